@@ -1,1 +1,21 @@
-//! placeholder
+//! Lifeboat: declarative backup and restore for Kubernetes.
+//!
+//! Folders are rooms, and imports only go up this list (`tests/walls.rs`):
+//!
+//! ```text
+//! names       what we call things
+//! api         what users write: CRD types, nothing else
+//! plan        what should happen next: pure functions
+//! admission   api + plan -> default, validate, deny
+//! controller  observe -> plan -> apply -> report; the only room that talks to Kubernetes
+//! drivers     one room per external system; no Kubernetes, no CRD types
+//! agent       plan::contract -> drivers -> outcome; runs in Jobs, without Kubernetes credentials
+//! cli         what people run
+//! ```
+//!
+//! Data flows one way: user YAML, defaulted and validated, becomes an object;
+//! the object and its observed children become a plan; the plan is applied as
+//! Jobs; a Job's agent leaves an outcome; outcomes become status.
+
+pub mod names;
+pub mod plan;

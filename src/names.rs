@@ -1,0 +1,282 @@
+//! What we call things: groups, labels, finalizers, condition types, reasons
+//! and the names of children.
+//!
+//! Condition types and most reasons are those of Stash, because scripts read
+//! them. This room decides nothing and talks to nobody.
+
+use sha2::{Digest, Sha256};
+
+/// API group of the kinds users write.
+pub const GROUP: &str = "stash.appscode.com";
+/// Field manager of everything the operator applies.
+pub const MANAGER: &str = "lifeboat";
+/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back.
+pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
+/// Name of the operator: Deployment, reporter of events, component label.
+pub const OPERATOR: &str = "lifeboat";
+/// Name of the task that means "the files of this PVC", for backup.
+pub const TASK_PVC_BACKUP: &str = "pvc-backup";
+/// Name of the task that means "the files of this PVC", for restore.
+pub const TASK_PVC_RESTORE: &str = "pvc-restore";
+/// Where a PVC is mounted when its target names no mount (Stash's default).
+pub const PVC_MOUNT: &str = "/stash-data";
+
+/// Labels on everything the operator creates.
+pub mod label {
+    /// Standard label; [`MANAGED_BY_VALUE`].
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// Stash's value, which its users select by.
+    pub const MANAGED_BY_VALUE: &str = "stash.appscode.com";
+    /// Standard label; `stash-backup` or `stash-restore`.
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// Component of backup Jobs.
+    pub const COMPONENT_BACKUP: &str = "stash-backup";
+    /// Component of restore Jobs.
+    pub const COMPONENT_RESTORE: &str = "stash-restore";
+    /// Kind of the session a Job or Pod belongs to.
+    pub const SESSION_KIND: &str = "lifeboat.stash.appscode.com/session-kind";
+    /// Uid of the session a Job or Pod belongs to.
+    pub const SESSION_UID: &str = "lifeboat.stash.appscode.com/session-uid";
+    /// Verb of the step: preflight, restore, prepare, backup, maintain.
+    pub const STEP: &str = "lifeboat.stash.appscode.com/step";
+    /// Kind of the invoker of a BackupSession.
+    pub const INVOKER_TYPE: &str = "stash.appscode.com/invoker-type";
+    /// Name of the invoker of a BackupSession.
+    pub const INVOKER_NAME: &str = "stash.appscode.com/invoker-name";
+}
+
+/// Annotations on Jobs and their Pods.
+pub mod annotation {
+    /// Name of the session a Job or Pod belongs to (a label could be too short for it).
+    pub const SESSION_NAME: &str = "lifeboat.stash.appscode.com/session-name";
+    /// Key of the step within its run, see `plan`.
+    pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
+    /// Attempt at the step, from 1.
+    pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
+}
+
+/// Condition types.
+pub mod condition {
+    /// The Repository exists and may be used.
+    pub const REPOSITORY_FOUND: &str = "RepositoryFound";
+    /// The backend Secret exists and has the keys it needs.
+    pub const BACKEND_SECRET_FOUND: &str = "BackendSecretFound";
+    /// The object is valid.
+    pub const VALIDATION_PASSED: &str = "ValidationPassed";
+    /// The backup target exists.
+    pub const BACKUP_TARGET_FOUND: &str = "BackupTargetFound";
+    /// The restore target exists.
+    pub const RESTORE_TARGET_FOUND: &str = "RestoreTargetFound";
+    /// The repository was opened, or created.
+    pub const BACKEND_REPOSITORY_INITIALIZED: &str = "BackendRepositoryInitialized";
+    /// Retention was applied.
+    pub const RETENTION_POLICY_APPLIED: &str = "RetentionPolicyApplied";
+    /// The repository was checked.
+    pub const REPOSITORY_INTEGRITY_VERIFIED: &str = "RepositoryIntegrityVerified";
+    /// A backup was not started.
+    pub const BACKUP_SKIPPED: &str = "BackupSkipped";
+    /// Old sessions were removed.
+    pub const BACKUP_HISTORY_CLEANED: &str = "BackupHistoryCleaned";
+    /// The Jobs of a backup member exist.
+    pub const BACKUP_EXECUTOR_ENSURED: &str = "BackupExecutorEnsured";
+    /// The Jobs of a restore member exist.
+    pub const RESTORE_EXECUTOR_ENSURED: &str = "RestoreExecutorEnsured";
+    /// The first Job of a restore member was created.
+    pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreated";
+    /// The run took longer than it may.
+    pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// Extension: every host's snapshots are resolved and pinned in status.
+    pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
+    /// Extension: the workload is scaled to zero for the time of the restore.
+    pub const QUIESCED: &str = "Quiesced";
+    /// kstatus: fully as asked.
+    pub const READY: &str = "Ready";
+    /// kstatus: working on it.
+    pub const RECONCILING: &str = "Reconciling";
+    /// kstatus: cannot get any further without help.
+    pub const STALLED: &str = "Stalled";
+}
+
+/// Reasons, PascalCase, of conditions, events and failures.
+pub mod reason {
+    // Stash's, of conditions.
+    /// Repository exists.
+    pub const REPOSITORY_AVAILABLE: &str = "RepositoryAvailable";
+    /// Repository does not exist or may not be used.
+    pub const REPOSITORY_NOT_AVAILABLE: &str = "RepositoryNotAvailable";
+    /// Secret exists.
+    pub const BACKEND_SECRET_AVAILABLE: &str = "BackendSecretAvailable";
+    /// Secret does not exist.
+    pub const BACKEND_SECRET_NOT_AVAILABLE: &str = "BackendSecretNotAvailable";
+    /// Valid.
+    pub const VALIDATION_PASSED: &str = "ResourceValidationPassed";
+    /// Not valid.
+    pub const VALIDATION_FAILED: &str = "ResourceValidationFailed";
+    /// Target exists.
+    pub const TARGET_AVAILABLE: &str = "TargetAvailable";
+    /// Target does not exist.
+    pub const TARGET_NOT_AVAILABLE: &str = "TargetNotAvailable";
+    /// Repository opened.
+    pub const BACKEND_REPOSITORY_FOUND: &str = "BackendRepositoryFound";
+    /// Repository neither opened nor created.
+    pub const BACKEND_REPOSITORY_FAILED: &str = "FailedToInitializeBackendRepository";
+    /// Retention applied.
+    pub const RETENTION_APPLIED: &str = "SuccessfullyAppliedRetentionPolicy";
+    /// Retention not applied.
+    pub const RETENTION_FAILED: &str = "FailedToApplyRetentionPolicy";
+    /// Check passed.
+    pub const INTEGRITY_VERIFIED: &str = "SuccessfullyVerifiedRepositoryIntegrity";
+    /// Check failed.
+    pub const INTEGRITY_FAILED: &str = "FailedToVerifyRepositoryIntegrity";
+    /// Backup not started.
+    pub const BACKUP_SKIPPED: &str = "SkippedTakingNewBackup";
+    /// History cleaned.
+    pub const HISTORY_CLEANED: &str = "SuccessfullyCleanedBackupHistory";
+    /// Jobs of a backup exist.
+    pub const BACKUP_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredBackupExecutor";
+    /// Jobs of a backup could not be made.
+    pub const BACKUP_EXECUTOR_FAILED: &str = "FailedToEnsureBackupExecutor";
+    /// Jobs of a restore exist.
+    pub const RESTORE_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredRestoreExecutor";
+    /// Jobs of a restore could not be made.
+    pub const RESTORE_EXECUTOR_FAILED: &str = "FailedToEnsureRestoreExecutor";
+    /// Job created.
+    pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreationSucceeded";
+    /// Deadline exceeded.
+    pub const DEADLINE_EXCEEDED: &str = "FailedToCompleteWithinDeadline";
+
+    // Ours, of phases.
+    /// Waiting for something named in the message.
+    pub const PENDING: &str = "Pending";
+    /// Resolving snapshots.
+    pub const PREFLIGHT: &str = "Preflight";
+    /// Running.
+    pub const RUNNING: &str = "Running";
+    /// All that was planned is restored.
+    pub const SUCCEEDED: &str = "Succeeded";
+    /// A member failed.
+    pub const MEMBER_FAILED: &str = "MemberFailed";
+    /// A member was not started because an earlier one failed.
+    pub const NOT_STARTED: &str = "NotStarted";
+    /// A field is declared but what it asks for is not built yet.
+    pub const NOT_SUPPORTED: &str = "NotSupported";
+    /// The object is not valid.
+    pub const INVALID: &str = "Invalid";
+    /// The invoker is paused.
+    pub const PAUSED: &str = "Paused";
+
+    // Ours, of failures.
+    /// No snapshot for host, path or id.
+    pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
+    /// The snapshot belongs to another host than the rule's.
+    pub const SNAPSHOT_OF_ANOTHER_HOST: &str = "SnapshotOfAnotherHost";
+    /// A path of the snapshot lies outside every mount of the target.
+    pub const PATH_OUTSIDE_MOUNTS: &str = "PathOutsideMounts";
+    /// A path to back up does not exist.
+    pub const PATH_NOT_FOUND: &str = "PathNotFound";
+    /// The restore would have written nothing.
+    pub const NOTHING_TO_RESTORE: &str = "NothingToRestore";
+    /// Fewer files were restored than planned.
+    pub const INCOMPLETE: &str = "Incomplete";
+    /// The repository does not exist (restic exit code 10).
+    pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
+    /// The repository is locked (restic exit code 11).
+    pub const REPOSITORY_LOCKED: &str = "RepositoryLocked";
+    /// The password does not open the repository (restic exit code 12).
+    pub const WRONG_PASSWORD: &str = "WrongPassword";
+    /// The store refuses the credentials.
+    pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// The store does not answer.
+    pub const REPOSITORY_UNREACHABLE: &str = "RepositoryUnreachable";
+    /// The store's certificate is not trusted.
+    pub const TLS_NOT_TRUSTED: &str = "CertificateNotTrusted";
+    /// Data in the repository is damaged or missing.
+    pub const DATA_CORRUPT: &str = "DataCorrupt";
+    /// The target volume is full, or would be.
+    pub const NO_SPACE: &str = "NoSpace";
+    /// The Job may not give files their owners.
+    pub const OWNERSHIP: &str = "OwnershipNotPossible";
+    /// A file could not be read or written for lack of permission.
+    pub const PERMISSION_DENIED: &str = "PermissionDenied";
+    /// A key is missing in the backend Secret.
+    pub const SECRET_INCOMPLETE: &str = "BackendSecretIncomplete";
+    /// The agent was told to stop.
+    pub const TERMINATED: &str = "Terminated";
+    /// A step of the agent took longer than it may.
+    pub const STEP_TIMEOUT: &str = "StepTimedOut";
+    /// The data mover failed in a way not known.
+    pub const RESTIC_FAILED: &str = "ResticFailed";
+    /// The agent could not read its task or write its result.
+    pub const AGENT_FAILED: &str = "AgentFailed";
+    /// The container was killed for its memory use.
+    pub const OOM_KILLED: &str = "OOMKilled";
+    /// The image of the Job cannot be pulled or started.
+    pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
+    /// The pod was evicted.
+    pub const EVICTED: &str = "Evicted";
+    /// No node takes the pod.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// The container cannot be created (a volume, Secret or setting is missing).
+    pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
+    /// The Job ended without an outcome that could be read.
+    pub const OUTCOME_LOST: &str = "OutcomeLost";
+    /// The Job or its pod disappeared.
+    pub const JOB_LOST: &str = "JobLost";
+    /// The API server refused an object the operator made.
+    pub const REFUSED_BY_API: &str = "RefusedByApiServer";
+    /// A volume of the target cannot be reached by a Job.
+    pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
+    /// The target kind cannot be served.
+    pub const TARGET_NOT_SUPPORTED: &str = "TargetNotSupported";
+}
+
+/// Longest name of a child: Jobs put theirs into a label (63 characters).
+const CHILD_NAME_MAX: usize = 63;
+/// Hex digits of the hash in a child's name: 40 bits, one collision in a million at 1,400 children of one parent.
+const CHILD_HASH_LEN: usize = 10;
+
+/// Name of a child: readable prefix, then a hash over all `parts`. The same parts give the
+/// same name, so creating twice is AlreadyExists and never a duplicate; long names are
+/// hashed, never cut into a collision.
+pub fn child_name(prefix: &str, parts: &[&str]) -> String {
+    let hash = hash_of(parts);
+    let room = CHILD_NAME_MAX - CHILD_HASH_LEN - 1;
+    let clean: String = prefix
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(room)
+        .collect();
+    format!("{}-{hash}", clean.trim_matches('-'))
+}
+
+/// Hash over parts, each length-delimited so that `["ab","c"]` and `["a","bc"]` differ.
+pub fn hash_of(parts: &[&str]) -> String {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update(part.len().to_be_bytes());
+        sha.update(part.as_bytes());
+    }
+    sha.finalize().iter().take(CHILD_HASH_LEN / 2).map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_child_name_is_a_dns_label(prefix in ".{0,120}", a in ".{0,20}", b in ".{0,20}") {
+            let name = child_name(&format!("x{prefix}"), &[&a, &b]);
+            prop_assert!(name.len() <= 63);
+            prop_assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+            prop_assert!(!name.starts_with('-') && !name.ends_with('-'));
+        }
+    }
+
+    #[test]
+    fn parts_are_delimited() {
+        assert_ne!(hash_of(&["ab", "c"]), hash_of(&["a", "bc"]));
+        assert_eq!(child_name("stash-restore-Web.0", &["u"]), child_name("stash-restore-Web.0", &["u"]));
+    }
+}

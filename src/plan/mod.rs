@@ -1,0 +1,6 @@
+//! What should happen next: pure functions.
+//!
+//! No async, no client, no clock, no environment, no randomness: time is an
+//! argument, so that every decision can be tried thousands of times a second.
+
+pub mod contract;
