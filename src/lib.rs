@@ -17,5 +17,8 @@
 //! the object and its observed children become a plan; the plan is applied as
 //! Jobs; a Job's agent leaves an outcome; outcomes become status.
 
+pub mod api;
+pub mod cli;
 pub mod names;
 pub mod plan;
+pub mod yaml;

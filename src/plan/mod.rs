@@ -4,3 +4,5 @@
 //! argument, so that every decision can be tried thousands of times a second.
 
 pub mod contract;
+pub mod duration;
+pub mod hosts;

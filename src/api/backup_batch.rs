@@ -1,0 +1,146 @@
+//! BackupBatch: several targets under one configuration and one Repository.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{
+    DURATION, Driver, EmptyDirSettings, ExecutionOrder, InvokerPhase, OnFailure, RepositoryRef, RetentionPolicy,
+    RetryConfig, TargetRef, TaskRef,
+};
+use super::condition::Condition;
+use super::hooks::BackupHooks;
+use super::runtime::RuntimeSettings;
+use super::target::BackupTarget;
+use super::volume::PvcTemplate;
+
+/// Backups of several targets.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1beta1",
+    kind = "BackupBatch",
+    plural = "backupbatches",
+    category = "stash",
+    category = "appscode",
+    category = "all",
+    namespaced,
+    status = "BackupBatchStatus",
+    derive = "PartialEq",
+    doc = "BackupBatch says which targets are backed up together, when, to which Repository, and what is kept.",
+    printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.maintainOrder) || !has(self.executionOrder) || self.maintainOrder == (self.executionOrder == 'Sequential')",
+    "message": "maintainOrder and executionOrder contradict each other; set one of them"
+}]))]
+pub struct BackupBatchSpec {
+    /// The targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<BackupMember>,
+    /// Cron expression (five fields, or @hourly and the like), in UTC. Without it, backups are taken only by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Settings of the Jobs' pods; a member's own come first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<RuntimeSettings>,
+    /// What moves the data.
+    #[serde(default)]
+    #[schemars(default = "Driver::default")]
+    pub driver: Driver,
+    /// Where the data goes. Needed by driver Restic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// What is kept, per host.
+    pub retention_policy: RetentionPolicy,
+    /// No scheduled backups while true; those made by hand still run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Completed BackupSessions to keep; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_history_limit: Option<i32>,
+    /// Hooks around the whole batch. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<BackupHooks>,
+    /// Parallel (when absent) or Sequential, in the order of the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_order: Option<ExecutionOrder>,
+    /// The same as executionOrder: true is Sequential, false is Parallel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintain_order: Option<bool>,
+    /// Extension: what a failed member means for those after it, in order; Stop when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// Longest time a session may take, for example `2h`; 24h when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub time_out: Option<String>,
+    /// New sessions after a failed one. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_config: Option<RetryConfig>,
+}
+
+/// One target of a batch.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupMember {
+    /// How an application is backed up. `pvc-backup` is built in; others are declared, not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskRef>,
+    /// What is backed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BackupTarget>,
+    /// Settings of the Jobs' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<RuntimeSettings>,
+    /// Scratch volume of the Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_dir: Option<EmptyDirSettings>,
+    /// Claim for dumps. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interim_volume_template: Option<PvcTemplate>,
+    /// Hooks around this member. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<BackupHooks>,
+}
+
+/// Whether backups can be taken.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupBatchStatus {
+    /// Generation that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What was observed of the batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// What was observed of each member.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub member_conditions: Vec<MemberConditions>,
+    /// Whether backups can be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<InvokerPhase>,
+    /// Extension: the scheduled time the newest scheduled session was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// Extension: when the next scheduled session is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+}
+
+/// What was observed of a member.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct MemberConditions {
+    /// The member's target.
+    pub target: TargetRef,
+    /// What was observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

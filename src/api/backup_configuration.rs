@@ -1,0 +1,105 @@
+//! BackupConfiguration: what to back up, and when, for one target.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{
+    DURATION, Driver, EmptyDirSettings, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef,
+};
+use super::condition::Condition;
+use super::hooks::BackupHooks;
+use super::runtime::RuntimeSettings;
+use super::target::BackupTarget;
+use super::volume::PvcTemplate;
+
+/// Backups of one target.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1beta1",
+    kind = "BackupConfiguration",
+    plural = "backupconfigurations",
+    shortname = "bc",
+    category = "stash",
+    category = "appscode",
+    category = "all",
+    namespaced,
+    status = "BackupConfigurationStatus",
+    derive = "PartialEq",
+    doc = "BackupConfiguration says what of one target is backed up, when, to which Repository, and what is kept.",
+    printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name"}"#,
+    printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
+    printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupConfigurationSpec {
+    /// Cron expression (five fields, or @hourly and the like), in UTC. Without it, backups are taken only by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// What moves the data.
+    #[serde(default)]
+    #[schemars(default = "Driver::default")]
+    pub driver: Driver,
+    /// Where the data goes. Needed by driver Restic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// What is kept.
+    pub retention_policy: RetentionPolicy,
+    /// No scheduled backups while true; those made by hand still run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Completed BackupSessions to keep; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_history_limit: Option<i32>,
+    /// Longest time a session may take, for example `2h`; 24h when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub time_out: Option<String>,
+    /// New sessions after a failed one. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_config: Option<RetryConfig>,
+    /// How an application is backed up. `pvc-backup` is built in; others are declared, not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskRef>,
+    /// What is backed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BackupTarget>,
+    /// Settings of the Jobs' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<RuntimeSettings>,
+    /// Scratch volume of the Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_dir: Option<EmptyDirSettings>,
+    /// Claim for dumps. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interim_volume_template: Option<PvcTemplate>,
+    /// Hooks around the backup. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<BackupHooks>,
+}
+
+/// Whether backups can be taken.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupConfigurationStatus {
+    /// Generation that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What was observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Whether backups can be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<InvokerPhase>,
+    /// Extension: the scheduled time the newest scheduled session was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// Extension: when the next scheduled session is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+}

@@ -1,0 +1,244 @@
+//! BackupSession: one run of a backup.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::TargetRef;
+use super::condition::Condition;
+use super::restore_session::RunStatus;
+
+/// One run of a BackupConfiguration or BackupBatch.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1beta1",
+    kind = "BackupSession",
+    plural = "backupsessions",
+    category = "stash",
+    category = "appscode",
+    category = "all",
+    namespaced,
+    status = "BackupSessionStatus",
+    derive = "PartialEq",
+    doc = "BackupSession is one run of a BackupConfiguration or BackupBatch. Create one to take a backup now.",
+    printcolumn = r#"{"name":"Invoker-Type","type":"string","jsonPath":".spec.invoker.kind"}"#,
+    printcolumn = r#"{"name":"Invoker-Name","type":"string","jsonPath":".spec.invoker.name"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Duration","type":"string","jsonPath":".status.sessionDuration"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self == oldSelf", "message": "the spec of a BackupSession cannot be changed: it is one run; create another"
+}]))]
+pub struct BackupSessionSpec {
+    /// The BackupConfiguration or BackupBatch to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invoker: Option<InvokerRef>,
+    /// Further tries left. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_left: Option<i32>,
+}
+
+/// Reference to an invoker.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InvokerRef {
+    /// `stash.appscode.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_group: Option<String>,
+    /// `BackupConfiguration` or `BackupBatch`.
+    pub kind: String,
+    /// Name, in the session's namespace.
+    pub name: String,
+}
+
+/// Phase of a backup session.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BackupPhase {
+    /// Waiting for something that is named in the conditions.
+    Pending,
+    /// Not started: another session runs, or the invoker is not ready.
+    Skipped,
+    /// Running.
+    Running,
+    /// Every host is backed up.
+    Succeeded,
+    /// Something was not backed up, or retention or the check failed.
+    Failed,
+    /// Not known.
+    Unknown,
+}
+
+/// Phase of one target.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BackupTargetPhase {
+    /// Not started.
+    #[default]
+    Pending,
+    /// Every host is backed up.
+    Succeeded,
+    /// Running.
+    Running,
+    /// A host is not backed up.
+    Failed,
+    /// Extension: never started, because an earlier member failed.
+    Skipped,
+}
+
+/// Phase of one host.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum BackupHostPhase {
+    /// Backed up.
+    Succeeded,
+    /// Not backed up.
+    Failed,
+    /// Extension: the Job runs.
+    Running,
+    /// Extension: not started.
+    #[default]
+    Pending,
+}
+
+/// What a backup session did.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSessionStatus {
+    /// Extension: generation that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Phase of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupPhase>,
+    /// Extension: one line that says how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_duration: Option<String>,
+    /// When it fails if it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_deadline: Option<Time>,
+    /// A further session was made for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<bool>,
+    /// When a further session will be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry: Option<Time>,
+    /// What was observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Each target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<BackupTargetStatus>,
+    /// Extension: the run as the operator keeps track of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunStatus>,
+}
+
+/// One target of a backup session.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupTargetStatus {
+    /// The target.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub ref_: Option<TargetRef>,
+    /// Extension: alias of the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// Hosts it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_hosts: Option<i32>,
+    /// Its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupTargetPhase>,
+    /// What was done before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_backup_actions: Vec<String>,
+    /// What was done after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_backup_actions: Vec<String>,
+    /// What was observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Each host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
+    pub stats: Vec<HostBackupStats>,
+}
+
+/// One host of a backup.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostBackupStats {
+    /// restic host name of its snapshots.
+    pub hostname: String,
+    /// Its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupHostPhase>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Extension: why it failed, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Extension: tries, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
+    /// Extension: when the next try is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Snapshots made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<SnapshotStats>,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStats {
+    /// Short id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Path it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Size of what was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_size: Option<String>,
+    /// Size of what was added to the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<String>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processing_time: Option<String>,
+    /// Counts of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_stats: Option<FileStats>,
+}
+
+/// Counts of files.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileStats {
+    /// All.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_files: Option<i64>,
+    /// New since the snapshot before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_files: Option<i64>,
+    /// Changed since the snapshot before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_files: Option<i64>,
+    /// The same as in the snapshot before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmodified_files: Option<i64>,
+}

@@ -1,0 +1,196 @@
+//! Small types that several kinds share.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The system that moves the data.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Driver {
+    /// restic, in Jobs.
+    #[default]
+    Restic,
+    /// CSI volume snapshots. Declared; not built yet.
+    VolumeSnapshotter,
+}
+
+/// Whether members run side by side or one after another.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ExecutionOrder {
+    /// All members at once; a member that fails or waits does not hold up another.
+    Parallel,
+    /// In the order of the list.
+    Sequential,
+}
+
+/// What a failed member means for those after it, in order.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum OnFailure {
+    /// Those after it are not started.
+    Stop,
+    /// They are started all the same.
+    Continue,
+}
+
+/// Whether a workload is scaled to zero while it is restored in place.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Quiesce {
+    /// Scale to zero, restore, scale back.
+    Auto,
+    /// Restore under the running workload. It may read half-written files, and may overwrite what is restored.
+    Never,
+}
+
+/// Reference to a Task, and its parameters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct TaskRef {
+    /// Name of the Task. Built in: `pvc-backup` and `pvc-restore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Values for the Task's variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub params: Vec<Param>,
+}
+
+/// A named value.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Param {
+    /// Name of the variable.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// Reference to what is backed up or restored.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// Group and version, for example `apps/v1`. An AppBinding is found by its kind whatever stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Kind, for example `Deployment`, `StatefulSet` or `PersistentVolumeClaim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Name of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Namespace of the object; that of the session when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// Reference to a Repository.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct RepositoryRef {
+    /// Name of the Repository.
+    pub name: String,
+    /// Its namespace; that of the referring object when absent. Another one must be allowed by the Repository's usagePolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// What is restored into which hosts.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// Hosts this rule is for. Empty means every host that no other rule names; at most one rule may be so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_hosts: Vec<String>,
+    /// Host whose backup is restored. Empty means the target host itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_host: Option<String>,
+    /// Snapshot ids, or `latest`. Exclusive with `paths`. The source host always filters them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<String>,
+    /// Paths to restore from the newest snapshot of the source host that holds them. Each must lie within a volume mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Only files that match one of these restic patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// No files that match one of these restic patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+/// The scratch volume of a Job (cache and temporary files).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDirSettings {
+    /// Empty for the node's disk, `Memory` for a tmpfs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
+    /// Most bytes it may take, for example `1Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+    /// Do not cache repository metadata in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_caching: Option<bool>,
+}
+
+/// How often a failed backup is tried again.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryConfig {
+    /// Further tries after the first; 1 when absent.
+    #[serde(default = "one", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_retry: Option<i32>,
+    /// Wait before each further try, for example `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub delay: Option<String>,
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
+fn one() -> Option<i32> {
+    Some(1)
+}
+
+/// A duration as Go writes it: `90s`, `1h30m`.
+pub const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
+
+/// Which snapshots are kept after a backup.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionPolicy {
+    /// Name of the policy, for the reader.
+    pub name: String,
+    /// Newest snapshots to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<i64>,
+    /// Hours of which the newest snapshot is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_hourly: Option<i64>,
+    /// Days of which the newest snapshot is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_daily: Option<i64>,
+    /// Weeks of which the newest snapshot is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_weekly: Option<i64>,
+    /// Months of which the newest snapshot is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_monthly: Option<i64>,
+    /// Years of which the newest snapshot is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_yearly: Option<i64>,
+    /// Snapshots with any of these tags are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_tags: Vec<String>,
+    /// Remove data that no snapshot needs any more from the repository.
+    pub prune: bool,
+    /// Only say what would be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+}
+
+/// kstatus and Stash phases of an invoker (BackupConfiguration, BackupBatch).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum InvokerPhase {
+    /// The object contradicts itself or asks for what is not built; see the ValidationPassed condition.
+    Invalid,
+    /// Backups can be taken.
+    Ready,
+    /// Something it names is missing; see its conditions.
+    NotReady,
+}

@@ -1,0 +1,57 @@
+//! Function: one container of a Task. Declared as Stash declares it; only the built-in tasks run yet.
+
+use k8s_openapi::api::core::v1::{ContainerPort, VolumeDevice, VolumeMount};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::runtime::ContainerRuntimeSettings;
+use super::schema;
+
+/// A container recipe. Every text may hold variables, `${NAME}` or `${NAME:=default}`.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1beta1",
+    kind = "Function",
+    plural = "functions",
+    shortname = "fn",
+    category = "stash",
+    category = "appscode",
+    derive = "PartialEq",
+    doc = "Function is one container of a Task: a recipe with variables.",
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionSpec {
+    /// Image of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Entry point; the image's own when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Ports it opens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<ContainerPort>>")]
+    pub ports: Vec<ContainerPort>,
+    /// Volumes of the Task it mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<VolumeMount>>")]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Block devices it uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<VolumeDevice>>")]
+    pub volume_devices: Vec<VolumeDevice>,
+    /// Settings of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<ContainerRuntimeSettings>,
+    /// Gone from Kubernetes since 1.25; not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_security_policy_name: Option<String>,
+}

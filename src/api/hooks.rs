@@ -1,0 +1,155 @@
+//! Hooks: declared as Stash declares them. An object that uses one is refused as NotSupported.
+
+use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, TCPSocketAction};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// One action: a command, an HTTP request or a TCP connection. Those that are set all run, in this order.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handler {
+    /// Command to run in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<ExecAction>")]
+    pub exec: Option<ExecAction>,
+    /// HTTP GET request; 200 to 399 passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<HTTPGetAction>")]
+    pub http_get: Option<HTTPGetAction>,
+    /// HTTP POST request; 200 to 399 passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_post: Option<HttpPostAction>,
+    /// TCP connection; that it opens passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<TCPSocketAction>")]
+    pub tcp_socket: Option<TCPSocketAction>,
+    /// Container the command runs in, and whose port names are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
+}
+
+/// An HTTP POST request.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpPostAction {
+    /// Path on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Number or name of the port.
+    #[schemars(schema_with = "schema::int_or_string")]
+    pub port: IntOrString,
+    /// Host name; the pod's address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// `HTTP` or `HTTPS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Headers of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http_headers: Vec<HttpHeader>,
+    /// Body of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Form fields; they win over `body`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub form: Vec<FormEntry>,
+}
+
+/// One header.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct HttpHeader {
+    /// Name of the header.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// One form field.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct FormEntry {
+    /// Name of the field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// Hooks around a backup. Declared; not built yet.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupHooks {
+    /// Runs before the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_backup: Option<Handler>,
+    /// Runs after the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_backup: Option<PostBackupHook>,
+}
+
+/// A hook after a backup.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PostBackupHook {
+    /// What to do.
+    #[serde(flatten)]
+    pub handler: Handler,
+    /// After which outcome it runs.
+    #[serde(default)]
+    #[schemars(default = "PostBackupPolicy::default")]
+    pub execution_policy: PostBackupPolicy,
+}
+
+/// When a hook after a backup runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum PostBackupPolicy {
+    /// Always.
+    #[default]
+    Always,
+    /// After a failure.
+    OnFailure,
+    /// After a success.
+    OnSuccess,
+    /// After a failure with no retry left.
+    OnFinalRetryFailure,
+}
+
+/// Hooks around a restore. Declared; not built yet.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreHooks {
+    /// Runs before the restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_restore: Option<Handler>,
+    /// Runs after the restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_restore: Option<PostRestoreHook>,
+}
+
+/// A hook after a restore.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PostRestoreHook {
+    /// What to do.
+    #[serde(flatten)]
+    pub handler: Handler,
+    /// After which outcome it runs.
+    #[serde(default)]
+    #[schemars(default = "PostRestorePolicy::default")]
+    pub execution_policy: PostRestorePolicy,
+}
+
+/// When a hook after a restore runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum PostRestorePolicy {
+    /// Always.
+    #[default]
+    Always,
+    /// After a failure.
+    OnFailure,
+    /// After a success.
+    OnSuccess,
+}

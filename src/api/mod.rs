@@ -1,0 +1,81 @@
+//! What users write: the custom resources, and nothing else.
+//!
+//! Each kind stands in a file of its own name. Field names, types, defaults,
+//! printer columns and short names are those of Stash, so that its manifests
+//! apply unchanged; what Lifeboat adds is optional and says "Extension".
+//! The definitions under `crds/` are generated from here (`lifeboat crds`).
+
+pub mod app_binding;
+pub mod backup_batch;
+pub mod backup_blueprint;
+pub mod backup_configuration;
+pub mod backup_session;
+pub mod common;
+pub mod condition;
+pub mod function;
+pub mod hooks;
+pub mod repository;
+pub mod restore_batch;
+pub mod restore_session;
+pub mod runtime;
+pub mod schema;
+pub mod snapshot;
+pub mod target;
+pub mod task;
+pub mod volume;
+
+use kube::CustomResourceExt as _;
+use serde_json::Value;
+
+pub use app_binding::AppBinding;
+pub use backup_batch::BackupBatch;
+pub use backup_blueprint::BackupBlueprint;
+pub use backup_configuration::BackupConfiguration;
+pub use backup_session::BackupSession;
+pub use condition::Condition;
+pub use function::Function;
+pub use repository::Repository;
+pub use restore_batch::RestoreBatch;
+pub use restore_session::RestoreSession;
+pub use snapshot::Snapshot;
+pub use task::Task;
+
+/// Every definition, finished, in the order of their file names.
+pub fn all_crds() -> Vec<Value> {
+    [
+        AppBinding::crd(),
+        BackupBatch::crd(),
+        BackupBlueprint::crd(),
+        BackupConfiguration::crd(),
+        BackupSession::crd(),
+        Function::crd(),
+        Repository::crd(),
+        RestoreBatch::crd(),
+        RestoreSession::crd(),
+        Snapshot::crd(),
+        Task::crd(),
+    ]
+    .iter()
+    .map(schema::finish)
+    .collect()
+}
+
+/// Takes every null out of a document. An absent optional field is serialised as null,
+/// and the API server refuses null where a field is not nullable.
+pub fn clean(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(clean);
+        }
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        _ => {}
+    }
+}
+
+/// An object as JSON without nulls.
+pub fn to_json<T: serde::Serialize>(object: &T) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    clean(&mut value);
+    value
+}

@@ -1,0 +1,275 @@
+//! Repository: where restic data lives.
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::Volume;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::condition::Condition;
+use super::schema;
+
+/// A restic repository and who may use it.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1alpha1",
+    kind = "Repository",
+    plural = "repositories",
+    shortname = "repo",
+    category = "stash",
+    category = "appscode",
+    namespaced,
+    status = "RepositoryStatus",
+    derive = "PartialEq",
+    doc = "Repository says where restic keeps backed-up data, with which credentials, and who may use it.",
+    printcolumn = r#"{"name":"Integrity","type":"boolean","jsonPath":".status.integrity"}"#,
+    printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.totalSize"}"#,
+    printcolumn = r#"{"name":"Snapshot-Count","type":"integer","jsonPath":".status.snapshotCount"}"#,
+    printcolumn = r#"{"name":"Last-Successful-Backup","type":"date","jsonPath":".status.lastBackupTime"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositorySpec {
+    /// The store. Exactly one kind of backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
+    /// Remove the backed-up data when the Repository is deleted. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wipe_out: Option<bool>,
+    /// Which namespaces may refer to it; its own only, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage_policy: Option<UsagePolicy>,
+}
+
+/// A store. Exactly one of its kinds is set.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the store's credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_secret_name: Option<String>,
+    /// A volume: PersistentVolumeClaim, hostPath or NFS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<LocalBackend>,
+    /// S3 or a store that speaks its protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Backend>,
+    /// Google Cloud Storage. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<BucketBackend>,
+    /// Azure Blob Storage. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<ContainerBackend>,
+    /// OpenStack Swift. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swift: Option<SwiftBackend>,
+    /// Backblaze B2. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b2: Option<BucketBackend>,
+    /// restic's REST server. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<RestBackend>,
+}
+
+/// A repository on a volume: any volume source of Kubernetes, written beside these fields.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalBackend {
+    /// Where Stash mounted it. Kept for its manifests: Lifeboat mounts it at a place of its own.
+    pub mount_path: String,
+    /// Folder of the volume that holds the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    /// The volume source, as in a pod: `persistentVolumeClaim`, `hostPath`, `nfs`.
+    #[serde(flatten)]
+    pub source: serde_json::Map<String, Value>,
+}
+
+impl LocalBackend {
+    /// The volume under a name, as a pod wants it.
+    ///
+    /// # Errors
+    /// The source is none that Kubernetes knows.
+    pub fn volume(&self, name: &str) -> serde_json::Result<Volume> {
+        let mut volume = self.source.clone();
+        volume.insert("name".into(), name.into());
+        serde_json::from_value(Value::Object(volume))
+    }
+}
+
+impl JsonSchema for LocalBackend {
+    fn schema_name() -> Cow<'static, str> {
+        "LocalBackend".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = schema::embedded::<Volume>(generator);
+        schema.insert("required".into(), json!(["mountPath"]));
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.remove("name");
+            properties.insert(
+                "mountPath".into(),
+                json!({ "type": "string", "description": "Where Stash mounted it. Kept for its manifests: Lifeboat mounts it at a place of its own." }),
+            );
+            properties.insert(
+                "subPath".into(),
+                json!({ "type": "string", "description": "Folder of the volume that holds the repository." }),
+            );
+        }
+        schema
+    }
+}
+
+/// A bucket that speaks the S3 protocol.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3Backend {
+    /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS unless it says http.
+    pub endpoint: String,
+    /// Bucket.
+    pub bucket: String,
+    /// Folder in the bucket; a leading slash makes no difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Accept any certificate. A CA of your own is better: key CA_CERT_DATA of the Secret.
+    #[serde(rename = "insecureTLS", default, skip_serializing_if = "Option::is_none")]
+    pub insecure_tls: Option<bool>,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BucketBackend {
+    /// Bucket.
+    pub bucket: String,
+    /// Folder in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Most connections at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<i64>,
+}
+
+/// An Azure container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerBackend {
+    /// Container.
+    pub container: String,
+    /// Folder in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Most connections at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<i64>,
+}
+
+/// A Swift container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct SwiftBackend {
+    /// Container.
+    pub container: String,
+    /// Folder in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+}
+
+/// A restic REST server.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct RestBackend {
+    /// URL of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Who may use a Repository.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsagePolicy {
+    /// Namespaces whose objects may refer to it.
+    #[serde(default)]
+    pub allowed_namespaces: AllowedNamespaces,
+}
+
+/// Namespaces.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct AllowedNamespaces {
+    /// Which ones.
+    #[serde(default)]
+    #[schemars(default = "FromNamespaces::default")]
+    pub from: FromNamespaces,
+    /// Labels of the namespaces, for `Selector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<LabelSelector>")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// Which namespaces may refer to a Repository.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum FromNamespaces {
+    /// All.
+    All,
+    /// Those whose labels match the selector.
+    Selector,
+    /// Its own only.
+    #[default]
+    Same,
+}
+
+/// What is known of a repository.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatus {
+    /// Generation that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When the first backup through this Repository succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_backup_time: Option<Time>,
+    /// When the newest backup succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup_time: Option<Time>,
+    /// Result of the last check of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<bool>,
+    /// Size of the data in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_size: Option<String>,
+    /// Snapshots in the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_count: Option<i64>,
+    /// Snapshots the last retention removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_removed_on_last_cleanup: Option<i64>,
+    /// Objects that use it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+    /// Extension: what was observed, Ready among it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// An object that uses a Repository.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reference {
+    /// API group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_group: Option<String>,
+    /// Kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+}

@@ -1,0 +1,301 @@
+//! RestoreSession: one run of a restore, into one target.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TaskRef};
+use super::condition::Condition;
+use super::hooks::RestoreHooks;
+use super::runtime::RuntimeSettings;
+use super::target::RestoreTarget;
+use super::volume::PvcTemplate;
+
+/// A restore into one target.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "stash.appscode.com",
+    version = "v1beta1",
+    kind = "RestoreSession",
+    plural = "restoresessions",
+    shortname = "restore",
+    category = "stash",
+    category = "appscode",
+    category = "all",
+    namespaced,
+    status = "RestoreSessionStatus",
+    derive = "PartialEq",
+    doc = "RestoreSession restores one target, once. Create another one to restore again.",
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repository.name"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Duration","type":"string","jsonPath":".status.sessionDuration"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSessionSpec {
+    /// What moves the data.
+    #[serde(default)]
+    #[schemars(default = "Driver::default")]
+    pub driver: Driver,
+    /// Where the data comes from. Needed by driver Restic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// How an application is restored. `pvc-restore` is built in; others are declared, not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskRef>,
+    /// Where the data goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RestoreTarget>,
+    /// Settings of the Jobs' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<RuntimeSettings>,
+    /// Scratch volume of the Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_dir: Option<EmptyDirSettings>,
+    /// Claim for dumps. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interim_volume_template: Option<PvcTemplate>,
+    /// Hooks around the restore. Declared; not built yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<RestoreHooks>,
+    /// Longest time the restore may take, waiting included, for example `30m`; 24h when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub time_out: Option<String>,
+    /// Deprecated: write them below `target`. Moved there on creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// Phase of a restore.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum RestorePhase {
+    /// Waiting for something that is named in the conditions.
+    Pending,
+    /// Running.
+    Running,
+    /// All that was planned is restored.
+    Succeeded,
+    /// Something was not restored; the conditions say what, why, and what to do.
+    Failed,
+    /// Not known.
+    Unknown,
+    /// The object contradicts itself or asks for what is not built; nothing was done.
+    Invalid,
+}
+
+/// Phase of a member of a batch.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum MemberPhase {
+    /// Not started yet.
+    #[default]
+    Pending,
+    /// All that was planned for it is restored.
+    Succeeded,
+    /// Running.
+    Running,
+    /// Something of it was not restored.
+    Failed,
+    /// Not known.
+    Unknown,
+    /// Extension: never started, because an earlier member failed.
+    Skipped,
+}
+
+/// Phase of a host.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum HostPhase {
+    /// All that was planned for it is restored.
+    Succeeded,
+    /// Something of it was not restored.
+    Failed,
+    /// Announced: from here on data may be overwritten.
+    Running,
+    /// Not known.
+    Unknown,
+    /// Extension: not started.
+    #[default]
+    Pending,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSessionStatus {
+    /// Extension: generation that was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Phase of the restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<RestorePhase>,
+    /// Extension: one line that says how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Hosts the target has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_hosts: Option<i32>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_duration: Option<String>,
+    /// When it fails if it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_deadline: Option<Time>,
+    /// Each host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
+    pub stats: Vec<HostRestoreStats>,
+    /// What was observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Extension: the workload scaled to zero for the restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiesce: Option<QuiesceStatus>,
+    /// Extension: the run as the operator keeps track of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunStatus>,
+}
+
+/// One host of a restore.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRestoreStats {
+    /// The host.
+    pub hostname: String,
+    /// Its phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<HostPhase>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// Why it failed, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Extension: why it failed, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Extension: host whose backup is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_host: Option<String>,
+    /// Extension: the snapshots, fixed before data is touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<PinnedSnapshot>,
+    /// Extension: tries, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
+    /// Extension: when the next try is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Extension: what the plan said would be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Counts>,
+    /// Extension: what was restored, or found already equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Counts>,
+    /// Extension: how far it is, at most some seconds old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// A snapshot that will be restored, whatever newer ones appear.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct PinnedSnapshot {
+    /// Full id.
+    pub id: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Only this path of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Entries (files, folders, links) and bytes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Counts {
+    /// Entries.
+    pub files: i64,
+    /// Bytes.
+    pub bytes: i64,
+}
+
+/// How far a host is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: i32,
+    /// Bytes done.
+    pub bytes_done: i64,
+    /// Bytes in all.
+    pub bytes_total: i64,
+    /// Entries done.
+    pub files_done: i64,
+    /// Entries in all.
+    pub files_total: i64,
+}
+
+/// A workload that is scaled to zero while it is restored.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct QuiesceStatus {
+    /// Replicas it had, and will have again.
+    pub replicas: i32,
+    /// How far it is.
+    pub state: QuiesceState,
+}
+
+/// How far a quiesce is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum QuiesceState {
+    /// Announced: the workload will be, or is being, scaled to zero.
+    #[default]
+    Announced,
+    /// No pod of it is left.
+    Quiesced,
+    /// Scaled back to its replicas.
+    Resumed,
+    /// The workload is gone; there is nothing to scale back.
+    Gone,
+}
+
+/// A run as the operator keeps track of it: all it needs to go on after a crash.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStatus {
+    /// Id of the run, the same in the logs of operator, Job and agent.
+    pub id: String,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The steps of the run that belong to no host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub steps: Vec<StepStatus>,
+}
+
+/// A step of a run that belongs to no host.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Preflight, prepare or maintain.
+    pub name: String,
+    /// Tries, from 1.
+    pub attempt: i32,
+    /// It is over.
+    #[serde(default)]
+    pub done: bool,
+    /// When the next try is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Why the last try failed, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why the last try failed, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,156 @@
+//! Settings of the pods that do the work. Each reaches the Job's pod as it stands here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvFromSource, EnvVar, Lifecycle, LocalObjectReference, PodReadinessGate, PodSecurityContext, Probe,
+    ResourceRequirements, SecurityContext, Toleration, TopologySpreadConstraint,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// Settings of the pod and of its container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct RuntimeSettings {
+    /// Settings of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRuntimeSettings>,
+    /// Settings of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRuntimeSettings>,
+}
+
+/// Settings of a pod.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRuntimeSettings {
+    /// Further labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Further annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Labels a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// ServiceAccount of the pod. Its token is not mounted unless automountServiceAccountToken says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// Annotations for a generated ServiceAccount. Declared; Jobs need no ServiceAccount, so an object that sets it is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_account_annotations: BTreeMap<String, String>,
+    /// Mount the ServiceAccount's token. Off unless set: the agent talks to no API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automount_service_account_token: Option<bool>,
+    /// Node to run on, past the scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Security settings of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<PodSecurityContext>")]
+    pub security_context: Option<PodSecurityContext>,
+    /// Secrets for pulling the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<LocalObjectReference>>")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Scheduling constraints. A constraint that a volume needs is added to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<Affinity>")]
+    pub affinity: Option<Affinity>,
+    /// Scheduler to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_name: Option<String>,
+    /// Taints the pod tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<Toleration>>")]
+    pub tolerations: Vec<Toleration>,
+    /// Priority class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Priority value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Readiness gates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<PodReadinessGate>>")]
+    pub readiness_gates: Vec<PodReadinessGate>,
+    /// Runtime class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Tell the pod the Services of its namespace by environment variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_service_links: Option<bool>,
+    /// How pods spread over nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "topology_spread")]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+}
+
+fn topology_spread(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut s = schema::embedded::<Vec<TopologySpreadConstraint>>(generator);
+    s.insert("x-kubernetes-list-type".into(), "map".into());
+    s.insert("x-kubernetes-list-map-keys".into(), serde_json::json!(["topologyKey", "whenUnsatisfiable"]));
+    s
+}
+
+/// Settings of a container.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerRuntimeSettings {
+    /// CPU and memory, requests and limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<ResourceRequirements>")]
+    pub resources: Option<ResourceRequirements>,
+    /// Liveness probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<Probe>")]
+    pub liveness_probe: Option<Probe>,
+    /// Readiness probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<Probe>")]
+    pub readiness_probe: Option<Probe>,
+    /// Actions at the container's start and stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<Lifecycle>")]
+    pub lifecycle: Option<Lifecycle>,
+    /// Security settings of the container. A restore keeps ownership only as root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::embedded::<SecurityContext>")]
+    pub security_context: Option<SecurityContext>,
+    /// Scheduling priority of the data mover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<NiceSettings>,
+    /// I/O priority of the data mover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ionice: Option<IoNiceSettings>,
+    /// Environment from ConfigMaps or Secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<EnvFromSource>>")]
+    pub env_from: Vec<EnvFromSource>,
+    /// Environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::embedded::<Vec<EnvVar>>")]
+    pub env: Vec<EnvVar>,
+}
+
+/// As nice(1) takes it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct NiceSettings {
+    /// -20 (first) to 19 (last).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjustment: Option<i32>,
+}
+
+/// As ionice(1) takes it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IoNiceSettings {
+    /// 0 none, 1 real time, 2 best effort, 3 idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<i32>,
+    /// 0 (first) to 7 (last) within class 1 or 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_data: Option<i32>,
+}

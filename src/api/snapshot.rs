@@ -1,0 +1,55 @@
+//! Snapshot: one restic snapshot, as an ordinary object. The operator does not write them yet.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One restic snapshot.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "repositories.stash.appscode.com",
+    version = "v1alpha1",
+    kind = "Snapshot",
+    plural = "snapshots",
+    category = "storage",
+    category = "appscode",
+    category = "all",
+    namespaced,
+    status = "SnapshotStatus",
+    derive = "PartialEq",
+    doc = "Snapshot is one restic snapshot of a Repository.",
+    printcolumn = r#"{"name":"ID","type":"string","jsonPath":".metadata.name"}"#,
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".status.repository"}"#,
+    printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".status.hostname"}"#,
+    printcolumn = r#"{"name":"Created At","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+pub struct SnapshotSpec {}
+
+/// What restic knows of a snapshot.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct SnapshotStatus {
+    /// Id of its root folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
+    /// Paths it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Host it was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// User who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// User id of the process that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<i32>,
+    /// Group id of the process that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<i32>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Name of its Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+}

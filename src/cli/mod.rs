@@ -1,0 +1,3 @@
+//! What people run by hand.
+
+pub mod crds;
