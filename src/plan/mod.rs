@@ -2,7 +2,120 @@
 //!
 //! No async, no client, no clock, no environment, no randomness: time is an
 //! argument, so that every decision can be tried thousands of times a second.
+//! A reconcile looks once (`Observed`), decides here ([`Plan`]), applies, and
+//! writes the status that belongs to what was applied.
 
+pub mod access;
+pub mod backup;
+pub mod conditions;
 pub mod contract;
 pub mod duration;
+pub mod ground;
 pub mod hosts;
+pub mod invoker;
+pub mod jobs;
+pub mod objects;
+pub mod observed;
+pub mod restic_args;
+pub mod restore;
+pub mod retry;
+pub mod run;
+pub mod schedule;
+pub mod target;
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::Value;
+
+/// A plan that nothing has been done about.
+#[derive(Debug)]
+pub struct Prepared;
+/// A plan whose objects have reached the cluster. Only such a plan's status may be written.
+#[derive(Debug)]
+pub struct Applied;
+
+/// What to do about an object.
+#[derive(Debug)]
+pub struct Plan<S> {
+    /// Change of the object's finalizer; made before anything else.
+    pub finalizer: Option<FinalizerChange>,
+    /// Jobs to create.
+    pub jobs: Vec<Job>,
+    /// Jobs to stop and remove, with their pods.
+    pub stop_jobs: Vec<String>,
+    /// Workloads to scale.
+    pub scales: Vec<Scale>,
+    /// Status to write; `None` leaves it as it is.
+    pub status: Option<Value>,
+    /// Facts about the Repository, for its status.
+    pub repository_facts: Option<Value>,
+    /// Events to publish.
+    pub events: Vec<Event>,
+    /// Look again after this long, even if nothing changes.
+    pub requeue: Option<Duration>,
+    /// Look again at once: the status just written allows the next step.
+    pub again: bool,
+    state: PhantomData<S>,
+}
+
+impl Plan<Prepared> {
+    /// Nothing to do.
+    pub fn nothing() -> Self {
+        Self {
+            finalizer: None,
+            jobs: vec![],
+            stop_jobs: vec![],
+            scales: vec![],
+            status: None,
+            repository_facts: None,
+            events: vec![],
+            requeue: None,
+            again: false,
+            state: PhantomData,
+        }
+    }
+
+    /// The same plan, after its objects have reached the cluster.
+    pub fn applied(self) -> Plan<Applied> {
+        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } = self;
+        Plan { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: PhantomData }
+    }
+
+    /// Looks again after `wait`, or sooner.
+    pub fn look_again(&mut self, wait: Duration) {
+        self.requeue = Some(self.requeue.map_or(wait, |r| r.min(wait)));
+    }
+}
+
+/// Change of a finalizer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FinalizerChange {
+    /// Put it on.
+    Add,
+    /// Take it off.
+    Remove,
+}
+
+/// A workload to scale.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scale {
+    /// `Deployment` or `StatefulSet`.
+    pub kind: String,
+    /// Name, in the session's namespace.
+    pub name: String,
+    /// Replicas to set.
+    pub replicas: i32,
+}
+
+/// An event to publish about the session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Something is wrong.
+    pub warning: bool,
+    /// PascalCase.
+    pub reason: String,
+    /// What happened, to what, and what to do.
+    pub message: String,
+}

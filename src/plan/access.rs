@@ -1,0 +1,102 @@
+//! From a Repository to how a Job reaches it.
+
+use k8s_openapi::api::core::v1::Volume;
+
+use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess};
+use crate::api::repository::RepositorySpec;
+use crate::names::reason;
+
+/// How a Job reaches a repository.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// What the agent is told.
+    pub told: RepositoryAccess,
+    /// Secret to mount.
+    pub secret: String,
+    /// Volume that holds the repository, and the folder in it.
+    pub local: Option<(Volume, Option<String>)>,
+}
+
+/// Works out how to reach a repository.
+///
+/// # Errors
+/// The Repository names no backend that is built, or no Secret.
+pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
+    let wrong = |reason, text: String| Failure::new(Class::Invalid, reason, format!("Repository {display}: {text}"));
+    let backend = spec.backend.clone().unwrap_or_default();
+    let secret = backend
+        .storage_secret_name
+        .filter(|s| !s.is_empty())
+        .ok_or_else(|| wrong(reason::INVALID, "spec.backend.storageSecretName is missing.".into()))?;
+    if let Some(local) = backend.local {
+        let volume =
+            local.volume("repository").map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is no volume: {e}.")))?;
+        let told = RepositoryAccess { url: LOCAL_REPOSITORY_DIR.to_owned(), ..RepositoryAccess::default() };
+        let sub_path = local.sub_path.map(|s| s.trim_matches('/').to_owned()).filter(|s| !s.is_empty());
+        return Ok(Access { told, secret, local: Some((volume, sub_path)) });
+    }
+    if let Some(s3) = backend.s3 {
+        let told = RepositoryAccess {
+            url: s3_url(&s3.endpoint, &s3.bucket, s3.prefix.as_deref().unwrap_or_default()),
+            region: s3.region.filter(|r| !r.is_empty()),
+            insecure_tls: s3.insecure_tls.unwrap_or(false),
+        };
+        return Ok(Access { told, secret, local: None });
+    }
+    let named = [
+        (backend.gcs.is_some(), "gcs"),
+        (backend.azure.is_some(), "azure"),
+        (backend.swift.is_some(), "swift"),
+        (backend.b2.is_some(), "b2"),
+        (backend.rest.is_some(), "rest"),
+    ];
+    Err(named.iter().find(|(set, _)| *set).map_or_else(
+        || wrong(reason::INVALID, "spec.backend names no backend; set local or s3.".into()),
+        |(_, name)| wrong(reason::NOT_SUPPORTED, format!("spec.backend.{name} is not supported yet; use local or s3.")),
+    ))
+}
+
+/// As restic wants it. A leading slash of the prefix, common in published manifests, makes no difference.
+fn s3_url(endpoint: &str, bucket: &str, prefix: &str) -> String {
+    let scheme = if endpoint.contains("://") { "" } else { "https://" };
+    let path: Vec<&str> = [bucket, prefix].into_iter().flat_map(|p| p.split('/')).filter(|p| !p.is_empty()).collect();
+    format!("s3:{scheme}{}/{}", endpoint.trim_end_matches('/'), path.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(backend: serde_json::Value) -> RepositorySpec {
+        serde_json::from_value(serde_json::json!({ "backend": backend })).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_means_the_same_with_or_without_slashes() {
+        for prefix in ["demo/a", "/demo/a", "/demo/a/", "//demo//a"] {
+            assert_eq!(s3_url("http://minio:9000/", "b", prefix), "s3:http://minio:9000/b/demo/a");
+        }
+        assert_eq!(s3_url("s3.amazonaws.com", "b", ""), "s3:https://s3.amazonaws.com/b");
+    }
+
+    #[test]
+    fn a_volume_is_mounted_at_our_place() {
+        let access = of(
+            &spec(serde_json::json!({ "storageSecretName": "s", "local": { "mountPath": "/safe", "subPath": "/a/", "hostPath": { "path": "/x" } } })),
+            "n/r",
+        )
+        .unwrap();
+        assert_eq!(access.told.url, LOCAL_REPOSITORY_DIR);
+        let (volume, sub_path) = access.local.unwrap();
+        assert_eq!((volume.host_path.unwrap().path.as_str(), sub_path.as_deref()), ("/x", Some("a")));
+    }
+
+    #[test]
+    fn what_is_not_built_says_so_and_names_the_field() {
+        let gcs = of(&spec(serde_json::json!({ "storageSecretName": "s", "gcs": { "bucket": "b" } })), "n/r").unwrap_err();
+        assert_eq!(gcs.reason, reason::NOT_SUPPORTED);
+        assert!(gcs.message.contains("spec.backend.gcs"));
+        assert!(of(&spec(serde_json::json!({ "storageSecretName": "s" })), "n/r").unwrap_err().message.contains("no backend"));
+        assert!(of(&spec(serde_json::json!({})), "n/r").unwrap_err().message.contains("storageSecretName"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Hosts of a backup: found, backed up, counted.
+
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Invoker, Pass};
+use crate::api::backup_batch::BackupMember;
+use crate::api::backup_session::{BackupHostPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats};
+use crate::names::{condition, reason};
+use crate::plan::access::Access;
+use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
+use crate::plan::hosts::{HostSet, TargetKind, normal_path};
+use crate::plan::jobs::JobState;
+use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::restore::display;
+use crate::plan::target::{Target, TargetSeen};
+use crate::plan::{conditions, duration, retry};
+
+/// Moves every member on as far as order allows; true when all are over.
+pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, frame: &JobFrame, access: &Access) -> bool {
+    for index in 0..pass.now.targets.len() {
+        if is_over(&pass.now.targets[index]) {
+            continue;
+        }
+        let earlier = &pass.now.targets[..index];
+        if invoker.sequential {
+            let failed = earlier.iter().position(|t| t.phase == Some(BackupTargetPhase::Failed));
+            if let Some(failed) = failed.filter(|_| invoker.stop) {
+                let name = label(failed, &pass.now.targets[failed]);
+                let status = &mut pass.now.targets[index];
+                status.phase = Some(BackupTargetPhase::Skipped);
+                let text = format!("Not started: {name} failed, and onFailure is Stop.");
+                conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, false, reason::NOT_STARTED, text, pass.at);
+                continue;
+            }
+            if !earlier.iter().all(is_over) {
+                continue;
+            }
+        }
+        member(pass, &invoker.members[index], index, frame, access);
+    }
+    pass.now.targets.iter().all(is_over)
+}
+
+/// Hosts that have a new snapshot.
+pub fn backed_up(pass: &Pass<'_>) -> Vec<String> {
+    pass.now
+        .targets
+        .iter()
+        .flat_map(|t| &t.stats)
+        .filter(|h| h.phase == Some(BackupHostPhase::Succeeded))
+        .map(|h| h.hostname.clone())
+        .collect()
+}
+
+/// How messages name a member.
+pub fn label(index: usize, status: &BackupTargetStatus) -> String {
+    let name = status.alias.clone().or_else(|| status.ref_.as_ref()?.name.clone()).unwrap_or_default();
+    format!("member {index} ({name})")
+}
+
+fn is_over(status: &BackupTargetStatus) -> bool {
+    matches!(status.phase, Some(BackupTargetPhase::Succeeded | BackupTargetPhase::Failed | BackupTargetPhase::Skipped))
+}
+
+fn host_is_over(host: &HostBackupStats) -> bool {
+    matches!(host.phase, Some(BackupHostPhase::Succeeded | BackupHostPhase::Failed))
+}
+
+fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFrame, access: &Access) {
+    let at = pass.at;
+    let status = &mut pass.now.targets[index];
+    let name = display(&status.ref_.clone().unwrap_or_default());
+    let seen = pass.seen.targets.get(index);
+    let target = match seen {
+        Some(TargetSeen::Found(target)) => target,
+        _ => {
+            let text = match seen {
+                Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
+                _ => format!("Backup target {name} does not exist."),
+            };
+            conditions::set(&mut status.conditions, condition::BACKUP_TARGET_FOUND, false, reason::TARGET_NOT_AVAILABLE, &text, at);
+            if pass.expired {
+                status.phase = Some(BackupTargetPhase::Failed);
+            }
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            return;
+        }
+    };
+    conditions::set(&mut status.conditions, condition::BACKUP_TARGET_FOUND, true, reason::TARGET_AVAILABLE, format!("Backup target {name} found."), at);
+    let Some(target_spec) = &spec.target else { return };
+    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
+    let ordinals = target.ordinals();
+    if status.stats.is_empty() {
+        if ordinals.is_empty() {
+            status.phase = Some(BackupTargetPhase::Failed);
+            let text = format!("{name} has no replicas and no claims, so it has nothing to back up.");
+            conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, false, reason::BACKUP_EXECUTOR_FAILED, text, at);
+            return;
+        }
+        status.stats = ordinals
+            .iter()
+            .map(|o| HostBackupStats { hostname: set.host(*o), phase: Some(BackupHostPhase::Pending), attempt: Some(1), ..HostBackupStats::default() })
+            .collect();
+        status.total_hosts = i32::try_from(status.stats.len()).ok();
+    }
+    status.phase = Some(BackupTargetPhase::Running);
+    for host in 0..status_len(pass, index) {
+        back_up(pass, spec, target, index, host, frame, access);
+    }
+    let status = &mut pass.now.targets[index];
+    if status.stats.iter().all(host_is_over) {
+        let failed = status.stats.iter().any(|h| h.phase == Some(BackupHostPhase::Failed));
+        status.phase = Some(if failed { BackupTargetPhase::Failed } else { BackupTargetPhase::Succeeded });
+    }
+}
+
+fn status_len(pass: &Pass<'_>, index: usize) -> usize {
+    pass.now.targets[index].stats.len()
+}
+
+fn back_up(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize, host: usize, frame: &JobFrame, access: &Access) {
+    let entry = pass.now.targets[index].stats[host].clone();
+    if host_is_over(&entry) {
+        return;
+    }
+    let key = format!("backup/{index}/{}", entry.hostname);
+    let attempt = entry.attempt.unwrap_or(1);
+    match pass.job(&key, attempt).map(|j| &j.state) {
+        Some(JobState::Active { .. }) if pass.expired => {
+            pass.stop(&key, attempt);
+            let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
+            fail(pass, index, host, &late);
+        }
+        Some(JobState::Active { held }) => {
+            let slot = &mut pass.now.targets[index].stats[host];
+            slot.phase = Some(BackupHostPhase::Running);
+            slot.reason = held.as_ref().map(|f| f.reason.clone());
+            slot.error = held.as_ref().map(|f| f.message.clone());
+            pass.plan.look_again(LOOK_AT_RUNNING);
+        }
+        Some(JobState::Done(outcome)) => read(pass, index, host, outcome),
+        Some(JobState::Lost(failure)) => fail(pass, index, host, &failure.clone()),
+        None if pass.expired => {
+            let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
+            fail(pass, index, host, &late);
+        }
+        None => create(pass, spec, target, index, host, frame, access, key),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call, all of it needed to build a Job")]
+fn create(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize, host: usize, frame: &JobFrame, access: &Access, key: String) {
+    let entry = pass.now.targets[index].stats[host].clone();
+    if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, pass.at)) {
+        pass.plan.look_again(wait);
+        return;
+    }
+    let Some(target_spec) = &spec.target else { return };
+    let ordinal = entry.hostname.rsplit('-').next().and_then(|o| o.parse().ok()).unwrap_or(0);
+    let reach = match target.reach(&target_spec.volume_mounts, ordinal, true) {
+        Ok(reach) => reach,
+        Err(failure) if failure.class == Class::Waiting => {
+            let slot = &mut pass.now.targets[index].stats[host];
+            slot.error = Some(failure.message);
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            return;
+        }
+        Err(failure) => return fail(pass, index, host, &failure),
+    };
+    let paths = if target_spec.paths.is_empty() { reach.mount_points() } else { target_spec.paths.iter().map(|p| normal_path(p)).collect() };
+    let backup = Backup { member: index, host: entry.hostname, paths, exclude: target_spec.exclude.clone(), args: target_spec.args.clone() };
+    let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
+    let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
+    let task = pass.task(access, runtime, no_cache, Step::Backup(backup));
+    let parts = JobParts { key, attempt: entry.attempt.unwrap_or(1), runtime, temp_dir: spec.temp_dir.as_ref(), reach, seconds_left: pass.seconds_left() };
+    pass.plan.jobs.push(objects::job(frame, &task, parts));
+    pass.plan.look_again(LOOK_AT_RUNNING);
+    let at = pass.at;
+    let status = &mut pass.now.targets[index];
+    status.stats[host].phase = Some(BackupHostPhase::Running);
+    conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, true, reason::BACKUP_EXECUTOR_ENSURED, "Successfully ensured backup executor.", at);
+}
+
+fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
+    let slot = &mut pass.now.targets[index].stats[host];
+    slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
+    if let Some(Answer::BackedUp(made)) = &outcome.answer {
+        slot.snapshots = made.iter().map(snapshot).collect();
+    }
+    match &outcome.failure {
+        Some(failure) => fail(pass, index, host, failure),
+        None if outcome.run != pass.run.id.uid || slot.snapshots.is_empty() => {
+            let lost = Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without the snapshots it made.");
+            fail(pass, index, host, &lost);
+        }
+        None => {
+            slot.phase = Some(BackupHostPhase::Succeeded);
+            slot.error = None;
+            slot.reason = None;
+            slot.not_before = None;
+        }
+    }
+}
+
+fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
+    let at = pass.at;
+    let again = !pass.expired && retry::again(failure, pass.now.targets[index].stats[host].attempt.unwrap_or(1));
+    let slot = &mut pass.now.targets[index].stats[host];
+    let attempt = slot.attempt.unwrap_or(1);
+    slot.reason = Some(failure.reason.clone());
+    slot.error = Some(failure.message.clone());
+    if again {
+        slot.attempt = Some(attempt + 1);
+        slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
+        pass.plan.look_again(retry::wait_after(attempt));
+    } else {
+        slot.phase = Some(BackupHostPhase::Failed);
+        slot.not_before = None;
+        let text = format!("Backup of host {} of {} failed: {}", slot.hostname.clone(), label(index, &pass.now.targets[index]), failure.message);
+        pass.event(true, &failure.reason, &text);
+    }
+}
+
+fn snapshot(made: &SnapshotMade) -> SnapshotStats {
+    let i = |n: u64| i64::try_from(n).ok();
+    SnapshotStats {
+        name: Some(made.id.chars().take(8).collect()),
+        path: Some(made.path.clone()),
+        total_size: Some(size(made.total_bytes)),
+        uploaded: Some(size(made.uploaded_bytes)),
+        processing_time: Some(duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)))),
+        file_stats: Some(FileStats {
+            total_files: i(made.total_files),
+            new_files: i(made.new_files),
+            modified_files: i(made.modified_files),
+            unmodified_files: i(made.unmodified_files),
+        }),
+    }
+}
+
+/// Bytes for people, as restic and Stash write them: `3.408 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
+    let mut value = bytes as f64;
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 0;
+    value /= 1024.0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.3} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_read_as_restic_writes_them() {
+        assert_eq!(super::size(0), "0 B");
+        assert_eq!(super::size(1024), "1.000 KiB");
+        assert_eq!(super::size(3_573_547), "3.408 MiB");
+        assert_eq!(super::size(u64::MAX), "16384.000 PiB");
+    }
+}

@@ -1,0 +1,142 @@
+//! Conditions as a pure merge: times move only when something said changes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::Condition;
+use crate::names::condition as types;
+
+/// Value of a condition.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody could tell.
+    Unknown,
+}
+
+impl Value {
+    /// As it stands in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(b: bool) -> Self {
+        if b { Self::True } else { Self::False }
+    }
+}
+
+/// Sets a condition. Its time changes only with its value; an equal one is left as it is.
+pub fn set(
+    list: &mut Vec<Condition>,
+    type_: &str,
+    value: impl Into<Value>,
+    reason: &str,
+    message: impl Into<String>,
+    now: Timestamp,
+) {
+    let (value, message) = (value.into(), message.into());
+    let found = list.iter_mut().find(|c| c.type_ == type_);
+    let fresh = |time| Condition {
+        type_: type_.to_owned(),
+        status: value.as_str().to_owned(),
+        last_transition_time: time,
+        observed_generation: None,
+        severity: None,
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+    };
+    match found {
+        Some(old) if old.status == value.as_str() => {
+            let time = old.last_transition_time.clone();
+            *old = fresh(time);
+        }
+        Some(old) => *old = fresh(whole_second(now)),
+        None => list.push(fresh(whole_second(now))),
+    }
+    list.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// Takes a condition out.
+pub fn remove(list: &mut Vec<Condition>, type_: &str) {
+    list.retain(|c| c.type_ != type_);
+}
+
+/// Whether a condition has this value.
+pub fn is(list: &[Condition], type_: &str, value: Value) -> bool {
+    list.iter().any(|c| c.type_ == type_ && c.status == value.as_str())
+}
+
+/// What kstatus and GitOps tools read: one of three states, never two at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// As asked: Ready.
+    Ready,
+    /// On its way: Reconciling.
+    Reconciling,
+    /// Stuck until somebody acts: Stalled.
+    Stalled,
+}
+
+/// Sets the kstatus conditions.
+pub fn set_health(list: &mut Vec<Condition>, health: Health, reason: &str, message: &str, now: Timestamp) {
+    set(list, types::READY, health == Health::Ready, reason, message, now);
+    for (type_, state) in [(types::RECONCILING, Health::Reconciling), (types::STALLED, Health::Stalled)] {
+        if health == state {
+            set(list, type_, true, reason, message, now);
+        } else {
+            remove(list, type_);
+        }
+    }
+}
+
+/// Time as an API server keeps it: whole seconds.
+pub fn whole_second(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_second(s).unwrap()
+    }
+
+    #[test]
+    fn time_moves_only_with_the_value() {
+        let mut list = vec![];
+        set(&mut list, "B", true, "R", "m", at(10));
+        set(&mut list, "A", false, "R", "m", at(11));
+        assert_eq!(list.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        set(&mut list, "B", true, "R2", "other", at(20));
+        assert_eq!(list[1].last_transition_time.0, at(10));
+        assert_eq!(list[1].message.as_deref(), Some("other"));
+        set(&mut list, "B", false, "R2", "other", at(30));
+        assert_eq!(list[1].last_transition_time.0, at(30));
+    }
+
+    #[test]
+    fn health_is_one_of_three() {
+        let mut list = vec![];
+        for (health, ready, other) in [
+            (Health::Reconciling, "False", Some("Reconciling")),
+            (Health::Stalled, "False", Some("Stalled")),
+            (Health::Ready, "True", None),
+        ] {
+            set_health(&mut list, health, "R", "m", at(1));
+            let get = |t: &str| list.iter().find(|c| c.type_ == t).map(|c| c.status.as_str());
+            assert_eq!(get("Ready"), Some(ready));
+            assert_eq!(list.len(), 1 + usize::from(other.is_some()));
+            assert!(other.is_none_or(|t| get(t) == Some("True")));
+        }
+    }
+}

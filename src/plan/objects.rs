@@ -1,0 +1,391 @@
+//! The Job of a step: one pod, one container, no Kubernetes credentials.
+//!
+//! What the user's runtimeSettings say wins, field by field, over what is set
+//! here, except for what the step cannot work without (its mounts and command).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::contract::{LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR};
+use super::hosts::normal_path;
+use super::target::Reach;
+use crate::api::common::EmptyDirSettings;
+use crate::api::runtime::RuntimeSettings;
+use crate::names::{annotation, child_name, label};
+
+/// Unprivileged user of the image, for steps that touch no files of the user's.
+const NOBODY: i64 = 65532;
+/// What root keeps in order to read any file, and to restore it with owner and mode.
+/// All of these are allowed by the `baseline` Pod Security Standard.
+const FILE_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"];
+/// Volume names of ours; a prefix keeps them apart from the user's.
+const SECRET_VOLUME: &str = "lifeboat-repository-secret";
+const WORK_VOLUME: &str = "lifeboat-work";
+const ROOT_VOLUME: &str = "lifeboat-restore-root";
+const REPOSITORY_VOLUME: &str = "lifeboat-repository";
+/// Seconds a pod gets to end its data mover and leave an outcome.
+const GRACE_SECONDS: i64 = 20;
+
+/// What is the same for all Jobs of a run.
+#[derive(Clone, Debug)]
+pub struct JobFrame {
+    /// Image of the agent.
+    pub image: String,
+    /// Session that owns the Job.
+    pub owner: OwnerReference,
+    /// Namespace of the session.
+    pub namespace: String,
+    /// `stash-backup` or `stash-restore`.
+    pub component: &'static str,
+    /// Secret with the repository's password and credentials.
+    pub secret: String,
+    /// Volume of a repository that lives on one, and the folder in it.
+    pub local_repository: Option<(Volume, Option<String>)>,
+}
+
+/// What is particular to one Job.
+#[derive(Clone, Debug, Default)]
+pub struct JobParts<'a> {
+    /// Key of the step within the run.
+    pub key: String,
+    /// Attempt, from 1.
+    pub attempt: i32,
+    /// Settings of the pod.
+    pub runtime: Option<&'a RuntimeSettings>,
+    /// Scratch volume.
+    pub temp_dir: Option<&'a EmptyDirSettings>,
+    /// Volumes of the target.
+    pub reach: Reach,
+    /// Seconds until the run's deadline.
+    pub seconds_left: i64,
+}
+
+/// Name of the Job of an attempt at a step. The same step of the same run has the same
+/// name, so creating it twice is AlreadyExists.
+pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String {
+    let readable = format!("{}-{}-{verb}", frame.component, frame.owner.name);
+    child_name(&readable, &[&frame.owner.uid, key, &attempt.to_string()])
+}
+
+/// Builds the Job of a step.
+pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
+    let verb = task.step.verb();
+    let labels: BTreeMap<String, String> = [
+        (label::MANAGED_BY, label::MANAGED_BY_VALUE),
+        (label::COMPONENT, frame.component),
+        (label::SESSION_KIND, &frame.owner.kind),
+        (label::SESSION_UID, &frame.owner.uid),
+        (label::STEP, verb),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into();
+    let notes: BTreeMap<String, String> = [
+        (annotation::SESSION_NAME, frame.owner.name.clone()),
+        (annotation::STEP_KEY, parts.key.clone()),
+        (annotation::ATTEMPT, parts.attempt.to_string()),
+    ]
+    .map(|(k, v)| (k.to_owned(), v))
+    .into();
+    let pod_settings = parts.runtime.and_then(|r| r.pod.as_ref());
+    let mut pod_labels = pod_settings.map(|p| p.pod_labels.clone()).unwrap_or_default();
+    pod_labels.extend(labels.clone());
+    let mut pod_notes = pod_settings.map(|p| p.pod_annotations.clone()).unwrap_or_default();
+    pod_notes.extend(notes.clone());
+    Job {
+        metadata: ObjectMeta {
+            name: Some(job_name(frame, verb, &parts.key, parts.attempt)),
+            namespace: Some(frame.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(notes),
+            owner_references: Some(vec![frame.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            // The plan decides about a further attempt, with a name of its own: the Job never does.
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(parts.seconds_left.max(1)),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    annotations: Some(pod_notes),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(frame, task, parts)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> PodSpec {
+    let settings = parts.runtime.and_then(|r| r.pod.clone()).unwrap_or_default();
+    let files = needs_files(&task.step) || frame.local_repository.is_some();
+    let (volumes, mounts) = volumes(frame, task, &parts);
+    let mut tolerations = settings.tolerations;
+    tolerations.extend(parts.reach.tolerations.iter().cloned());
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        automount_service_account_token: Some(settings.automount_service_account_token.unwrap_or(false)),
+        enable_service_links: Some(settings.enable_service_links.unwrap_or(false)),
+        service_account_name: settings.service_account_name,
+        node_selector: Some(settings.node_selector).filter(|s| !s.is_empty()),
+        node_name: settings.node_name,
+        affinity: affinity(settings.affinity, parts.reach.node.as_deref()),
+        tolerations: Some(tolerations).filter(|t| !t.is_empty()),
+        image_pull_secrets: Some(settings.image_pull_secrets).filter(|s| !s.is_empty()),
+        scheduler_name: settings.scheduler_name,
+        priority_class_name: settings.priority_class_name,
+        priority: settings.priority,
+        readiness_gates: Some(settings.readiness_gates).filter(|g| !g.is_empty()),
+        runtime_class_name: settings.runtime_class_name,
+        topology_spread_constraints: Some(settings.topology_spread_constraints).filter(|t| !t.is_empty()),
+        security_context: Some(settings.security_context.unwrap_or_else(|| pod_security(files))),
+        containers: vec![container(frame, task, &parts, files, mounts)],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// Steps that read or write the user's files as their owner would.
+fn needs_files(step: &Step) -> bool {
+    matches!(step, Step::Restore(_) | Step::Backup(_))
+}
+
+/// No fsGroup in either: it would change the group of the user's files.
+fn pod_security(files: bool) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(!files),
+        run_as_user: Some(if files { 0 } else { NOBODY }),
+        run_as_group: Some(if files { 0 } else { NOBODY }),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn container_security(files: bool) -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: files.then(|| FILE_CAPABILITIES.map(str::to_owned).to_vec()),
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn container(frame: &JobFrame, task: &Task, parts: &JobParts<'_>, files: bool, mounts: Vec<VolumeMount>) -> Container {
+    let settings = parts.runtime.and_then(|r| r.container.clone()).unwrap_or_default();
+    let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, task.encode())];
+    let mut env = settings.env;
+    env.retain(|e| fixed.iter().all(|(name, _)| e.name != *name));
+    env.extend(fixed.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }));
+    Container {
+        name: "agent".into(),
+        image: Some(frame.image.clone()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(vec!["/usr/local/bin/lifeboat".into(), "agent".into()]),
+        env: Some(env),
+        env_from: Some(settings.env_from).filter(|e| !e.is_empty()),
+        resources: settings.resources,
+        liveness_probe: settings.liveness_probe,
+        readiness_probe: settings.readiness_probe,
+        lifecycle: settings.lifecycle,
+        ports: Some(vec![ContainerPort {
+            name: Some("progress".into()),
+            container_port: i32::from(PROGRESS_PORT),
+            ..ContainerPort::default()
+        }]),
+        security_context: Some(settings.security_context.unwrap_or_else(|| container_security(files))),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let at = |name: &str, path: &str, read_only| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(read_only),
+        ..VolumeMount::default()
+    };
+    let temp = parts.temp_dir.cloned().unwrap_or_default();
+    let scratch = EmptyDirVolumeSource { medium: temp.medium, size_limit: temp.size_limit };
+    let mut volumes = vec![
+        Volume {
+            name: SECRET_VOLUME.into(),
+            // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(frame.secret.clone()),
+                default_mode: Some(0o444),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
+        Volume { name: WORK_VOLUME.into(), empty_dir: Some(scratch), ..Volume::default() },
+    ];
+    let mut mounts = vec![at(SECRET_VOLUME, SECRET_DIR, true), at(WORK_VOLUME, WORK_DIR, false)];
+    if let Some((volume, sub_path)) = &frame.local_repository {
+        volumes.push(Volume { name: REPOSITORY_VOLUME.into(), ..volume.clone() });
+        mounts.push(VolumeMount { sub_path: sub_path.clone(), ..at(REPOSITORY_VOLUME, LOCAL_REPOSITORY_DIR, false) });
+    }
+    let restores = matches!(task.step, Step::Restore(_));
+    if restores {
+        // Parents of the mount points are made here and nowhere else.
+        volumes.push(Volume {
+            name: ROOT_VOLUME.into(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+        mounts.push(at(ROOT_VOLUME, RESTORE_ROOT, false));
+    }
+    volumes.extend(parts.reach.volumes.iter().cloned());
+    mounts.extend(parts.reach.mounts.iter().map(|m| {
+        let path = normal_path(&m.mount_path);
+        VolumeMount {
+            mount_path: if restores { format!("{RESTORE_ROOT}{path}") } else { path },
+            // A backup never writes to what it reads.
+            read_only: Some(!restores || m.read_only == Some(true)),
+            recursive_read_only: None,
+            ..m.clone()
+        }
+    }));
+    (volumes, mounts)
+}
+
+/// The user's affinity, and the node where a running pod holds the volume.
+fn affinity(user: Option<Affinity>, node: Option<&str>) -> Option<Affinity> {
+    let Some(node) = node else { return user };
+    let pin = NodeSelectorRequirement {
+        key: "metadata.name".into(),
+        operator: "In".into(),
+        values: Some(vec![node.to_owned()]),
+    };
+    let mut affinity = user.unwrap_or_default();
+    let on_nodes = affinity.node_affinity.get_or_insert_with(NodeAffinity::default);
+    let required = on_nodes
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_with(|| NodeSelector { node_selector_terms: vec![NodeSelectorTerm::default()] });
+    for term in &mut required.node_selector_terms {
+        term.match_fields.get_or_insert_with(Vec::new).push(pin.clone());
+    }
+    Some(affinity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::contract::{Backup, Preflight, RepositoryAccess, Restore, Run, Settings, VERSION};
+
+    fn frame() -> JobFrame {
+        JobFrame {
+            image: "i".into(),
+            owner: OwnerReference {
+                api_version: "v".into(),
+                kind: "RestoreBatch".into(),
+                name: "r".into(),
+                uid: "u".into(),
+                ..OwnerReference::default()
+            },
+            namespace: "n".into(),
+            component: label::COMPONENT_RESTORE,
+            secret: "s".into(),
+            local_repository: None,
+        }
+    }
+
+    fn task(step: Step) -> Task {
+        Task {
+            version: VERSION,
+            run: Run::default(),
+            repository: RepositoryAccess::default(),
+            settings: Settings::default(),
+            step,
+        }
+    }
+
+    fn reach() -> Reach {
+        Reach {
+            volumes: vec![Volume { name: "data".into(), ..Volume::default() }],
+            mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data/".into(), ..VolumeMount::default() }],
+            node: Some("node-1".into()),
+            tolerations: vec![],
+        }
+    }
+
+    fn spec(step: Step, runtime: Option<&RuntimeSettings>) -> PodSpec {
+        job(
+            &frame(),
+            &task(step),
+            JobParts { key: "k".into(), attempt: 1, runtime, reach: reach(), seconds_left: 60, ..JobParts::default() },
+        )
+        .spec
+        .unwrap()
+        .template
+        .spec
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_carries_no_kubernetes_credentials() {
+        let pod = spec(Step::Preflight(Preflight::default()), None);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.security_context.unwrap().run_as_user, Some(NOBODY));
+    }
+
+    #[test]
+    fn restores_write_below_the_root_and_backups_read_only() {
+        let mounted = |step| {
+            spec(step, None).containers[0]
+                .volume_mounts
+                .clone()
+                .unwrap()
+                .into_iter()
+                .find(|m| m.name == "data")
+                .unwrap()
+        };
+        let restore = mounted(Step::Restore(Restore::default()));
+        assert_eq!((restore.mount_path.as_str(), restore.read_only), ("/lifeboat/restore/data", Some(false)));
+        let backup = mounted(Step::Backup(Backup::default()));
+        assert_eq!((backup.mount_path.as_str(), backup.read_only), ("/data", Some(true)));
+    }
+
+    #[test]
+    fn a_held_volume_pins_the_node_beside_the_users_own_terms() {
+        let mut runtime = RuntimeSettings::default();
+        let own: Affinity = serde_json::from_value(
+            serde_json::json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, {}] } } }),
+        )
+        .unwrap();
+        runtime.pod = Some(crate::api::runtime::PodRuntimeSettings { affinity: Some(own), ..Default::default() });
+        let pod = spec(Step::Restore(Restore::default()), Some(&runtime));
+        let terms = pod
+            .affinity
+            .unwrap()
+            .node_affinity
+            .unwrap()
+            .required_during_scheduling_ignored_during_execution
+            .unwrap()
+            .node_selector_terms;
+        assert_eq!(terms.len(), 2);
+        assert!(terms.iter().all(|t| t.match_fields.as_ref().unwrap()[0].values.as_ref().unwrap() == &["node-1"]));
+    }
+
+    #[test]
+    fn the_same_attempt_has_the_same_name_and_another_does_not() {
+        let f = frame();
+        assert_eq!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 1));
+        assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 2));
+        assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k2", 1));
+    }
+}

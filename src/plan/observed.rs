@@ -1,0 +1,66 @@
+//! What one look at the cluster found: all that a decision may depend on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::contract::Progress;
+use super::jobs::JobSeen;
+use super::target::TargetSeen;
+use crate::api::repository::RepositorySpec;
+
+/// Something that was looked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<T> {
+    /// It is not there.
+    Missing,
+    /// It could not be looked up; why.
+    Unknown(String),
+    /// It is there.
+    Found(T),
+}
+
+/// A Repository that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RepositorySeen {
+    /// Its spec.
+    pub spec: RepositorySpec,
+    /// When the first backup through it succeeded.
+    pub first_backup: Option<Time>,
+    /// Whether its backend Secret is there; only its metadata was read.
+    pub secret: Seen<()>,
+}
+
+/// Why an object is not valid, as admission says it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// `Invalid` or `NotSupported`.
+    pub reason: String,
+    /// Fields and what is wrong with them.
+    pub message: String,
+}
+
+/// What a look found of the surroundings of a session.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Why the object is not valid.
+    pub refusal: Option<Refusal>,
+    /// Its Repository.
+    pub repository: Seen<RepositorySeen>,
+    /// The target of each member.
+    pub targets: Vec<TargetSeen>,
+    /// Its Jobs.
+    pub jobs: Vec<JobSeen>,
+    /// Progress of running Jobs, by name, as far as it could be had.
+    pub progress: BTreeMap<String, Progress>,
+}
+
+/// How the operator is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Image of the Jobs.
+    pub image: String,
+    /// Deadline of a run that names none.
+    pub default_timeout: Duration,
+}

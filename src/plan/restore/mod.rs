@@ -1,0 +1,256 @@
+//! What happens next to a restore: the state machine of RestoreSession and RestoreBatch.
+//!
+//! One pass goes from the status as it stands (`was`) to the status as it shall
+//! stand (`now`), and lists effects. Two rules keep a crash between any two
+//! writes harmless. Intent before effect: an effect that scales a workload or
+//! overwrites data is listed only if `was`, the written status, announces it.
+//! Same name for the same step: an effect that is listed twice happens once.
+//!
+//! The order: repository and Secret are there; each target is there and a Job
+//! can reach it; a preflight Job resolves every host's snapshots, which are
+//! pinned; a member's workload is quiesced; its hosts are restored; the workload
+//! is scaled back; the run ends.
+
+mod ending;
+mod member;
+mod preflight;
+mod report;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::access::Access;
+use super::conditions;
+use super::contract::{Run, Settings, Task, VERSION};
+use super::ground::{self, NoGround};
+use super::jobs::JobSeen;
+use super::objects::JobFrame;
+use super::observed::{Setup, Surroundings};
+use super::run::{RestoreRun, RestoreState};
+use super::target::{Reach, TargetSeen};
+use super::{Event, FinalizerChange, Plan, Prepared, duration, retry};
+use crate::api::common::TargetRef;
+use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
+use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
+use crate::api::runtime::RuntimeSettings;
+use crate::names::{condition, label, reason};
+
+/// Objects that are missing are looked for this often; nothing tells us when they appear.
+const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
+/// Pods of a workload that is scaled, and counters of running Jobs, are looked at this often.
+const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
+/// Progress is written to status at most this often.
+const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
+
+/// What to do next about a restore.
+pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+    let mut pass = Pass::new(run, seen, setup, now);
+    if run.id.deleting {
+        ending::leave(&mut pass);
+    } else if run.state.is_final() {
+        pass.release();
+    } else if !run.id.held {
+        // Before anything that a deletion would have to undo.
+        pass.plan.finalizer = Some(FinalizerChange::Add);
+        pass.plan.again = true;
+    } else {
+        pass.step();
+    }
+    pass.finish()
+}
+
+/// One pass over one run.
+struct Pass<'a> {
+    run: &'a RestoreRun,
+    seen: &'a Surroundings,
+    setup: &'a Setup,
+    /// The clock, as an argument.
+    at: Timestamp,
+    /// Status as written: effects may rely on it.
+    was: &'a RestoreState,
+    /// Status as it shall be.
+    now: RestoreState,
+    /// The deadline has passed.
+    expired: bool,
+    /// How to reach each host, by member and host name; filled for targets that are there.
+    reaches: BTreeMap<(usize, String), Reach>,
+    plan: Plan<Prepared>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(run: &'a RestoreRun, seen: &'a Surroundings, setup: &'a Setup, now: Timestamp) -> Self {
+        Self {
+            run,
+            seen,
+            setup,
+            at: now,
+            was: &run.state,
+            now: run.state.clone(),
+            expired: false,
+            reaches: BTreeMap::new(),
+            plan: Plan::nothing(),
+        }
+    }
+
+    fn step(&mut self) {
+        self.begin();
+        if let Some(refusal) = &self.seen.refusal {
+            self.now.phase = Some(RestorePhase::Invalid);
+            let set = |list: &mut _, at| conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, &refusal.message, at);
+            set(&mut self.now.conditions, self.at);
+            self.end_with(RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
+            return;
+        }
+        let namespace = &self.run.id.namespace;
+        let ground = ground::check(self.run.repository.as_ref(), namespace, &self.seen.repository, &mut self.now.conditions, self.at);
+        member::find(self);
+        match ground {
+            Ok(access) => {
+                let frame = self.frame(&access);
+                preflight::advance(self, &frame, &access);
+                member::advance(self, &frame, &access);
+            }
+            Err(NoGround::Refused(failure)) => {
+                if !self.now.members.iter().any(member::is_started) {
+                    self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
+                    return;
+                }
+                member::without_ground(self, &failure.message);
+            }
+            Err(NoGround::Waiting(waiting)) => {
+                self.plan.look_again(LOOK_FOR_MISSING);
+                member::without_ground(self, &waiting);
+            }
+        }
+        report::conclude(self);
+    }
+
+    /// Starts the clock and gives every member its entry.
+    fn begin(&mut self) {
+        self.now.observed_generation = self.run.id.generation;
+        let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
+        self.now.run.id.clone_from(&self.run.id.uid);
+        let limit = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
+        let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
+        let deadline = self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
+        self.expired = self.at >= deadline;
+        if let Some(left) = retry::left(deadline, self.at) {
+            self.plan.look_again(left);
+        }
+        self.now.members.resize_with(self.run.members.len(), RestoreMemberStatus::default);
+        for (status, member) in self.now.members.iter_mut().zip(&self.run.members) {
+            let target = member.target.clone().unwrap_or_default();
+            status.ref_ = target.ref_.unwrap_or_default();
+            status.alias = target.alias;
+            status.phase.get_or_insert(MemberPhase::Pending);
+        }
+    }
+
+    fn frame(&self, access: &Access) -> JobFrame {
+        JobFrame {
+            image: self.setup.image.clone(),
+            owner: self.run.id.owner(),
+            namespace: self.run.id.namespace.clone(),
+            component: label::COMPONENT_RESTORE,
+            secret: access.secret.clone(),
+            local_repository: access.local.clone(),
+        }
+    }
+
+    fn task(&self, access: &Access, member: usize, step: super::contract::Step) -> Task {
+        Task {
+            version: VERSION,
+            run: Run {
+                id: self.run.id.uid.clone(),
+                kind: self.run.id.kind.clone(),
+                namespace: self.run.id.namespace.clone(),
+                name: self.run.id.name.clone(),
+            },
+            repository: access.told.clone(),
+            settings: settings(&self.run.members[member]),
+            step,
+        }
+    }
+
+    fn seconds_left(&self) -> i64 {
+        self.now.deadline.as_ref().and_then(|d| retry::left(d.0, self.at)).map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
+    }
+
+    fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {
+        self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
+    }
+
+    fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
+        self.plan.events.push(Event { warning, reason: reason.to_owned(), message: message.into() });
+    }
+
+    /// Ends the run in this phase.
+    fn end_with(&mut self, phase: RestorePhase, reason: &str, message: &str) {
+        report::end(self, phase, reason, message);
+    }
+
+    /// Takes the finalizer off a run that is over.
+    fn release(&mut self) {
+        if self.run.id.held {
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
+    fn finish(mut self) -> Plan<Prepared> {
+        let kind = &self.run.id.kind;
+        if !self.run.id.deleting && self.now != *self.was {
+            self.plan.status = Some(self.now.document(kind));
+        }
+        self.plan
+    }
+}
+
+/// What the data mover is told of a member's settings.
+fn settings(member: &RestoreMember) -> Settings {
+    mover_settings(member.runtime_settings.as_ref(), member.temp_dir.as_ref().and_then(|t| t.disable_caching))
+}
+
+/// What the data mover is told of pod settings.
+pub fn mover_settings(runtime: Option<&RuntimeSettings>, disable_caching: Option<bool>) -> Settings {
+    let container = runtime.and_then(|r| r.container.as_ref());
+    let ionice = container.and_then(|c| c.ionice);
+    Settings {
+        no_cache: disable_caching.unwrap_or(false),
+        nice: container.and_then(|c| c.nice?.adjustment),
+        ionice_class: ionice.and_then(|i| i.class),
+        ionice_class_data: ionice.and_then(|i| i.class_data),
+    }
+}
+
+/// How messages name a target: `apps/v1 deployment/web`.
+pub fn display(target: &TargetRef) -> String {
+    format!(
+        "{} {}/{}",
+        target.api_version.as_deref().unwrap_or_default(),
+        target.kind.as_deref().unwrap_or_default().to_lowercase(),
+        target.name.as_deref().unwrap_or_default()
+    )
+    .trim()
+    .to_owned()
+}
+
+/// Whether a host will not change any more.
+fn is_over(phase: Option<HostPhase>) -> bool {
+    matches!(phase, Some(HostPhase::Succeeded | HostPhase::Failed))
+}
+
+/// Whether a member will not change any more.
+fn member_is_over(phase: Option<MemberPhase>) -> bool {
+    matches!(phase, Some(MemberPhase::Succeeded | MemberPhase::Failed | MemberPhase::Skipped))
+}
+
+/// The target of a member as it was found.
+fn target_of<'a>(seen: &'a Surroundings, member: usize) -> Option<&'a super::target::Target> {
+    match seen.targets.get(member) {
+        Some(TargetSeen::Found(t)) => Some(t),
+        _ => None,
+    }
+}

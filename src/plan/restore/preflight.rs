@@ -1,0 +1,250 @@
+//! Preflight: every host's snapshots are resolved and pinned before data is touched.
+//!
+//! A preflight Job only reads, so it needs no announcement. Its answers are
+//! taken from the Jobs of the current attempt; a fault of the infrastructure
+//! makes the next attempt, any other fault is a fault of the hosts asked for.
+
+use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
+use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
+use crate::names::{hash_of, reason};
+use crate::plan::access::Access;
+use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Step};
+use crate::plan::hosts::{rule_for, source_host};
+use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::{restic_args, retry};
+
+/// Key of preflight steps, and name of the step in status.
+pub const PREFLIGHT: &str = "preflight";
+/// Bytes that one pinned snapshot takes in an answer, its path apart: id (64), time (35) and JSON around them.
+const ANSWER_BYTES: usize = 180;
+/// Bytes of an outcome kept free for what is around the answers.
+const OUTCOME_SLACK: usize = 400;
+
+/// Takes answers, and asks for what is still open.
+pub fn advance(pass: &mut Pass<'_>, frame: &JobFrame, access: &Access) {
+    let attempt = take_answers(pass);
+    let open = open_queries(pass);
+    if open.is_empty() {
+        return;
+    }
+    if pass.expired {
+        return;
+    }
+    if let Some(due) = step(pass).not_before.clone()
+        && let Some(wait) = retry::left(due.0, pass.at)
+    {
+        pass.plan.look_again(wait);
+        return;
+    }
+    let waiting_for: Vec<HostQuery> = open.into_iter().filter(|q| !is_asked(pass, q, attempt)).collect();
+    for hosts in chunks(waiting_for) {
+        let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
+        let key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        let member = hosts[0].member;
+        let task = pass.task(access, member, Step::Preflight(Preflight { hosts }));
+        let settings = &pass.run.members[member];
+        let parts = JobParts {
+            key,
+            attempt,
+            runtime: settings.runtime_settings.as_ref(),
+            temp_dir: settings.temp_dir.as_ref(),
+            seconds_left: pass.seconds_left(),
+            ..JobParts::default()
+        };
+        pass.plan.jobs.push(objects::job(frame, &task, parts));
+        pass.now.phase = Some(RestorePhase::Running);
+    }
+    pass.plan.look_again(LOOK_AT_RUNNING * 10);
+}
+
+/// The run-level entry of this step, made when it is not there.
+fn step<'p>(pass: &'p mut Pass<'_>) -> &'p mut StepStatus {
+    let steps = &mut pass.now.run.steps;
+    let at = steps.iter().position(|s| s.name == PREFLIGHT).unwrap_or_else(|| {
+        steps.push(StepStatus { name: PREFLIGHT.to_owned(), attempt: 1, ..StepStatus::default() });
+        steps.len() - 1
+    });
+    &mut steps[at]
+}
+
+/// Reads the Jobs of the current attempt; the attempt that is current afterwards.
+fn take_answers(pass: &mut Pass<'_>) -> i32 {
+    let attempt = step(pass).attempt;
+    let jobs: Vec<&JobSeen> = pass.seen.jobs.iter().filter(|j| j.key.starts_with(PREFLIGHT)).collect();
+    let mut fault = None;
+    for job in jobs {
+        if job.attempt < attempt {
+            // Its fault stands in status; two attempts at once would only fill the namespace.
+            if !job.deleting && pass.was.run.steps.iter().any(|s| s.name == PREFLIGHT && s.attempt == attempt) {
+                pass.plan.stop_jobs.push(job.name.clone());
+            }
+            continue;
+        }
+        let failure = match &job.state {
+            JobState::Active { held } => {
+                if let Some(held) = held {
+                    note(pass, held);
+                }
+                if pass.expired && !job.deleting {
+                    pass.plan.stop_jobs.push(job.name.clone());
+                }
+                continue;
+            }
+            JobState::Lost(failure) => failure.clone(),
+            JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
+                (None, Some(Answer::Preflight(answers))) => {
+                    answers.iter().for_each(|a| take(pass, a));
+                    continue;
+                }
+                (Some(failure), _) => failure.clone(),
+                (None, _) => Failure::new(crate::plan::contract::Class::Fatal, reason::AGENT_FAILED, "The preflight gave no answer."),
+            },
+        };
+        if retry::again(&failure, attempt) {
+            fault = Some(failure);
+        } else if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
+            for host in &asked.hosts {
+                take(pass, &HostAnswer { member: host.member, host: host.host.clone(), snapshots: vec![], failure: Some(failure.clone()) });
+            }
+        }
+    }
+    if let Some(failure) = fault
+        && !pass.expired
+    {
+        let due = retry::not_before(attempt, pass.at);
+        let entry = step(pass);
+        entry.attempt = attempt + 1;
+        entry.not_before = Some(super::conditions::whole_second(due));
+        note(pass, &failure);
+        return attempt + 1;
+    }
+    attempt
+}
+
+/// Says in status what holds the preflight up.
+fn note(pass: &mut Pass<'_>, failure: &Failure) {
+    let entry = step(pass);
+    entry.reason = Some(failure.reason.clone());
+    entry.message = Some(failure.message.clone());
+}
+
+/// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
+fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
+    let allow_empty =
+        pass.run.members.get(answer.member).and_then(|m| m.target.as_ref()?.allow_empty).unwrap_or(false);
+    let Some(member) = pass.now.members.get_mut(answer.member) else { return };
+    let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
+    match &answer.failure {
+        Some(failure) if allow_empty && failure.reason == reason::SNAPSHOT_NOT_FOUND => {
+            host.phase = Some(HostPhase::Succeeded);
+            host.reason = Some(failure.reason.clone());
+        }
+        Some(failure) => {
+            host.phase = Some(HostPhase::Failed);
+            host.reason = Some(failure.reason.clone());
+            host.error = Some(failure.message.clone());
+        }
+        None => {
+            host.snapshots = answer
+                .snapshots
+                .iter()
+                .map(|s| PinnedSnapshot { id: s.id.clone(), time: Some(s.time.clone()), path: s.path.clone() })
+                .collect();
+            if host.snapshots.is_empty() {
+                host.phase = Some(HostPhase::Failed);
+                host.reason = Some(reason::SNAPSHOT_NOT_FOUND.to_owned());
+                host.error = Some("The preflight found no snapshot.".to_owned());
+            }
+        }
+    }
+    let entry = step(pass);
+    entry.reason = None;
+    entry.message = None;
+}
+
+fn is_open(host: &HostRestoreStats) -> bool {
+    host.snapshots.is_empty() && !is_over(host.phase)
+}
+
+/// Hosts that are not resolved yet and can be: their target is there and reachable.
+fn open_queries(pass: &Pass<'_>) -> Vec<HostQuery> {
+    let mut open = vec![];
+    for (index, (status, member)) in pass.now.members.iter().zip(&pass.run.members).enumerate() {
+        if member_is_over(status.phase) {
+            continue;
+        }
+        let Some(target) = &member.target else { continue };
+        for host in status.stats.iter().filter(|h| is_open(h)) {
+            let Some(rule) = rule_for(&target.rules, &host.hostname) else { continue };
+            let Some(reach) = pass.reaches.get(&(index, host.hostname.clone())) else { continue };
+            open.push(HostQuery {
+                member: index,
+                host: host.hostname.clone(),
+                source_host: source_host(rule, &host.hostname).to_owned(),
+                snapshots: rule.snapshots.clone(),
+                paths: rule.paths.clone(),
+                tags: restic_args::tags(&target.args),
+                mounts: reach.mount_points(),
+            });
+        }
+    }
+    open
+}
+
+/// Whether a Job of this attempt asks for the host already.
+fn is_asked(pass: &Pass<'_>, query: &HostQuery, attempt: i32) -> bool {
+    pass.seen.jobs.iter().filter(|j| j.attempt == attempt && j.key.starts_with(PREFLIGHT)).any(|j| {
+        matches!(j.task.as_ref().map(|t| &t.step), Some(Step::Preflight(p)) if p.hosts.iter().any(|h| h.member == query.member && h.host == query.host))
+    })
+}
+
+/// Splits queries so that each chunk's answers fit one termination message.
+fn chunks(queries: Vec<HostQuery>) -> Vec<Vec<HostQuery>> {
+    let mut chunks: Vec<Vec<HostQuery>> = vec![];
+    let mut room = 0;
+    for query in queries {
+        let paths: usize = query.paths.iter().map(|p| p.len() + ANSWER_BYTES).sum();
+        let cost = query.host.len() + paths.max(query.snapshots.len().max(1) * ANSWER_BYTES);
+        match chunks.last_mut() {
+            Some(last) if cost <= room => {
+                last.push(query);
+                room -= cost;
+            }
+            _ => {
+                room = (OUTCOME_LIMIT - OUTCOME_SLACK).saturating_sub(cost);
+                chunks.push(vec![query]);
+            }
+        }
+    }
+    chunks
+}
+
+/// Whether every host that can be asked for is resolved or failed.
+pub fn is_settled(pass: &Pass<'_>) -> bool {
+    open_queries(pass).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_query_is_lost_and_no_chunk_is_too_large(sizes in prop::collection::vec((0usize..4, 1usize..60), 0..60)) {
+            let queries: Vec<HostQuery> = sizes.iter().enumerate()
+                .map(|(i, (paths, len))| HostQuery { host: format!("h{i}"), paths: vec!["x".repeat(*len); *paths], ..HostQuery::default() }).collect();
+            let split = chunks(queries.clone());
+            prop_assert_eq!(split.concat(), queries);
+            for chunk in split {
+                let answers: Vec<HostAnswer> = chunk.iter().map(|q| HostAnswer {
+                    member: 9, host: q.host.clone(), failure: None,
+                    snapshots: q.paths.iter().map(|p| crate::plan::contract::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
+                }).collect();
+                let outcome = crate::plan::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, failure: None, answer: Some(Answer::Preflight(answers)) };
+                prop_assert!(serde_json::to_string(&outcome).unwrap().len() <= OUTCOME_LIMIT);
+            }
+        }
+    }
+}

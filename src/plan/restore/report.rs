@@ -1,0 +1,159 @@
+//! The run's phase, conditions and one line, from its members.
+
+use super::{LOOK_AT_RUNNING, Pass, member_is_over};
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
+use crate::names::{condition, reason};
+use crate::plan::conditions::{self, Health};
+use crate::plan::contract::cut;
+use crate::plan::duration;
+use crate::plan::run::member_label;
+
+/// Longest summary; it is a column of `kubectl get`.
+const SUMMARY_MAX: usize = 160;
+/// Longest message of a condition or an event (an event's note may have 1 kB).
+const MESSAGE_MAX: usize = 1000;
+
+/// Draws the conclusion of a pass: over, or where it stands.
+pub fn conclude(pass: &mut Pass<'_>) {
+    let at = pass.at;
+    conditions::set(&mut pass.now.conditions, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, "Successfully validated.", at);
+    if pass.now.members.iter().all(|m| member_is_over(m.phase)) {
+        let failed = pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed));
+        if pass.expired && failed.is_some() {
+            let text = format!("Failed to complete restore within {}.", limit(pass));
+            conditions::set(&mut pass.now.conditions, condition::DEADLINE_EXCEEDED, true, reason::DEADLINE_EXCEEDED, text, at);
+        }
+        match failed {
+            None => {
+                let text = success(pass);
+                end(pass, RestorePhase::Succeeded, reason::SUCCEEDED, &text);
+            }
+            Some(index) => {
+                let text = failure(pass, index);
+                let why = why(pass, index);
+                end(pass, RestorePhase::Failed, &why, &text);
+            }
+        }
+        return;
+    }
+    let (reason, text) = standing(pass);
+    if pass.now.phase != Some(RestorePhase::Running) {
+        pass.now.phase = Some(RestorePhase::Pending);
+    }
+    set_summary(pass, &text);
+    conditions::set_health(&mut pass.now.conditions, Health::Reconciling, &reason, &bounded(&text), at);
+}
+
+/// Ends the run.
+pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
+    let at = pass.at;
+    pass.now.phase = Some(phase);
+    pass.now.observed_generation = pass.run.id.generation;
+    let start = pass.now.run.start_time.as_ref().map_or(at, |t| t.0);
+    pass.now.run.completion_time = Some(conditions::whole_second(at));
+    pass.now.duration = std::time::Duration::try_from(at.duration_since(start)).ok().map(duration::format);
+    let health = if phase == RestorePhase::Succeeded { Health::Ready } else { Health::Stalled };
+    set_summary(pass, text);
+    conditions::set_health(&mut pass.now.conditions, health, why, &bounded(text), at);
+    pass.event(phase != RestorePhase::Succeeded, why, bounded(text));
+    // The finalizer goes in the next pass, after this status is written.
+    pass.plan.again = true;
+}
+
+fn set_summary(pass: &mut Pass<'_>, text: &str) {
+    let mut summary = text.to_owned();
+    cut(&mut summary, SUMMARY_MAX);
+    pass.now.summary = Some(summary);
+}
+
+fn bounded(text: &str) -> String {
+    let mut text = text.to_owned();
+    cut(&mut text, MESSAGE_MAX);
+    text
+}
+
+fn limit(pass: &Pass<'_>) -> String {
+    pass.run.time_out.clone().unwrap_or_else(|| duration::format(pass.setup.default_timeout))
+}
+
+fn success(pass: &Pass<'_>) -> String {
+    let hosts: usize = pass.now.members.iter().map(|m| m.stats.len()).sum();
+    let files: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.files).sum();
+    let bytes: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.bytes).sum();
+    let members = pass.now.members.len();
+    let of = if members == 1 { String::new() } else { format!("{members} members, ") };
+    format!("Restored {of}{hosts} hosts: {files} entries, {bytes} bytes.")
+}
+
+fn failure(pass: &Pass<'_>, index: usize) -> String {
+    let member = &pass.now.members[index];
+    let text = member.message.clone().unwrap_or_default();
+    if pass.now.members.len() == 1 {
+        return text;
+    }
+    let done = count(pass, MemberPhase::Succeeded);
+    let skipped = count(pass, MemberPhase::Skipped);
+    let not_started = if skipped > 0 { format!(", {skipped} not started") } else { String::new() };
+    format!("{} failed: {text} ({done} of {} members restored{not_started}.)", upper(&member_label(index, member)), pass.now.members.len())
+}
+
+/// The reason of the first failed host, or that the member failed.
+fn why(pass: &Pass<'_>, index: usize) -> String {
+    let member = &pass.now.members[index];
+    let host = member.stats.iter().find(|h| h.phase == Some(HostPhase::Failed)).and_then(|h| h.reason.clone());
+    host.unwrap_or_else(|| if pass.expired { reason::DEADLINE_EXCEEDED } else { reason::MEMBER_FAILED }.to_owned())
+}
+
+fn count(pass: &Pass<'_>, phase: MemberPhase) -> usize {
+    pass.now.members.iter().filter(|m| m.phase == Some(phase)).count()
+}
+
+fn upper(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Where an unfinished run stands: what it waits for, else what it does.
+fn standing(pass: &mut Pass<'_>) -> (String, String) {
+    let missing = [condition::REPOSITORY_FOUND, condition::BACKEND_SECRET_FOUND];
+    for type_ in missing {
+        if let Some(c) = pass.now.conditions.iter().find(|c| c.type_ == type_ && c.status != "True") {
+            return (c.reason.clone().unwrap_or_default(), format!("Waiting: {}", c.message.clone().unwrap_or_default()));
+        }
+    }
+    if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
+        let text = step.message.clone().unwrap_or_default();
+        return (step.reason.clone().unwrap_or_default(), format!("Preflight, attempt {}: {text}", step.attempt));
+    }
+    let total = pass.now.members.len();
+    let done = count(pass, MemberPhase::Succeeded);
+    let current = pass.now.members.iter().enumerate().find(|(_, m)| m.phase == Some(MemberPhase::Running));
+    if let Some((index, member)) = current {
+        let what = doing(member);
+        let text = if total == 1 { upper(&what) } else { format!("{done} of {total} members restored; {}: {what}", member_label(index, member)) };
+        return (reason::RUNNING.to_owned(), text);
+    }
+    if let Some((index, member)) = pass.now.members.iter().enumerate().find(|(_, m)| !member_is_over(m.phase) && m.message.is_some()) {
+        let text = member.message.clone().unwrap_or_default();
+        let text = if total == 1 { text } else { format!("{}: {text}", upper(&member_label(index, member))) };
+        return (reason::PENDING.to_owned(), format!("Waiting: {text}"));
+    }
+    pass.plan.look_again(LOOK_AT_RUNNING * 10);
+    (reason::PREFLIGHT.to_owned(), "Resolving snapshots.".to_owned())
+}
+
+fn doing(member: &RestoreMemberStatus) -> String {
+    if let Some(host) = member.stats.iter().find(|h| h.error.is_some() && h.phase == Some(HostPhase::Running)) {
+        return format!("host {} (attempt {}): {}", host.hostname, host.attempt.unwrap_or(1), host.error.clone().unwrap_or_default());
+    }
+    match member.quiesce.as_ref().map(|q| q.state) {
+        Some(QuiesceState::Announced) => return member.message.clone().unwrap_or_else(|| "scaling the workload to zero".to_owned()),
+        Some(QuiesceState::Quiesced) if member.stats.iter().all(|h| super::is_over(h.phase)) => return "scaling the workload back".to_owned(),
+        _ => {}
+    }
+    let done = member.stats.iter().filter(|h| super::is_over(h.phase)).count();
+    let percent: i32 = member.stats.iter().filter_map(|h| h.progress).map(|p| p.percent).max().unwrap_or(0);
+    let moving = if percent > 0 { format!(", {percent} %") } else { String::new() };
+    format!("restoring, {done} of {} hosts done{moving}", member.stats.len())
+}

@@ -1,0 +1,246 @@
+//! A restore as the plan sees it: a RestoreSession is a batch of one.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef};
+use crate::api::restore_batch::{RestoreBatchSpec, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
+use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
+use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
+use crate::names::{FINALIZER, condition};
+
+/// What identifies a session, whatever its kind.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// apiVersion.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid; also the id of the run.
+    pub uid: String,
+    /// Generation.
+    pub generation: Option<i64>,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// It carries our finalizer.
+    pub held: bool,
+}
+
+impl Identity {
+    /// Of an object.
+    pub fn of<K: kube::Resource<DynamicType = ()>>(object: &K) -> Self {
+        Self {
+            api_version: K::api_version(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            generation: object.meta().generation,
+            deleting: object.meta().deletion_timestamp.is_some(),
+            held: object.finalizers().iter().any(|f| f == FINALIZER),
+        }
+    }
+
+    /// Reference for children.
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+}
+
+/// A restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreRun {
+    /// The session.
+    pub id: Identity,
+    /// Where the data comes from.
+    pub repository: Option<RepositoryRef>,
+    /// Its members.
+    pub members: Vec<RestoreMember>,
+    /// Members run one after another.
+    pub sequential: bool,
+    /// Members after a failed one are not started.
+    pub stop: bool,
+    /// Longest time it may take, as written.
+    pub time_out: Option<String>,
+    /// How it stands, as last written.
+    pub state: RestoreState,
+}
+
+/// How a restore stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RestoreState {
+    /// Generation last looked at.
+    pub observed_generation: Option<i64>,
+    /// Phase.
+    pub phase: Option<RestorePhase>,
+    /// One line for people.
+    pub summary: Option<String>,
+    /// How long it took.
+    pub duration: Option<String>,
+    /// When it fails if it has not ended.
+    pub deadline: Option<Time>,
+    /// What was observed of the run.
+    pub conditions: Vec<Condition>,
+    /// Each member.
+    pub members: Vec<RestoreMemberStatus>,
+    /// What the operator keeps track of.
+    pub run: RunStatus,
+}
+
+/// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
+const MEMBER_CONDITIONS: [&str; 5] = [
+    condition::RESTORE_TARGET_FOUND,
+    condition::SNAPSHOTS_PINNED,
+    condition::QUIESCED,
+    condition::RESTORE_EXECUTOR_ENSURED,
+    condition::RESTORE_JOB_CREATED,
+];
+
+impl RestoreRun {
+    /// Of a RestoreSession whose spec was defaulted.
+    pub fn of_session(object: &RestoreSession) -> Self {
+        let s = object.spec.clone();
+        let member = RestoreMember {
+            target: s.target,
+            task: s.task,
+            runtime_settings: s.runtime_settings,
+            temp_dir: s.temp_dir,
+            interim_volume_template: s.interim_volume_template,
+            hooks: s.hooks,
+            rules: s.rules,
+        };
+        Self {
+            id: Identity::of(object),
+            repository: s.repository,
+            members: vec![member],
+            sequential: false,
+            stop: true,
+            time_out: s.time_out,
+            state: RestoreState::of_session(object.status.clone().unwrap_or_default()),
+        }
+    }
+
+    /// Of a RestoreBatch whose spec was defaulted.
+    pub fn of_batch(object: &RestoreBatch) -> Self {
+        let spec = object.spec.clone();
+        let sequential = is_sequential(&spec);
+        Self {
+            id: Identity::of(object),
+            repository: spec.repository,
+            members: spec.members,
+            sequential,
+            stop: spec.on_failure != Some(OnFailure::Continue),
+            time_out: spec.time_out,
+            state: RestoreState::of_batch(object.status.clone().unwrap_or_default()),
+        }
+    }
+}
+
+fn is_sequential(spec: &RestoreBatchSpec) -> bool {
+    spec.execution_order.map_or(spec.maintain_order == Some(true), |o| o == ExecutionOrder::Sequential)
+}
+
+impl RestoreState {
+    fn of_session(status: RestoreSessionStatus) -> Self {
+        let (member_conditions, conditions): (Vec<_>, Vec<_>) =
+            status.conditions.into_iter().partition(|c| MEMBER_CONDITIONS.contains(&c.type_.as_str()));
+        let phase = match status.phase {
+            Some(RestorePhase::Succeeded) => MemberPhase::Succeeded,
+            Some(RestorePhase::Failed) => MemberPhase::Failed,
+            Some(RestorePhase::Running) => MemberPhase::Running,
+            _ => MemberPhase::Pending,
+        };
+        let member = RestoreMemberStatus {
+            conditions: member_conditions,
+            total_hosts: status.total_hosts,
+            phase: Some(phase),
+            stats: status.stats,
+            quiesce: status.quiesce,
+            ..RestoreMemberStatus::default()
+        };
+        Self {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            summary: status.summary,
+            duration: status.session_duration,
+            deadline: status.session_deadline,
+            conditions,
+            members: vec![member],
+            run: status.run.unwrap_or_default(),
+        }
+    }
+
+    fn of_batch(status: RestoreBatchStatus) -> Self {
+        Self {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            summary: status.summary,
+            duration: status.session_duration,
+            deadline: status.session_deadline,
+            conditions: status.conditions,
+            members: status.members,
+            run: status.run.unwrap_or_default(),
+        }
+    }
+
+    /// The status document of a session of this kind.
+    pub fn document(&self, kind: &str) -> Value {
+        let s = self.clone();
+        if kind == RestoreBatch::kind(&()) {
+            return to_json(&RestoreBatchStatus {
+                observed_generation: s.observed_generation,
+                phase: s.phase,
+                summary: s.summary,
+                session_duration: s.duration,
+                session_deadline: s.deadline,
+                conditions: s.conditions,
+                members: s.members,
+                run: Some(s.run),
+            });
+        }
+        let member = s.members.into_iter().next().unwrap_or_default();
+        let mut conditions = s.conditions;
+        conditions.extend(member.conditions);
+        conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        to_json(&RestoreSessionStatus {
+            observed_generation: s.observed_generation,
+            phase: s.phase,
+            summary: s.summary,
+            total_hosts: member.total_hosts,
+            session_duration: s.duration,
+            session_deadline: s.deadline,
+            stats: member.stats,
+            conditions,
+            quiesce: member.quiesce,
+            run: Some(s.run),
+        })
+    }
+
+    /// Whether the run is over.
+    pub fn is_final(&self) -> bool {
+        matches!(self.phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
+    }
+}
+
+/// How messages name a member: by alias and place.
+pub fn member_label(index: usize, status: &RestoreMemberStatus) -> String {
+    let name = status.alias.clone().or_else(|| status.ref_.name.clone()).unwrap_or_default();
+    format!("member {index} ({name})")
+}
+
+/// Two documents are the same status.
+pub fn same(a: &Value, b: Option<&Value>) -> bool {
+    b.is_some_and(|b| a == b) || (b.is_none() && a == &json!({}))
+}

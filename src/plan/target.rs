@@ -1,0 +1,327 @@
+//! A target as it was found in the cluster, and the volumes a Job mounts to reach it.
+//!
+//! A Job can reach claims, host paths, NFS and the like. What lives and dies with
+//! a pod (emptyDir), or is made by the cluster (ConfigMap, Secret), is refused
+//! with the reason.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Toleration, Volume, VolumeMount};
+
+use super::contract::{Class, Failure};
+use super::hosts::{TargetKind, normal_path};
+use crate::names::{PVC_MOUNT, reason};
+
+/// A target, or why it is not there.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetSeen {
+    /// Not found; the text names it as `apiVersion kind/name`.
+    Missing(String),
+    /// It could not be looked up.
+    Unknown(String),
+    /// Found.
+    Found(Box<Target>),
+}
+
+/// A target that was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    /// `apiVersion kind/name`, kind in lower case, as messages name it.
+    pub display: String,
+    /// Kind as it is written.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Replicas asked for; 1 for a claim.
+    pub replicas: i32,
+    /// First ordinal of a StatefulSet.
+    pub first_ordinal: i32,
+    /// Ordinals of a StatefulSet that is scaled to zero, by the claims that exist.
+    pub dormant_ordinals: i32,
+    /// Volumes of the pod template.
+    pub volumes: Vec<Volume>,
+    /// Names of a StatefulSet's volumeClaimTemplates.
+    pub claim_templates: Vec<String>,
+    /// A StatefulSet deletes its claims when it is scaled down.
+    pub deletes_claims: bool,
+    /// Pods that are not over and belong to the workload, or mount the claim.
+    pub pods: Vec<PodSeen>,
+    /// Claims that were looked up.
+    pub claims: BTreeMap<String, ClaimSeen>,
+}
+
+/// A pod of a target.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSeen {
+    /// Name.
+    pub name: String,
+    /// Node, once it has one.
+    pub node: Option<String>,
+    /// Claims it mounts.
+    pub claims: Vec<String>,
+    /// Taints it tolerates; a Job beside it must tolerate them too.
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A claim.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClaimSeen {
+    /// It exists.
+    pub exists: bool,
+    /// Access modes, as written.
+    pub access_modes: Vec<String>,
+}
+
+/// What a Job mounts to reach one host of a target.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reach {
+    /// Volumes of the pod.
+    pub volumes: Vec<Volume>,
+    /// Their mounts, at the paths the user wrote.
+    pub mounts: Vec<VolumeMount>,
+    /// Node the Job must run on, because a running pod holds a volume there.
+    pub node: Option<String>,
+    /// Taints to tolerate on that node.
+    pub tolerations: Vec<Toleration>,
+}
+
+impl Reach {
+    /// Mount points, normalised.
+    pub fn mount_points(&self) -> Vec<String> {
+        self.mounts.iter().map(|m| normal_path(&m.mount_path)).collect()
+    }
+}
+
+impl Target {
+    /// Ordinals of its hosts.
+    pub fn ordinals(&self) -> Vec<i32> {
+        if TargetKind::of_name(&self.kind) == TargetKind::StatefulSet {
+            let count = if self.replicas > 0 { self.replicas } else { self.dormant_ordinals };
+            (self.first_ordinal..self.first_ordinal + count).collect()
+        } else {
+            vec![0]
+        }
+    }
+
+    /// Whether it has replicas that can be scaled to zero.
+    pub fn is_scalable(&self) -> bool {
+        matches!(TargetKind::of_name(&self.kind), TargetKind::Deployment | TargetKind::StatefulSet)
+    }
+
+    /// The claim behind a volume name for an ordinal, where there is one.
+    fn volume(&self, name: &str, ordinal: i32) -> Option<Volume> {
+        if self.claim_templates.iter().any(|t| t == name) {
+            return Some(claim_volume(name, &format!("{name}-{}-{ordinal}", self.name)));
+        }
+        self.volumes.iter().find(|v| v.name == name).cloned()
+    }
+
+    /// What a Job mounts to reach one ordinal.
+    ///
+    /// # Errors
+    /// A volume that does not exist, that a Job cannot reach, or that is held in a way no second pod can share.
+    pub fn reach(&self, asked: &[VolumeMount], ordinal: i32, live: bool) -> Result<Reach, Failure> {
+        let mut reach = Reach::default();
+        if TargetKind::of_name(&self.kind) == TargetKind::Claim {
+            let mount = asked
+                .first()
+                .cloned()
+                .map_or_else(|| VolumeMount { mount_path: PVC_MOUNT.to_owned(), ..VolumeMount::default() }, |m| m);
+            reach.volumes.push(claim_volume("target", &self.name));
+            reach.mounts.push(VolumeMount { name: "target".into(), ..mount });
+        } else {
+            for mount in asked {
+                let volume = self.volume(&mount.name, ordinal).ok_or_else(|| self.no_such_volume(&mount.name))?;
+                reachable(&volume).map_err(|what| self.unreachable(&mount.name, what))?;
+                if !reach.volumes.iter().any(|v| v.name == volume.name) {
+                    reach.volumes.push(volume);
+                }
+                reach.mounts.push(mount.clone());
+            }
+        }
+        self.check_claims(&mut reach, live)?;
+        Ok(reach)
+    }
+
+    fn check_claims(&self, reach: &mut Reach, live: bool) -> Result<(), Failure> {
+        let names: Vec<String> =
+            reach.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
+        for name in names {
+            let claim = self.claims.get(&name).cloned().unwrap_or_default();
+            if !claim.exists {
+                return Err(Failure::new(
+                    Class::Waiting,
+                    reason::TARGET_NOT_AVAILABLE,
+                    format!(
+                        "PersistentVolumeClaim {name} of {} does not exist. Create it, or let the workload create it.",
+                        self.display
+                    ),
+                ));
+            }
+            let Some(pod) = self.pods.iter().find(|p| p.node.is_some() && p.claims.contains(&name)).filter(|_| live)
+            else {
+                continue;
+            };
+            let shared = claim.access_modes.iter().any(|m| m == "ReadWriteMany" || m == "ReadOnlyMany");
+            if claim.access_modes.iter().any(|m| m == "ReadWriteOncePod") {
+                return Err(Failure::new(
+                    Class::Invalid,
+                    reason::VOLUME_NOT_REACHABLE,
+                    format!(
+                        "PersistentVolumeClaim {name} is ReadWriteOncePod and pod {} uses it, so no Job can mount it. Stop that pod first.",
+                        pod.name
+                    ),
+                ));
+            }
+            if !shared {
+                reach.node.clone_from(&pod.node);
+                reach.tolerations.clone_from(&pod.tolerations);
+            }
+        }
+        Ok(())
+    }
+
+    fn no_such_volume(&self, name: &str) -> Failure {
+        let known: Vec<&str> = self
+            .volumes
+            .iter()
+            .map(|v| v.name.as_str())
+            .chain(self.claim_templates.iter().map(String::as_str))
+            .collect();
+        Failure::new(
+            Class::Invalid,
+            reason::VOLUME_NOT_REACHABLE,
+            format!(
+                "target.volumeMounts names volume {name:?}, which {} does not have; it has: {}.",
+                self.display,
+                known.join(", ")
+            ),
+        )
+    }
+
+    fn unreachable(&self, name: &str, what: &str) -> Failure {
+        Failure::new(
+            Class::Invalid,
+            reason::VOLUME_NOT_REACHABLE,
+            format!(
+                "Volume {name:?} of {} is {what}. Use a volume that outlives its pods, such as a PersistentVolumeClaim.",
+                self.display
+            ),
+        )
+    }
+}
+
+impl TargetKind {
+    /// Kind by its name alone.
+    pub fn of_name(kind: &str) -> Self {
+        Self::of(Some(&crate::api::common::TargetRef { kind: Some(kind.to_owned()), ..Default::default() }))
+    }
+}
+
+fn claim_volume(name: &str, claim: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim.to_owned(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+fn reachable(volume: &Volume) -> Result<(), &'static str> {
+    if volume.empty_dir.is_some() {
+        Err("an emptyDir, which lives and dies with its pod: no Job can reach it")
+    } else if volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
+    {
+        Err(
+            "made by the cluster (ConfigMap, Secret, projected or downwardAPI) and not to be backed up or restored as files",
+        )
+    } else if volume.ephemeral.is_some() {
+        Err("an ephemeral volume, which lives and dies with its pod: no Job can reach it")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(name: &str, path: &str) -> VolumeMount {
+        VolumeMount { name: name.into(), mount_path: path.into(), ..VolumeMount::default() }
+    }
+
+    fn claim(modes: &[&str]) -> ClaimSeen {
+        ClaimSeen { exists: true, access_modes: modes.iter().map(ToString::to_string).collect() }
+    }
+
+    fn stateful_set() -> Target {
+        Target {
+            display: "apps/v1 statefulset/db".into(),
+            kind: "StatefulSet".into(),
+            name: "db".into(),
+            replicas: 2,
+            claim_templates: vec!["data".into()],
+            volumes: vec![Volume { name: "scratch".into(), empty_dir: Some(Default::default()), ..Volume::default() }],
+            claims: [
+                ("data-db-0".to_owned(), claim(&["ReadWriteOnce"])),
+                ("data-db-1".to_owned(), claim(&["ReadWriteOnce"])),
+            ]
+            .into(),
+            pods: vec![PodSeen {
+                name: "db-1".into(),
+                node: Some("n".into()),
+                claims: vec!["data-db-1".into()],
+                tolerations: vec![],
+            }],
+            ..Target::default()
+        }
+    }
+
+    #[test]
+    fn each_ordinal_reaches_its_own_claim() {
+        let t = stateful_set();
+        assert_eq!(t.ordinals(), [0, 1]);
+        let reach = t.reach(&[mount("data", "/data")], 1, true).unwrap();
+        assert_eq!(reach.volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data-db-1");
+        assert_eq!(reach.node.as_deref(), Some("n"), "a live pod holds the ReadWriteOnce volume there");
+        assert_eq!(t.reach(&[mount("data", "/data")], 1, false).unwrap().node, None);
+    }
+
+    #[test]
+    fn what_a_job_cannot_reach_is_refused_with_the_reason() {
+        let mut t = stateful_set();
+        assert!(t.reach(&[mount("scratch", "/s")], 0, true).unwrap_err().message.contains("emptyDir"));
+        let unknown = t.reach(&[mount("nope", "/s")], 0, true).unwrap_err();
+        assert!(
+            unknown.message.contains("\"nope\"") && unknown.message.contains("scratch, data"),
+            "{}",
+            unknown.message
+        );
+        t.claims.insert("data-db-1".into(), claim(&["ReadWriteOncePod"]));
+        assert_eq!(t.reach(&[mount("data", "/d")], 1, true).unwrap_err().reason, reason::VOLUME_NOT_REACHABLE);
+        t.claims.remove("data-db-1");
+        assert_eq!(t.reach(&[mount("data", "/d")], 1, true).unwrap_err().class, Class::Waiting);
+    }
+
+    #[test]
+    fn a_set_scaled_to_zero_keeps_the_hosts_of_its_claims() {
+        let t = Target { replicas: 0, dormant_ordinals: 3, first_ordinal: 1, ..stateful_set() };
+        assert_eq!(t.ordinals(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_claim_without_mounts_is_mounted_where_stash_did() {
+        let t = Target {
+            kind: "PersistentVolumeClaim".into(),
+            name: "c".into(),
+            claims: [("c".to_owned(), claim(&["ReadWriteMany"]))].into(),
+            ..Target::default()
+        };
+        assert_eq!(t.reach(&[], 0, true).unwrap().mount_points(), ["/stash-data"]);
+    }
+}
