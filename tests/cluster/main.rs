@@ -1,2 +1,152 @@
-//! placeholder
-fn main() {}
+//! The local test cluster: a real Kubernetes on this machine, built from Go
+//! modules and supervised by this program.
+//!
+//! `cargo run --example cluster -- up` is all that a developer needs to know;
+//! `tests/cluster/README.md` says the rest.
+
+mod binaries;
+mod cgroup;
+mod component;
+mod components;
+mod config;
+mod control;
+mod error;
+mod exec;
+mod host;
+mod images;
+mod layout;
+mod lifecycle;
+mod mounts;
+mod net;
+mod pki;
+mod probe;
+mod process;
+mod supervisor;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use control::{Action, Request};
+use error::{Error, Result};
+use layout::{Home, Place};
+
+#[derive(Parser)]
+#[command(
+    name = "cluster",
+    about = "A real local Kubernetes for tests and development"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Name of the cluster.
+    #[arg(long, env = "NAME", default_value = "dev", global = true)]
+    name: String,
+    /// Nodes: 0 (API server only), 1 or 2. Default: as it was, else 1.
+    #[arg(long, env = "NODES", global = true)]
+    nodes: Option<u8>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build what is missing, start the cluster and wait until it is ready.
+    Up,
+    /// Stop the cluster and remove all of it.
+    Down {
+        /// Keep its data for the next `up`.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Show every component.
+    Status,
+    /// Act on one component, such as `component kubelet kill`.
+    Component { component: String, action: Action },
+    /// Same as `component NAME restart`.
+    RestartComponent { component: String },
+    /// Show the end of a component's log.
+    Logs {
+        component: String,
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
+    },
+    /// List clusters that have a folder.
+    List,
+    /// Build the programs only.
+    Build,
+    #[command(hide = true)]
+    Supervise,
+    #[command(hide = true)]
+    LoadCached { node: u8 },
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    let home = Home::find()?;
+    let place = home.cluster(&cli.name)?;
+    match &cli.command {
+        Command::Up => lifecycle::up(&place, cli.nodes)?,
+        Command::Down { keep } => lifecycle::down(&place, *keep)?,
+        Command::Status => return status(&place),
+        Command::Component { component, action } => act(&place, component, *action)?,
+        Command::RestartComponent { component } => act(&place, component, Action::Restart)?,
+        Command::Logs { component, lines } => {
+            println!("{}", exec::tail(&place.log_of(component), *lines));
+        }
+        Command::List => home
+            .cluster_names()
+            .iter()
+            .for_each(|name| println!("{name}")),
+        Command::Build => binaries::ensure(&home)?,
+        Command::Supervise => supervisor::run(&place, cli.nodes.unwrap_or(1))?,
+        Command::LoadCached { node } => images::load_cached(&place, *node)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails unless everything is ready, so that scripts can ask.
+fn status(place: &Place) -> Result<ExitCode> {
+    let reply = control::ask(place, &Request::Status)
+        .map_err(|e| Error::new(format!("cluster {} does not run: {e}", place.name)))?;
+    println!(
+        "{:<20} {:<11} {:>8} {:>8}  READY",
+        "COMPONENT", "STATE", "PID", "RESTARTS"
+    );
+    for c in &reply.components {
+        let pid = c.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let ready = if c.ready {
+            "yes".to_owned()
+        } else {
+            format!("no: {}", c.reason)
+        };
+        println!(
+            "{:<20} {:<11} {pid:>8} {:>8}  {ready}",
+            c.name, c.state, c.restarts
+        );
+    }
+    let ready = reply.components.iter().all(|c| c.ready);
+    Ok(if ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn act(place: &Place, name: &str, action: Action) -> Result<()> {
+    let request = Request::Component {
+        name: name.to_owned(),
+        action,
+    };
+    match control::ask(place, &request)?.error {
+        Some(error) => Err(Error::new(error)),
+        None => Ok(()),
+    }
+}
