@@ -5,6 +5,7 @@
 //! change; the result goes to a folder of its own first and is then moved in
 //! place, so that a running cluster never sees a half-written program.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Context, Result};
 use crate::exec;
 use crate::host;
-use crate::layout::{Home, project_root};
+use crate::layout::{Home, hex, project_root};
 
 /// Modules are separate because their dependencies do not agree.
 const MODULES: &[Module] = &[
@@ -98,12 +99,13 @@ fn build(home: &Home, module: &Module, source: &Path) -> Result<()> {
     let mut flags = String::from("-s -w");
     for (variable, dependency) in module.stamps {
         let version = version_of(source, dependency)?;
-        flags += &format!(" -X {variable}={version}");
+        let _ = write!(flags, " -X {variable}={version}");
         // Kubernetes has its version in parts as well.
         if let Some(base) = variable.strip_suffix(".gitVersion") {
             let mut parts = version.trim_start_matches('v').split('.');
             let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
-            flags += &format!(
+            let _ = write!(
+                flags,
                 " -X {base}.gitMajor={major} -X {base}.gitMinor={minor} -X {base}.gitTreeState=clean"
             );
         }
@@ -176,9 +178,5 @@ fn digest(source: &Path) -> Result<String> {
         hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
         hash.update(fs::read(&file).context(format!("cannot read {}", file.display()))?);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hash.finalize()))
 }

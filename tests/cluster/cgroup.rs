@@ -33,12 +33,9 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
             .filter_map(|l| l.split(' ').nth(4).map(PathBuf::from))
             .collect()
     };
-    let first = of_type("cgroup");
-    let found = if first.is_empty() {
-        of_type("cgroup2")
-    } else {
-        first
-    };
+    // Where both are mounted, runc makes folders in both.
+    let mut found = of_type("cgroup");
+    found.extend(of_type("cgroup2"));
     if found.is_empty() {
         return Err(Error::new("no cgroup file system is mounted"));
     }

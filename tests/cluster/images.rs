@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::config::PAUSE_IMAGE;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::exec;
-use crate::layout::{Home, Place};
+use crate::layout::{Home, Place, hex};
 
 /// Makes the archive of the pause image by hand: it is one file, and a cluster
 /// must start where no image builder is installed.
@@ -33,10 +34,7 @@ pub fn ensure_pause(home: &Home) -> Result<()> {
     };
     tar(&path("layer.tar"), &home.bin(), &["pause"])?;
     let layer = fs::read(path("layer.tar")).context("cannot read the layer")?;
-    let digest: String = Sha256::digest(&layer)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest = hex(&Sha256::digest(&layer));
     let arch = if cfg!(target_arch = "aarch64") {
         "arm64"
     } else {
@@ -82,6 +80,31 @@ pub fn load_cached(place: &Place, node: u8) -> Result<()> {
         fs::write(&mark, state).context("cannot write a mark")?;
     }
     Ok(())
+}
+
+/// Imports an archive into every node of a running cluster.
+pub fn load(place: &Place, archive: &Path) -> Result<()> {
+    let nodes: Vec<u8> = (1..=2)
+        .filter(|n| place.containerd_socket(*n).exists())
+        .collect();
+    if nodes.is_empty() {
+        return Err(Error::new(format!(
+            "cluster {} has no running node",
+            place.name
+        )));
+    }
+    thread::scope(|scope| {
+        let imports: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(|| import(place, *node, archive)))
+            .collect();
+        for import in imports {
+            import
+                .join()
+                .map_err(|_| Error::new("an import broke off"))??;
+        }
+        Ok(())
+    })
 }
 
 /// Imports an archive into a node's containerd.

@@ -5,6 +5,7 @@
 //! carry an id made from the cluster's folder and name, so that two checkouts
 //! with a cluster of the same name never meet.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ impl Home {
         }
         let dir = self.dir.join("state").join(name);
         let hash = Sha256::digest(dir.as_os_str().as_encoded_bytes());
-        let id = format!("{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]);
+        let id = hex(&hash[..3]);
         Ok(Place {
             home: self.clone(),
             name: name.to_owned(),
@@ -78,6 +79,14 @@ impl Home {
 /// The project's root, known since the build: the supervisor is never installed.
 pub fn project_root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A digest as people write it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// One cluster's folder and names.

@@ -5,10 +5,11 @@
 //! is removed, and the cluster is started from what the folder has. The same
 //! path serves a first start, a crash, a half-finished `up` and a reboot.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{ComponentStatus, Request, ask};
 use crate::error::{Context, Error, Result};
+use crate::image_builder::Builder;
 use crate::layout::Place;
 use crate::net::{self, Veth};
 use crate::process::Identity;
@@ -104,6 +106,11 @@ fn start(place: &Place, nodes: u8, subnet: Option<u16>) -> Result<Child> {
     if nodes > 0 {
         config::write_services(place, veth)?;
         images::ensure_pause(&place.home)?;
+        // Without them the cluster still runs whatever else is loaded.
+        let made = Builder::new(&place.home).and_then(|b| b.ensure_test_images());
+        if let Err(e) = made {
+            eprintln!("warning: no images for test applications: {e}");
+        }
     }
     for node in 1..=nodes {
         config::write_node(place, node)?;
@@ -162,11 +169,16 @@ fn wait_ready(place: &Place, mut supervisor: Option<&mut Child>) -> Result<()> {
 fn not_ready(place: &Place, components: &[ComponentStatus]) -> Error {
     let mut text = format!("not ready after {} s:", START_PATIENCE.as_secs());
     for c in components.iter().filter(|c| !c.ready) {
-        text += &format!("\n{} is {} ({})", c.name, c.state, c.reason);
+        let _ = write!(text, "\n{} is {} ({})", c.name, c.state, c.reason);
         // What only waits for another has nothing to say.
         if c.state != "waiting" {
             let log = place.log_of(&c.name);
-            text += &format!("; {} ends with:\n{}", log.display(), exec::tail(&log, 10));
+            let _ = write!(
+                text,
+                "; {} ends with:\n{}",
+                log.display(),
+                exec::tail(&log, 10)
+            );
         }
     }
     Error::new(text)
@@ -250,4 +262,22 @@ fn same_file(file: &File, path: &Path) -> bool {
         (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
         _ => false,
     }
+}
+
+/// Runs a command in the cluster's namespaces, for a look or for a fault.
+pub fn exec_inside(place: &Place, node: u8, words: &[String]) -> Result<ExitCode> {
+    let supervisor = Identity::read(&place.file("supervisor.json"))
+        .filter(Identity::alive)
+        .context(format!("cluster {} does not run", place.name))?;
+    let mut cmd = exec::command(&["nsenter"]);
+    cmd.arg(format!("--mount=/proc/{}/ns/mnt", supervisor.pid));
+    cmd.arg(format!("--net={}", place.netns_path(node).display()));
+    let status = cmd
+        .args(words)
+        .stdin(Stdio::inherit())
+        .status()
+        .context("cannot run nsenter")?;
+    Ok(ExitCode::from(
+        u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
+    ))
 }

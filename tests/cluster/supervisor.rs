@@ -82,7 +82,7 @@ async fn serve(place: &Place, nodes: u8) -> Result<()> {
     let (requests, mut asked) = mpsc::channel(8);
     tokio::spawn(accept(listener, requests));
 
-    let mut asker = None;
+    let mut farewell = None;
     while !supervisor.stopping {
         tokio::select! {
             _ = child.recv() => supervisor.reap(),
@@ -98,7 +98,7 @@ async fn serve(place: &Place, nodes: u8) -> Result<()> {
             Some((request, stream)) = asked.recv() => {
                 let reply = supervisor.answer(&request);
                 if supervisor.stopping {
-                    asker = Some((reply, stream));
+                    farewell = Some((reply, stream));
                 } else {
                     tokio::spawn(send(stream, reply));
                 }
@@ -106,13 +106,13 @@ async fn serve(place: &Place, nodes: u8) -> Result<()> {
         }
     }
     supervisor.stop_all().await;
-    if let Some((reply, stream)) = asker {
+    if let Some((reply, stream)) = farewell {
         send(stream, reply).await;
     }
     Ok(())
 }
 
-/// Reads requests; a slow or silent asker holds up nobody.
+/// Reads requests; a slow or silent farewell holds up nobody.
 async fn accept(listener: UnixListener, requests: mpsc::Sender<(Request, UnixStream)>) {
     while let Ok((stream, _)) = listener.accept().await {
         let requests = requests.clone();
@@ -157,10 +157,10 @@ impl Supervisor {
             let due = !component.probing && Instant::now() >= component.next_probe;
             if due && component.running().is_some() && !component.spec.probes.is_empty() {
                 component.probing = true;
-                let (prober, outcomes) = (self.prober.clone(), self.outcomes.clone());
-                let probes = component.spec.probes.clone();
+                let (asking, outcomes) = (self.prober.clone(), self.outcomes.clone());
+                let wanted = component.spec.probes.clone();
                 tokio::spawn(async move {
-                    let outcome = prober.check(&probes).await;
+                    let outcome = asking.check(&wanted).await;
                     let _ = outcomes.send((index, outcome));
                 });
             }

@@ -13,6 +13,7 @@ mod control;
 mod error;
 mod exec;
 mod host;
+mod image_builder;
 mod images;
 mod layout;
 mod lifecycle;
@@ -21,15 +22,19 @@ mod net;
 mod pki;
 mod probe;
 mod process;
+mod provider;
 mod supervisor;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
 use control::{Action, Request};
 use error::{Error, Result};
 use layout::{Home, Place};
+use provider::Provider;
 
 #[derive(Parser)]
 #[command(
@@ -45,6 +50,15 @@ struct Cli {
     /// Nodes: 0 (API server only), 1 or 2. Default: as it was, else 1.
     #[arg(long, env = "NODES", global = true)]
     nodes: Option<u8>,
+    /// Where the cluster comes from.
+    #[arg(
+        long,
+        env = "CLUSTER",
+        value_enum,
+        default_value = "local",
+        global = true
+    )]
+    cluster: Provider,
 }
 
 #[derive(Subcommand)]
@@ -71,12 +85,47 @@ enum Command {
     },
     /// List clusters that have a folder.
     List,
+    /// Images for the cluster.
+    Image {
+        #[command(subcommand)]
+        image: Image,
+    },
+    /// Run a command where the cluster's processes run: in its network and
+    /// mount namespaces.
+    Exec {
+        /// In the network namespace of this node.
+        #[arg(long, default_value_t = 1)]
+        node: u8,
+        #[arg(trailing_var_arg = true, required = true)]
+        words: Vec<String>,
+    },
     /// Build the programs only.
     Build,
     #[command(hide = true)]
     Supervise,
     #[command(hide = true)]
     LoadCached { node: u8 },
+}
+
+#[derive(Subcommand)]
+enum Image {
+    /// Make the images that every cluster gets at its start.
+    Base,
+    /// Build the operator's image around a binary.
+    Build {
+        #[arg(long, default_value = "localhost/lifeboat:dev")]
+        tag: String,
+        #[arg(long)]
+        binary: PathBuf,
+        /// Load it into the running cluster as well.
+        #[arg(long)]
+        load: bool,
+    },
+    /// Load a built image into the running cluster.
+    Load {
+        #[arg(long, default_value = "localhost/lifeboat:dev")]
+        tag: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,8 +142,16 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let home = Home::find()?;
     let place = home.cluster(&cli.name)?;
     match &cli.command {
-        Command::Up => lifecycle::up(&place, cli.nodes)?,
-        Command::Down { keep } => lifecycle::down(&place, *keep)?,
+        Command::Up => match cli.cluster {
+            Provider::Local => lifecycle::up(&place, cli.nodes)?,
+            Provider::Existing => provider::existing_up(&place)?,
+            Provider::Kind => provider::kind_up(&place)?,
+        },
+        Command::Down { keep } => match cli.cluster {
+            Provider::Local => lifecycle::down(&place, *keep)?,
+            Provider::Existing => {}
+            Provider::Kind => provider::kind_down(&place)?,
+        },
         Command::Status => return status(&place),
         Command::Component { component, action } => act(&place, component, *action)?,
         Command::RestartComponent { component } => act(&place, component, Action::Restart)?,
@@ -105,6 +162,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             .cluster_names()
             .iter()
             .for_each(|name| println!("{name}")),
+        Command::Image { image } => self::image(cli, &place, image)?,
+        Command::Exec { node, words } => return lifecycle::exec_inside(&place, *node, words),
         Command::Build => binaries::ensure(&home)?,
         Command::Supervise => supervisor::run(&place, cli.nodes.unwrap_or(1))?,
         Command::LoadCached { node } => images::load_cached(&place, *node)?,
@@ -149,4 +208,42 @@ fn act(place: &Place, name: &str, action: Action) -> Result<()> {
         Some(error) => Err(Error::new(error)),
         None => Ok(()),
     }
+}
+
+fn image(cli: &Cli, place: &Place, image: &Image) -> Result<()> {
+    let started = Instant::now();
+    match image {
+        Image::Base => image_builder::Builder::new(&place.home)?.ensure_test_images()?,
+        Image::Build { tag, binary, load } => {
+            let archive = image_builder::Builder::new(&place.home)?.operator(tag, binary)?;
+            eprintln!("built {tag} ({:.1} s)", started.elapsed().as_secs_f32());
+            if *load {
+                load_image(cli, place, tag)?;
+            }
+            println!("{}", archive.display());
+        }
+        Image::Load { tag } => load_image(cli, place, tag)?,
+    }
+    Ok(())
+}
+
+fn load_image(cli: &Cli, place: &Place, tag: &str) -> Result<()> {
+    let started = Instant::now();
+    let archive = image_builder::archive_of(&place.home, tag)?;
+    if !archive.exists() {
+        return Err(Error::new(format!(
+            "{tag} is not built; run `image build` first"
+        )));
+    }
+    match cli.cluster {
+        Provider::Local => images::load(place, &archive)?,
+        Provider::Kind => provider::kind_load(place, &archive.display().to_string())?,
+        Provider::Existing => {
+            return Err(Error::new(
+                "images cannot be loaded into a cluster of your own: push them",
+            ));
+        }
+    }
+    eprintln!("loaded {tag} ({:.1} s)", started.elapsed().as_secs_f32());
+    Ok(())
 }
