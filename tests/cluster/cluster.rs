@@ -32,7 +32,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 
 use control::{Action, Request};
-use error::{Error, Result};
+use error::{Context, Error, Result};
 use layout::{Home, Place};
 use provider::Provider;
 
@@ -71,8 +71,11 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-    /// Show every component.
-    Status,
+    /// Show every component; fails unless all are ready.
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
     /// Act on one component, such as `component kubelet kill`.
     Component { component: String, action: Action },
     /// Same as `component NAME restart`.
@@ -152,7 +155,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Provider::Existing => {}
             Provider::Kind => provider::kind_down(&place)?,
         },
-        Command::Status => return status(&place),
+        Command::Status { json } => return status(&place, *json),
         Command::Component { component, action } => act(&place, component, *action)?,
         Command::RestartComponent { component } => act(&place, component, Action::Restart)?,
         Command::Logs { component, lines } => {
@@ -172,9 +175,20 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 }
 
 /// Fails unless everything is ready, so that scripts can ask.
-fn status(place: &Place) -> Result<ExitCode> {
+fn status(place: &Place, json: bool) -> Result<ExitCode> {
     let reply = control::ask(place, &Request::Status)
         .map_err(|e| Error::new(format!("cluster {} does not run: {e}", place.name)))?;
+    let ready = reply.components.iter().all(|c| c.ready);
+    let code = if ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    if json {
+        let text = serde_json::to_string_pretty(&reply.components);
+        println!("{}", text.context("cannot encode the status")?);
+        return Ok(code);
+    }
     println!(
         "{:<20} {:<11} {:>8} {:>8}  READY",
         "COMPONENT", "STATE", "PID", "RESTARTS"
@@ -191,12 +205,7 @@ fn status(place: &Place) -> Result<ExitCode> {
             c.name, c.state, c.restarts
         );
     }
-    let ready = reply.components.iter().all(|c| c.ready);
-    Ok(if ready {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(code)
 }
 
 fn act(place: &Place, name: &str, action: Action) -> Result<()> {

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -32,7 +33,11 @@ pub struct Component {
     wanted: bool,
     pid: Option<Pid>,
     started: Instant,
+    /// By the clock that the cluster's objects are stamped with.
+    pub started_at: Timestamp,
     kill_at: Option<Instant>,
+    /// Told to end: whatever it still answers says nothing.
+    doomed: bool,
     not_before: Instant,
     backoff: Duration,
     restarts: u32,
@@ -52,7 +57,9 @@ impl Component {
             wanted: true,
             pid: None,
             started: now,
+            started_at: Timestamp::now(),
             kill_at: None,
+            doomed: false,
             not_before: now,
             backoff: BACKOFF_FIRST,
             restarts: 0,
@@ -103,6 +110,7 @@ impl Component {
             .context(format!("cannot start {}", self.spec.name))?;
         self.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
         self.started = Instant::now();
+        self.started_at = Timestamp::now();
         self.next_probe = self.started;
         self.reason = "starting".into();
         Ok(())
@@ -118,6 +126,7 @@ impl Component {
     pub fn ended(&mut self, how: &str, success: bool) {
         self.pid = None;
         self.kill_at = None;
+        self.doomed = false;
         self.ready = false;
         if self.spec.kind == Kind::Task && success {
             self.done = true;
@@ -146,12 +155,15 @@ impl Component {
     pub fn probed(&mut self, outcome: Result<()>) {
         self.probing = false;
         // An answer that was under way when the process ended says nothing.
-        if self.pid.is_none() {
+        if self.pid.is_none() || self.doomed {
             return;
         }
         self.ready = outcome.is_ok();
         self.was_ready |= self.ready;
-        self.reason = outcome.err().map(|e| e.to_string()).unwrap_or_default();
+        self.reason = outcome
+            .err()
+            .map(|e| e.to_string().lines().collect::<Vec<_>>().join("; "))
+            .unwrap_or_default();
         let pause = if self.ready { 1000 } else { 60 };
         self.next_probe = Instant::now() + Duration::from_millis(pause);
     }
@@ -171,14 +183,30 @@ impl Component {
                 self.act(Action::Stop);
                 self.act(Action::Start);
             }
-            Action::Kill => self.signal(Signal::SIGKILL),
+            Action::Kill => {
+                self.doom();
+                self.signal(Signal::SIGKILL);
+            }
             Action::Pause => self.signal(Signal::SIGSTOP),
-            Action::Resume => self.signal(Signal::SIGCONT),
+            Action::Resume => {
+                // Ready again when it has answered again.
+                self.ready = false;
+                self.next_probe = Instant::now();
+                self.signal(Signal::SIGCONT);
+            }
+        }
+    }
+
+    fn doom(&mut self) {
+        if self.pid.is_some() {
+            self.doomed = true;
+            self.ready = false;
+            "ending".clone_into(&mut self.reason);
         }
     }
 
     fn terminate(&mut self) {
-        self.ready = false;
+        self.doom();
         self.signal(Signal::SIGTERM);
         // A paused process would not hear of it.
         self.signal(Signal::SIGCONT);

@@ -155,7 +155,8 @@ impl<'a> Builder<'a> {
         let wanted = hex(&Sha256::digest(text));
         let archive = self.home.images().join("test-app.tar");
         let stamp = self.home.images().join("test-app.sha256");
-        if !archive.exists() || fs::read_to_string(&stamp).is_ok_and(|have| have != wanted) {
+        let current = fs::read_to_string(&stamp).is_ok_and(|have| have == wanted);
+        if !archive.exists() || !current {
             eprintln!("making {TEST_APP_IMAGE}");
             let context = tempfile::tempdir_in(&self.home.dir).context("cannot make a folder")?;
             self.dockerfile(&file, context.path(), TEST_APP_IMAGE)?;

@@ -7,6 +7,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -46,17 +47,18 @@ impl Prober {
         })
     }
 
-    /// All probes in their order; the first failure is the reason.
-    pub async fn check(&self, probes: &[Probe]) -> Result<()> {
+    /// All probes in their order; the first failure is the reason. `since` is
+    /// when the component was started.
+    pub async fn check(&self, probes: &[Probe], since: Timestamp) -> Result<()> {
         for probe in probes {
-            tokio::time::timeout(PATIENCE, self.one(probe))
+            tokio::time::timeout(PATIENCE, self.one(probe, since))
                 .await
                 .context(format!("no answer within {} s", PATIENCE.as_secs()))??;
         }
         Ok(())
     }
 
-    async fn one(&self, probe: &Probe) -> Result<()> {
+    async fn one(&self, probe: &Probe, since: Timestamp) -> Result<()> {
         match probe {
             Probe::Http(address, path) => {
                 let stream = TcpStream::connect(address).await.context(address)?;
@@ -72,7 +74,7 @@ impl Prober {
                 let body = self
                     .get("127.0.0.1:6443", &format!("/api/v1/nodes/{node}"))
                     .await?;
-                node_ready(&body)
+                node_ready(&body, since)
             }
         }
     }
@@ -107,7 +109,8 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Res
     }
 }
 
-fn node_ready(body: &str) -> Result<()> {
+/// A condition from before the kubelet's start is an earlier kubelet's word.
+fn node_ready(body: &str, since: Timestamp) -> Result<()> {
     let node: serde_json::Value = serde_json::from_str(body).context("node is not JSON")?;
     let conditions = node["status"]["conditions"]
         .as_array()
@@ -117,11 +120,19 @@ fn node_ready(body: &str) -> Result<()> {
         .iter()
         .find(|c| c["type"] == "Ready")
         .context("node has no status")?;
-    if ready["status"] == "True" {
-        return Ok(());
+    if ready["status"] != "True" {
+        return Err(Error::new(format!(
+            "node is not ready: {}",
+            ready["message"]
+        )));
     }
-    Err(Error::new(format!(
-        "node is not ready: {}",
-        ready["message"]
-    )))
+    let said = ready["lastHeartbeatTime"].as_str().unwrap_or_default();
+    let said: Timestamp = said.parse().context("node has no time of its status")?;
+    // Objects carry whole seconds.
+    if said.as_second() < since.as_second() {
+        return Err(Error::new(
+            "node has not reported since the kubelet's start",
+        ));
+    }
+    Ok(())
 }

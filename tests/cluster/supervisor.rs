@@ -159,8 +159,9 @@ impl Supervisor {
                 component.probing = true;
                 let (asking, outcomes) = (self.prober.clone(), self.outcomes.clone());
                 let wanted = component.spec.probes.clone();
+                let since = component.started_at;
                 tokio::spawn(async move {
-                    let outcome = asking.check(&wanted).await;
+                    let outcome = asking.check(&wanted, since).await;
                     let _ = outcomes.send((index, outcome));
                 });
             }
