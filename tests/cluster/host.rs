@@ -15,6 +15,7 @@ const NODE: &[(&str, &str)] = &[
 const IMAGE: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("mmdebstrap", "mmdebstrap"),
+    ("strip", "binutils"),
     ("runc", "runc"),
 ];
 const CNI: &str = "/usr/lib/cni/bridge";

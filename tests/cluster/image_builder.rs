@@ -143,28 +143,53 @@ impl<'a> Builder<'a> {
         Ok(archive)
     }
 
-    /// Makes the images that every cluster gets, unless their archives exist.
+    /// Makes the images that every cluster gets, unless their archive exists.
     pub fn ensure_test_images(&self) -> Result<()> {
-        let base = self.home.images().join("base.tar");
-        if !base.exists() {
-            self.base()?;
-            self.save(BASE_IMAGE, &base)?;
-        }
         let file = project_root().join("tests/cluster/test-app.Dockerfile");
         let text = fs::read(&file).context("cannot read the test app's Dockerfile")?;
         let wanted = hex(&Sha256::digest(text));
-        let archive = self.home.images().join("test-app.tar");
-        let stamp = self.home.images().join("test-app.sha256");
+        let archive = self.home.images().join("test.tar");
+        let stamp = self.home.images().join("test.sha256");
         let current = fs::read_to_string(&stamp).is_ok_and(|have| have == wanted);
-        if !archive.exists() || !current {
-            eprintln!("making {TEST_APP_IMAGE}");
-            let context = tempfile::tempdir_in(&self.home.dir).context("cannot make a folder")?;
-            self.dockerfile(&file, context.path(), TEST_APP_IMAGE)?;
-            self.save(TEST_APP_IMAGE, &archive)?;
-            fs::write(&stamp, wanted).context("cannot write a stamp")?;
+        if archive.exists() && current {
+            return Ok(());
         }
-        Ok(())
+        eprintln!("making {TEST_APP_IMAGE}");
+        let work = tempfile::tempdir_in(&self.home.dir).context("cannot make a folder")?;
+        self.dockerfile(&file, work.path(), TEST_APP_IMAGE)?;
+        let parts = [(BASE_IMAGE, "base.tar"), (TEST_APP_IMAGE, "app.tar")];
+        let mut archives = Vec::new();
+        for (image, name) in parts {
+            self.save(image, &work.path().join(name))?;
+            archives.push(work.path().join(name));
+        }
+        let merged = work.path().join("merged.tar");
+        merge(&archives, &merged)?;
+        fs::rename(&merged, &archive).context("cannot install the test images")?;
+        fs::write(&stamp, wanted).context("cannot write a stamp")
     }
+}
+
+/// Puts the images of several archives into one. Layers are named by their
+/// digest, so that a base is written, and later imported, only once.
+fn merge(archives: &[PathBuf], merged: &Path) -> Result<()> {
+    let work = tempfile::tempdir_in(merged.parent().context("no folder")?)
+        .context("cannot make a work folder")?;
+    let manifest = work.path().join("manifest.json");
+    let mut images = Vec::new();
+    for archive in archives {
+        let mut cmd = exec::command(&["tar", "--extract", "--file"]);
+        exec::output(cmd.arg(archive).arg("--directory").arg(work.path()))?;
+        let text = fs::read_to_string(&manifest).context("an archive without a manifest")?;
+        let more: Vec<serde_json::Value> =
+            serde_json::from_str(&text).context("manifest is not understood")?;
+        images.extend(more);
+    }
+    let text = serde_json::to_string(&images).context("cannot encode a manifest")?;
+    fs::write(&manifest, text).context("cannot write a manifest")?;
+    let mut cmd = exec::command(&["tar", "--create", "--file"]);
+    cmd.arg(merged).arg("--directory").arg(work.path()).arg(".");
+    exec::output(&mut cmd).map(drop)
 }
 
 /// Where the archive of a built image is kept, apart from those that every

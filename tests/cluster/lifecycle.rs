@@ -249,7 +249,10 @@ fn lock(place: &Place) -> Result<File> {
     }
     loop {
         let file = File::create(&path).context(format!("cannot open {}", path.display()))?;
-        file.lock().context("cannot take the cluster's lock")?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another up or down of cluster {}", place.name);
+            file.lock().context("cannot take the cluster's lock")?;
+        }
         // A `down` that we waited for has removed the file we hold.
         if same_file(&file, &path) {
             return Ok(file);
