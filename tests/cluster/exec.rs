@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 pub fn command<S: AsRef<OsStr>>(words: &[S]) -> Command {
     let mut words = words.iter();
     let mut cmd = Command::new(words.next().map_or(OsStr::new("false"), AsRef::as_ref));
-    cmd.args(words);
+    cmd.args(words).env("PATH", search_path());
     cmd.stdin(Stdio::null());
     cmd
 }
@@ -64,10 +64,14 @@ pub fn logged(cmd: &mut Command, log: &Path) -> Result<()> {
 
 /// Whether a program can be found.
 pub fn on_path(program: &str) -> bool {
-    // Debian keeps some of what is needed out of an ordinary user's PATH.
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    path.split(':')
+    search_path()
+        .split(':')
         .any(|dir| Path::new(dir).join(program).is_file())
+}
+
+/// Debian keeps some of what is needed out of an ordinary user's PATH.
+fn search_path() -> String {
+    std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }
 
 /// The last lines of a file, however long the file is.

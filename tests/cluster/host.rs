@@ -11,6 +11,7 @@ const NODE: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
+    ("sysctl", "procps"),
 ];
 const IMAGE: &[(&str, &str)] = &[
     ("buildah", "buildah"),
