@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use tracing::Span;
 use tracing_subscriber::EnvFilter;
 
-use crate::plan::contract::{Outcome, Step, Task};
+use crate::plan::contract::{Failure, Outcome, Step, Task};
 
 /// Logs JSON lines to standard output. `RUST_LOG` chooses the level; `info` otherwise.
 pub fn log_to_stdout() {
@@ -46,11 +46,10 @@ pub fn span(task: &Task) -> Span {
 
 /// Writes the outcome and turns it into the exit code.
 pub fn leave(outcome: &Outcome, file: &Path) -> ExitCode {
-    match &outcome.failure {
-        Some(f) => tracing::error!(
-            run = %outcome.run, class = ?f.class, reason = %f.reason, exit_code = f.exit_code, "step failed: {}", f.message
-        ),
-        None => tracing::info!(run = %outcome.run, seconds = outcome.seconds, "step done"),
+    if let Some(Failure { class, reason, message, exit_code }) = &outcome.failure {
+        tracing::error!(run = %outcome.run, ?class, %reason, exit_code, "step failed: {message}");
+    } else {
+        tracing::info!(run = %outcome.run, seconds = outcome.seconds, "step done");
     }
     if let Err(error) = std::fs::write(file, outcome.encode()) {
         tracing::error!(%error, file = %file.display(), "the outcome could not be written");

@@ -5,6 +5,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Becomes true with the first SIGTERM or SIGINT.
 pub fn stop_on_signal() -> watch::Receiver<bool> {
@@ -13,12 +14,13 @@ pub fn stop_on_signal() -> watch::Receiver<bool> {
         let tell = tell.clone();
         match signal(kind) {
             Ok(mut signals) => {
-                tokio::spawn(async move {
+                let wait = async move {
                     while signals.recv().await.is_some() {
                         tracing::warn!("told to stop");
                         tell.send_replace(true);
                     }
-                });
+                };
+                tokio::spawn(wait.in_current_span());
             }
             Err(error) => tracing::warn!(%error, "a signal cannot be obeyed"),
         }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, llistxattr, lgetxattr, lsetxattr, utimensat};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, lsetxattr, utimensat};
 use sha2::{Digest, Sha256};
 
 /// Ordinary files of a tree, besides the special ones.
@@ -31,7 +32,8 @@ pub fn build(root: &Path, seed: u32) {
         let file = dir.join(format!("file-{n}.{}", if n % 4 == 0 { "json" } else { "bin" }));
         let size = if n % 60 == 0 { 3_000_000 } else { random.next() % 9_000 };
         write_random(&file, size, &mut random);
-        fs::set_permissions(&file, PermissionsExt::from_mode([0o644, 0o600, 0o755, 0o440, 0o666][n as usize % 5])).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode([0o644, 0o600, 0o755, 0o440, 0o666][n as usize % 5]))
+            .unwrap();
         if as_root && n % 7 == 0 {
             chown(&file, Some(1000 + n), Some(2000 + n)).unwrap();
         }
@@ -43,7 +45,18 @@ pub fn build(root: &Path, seed: u32) {
     }
     let odd = root.join("odd names");
     fs::create_dir_all(&odd).unwrap();
-    for name in ["ünïcødé ☃", "with space ", "-rf", "star*[x]?", "back\\slash", "quo\"te'", "#hash", "$HOME", "!bang", "tab\there"] {
+    for name in [
+        "ünïcødé ☃",
+        "with space ",
+        "-rf",
+        "star*[x]?",
+        "back\\slash",
+        "quo\"te'",
+        "#hash",
+        "$HOME",
+        "!bang",
+        "tab\there",
+    ] {
         fs::write(odd.join(name), name).unwrap();
     }
     fs::write(odd.join(OsStr::from_bytes(b"line\nbreak")), "x").unwrap();
@@ -67,7 +80,11 @@ pub fn build(root: &Path, seed: u32) {
     }
     fs::set_permissions(root.join("empty/deeper"), PermissionsExt::from_mode(0o1770)).unwrap();
     fs::set_permissions(root, PermissionsExt::from_mode(0o751)).unwrap();
-    for (n, dir) in ["dir-0/sub-0", "dir-0", "empty/deeper/deepest", "empty/deeper", "empty", "odd names", "link-dangling", ""].iter().enumerate() {
+    for (n, dir) in
+        ["dir-0/sub-0", "dir-0", "empty/deeper/deepest", "empty/deeper", "empty", "odd names", "link-dangling", ""]
+            .iter()
+            .enumerate()
+    {
         set_time(&root.join(dir), u32::try_from(n).unwrap());
     }
 }
@@ -86,26 +103,27 @@ pub fn describe(root: &Path) -> BTreeMap<String, String> {
     for (path, meta) in entries.iter().filter(|(_, m)| m.is_file() && m.nlink() > 1) {
         groups.entry((meta.dev(), meta.ino())).or_insert_with(|| path.clone());
     }
-    entries.into_iter().map(|(path, meta)| {
-        let place = root.join(&path);
-        let mut line = format!(
-            "{:o} {}:{} {}.{:09}",
-            meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec()
-        );
-        if meta.is_file() {
-            let (hash, hole) = (hash(&place), meta.blocks() * 512 + (1 << 20) < meta.len());
-            line.push_str(&format!(" size={} sparse={hole} sha256={hash}", meta.len()));
-        } else if meta.file_type().is_symlink() {
-            line.push_str(&format!(" -> {:?}", fs::read_link(&place).unwrap()));
-        }
-        if let Some(group) = groups.get(&(meta.dev(), meta.ino())) {
-            line.push_str(&format!(" hardlink={group}"));
-        }
-        for (name, value) in attributes(&place) {
-            line.push_str(&format!(" {name}={value}"));
-        }
-        (path, line)
-    }).collect()
+    entries
+        .into_iter()
+        .map(|(path, meta)| {
+            let place = root.join(&path);
+            let mut line =
+                format!("{:o} {}:{} {}.{:09}", meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.mtime_nsec());
+            if meta.is_file() {
+                let (hash, hole) = (hash(&place), meta.blocks() * 512 + (1 << 20) < meta.len());
+                write!(line, " size={} sparse={hole} sha256={hash}", meta.len()).unwrap();
+            } else if meta.file_type().is_symlink() {
+                write!(line, " -> {}", fs::read_link(&place).unwrap().display()).unwrap();
+            }
+            if let Some(group) = groups.get(&(meta.dev(), meta.ino())) {
+                write!(line, " hardlink={group}").unwrap();
+            }
+            for (name, value) in attributes(&place) {
+                write!(line, " {name}={value}").unwrap();
+            }
+            (path, line)
+        })
+        .collect()
 }
 
 /// What differs, in lines for people; empty when the trees are equal.
@@ -158,10 +176,12 @@ fn attributes(path: &Path) -> BTreeMap<String, String> {
 }
 
 fn set_time(path: &Path, n: u32) {
-    let at = SystemTime::UNIX_EPOCH + Duration::new(1_500_000_000 + u64::from(n) * 3_600, n * 1_000_003 % 1_000_000_000);
+    let at =
+        SystemTime::UNIX_EPOCH + Duration::new(1_500_000_000 + u64::from(n) * 3_600, n * 1_000_003 % 1_000_000_000);
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let time = Timespec { tv_sec: i64::try_from(since.as_secs()).unwrap(), tv_nsec: since.subsec_nanos().into() };
-    utimensat(CWD, path, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    utimensat(CWD, path, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW)
+        .unwrap();
 }
 
 fn write_random(path: &Path, size: u64, random: &mut Random) {

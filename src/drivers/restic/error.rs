@@ -18,6 +18,9 @@ struct Sign {
     remedy: &'static str,
 }
 
+const DAMAGED: &str =
+    "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.";
+
 const SIGNS: &[Sign] = &[
     Sign {
         words: &["no space left on device", "disk quota exceeded"],
@@ -67,25 +70,18 @@ const SIGNS: &[Sign] = &[
             "ciphertext verification failed",
             "does not match",
             "invalid data returned",
-            "failed to load pack",
             "id not found in repository",
             "not found in index",
-            "not found in repository",
             "unknown blob",
             "unable to fetch blob",
             "repository contains errors",
             "repository index is damaged",
-            "not found by index",
-            "loadblob(",
-            "loadtree(",
-            "blob not found",
             "decrypting blob",
             "pack header",
-            "load(<data/",
         ],
         class: Class::Data,
         reason: reason::DATA_CORRUPT,
-        remedy: "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.",
+        remedy: DAMAGED,
     },
     Sign {
         words: &[
@@ -117,6 +113,20 @@ const SIGNS: &[Sign] = &[
         reason: reason::REPOSITORY_UNREACHABLE,
         remedy: "The store does not answer as it should; Lifeboat tries again within the deadline.",
     },
+    // Names what could not be loaded: damage, unless one of the signs above says why.
+    Sign {
+        words: &[
+            "failed to load pack",
+            "load(<data/",
+            "loadblob(",
+            "loadtree(",
+            "blob not found",
+            "not found in repository",
+        ],
+        class: Class::Data,
+        reason: reason::DATA_CORRUPT,
+        remedy: DAMAGED,
+    },
     Sign {
         words: &["permission denied", "operation not permitted", "read-only file system"],
         class: Class::Invalid,
@@ -126,7 +136,10 @@ const SIGNS: &[Sign] = &[
 ];
 
 /// What went wrong, for a command that did not end well. `doing` reads "restore snapshot 1a2b".
-pub fn failure(ran: &Ran, doing: &str) -> Failure {
+/// `remote` tells whether the repository is reached over a network: a file that ends too early
+/// is otherwise damage and not a lost connection.
+pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
+    let sign = sign(&ran.report, remote);
     let said = said(&ran.report);
     let detail = if said.is_empty() { String::new() } else { format!(" restic said: {said}") };
     let new = |class: Class, reason: &str, text: &str| {
@@ -144,8 +157,10 @@ pub fn failure(ran: &Ran, doing: &str) -> Failure {
             format!("restic could not be started ({error}). The image of the Job must contain it."),
         ),
         End::TooLong => new(Class::Fatal, reason::RESTIC_FAILED, "its answer is larger than the agent can hold."),
-        End::TimedOut(limit) | End::Stuck(limit) => match sign(&ran.report) {
-            Some(s) if s.reason == reason::REPOSITORY_UNREACHABLE => new(s.class, s.reason, s.remedy),
+        End::Hopeless => exited(1, sign, &new),
+        End::TimedOut(limit) | End::Stuck(limit) => match sign {
+            // Retries that went on until the end say why.
+            Some(s) if s.class != Class::Data => new(s.class, s.reason, s.remedy),
             _ if matches!(ran.end, End::Stuck(_)) => {
                 new(Class::Transient, reason::STEP_TIMEOUT, &format!("nothing moved for {} s.", limit.as_secs()))
             }
@@ -161,7 +176,7 @@ pub fn failure(ran: &Ran, doing: &str) -> Failure {
         End::Killed(signal) => {
             new(Class::Transient, reason::TERMINATED, &format!("restic was ended by signal {signal}."))
         }
-        End::Exited(code) => exited(*code, &ran.report, &new),
+        End::Exited(code) => exited(*code, sign, &new),
     };
     if let End::Exited(code) = ran.end {
         failure.exit_code = Some(code);
@@ -169,9 +184,9 @@ pub fn failure(ran: &Ran, doing: &str) -> Failure {
     failure
 }
 
-fn exited(code: i32, report: &Report, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {
+fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {
     match code {
-        10 => match sign(report) {
+        10 => match sign {
             // A store that refuses or a bucket that is missing is no repository that is missing.
             Some(s) if s.reason != reason::DATA_CORRUPT && s.reason != reason::NO_SPACE => {
                 new(s.class, s.reason, s.remedy)
@@ -193,7 +208,7 @@ fn exited(code: i32, report: &Report, new: &dyn Fn(Class, &str, &str) -> Failure
             "the password does not open the repository. Check key RESTIC_PASSWORD of the backend Secret.",
         ),
         130 => new(Class::Transient, reason::TERMINATED, "restic was interrupted."),
-        _ => match sign(report) {
+        _ => match sign {
             Some(s) => new(s.class, s.reason, s.remedy),
             None => new(Class::Fatal, reason::RESTIC_FAILED, &format!("restic ended with exit code {code}.")),
         },
@@ -201,16 +216,17 @@ fn exited(code: i32, report: &Report, new: &dyn Fn(Class, &str, &str) -> Failure
 }
 
 /// The first sign in what restic finally said, then in the errors of items, then in its text.
-fn sign(report: &Report) -> Option<&'static Sign> {
+fn sign(report: &Report, remote: bool) -> Option<&'static Sign> {
     let fatal = report.fatal.iter().cloned().collect::<Vec<_>>();
     let items: Vec<String> = report.items.iter().map(|(_, text)| text.clone()).collect();
     let tail: Vec<String> = report.tail().map(str::to_owned).collect();
-    [fatal, items, tail].iter().find_map(|texts| find(texts))
+    [fatal, items, tail].iter().find_map(|texts| find(texts, remote))
 }
 
-fn find(texts: &[String]) -> Option<&'static Sign> {
+fn find(texts: &[String], remote: bool) -> Option<&'static Sign> {
     let texts: Vec<String> = texts.iter().map(|t| t.to_lowercase()).collect();
-    SIGNS.iter().find(|s| s.words.iter().any(|w| texts.iter().any(|t| t.contains(w))))
+    let fits = |s: &&Sign| remote || s.reason != reason::REPOSITORY_UNREACHABLE;
+    SIGNS.iter().filter(fits).find(|s| s.words.iter().any(|w| texts.iter().any(|t| t.contains(w))))
 }
 
 /// The most telling words of restic: its first errors and its last fatal one.
@@ -239,8 +255,10 @@ mod tests {
 
     fn ended(end: End, lines: &[&str]) -> Failure {
         let mut report = Report::default();
-        lines.iter().for_each(|l| report.note(&parse(l.as_bytes())));
-        failure(&Ran { end, report, document: vec![] }, "open the repository")
+        for line in lines {
+            report.note(&parse(line.as_bytes()));
+        }
+        failure(&Ran { end, report, document: vec![] }, "open the repository", true)
     }
 
     #[test]
@@ -254,6 +272,8 @@ mod tests {
             (1, "write /x: no space left on device", Class::Data, reason::NO_SPACE),
             (1, "ciphertext verification failed", Class::Data, reason::DATA_CORRUPT),
             (1, "dial tcp 1.2.3.4:9000: connect: connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            (1, "Load(<data/12>, 0, 0): connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            (1, "Load(<data/12>, 0, 0): no such file", Class::Data, reason::DATA_CORRUPT),
             (1, "x509: certificate signed by unknown authority", Class::Invalid, reason::TLS_NOT_TRUSTED),
             (1, "open /x: permission denied", Class::Invalid, reason::PERMISSION_DENIED),
             (1, "", Class::Fatal, reason::RESTIC_FAILED),
@@ -282,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_timeout_says_what_it_waited_for() {
-        let limit = std::time::Duration::from_secs(120);
+        let limit = std::time::Duration::from_mins(2);
         assert_eq!(
             ended(End::TimedOut(limit), &["retrying: connection refused"]).reason,
             reason::REPOSITORY_UNREACHABLE

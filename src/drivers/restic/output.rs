@@ -22,6 +22,7 @@ const ITEMS: usize = 50;
 /// One JSON message of restic: the fields of all message types that we read.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
+#[allow(clippy::struct_field_names)] // restic's own names.
 pub struct Message {
     pub message_type: String,
     pub action: String,

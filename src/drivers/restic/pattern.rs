@@ -175,7 +175,7 @@ mod tests {
             ("[^a-c]x", "bx", false),
             ("\\*", "*", true),
             ("\\*", "a", false),
-            ("[]a]", "a", false),
+            ("[\\]a]", "a", true),
             ("[a", "a", false),
             ("*", "", true),
         ] {
@@ -186,7 +186,8 @@ mod tests {
     proptest! {
         #[test]
         fn odd_patterns_never_panic(pattern in "[!*?\\[\\]^a-c/\\\\-]{0,12}", root in "/[a-c/é]{0,6}", name in "[a-cé]{0,4}") {
-            let _ = patterns(&[root.clone()], &[pattern.clone()], &[pattern.clone()]);
+            let one = std::slice::from_ref(&pattern);
+            let _ = patterns(std::slice::from_ref(&root), one, one);
             let _ = glob(pattern.as_bytes(), name.as_bytes());
         }
 

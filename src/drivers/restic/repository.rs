@@ -71,6 +71,7 @@ pub struct Repository {
     endpoint: Option<(String, u16)>,
     secrets: Secrets,
     control: Control,
+    remote: bool,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
 }
@@ -111,7 +112,15 @@ impl Repository {
         env.extend(secrets.env.clone());
         let proxied = env.iter().any(|(k, _)| ["http_proxy", "https_proxy"].contains(&k.to_lowercase().as_str()));
         let endpoint = if proxied { None } else { endpoint(&access.url) };
-        Ok(Self { argv, env, endpoint, secrets, control, restore_root: places.restore_root.clone() })
+        Ok(Self {
+            argv,
+            env,
+            endpoint,
+            secrets,
+            control,
+            remote: !access.url.starts_with('/'),
+            restore_root: places.restore_root.clone(),
+        })
     }
 
     /// Fails fast when nobody listens at the store's address.
@@ -153,12 +162,12 @@ impl Repository {
 
     async fn run(
         &self,
-        args: Vec<String>,
+        command: Vec<String>,
         limit: Limit,
         document: bool,
         sink: &mut (dyn FnMut(&Message) + Send),
     ) -> Ran {
-        let argv = [self.argv.as_slice(), &args].concat();
+        let argv = [self.argv.as_slice(), &command].concat();
         tracing::debug!(argv = %argv.join(" "), "run");
         let what = Invocation { argv, env: self.env.clone(), limit, document };
         let ran = run(&what, &self.control.stop, sink).await;
@@ -168,7 +177,7 @@ impl Repository {
 
     /// What went wrong, without any secret in it.
     pub fn failure(&self, ran: &Ran, doing: &str) -> Failure {
-        let mut failure = error::failure(ran, doing);
+        let mut failure = error::failure(ran, doing, self.remote);
         self.secrets.blot(&mut failure.message);
         failure
     }

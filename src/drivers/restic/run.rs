@@ -18,10 +18,10 @@ use super::output::{Line, Lines, Message, Report, parse};
 use crate::plan::contract::Progress;
 
 /// Time for a command that only looks or creates: enough for a slow store, short enough to be told.
-pub const LOOK: Duration = Duration::from_secs(120);
+pub const LOOK: Duration = Duration::from_mins(2);
 /// A data command without any change for this long is stuck. restic retries a failed request
 /// for up to 15 minutes by itself, so that anything shorter would cut its own recovery off.
-pub const STUCK: Duration = Duration::from_secs(15 * 60);
+pub const STUCK: Duration = Duration::from_mins(15);
 /// Time between SIGTERM and SIGKILL: well below Kubernetes' usual 30 s grace period.
 const GRACE: Duration = Duration::from_secs(10);
 /// Time for the pipes to run dry once the command itself has ended.
@@ -29,8 +29,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How often limits are looked at.
 const TICK: Duration = Duration::from_millis(500);
 /// Bytes read and written that count as work although the counters stand still: restic says
-/// nothing while it compares a large file that exists already.
-const WORK: u64 = 64 << 20;
+/// nothing while it compares a large file that exists already, or loads a pack of 16 MiB over a slow
+/// line. The chatter of failing requests stays well below.
+const WORK: u64 = 8 << 20;
 /// Longest line read: names are at most a few KiB even when escaped.
 const LINE: usize = 1 << 20;
 /// Most bytes of a document (the list of snapshots): about 250,000 snapshots.
@@ -78,6 +79,8 @@ pub enum End {
     TimedOut(Duration),
     /// Nothing moved for so long.
     Stuck(Duration),
+    /// It went on trying what no retry can heal.
+    Hopeless,
     /// The agent was told to stop.
     Stopped,
     /// The program could not be started.
@@ -143,7 +146,13 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
             },
             read = next(&mut err, &mut err_buffer) => match read {
                 0 => err = None,
-                n => err_lines.feed(&err_buffer[..n], |line| ran.report.note(&parse(line))),
+                n => err_lines.feed(&err_buffer[..n], |line| {
+                    let line = parse(line);
+                    if hopeless(&line) {
+                        reason = Some(End::Hopeless);
+                    }
+                    ran.report.note(&line);
+                }),
             },
             status = child.wait(), if exited.is_none() => {
                 exited = status.ok();
@@ -172,6 +181,11 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
     err_lines.finish(|line| ran.report.note(&parse(line)));
     ran.end = ending.unwrap_or_else(|| end_of(exited));
     ran
+}
+
+/// restic retries for minutes even when the store's certificate is not trusted.
+fn hopeless(line: &Line) -> bool {
+    matches!(line, Line::Text(text) if text.contains("retrying") && text.contains("x509:"))
 }
 
 fn spawn(what: &Invocation) -> std::io::Result<Child> {

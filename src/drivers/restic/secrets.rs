@@ -85,7 +85,7 @@ impl Secrets {
             ("aws_session_token", optional(dir, "AWS_SESSION_TOKEN")?),
         ] {
             if let Some(value) = value {
-                file.push_str(&format!("{name} = {}\n", ini(&value)?));
+                file.extend([name, " = ", &ini(&value)?, "\n"]);
                 self.values.push(value);
             }
         }
@@ -198,7 +198,8 @@ fn ini(value: &str) -> Result<String, Failure> {
 /// Percent-encodes what must not stand in the user part of a URL.
 fn percent(value: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
-    value.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    let one = |b: u8| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") };
+    value.bytes().map(one).collect::<Vec<_>>().concat()
 }
 
 fn text(path: &Path) -> String {
@@ -212,7 +213,9 @@ mod tests {
 
     fn secret(keys: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        keys.iter().for_each(|(k, v)| fs::write(dir.path().join(k), v).unwrap());
+        for (key, value) in keys {
+            fs::write(dir.path().join(key), value).unwrap();
+        }
         dir
     }
 
