@@ -17,8 +17,13 @@
 //! the object and its observed children become a plan; the plan is applied as
 //! Jobs; a Job's agent leaves an outcome; outcomes become status.
 
+pub mod admission;
+pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod controller;
+pub mod drivers;
 pub mod names;
 pub mod plan;
+pub mod telemetry;
 pub mod yaml;

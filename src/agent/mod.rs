@@ -1,0 +1,93 @@
+//! One step of a run, inside a Job: task in, outcome out.
+//!
+//! The agent reads its [`Task`] from the environment, lets a driver do the step and
+//! leaves an [`Outcome`] where the kubelet keeps it. It has no Kubernetes credentials,
+//! decides nothing about the run, and ends with exit code 0 only when the outcome
+//! says that all was done.
+
+mod progress;
+mod report;
+mod terminate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::drivers::restic::{self, Control, Done, Places, Repository};
+use crate::names::reason;
+use crate::plan::contract::{
+    Class, Failure, OUTCOME_FILE, Outcome, PROGRESS_PORT, Progress, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task,
+    VERSION, WORK_DIR,
+};
+
+/// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
+pub async fn run() -> ExitCode {
+    report::log_to_stdout();
+    let started = Instant::now();
+    let task = match std::env::var(TASK_ENV) {
+        Ok(text) => Task::decode(&text),
+        Err(_) => Err(format!("the environment has no {TASK_ENV}: the agent only runs in Jobs that Lifeboat makes")),
+    };
+    let (run, done) = match task {
+        Ok(task) => {
+            let span = report::span(&task);
+            (task.run.id.clone(), act(task).instrument(span).await)
+        }
+        Err(text) => (String::new(), failed(format!("The task cannot be done: {text}."))),
+    };
+    let outcome = Outcome {
+        version: VERSION,
+        run,
+        seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        failure: done.failure,
+        answer: done.answer,
+    };
+    report::leave(&outcome, &PathBuf::from(setting("LIFEBOAT_OUTCOME_FILE", OUTCOME_FILE)))
+}
+
+/// Does the step, with progress to be read and signals obeyed meanwhile.
+async fn act(task: Task) -> Done {
+    let (tell, progress) = watch::channel(Progress::default());
+    let stop = terminate::stop_on_signal();
+    let port = std::env::var("LIFEBOAT_PROGRESS_PORT").ok().and_then(|p| p.parse().ok()).unwrap_or(PROGRESS_PORT);
+    let server = tokio::spawn(progress::serve(port, progress.clone()).in_current_span());
+    let lines = tokio::spawn(progress::log(progress.clone()).in_current_span());
+    tracing::info!("step started");
+    // A task of its own, so that a bug in a driver still leaves an outcome.
+    let done = tokio::spawn(step(task, Control { progress: tell, stop }).in_current_span()).await;
+    server.abort();
+    let _ = lines.await;
+    done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
+}
+
+async fn step(task: Task, control: Control) -> Done {
+    let places = Places {
+        program: setting("LIFEBOAT_RESTIC", "restic"),
+        secret_dir: setting("LIFEBOAT_SECRET_DIR", SECRET_DIR).into(),
+        work_dir: setting("LIFEBOAT_WORK_DIR", WORK_DIR).into(),
+        restore_root: setting("LIFEBOAT_RESTORE_ROOT", RESTORE_ROOT).into(),
+    };
+    let repository = match Repository::new(&task.repository, &task.settings, &places, control) {
+        Ok(repository) => repository,
+        Err(failure) => return Done { answer: None, failure: Some(failure) },
+    };
+    match &task.step {
+        Step::Preflight(step) => restic::preflight(&repository, step).await,
+        Step::Restore(step) => restic::restore(&repository, step).await,
+        Step::Prepare(_) => restic::prepare(&repository).await,
+        Step::Backup(step) => restic::backup(&repository, step, &task.run.id).await,
+        Step::Maintain(step) => restic::maintain(&repository, step).await,
+    }
+}
+
+fn failed(message: String) -> Done {
+    Done { answer: None, failure: Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, message)) }
+}
+
+/// A place of the contract, which tests may move by an environment variable.
+fn setting(variable: &str, fixed: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| fixed.to_owned())
+}

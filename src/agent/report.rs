@@ -1,0 +1,59 @@
+//! The agent's log and its outcome.
+//!
+//! Each log line is one JSON object that carries run, session, step and host, so that
+//! the lines of one run can be found across operator, Jobs and agents. The outcome is
+//! written once, last, and an outcome that cannot be written is a failed step.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tracing::Span;
+use tracing_subscriber::EnvFilter;
+
+use crate::plan::contract::{Failure, Outcome, Step, Task};
+
+/// Logs JSON lines to standard output. `RUST_LOG` chooses the level; `info` otherwise.
+pub fn log_to_stdout() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second call, as in a test, keeps the first log.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_env_filter(filter)
+        .try_init();
+}
+
+/// What every line of a step carries.
+pub fn span(task: &Task) -> Span {
+    let host = match &task.step {
+        Step::Restore(step) => step.host.as_str(),
+        Step::Backup(step) => step.host.as_str(),
+        Step::Preflight(_) | Step::Prepare(_) | Step::Maintain(_) => "",
+    };
+    let run = &task.run;
+    tracing::info_span!(
+        "step",
+        run = %run.id,
+        kind = %run.kind,
+        namespace = %run.namespace,
+        name = %run.name,
+        step = task.step.verb(),
+        host,
+    )
+}
+
+/// Writes the outcome and turns it into the exit code.
+pub fn leave(outcome: &Outcome, file: &Path) -> ExitCode {
+    if let Some(Failure { class, reason, message, exit_code }) = &outcome.failure {
+        tracing::error!(run = %outcome.run, ?class, %reason, exit_code, "step failed: {message}");
+    } else {
+        tracing::info!(run = %outcome.run, seconds = outcome.seconds, "step done");
+    }
+    if let Err(error) = std::fs::write(file, outcome.encode()) {
+        tracing::error!(%error, file = %file.display(), "the outcome could not be written");
+        return ExitCode::FAILURE;
+    }
+    if outcome.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

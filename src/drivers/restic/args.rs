@@ -1,0 +1,249 @@
+//! The argument lists of restic's commands, and nothing else.
+//!
+//! Pure, so that the flags that keep data safe can be checked in a test: restores
+//! never lock, forget always names its hosts, positional values always follow `--`.
+//! No secret passes through here.
+
+use std::path::Path;
+
+use crate::plan::contract::{Backup, Maintain, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Settings};
+
+/// How long a command waits for another's lock before it gives up (exit code 11).
+const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
+
+fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
+    items.map(str::to_owned).to_vec()
+}
+
+/// `nice` and `ionice` in front of the program, where they are set.
+pub fn priority(settings: &Settings) -> Vec<String> {
+    let mut argv = Vec::new();
+    if let Some(nice) = settings.nice {
+        argv.extend(list(["nice", "-n", &nice.to_string()]));
+    }
+    if settings.ionice_class.is_some() || settings.ionice_class_data.is_some() {
+        // Best effort (2) is the kernel's own default class.
+        let class = settings.ionice_class.unwrap_or(2);
+        argv.extend(list(["ionice", "-c", &class.to_string()]));
+        // Idle (3) and none (0) have no levels.
+        if let Some(data) = settings.ionice_class_data.filter(|_| (1..=2).contains(&class)) {
+            argv.extend(list(["-n", &data.to_string()]));
+        }
+    }
+    argv
+}
+
+/// What every command gets. `secrets` names the repository and the files of its credentials.
+pub fn global(access: &RepositoryAccess, settings: &Settings, secrets: &[String], cache: &Path) -> Vec<String> {
+    let mut argv = secrets.to_vec();
+    if settings.no_cache {
+        argv.push("--no-cache".into());
+    } else {
+        argv.extend(list(["--cache-dir", &cache.to_string_lossy(), "--cleanup-cache"]));
+    }
+    if access.insecure_tls {
+        argv.push("--insecure-tls".into());
+    }
+    argv
+}
+
+/// Lists snapshots: all, or those of `ids`.
+pub fn snapshots(ids: &[String]) -> Vec<String> {
+    let mut argv = list(["snapshots", "--json", "--no-lock"]);
+    if !ids.is_empty() {
+        argv.push("--".into());
+        argv.extend(ids.iter().cloned());
+    }
+    argv
+}
+
+/// Lists the entries of a snapshot.
+pub fn ls(id: &str) -> Vec<String> {
+    list(["ls", "--json", "--no-lock", "--", id])
+}
+
+/// Looks whether the repository is there and opens.
+pub fn cat_config() -> Vec<String> {
+    list(["cat", "config", "--no-lock"])
+}
+
+/// Creates the repository.
+pub fn init() -> Vec<String> {
+    list(["init", "--json"])
+}
+
+/// Restores one snapshot. A dry run says each item, so that what it would write can be weighed.
+pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: bool) -> Vec<String> {
+    let mut argv = list(["restore", "--no-lock", "--json", "--sparse", "--target", &root.to_string_lossy()]);
+    for pattern in patterns {
+        argv.extend(list(["--include", pattern]));
+    }
+    // restic refuses --verify together with --dry-run.
+    argv.extend(step.args.iter().filter(|a| !(dry && a.starts_with("--verify"))).cloned());
+    if dry {
+        argv.extend(list(["--dry-run", "-vv"]));
+        // Saves reading what is there a second time; the sum of changed and unchanged stays the same.
+        if !step.args.iter().any(|a| a.starts_with("--overwrite")) {
+            argv.extend(list(["--overwrite", "if-changed"]));
+        }
+    }
+    argv.extend(list(["--", id]));
+    argv
+}
+
+/// Backs up one path.
+pub fn backup(step: &Backup, run: &str, path: &str) -> Vec<String> {
+    let mut argv = list(["backup", "--json", "--host", &step.host]);
+    argv.extend(list(RETRY_LOCK));
+    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{run}")]));
+    for pattern in &step.exclude {
+        argv.extend(list(["--exclude", pattern]));
+    }
+    argv.extend(step.args.iter().cloned());
+    argv.extend(list(["--", path]));
+    argv
+}
+
+/// Applies retention to the hosts of one invoker. `None` when there is no host or nothing is to
+/// be kept by rule: restic would then touch every host's snapshots, or refuse.
+pub fn forget(step: &Maintain) -> Option<Vec<String>> {
+    let keep = keep(&step.retention);
+    let hosts: Vec<_> = step.hosts.iter().filter(|h| !h.is_empty()).collect();
+    if keep.is_empty() || hosts.is_empty() {
+        return None;
+    }
+    let mut argv = list(["forget", "--json", "--group-by", "host,paths"]);
+    argv.extend(list(RETRY_LOCK));
+    for host in hosts {
+        argv.extend(list(["--host", host]));
+    }
+    argv.extend(keep);
+    if step.retention.dry_run {
+        argv.push("--dry-run".into());
+    }
+    Some(argv)
+}
+
+fn keep(retention: &Retention) -> Vec<String> {
+    let counts = [
+        ("--keep-last", retention.keep_last),
+        ("--keep-hourly", retention.keep_hourly),
+        ("--keep-daily", retention.keep_daily),
+        ("--keep-weekly", retention.keep_weekly),
+        ("--keep-monthly", retention.keep_monthly),
+        ("--keep-yearly", retention.keep_yearly),
+    ];
+    let mut argv: Vec<String> = Vec::new();
+    // Zero is restic's own "not set".
+    for (flag, count) in counts.into_iter().filter_map(|(f, c)| Some((f, c.filter(|c| *c != 0)?))) {
+        argv.extend([flag.to_owned(), count.to_string()]);
+    }
+    for tag in retention.keep_tags.iter().filter(|t| !t.is_empty()) {
+        argv.extend(list(["--keep-tag", tag]));
+    }
+    argv
+}
+
+/// Removes data that no snapshot needs. Text, not JSON: only then does restic say how far it is.
+pub fn prune() -> Vec<String> {
+    let mut argv = list(["prune"]);
+    argv.extend(list(RETRY_LOCK));
+    argv
+}
+
+/// Checks the repository's structure. Text, for the same reason as [`prune`].
+pub fn check() -> Vec<String> {
+    let mut argv = list(["check"]);
+    argv.extend(list(RETRY_LOCK));
+    argv
+}
+
+/// Size of the data in the store.
+pub fn stats() -> Vec<String> {
+    list(["stats", "--mode", "raw-data", "--json", "--no-lock"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(argv: &[String]) -> String {
+        argv.join(" ")
+    }
+
+    #[test]
+    fn a_restore_never_locks_and_ends_with_the_id() {
+        let step = Restore { args: vec!["--verify".into()], ..Restore::default() };
+        let real = joined(&restore(&step, "1a2b", &["/data".into(), "!/data/tmp".into()], Path::new("/r"), false));
+        assert_eq!(
+            real,
+            "restore --no-lock --json --sparse --target /r --include /data --include !/data/tmp --verify -- 1a2b"
+        );
+        let dry = joined(&restore(&step, "1a2b", &["/data".into()], Path::new("/r"), true));
+        assert_eq!(
+            dry,
+            "restore --no-lock --json --sparse --target /r --include /data --dry-run -vv --overwrite if-changed -- 1a2b"
+        );
+    }
+
+    #[test]
+    fn a_backup_is_tagged_and_its_path_cannot_be_a_flag() {
+        let step = Backup {
+            host: "host-0".into(),
+            exclude: vec!["*.tmp".into()],
+            args: vec!["--exclude-caches".into()],
+            ..Backup::default()
+        };
+        assert_eq!(
+            joined(&backup(&step, "r1", "/source/data")),
+            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --exclude *.tmp --exclude-caches -- /source/data"
+        );
+    }
+
+    #[test]
+    fn forget_always_names_hosts_and_keeps_something() {
+        let retention = Retention {
+            keep_last: Some(3),
+            keep_daily: Some(0),
+            keep_tags: vec!["gold".into()],
+            ..Retention::default()
+        };
+        let step = Maintain { hosts: vec!["host-0".into(), "host-1".into()], retention: retention.clone() };
+        assert_eq!(
+            joined(&forget(&step).unwrap()),
+            "forget --json --group-by host,paths --retry-lock 2m --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
+        );
+        assert_eq!(forget(&Maintain { hosts: vec![], retention: retention.clone() }), None);
+        assert_eq!(forget(&Maintain { hosts: vec![String::new()], retention }), None);
+        assert_eq!(forget(&Maintain { hosts: vec!["h".into()], retention: Retention::default() }), None);
+    }
+
+    #[test]
+    fn nobody_ever_unlocks() {
+        let all = [prune(), check(), stats(), init(), cat_config(), snapshots(&[]), ls("1")].concat();
+        assert!(!all.iter().any(|a| a.contains("unlock") || a.contains("remove-all")));
+    }
+
+    #[test]
+    fn priorities_come_first() {
+        let settings =
+            Settings { nice: Some(10), ionice_class: Some(2), ionice_class_data: Some(7), ..Settings::default() };
+        assert_eq!(joined(&priority(&settings)), "nice -n 10 ionice -c 2 -n 7");
+        let idle = Settings { ionice_class: Some(3), ionice_class_data: Some(7), ..Settings::default() };
+        assert_eq!(joined(&priority(&idle)), "ionice -c 3");
+        assert!(priority(&Settings::default()).is_empty());
+    }
+
+    #[test]
+    fn the_cache_is_ours_or_none() {
+        let (access, cache) =
+            (RepositoryAccess { insecure_tls: true, ..RepositoryAccess::default() }, Path::new("/w/cache"));
+        let secrets = ["--password-file".to_owned(), "/s".to_owned()];
+        assert_eq!(
+            joined(&global(&access, &Settings::default(), &secrets, cache)),
+            "--password-file /s --cache-dir /w/cache --cleanup-cache --insecure-tls"
+        );
+        let none = Settings { no_cache: true, ..Settings::default() };
+        assert!(joined(&global(&access, &none, &secrets, cache)).contains("--no-cache"));
+    }
+}

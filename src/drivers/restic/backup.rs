@@ -1,0 +1,103 @@
+//! Backs up one host: one snapshot a path, all marked with the run.
+//!
+//! All paths must exist before the first is read, so that a typo never leaves half a
+//! set. A snapshot that misses files (exit code 3) is reported, because it exists, and
+//! is a failure, because it is not what was asked for. No lock of others is removed.
+
+use std::path::Path;
+
+use super::output::Message;
+use super::repository::Repository;
+use super::restore::share;
+use super::run::{End, Limit, Ran, STUCK};
+use super::{Done, args};
+use crate::names::reason;
+use crate::plan::contract::{Answer, Backup, Class, Failure, Progress, SnapshotMade};
+
+/// Backs up one host in the run of this id.
+pub async fn backup(repository: &Repository, step: &Backup, run: &str) -> Done {
+    if let Some(missing) = step.paths.iter().find(|p| Path::new(p).symlink_metadata().is_err()) {
+        let text = format!(
+            "{missing} does not exist or cannot be reached in the volumes of the target. Correct the paths of the target. Nothing was backed up."
+        );
+        return Done::failed(Failure::new(Class::Invalid, reason::PATH_NOT_FOUND, text));
+    }
+    if let Err(failure) = repository.reach().await {
+        return Done::failed(failure);
+    }
+    let mut made: Vec<SnapshotMade> = Vec::new();
+    for path in &step.paths {
+        let ran = one(repository, step, run, path, &made).await;
+        if let Some(summary) = &ran.report.summary {
+            made.push(snapshot(summary, path));
+        }
+        if let Some(failure) = verdict(repository, &ran, path) {
+            return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure) };
+        }
+    }
+    Done::ok(Answer::BackedUp(made))
+}
+
+async fn one(repository: &Repository, step: &Backup, run: &str, path: &str, made: &[SnapshotMade]) -> Ran {
+    let (files, bytes) = made.iter().fold((0, 0), |(f, b), m| (f + m.total_files, b + m.total_bytes));
+    let progress = &repository.control().progress;
+    repository
+        .lines(args::backup(step, run, path), Limit::Idle(STUCK), &mut |m: &Message| {
+            let (done, total) = match m.message_type.as_str() {
+                "status" => ((m.files_done, m.bytes_done), (m.total_files, m.total_bytes)),
+                "summary" => {
+                    let all = (m.total_files_processed, m.total_bytes_processed);
+                    (all, all)
+                }
+                _ => return,
+            };
+            let (bytes_done, bytes_total) = (bytes + done.1, bytes + total.1);
+            let percent = if bytes_total == 0 { 0.0 } else { share(bytes_done.min(bytes_total), bytes_total) };
+            progress.send_replace(Progress {
+                percent,
+                bytes_done,
+                bytes_total,
+                files_done: files + done.0,
+                files_total: files + total.0,
+            });
+        })
+        .await
+}
+
+fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
+    SnapshotMade {
+        id: summary.snapshot_id.clone(),
+        path: path.to_owned(),
+        total_files: summary.total_files_processed,
+        new_files: summary.files_new,
+        modified_files: summary.files_changed,
+        unmodified_files: summary.files_unmodified,
+        total_bytes: summary.total_bytes_processed,
+        uploaded_bytes: summary.data_added_packed.max(if summary.data_added_packed == 0 {
+            summary.data_added
+        } else {
+            0
+        }),
+        seconds: summary.total_duration,
+    }
+}
+
+fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
+    match ran.end {
+        End::Exited(0) if ran.report.summary.is_some() => None,
+        End::Exited(0) => Some(Failure::new(
+            Class::Fatal,
+            reason::RESTIC_FAILED,
+            format!("restic ended well but did not say what it backed up of {path}."),
+        )),
+        End::Exited(3) => {
+            let mut failure = repository.failure(ran, &format!("read all of {path}; the snapshot exists without it"));
+            failure.class = Class::Data;
+            if failure.reason != reason::PERMISSION_DENIED {
+                reason::INCOMPLETE.clone_into(&mut failure.reason);
+            }
+            Some(failure)
+        }
+        _ => Some(repository.failure(ran, &format!("back up {path}"))),
+    }
+}

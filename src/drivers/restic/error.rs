@@ -1,0 +1,312 @@
+//! From how a command ended to a failure people can act on.
+//!
+//! The order of the signs matters: what restic finally said and the errors of
+//! single items are looked at before the rest of its text, because the text also
+//! holds failures that a retry has healed. An exit code that is not known is a
+//! failure like any other (restic's manual, "Exit codes").
+
+use super::output::Report;
+use super::run::{End, Ran};
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+
+/// A sign in restic's text: any of the words, then what it means and what to do.
+struct Sign {
+    words: &'static [&'static str],
+    class: Class,
+    reason: &'static str,
+    remedy: &'static str,
+}
+
+const DAMAGED: &str =
+    "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.";
+
+const SIGNS: &[Sign] = &[
+    Sign {
+        words: &["no space left on device", "disk quota exceeded"],
+        class: Class::Data,
+        reason: reason::NO_SPACE,
+        remedy: "Enlarge the volume or restore less.",
+    },
+    Sign {
+        words: &["x509:", "certificate signed by unknown authority", "failed to verify certificate"],
+        class: Class::Invalid,
+        reason: reason::TLS_NOT_TRUSTED,
+        remedy: "Put the store's CA certificate into key CA_CERT_DATA of the backend Secret.",
+    },
+    Sign {
+        words: &["server gave http response to https client"],
+        class: Class::Invalid,
+        reason: reason::REPOSITORY_UNREACHABLE,
+        remedy: "The endpoint speaks HTTP: write it with http://.",
+    },
+    Sign {
+        words: &["nosuchbucket", "bucket does not exist", "invalidbucketname"],
+        class: Class::Invalid,
+        reason: reason::REPOSITORY_MISSING,
+        remedy: "The bucket does not exist: check bucket, endpoint and region of the backend.",
+    },
+    Sign {
+        words: &[
+            "invalidaccesskeyid",
+            "signaturedoesnotmatch",
+            "accessdenied",
+            "access denied",
+            "403 forbidden",
+            "401 unauthorized",
+            "(401)",
+            "(403)",
+            "no credentials found",
+            "invalidtokenid",
+            "expiredtoken",
+            "the access key id you provided does not exist",
+        ],
+        class: Class::Invalid,
+        reason: reason::ACCESS_DENIED,
+        remedy: "Check the credentials in the backend Secret and what they may do in the bucket.",
+    },
+    Sign {
+        words: &[
+            "ciphertext verification failed",
+            "does not match",
+            "invalid data returned",
+            "id not found in repository",
+            "not found in index",
+            "unknown blob",
+            "unable to fetch blob",
+            "repository contains errors",
+            "repository index is damaged",
+            "decrypting blob",
+            "pack header",
+        ],
+        class: Class::Data,
+        reason: reason::DATA_CORRUPT,
+        remedy: DAMAGED,
+    },
+    Sign {
+        words: &[
+            "connection refused",
+            "connection reset",
+            "no such host",
+            "no route to host",
+            "network is unreachable",
+            "host is down",
+            "i/o timeout",
+            "timeout",
+            "timed out",
+            "deadline exceeded",
+            "server misbehaving",
+            "temporary failure in name resolution",
+            "500 internal server error",
+            "502 bad gateway",
+            "503 service unavailable",
+            "504 gateway",
+            "slowdown",
+            "internalerror",
+            "serviceunavailable",
+            "broken pipe",
+            "server closed idle connection",
+            ": eof",
+            "unexpected eof",
+        ],
+        class: Class::Transient,
+        reason: reason::REPOSITORY_UNREACHABLE,
+        remedy: "The store does not answer as it should; Lifeboat tries again within the deadline.",
+    },
+    // Names what could not be loaded: damage, unless one of the signs above says why.
+    Sign {
+        words: &[
+            "failed to load pack",
+            "load(<data/",
+            "loadblob(",
+            "loadtree(",
+            "blob not found",
+            "not found in repository",
+        ],
+        class: Class::Data,
+        reason: reason::DATA_CORRUPT,
+        remedy: DAMAGED,
+    },
+    Sign {
+        words: &["permission denied", "operation not permitted", "read-only file system"],
+        class: Class::Invalid,
+        reason: reason::PERMISSION_DENIED,
+        remedy: "Give the Job the user that may do this in runtimeSettings.container.securityContext.",
+    },
+];
+
+/// What went wrong, for a command that did not end well. `doing` reads "restore snapshot 1a2b".
+/// `remote` tells whether the repository is reached over a network: a file that ends too early
+/// is otherwise damage and not a lost connection.
+pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
+    let sign = sign(&ran.report, remote);
+    let said = said(&ran.report);
+    let detail = if said.is_empty() { String::new() } else { format!(" restic said: {said}") };
+    let new = |class: Class, reason: &str, text: &str| {
+        Failure::new(class, reason, format!("Could not {doing}: {text}{detail}"))
+    };
+    let mut failure = match &ran.end {
+        End::Stopped => Failure::new(
+            Class::Transient,
+            reason::TERMINATED,
+            format!("The agent was told to stop while it was to {doing}. Lifeboat tries again within the deadline."),
+        ),
+        End::NotStarted(error) => Failure::new(
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            format!("restic could not be started ({error}). The image of the Job must contain it."),
+        ),
+        End::TooLong => new(Class::Fatal, reason::RESTIC_FAILED, "its answer is larger than the agent can hold."),
+        End::Hopeless => exited(1, sign, &new),
+        End::TimedOut(limit) | End::Stuck(limit) => match sign {
+            // Retries that went on until the end say why.
+            Some(s) if s.class != Class::Data => new(s.class, s.reason, s.remedy),
+            _ if matches!(ran.end, End::Stuck(_)) => {
+                new(Class::Transient, reason::STEP_TIMEOUT, &format!("nothing moved for {} s.", limit.as_secs()))
+            }
+            _ => new(Class::Transient, reason::STEP_TIMEOUT, &format!("no answer within {} s.", limit.as_secs())),
+        },
+        // SIGKILL that is not ours is, in a container, nearly always memory; the kubelet knows
+        // better where the agent itself was hit.
+        End::Killed(9) => new(
+            Class::Transient,
+            reason::OOM_KILLED,
+            "restic was killed, most likely for its memory use. Raise the memory limit of the Job.",
+        ),
+        End::Killed(signal) => {
+            new(Class::Transient, reason::TERMINATED, &format!("restic was ended by signal {signal}."))
+        }
+        End::Exited(code) => exited(*code, sign, &new),
+    };
+    if let End::Exited(code) = ran.end {
+        failure.exit_code = Some(code);
+    }
+    failure
+}
+
+fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {
+    match code {
+        10 => match sign {
+            // A store that refuses or a bucket that is missing is no repository that is missing.
+            Some(s) if s.reason != reason::DATA_CORRUPT && s.reason != reason::NO_SPACE => {
+                new(s.class, s.reason, s.remedy)
+            }
+            _ => new(
+                Class::Invalid,
+                reason::REPOSITORY_MISSING,
+                "there is no repository at this place. Check bucket and prefix of the backend.",
+            ),
+        },
+        11 => new(
+            Class::Transient,
+            reason::REPOSITORY_LOCKED,
+            "the repository is locked by another command. Lifeboat waits and never removes a lock; if no restic runs, remove it with restic unlock.",
+        ),
+        12 => new(
+            Class::Invalid,
+            reason::WRONG_PASSWORD,
+            "the password does not open the repository. Check key RESTIC_PASSWORD of the backend Secret.",
+        ),
+        130 => new(Class::Transient, reason::TERMINATED, "restic was interrupted."),
+        _ => match sign {
+            Some(s) => new(s.class, s.reason, s.remedy),
+            None => new(Class::Fatal, reason::RESTIC_FAILED, &format!("restic ended with exit code {code}.")),
+        },
+    }
+}
+
+/// The first sign in what restic finally said, then in the errors of items, then in its text.
+fn sign(report: &Report, remote: bool) -> Option<&'static Sign> {
+    let fatal = report.fatal.iter().cloned().collect::<Vec<_>>();
+    let items: Vec<String> = report.items.iter().map(|(_, text)| text.clone()).collect();
+    let tail: Vec<String> = report.tail().map(str::to_owned).collect();
+    [fatal, items, tail].iter().find_map(|texts| find(texts, remote))
+}
+
+fn find(texts: &[String], remote: bool) -> Option<&'static Sign> {
+    let texts: Vec<String> = texts.iter().map(|t| t.to_lowercase()).collect();
+    let fits = |s: &&Sign| remote || s.reason != reason::REPOSITORY_UNREACHABLE;
+    SIGNS.iter().filter(fits).find(|s| s.words.iter().any(|w| texts.iter().any(|t| t.contains(w))))
+}
+
+/// The most telling words of restic: its first errors and its last fatal one.
+fn said(report: &Report) -> String {
+    let mut parts: Vec<String> = report
+        .items
+        .iter()
+        .take(3)
+        .map(|(item, text)| if item.is_empty() { text.clone() } else { format!("{item}: {text}") })
+        .collect();
+    match &report.fatal {
+        Some(fatal) => parts.push(fatal.clone()),
+        None if parts.is_empty() => {
+            let tail: Vec<_> = report.tail().collect();
+            parts.extend(tail.iter().rev().take(3).rev().map(|l| (*l).to_owned()));
+        }
+        None => {}
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::restic::output::parse;
+
+    fn ended(end: End, lines: &[&str]) -> Failure {
+        let mut report = Report::default();
+        for line in lines {
+            report.note(&parse(line.as_bytes()));
+        }
+        failure(&Ran { end, report, document: vec![] }, "open the repository", true)
+    }
+
+    #[test]
+    fn exit_codes_and_texts_have_a_class_and_a_reason() {
+        let cases: &[(i32, &str, Class, &str)] = &[
+            (10, "", Class::Invalid, reason::REPOSITORY_MISSING),
+            (10, "unable to open config file: Stat: 403 Forbidden", Class::Invalid, reason::ACCESS_DENIED),
+            (10, "The specified bucket does not exist", Class::Invalid, reason::REPOSITORY_MISSING),
+            (11, "unable to create lock", Class::Transient, reason::REPOSITORY_LOCKED),
+            (12, "", Class::Invalid, reason::WRONG_PASSWORD),
+            (1, "write /x: no space left on device", Class::Data, reason::NO_SPACE),
+            (1, "ciphertext verification failed", Class::Data, reason::DATA_CORRUPT),
+            (1, "dial tcp 1.2.3.4:9000: connect: connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            (1, "Load(<data/12>, 0, 0): connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            (1, "Load(<data/12>, 0, 0): no such file", Class::Data, reason::DATA_CORRUPT),
+            (1, "x509: certificate signed by unknown authority", Class::Invalid, reason::TLS_NOT_TRUSTED),
+            (1, "open /x: permission denied", Class::Invalid, reason::PERMISSION_DENIED),
+            (1, "", Class::Fatal, reason::RESTIC_FAILED),
+            (77, "", Class::Fatal, reason::RESTIC_FAILED),
+        ];
+        for (code, text, class, reason) in cases {
+            let failure = ended(End::Exited(*code), &[text]);
+            assert_eq!((failure.class, failure.reason.as_str()), (*class, *reason), "{code} {text}");
+            assert_eq!(failure.exit_code, Some(*code));
+        }
+    }
+
+    #[test]
+    fn a_healed_retry_does_not_hide_the_cause() {
+        let failure = ended(
+            End::Exited(1),
+            &[
+                "Load(<data/12>) returned error, retrying after 1s: connection refused",
+                r#"{"message_type":"error","error":{"message":"write: no space left on device"},"item":"/a"}"#,
+                r#"{"message_type":"exit_error","code":1,"message":"Fatal: There were 1 errors"}"#,
+            ],
+        );
+        assert_eq!(failure.reason, reason::NO_SPACE);
+        assert!(failure.message.contains("/a"));
+    }
+
+    #[test]
+    fn a_timeout_says_what_it_waited_for() {
+        let limit = std::time::Duration::from_mins(2);
+        assert_eq!(
+            ended(End::TimedOut(limit), &["retrying: connection refused"]).reason,
+            reason::REPOSITORY_UNREACHABLE
+        );
+        assert_eq!(ended(End::TimedOut(limit), &[]).reason, reason::STEP_TIMEOUT);
+    }
+}

@@ -1,0 +1,102 @@
+//! What follows a backup: retention, check, and the facts that status shows.
+//!
+//! Retention names the hosts of its invoker in every command, so that it never
+//! touches a snapshot of another; without hosts or without a rule it does nothing.
+//! A check that could not run is not a check that failed.
+
+use serde::Deserialize;
+
+use super::repository::{Repository, read_document};
+use super::run::{End, Limit, STUCK};
+use super::{Done, args};
+use crate::names::reason;
+use crate::plan::contract::{Answer, Class, Failure, Maintain, RepositoryFacts};
+
+/// One group of `restic forget --json`: only how many go counts here.
+#[derive(Debug, Deserialize)]
+struct Group {
+    #[serde(default)]
+    remove: Option<Vec<serde_json::Value>>,
+}
+
+/// `restic stats --json`.
+#[derive(Debug, Deserialize)]
+struct Stats {
+    #[serde(default)]
+    total_size: u64,
+}
+
+/// Applies retention, checks the repository and measures it.
+pub async fn maintain(repository: &Repository, step: &Maintain) -> Done {
+    let mut facts = RepositoryFacts::default();
+    let failure = all(repository, step, &mut facts).await.err();
+    Done { answer: Some(Answer::Maintained(facts)), failure }
+}
+
+async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
+    repository.reach().await?;
+    // The check comes last to cover what retention did, but its verdict must not be lost when
+    // retention fails: each step's failure is kept and the first one told.
+    let retention = retention(repository, step, facts).await;
+    let check = check(repository, facts).await;
+    let measure = measure(repository, facts).await;
+    // Damage outranks everything else.
+    if facts.integrity == Some(false) {
+        return check;
+    }
+    retention.and(check).and(measure)
+}
+
+async fn retention(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
+    let Some(argv) = args::forget(step) else { return Ok(()) };
+    let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
+    if ran.end != End::Exited(0) {
+        return Err(repository.failure(&ran, "apply the retention policy"));
+    }
+    // restic prints nothing at all when none of the hosts has a snapshot.
+    let groups: Vec<Group> =
+        if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
+    let removed: usize = groups.iter().map(|g| g.remove.as_ref().map_or(0, Vec::len)).sum();
+    tracing::info!(removed, dry_run = step.retention.dry_run, "retention");
+    if step.retention.dry_run {
+        return Ok(());
+    }
+    facts.removed = i64::try_from(removed).unwrap_or(i64::MAX);
+    if step.retention.prune && removed > 0 {
+        let ran = repository.lines(args::prune(), Limit::Idle(STUCK), &mut |_| {}).await;
+        if ran.end != End::Exited(0) {
+            return Err(repository.failure(&ran, "remove the data of forgotten snapshots"));
+        }
+    }
+    Ok(())
+}
+
+async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
+    let ran = repository.lines(args::check(), Limit::Idle(STUCK), &mut |_| {}).await;
+    if ran.end == End::Exited(0) {
+        facts.integrity = Some(true);
+        return Ok(());
+    }
+    let mut failure = repository.failure(&ran, "check the repository");
+    // Only restic's own verdict is damage; a lock or a network error says nothing about the data.
+    let verdict = |t: &str| t.contains("repository contains errors") || t.contains("repository index is damaged");
+    if matches!(ran.end, End::Exited(1))
+        && (ran.report.fatal.as_deref().is_some_and(verdict) || ran.report.tail().any(verdict))
+    {
+        facts.integrity = Some(false);
+        failure.class = Class::Data;
+        reason::DATA_CORRUPT.clone_into(&mut failure.reason);
+    }
+    Err(failure)
+}
+
+async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
+    let all = repository.snapshots(&[]).await?;
+    facts.snapshot_count = i64::try_from(all.len()).unwrap_or(i64::MAX);
+    let ran = repository.document_within(args::stats(), Limit::Idle(STUCK)).await;
+    if ran.end != End::Exited(0) {
+        return Err(repository.failure(&ran, "measure the repository"));
+    }
+    facts.total_bytes = read_document::<Stats>(&ran.document, "stats")?.total_size;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! restic, run as a child process.
+//!
+//! One function a step: [`preflight`], [`restore`], [`prepare`], [`backup`],
+//! [`maintain`]. Each turns what restic printed into counts and a classified
+//! failure; none believes an exit code alone. The room never removes a lock that
+//! it did not make, never passes a secret in argv or environment, and never
+//! starts a command without a bound.
+
+mod args;
+mod backup;
+mod checks;
+mod error;
+mod maintain;
+mod output;
+mod pattern;
+mod planned;
+mod preflight;
+mod repository;
+mod restore;
+mod run;
+mod secrets;
+mod select;
+
+pub use backup::backup;
+pub use maintain::maintain;
+pub use preflight::{preflight, prepare};
+pub use repository::{Places, Repository};
+pub use restore::restore;
+pub use run::Control;
+
+use crate::plan::contract::{Answer, Failure};
+
+/// How a step ended. Both may be present: what was done before it failed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Done {
+    /// What was found or done.
+    pub answer: Option<Answer>,
+    /// Why the step failed.
+    pub failure: Option<Failure>,
+}
+
+impl Done {
+    fn ok(answer: Answer) -> Self {
+        Self { answer: Some(answer), failure: None }
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self { answer: None, failure: Some(failure) }
+    }
+}

@@ -1,0 +1,260 @@
+//! What restic prints, read line by line.
+//!
+//! restic's JSON grows with each version, so an unknown message type, field or a
+//! line that is no JSON at all is never an error here. What is kept of a command
+//! is bounded: a tail of its text, the first error items, and counts.
+//! This file judges nothing; `error` does.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{Hash, Hasher};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Lines of text kept of a command, newest last.
+const TAIL_LINES: usize = 40;
+/// Bytes kept of one such line: 40 of them are 16 KiB.
+const TAIL_LINE_BYTES: usize = 400;
+/// Error items kept with their text. A missing pack can mean thousands (peers study 6.2).
+const ITEMS: usize = 50;
+
+/// One JSON message of restic: the fields of all message types that we read.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+#[allow(clippy::struct_field_names)] // restic's own names.
+pub struct Message {
+    pub message_type: String,
+    pub action: String,
+    pub item: String,
+    pub size: u64,
+    pub error: Value,
+    pub message: String,
+    pub code: i32,
+    pub total_files: u64,
+    pub total_bytes: u64,
+    pub files_restored: u64,
+    pub files_skipped: u64,
+    pub bytes_restored: u64,
+    pub bytes_skipped: u64,
+    pub files_done: u64,
+    pub bytes_done: u64,
+    pub snapshot_id: String,
+    pub files_new: u64,
+    pub files_changed: u64,
+    pub files_unmodified: u64,
+    pub total_files_processed: u64,
+    pub total_bytes_processed: u64,
+    pub data_added: u64,
+    pub data_added_packed: u64,
+    pub total_duration: f64,
+    pub path: String,
+    #[serde(rename = "type")]
+    pub node_type: String,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Message {
+    /// What moves while a command gets on; two equal values mean no progress.
+    pub fn position(&self) -> (u64, u64) {
+        (
+            self.files_done + self.files_restored + self.files_skipped + self.total_files,
+            self.bytes_done + self.bytes_restored + self.bytes_skipped + self.total_bytes,
+        )
+    }
+
+    /// Text of an error message, whose shape differs between commands.
+    fn error_text(&self) -> String {
+        let nested = self.error.get("message").and_then(Value::as_str).or_else(|| self.error.as_str());
+        nested.unwrap_or(&self.message).to_owned()
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// A JSON object.
+    Json(Box<Message>),
+    /// Anything else.
+    Text(String),
+}
+
+/// Reads a line; never fails.
+pub fn parse(line: &[u8]) -> Line {
+    let json = line.trim_ascii();
+    if json.first() == Some(&b'{')
+        && let Ok(message) = serde_json::from_slice(json)
+    {
+        return Line::Json(message);
+    }
+    Line::Text(String::from_utf8_lossy(json).into_owned())
+}
+
+/// Stands for a path where a million of them are remembered.
+pub fn path_key(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is kept of a command's output.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Error messages seen.
+    pub errors: u64,
+    /// The first of them: item and text.
+    pub items: Vec<(String, String)>,
+    /// Items that failed, by [`path_key`].
+    pub failed: HashSet<u64>,
+    /// The fatal error restic ended with.
+    pub fatal: Option<String>,
+    /// Counts restic ended with.
+    pub summary: Option<Message>,
+    tail: VecDeque<String>,
+}
+
+impl Report {
+    /// Takes note of a line.
+    pub fn note(&mut self, line: &Line) {
+        match line {
+            Line::Text(text) => self.push(text),
+            Line::Json(m) => match m.message_type.as_str() {
+                "error" => {
+                    self.errors += 1;
+                    let text = m.error_text();
+                    self.push(&format!("{} {text}", m.item));
+                    if !m.item.is_empty() {
+                        self.failed.insert(path_key(&m.item));
+                    }
+                    if self.items.len() < ITEMS {
+                        self.items.push((m.item.clone(), clip(&text)));
+                    }
+                }
+                "exit_error" => {
+                    self.fatal = Some(clip(m.message.trim()));
+                    self.push(&m.message);
+                }
+                "summary" => self.summary = Some((**m).clone()),
+                _ => {}
+            },
+        }
+    }
+
+    /// The last lines of text.
+    pub fn tail(&self) -> impl Iterator<Item = &str> {
+        self.tail.iter().map(String::as_str)
+    }
+
+    fn push(&mut self, text: &str) {
+        for line in text.lines().filter(|l| !l.trim().is_empty()) {
+            if self.tail.len() == TAIL_LINES {
+                self.tail.pop_front();
+            }
+            self.tail.push_back(clip(line));
+        }
+    }
+}
+
+fn clip(text: &str) -> String {
+    let mut text = text.to_owned();
+    crate::plan::contract::cut(&mut text, TAIL_LINE_BYTES);
+    text
+}
+
+/// Cuts a stream into lines. A line longer than the limit is dropped rather than kept in memory.
+#[derive(Debug)]
+pub struct Lines {
+    pending: Vec<u8>,
+    limit: usize,
+    dropping: bool,
+}
+
+impl Lines {
+    pub fn new(limit: usize) -> Self {
+        Self { pending: Vec::new(), limit, dropping: false }
+    }
+
+    /// Takes bytes and gives the lines they complete.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            if !self.dropping {
+                self.pending.extend_from_slice(part);
+            }
+            if self.pending.len() > self.limit {
+                self.pending = Vec::new();
+                self.dropping = true;
+            }
+            if part.ends_with(b"\n") {
+                if !self.dropping {
+                    each(&self.pending);
+                }
+                self.pending.clear();
+                self.dropping = false;
+            }
+        }
+    }
+
+    /// The rest, when the stream has ended.
+    pub fn finish(&mut self, each: impl FnOnce(&[u8])) {
+        if !self.pending.is_empty() {
+            each(&self.pending);
+            self.pending.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4000), cut in 1usize..97) {
+            let mut report = Report::default();
+            let mut lines = Lines::new(300);
+            for part in bytes.chunks(cut) {
+                lines.feed(part, |l| report.note(&parse(l)));
+            }
+            lines.finish(|l| report.note(&parse(l)));
+            prop_assert!(report.tail().count() <= TAIL_LINES);
+            prop_assert!(report.tail().all(|l| l.len() <= TAIL_LINE_BYTES));
+        }
+
+        #[test]
+        fn lines_do_not_depend_on_the_chunks(bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..600), cut in 1usize..50) {
+            let all = |size: usize| {
+                let (mut lines, mut seen) = (Lines::new(40), Vec::new());
+                for part in bytes.chunks(size) {
+                    lines.feed(part, |l| seen.push(l.to_vec()));
+                }
+                lines.finish(|l| seen.push(l.to_vec()));
+                seen
+            };
+            let whole = all(bytes.len().max(1));
+            prop_assert_eq!(all(cut), whole);
+        }
+
+        #[test]
+        fn odd_values_in_known_fields_never_panic(kind in "status|summary|error|exit_error|verbose_status|node", value in ".{0,30}") {
+            let mut report = Report::default();
+            for field in ["error", "item", "size", "code", "message", "total_files", "current_files"] {
+                let line = serde_json::json!({"message_type": kind.clone(), field: value.clone()}).to_string();
+                report.note(&parse(line.as_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn errors_are_counted_in_both_shapes() {
+        let mut report = Report::default();
+        report.note(&parse(br#"{"message_type":"error","error":{"message":"no space left on device"},"item":"/a"}"#));
+        report.note(&parse(br#"{"message_type":"error","message":"pack 1 missing"}"#));
+        report.note(&parse(br#"{"message_type":"from_the_future","x":[1]}"#));
+        report.note(&parse(br#"{"message_type":"exit_error","code":1,"message":"Fatal: There were 2 errors\n"}"#));
+        assert_eq!((report.errors, report.failed.len()), (2, 1));
+        assert_eq!(report.items[1].1, "pack 1 missing");
+        assert_eq!(report.fatal.as_deref(), Some("Fatal: There were 2 errors"));
+    }
+}

@@ -1,0 +1,170 @@
+//! What a restore would write: built from restic's dry run, item by item.
+//!
+//! The counts become the plan that the real run is measured against; the sizes feed
+//! the check of free space. Nothing is written here.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::output::{Message, path_key};
+use super::select::{clean, within};
+use crate::plan::contract::Counts;
+
+/// Need of one file system.
+#[derive(Debug, Default, PartialEq)]
+pub struct Need {
+    /// A mount on it, as the user wrote it.
+    pub mount: String,
+    /// Bytes that are not there yet.
+    pub bytes: u64,
+    /// Entries that are not there yet.
+    pub entries: u64,
+}
+
+/// Gathers the items of dry runs.
+#[derive(Debug)]
+pub struct Planned {
+    root: PathBuf,
+    /// Mount, normalised, longest first, with the device below it.
+    mounts: Vec<(String, u64)>,
+    /// Size by path. A path that two snapshots hold counts once.
+    sizes: HashMap<u64, u64>,
+    need: HashMap<u64, Need>,
+}
+
+impl Planned {
+    /// `mounts` stand below `root`.
+    pub fn new(root: &Path, mounts: &[String]) -> Self {
+        let mut all: Vec<(String, u64)> = mounts
+            .iter()
+            .map(|m| clean(m))
+            .map(|m| {
+                let device = std::fs::metadata(below(root, &m)).map_or(0, |d| d.dev());
+                (m, device)
+            })
+            .collect();
+        all.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
+        Self { root: root.to_owned(), mounts: all, sizes: HashMap::new(), need: HashMap::new() }
+    }
+
+    /// Takes an item of a dry run of a snapshot whose restored paths are `roots`. True when it is
+    /// content: something below a path, or a file that is the path itself.
+    pub fn item(&mut self, message: &Message, roots: &[String]) -> bool {
+        let path = message.item.as_str();
+        if message.message_type != "verbose_status" || path.is_empty() || message.action == "deleted" {
+            return false;
+        }
+        // restic also names the parents of what it selects.
+        if !roots.iter().any(|r| within(path, r)) {
+            return false;
+        }
+        let content = message.size > 0 || !roots.iter().any(|r| r == path);
+        if let Entry::Vacant(entry) = self.sizes.entry(path_key(path)) {
+            entry.insert(message.size);
+            self.weigh(path, message);
+        }
+        content
+    }
+
+    fn weigh(&mut self, path: &str, message: &Message) {
+        let there = std::fs::symlink_metadata(below(&self.root, path));
+        let (exists, held) = match &there {
+            // Blocks, not length: a file cut off while being written has its full length already.
+            Ok(m) if m.is_file() => (true, (m.blocks() * 512).min(m.len())),
+            Ok(_) => (true, 0),
+            Err(_) => (false, 0),
+        };
+        let Some((mount, device)) = self.mounts.iter().find(|(m, _)| within(path, m)) else { return };
+        let need = self.need.entry(*device).or_insert_with(|| Need { mount: mount.clone(), ..Need::default() });
+        if message.action != "unchanged" {
+            need.bytes += message.size.saturating_sub(held);
+        }
+        need.entries += u64::from(!exists);
+    }
+
+    /// Whether the path was selected.
+    pub fn holds(&self, path: &str) -> bool {
+        self.sizes.contains_key(&path_key(path))
+    }
+
+    /// Bytes planned for the paths of these keys.
+    pub fn bytes_of<'a>(&self, keys: impl Iterator<Item = &'a u64>) -> u64 {
+        keys.filter_map(|k| self.sizes.get(k)).sum()
+    }
+
+    /// What each file system is asked for.
+    pub fn needs(&self) -> impl Iterator<Item = &Need> {
+        self.need.values()
+    }
+}
+
+/// Where a backed-up path stands during the restore.
+pub fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Sums of one restic run over a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Entries selected, with those found equal.
+    pub total: Counts,
+    /// Entries finished, with those found equal and the parents restic also touches.
+    pub done: Counts,
+}
+
+impl Tally {
+    /// From the summary; without one nothing is known and nothing counts.
+    pub fn of(summary: Option<&Message>) -> Self {
+        let Some(m) = summary else { return Self::default() };
+        Self {
+            total: Counts { files: m.total_files + m.files_skipped, bytes: m.total_bytes + m.bytes_skipped },
+            done: Counts { files: m.files_restored + m.files_skipped, bytes: m.bytes_restored + m.bytes_skipped },
+        }
+    }
+
+    /// Parents that are counted as done but not in the total.
+    pub fn parents(&self) -> u64 {
+        self.done.files.saturating_sub(self.total.files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(path: &str, action: &str, size: u64) -> Message {
+        Message {
+            message_type: "verbose_status".into(),
+            action: action.into(),
+            item: path.into(),
+            size,
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_needed() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("data")).unwrap();
+        std::fs::write(root.path().join("data/there"), vec![1; 8192]).unwrap();
+        let mut planned = Planned::new(root.path(), &["/data/".into()]);
+        let roots = ["/data".to_owned()];
+        assert!(planned.item(&item("/data/new", "restored", 1000), &roots));
+        assert!(planned.item(&item("/data/there", "updated", 10_000), &roots));
+        assert!(planned.item(&item("/data/same", "unchanged", 77), &roots));
+        assert!(!planned.item(&item("/data", "restored", 0), &roots));
+        assert!(!planned.item(&item("/", "restored", 0), &roots));
+        assert!(planned.item(&item("/data/new", "restored", 1000), &roots), "a second snapshot with the same path");
+        let need: Vec<_> = planned.needs().collect();
+        assert_eq!(need.len(), 1);
+        assert_eq!((need[0].bytes, need[0].entries), (1000 + 10_000 - 8192, 2));
+        assert!(planned.holds("/data/new") && !planned.holds("/data/other"));
+    }
+
+    #[test]
+    fn a_run_without_summary_counts_nothing() {
+        assert_eq!(Tally::of(None), Tally::default());
+    }
+}

@@ -1,0 +1,60 @@
+//! The first steps of a run: resolve every host's snapshots, or make the repository ready.
+//!
+//! Preflight opens the repository once, takes no lock and writes nothing. Prepare
+//! creates a repository only when restic says that there is none (exit code 10):
+//! any other error could be a network that blinked, and creating then would shadow
+//! or damage what is there.
+
+use super::repository::Repository;
+use super::run::{End, LOOK, Limit};
+use super::{Done, args, select};
+use crate::names::reason;
+use crate::plan::contract::{Answer, HostAnswer, Preflight};
+
+/// Resolves the snapshots of every host asked for.
+pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
+    let all = match repository.snapshots(&[]).await {
+        Ok(all) => all,
+        Err(failure) => return Done::failed(failure),
+    };
+    tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
+    let answers = step
+        .hosts
+        .iter()
+        .map(|query| {
+            let (snapshots, failure) = match select::resolve(query, &all) {
+                Ok(pins) => (pins, None),
+                Err(failure) => (Vec::new(), Some(failure)),
+            };
+            HostAnswer { member: query.member, host: query.host.clone(), snapshots, failure }
+        })
+        .collect();
+    Done::ok(Answer::Preflight(answers))
+}
+
+/// Opens the repository, and creates it where there is none.
+pub async fn prepare(repository: &Repository) -> Done {
+    if let Err(failure) = repository.reach().await {
+        return Done::failed(failure);
+    }
+    let opened = repository.document(args::cat_config()).await;
+    if opened.end == End::Exited(0) {
+        return Done::ok(Answer::Prepared { created: false });
+    }
+    let failure = repository.failure(&opened, "open the repository");
+    // Exit code 10 is also how a missing bucket or a refusal can look; creating makes the bucket,
+    // but a refusal stays one.
+    if opened.end != End::Exited(10) || failure.reason != reason::REPOSITORY_MISSING {
+        return Done::failed(failure);
+    }
+    let created = repository.lines(args::init(), Limit::Whole(LOOK), &mut |_| {}).await;
+    if created.end == End::Exited(0) {
+        tracing::info!("repository created");
+        return Done::ok(Answer::Prepared { created: true });
+    }
+    // Somebody else may have created it in between.
+    if repository.document(args::cat_config()).await.end == End::Exited(0) {
+        return Done::ok(Answer::Prepared { created: false });
+    }
+    Done::failed(repository.failure(&created, "create the repository"))
+}

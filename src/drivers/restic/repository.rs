@@ -1,0 +1,242 @@
+//! One repository: how to reach it, and the environment each restic command gets.
+//!
+//! The environment is built from nothing. What is passed on from the Job is a short
+//! list: where programs are, proxies, certificates, memory limits of the Go runtime
+//! and, only where the Secret has no keys, the ambient credentials of the pod.
+//! This file never writes to a repository.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+use super::args;
+use super::error;
+use super::output::Message;
+use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
+use super::secrets::Secrets;
+use super::select::Snapshot;
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
+
+/// Time for a TCP connection to the store: an address that is wrong is told at once.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Variables of the Job that restic also gets.
+const PASSED_ON: &[&str] = &[
+    "PATH",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GOMEMLIMIT",
+    "GOMAXPROCS",
+    "GOGC",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+/// Variables by which a cloud gives a pod its role. Paths and names; the tokens are in files.
+const AMBIENT: &[&str] = &[
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_REGION",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+];
+
+/// Where things are in the Job's container.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// restic's name or path.
+    pub program: String,
+    /// Folder of the backend Secret.
+    pub secret_dir: PathBuf,
+    /// Writable scratch space.
+    pub work_dir: PathBuf,
+    /// Folder below which the volumes of a restore stand.
+    pub restore_root: PathBuf,
+}
+
+/// A repository that commands can be run on.
+#[derive(Debug)]
+pub struct Repository {
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+    endpoint: Option<(String, u16)>,
+    secrets: Secrets,
+    control: Control,
+    remote: bool,
+    /// Folder below which the volumes of a restore stand.
+    pub restore_root: PathBuf,
+}
+
+impl Repository {
+    /// Makes ready what commands need: credentials files, folders, arguments.
+    pub fn new(
+        access: &RepositoryAccess,
+        settings: &Settings,
+        places: &Places,
+        control: Control,
+    ) -> Result<Self, Failure> {
+        let work = &places.work_dir;
+        let made = std::fs::create_dir_all(work.join("cache")).and_then(|()| std::fs::create_dir_all(work.join("tmp")));
+        made.map_err(|e| {
+            let text = format!("Could not create the work folder {}: {e}.", work.display());
+            Failure::new(Class::Fatal, reason::AGENT_FAILED, text)
+        })?;
+        let secrets = Secrets::load(&places.secret_dir, work, &access.url)?;
+        let mut argv = args::priority(settings);
+        argv.push(places.program.clone());
+        argv.extend(args::global(access, settings, &secrets.args, &work.join("cache")));
+
+        let mut env: Vec<(String, String)> = Vec::new();
+        let ambient = if secrets.ambient { AMBIENT } else { &[] };
+        for name in PASSED_ON.iter().chain(ambient) {
+            if let Ok(value) = std::env::var(name) {
+                env.push(((*name).to_owned(), value));
+            }
+        }
+        env.push(("HOME".into(), work.to_string_lossy().into_owned()));
+        env.push(("TMPDIR".into(), work.join("tmp").to_string_lossy().into_owned()));
+        // One status a second; restic's default for JSON is sixty.
+        env.push(("RESTIC_PROGRESS_FPS".into(), "1".into()));
+        if let Some(region) = &access.region {
+            env.push(("AWS_DEFAULT_REGION".into(), region.clone()));
+        }
+        env.extend(secrets.env.clone());
+        let proxied = env.iter().any(|(k, _)| ["http_proxy", "https_proxy"].contains(&k.to_lowercase().as_str()));
+        let endpoint = if proxied { None } else { endpoint(&access.url) };
+        Ok(Self {
+            argv,
+            env,
+            endpoint,
+            secrets,
+            control,
+            remote: !access.url.starts_with('/'),
+            restore_root: places.restore_root.clone(),
+        })
+    }
+
+    /// Fails fast when nobody listens at the store's address.
+    pub async fn reach(&self) -> Result<(), Failure> {
+        let Some((host, port)) = &self.endpoint else { return Ok(()) };
+        let error = match tokio::time::timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("no answer within {} s", CONNECT.as_secs()),
+        };
+        Err(Failure::new(
+            Class::Transient,
+            reason::REPOSITORY_UNREACHABLE,
+            format!(
+                "The store does not answer at {host}:{port}: {error}. Check the endpoint of the backend, DNS and network policies."
+            ),
+        ))
+    }
+
+    /// How far the step is, for whoever asks.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Runs a command whose lines go to `sink`.
+    pub async fn lines(&self, args: Vec<String>, limit: Limit, sink: &mut (dyn FnMut(&Message) + Send)) -> Ran {
+        self.run(args, limit, false, sink).await
+    }
+
+    /// Runs a command whose standard output is one document.
+    pub async fn document(&self, args: Vec<String>) -> Ran {
+        self.document_within(args, Limit::Whole(LOOK)).await
+    }
+
+    /// The same with another bound.
+    pub async fn document_within(&self, args: Vec<String>, limit: Limit) -> Ran {
+        self.run(args, limit, true, &mut |_| {}).await
+    }
+
+    async fn run(
+        &self,
+        command: Vec<String>,
+        limit: Limit,
+        document: bool,
+        sink: &mut (dyn FnMut(&Message) + Send),
+    ) -> Ran {
+        let argv = [self.argv.as_slice(), &command].concat();
+        tracing::debug!(argv = %argv.join(" "), "run");
+        let what = Invocation { argv, env: self.env.clone(), limit, document };
+        let ran = run(&what, &self.control.stop, sink).await;
+        tracing::debug!(end = ?ran.end, errors = ran.report.errors, "ran");
+        ran
+    }
+
+    /// What went wrong, without any secret in it.
+    pub fn failure(&self, ran: &Ran, doing: &str) -> Failure {
+        let mut failure = error::failure(ran, doing, self.remote);
+        self.secrets.blot(&mut failure.message);
+        failure
+    }
+
+    /// Opens the repository and lists its snapshots of all hosts, or only those of `ids`.
+    pub async fn snapshots(&self, ids: &[String]) -> Result<Vec<Snapshot>, Failure> {
+        self.reach().await?;
+        let ran = self.document(args::snapshots(ids)).await;
+        if ran.end != End::Exited(0) {
+            return Err(self.failure(&ran, "open the repository"));
+        }
+        read_document(&ran.document, "snapshots")
+    }
+}
+
+/// Reads a JSON document of restic.
+pub fn read_document<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Result<T, Failure> {
+    serde_json::from_slice(text).map_err(|e| {
+        Failure::new(Class::Fatal, reason::RESTIC_FAILED, format!("restic's answer to {what} is not readable: {e}."))
+    })
+}
+
+/// Host and port of a store that is reached over TCP at an address of its own.
+fn endpoint(url: &str) -> Option<(String, u16)> {
+    let rest = url.strip_prefix("s3:").or_else(|| url.strip_prefix("rest:"))?;
+    let (rest, port) = if let Some(rest) = rest.strip_prefix("http://") {
+        (rest, 80)
+    } else {
+        let rest = rest.strip_prefix("https://").or_else(|| rest.strip_prefix("//")).unwrap_or(rest);
+        (rest, 443)
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
+        let (host, after) = v6.split_once(']')?;
+        (host, after.strip_prefix(':').map_or(Some(port), |p| p.parse().ok())?)
+    } else {
+        match authority.split_once(':') {
+            Some((host, p)) => (host, p.parse().ok()?),
+            None => (authority, port),
+        }
+    };
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_found() {
+        let at = |url: &str| endpoint(url).map(|(h, p)| format!("{h} {p}"));
+        assert_eq!(at("s3:http://minio.storage:9000/bucket/a").as_deref(), Some("minio.storage 9000"));
+        assert_eq!(at("s3:s3.amazonaws.com/bucket").as_deref(), Some("s3.amazonaws.com 443"));
+        assert_eq!(at("s3:https://[::1]:9000/b").as_deref(), Some("::1 9000"));
+        assert_eq!(at("s3:http://[::1]/b").as_deref(), Some("::1 80"));
+        assert_eq!(at("rest:https://u:p@host/").as_deref(), Some("host 443"));
+        assert_eq!(at("/lifeboat/repository"), None);
+        assert_eq!(at("gs:bucket:/"), None);
+        assert_eq!(at("s3:"), None);
+    }
+}

@@ -1,0 +1,382 @@
+//! Runs one restic command, bounded.
+//!
+//! Every command is the leader of its own process group and ends: by itself, when
+//! its time is up, when nothing has moved for too long, or when the agent is told
+//! to stop. Ending it early is SIGTERM (restic then removes its lock), a wait, and
+//! SIGKILL, always to the whole group. Nothing is interpreted here.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::output::{Line, Lines, Message, Report, parse};
+use crate::plan::contract::Progress;
+
+/// Time for a command that only looks or creates: enough for a slow store, short enough to be told.
+pub const LOOK: Duration = Duration::from_mins(2);
+/// A data command without any change for this long is stuck. restic retries a failed request
+/// for up to 15 minutes by itself, so that anything shorter would cut its own recovery off.
+pub const STUCK: Duration = Duration::from_mins(15);
+/// Time between SIGTERM and SIGKILL: well below Kubernetes' usual 30 s grace period.
+const GRACE: Duration = Duration::from_secs(10);
+/// Time for the pipes to run dry once the command itself has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often limits are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Bytes read and written that count as work although the counters stand still: restic says
+/// nothing while it compares a large file that exists already, or loads a pack of 16 MiB over a slow
+/// line. The chatter of failing requests stays well below.
+const WORK: u64 = 8 << 20;
+/// Longest line read: names are at most a few KiB even when escaped.
+const LINE: usize = 1 << 20;
+/// Most bytes of a document (the list of snapshots): about 250,000 snapshots.
+const DOCUMENT: usize = 256 << 20;
+
+/// What the agent and a running step share.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Told how far the step is.
+    pub progress: watch::Sender<Progress>,
+    /// Becomes true when the step must end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// How long a command may take.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// All of it.
+    Whole(Duration),
+    /// Without anything moving.
+    Idle(Duration),
+}
+
+/// One command.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Bound in time.
+    pub limit: Limit,
+    /// Standard output is one document to keep, not lines.
+    pub document: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// By itself.
+    Exited(i32),
+    /// By a signal that was not ours.
+    Killed(i32),
+    /// Its time was up.
+    TimedOut(Duration),
+    /// Nothing moved for so long.
+    Stuck(Duration),
+    /// It went on trying what no retry can heal.
+    Hopeless,
+    /// The agent was told to stop.
+    Stopped,
+    /// The program could not be started.
+    NotStarted(String),
+    /// Standard output was too long to keep.
+    TooLong,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// How.
+    pub end: End,
+    /// What it printed.
+    pub report: Report,
+    /// Standard output, for a document.
+    pub document: Vec<u8>,
+}
+
+/// Runs a command to its end. `sink` gets each JSON message of its standard output.
+pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dyn FnMut(&Message) + Send)) -> Ran {
+    let mut ran = Ran { end: End::Stopped, report: Report::default(), document: Vec::new() };
+    let mut stop = stop.clone();
+    if *stop.borrow() {
+        return ran;
+    }
+    let mut child = match spawn(what) {
+        Ok(child) => child,
+        Err(e) => {
+            ran.end = End::NotStarted(e.to_string());
+            return ran;
+        }
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let (mut out_lines, mut err_lines) = (Lines::new(LINE), Lines::new(LINE));
+    let (mut out_buffer, mut err_buffer) = (vec![0; 64 << 10], vec![0; 16 << 10]);
+    let mut watch = Watch::new(what.limit, group);
+    let mut tick = tokio::time::interval(TICK);
+    // Why we are ending it, and when the next, harder measure is due.
+    let mut ending: Option<End> = None;
+    let mut kill_at: Option<Instant> = None;
+    let mut exited: Option<std::process::ExitStatus> = None;
+    let mut drained_by: Option<Instant> = None;
+
+    while exited.is_none() || out.is_some() || err.is_some() {
+        if drained_by.is_some_and(|at| Instant::now() >= at) {
+            break;
+        }
+        let mut reason = None;
+        tokio::select! {
+            read = next(&mut out, &mut out_buffer) => match read {
+                0 => out = None,
+                n if what.document => {
+                    ran.document.extend_from_slice(&out_buffer[..n]);
+                    if ran.document.len() > DOCUMENT {
+                        ran.document = Vec::new();
+                        out = None;
+                        reason = Some(End::TooLong);
+                    }
+                }
+                n => out_lines.feed(&out_buffer[..n], |line| take(line, &mut ran.report, &mut watch, sink)),
+            },
+            read = next(&mut err, &mut err_buffer) => match read {
+                0 => err = None,
+                n => err_lines.feed(&err_buffer[..n], |line| {
+                    let line = parse(line);
+                    if hopeless(&line) {
+                        reason = Some(End::Hopeless);
+                    }
+                    ran.report.note(&line);
+                }),
+            },
+            status = child.wait(), if exited.is_none() => {
+                exited = status.ok();
+                drained_by = Some(Instant::now() + DRAIN);
+                if exited.is_none() {
+                    break;
+                }
+            }
+            () = stopped(&mut stop), if ending.is_none() && exited.is_none() => reason = Some(End::Stopped),
+            _ = tick.tick() => if ending.is_none() { reason = watch.expired() },
+            () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
+                signal(group, Signal::KILL);
+                kill_at = None;
+            }
+        }
+        if let Some(reason) = reason
+            && ending.is_none()
+        {
+            tracing::warn!(?reason, "ending restic early");
+            signal(group, Signal::TERM);
+            kill_at = Some(Instant::now() + GRACE);
+            ending = Some(reason);
+        }
+    }
+    out_lines.finish(|line| take(line, &mut ran.report, &mut watch, sink));
+    err_lines.finish(|line| ran.report.note(&parse(line)));
+    ran.end = ending.unwrap_or_else(|| end_of(exited));
+    ran
+}
+
+/// restic retries for minutes even when the store's certificate is not trusted.
+fn hopeless(line: &Line) -> bool {
+    matches!(line, Line::Text(text) if text.contains("retrying") && text.contains("x509:"))
+}
+
+fn spawn(what: &Invocation) -> std::io::Result<Child> {
+    let (program, args) = what.argv.split_first().ok_or_else(|| std::io::Error::other("no program to run"))?;
+    Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(what.env.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+fn take(line: &[u8], report: &mut Report, watch: &mut Watch, sink: &mut (dyn FnMut(&Message) + Send)) {
+    let line = parse(line);
+    report.note(&line);
+    watch.saw(&line);
+    if let Line::Json(message) = &line {
+        sink(message);
+    }
+}
+
+/// Reads some bytes; 0 when the stream has ended. Never ready without a stream.
+async fn next<R: AsyncRead + Unpin>(stream: &mut Option<R>, buffer: &mut [u8]) -> usize {
+    match stream {
+        Some(stream) => stream.read(buffer).await.unwrap_or(0),
+        None => std::future::pending().await,
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could stop us.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn signal(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group
+        && let Err(error) = kill_process_group(group, signal)
+    {
+        tracing::debug!(%error, "the process group of restic is gone");
+    }
+}
+
+fn end_of(status: Option<std::process::ExitStatus>) -> End {
+    use std::os::unix::process::ExitStatusExt;
+    match status.map(|s| (s.code(), s.signal())) {
+        Some((Some(code), _)) => End::Exited(code),
+        Some((None, Some(signal))) => End::Killed(signal),
+        _ => End::Killed(0),
+    }
+}
+
+/// Knows when a command has had its time.
+struct Watch {
+    limit: Limit,
+    started: Instant,
+    moved: Instant,
+    position: (u64, u64),
+    text: String,
+    pid: Option<Pid>,
+    io: u64,
+}
+
+impl Watch {
+    fn new(limit: Limit, pid: Option<Pid>) -> Self {
+        let now = Instant::now();
+        Self { limit, started: now, moved: now, position: (0, 0), text: String::new(), pid, io: 0 }
+    }
+
+    /// A line that says something new is progress.
+    fn saw(&mut self, line: &Line) {
+        let moved = match line {
+            Line::Json(m) if m.message_type == "status" => {
+                let position = m.position();
+                std::mem::replace(&mut self.position, position) != position
+            }
+            Line::Json(_) => true,
+            Line::Text(text) => {
+                // "[0:05] 12.00%  3 / 25 packs": the clock alone is no progress.
+                let text = text.split_once(']').map_or(text.as_str(), |(_, rest)| rest);
+                let moved = self.text != text;
+                text.clone_into(&mut self.text);
+                moved
+            }
+        };
+        if moved {
+            self.moved = Instant::now();
+        }
+    }
+
+    fn expired(&mut self) -> Option<End> {
+        match self.limit {
+            Limit::Whole(limit) => (self.started.elapsed() > limit).then_some(End::TimedOut(limit)),
+            Limit::Idle(limit) => {
+                if self.moved.elapsed() > limit / 2 && self.worked() {
+                    self.moved = Instant::now();
+                }
+                (self.moved.elapsed() > limit).then_some(End::Stuck(limit))
+            }
+        }
+    }
+
+    /// Whether the process has read or written a good deal since it was last asked.
+    fn worked(&mut self) -> bool {
+        let Some(pid) = self.pid else { return false };
+        let text = std::fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap_or_default();
+        let io: u64 = text
+            .lines()
+            .filter(|l| l.starts_with("rchar:") || l.starts_with("wchar:"))
+            .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum();
+        let worked = io > self.io.saturating_add(WORK);
+        if worked {
+            self.io = io;
+        }
+        worked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, limit: Limit) -> Invocation {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        Invocation { argv, env: vec![("PATH".into(), "/usr/bin:/bin".into())], limit, document: false }
+    }
+
+    async fn ran(script: &str, limit: Limit) -> Ran {
+        let (_keep, stop) = watch::channel(false);
+        run(&sh(script, limit), &stop, &mut |_| {}).await
+    }
+
+    #[tokio::test]
+    async fn both_streams_and_the_code_arrive() {
+        let ran = ran("echo one; echo two >&2; exit 7", Limit::Whole(LOOK)).await;
+        assert_eq!(ran.end, End::Exited(7));
+        let mut tail: Vec<_> = ran.report.tail().collect();
+        tail.sort_unstable();
+        assert_eq!(tail, ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_only_what_was_given() {
+        let ran = ran("env | sort | cut -d= -f1", Limit::Whole(LOOK)).await;
+        let names: Vec<_> = ran.report.tail().filter(|n| !["PWD", "SHLVL", "_", "OLDPWD"].contains(n)).collect();
+        assert_eq!(names, ["PATH"]);
+    }
+
+    #[tokio::test]
+    async fn time_is_bounded_and_the_whole_group_ends() {
+        let started = std::time::Instant::now();
+        let ran = ran("sleep 300 & echo x; sleep 300", Limit::Whole(Duration::from_millis(300))).await;
+        assert_eq!(ran.end, End::TimedOut(Duration::from_millis(300)));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_ticks_is_no_progress() {
+        let script = "i=0; while :; do i=$((i+1)); echo \"[0:0$i] 1 / 2 packs\"; sleep 0.1; done";
+        let ran = ran(script, Limit::Idle(Duration::from_millis(700))).await;
+        assert_eq!(ran.end, End::Stuck(Duration::from_millis(700)));
+    }
+
+    #[tokio::test]
+    async fn a_counter_that_moves_is_progress() {
+        let script = "for i in 1 2 3 4 5 6 7; do echo \"{\\\"message_type\\\":\\\"status\\\",\\\"bytes_done\\\":$i}\"; sleep 0.2; done";
+        assert_eq!(ran(script, Limit::Idle(Duration::from_millis(800))).await.end, End::Exited(0));
+    }
+
+    #[tokio::test]
+    async fn stop_ends_it() {
+        let (tell, stop) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let _ = tell.send(true);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        });
+        let ran = run(&sh("sleep 60", Limit::Idle(STUCK)), &stop, &mut |_| {}).await;
+        assert_eq!(ran.end, End::Stopped);
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_said() {
+        let what = Invocation { argv: vec!["no-such-program".into()], ..sh("", Limit::Whole(LOOK)) };
+        let (_keep, stop) = watch::channel(false);
+        assert!(matches!(run(&what, &stop, &mut |_| {}).await.end, End::NotStarted(_)));
+    }
+}

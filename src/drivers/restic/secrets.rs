@@ -1,0 +1,283 @@
+//! The backend Secret, as files below a folder, made ready for restic.
+//!
+//! A value never enters argv or the environment, which every process of the same
+//! user can read: it stays in the mounted file, or goes into a file of mode 0600 in
+//! the work folder whose path restic is given. Values are remembered only to blot
+//! them out of messages.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure, PASSWORD_KEY};
+
+/// What restic is told about secrets: paths only.
+#[derive(Debug, Default)]
+pub struct Secrets {
+    /// Global arguments.
+    pub args: Vec<String>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Credentials come from around the Job (a role of the node or of the pod).
+    pub ambient: bool,
+    /// Values to keep out of messages.
+    pub values: Vec<String>,
+}
+
+/// A secret shorter than this is not blotted out: it would hit ordinary words.
+const BLOT_FROM: usize = 6;
+
+impl Secrets {
+    /// Reads what a repository of this URL needs.
+    pub fn load(dir: &Path, work: &Path, url: &str) -> Result<Self, Failure> {
+        let mut secrets = Self::default();
+        let password = required(dir, PASSWORD_KEY, "it holds the encryption password of the repository")?;
+        secrets.values.push(password);
+        secrets.args.extend(["--password-file".into(), text(&dir.join(PASSWORD_KEY))]);
+        if optional(dir, "CA_CERT_DATA")?.is_some() {
+            secrets.args.extend(["--cacert".into(), text(&dir.join("CA_CERT_DATA"))]);
+        }
+        match url.split(':').next().unwrap_or_default() {
+            "s3" => secrets.s3(dir, work)?,
+            "rest" => return secrets.rest(dir, work, url),
+            "gs" => secrets.gs(dir)?,
+            scheme @ ("azure" | "b2" | "swift" | "sftp" | "rclone") => {
+                return Err(Failure::new(
+                    Class::Invalid,
+                    reason::NOT_SUPPORTED,
+                    format!(
+                        "Repositories of kind {scheme} are not supported: restic takes their credentials from the environment only. Use S3, REST, GCS or a volume."
+                    ),
+                ));
+            }
+            _ => {}
+        }
+        secrets.args.extend(["--repo".into(), url.to_owned()]);
+        Ok(secrets)
+    }
+
+    /// Blots secrets out of a text.
+    pub fn blot(&self, text: &mut String) {
+        for value in self.values.iter().filter(|v| v.len() >= BLOT_FROM) {
+            if text.contains(value.as_str()) {
+                *text = text.replace(value.as_str(), "***");
+            }
+        }
+    }
+
+    fn s3(&mut self, dir: &Path, work: &Path) -> Result<(), Failure> {
+        let (id, key) = (optional(dir, "AWS_ACCESS_KEY_ID")?, optional(dir, "AWS_SECRET_ACCESS_KEY")?);
+        let (id, key) = match (id, key) {
+            (Some(id), Some(key)) => (id, key),
+            (None, None) => {
+                self.ambient = true;
+                return Ok(());
+            }
+            (Some(_), None) => return Err(missing("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID is set")),
+            (None, Some(_)) => return Err(missing("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY is set")),
+        };
+        let mut file = "[default]\n".to_owned();
+        for (name, value) in [
+            ("aws_access_key_id", Some(id)),
+            ("aws_secret_access_key", Some(key)),
+            ("aws_session_token", optional(dir, "AWS_SESSION_TOKEN")?),
+        ] {
+            if let Some(value) = value {
+                file.extend([name, " = ", &ini(&value)?, "\n"]);
+                self.values.push(value);
+            }
+        }
+        let path = private_file(work, "aws-credentials", &file)?;
+        self.env.push(("AWS_SHARED_CREDENTIALS_FILE".into(), path));
+        Ok(())
+    }
+
+    /// A REST server's user and password belong into the URL, and so the URL into a file.
+    fn rest(mut self, dir: &Path, work: &Path, url: &str) -> Result<Self, Failure> {
+        let (user, password) = (optional(dir, "REST_SERVER_USERNAME")?, optional(dir, "REST_SERVER_PASSWORD")?);
+        let (user, password) = match (user, password) {
+            (Some(user), Some(password)) => (user, password),
+            (None, None) => {
+                self.args.extend(["--repo".into(), url.to_owned()]);
+                return Ok(self);
+            }
+            (Some(_), None) => return Err(missing("REST_SERVER_PASSWORD", "REST_SERVER_USERNAME is set")),
+            (None, Some(_)) => return Err(missing("REST_SERVER_USERNAME", "REST_SERVER_PASSWORD is set")),
+        };
+        let (scheme, rest) = url.split_once("://").unwrap_or(("rest:https", url));
+        let full = format!("{scheme}://{}:{}@{rest}", percent(&user), percent(&password));
+        let path = private_file(work, "repository", &full)?;
+        self.args.extend(["--repository-file".into(), path]);
+        self.values.extend([percent(&password), password]);
+        Ok(self)
+    }
+
+    fn gs(&mut self, dir: &Path) -> Result<(), Failure> {
+        const KEY: &str = "GOOGLE_SERVICE_ACCOUNT_JSON_KEY";
+        if optional(dir, KEY)?.is_some() {
+            self.env.push(("GOOGLE_APPLICATION_CREDENTIALS".into(), text(&dir.join(KEY))));
+        } else {
+            self.ambient = true;
+        }
+        if let Some(project) = optional(dir, "GOOGLE_PROJECT_ID")? {
+            self.env.push(("GOOGLE_PROJECT_ID".into(), project));
+        }
+        Ok(())
+    }
+}
+
+/// The value of a key without the line end that editors add; `None` when absent or empty.
+fn optional(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
+    match fs::read(dir.join(key)) {
+        Ok(bytes) => {
+            let value = String::from_utf8(bytes).map_err(|_| {
+                Failure::new(
+                    Class::Invalid,
+                    reason::SECRET_INCOMPLETE,
+                    format!("Key {key} of the backend Secret is no text."),
+                )
+            })?;
+            let value = value.trim().to_owned();
+            Ok((!value.is_empty()).then_some(value))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::new(
+            Class::Invalid,
+            reason::SECRET_INCOMPLETE,
+            format!("Key {key} of the backend Secret cannot be read by the Job's user: {e}."),
+        )),
+    }
+}
+
+fn required(dir: &Path, key: &str, why: &str) -> Result<String, Failure> {
+    optional(dir, key)?.ok_or_else(|| missing(key, why))
+}
+
+fn missing(key: &str, why: &str) -> Failure {
+    Failure::new(
+        Class::Invalid,
+        reason::SECRET_INCOMPLETE,
+        format!(
+            "Key {key} of the backend Secret is missing or empty ({why}). Add it to the Secret that the Repository names."
+        ),
+    )
+}
+
+/// Writes a file that only this user can read, in place of any older one.
+fn private_file(work: &Path, name: &str, content: &str) -> Result<String, Failure> {
+    let path = work.join(name);
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(work)?;
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(content.as_bytes())
+    };
+    write().map_err(|e| {
+        Failure::new(Class::Fatal, reason::AGENT_FAILED, format!("Could not write {}: {e}.", path.display()))
+    })?;
+    Ok(text(&path))
+}
+
+/// A value of an ini file. Back quotes keep `#`, `;` and quotes as they are (go-ini, which restic's client reads it with).
+fn ini(value: &str) -> Result<String, Failure> {
+    if value.contains(['\n', '\r', '`']) {
+        return Err(Failure::new(
+            Class::Invalid,
+            reason::SECRET_INCOMPLETE,
+            "An AWS key of the backend Secret holds a line break or a back quote, which no access key does.",
+        ));
+    }
+    Ok(format!("`{value}`"))
+}
+
+/// Percent-encodes what must not stand in the user part of a URL.
+fn percent(value: &str) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
+    let one = |b: u8| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") };
+    value.bytes().map(one).collect::<Vec<_>>().concat()
+}
+
+fn text(path: &Path) -> String {
+    PathBuf::from(path).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn secret(keys: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (key, value) in keys {
+            fs::write(dir.path().join(key), value).unwrap();
+        }
+        dir
+    }
+
+    fn load(keys: &[(&str, &str)], url: &str) -> Result<Secrets, Failure> {
+        let dir = secret(keys);
+        let work = dir.path().join("work");
+        let secrets = Secrets::load(dir.path(), &work, url)?;
+        // Whatever is passed on exists now, but not any more once the caller looks.
+        if let Some((_, path)) = secrets.env.iter().find(|(k, _)| k == "AWS_SHARED_CREDENTIALS_FILE") {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        Ok(secrets)
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let key = |keys: &[(&str, &str)], url: &str| {
+            let failure = load(keys, url).unwrap_err();
+            assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::SECRET_INCOMPLETE));
+            failure.message.split(' ').nth(1).unwrap().to_owned()
+        };
+        let s3 = "s3:http://minio:9000/b";
+        assert_eq!(key(&[], s3), "RESTIC_PASSWORD");
+        assert_eq!(key(&[("RESTIC_PASSWORD", " \n")], s3), "RESTIC_PASSWORD");
+        assert_eq!(key(&[("RESTIC_PASSWORD", "p"), ("AWS_ACCESS_KEY_ID", "a")], s3), "AWS_SECRET_ACCESS_KEY");
+        assert_eq!(key(&[("RESTIC_PASSWORD", "p"), ("AWS_SECRET_ACCESS_KEY", "a")], s3), "AWS_ACCESS_KEY_ID");
+        assert_eq!(
+            key(&[("RESTIC_PASSWORD", "p"), ("REST_SERVER_USERNAME", "a")], "rest:http://h/"),
+            "REST_SERVER_PASSWORD"
+        );
+    }
+
+    #[test]
+    fn no_value_is_in_argv_or_environment() {
+        let keys = [
+            ("RESTIC_PASSWORD", "secret-one"),
+            ("AWS_ACCESS_KEY_ID", "secret-two"),
+            ("AWS_SECRET_ACCESS_KEY", "secret-#;three"),
+            ("AWS_SESSION_TOKEN", "secret-four"),
+            ("REST_SERVER_USERNAME", "secret-five"),
+            ("REST_SERVER_PASSWORD", "secret:six/"),
+            ("GOOGLE_SERVICE_ACCOUNT_JSON_KEY", "{\"secret-seven\":1}"),
+        ];
+        for url in ["s3:http://minio:9000/b", "rest:http://h:8000/", "gs:b:/", "/lifeboat/repository"] {
+            let secrets = load(&keys, url).unwrap();
+            let all = format!("{:?} {:?}", secrets.args, secrets.env);
+            assert!(!all.contains("secret-") && !all.contains("secret:"), "{url}: {all}");
+            assert!(!secrets.ambient);
+        }
+    }
+
+    #[test]
+    fn without_keys_the_role_of_the_pod_counts() {
+        let secrets = load(&[("RESTIC_PASSWORD", "p")], "s3:https://s3.amazonaws.com/b").unwrap();
+        assert!(secrets.ambient && secrets.env.is_empty());
+    }
+
+    #[test]
+    fn values_are_blotted_out() {
+        let secrets = load(&[("RESTIC_PASSWORD", "hunter22\n")], "/r").unwrap();
+        let mut text = "the password hunter22 is wrong".to_owned();
+        secrets.blot(&mut text);
+        assert_eq!(text, "the password *** is wrong");
+    }
+}

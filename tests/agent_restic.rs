@@ -1,0 +1,1037 @@
+//! The agent with the real restic, as a Job would run it: one process a step, task by
+//! environment, outcome by file.
+//!
+//! restic is found by `LIFEBOAT_RESTIC` or on the PATH; without it these tests fail
+//! rather than pass unseen. Some need root, to give files their owners and to mount a
+//! small file system; they say so when it is missing.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use lifeboat::names::reason;
+use lifeboat::plan::contract::*;
+use support::tree::{build, describe, difference, write_noise};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// restic, wherever it is.
+fn restic() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = std::env::var("LIFEBOAT_RESTIC").unwrap_or_else(|_| "restic".into());
+        let version = Command::new(&program).arg("version").output();
+        assert!(
+            version.is_ok_and(|v| v.status.success()),
+            "these tests need restic 0.17 or newer: put it on the PATH or set LIFEBOAT_RESTIC to it (tried {program:?})"
+        );
+        program
+    })
+}
+
+/// Not a test: the agent's process. The tests below start this binary again with only this.
+#[test]
+#[ignore = "the agent's own process, started by the other tests"]
+fn agent_process() {
+    let code = tokio::runtime::Runtime::new().unwrap().block_on(lifeboat::agent::run());
+    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+}
+
+/// A repository, its Secret, and a place to restore to.
+struct Site {
+    dir: tempfile::TempDir,
+    url: String,
+}
+
+/// How a step ended.
+struct Ended {
+    outcome: Outcome,
+    code: i32,
+    log: String,
+}
+
+impl Ended {
+    fn failure(&self) -> &Failure {
+        self.outcome
+            .failure
+            .as_ref()
+            .unwrap_or_else(|| panic!("it should have failed: {:?}\n{}", self.outcome, self.log))
+    }
+
+    fn failed(&self, class: Class, reason: &str) -> &Failure {
+        let failure = self.failure();
+        assert_eq!((failure.class, failure.reason.as_str()), (class, reason), "{failure:?}\n{}", self.log);
+        assert_eq!(self.code, 1);
+        failure
+    }
+
+    fn answer(&self) -> &Answer {
+        assert_eq!(self.outcome.failure, None, "{}", self.log);
+        assert_eq!(self.code, 0);
+        self.outcome.answer.as_ref().unwrap()
+    }
+
+    fn restored(&self) -> Restored {
+        let Answer::Restored(restored) = self.answer() else { panic!("{:?}", self.outcome) };
+        assert_eq!(restored.planned, restored.restored);
+        restored.clone()
+    }
+
+    fn hosts(&self) -> &[HostAnswer] {
+        let Answer::Preflight(hosts) = self.answer() else { panic!("{:?}", self.outcome) };
+        hosts
+    }
+}
+
+impl Site {
+    fn empty() -> Self {
+        restic();
+        let dir = tempfile::tempdir().unwrap();
+        let url = dir.path().join("repo").to_str().unwrap().to_owned();
+        let site = Self { dir, url };
+        for folder in ["secret", "work", "root"] {
+            fs::create_dir_all(site.path(folder)).unwrap();
+        }
+        fs::write(site.path("secret/RESTIC_PASSWORD"), format!("{PASSWORD}\n")).unwrap();
+        site
+    }
+
+    /// With a repository made by the agent itself.
+    fn new() -> Self {
+        let site = Self::empty();
+        assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: true });
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A folder to be backed up, `data` below the site, and its absolute path.
+    fn data(&self, name: &str) -> (PathBuf, String) {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        let text = path.to_str().unwrap().to_owned();
+        (path, text)
+    }
+
+    /// Where a backed-up path stands when restored; its mount is made.
+    fn target(&self, path: &str) -> PathBuf {
+        let target = self.path("root").join(path.trim_start_matches('/'));
+        fs::create_dir_all(&target).unwrap();
+        target
+    }
+
+    fn task(&self, step: Step) -> Task {
+        Task {
+            version: VERSION,
+            run: Run { id: "run-1".into(), kind: "RestoreSession".into(), namespace: "ns".into(), name: "rs".into() },
+            repository: RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() },
+            settings: Settings::default(),
+            step,
+        }
+    }
+
+    fn command(&self, task: &str, wrapper: &[&str]) -> Command {
+        let me = std::env::current_exe().unwrap();
+        let mut argv: Vec<&str> = wrapper.to_vec();
+        argv.extend([me.to_str().unwrap(), "agent_process", "--exact", "--ignored", "--nocapture"]);
+        let mut command = Command::new(argv[0]);
+        command
+            .args(&argv[1..])
+            .env(TASK_ENV, task)
+            .env("LIFEBOAT_RESTIC", restic())
+            .env("LIFEBOAT_SECRET_DIR", self.path("secret"))
+            .env("LIFEBOAT_WORK_DIR", self.path("work"))
+            .env("LIFEBOAT_RESTORE_ROOT", self.path("root"))
+            .env("LIFEBOAT_OUTCOME_FILE", self.path("outcome"))
+            .env("LIFEBOAT_PROGRESS_PORT", "0")
+            .env("RUST_LOG", "debug")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        command
+    }
+
+    fn finish(&self, child: Child) -> Ended {
+        let output = child.wait_with_output().unwrap();
+        let log = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = fs::read_to_string(self.path("outcome")).unwrap_or_else(|e| panic!("no outcome: {e}\n{log}"));
+        assert!(text.len() <= OUTCOME_LIMIT);
+        assert!(!log.contains(PASSWORD) && !text.contains(PASSWORD), "the password is in {log}\n{text}");
+        Ended { outcome: Outcome::decode(&text).unwrap(), code: output.status.code().unwrap_or(-1), log }
+    }
+
+    fn run_task(&self, task: &Task) -> Ended {
+        let _ = fs::remove_file(self.path("outcome"));
+        self.finish(self.command(&task.encode(), &[]).spawn().unwrap())
+    }
+
+    fn run(&self, step: Step) -> Ended {
+        self.run_task(&self.task(step))
+    }
+
+    fn backup(&self, host: &str, paths: &[&str]) -> Vec<SnapshotMade> {
+        let step = Backup { host: host.into(), paths: strings(paths), ..Backup::default() };
+        let ended = self.run(Step::Backup(step));
+        let Answer::BackedUp(made) = ended.answer() else { panic!() };
+        made.clone()
+    }
+
+    fn resolve(&self, query: HostQuery) -> Ended {
+        self.run(Step::Preflight(Preflight { hosts: vec![query] }))
+    }
+
+    /// A restore of the newest of these paths of host-0, mounted where they were.
+    fn step(&self, paths: &[&str]) -> Restore {
+        let query = HostQuery {
+            host: "host-0".into(),
+            source_host: "host-0".into(),
+            paths: strings(paths),
+            mounts: strings(paths),
+            ..HostQuery::default()
+        };
+        let ended = self.resolve(query);
+        let host = &ended.hosts()[0];
+        assert_eq!(host.failure, None);
+        Restore {
+            host: "host-0".into(),
+            snapshots: host.snapshots.clone(),
+            mounts: strings(paths),
+            ..Restore::default()
+        }
+    }
+
+    fn restic(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(restic());
+        command
+            .args(["--repo", &self.url, "--no-cache", "--password-file"])
+            .arg(self.path("secret/RESTIC_PASSWORD"))
+            .args(args);
+        command
+    }
+
+    /// The pack files, largest first.
+    fn packs(&self) -> Vec<PathBuf> {
+        let mut packs: Vec<(u64, PathBuf)> = Vec::new();
+        for dir in fs::read_dir(self.path("repo/data")).unwrap() {
+            for file in fs::read_dir(dir.unwrap().path()).unwrap() {
+                let file = file.unwrap();
+                packs.push((file.metadata().unwrap().len(), file.path()));
+            }
+        }
+        packs.sort_by(|a, b| b.cmp(a));
+        packs.into_iter().map(|(_, p)| p).collect()
+    }
+}
+
+fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn need_root() {
+    assert!(rustix::process::geteuid().is_root(), "this test must run as root");
+}
+
+fn assert_equal(want: &BTreeMap<String, String>, have: &Path) {
+    let have = describe(have);
+    let different = difference(want, &have);
+    assert!(different.is_empty(), "{} differences:\n{}", different.len(), different.join("\n"));
+}
+
+// A01
+#[test]
+fn a_tree_comes_back_exactly_and_again() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    build(&data, 1);
+    let want = describe(&data);
+    assert!(
+        want.values().any(|l| l.contains("user.lifeboat=")),
+        "the file system of the tests keeps no extended attributes"
+    );
+    assert!(want["./sparse"].contains("sparse=true"));
+    site.backup("host-0", &[&path]);
+    fs::remove_dir_all(&data).unwrap();
+
+    let target = site.target(&path);
+    let step = site.step(&[&path]);
+    let first = site.run(Step::Restore(step.clone())).restored();
+    assert_equal(&want, &target);
+    assert_eq!(first.planned.files, want.len() as u64);
+
+    // Over complete data: all is found equal, and counts are the same.
+    let again = site.run(Step::Restore(step.clone()));
+    assert_eq!(again.restored(), first);
+    assert_equal(&want, &target);
+
+    // Over data that has changed underneath, longer, shorter, missing and of another type.
+    fs::write(target.join("dir-0/sub-0/file-0.json"), "changed").unwrap();
+    fs::write(target.join("empty-file"), "no longer empty").unwrap();
+    fs::remove_file(target.join("dir-1/sub-1/file-1.bin")).unwrap();
+    fs::remove_file(target.join("linked-b")).unwrap();
+    fs::remove_file(target.join("link-to-dir")).unwrap();
+    fs::write(target.join("link-to-dir"), "now a file").unwrap();
+    fs::set_permissions(target.join("empty"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(site.run(Step::Restore(step)).restored(), first);
+    assert_equal(&want, &target);
+}
+
+#[test]
+fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
+    let site = Site::new();
+    let (a, path_a) = site.data("a");
+    let (b, path_b) = site.data("b [x]*?{}\\ ü");
+    write_noise(&a.join("one"), 5000, 1);
+    write_noise(&b.join("two"), 7000, 2);
+    let made = site.backup("host-0", &[&path_a, &path_b]);
+    assert_eq!(
+        (made.len(), made[0].path.as_str(), made[0].total_files, made[1].total_bytes),
+        (2, path_a.as_str(), 1, 7000)
+    );
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        snapshots: vec!["latest".into()],
+        mounts: strings(&[&path_a, &path_b]),
+        ..HostQuery::default()
+    };
+    let pins = site.resolve(query).hosts()[0].snapshots.clone();
+    assert_eq!(pins.len(), 2);
+    assert!(pins.iter().all(|p| p.path.is_none() && p.id.len() == 64 && p.time.ends_with('Z')));
+
+    let (target_a, target_b) = (site.target(&path_a), site.target(&path_b));
+    let other = site.target("/other/mount");
+    fs::write(other.join("mine"), "keep").unwrap();
+    fs::write(target_a.join("stale"), "goes, with --delete").unwrap();
+    let step = Restore {
+        host: "host-0".into(),
+        snapshots: pins,
+        mounts: strings(&[&path_a, &path_b, "/other/mount"]),
+        args: strings(&["--delete"]),
+        ..Restore::default()
+    };
+    let restored = site.run(Step::Restore(step)).restored();
+    assert_eq!(restored.planned, Counts { files: 4, bytes: 12_000 });
+    assert!(target_a.join("one").exists() && target_b.join("two").exists());
+    assert!(!target_a.join("stale").exists());
+    assert!(other.join("mine").exists(), "--delete reached another mount");
+}
+
+// A03
+#[test]
+fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    let missing = site.resolve(HostQuery {
+        source_host: "host-0".into(),
+        paths: strings(&[&path]),
+        mounts: strings(&[&path]),
+        ..HostQuery::default()
+    });
+    let failure = missing.hosts()[0].failure.clone().unwrap();
+    assert_eq!((failure.class, failure.reason.as_str()), (Class::Data, reason::SNAPSHOT_NOT_FOUND));
+
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let step = site.step(&[&path]);
+    site.run(Step::Restore(step.clone())).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    site.run(Step::Restore(Restore { allow_empty: true, ..step })).restored();
+
+    fs::write(data.join("a.txt"), "a").unwrap();
+    site.backup("host-0", &[&path]);
+    let none = Restore { include: strings(&["*.json"]), ..site.step(&[&path]) };
+    site.run(Step::Restore(none.clone())).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    let empty = site.run(Step::Restore(Restore { allow_empty: true, ..none.clone() })).restored();
+    assert_eq!(empty.planned, Counts::default());
+    let elsewhere = Restore { include: strings(&["/elsewhere/*"]), ..none };
+    site.run(Step::Restore(elsewhere)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    let excluded = Restore { exclude: strings(&["*.txt"]), ..site.step(&[&path]) };
+    site.run(Step::Restore(excluded)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+
+    // A path that the snapshot could hold and does not.
+    let gone = format!("{path}/gone");
+    site.target(&gone);
+    let step = Restore { mounts: strings(&[&path]), ..site.step(&[&gone]) };
+    site.run(Step::Restore(step)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+
+    // An empty file that was backed up by itself is something.
+    fs::write(data.join("lone"), "").unwrap();
+    let lone = format!("{path}/lone");
+    site.backup("host-0", &[&lone]);
+    let query = HostQuery {
+        source_host: "host-0".into(),
+        paths: strings(&[&lone]),
+        mounts: strings(&[&path]),
+        ..HostQuery::default()
+    };
+    let snapshots = site.resolve(query).hosts()[0].snapshots.clone();
+    site.run(Step::Restore(Restore { snapshots, mounts: strings(&[&path]), ..Restore::default() })).restored();
+    assert!(target.join("lone").exists());
+}
+
+#[test]
+fn enospc_is_refused_before_anything_is_written() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 12 << 20, 3);
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    let ended = site.run(Step::Restore(site.step(&[&path])));
+    let failure = ended.failed(Class::Data, reason::NO_SPACE);
+    assert!(
+        failure.message.contains("12582912") && failure.message.contains("Nothing was written"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+}
+
+// A05, the race: what was free when we looked is gone when restic writes.
+#[test]
+fn enospc_while_writing_is_a_failure_with_honest_counts() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..12 {
+        write_noise(&data.join(format!("file-{n}")), 512 << 10, n);
+    }
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    // Stands for another writer: fills the volume at the moment the dry run is over.
+    let thief = site.path("thief");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" restore \"*) case \" $* \" in *dry-run*) ;; *) head -c 6500000 /dev/zero > '{}/stolen';; esac;; esac\nexec '{}' \"$@\"\n",
+        target.display(),
+        restic()
+    );
+    fs::write(&thief, script).unwrap();
+    fs::set_permissions(&thief, PermissionsExt::from_mode(0o755)).unwrap();
+    let task = site.task(Step::Restore(site.step(&[&path])));
+    let _ = fs::remove_file(site.path("outcome"));
+    let ended = site.finish(site.command(&task.encode(), &[]).env("LIFEBOAT_RESTIC", &thief).spawn().unwrap());
+    let failure = ended.failed(Class::Data, reason::NO_SPACE);
+    assert!(failure.exit_code == Some(1), "{failure:?}");
+    let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
+    assert!(counts.errors > 0 && counts.restored.files < counts.planned.files, "{counts:?}");
+    assert!(counts.restored.bytes < 2 << 20, "{counts:?}");
+}
+
+// A06
+#[test]
+fn only_what_the_rules_select_is_restored() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for name in ["a.json", "b.json", "c.txt", "sub/d.json", "sub/e.txt", "sub/deep/f.json", "other/g.json"] {
+        fs::create_dir_all(data.join(name).parent().unwrap()).unwrap();
+        fs::write(data.join(name), name).unwrap();
+    }
+    site.backup("host-0", &[&path]);
+    let mount = path.clone();
+    let files = |path: &str, include: &[&str], exclude: &[&str]| {
+        let target = site.target(&mount);
+        fs::remove_dir_all(&target).unwrap();
+        fs::create_dir_all(&target).unwrap();
+        let step = Restore {
+            include: strings(include),
+            exclude: strings(exclude),
+            mounts: vec![mount.clone()],
+            ..site.step(&[path])
+        };
+        site.run(Step::Restore(step)).restored();
+        describe(&target)
+            .into_iter()
+            .filter(|(_, l)| l.contains("sha256"))
+            .map(|(p, _)| p[2..].to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(files(&path, &["*.json"], &[]), ["a.json", "b.json", "other/g.json", "sub/d.json", "sub/deep/f.json"]);
+    assert_eq!(files(&path, &[&format!("{path}/*.json")], &[]), ["a.json", "b.json"]);
+    assert_eq!(files(&path, &["*.json"], &["b.*", "/**/deep"]), ["a.json", "other/g.json", "sub/d.json"]);
+    assert_eq!(files(&path, &[], &["*.json"]), ["c.txt", "sub/e.txt"]);
+    assert_eq!(files(&path, &[], &["*.json", "!a.json"]), ["a.json", "c.txt", "sub/e.txt"]);
+    let sub = format!("{path}/sub");
+    assert_eq!(files(&sub, &[], &[]), ["sub/d.json", "sub/deep/f.json", "sub/e.txt"]);
+    assert_eq!(files(&sub, &["*.json"], &[]), ["sub/d.json", "sub/deep/f.json"]);
+    assert_eq!(files(&sub, &["sub/*.txt"], &[]), ["sub/e.txt"]);
+    assert_eq!(files(&sub, &[], &["deep"]), ["sub/d.json", "sub/e.txt"]);
+}
+
+#[test]
+fn hosts_never_get_each_others_data() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("f"), "zero").unwrap();
+    let zero = site.backup("host-0", &[&path]);
+    fs::write(data.join("f"), "one").unwrap();
+    let one = site.backup("host-1", &[&path]);
+    let ask = |source: &str, snapshots: &[&str]| {
+        let query = HostQuery {
+            host: "host-5".into(),
+            source_host: source.into(),
+            snapshots: strings(snapshots),
+            mounts: vec![path.clone()],
+            ..HostQuery::default()
+        };
+        site.resolve(query).hosts()[0].clone()
+    };
+    assert_eq!(ask("host-0", &["latest"]).snapshots[0].id, zero[0].id);
+    assert_eq!(ask("host-1", &[&one[0].id[..8]]).snapshots[0].id, one[0].id);
+    let failure = ask("host-0", &[&one[0].id]).failure.unwrap();
+    assert_eq!(failure.reason, reason::SNAPSHOT_OF_ANOTHER_HOST);
+    assert!(failure.message.contains("host-0") && failure.message.contains("host-1"));
+    let failure = ask("host-7", &["latest"]).failure.unwrap();
+    assert!(failure.message.contains("host-1"), "{}", failure.message);
+    let outside = HostQuery {
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: strings(&["/elsewhere"]),
+        ..HostQuery::default()
+    };
+    assert_eq!(site.resolve(outside).hosts()[0].failure.as_ref().unwrap().reason, reason::PATH_OUTSIDE_MOUNTS);
+    // The restore step does not take the preflight's word for it.
+    let step = Restore { mounts: strings(&["/elsewhere"]), ..site.step(&[&path]) };
+    site.target("/elsewhere");
+    site.run(Step::Restore(step)).failed(Class::Invalid, reason::PATH_OUTSIDE_MOUNTS);
+}
+
+#[test]
+fn what_is_wrong_with_the_repository_is_said() {
+    let site = Site::empty();
+    let look = || site.run(Step::Preflight(Preflight { hosts: vec![] }));
+    assert_eq!(look().failed(Class::Invalid, reason::REPOSITORY_MISSING).exit_code, Some(10));
+    site.run(Step::Prepare(Prepare {})).answer();
+    assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
+
+    fs::write(site.path("secret/RESTIC_PASSWORD"), "something else").unwrap();
+    assert_eq!(look().failed(Class::Invalid, reason::WRONG_PASSWORD).exit_code, Some(12));
+    // A password that does not open is never a reason to create.
+    site.run(Step::Prepare(Prepare {})).failed(Class::Invalid, reason::WRONG_PASSWORD);
+    fs::write(site.path("secret/RESTIC_PASSWORD"), "").unwrap();
+    assert!(look().failed(Class::Invalid, reason::SECRET_INCOMPLETE).message.contains("RESTIC_PASSWORD"));
+    fs::remove_file(site.path("secret/RESTIC_PASSWORD")).unwrap();
+    assert!(look().failed(Class::Invalid, reason::SECRET_INCOMPLETE).message.contains("RESTIC_PASSWORD"));
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_said_at_once() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    task.repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
+    assert!(
+        site.run_task(&task)
+            .failed(Class::Invalid, reason::SECRET_INCOMPLETE)
+            .message
+            .contains("AWS_SECRET_ACCESS_KEY")
+    );
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "secret-not-for-the-log").unwrap();
+    let started = Instant::now();
+    let ended = site.run_task(&task);
+    let failure = ended.failed(Class::Transient, reason::REPOSITORY_UNREACHABLE);
+    assert!(failure.message.contains("127.0.0.1:9") && !failure.message.contains("not-for-the-log"));
+    assert!(!ended.log.contains("not-for-the-log"));
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// A store that answers every request with the same: status and S3 error code. Gives its address
+/// and what it was asked.
+fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr, std::sync::mpsc::Receiver<String>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            std::thread::spawn(move || {
+                let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+                while !request.windows(4).any(|w| w == b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                        _ => return,
+                    }
+                }
+                let body = format!(
+                    "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the test</Message></Error>"
+                );
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let is_head = request.starts_with(b"HEAD");
+                let _ = tell.send(String::from_utf8_lossy(&request).into_owned());
+                let _ = stream.write_all(head.as_bytes());
+                if !is_head {
+                    let _ = stream.write_all(body.as_bytes());
+                }
+            });
+        }
+    });
+    (at, asked)
+}
+
+#[test]
+fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE\n").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not#for;the\"log").unwrap();
+    fs::write(site.path("secret/AWS_SESSION_TOKEN"), "odd #token; with\"quotes").unwrap();
+    let ask = |status, code| {
+        let (at, asked) = store(status, code);
+        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+        task.repository = RepositoryAccess {
+            url: format!("s3:http://{at}/bucket/prefix"),
+            region: Some("eu-test-1".into()),
+            insecure_tls: false,
+        };
+        let ended = site.run_task(&task);
+        assert!(!ended.log.contains("not#for;the"), "{}", ended.log);
+        (ended, asked.try_iter().collect::<Vec<_>>())
+    };
+    let (ended, asked) = ask("403 Forbidden", "AccessDenied");
+    ended.failed(Class::Invalid, reason::ACCESS_DENIED);
+    let request = &asked.iter().find(|r| r.contains("/bucket/")).unwrap_or_else(|| panic!("{asked:?}"));
+    assert!(request.contains("Credential=AKIDEXAMPLE/"), "{request}");
+    assert!(request.contains("/eu-test-1/s3/"), "{request}");
+    assert!(request.to_lowercase().contains("x-amz-security-token: odd #token; with\"quotes"), "{request}");
+    let (ended, _) = ask("404 Not Found", "NoSuchBucket");
+    let failure = ended.failed(Class::Invalid, reason::REPOSITORY_MISSING);
+    assert!(failure.message.contains("bucket"), "{}", failure.message);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let at = listener.local_addr().unwrap();
+    let (behind, _asked) = store("403 Forbidden", "AccessDenied");
+    runtime.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(stream).await else { return };
+                let mut plain = tokio::net::TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+            });
+        }
+    });
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    task.repository.url = format!("s3:https://{at}/bucket");
+    let started = Instant::now();
+    site.run_task(&task).failed(Class::Invalid, reason::TLS_NOT_TRUSTED);
+    assert!(started.elapsed() < Duration::from_secs(30), "told after {:?}", started.elapsed());
+    fs::write(site.path("secret/CA_CERT_DATA"), made.cert.pem()).unwrap();
+    site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
+    fs::remove_file(site.path("secret/CA_CERT_DATA")).unwrap();
+    task.repository.insecure_tls = true;
+    site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
+}
+
+// A04
+#[test]
+fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 40 << 20, 5);
+    for n in 0..20 {
+        write_noise(&data.join(format!("small-{n}")), 20_000, 100 + n);
+    }
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    site.target(&path);
+
+    let pack = site.packs().remove(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    let good = bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xAA);
+    replace(&pack, &bytes);
+    let ended = site.run(Step::Restore(step.clone()));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
+    assert!(counts.errors > 0 && counts.restored.files + 1 == counts.planned.files, "{counts:?}");
+    let Answer::Maintained(facts) = site.run(Step::Maintain(Maintain::default())).outcome.answer.unwrap() else {
+        panic!()
+    };
+    assert_eq!(facts.integrity, Some(true), "a check without reading data cannot see flipped bytes");
+
+    replace(&pack, &good[..good.len() / 2]);
+    site.run(Step::Restore(step.clone())).failed(Class::Data, reason::DATA_CORRUPT);
+
+    fs::remove_file(&pack).unwrap();
+    let ended = site.run(Step::Restore(step));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let ended = site.run(Step::Maintain(Maintain::default()));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let Some(Answer::Maintained(facts)) = &ended.outcome.answer else { panic!() };
+    assert_eq!(facts.integrity, Some(false));
+    replace(&pack, &good);
+    site.run(Step::Maintain(Maintain::default())).answer();
+}
+
+#[test]
+fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 10, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    let _ = fs::remove_dir_all(site.path("work"));
+    for pack in site.packs() {
+        fs::remove_file(pack).unwrap();
+    }
+    site.run(Step::Restore(step)).failed(Class::Data, reason::DATA_CORRUPT);
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+#[test]
+fn a_lock_stops_no_restore_and_is_never_removed() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 2_000_000, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    site.target(&path);
+    // A check holds an exclusive lock; it is alive, so nobody may call it stale.
+    let slow = ["check", "--read-data", "--limit-download", "20"];
+    let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(site.path("repo/locks")).unwrap().count();
+    wait_for(|| locks() > 0);
+    let locked = site.restic(&["restore", "latest", "--target", "/nonexistent", "--dry-run"]).output().unwrap();
+    assert_eq!(locked.status.code(), Some(11), "{locked:?}");
+    site.run(Step::Restore(step)).restored();
+    assert_eq!(locks(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(locks(), 1);
+}
+
+#[test]
+fn told_to_stop_it_ends_and_says_so() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 30 << 20, 5);
+    site.backup("host-0", &[&path]);
+    site.target(&path);
+    let slow = Restore { args: strings(&["--limit-download", "500"]), ..site.step(&[&path]) };
+    let task = site.task(Step::Restore(slow));
+    let _ = fs::remove_file(site.path("outcome"));
+    let child = site.command(&task.encode(), &[]).spawn().unwrap();
+    let restic = wait_for_restic(child.id(), "restore");
+    let started = Instant::now();
+    kill(child.id(), "TERM");
+    let ended = site.finish(child);
+    ended.failed(Class::Transient, reason::TERMINATED);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert!(!Path::new(&format!("/proc/{restic}")).exists(), "restic is still there");
+}
+
+#[test]
+fn no_secret_is_where_others_can_read_it() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 64 << 20, 5);
+    site.backup("host-0", &[&path]);
+    site.target(&path);
+    let port = 20_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+    let slow = Restore { args: strings(&["--limit-download", "4000"]), ..site.step(&[&path]) };
+    let task = site.task(Step::Restore(slow)).encode();
+    let mut command = site.command(&task, &[]);
+    command.env("MARK_OF_THE_PARENT", "leaks").env("LIFEBOAT_PROGRESS_PORT", port.to_string());
+    let child = command.spawn().unwrap();
+    // The dry run comes first; wait for the run that writes.
+    let restic = wait_for_restic(child.id(), "--sparse");
+    let read =
+        |file: &str| String::from_utf8_lossy(&fs::read(format!("/proc/{restic}/{file}")).unwrap()).replace('\0', "\n");
+    let (argv, env) = (read("cmdline"), read("environ"));
+    assert!(argv.contains("--no-lock") && argv.contains("--password-file"), "{argv}");
+    for text in [&argv, &env] {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    let names: Vec<_> = env.lines().filter_map(|l| l.split('=').next()).filter(|n| !n.is_empty()).collect();
+    for name in &names {
+        assert!(
+            [
+                "PATH",
+                "HOME",
+                "TMPDIR",
+                "TZ",
+                "RESTIC_PROGRESS_FPS",
+                "SSL_CERT_FILE",
+                "SSL_CERT_DIR",
+                "GOMEMLIMIT",
+                "GOMAXPROCS",
+                "GOGC"
+            ]
+            .contains(name)
+                || name.to_lowercase().ends_with("_proxy"),
+            "{name} is passed on"
+        );
+    }
+    // Progress is there for whoever asks.
+    let mut seen = Progress::default();
+    wait_for(|| {
+        seen = get_progress(port).unwrap_or_default();
+        seen.bytes_done > 0
+    });
+    assert_eq!(seen.bytes_total, 64 << 20);
+    kill(child.id(), "TERM");
+    let ended = site.finish(child);
+    for line in ended.log.lines().filter(|l| l.starts_with('{')) {
+        assert!(line.contains("run-1"), "a line without the run: {line}");
+    }
+    assert!(ended.log.contains(r#""step":"restore""#) && ended.log.contains(r#""host":"host-0""#));
+}
+
+// A09
+#[test]
+fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("mine"), "x").unwrap();
+    std::os::unix::fs::chown(data.join("mine"), Some(65_534), Some(65_534)).unwrap();
+    fs::write(data.join("roots"), "x").unwrap();
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    give_to(&site, 65_534, &target);
+    let run = |step: &Restore, wrapper: &[&str]| {
+        let _ = fs::remove_file(site.path("outcome"));
+        fs::write(site.path("outcome"), "").unwrap();
+        fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+        site.finish(site.command(&site.task(Step::Restore(step.clone())).encode(), wrapper).spawn().unwrap())
+    };
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let ended = run(&step, &user);
+    let failure = ended.failed(Class::Invalid, reason::OWNERSHIP);
+    assert!(
+        failure.message.contains("roots") && failure.message.contains("0:0") && failure.message.contains("runAsUser"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+
+    // What is not selected does not count: with only our own files it works.
+    let own = Restore { include: strings(&["mine"]), ..step.clone() };
+    run(&own, &user).restored();
+    assert_eq!(fs::metadata(target.join("mine")).unwrap().uid(), 65_534);
+
+    // Root without the capability is no better off.
+    let bare = ["setpriv", "--bounding-set=-chown", "--inh-caps=-all"];
+    let foreign = Restore { include: strings(&["mine"]), ..step.clone() };
+    run(&foreign, &bare).failed(Class::Invalid, reason::OWNERSHIP);
+
+    // A mount that cannot be written.
+    std::os::unix::fs::chown(&target, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o755)).unwrap();
+    run(&own, &user).failed(Class::Invalid, reason::PERMISSION_DENIED);
+}
+
+#[test]
+fn a_backup_of_what_is_not_there_backs_up_nothing() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("f"), "x").unwrap();
+    let gone = format!("{path}-gone");
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path, &gone]), ..Backup::default() };
+    let ended = site.run(Step::Backup(step));
+    assert!(ended.failed(Class::Invalid, reason::PATH_NOT_FOUND).message.contains(&gone));
+    assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_backup_that_misses_files_is_reported_and_fails() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("open"), "x").unwrap();
+    fs::write(data.join("closed"), "x").unwrap();
+    fs::set_permissions(data.join("closed"), PermissionsExt::from_mode(0o000)).unwrap();
+    symlink("open", data.join("link")).unwrap();
+    give_to(&site, 65_534, &data);
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    fs::write(site.path("outcome"), "").unwrap();
+    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+    std::os::unix::fs::chown(data.join("closed"), Some(0), Some(0)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let ended = site.finish(site.command(&site.task(Step::Backup(step)).encode(), &user).spawn().unwrap());
+    let failure = ended.failed(Class::Data, reason::PERMISSION_DENIED);
+    assert_eq!(failure.exit_code, Some(3));
+    assert!(failure.message.contains("closed"), "{}", failure.message);
+    let Some(Answer::BackedUp(made)) = &ended.outcome.answer else { panic!() };
+    assert_eq!(made[0].id.len(), 64);
+}
+
+#[test]
+fn retention_touches_only_its_own_hosts() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..4 {
+        write_noise(&data.join("f"), 50_000, n);
+        site.backup("host-0", &[&path]);
+        site.backup("host-9", &[&path]);
+    }
+    let maintain = |hosts: &[&str], retention: Retention| {
+        let ended = site.run(Step::Maintain(Maintain { hosts: strings(hosts), retention }));
+        let Answer::Maintained(facts) = ended.answer().clone() else { panic!() };
+        facts
+    };
+    let keep = Retention { keep_last: Some(1), prune: true, ..Retention::default() };
+    let facts = maintain(&["host-0"], Retention { dry_run: true, ..keep.clone() });
+    assert_eq!((facts.removed, facts.snapshot_count), (0, 8));
+    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, 8);
+    assert_eq!(maintain(&[], keep.clone()).snapshot_count, 8);
+    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, 8);
+    let facts = maintain(&["host-0"], keep);
+    assert_eq!((facts.removed, facts.snapshot_count, facts.integrity), (3, 5, Some(true)));
+    assert!(facts.total_bytes > 0);
+    let query = HostQuery {
+        source_host: "host-9".into(),
+        snapshots: vec!["latest".into()],
+        mounts: vec![path],
+        ..HostQuery::default()
+    };
+    assert_eq!(site.resolve(query).hosts()[0].failure, None);
+}
+
+#[test]
+fn nonsense_is_an_outcome_too() {
+    let site = Site::empty();
+    for task in [
+        "",
+        "{",
+        r#"{"version":1}"#,
+        r#"{"version":9,"run":{"id":"","kind":"","namespace":"","name":""},"repository":{"url":""},"step":{"prepare":{}}}"#,
+    ] {
+        let _ = fs::remove_file(site.path("outcome"));
+        let ended = site.finish(site.command(task, &[]).spawn().unwrap());
+        ended.failed(Class::Fatal, reason::AGENT_FAILED);
+    }
+}
+
+#[test]
+fn priorities_and_no_cache_are_honoured() {
+    let site = Site::empty();
+    let mut task = site.task(Step::Prepare(Prepare {}));
+    task.settings = Settings { no_cache: true, nice: Some(5), ionice_class: Some(2), ionice_class_data: Some(7) };
+    assert_eq!(*site.run_task(&task).answer(), Answer::Prepared { created: true });
+    assert_eq!(fs::read_dir(site.path("work/cache")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_restic_that_is_not_there_is_said() {
+    let site = Site::empty();
+    let task = site.task(Step::Prepare(Prepare {})).encode();
+    let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", "/nonexistent/restic").spawn().unwrap());
+    assert!(ended.failed(Class::Fatal, reason::AGENT_FAILED).message.contains("could not be started"));
+}
+
+/// Writes a file that restic made read-only.
+fn replace(path: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Lets another user work in the site.
+fn give_to(site: &Site, uid: u32, target: &Path) {
+    for dir in [site.dir.path().to_owned(), site.path("secret"), site.path("root"), site.path("repo")] {
+        fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut todo = vec![site.path("repo"), site.path("work")];
+    while let Some(path) = todo.pop() {
+        std::os::unix::fs::chown(&path, Some(uid), Some(uid)).unwrap();
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        }
+    }
+    // The parents of the mount are the container's and stay root's.
+    for parent in target.ancestors().skip(1).take_while(|p| p.starts_with(site.path("root"))) {
+        fs::set_permissions(parent, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::chown(target, Some(uid), Some(uid)).unwrap();
+}
+
+fn wait_for(mut ready: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !ready() {
+        assert!(started.elapsed() < Duration::from_secs(90), "waited too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Process id of the restic that a process has started and that is past its dry run.
+fn wait_for_restic(parent: u32, word: &str) -> u32 {
+    let mut found = 0;
+    wait_for(|| {
+        let children = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        for pid in children {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let ppid =
+                stat.rsplit(')').next().and_then(|s| s.split_whitespace().nth(1)).and_then(|s| s.parse::<u32>().ok());
+            let argv = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let argv = String::from_utf8_lossy(&argv).replace('\0', " ");
+            if ppid == Some(parent) && argv.contains(word) && argv.contains("restore") && !argv.contains("--dry-run") {
+                found = pid;
+            }
+        }
+        found != 0
+    });
+    found
+}
+
+fn kill(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
+fn get_progress(port: u16) -> Option<Progress> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /progress HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    serde_json::from_str(text.split("\r\n\r\n").nth(1)?).ok()
+}
+
+/// An 8 MiB file system for as long as it lives.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path) -> Self {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("lifeboat-test"), at, Some("tmpfs"), flags, Some("size=8m")).unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
