@@ -17,6 +17,7 @@
 //! the object and its observed children become a plan; the plan is applied as
 //! Jobs; a Job's agent leaves an outcome; outcomes become status.
 
+pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod names;

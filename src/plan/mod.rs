@@ -6,3 +6,5 @@
 pub mod contract;
 pub mod duration;
 pub mod hosts;
+pub mod restic_args;
+pub mod schedule;
