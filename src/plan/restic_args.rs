@@ -1,0 +1,204 @@
+//! The restic arguments a user may add, and what planning reads out of them.
+//!
+//! An allow list: an argument that is not named here could point restic at
+//! another repository, password or target, or change what its counts mean. What
+//! is refused is named. Knows the words only; restic itself judges the values
+//! that are more than a number or a word of a short list.
+
+/// What a command does with the arguments.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// `restic backup`.
+    Backup,
+    /// `restic restore`.
+    Restore,
+}
+
+/// What may follow an argument.
+#[derive(Clone, Copy)]
+enum Value {
+    /// Nothing, or `=true` or `=false`.
+    Flag,
+    /// Any text.
+    Text,
+    /// A whole number.
+    Number,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+const RESTORE: &[(&str, Value)] = &[
+    ("--tag", Value::Text),
+    ("--verify", Value::Flag),
+    ("--sparse", Value::Flag),
+    ("--overwrite", Value::Word(&["always", "if-changed", "if-newer", "never"])),
+    ("--exclude-xattr", Value::Text),
+    ("--include-xattr", Value::Text),
+    ("--limit-download", Value::Number),
+    ("--iexclude", Value::Text),
+    ("--iinclude", Value::Text),
+];
+
+const BACKUP: &[(&str, Value)] = &[
+    ("--tag", Value::Text),
+    ("--exclude-caches", Value::Flag),
+    ("--exclude-if-present", Value::Text),
+    ("--exclude-larger-than", Value::Text),
+    ("--one-file-system", Value::Flag),
+    ("--ignore-inode", Value::Flag),
+    ("--ignore-ctime", Value::Flag),
+    ("--limit-upload", Value::Number),
+    ("--read-concurrency", Value::Number),
+    ("--pack-size", Value::Number),
+    ("--compression", Value::Word(&["auto", "off", "fastest", "better", "max"])),
+    ("--no-scan", Value::Flag),
+    ("--iexclude", Value::Text),
+];
+
+const fn allowed(command: Command) -> &'static [(&'static str, Value)] {
+    match command {
+        Command::Backup => BACKUP,
+        Command::Restore => RESTORE,
+    }
+}
+
+/// An argument with its value, however it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Argument {
+    /// Position of its name in the list.
+    pub index: usize,
+    /// Its name, with the dashes.
+    pub name: String,
+    /// Its value, where it has one.
+    pub value: Option<String>,
+}
+
+/// Reads a list, in which a value stands behind a `=` or as the next item.
+///
+/// # Errors
+/// Position and text of everything that may not stand there.
+pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(usize, String)>> {
+    let mut found = Vec::new();
+    let mut wrong = Vec::new();
+    let mut items = args.iter().enumerate().peekable();
+    while let Some((index, item)) = items.next() {
+        let (name, joined) = match item.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (item.as_str(), None),
+        };
+        let Some((_, kind)) = allowed(command).iter().find(|(n, _)| *n == name) else {
+            wrong.push((index, unknown(command, item, name)));
+            continue;
+        };
+        let value = match kind {
+            Value::Flag => joined,
+            _ => joined.or_else(|| items.next_if(|(_, next)| !next.starts_with("--")).map(|(_, next)| next.clone())),
+        };
+        match fits(name, *kind, value.as_deref()) {
+            Ok(()) => found.push(Argument { index, name: name.to_owned(), value }),
+            Err(text) => wrong.push((index, text)),
+        }
+    }
+    if wrong.is_empty() { Ok(found) } else { Err(wrong) }
+}
+
+fn unknown(command: Command, item: &str, name: &str) -> String {
+    let names: Vec<&str> = allowed(command).iter().map(|(n, _)| *n).collect();
+    if names.iter().any(|n| item.strip_prefix(n).is_some_and(|rest| rest.starts_with(char::is_whitespace))) {
+        return format!("{item:?} is an argument and its value in one text; write --name=value");
+    }
+    format!("{name:?} is not allowed; possible are {}", names.join(", "))
+}
+
+fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
+    match (kind, value) {
+        (Value::Flag, None | Some("true" | "false")) => Ok(()),
+        (Value::Flag, Some(_)) => Err(format!("{name} takes no value")),
+        (_, None | Some("")) => Err(format!("{name} needs a value; write {name}=value")),
+        (Value::Text, Some(_)) => Ok(()),
+        (Value::Number, Some(v)) if v.parse::<u32>().is_ok() => Ok(()),
+        (Value::Number, Some(v)) => Err(format!("{name} needs a whole number, not {v:?}")),
+        (Value::Word(words), Some(v)) if words.contains(&v) => Ok(()),
+        (Value::Word(words), Some(v)) => Err(format!("{name} needs one of {}, not {v:?}", words.join(", "))),
+    }
+}
+
+/// Tags that a list of arguments names: all of one inner list, or all of another, as `--tag a,b --tag c` means.
+pub fn tags(args: &[String]) -> Vec<Vec<String>> {
+    let mut tags = Vec::new();
+    let mut items = args.iter();
+    while let Some(item) = items.next() {
+        let value = match item.strip_prefix("--tag") {
+            Some("") => items.next().map(String::as_str),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        tags.extend(value.map(|v| v.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()));
+    }
+    tags
+}
+
+/// The list without its tags: a restore has used them to choose the snapshot, and names that by its id.
+pub fn without_tags(args: &[String]) -> Vec<String> {
+    let mut rest = Vec::new();
+    let mut items = args.iter();
+    while let Some(item) = items.next() {
+        if item == "--tag" {
+            items.next();
+        } else if !item.starts_with("--tag=") {
+            rest.push(item.clone());
+        }
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn list(items: &[&str]) -> Vec<String> {
+        items.iter().map(|s| (*s).to_owned()).collect()
+    }
+
+    #[test]
+    fn both_forms_of_a_value_are_read() {
+        let args = list(&["--tag=a,b", "--tag", "c", "--verify", "--limit-download=100"]);
+        let found = parse(Command::Restore, &args).unwrap();
+        assert_eq!(found.iter().map(|a| a.index).collect::<Vec<_>>(), [0, 1, 3, 4]);
+        assert_eq!(tags(&args), [list(&["a", "b"]), list(&["c"])]);
+        assert_eq!(without_tags(&args), list(&["--verify", "--limit-download=100"]));
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        for (args, text) in [
+            (&["--repo=s3:elsewhere"][..], "\"--repo\" is not allowed"),
+            (&["--password-command", "sh"], "--password-command"),
+            (&["-r", "x"], "\"-r\""),
+            (&["--target=/"], "--target"),
+            (&["--tag"], "needs a value"),
+            (&["--tag", "--verify"], "needs a value"),
+            (&["--tag t"], "in one text"),
+            (&["--verify=yes"], "takes no value"),
+            (&["--limit-download=fast"], "whole number"),
+            (&["--overwrite=maybe"], "always, if-changed"),
+            (&["--compression=max"], "--compression"),
+        ] {
+            let wrong = parse(Command::Restore, &list(args)).unwrap_err();
+            assert!(wrong[0].1.contains(text), "{args:?}: {wrong:?}");
+        }
+        assert!(parse(Command::Backup, &list(&["--compression=max", "--one-file-system"])).is_ok());
+        assert!(parse(Command::Backup, &list(&["--verify"])).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_without_tags_has_none(args in prop::collection::vec("(--tag|--tag=[a-c,]{0,3}|--verify|[a-c]{1,2})", 0..6)) {
+            let rest = without_tags(&args);
+            prop_assert!(tags(&rest).is_empty());
+            let _ = parse(Command::Restore, &args);
+            let _ = parse(Command::Backup, &args);
+        }
+    }
+}
