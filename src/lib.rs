@@ -19,6 +19,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod controller;
 pub mod names;
 pub mod plan;
+pub mod telemetry;
 pub mod yaml;

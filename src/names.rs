@@ -4,6 +4,8 @@
 //! Condition types and most reasons are those of Stash, because scripts read
 //! them. This room decides nothing and talks to nobody.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 /// API group of the kinds users write.
@@ -256,7 +258,11 @@ pub fn hash_of(parts: &[&str]) -> String {
         sha.update(part.len().to_be_bytes());
         sha.update(part.as_bytes());
     }
-    sha.finalize().iter().take(CHILD_HASH_LEN / 2).map(|b| format!("{b:02x}")).collect()
+    sha.finalize().iter().take(CHILD_HASH_LEN / 2).fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]
