@@ -1,0 +1,9 @@
+//! The operator: observe, plan, apply, report. The only room that talks to Kubernetes.
+//!
+//! Every replica serves admission, health and metrics; one of them, the
+//! [`leader`], reconciles. What has to be remembered is in the cluster, so a
+//! new leader goes on where the old one was stopped.
+
+pub mod http;
+pub mod leader;
+pub mod metrics;
