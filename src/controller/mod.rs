@@ -4,6 +4,60 @@
 //! [`leader`], reconciles. What has to be remembered is in the cluster, so a
 //! new leader goes on where the old one was stopped.
 
+pub mod apply;
+pub mod backup;
+pub mod blueprint;
+pub mod certs;
+pub mod context;
 pub mod http;
+pub mod invoker;
 pub mod leader;
 pub mod metrics;
+pub mod observe;
+pub mod operator;
+pub mod progress;
+pub mod report;
+pub mod repository;
+pub mod restore;
+pub mod validity;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
+use tracing::warn;
+
+use self::context::Context;
+
+/// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
+/// three-host restore takes four at most, and a loop without end would be a defect.
+const ROUNDS: usize = 8;
+
+/// Wait before a failed look is repeated. Conflicts are gone by then; a server that is away is not asked too often.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Why a look at an object failed. It is always repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server could not be reached, or refused a write.
+    #[error("{0}")]
+    Kube(#[from] kube::Error),
+}
+
+/// What happens after a failed look.
+pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    let Error::Kube(cause) = error;
+    if let kube::Error::Api(status) = cause
+        && (status.is_conflict() || status.is_not_found())
+    {
+        // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.
+        return Action::requeue(Duration::from_millis(200));
+    }
+    warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "could not reconcile; trying again");
+    Action::requeue(RETRY)
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::tz::TimeZone;
 
 use super::conditions::{self, Health};
 use super::ground::{self, NoGround};
@@ -129,7 +130,7 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     let horizon = now.checked_sub(MISSED_HORIZON).unwrap_or(now);
     let mut from = seen.last.as_ref().map_or(seen.created, |t| t.0).max(horizon);
     let mut due = None;
-    while let Some(time) = schedule.next(from).filter(|t| *t <= now) {
+    while let Some(time) = schedule.next(from, &TimeZone::UTC).filter(|t| *t <= now) {
         due = Some(time);
         from = time;
     }
@@ -137,7 +138,7 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
         plan.create = Some(session_name(seen.name, due));
         plan.last = Some(conditions::whole_second(due));
     }
-    plan.next = schedule.next(now).map(conditions::whole_second);
+    plan.next = schedule.next(now, &TimeZone::UTC).map(conditions::whole_second);
     plan.requeue = plan.next.as_ref().and_then(|t| super::retry::left(t.0, now));
 }
 

@@ -14,7 +14,7 @@ use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::run::member_label;
 use crate::plan::target::TargetSeen;
-use crate::plan::{Scale, conditions, duration, retry};
+use crate::plan::{Scale, conditions, duration, restic_args, retry};
 
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
@@ -410,7 +410,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame, acce
             .collect(),
         include: rule.include.clone(),
         exclude: rule.exclude.clone(),
-        args: target.args.clone(),
+        args: restic_args::without_tags(&target.args),
         mounts: reach.mount_points(),
         allow_empty: target.allow_empty.unwrap_or(false),
     };

@@ -1,0 +1,125 @@
+//! The writes of a decision: finalizers, Jobs, scales. Status is `report`'s.
+//!
+//! Every write is safe to repeat: Jobs have names that their step fixes, so
+//! that a second create is AlreadyExists; scaling and deleting to the same end
+//! twice is the same as once.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tracing::info;
+
+use super::context::Context;
+use super::observe::plain;
+use crate::names::{FINALIZER, annotation, label, reason};
+use crate::plan::contract::{Class, Failure};
+use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
+
+/// A plan whose objects reached the cluster, and Jobs that the API server refused.
+pub struct Done {
+    /// The plan.
+    pub plan: Plan<Applied>,
+    /// Refused Jobs, as ended ones, for the next look.
+    pub refused: Vec<JobSeen>,
+}
+
+/// Brings a plan's objects to the cluster.
+///
+/// # Errors
+/// The API server could not be reached, or refused something that is not a Job.
+pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan<Prepared>) -> kube::Result<(Done, Option<K>)>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let mut fresh = None;
+    if let Some(change) = plan.finalizer {
+        fresh = Some(finalizer(ctx, object, &namespace, change).await?);
+    }
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    for name in &plan.stop_jobs {
+        // In the foreground: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
+        match jobs.delete(name, &DeleteParams::foreground()).await {
+            Ok(_) => info!(namespace, job = name, session = object.name_any(), "stopping a Job"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for change in &plan.scales {
+        scale(ctx, &namespace, change).await?;
+        info!(namespace, kind = change.kind, name = change.name, replicas = change.replicas, session = object.name_any(), "scaling a workload");
+    }
+    let mut refused = vec![];
+    for job in &plan.jobs {
+        let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
+        match jobs.create(&PostParams::default(), job).await {
+            Ok(made) => {
+                ctx.metrics.job_created(&step);
+                let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
+                info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(job, &e)),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((Done { plan: plan.applied(), refused }, fresh))
+}
+
+/// A refused Job as one that ended: its failure goes the way of any other.
+fn refusal(job: &Job, error: &kube::Error) -> Option<JobSeen> {
+    let kube::Error::Api(status) = error else { return None };
+    // A quota or a namespace's policy may change while we wait; a malformed Job stays malformed.
+    let class = if status.is_invalid() || status.code == 400 { Class::Invalid } else { Class::Transient };
+    let name = job.name_any();
+    let note = |key: &str| job.annotations().get(key).cloned().unwrap_or_default();
+    Some(JobSeen {
+        key: note(annotation::STEP_KEY),
+        attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
+        deleting: false,
+        address: None,
+        state: JobState::Lost(Failure::new(
+            class,
+            reason::REFUSED_BY_API,
+            format!("The API server refused Job {name}: {} Look at runtimeSettings and the namespace's policies.", plain(error)),
+        )),
+        task: crate::plan::jobs::see(job, &[]).task,
+        name,
+    })
+}
+
+async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mut all = object.finalizers().to_vec();
+    all.retain(|f| f != FINALIZER);
+    if change == FinalizerChange::Add {
+        all.push(FINALIZER.to_owned());
+    }
+    // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
+    let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+}
+
+async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {
+    let patch = Patch::Merge(json!({ "spec": { "replicas": change.replicas } }));
+    let params = PatchParams::default();
+    let result = if change.kind == "StatefulSet" {
+        Api::<StatefulSet>::namespaced(ctx.client.clone(), namespace).patch_scale(&change.name, &params, &patch).await
+    } else {
+        Api::<Deployment>::namespaced(ctx.client.clone(), namespace).patch_scale(&change.name, &params, &patch).await
+    };
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(|_| ()),
+    }
+}

@@ -1,0 +1,172 @@
+//! Reconciles BackupSession.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
+use tracing::info;
+
+use super::context::Context;
+use super::metrics::Reconciled;
+use super::{Error, ROUNDS, apply, observe, report, validity};
+use crate::api::backup_session::{BackupPhase, InvokerRef};
+use crate::api::common::{ExecutionOrder, OnFailure};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
+use crate::names::MANAGER;
+use crate::plan::backup::{self, BackupRun, Invoker};
+use crate::plan::jobs::JobSeen;
+use crate::plan::observed::{Refusal, Surroundings};
+use crate::plan::run::Identity;
+
+/// One look at a backup.
+///
+/// # Errors
+/// The API server could not be reached or refused a write; the look is repeated.
+pub async fn reconcile(object: Arc<BackupSession>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.filled().await;
+    let measured = ctx.metrics.reconcile("BackupSession");
+    let result = look(object, &ctx).await;
+    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
+    result
+}
+
+async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error> {
+    let mut object = object.as_ref().clone();
+    let mut refused: Vec<JobSeen> = vec![];
+    for _ in 0..ROUNDS {
+        let over = |s: &BackupSession| is_over(s.status.as_ref().and_then(|s| s.phase));
+        if over(&object) {
+            return Ok(Action::await_change());
+        }
+        let (run, refusal) = run(ctx, &object);
+        let mut seen = observe(ctx, &run, refusal).await;
+        seen.jobs.append(&mut refused);
+        let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
+        let (done, _) = apply::apply(ctx, &object, plan).await?;
+        if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
+            let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
+            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), &run.id.namespace);
+            // A merge: references and conditions of the same status are the Repository's own reconcile's.
+            let patch = Patch::Merge(serde_json::json!({ "status": facts }));
+            api.patch_status(&name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch).await?;
+        }
+        if let Some(written) = report::report(ctx, &object, &done.plan).await? {
+            count(ctx, &run, &written);
+            object = written;
+        }
+        refused = done.refused;
+        if !done.plan.again && refused.is_empty() {
+            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        }
+    }
+    Ok(Action::requeue(Duration::from_secs(1)))
+}
+
+/// Whether a session has ended.
+pub fn is_over(phase: Option<BackupPhase>) -> bool {
+    matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped))
+}
+
+/// The session with what its invoker says.
+fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
+    let id = Identity::of(object);
+    let reference = object.spec.invoker.clone().unwrap_or_default();
+    let (_, own) = validity::examine(object);
+    let (invoker, theirs) = invoker(ctx, &id.namespace, &reference);
+    let same = |s: &BackupSession| {
+        let i = s.spec.invoker.as_ref();
+        i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
+    };
+    let running = ctx.sessions.state_filter(|s| {
+        let started = matches!(s.status.as_ref().and_then(|s| s.phase), Some(BackupPhase::Running | BackupPhase::Pending));
+        started && s.namespace() == Some(id.namespace.clone()) && s.name_any() != id.name && same(s)
+    });
+    let run = BackupRun {
+        invoker,
+        invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
+        running: running.first().map(|s| s.name_any()),
+        state: object.status.clone().unwrap_or_default(),
+        id,
+    };
+    (run, own.or(theirs))
+}
+
+fn invoker(ctx: &Context, namespace: &str, reference: &InvokerRef) -> (Option<Invoker>, Option<Refusal>) {
+    match reference.kind.as_str() {
+        "BackupConfiguration" => {
+            let found = ctx.configurations.get(&ObjectRef::<BackupConfiguration>::new(&reference.name).within(namespace));
+            let Some((defaulted, refusal)) = found.map(|f| validity::examine(f.as_ref())) else { return (None, None) };
+            (defaulted.map(of_configuration), refusal)
+        }
+        "BackupBatch" => {
+            let found = ctx.batches.get(&ObjectRef::<BackupBatch>::new(&reference.name).within(namespace));
+            let Some((defaulted, refusal)) = found.map(|f| validity::examine(f.as_ref())) else { return (None, None) };
+            (defaulted.map(of_batch), refusal)
+        }
+        _ => (None, None),
+    }
+}
+
+fn of_configuration(object: BackupConfiguration) -> Invoker {
+    let s = object.spec;
+    Invoker {
+        repository: s.repository,
+        retention: s.retention_policy,
+        sequential: false,
+        stop: true,
+        time_out: s.time_out,
+        runtime: s.runtime_settings.clone(),
+        members: vec![BackupMember {
+            task: s.task,
+            target: s.target,
+            runtime_settings: s.runtime_settings,
+            temp_dir: s.temp_dir,
+            interim_volume_template: s.interim_volume_template,
+            hooks: s.hooks,
+        }],
+    }
+}
+
+fn of_batch(object: BackupBatch) -> Invoker {
+    let s = object.spec;
+    Invoker {
+        repository: s.repository,
+        members: s.members,
+        retention: s.retention_policy,
+        sequential: s.execution_order.map_or(s.maintain_order == Some(true), |o| o == ExecutionOrder::Sequential),
+        stop: s.on_failure != Some(OnFailure::Continue),
+        time_out: s.time_out,
+        runtime: s.runtime_settings,
+    }
+}
+
+async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Surroundings {
+    let namespace = &run.id.namespace;
+    let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
+    let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
+    let targets = join_all(references.map(|r| observe::target(ctx, namespace, r)));
+    let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
+    let repository = observe::repository(ctx, reference, namespace);
+    let (targets, repository) = futures::join!(targets, repository);
+    let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid);
+    Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
+}
+
+fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {
+    let status = written.status.clone().unwrap_or_default();
+    if !is_over(status.phase) {
+        return;
+    }
+    for host in status.targets.iter().flat_map(|t| &t.stats) {
+        ctx.metrics.outcome("backup", host.reason.as_deref().unwrap_or("Succeeded"));
+    }
+    let phase = format!("{:?}", status.phase.unwrap_or(BackupPhase::Unknown));
+    let took = status.run.as_ref().and_then(|r| r.start_time.as_ref());
+    let took = took.map_or(Duration::ZERO, |s| Duration::try_from(ctx.now().duration_since(s.0)).unwrap_or_default());
+    ctx.metrics.run_ended("BackupSession", &phase, took);
+    info!(run = run.id.uid, namespace = run.id.namespace, name = run.id.name, phase, summary = status.summary, "backup ended");
+}

@@ -1,0 +1,128 @@
+//! Reconciles RestoreSession and RestoreBatch: one loop for both.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::{debug, info};
+
+use super::context::{Children, Context};
+use super::metrics::Reconciled;
+use super::{Error, ROUNDS, apply, observe, report, validity};
+use crate::api::restore_session::{HostPhase, RestorePhase};
+use crate::api::{RestoreBatch, RestoreSession};
+use crate::plan::jobs::JobSeen;
+use crate::plan::observed::{Refusal, Surroundings};
+use crate::plan::restore;
+use crate::plan::run::{RestoreRun, RestoreState};
+
+/// A kind that is a restore.
+pub trait Restore:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    /// The restore in it.
+    fn run(&self) -> RestoreRun;
+    /// Where its Jobs are watched.
+    fn children(ctx: &Context) -> &Children;
+}
+
+impl Restore for RestoreSession {
+    fn run(&self) -> RestoreRun {
+        RestoreRun::of_session(self)
+    }
+    fn children(ctx: &Context) -> &Children {
+        &ctx.of_restore_sessions
+    }
+}
+
+impl Restore for RestoreBatch {
+    fn run(&self) -> RestoreRun {
+        RestoreRun::of_batch(self)
+    }
+    fn children(ctx: &Context) -> &Children {
+        &ctx.of_restore_batches
+    }
+}
+
+/// One look at a restore: observe, plan, apply, report, and again while a written intent allows the next step.
+///
+/// # Errors
+/// The API server could not be reached or refused a write; the look is repeated.
+pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
+    ctx.filled().await;
+    let measured = ctx.metrics.reconcile(&K::kind(&()));
+    let result = look(object, &ctx).await;
+    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
+    result
+}
+
+async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error> {
+    let mut object = object.as_ref().clone();
+    let mut refused: Vec<JobSeen> = vec![];
+    for _ in 0..ROUNDS {
+        let (defaulted, refusal) = validity::examine(&object);
+        let run = defaulted.as_ref().unwrap_or(&object).run();
+        if run.state.is_final() && !run.id.held {
+            return Ok(Action::await_change());
+        }
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await;
+        seen.jobs.append(&mut refused);
+        let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
+        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
+        object = fresh.unwrap_or(object);
+        if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
+            return Ok(Action::await_change());
+        }
+        if let Some(written) = report::report(ctx, &object, &done.plan).await? {
+            let (defaulted, _) = validity::examine(&written);
+            count(ctx, &run, &defaulted.as_ref().unwrap_or(&written).run().state);
+            object = written;
+        }
+        refused = done.refused;
+        if !done.plan.again && refused.is_empty() {
+            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        }
+    }
+    debug!(session = object.name_any(), "more rounds than expected; looking again soon");
+    Ok(Action::requeue(Duration::from_secs(1)))
+}
+
+async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, children: &Children) -> Surroundings {
+    let namespace = &run.id.namespace;
+    let jobs = observe::jobs(children, &run.id.uid);
+    let references = run.members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
+    let targets = join_all(references.map(|r| observe::target(ctx, namespace, r)));
+    let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
+    let progress = ctx.progress.of(&jobs);
+    let (targets, repository, progress) = futures::join!(targets, repository, progress);
+    Surroundings { refusal, repository, targets, progress, jobs }
+}
+
+/// Counts what ended between two statuses.
+fn count(ctx: &Context, before: &RestoreRun, after: &RestoreState) {
+    for (member, old) in after.members.iter().zip(before.state.members.iter().map(Some).chain(std::iter::repeat(None))) {
+        for host in &member.stats {
+            let was = old.and_then(|o| o.stats.iter().find(|h| h.hostname == host.hostname)).and_then(|h| h.phase);
+            let ended = matches!(host.phase, Some(HostPhase::Succeeded | HostPhase::Failed)) && was != host.phase;
+            if ended {
+                ctx.metrics.outcome("restore", host.reason.as_deref().unwrap_or("Succeeded"));
+            }
+        }
+    }
+    if after.is_final() && !before.state.is_final() {
+        let phase = match after.phase {
+            Some(RestorePhase::Succeeded) => "Succeeded",
+            Some(RestorePhase::Invalid) => "Invalid",
+            _ => "Failed",
+        };
+        let took = after.run.start_time.as_ref().map_or(Duration::ZERO, |s| Duration::try_from(ctx.now().duration_since(s.0)).unwrap_or_default());
+        ctx.metrics.run_ended(&before.id.kind, phase, took);
+        info!(run = before.id.uid, kind = before.id.kind, namespace = before.id.namespace, name = before.id.name, phase, summary = after.summary, "restore ended");
+    }
+}
