@@ -20,6 +20,7 @@
 pub mod admission;
 pub mod api;
 pub mod cli;
+pub mod controller;
 pub mod names;
 pub mod plan;
 pub mod yaml;

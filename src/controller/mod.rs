@@ -1,0 +1,3 @@
+//! The operator's side of the cluster: observe, plan, apply, report.
+
+pub mod certs;
