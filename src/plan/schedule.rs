@@ -72,12 +72,8 @@ const MONTH: Bounds = Bounds {
     max: 12,
     names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
 };
-const WEEKDAY: Bounds = Bounds {
-    name: "day of the week",
-    min: 0,
-    max: 6,
-    names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
-};
+const WEEKDAY: Bounds =
+    Bounds { name: "day of the week", min: 0, max: 6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] };
 
 impl Schedule {
     /// Reads an expression.
@@ -282,7 +278,9 @@ fn value(text: &str, bounds: &Bounds) -> Result<u8, String> {
         Some(n) if (min..=max).contains(&n) => Ok(n),
         Some(7) if bounds.name == WEEKDAY.name => Err("7 is not a day; Sunday is 0".to_owned()),
         Some(n) => Err(format!("{n} is not between {min} and {max}")),
-        None => Err(format!("{text:?} is no value; write {min} to {max}, *, a range like {min}-{max} or a step like */5")),
+        None => {
+            Err(format!("{text:?} is no value; write {min} to {max}, *, a range like {min}-{max} or a step like */5"))
+        }
     }
 }
 

@@ -1,0 +1,53 @@
+//! Where two fields say one thing, the one that stays.
+//!
+//! Rules stand below the target, order is `executionOrder`: the form of the
+//! published definitions. A value that is empty or equal gives way silently; a
+//! contradiction is not resolved here, because guessing wrong overwrites data.
+
+use serde_json::{Map, Value};
+
+use crate::api::common::Rule;
+
+/// Moves the rules beside a target below it, where none stand there yet or the same ones do.
+pub fn move_rules(holder: &mut Map<String, Value>) {
+    let Some(beside) = holder.get("rules").cloned() else { return };
+    let Some(target) = holder.get_mut("target").and_then(Value::as_object_mut) else { return };
+    let below = target.get("rules");
+    if is_empty(&beside) || below.is_some_and(|below| same(below, &beside)) {
+        holder.remove("rules");
+    } else if below.is_none_or(is_empty) {
+        target.insert("rules".into(), beside);
+        holder.remove("rules");
+    }
+}
+
+/// Turns `maintainOrder` into `executionOrder`, and says `Parallel` where neither is given.
+pub fn one_order(spec: &mut Map<String, Value>) {
+    let order = spec.get("executionOrder").filter(|v| !v.is_null());
+    let maintain = spec.get("maintainOrder").filter(|v| !v.is_null());
+    let meant = match maintain {
+        None => "Parallel",
+        Some(Value::Bool(true)) => "Sequential",
+        Some(Value::Bool(false)) => "Parallel",
+        // Not a boolean: validation says so.
+        Some(_) => return,
+    };
+    match order {
+        Some(order) if maintain.is_some() && order != meant => return,
+        Some(_) => {}
+        None => {
+            spec.insert("executionOrder".into(), meant.into());
+        }
+    }
+    spec.remove("maintainOrder");
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Equal as rules: an empty list of hosts and none at all mean the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let read = |v: &Value| serde_json::from_value::<Vec<Rule>>(v.clone()).ok();
+    a == b || read(a).is_some_and(|a| read(b) == Some(a))
+}

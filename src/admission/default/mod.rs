@@ -1,0 +1,165 @@
+//! Defaults: the dialects of the API become one.
+//!
+//! Works on raw JSON, so that a field which this build does not know survives,
+//! and the difference to what was sent is a patch that applies. Doing it twice
+//! is doing it once. Values that contradict each other are left as they stand:
+//! refusing them is `validate`'s, which can then name both.
+
+mod dialects;
+
+use serde_json::{Map, Value};
+
+/// Brings an object of this kind into its one form. Other kinds are left alone.
+pub fn default(kind: &str, object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    match kind {
+        "RestoreSession" => {
+            dialects::move_rules(spec);
+            default_alias(spec);
+        }
+        "RestoreBatch" => {
+            dialects::one_order(spec);
+            for member in members(spec) {
+                dialects::move_rules(member);
+                default_alias(member);
+            }
+        }
+        "BackupBatch" => {
+            dialects::one_order(spec);
+            members(spec).for_each(default_alias);
+        }
+        "BackupConfiguration" => default_alias(spec),
+        _ => {}
+    }
+}
+
+fn members(spec: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
+    spec.get_mut("members").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+/// Gives the target of a session or member the alias that its kind has always had.
+fn default_alias(holder: &mut Map<String, Value>) {
+    use crate::plan::hosts::{TargetKind, default_alias};
+    let Some(target) = holder.get_mut("target").and_then(Value::as_object_mut) else { return };
+    if target.get("alias").is_some_and(|a| !a.is_null() && a.as_str() != Some("")) {
+        return;
+    }
+    let kind = target.get("ref").and_then(|r| r.get("kind")).and_then(Value::as_str);
+    let kind = TargetKind::of(
+        kind.map(|k| crate::api::common::TargetRef { kind: Some(k.to_owned()), ..Default::default() }).as_ref(),
+    );
+    // Claims made from templates are one host or one a replica: which, only planning knows.
+    if kind == TargetKind::Nothing {
+        return;
+    }
+    if let Some(alias) = default_alias(kind) {
+        target.insert("alias".into(), alias.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn defaulted(kind: &str, mut object: Value) -> Value {
+        default(kind, &mut object);
+        object
+    }
+
+    #[test]
+    fn the_three_dialects_of_one_restore_become_equal() {
+        let rules = json!([{ "paths": ["/data"] }]);
+        let target = json!({ "alias": "app", "ref": { "kind": "Deployment", "name": "web" } });
+        let mut with_rules = target.clone();
+        with_rules["rules"] = rules.clone();
+
+        let deprecated = json!({ "spec": { "target": target, "rules": rules } });
+        let published = json!({ "spec": { "target": with_rules } });
+        let both = json!({ "spec": { "target": with_rules, "rules": rules } });
+        let expected = defaulted("RestoreSession", published);
+        assert_eq!(defaulted("RestoreSession", deprecated), expected);
+        assert_eq!(defaulted("RestoreSession", both), expected);
+
+        let kep = json!({ "spec": { "maintainOrder": true, "members": [{ "target": target, "rules": rules }] } });
+        let published = json!({ "spec": { "executionOrder": "Sequential", "members": [{ "target": with_rules }] } });
+        assert_eq!(defaulted("RestoreBatch", kep), defaulted("RestoreBatch", published));
+
+        let silent = json!({ "spec": { "members": [] } });
+        let kep = json!({ "spec": { "members": [], "maintainOrder": false } });
+        assert_eq!(defaulted("RestoreBatch", silent), defaulted("RestoreBatch", kep));
+    }
+
+    #[test]
+    fn a_contradiction_is_left_for_validation() {
+        let object = json!({ "spec": {
+            "executionOrder": "Parallel", "maintainOrder": true,
+            "members": [{ "target": { "alias": "a", "rules": [{ "paths": ["/a"] }] }, "rules": [{ "paths": ["/b"] }] }],
+        }});
+        assert_eq!(defaulted("RestoreBatch", object.clone()), object);
+    }
+
+    #[test]
+    fn an_alias_is_what_the_kind_has_always_had() {
+        let alias = |kind: &str| {
+            let o = json!({ "spec": { "target": { "ref": { "kind": kind, "name": "x" } } } });
+            defaulted("BackupConfiguration", o)["spec"]["target"]["alias"].clone()
+        };
+        assert_eq!(alias("Deployment"), "host-0");
+        assert_eq!(alias("StatefulSet"), "host");
+        assert_eq!(alias("DaemonSet"), Value::Null);
+        let no_ref = json!({ "spec": { "target": { "volumeClaimTemplates": [] } } });
+        assert_eq!(defaulted("RestoreSession", no_ref.clone()), no_ref);
+        let no_target = json!({ "spec": { "rules": [{ "paths": ["/a"] }] } });
+        assert_eq!(defaulted("RestoreSession", no_target.clone()), no_target);
+    }
+
+    #[test]
+    fn fields_this_build_does_not_know_survive() {
+        let object =
+            json!({ "spec": { "target": { "new": 1, "ref": { "kind": "StatefulSet", "newer": 2 } }, "newest": 3 } });
+        let after = defaulted("RestoreSession", object);
+        assert_eq!((&after["spec"]["newest"], &after["spec"]["target"]["new"]), (&json!(3), &json!(1)));
+        assert_eq!(after["spec"]["target"]["ref"]["newer"], 2);
+    }
+
+    fn rules() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            Just(json!([])),
+            Just(json!([{ "paths": ["/a"] }])),
+            Just(json!([{ "paths": ["/a"], "targetHosts": [] }])),
+            Just(json!([{ "snapshots": ["latest"] }])),
+            Just(json!("nonsense")),
+        ]
+    }
+
+    fn holder() -> impl Strategy<Value = Value> {
+        let target = (
+            rules(),
+            prop_oneof![Just(json!(null)), Just(json!("")), Just(json!("app")), Just(json!(3))],
+            "(StatefulSet|Deployment|DaemonSet)",
+        )
+            .prop_map(|(rules, alias, kind)| json!({ "rules": rules, "alias": alias, "ref": { "kind": kind } }));
+        (prop_oneof![target, Just(Value::Null), Just(json!([1]))], rules())
+            .prop_map(|(target, rules)| json!({ "target": target, "rules": rules }))
+    }
+
+    proptest! {
+        #[test]
+        fn twice_is_once(
+            mut spec in holder(),
+            members in prop::collection::vec(holder(), 0..3),
+            order in prop_oneof![Just(json!(null)), Just(json!("Sequential")), Just(json!("Parallel")), Just(json!("sequential"))],
+            maintain in prop_oneof![Just(json!(null)), Just(json!(true)), Just(json!(false)), Just(json!("yes"))],
+            kind in "(RestoreSession|RestoreBatch|BackupBatch|BackupConfiguration|Other)",
+        ) {
+            spec["members"] = members.into();
+            spec["executionOrder"] = order;
+            spec["maintainOrder"] = maintain;
+            let once = defaulted(&kind, json!({ "spec": spec }));
+            prop_assert_eq!(defaulted(&kind, once.clone()), once);
+        }
+    }
+}

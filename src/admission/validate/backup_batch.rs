@@ -1,0 +1,44 @@
+//! BackupBatch: backups of several targets into one Repository.
+//!
+//! Each member is a part; together they have an order and no host in common,
+//! because one Repository holds the snapshots of all of them.
+
+use super::members::{self, Member};
+use super::parts::{self, Part};
+use super::{Errors, FieldError, common, runtime};
+use crate::api::BackupBatch;
+
+/// Everything wrong with the object. It may change at any time: a session that runs keeps what it started with.
+pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let spec = &new.spec;
+    common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
+    common::schedule(&mut errors, spec.schedule.as_deref());
+    common::retention(&mut errors, &spec.retention_policy);
+    common::history_limit(&mut errors, spec.backup_history_limit);
+    common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
+    common::retry(&mut errors, spec.retry_config.as_ref());
+    common::hooks(&mut errors, "spec.hooks", spec.hooks.as_ref().is_some_and(|h| *h != Default::default()));
+    runtime::settings(&mut errors, "spec.runtimeSettings", spec.runtime_settings.as_ref());
+    members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
+    for (i, member) in spec.members.iter().enumerate() {
+        let part = Part {
+            at: &format!("spec.members[{i}]"),
+            namespace: new.metadata.namespace.as_deref(),
+            driver: spec.driver,
+            task: member.task.as_ref(),
+            runtime: member.runtime_settings.as_ref(),
+            temp_dir: member.temp_dir.as_ref(),
+            interim: member.interim_volume_template.as_ref(),
+            has_hooks: member.hooks.as_ref().is_some_and(|h| *h != Default::default()),
+        };
+        parts::backup(&mut errors, &part, member.target.as_ref());
+    }
+    let all: Vec<_> = spec
+        .members
+        .iter()
+        .map(|m| m.target.as_ref().map(|t| Member { alias: t.alias.as_deref(), target: t.ref_.as_ref() }))
+        .collect();
+    members::validate(&mut errors, &all);
+    errors.into_vec()
+}

@@ -1,0 +1,39 @@
+//! BackupSession: one run of a backup.
+//!
+//! Names what to run and nothing else. Its spec cannot be changed: another
+//! backup is another object.
+
+use super::{Errors, FieldError, common, immutable};
+use crate::api::BackupSession;
+use crate::names::GROUP;
+
+/// Everything wrong with the object; with `old`, also what may not change.
+pub fn validate(new: &BackupSession, old: Option<&BackupSession>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let spec = &new.spec;
+    immutable(&mut errors, "BackupSession", spec, old.map(|o| &o.spec));
+    match &spec.invoker {
+        None => errors.invalid("spec.invoker", "is missing; name the BackupConfiguration or BackupBatch to run"),
+        Some(invoker) => {
+            if !matches!(invoker.kind.as_str(), "BackupConfiguration" | "BackupBatch") {
+                errors.invalid(
+                    "spec.invoker.kind",
+                    format!("{:?} cannot be run; write BackupConfiguration or BackupBatch", invoker.kind),
+                );
+            }
+            if let Some(group) = invoker.api_group.as_deref().filter(|g| !matches!(*g, "" | GROUP)) {
+                errors.invalid("spec.invoker.apiGroup", format!("is {group:?}; write {GROUP}, or leave it out"));
+            }
+            common::name(&mut errors, "spec.invoker.name", &invoker.name, "the invoker");
+        }
+    }
+    match spec.retry_left {
+        None | Some(0) => {}
+        Some(n) if n < 0 => errors.invalid("spec.retryLeft", format!("is {n}; leave it out")),
+        Some(_) => errors.not_supported(
+            "spec.retryLeft",
+            "new sessions after a failed one are not built yet; leave it out, and create another session to try again",
+        ),
+    }
+    errors.into_vec()
+}

@@ -1,0 +1,176 @@
+//! Parts that several kinds share: driver, repository, task, hooks, times, retention.
+//!
+//! Each function takes the path it stands at, so that a message names the field
+//! as the user wrote it.
+
+use std::time::Duration;
+
+use super::Errors;
+use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
+use crate::api::volume::PvcTemplate;
+use crate::names;
+use crate::plan::duration;
+use crate::plan::hosts::TargetKind;
+use crate::plan::schedule::Schedule;
+
+/// Whether data is read or written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// Out of the target.
+    Backup,
+    /// Into the target.
+    Restore,
+}
+
+impl Direction {
+    const fn task(self) -> &'static str {
+        match self {
+            Self::Backup => names::TASK_PVC_BACKUP,
+            Self::Restore => names::TASK_PVC_RESTORE,
+        }
+    }
+
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// The driver, and the repository that restic needs.
+pub fn driver_and_repository(errors: &mut Errors, driver: Driver, repository: Option<&RepositoryRef>) {
+    if driver == Driver::VolumeSnapshotter {
+        errors.not_supported("spec.driver", "VolumeSnapshotter is not built yet; possible is Restic");
+    }
+    match repository {
+        None if driver == Driver::Restic => {
+            errors.invalid("spec.repository", "is missing; driver Restic needs the name of a Repository");
+        }
+        Some(repository) => name(errors, "spec.repository.name", &repository.name, "a Repository"),
+        None => {}
+    }
+}
+
+/// A name of an object of Kubernetes.
+pub fn name(errors: &mut Errors, at: &str, name: &str, what: &str) {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if name.is_empty() {
+        errors.invalid(at, format!("is empty; write the name of {what}"));
+    } else if name.len() > 253 || !name.chars().all(fits) {
+        errors.invalid(at, format!("{name:?} is no name of an object; names are lower-case letters, digits, - and ."));
+    }
+}
+
+/// The task, which for now is built in or absent.
+pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: TargetKind, direction: Direction) {
+    let Some(task) = task else { return };
+    if !task.params.is_empty() {
+        errors.not_supported(
+            format!("{at}.params"),
+            "parameters of tasks are not built yet; the built-in tasks have none",
+        );
+    }
+    let Some(name) = task.name.as_deref().filter(|n| !n.is_empty()) else { return };
+    let (at, right) = (format!("{at}.name"), direction.task());
+    if !matches!(name, names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE) {
+        let what = format!("task {name:?} is not built yet; possible is {right} with a PersistentVolumeClaim");
+        errors.not_supported(at, what);
+    } else if name != right {
+        errors.invalid(at, format!("{name} does not fit a {}; write {right}", direction.noun()));
+    } else if matches!(target, TargetKind::Deployment | TargetKind::StatefulSet) {
+        errors.invalid(at, format!("{name} is for a PersistentVolumeClaim; a workload needs no task, leave it out"));
+    }
+}
+
+/// Whether a task other than the built-in ones is named: then the target's shape is that task's business.
+pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
+    task.and_then(|t| t.name.as_deref())
+        .is_some_and(|n| !matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE))
+}
+
+/// Hooks of any kind.
+pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
+    if is_set {
+        errors.not_supported(at, "hooks are not built yet; leave them out, and run what they do before and after");
+    }
+}
+
+/// A claim for dumps.
+pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTemplate>) {
+    if template.is_some() {
+        errors.not_supported(at, "is not built yet; the built-in tasks keep nothing in between, leave it out");
+    }
+}
+
+/// A duration that is longer than nothing.
+pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
+    match text.map(duration::parse) {
+        None => {}
+        Some(Err(e)) => errors.invalid(at, e),
+        Some(Ok(d)) if d < Duration::from_secs(1) => {
+            errors.invalid(at, "is shorter than a second; write for example 30m");
+        }
+        Some(Ok(_)) => {}
+    }
+}
+
+/// A schedule.
+pub fn schedule(errors: &mut Errors, text: Option<&str>) {
+    match text.map(Schedule::parse) {
+        None => {}
+        Some(Err(e)) => errors.invalid("spec.schedule", e),
+        Some(Ok(s)) if !s.is_possible() => {
+            errors.invalid("spec.schedule", "never comes: no month named has the day named");
+        }
+        Some(Ok(_)) => {}
+    }
+}
+
+/// Sessions to keep.
+pub fn history_limit(errors: &mut Errors, limit: Option<i32>) {
+    if let Some(limit) = limit.filter(|l| *l < 0) {
+        errors.invalid("spec.backupHistoryLimit", format!("is {limit}; write 0 or more"));
+    }
+}
+
+/// Further sessions after a failed one.
+pub fn retry(errors: &mut Errors, retry: Option<&RetryConfig>) {
+    let Some(retry) = retry else { return };
+    positive_duration(errors, "spec.retryConfig.delay", retry.delay.as_deref());
+    match retry.max_retry {
+        Some(n) if n < 0 => errors.invalid("spec.retryConfig.maxRetry", format!("is {n}; write 0 or more")),
+        // No retries is what happens anyway.
+        Some(0) => {}
+        _ => errors.not_supported(
+            "spec.retryConfig",
+            "new sessions after a failed one are not built yet; leave it out, the next scheduled backup is the retry",
+        ),
+    }
+}
+
+/// What is kept.
+pub fn retention(errors: &mut Errors, policy: &RetentionPolicy) {
+    let keeps = [
+        ("keepLast", policy.keep_last),
+        ("keepHourly", policy.keep_hourly),
+        ("keepDaily", policy.keep_daily),
+        ("keepWeekly", policy.keep_weekly),
+        ("keepMonthly", policy.keep_monthly),
+        ("keepYearly", policy.keep_yearly),
+    ];
+    for (field, n) in keeps.iter().filter_map(|(f, n)| n.filter(|n| *n < 0).map(|n| (f, n))) {
+        errors.invalid(format!("spec.retentionPolicy.{field}"), format!("is {n}; write 1 or more, or leave it out"));
+    }
+    for (i, _) in policy.keep_tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty()) {
+        errors.invalid(format!("spec.retentionPolicy.keepTags[{i}]"), "is empty; write a tag");
+    }
+    let keeps_nothing = keeps.iter().all(|(_, n)| n.is_none_or(|n| n == 0)) && policy.keep_tags.is_empty();
+    if policy.prune && keeps_nothing {
+        errors.invalid(
+            "spec.retentionPolicy",
+            "removes data (prune: true) but names nothing to keep; set one of keepLast, keepHourly, keepDaily, \
+             keepWeekly, keepMonthly, keepYearly or keepTags",
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Members of a batch: their order, and that no two share a host.
+//!
+//! A host is the name snapshots are found by; two members that share one would
+//! restore each other's data. Hosts are compared as sets, before anyone counts
+//! replicas: `app` of a Deployment and `app-0` of a StatefulSet are looked at alike.
+
+use super::Errors;
+use super::target::say_hosts;
+use crate::api::common::{ExecutionOrder, OnFailure, TargetRef};
+use crate::plan::hosts::{HostSet, TargetKind};
+
+/// What a member is called, in a message.
+pub struct Member<'a> {
+    /// Its alias.
+    pub alias: Option<&'a str>,
+    /// Its target.
+    pub target: Option<&'a TargetRef>,
+}
+
+/// At least one member, and no host in two of them.
+pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
+    if members.is_empty() {
+        errors.invalid("spec.members", "is empty; write at least one member with a target");
+    }
+    let hosts: Vec<_> = members
+        .iter()
+        .enumerate()
+        .filter_map(|(i, m)| m.as_ref().map(|m| (i, m, HostSet::of(TargetKind::of(m.target), m.alias))))
+        .collect();
+    for (n, (i, member, set)) in hosts.iter().enumerate() {
+        if let Some((j, other, theirs)) = hosts[..n].iter().find(|(_, _, other)| other.overlaps(set)) {
+            errors.invalid(
+                format!("spec.members[{i}].target.alias"),
+                format!(
+                    "member {i} ({}) has {}, and member {j} ({}) has {}: they share a host; give each an alias of its own",
+                    say(member),
+                    say_hosts(set),
+                    say(other),
+                    say_hosts(theirs)
+                ),
+            );
+        }
+    }
+}
+
+fn say(member: &Member) -> String {
+    let target = member.target;
+    let part = |p: Option<&String>| p.cloned().unwrap_or_default();
+    format!("{} {}", part(target.and_then(|t| t.kind.as_ref())), part(target.and_then(|t| t.name.as_ref())))
+        .trim()
+        .to_owned()
+}
+
+/// The order and its two spellings, and what depends on it.
+pub fn order(
+    errors: &mut Errors,
+    order: Option<ExecutionOrder>,
+    maintain: Option<bool>,
+    on_failure: Option<OnFailure>,
+) {
+    let meant = maintain.map(|m| if m { ExecutionOrder::Sequential } else { ExecutionOrder::Parallel });
+    if let (Some(order), Some(meant)) = (order, meant)
+        && order != meant
+    {
+        let maintain = meant == ExecutionOrder::Sequential;
+        errors.invalid(
+            "spec.maintainOrder",
+            format!("is {maintain} ({meant:?}), but spec.executionOrder is {order:?}; set one of them"),
+        );
+    } else if on_failure == Some(OnFailure::Stop) && order.or(meant) != Some(ExecutionOrder::Sequential) {
+        errors.invalid(
+            "spec.onFailure",
+            "is Stop, but members that run in parallel have none after them; set executionOrder: Sequential",
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! Validation: what is wrong with an object, field by field.
+//!
+//! One file a kind, over shared parts ([`common`], [`target`], [`rules`],
+//! [`members`], [`parts`], [`runtime`]). Every file is pure: it judges what is written, and
+//! leaves what must be looked up to the controller. `Invalid` is a mistake; `NotSupported` is
+//! a declared field whose meaning is not built yet. Nothing is accepted and then
+//! ignored.
+
+pub mod backup_batch;
+pub mod backup_blueprint;
+pub mod backup_configuration;
+pub mod backup_session;
+pub mod common;
+pub mod function;
+pub mod members;
+pub mod parts;
+pub mod repository;
+pub mod restore_batch;
+pub mod restore_session;
+pub mod rules;
+pub mod runtime;
+pub mod target;
+pub mod task;
+
+use std::fmt::Display;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{api, names};
+
+/// Why a field is refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reason {
+    /// A mistake: only a change of the object helps.
+    Invalid,
+    /// Declared, but not built yet.
+    NotSupported,
+}
+
+impl Reason {
+    /// The word for conditions and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => names::reason::INVALID,
+            Self::NotSupported => names::reason::NOT_SUPPORTED,
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldError {
+    /// Path such as `spec.members[1].target.rules[0].paths`.
+    pub field: String,
+    /// Mistake, or not built yet.
+    pub reason: Reason,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub struct Errors(Vec<FieldError>);
+
+impl Errors {
+    /// Notes a mistake.
+    pub fn invalid(&mut self, field: impl Display, message: impl Display) {
+        self.push(field, Reason::Invalid, message);
+    }
+
+    /// Notes a field whose meaning is not built yet.
+    pub fn not_supported(&mut self, field: impl Display, message: impl Display) {
+        self.push(field, Reason::NotSupported, message);
+    }
+
+    fn push(&mut self, field: impl Display, reason: Reason, message: impl Display) {
+        self.0.push(FieldError { field: field.to_string(), reason, message: message.to_string() });
+    }
+
+    /// All of them, in the order found.
+    pub fn into_vec(self) -> Vec<FieldError> {
+        self.0
+    }
+}
+
+/// Everything that is wrong with an object of this kind; with `old`, also what may not change.
+/// Both are brought into their one form first, so that re-applying the manifest as it was written is no change.
+pub fn check(kind: &str, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    match kind {
+        "BackupBatch" => run(kind, new, old, backup_batch::validate),
+        "BackupBlueprint" => run(kind, new, old, backup_blueprint::validate),
+        "BackupConfiguration" => run(kind, new, old, backup_configuration::validate),
+        "BackupSession" => run(kind, new, old, backup_session::validate),
+        "Function" => run(kind, new, old, function::validate),
+        "Repository" => run(kind, new, old, repository::validate),
+        "RestoreBatch" => run(kind, new, old, restore_batch::validate),
+        "RestoreSession" => run(kind, new, old, restore_session::validate),
+        "Task" => run(kind, new, old, task::validate),
+        _ => Vec::new(),
+    }
+}
+
+fn run<T: DeserializeOwned>(
+    kind: &str,
+    new: &Value,
+    old: Option<&Value>,
+    validate: impl Fn(&T, Option<&T>) -> Vec<FieldError>,
+) -> Vec<FieldError> {
+    match read::<T>(kind, new) {
+        Err(error) => vec![error],
+        // An old object that this build cannot read cannot bind the new one.
+        Ok(new) => validate(&new, old.and_then(|o| read(kind, o).ok()).as_ref()),
+    }
+}
+
+/// The typed object, defaulted. Status is left out: an object is not judged by what an operator wrote there.
+fn read<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, FieldError> {
+    let mut object = object.clone();
+    super::default(kind, &mut object);
+    api::clean(&mut object);
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+        map.entry("metadata").or_insert_with(|| json!({}));
+    }
+    serde_path_to_error::deserialize(object).map_err(|e| {
+        let path = e.path().to_string();
+        let field = if path == "." { "spec".to_owned() } else { path };
+        FieldError { field, reason: Reason::Invalid, message: format!("cannot be read: {}", e.inner()) }
+    })
+}
+
+/// One text for all of it, the same in the webhook's answer and in the object's status.
+pub fn message(errors: &[FieldError]) -> String {
+    errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; ")
+}
+
+/// Reason of the object as a whole: `NotSupported` if that is all there is, else `Invalid`. `None` for no errors.
+pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
+    if errors.is_empty() {
+        None
+    } else if errors.iter().all(|e| e.reason == Reason::NotSupported) {
+        Some(Reason::NotSupported)
+    } else {
+        Some(Reason::Invalid)
+    }
+}
+
+/// Refuses a changed spec of an object that is one run, naming what changed.
+pub(super) fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
+    let Some(old) = old.filter(|old| *old != new) else { return };
+    let (new, old) = (api::to_json(new), api::to_json(old));
+    let empty = serde_json::Map::new();
+    let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
+    let mut changed: Vec<&str> =
+        new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k)).map(String::as_str).collect();
+    changed.sort_unstable();
+    changed.dedup();
+    errors.invalid(
+        "spec",
+        format!(
+            "cannot be changed, because a {kind} is one run; create another object (changed: {})",
+            changed.join(", ")
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_object_that_cannot_be_read_names_the_place() {
+        let object = json!({ "spec": { "members": [{ "target": { "paths": "x" } }] } });
+        let errors = check("BackupBatch", &object, None);
+        assert_eq!(errors[0].field, "spec.members[0].target.paths");
+        let typo = json!({ "spec": { "executionOrder": "sequential", "members": [] } });
+        let text = message(&check("RestoreBatch", &typo, None));
+        assert!(text.starts_with("spec.executionOrder: cannot be read: unknown variant `sequential`"), "{text}");
+    }
+
+    #[test]
+    fn an_object_is_not_supported_only_if_nothing_is_wrong() {
+        let error = |reason| FieldError { field: "spec".into(), reason, message: String::new() };
+        assert_eq!(object_reason(&[]), None);
+        assert_eq!(object_reason(&[error(Reason::NotSupported)]), Some(Reason::NotSupported));
+        assert_eq!(object_reason(&[error(Reason::NotSupported), error(Reason::Invalid)]), Some(Reason::Invalid));
+    }
+
+    #[test]
+    fn a_run_cannot_be_changed_but_can_be_applied_again() {
+        let written = json!({ "spec": {
+            "repository": { "name": "r" },
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" } },
+            "rules": [{ "snapshots": ["latest"] }],
+        }});
+        let mut stored = written.clone();
+        super::super::default("RestoreSession", &mut stored);
+        assert_ne!(written, stored);
+        assert_eq!(check("RestoreSession", &written, Some(&stored)), []);
+        let mut other = written.clone();
+        other["spec"]["timeOut"] = "1h".into();
+        let text = message(&check("RestoreSession", &other, Some(&stored)));
+        assert!(text.contains("one run") && text.contains("(changed: timeOut)"), "{text}");
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let word = prop::sample::select(vec![
+            "spec",
+            "members",
+            "target",
+            "rules",
+            "paths",
+            "snapshots",
+            "ref",
+            "kind",
+            "name",
+            "alias",
+            "volumeMounts",
+            "mountPath",
+            "driver",
+            "repository",
+            "task",
+            "backend",
+            "local",
+            "s3",
+            "endpoint",
+            "bucket",
+            "schedule",
+            "retentionPolicy",
+            "prune",
+            "keepLast",
+            "invoker",
+            "targetHosts",
+            "timeOut",
+            "args",
+            "metadata",
+        ]);
+        let text = prop::sample::select(vec![
+            "",
+            "/",
+            "latest",
+            "Deployment",
+            "StatefulSet",
+            "PersistentVolumeClaim",
+            "host-0",
+            "x",
+            "Restic",
+            "1h",
+            "../..",
+            "--tag",
+            "* * * * *",
+            "BackupBatch",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((word.clone(), inner), 0..6)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_makes_it_panic(spec in json_value(), old in json_value()) {
+            for (kind, _) in super::super::KINDS {
+                let new = json!({ "metadata": { "namespace": "demo" }, "spec": spec });
+                let _ = message(&check(kind, &new, Some(&json!({ "spec": old }))));
+                let _ = check(kind, &spec, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One part of a run: a member of a batch, or a session that is a batch of one.
+//!
+//! Both kinds of a direction carry the same fields at different places; here is
+//! what makes them right, once. Expects the object in its one form
+//! (`admission::default`): rules that still stand beside a target contradict
+//! those below it.
+
+use super::common::{self, Direction};
+use super::rules::{self, Scope};
+use super::target::{self, is_clean_path, say_mounts};
+use super::{Errors, runtime};
+use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
+use crate::api::runtime::RuntimeSettings;
+use crate::api::target::{BackupTarget, RestoreTarget};
+use crate::api::volume::PvcTemplate;
+use crate::plan::hosts::{HostSet, TargetKind, is_within};
+use crate::plan::restic_args::Command;
+
+/// What both directions have.
+pub struct Part<'a> {
+    /// Path of the session's spec or of the member.
+    pub at: &'a str,
+    /// Namespace of the object, where known.
+    pub namespace: Option<&'a str>,
+    /// Driver of the run.
+    pub driver: Driver,
+    /// Its task.
+    pub task: Option<&'a TaskRef>,
+    /// Settings of its pods.
+    pub runtime: Option<&'a RuntimeSettings>,
+    /// Its scratch volume.
+    pub temp_dir: Option<&'a EmptyDirSettings>,
+    /// Its claim for dumps.
+    pub interim: Option<&'a PvcTemplate>,
+    /// Some hook is set.
+    pub has_hooks: bool,
+}
+
+fn shared(errors: &mut Errors, part: &Part, target: TargetKind, direction: Direction) {
+    let at = part.at;
+    common::task(errors, &format!("{at}.task"), part.task, target, direction);
+    runtime::settings(errors, &format!("{at}.runtimeSettings"), part.runtime);
+    runtime::temp_dir(errors, &format!("{at}.tempDir"), part.temp_dir);
+    common::interim_volume(errors, &format!("{at}.interimVolumeTemplate"), part.interim);
+    common::hooks(errors, &format!("{at}.hooks"), part.has_hooks);
+}
+
+/// A part of a restore; `beside` are the rules that stand beside the target.
+pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>, beside: &[Rule]) {
+    let target_at = format!("{}.target", part.at);
+    shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Restore);
+    let Some(target) = target else {
+        errors.invalid(target_at, "is missing; write a target with a ref to what is restored, and rules");
+        return;
+    };
+    let at = target_at.as_str();
+    let has_templates = !target.volume_claim_templates.is_empty();
+    if has_templates {
+        errors.not_supported(
+            format!("{at}.volumeClaimTemplates"),
+            "claims are not made yet; create the PersistentVolumeClaims and restore into each as a member of a RestoreBatch",
+        );
+    }
+    if target.replicas.is_some() {
+        errors.not_supported(
+            format!("{at}.replicas"),
+            "goes with volumeClaimTemplates, which are not built yet; leave it out",
+        );
+    }
+    let is_elsewhere = has_templates || common::has_foreign_task(part.task);
+    let seen = target::reference(errors, at, target.ref_.as_ref(), part.namespace, is_elsewhere);
+    target::alias(errors, at, target.alias.as_deref());
+    let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, true);
+    target::args(errors, at, Command::Restore, &target.args);
+    if seen.kind == TargetKind::Claim && target.quiesce == Some(Quiesce::Auto) {
+        errors.not_supported(
+            format!("{at}.quiesce"),
+            "is Auto, but nothing is scaled for a PersistentVolumeClaim; name the workload that mounts it as the \
+             target, or leave quiesce out",
+        );
+    }
+
+    if !beside.is_empty() && !target.rules.is_empty() {
+        let say = |rules: &[Rule]| serde_json::to_string(rules).unwrap_or_default();
+        errors.invalid(
+            format!("{}.rules", part.at),
+            format!(
+                "says {}, but {at}.rules says {}; keep the rules below the target",
+                say(beside),
+                say(&target.rules)
+            ),
+        );
+        return;
+    }
+    // A snapshot of a volume is named by its template; restic's rules do not apply to it.
+    if part.driver == Driver::VolumeSnapshotter && target.rules.is_empty() {
+        return;
+    }
+    let hosts = HostSet::of(seen.kind, target.alias.as_deref());
+    let known = if seen.kind == TargetKind::Nothing { HostSet::Nodes(None) } else { hosts };
+    rules::validate(errors, &format!("{at}.rules"), &target.rules, &Scope { hosts: &known, mounts: mounts.as_deref() });
+}
+
+/// A part of a backup.
+pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
+    let target_at = format!("{}.target", part.at);
+    shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Backup);
+    let Some(target) = target else {
+        // An application's own task may need no target, and is refused by its name already.
+        if !common::has_foreign_task(part.task) {
+            errors.invalid(target_at, "is missing; write a target with a ref to what is backed up");
+        }
+        return;
+    };
+    let at = target_at.as_str();
+    if target.replicas.is_some() {
+        errors.not_supported(
+            format!("{at}.replicas"),
+            "is for driver VolumeSnapshotter, which is not built yet; leave it out",
+        );
+    }
+    if target.snapshot_class_name.as_ref().is_some_and(|s| !s.is_empty()) {
+        errors.not_supported(
+            format!("{at}.snapshotClassName"),
+            "is for driver VolumeSnapshotter, which is not built yet; leave it out",
+        );
+    }
+    let seen = target::reference(errors, at, target.ref_.as_ref(), part.namespace, common::has_foreign_task(part.task));
+    target::alias(errors, at, target.alias.as_deref());
+    // Volumes are named only for files; a snapshot of a volume needs no mount.
+    let judged = part.driver == Driver::Restic;
+    let seen = target::Seen { is_supported: seen.is_supported && judged, ..seen };
+    let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, false);
+    target::args(errors, at, Command::Backup, &target.args);
+    paths(errors, at, target, &seen, mounts.as_deref());
+}
+
+fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, seen: &target::Seen, mounts: Option<&[String]>) {
+    // All of a claim is one path; of a workload's volumes someone must say which folders matter.
+    if target.paths.is_empty() && seen.is_supported && seen.kind != TargetKind::Claim {
+        errors.invalid(format!("{at}.paths"), "is empty, so nothing would be backed up; write the paths to back up");
+    }
+    for (i, path) in target.paths.iter().enumerate() {
+        let at = format!("{at}.paths[{i}]");
+        if !is_clean_path(path) {
+            errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
+        } else if let Some(mounts) = mounts.filter(|mounts| !mounts.iter().any(|m| is_within(path, m))) {
+            errors.invalid(
+                at,
+                format!(
+                    "{path:?} lies outside every volume mount of the target ({}), so it cannot be backed up; back up a \
+                     path below a mount",
+                    say_mounts(mounts)
+                ),
+            );
+        }
+    }
+    for (i, _) in target.exclude.iter().enumerate().filter(|(_, p)| p.trim().is_empty()) {
+        errors.invalid(format!("{at}.exclude[{i}]"), "is empty; write a pattern such as *.tmp");
+    }
+}

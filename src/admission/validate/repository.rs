@@ -1,0 +1,149 @@
+//! Repository: where restic keeps the data, and who may use it.
+//!
+//! Exactly one backend. Whether the Secret exists and the store answers is the
+//! controller's to find out; credentials never stand in the object itself.
+
+use super::common::name;
+use super::target::{is_clean_path, is_clean_sub_path};
+use super::{Errors, FieldError};
+use crate::api::Repository;
+use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
+
+/// Everything wrong with the object.
+pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    match &new.spec.backend {
+        None => errors.invalid("spec.backend", "is missing; write local or s3, and storageSecretName"),
+        Some(backend) => self::backend(&mut errors, backend),
+    }
+    if new.spec.wipe_out == Some(true) {
+        errors.not_supported(
+            "spec.wipeOut",
+            "data is never removed with a Repository yet; leave it out, and remove the data in the store",
+        );
+    }
+    if let Some(policy) = &new.spec.usage_policy {
+        usage_policy(&mut errors, policy);
+    }
+    errors.into_vec()
+}
+
+fn backend(errors: &mut Errors, backend: &Backend) {
+    let at = "spec.backend";
+    match backend.storage_secret_name.as_deref() {
+        None => errors.invalid(
+            format!("{at}.storageSecretName"),
+            "is missing; name a Secret with RESTIC_PASSWORD and the store's credentials",
+        ),
+        Some(secret) => name(errors, &format!("{at}.storageSecretName"), secret, "the Secret"),
+    }
+    let later = [
+        ("gcs", backend.gcs.is_some()),
+        ("azure", backend.azure.is_some()),
+        ("swift", backend.swift.is_some()),
+        ("b2", backend.b2.is_some()),
+        ("rest", backend.rest.is_some()),
+    ];
+    let set: Vec<&str> = [("local", backend.local.is_some()), ("s3", backend.s3.is_some())]
+        .iter()
+        .chain(&later)
+        .filter(|(_, is_set)| *is_set)
+        .map(|(name, _)| *name)
+        .collect();
+    match set.len() {
+        0 => errors.invalid(at, "names no store; write local or s3"),
+        1 => {}
+        _ => errors.invalid(at, format!("names {} stores ({}); keep one", set.len(), set.join(", "))),
+    }
+    for (field, _) in later.iter().filter(|(_, is_set)| *is_set) {
+        errors.not_supported(format!("{at}.{field}"), "is not built yet; possible are local and s3");
+    }
+    if let Some(local) = &backend.local {
+        self::local(errors, local);
+    }
+    if let Some(s3) = &backend.s3 {
+        self::s3(errors, s3);
+    }
+}
+
+fn local(errors: &mut Errors, local: &LocalBackend) {
+    let at = "spec.backend.local";
+    let possible = "possible are persistentVolumeClaim, hostPath and nfs";
+    let text = |source: &str, field: &str| {
+        local.source.get(source).and_then(|s| s.get(field)).and_then(|v| v.as_str()).unwrap_or_default().to_owned()
+    };
+    match local.source.len() {
+        0 => errors.invalid(at, format!("names no volume; {possible}")),
+        1 => {}
+        n => errors.invalid(at, format!("names {n} volumes; keep one")),
+    }
+    for source in local.source.keys() {
+        let at = format!("{at}.{source}");
+        match source.as_str() {
+            "persistentVolumeClaim" => {
+                name(errors, &format!("{at}.claimName"), &text(source, "claimName"), "the PersistentVolumeClaim");
+            }
+            "hostPath" if !is_clean_path(&text(source, "path")) => {
+                errors.invalid(format!("{at}.path"), "must be an absolute path of the node");
+            }
+            "nfs" if text(source, "server").is_empty() => {
+                errors.invalid(format!("{at}.server"), "is missing; write the NFS server");
+            }
+            "nfs" if !is_clean_path(&text(source, "path")) => {
+                errors.invalid(format!("{at}.path"), "must be an absolute path of the server");
+            }
+            "hostPath" | "nfs" => {}
+            "emptyDir" => {
+                errors.invalid(at, format!("is gone with the pod, and the backups with it; {possible}"));
+            }
+            _ => errors.not_supported(at, format!("is not built yet; {possible}")),
+        }
+        if local.source.get(source).and_then(|s| s.get("readOnly")) == Some(&true.into()) {
+            errors.invalid(format!("spec.backend.local.{source}.readOnly"), "is true, but backups write there");
+        }
+    }
+    if local.sub_path.as_deref().is_some_and(|s| !is_clean_sub_path(s)) {
+        errors.invalid(format!("{at}.subPath"), "must be a path within the volume: relative, and without ..");
+    }
+}
+
+fn s3(errors: &mut Errors, s3: &S3Backend) {
+    let at = "spec.backend.s3";
+    let host =
+        s3.endpoint.strip_prefix("https://").or_else(|| s3.endpoint.strip_prefix("http://")).unwrap_or(&s3.endpoint);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let endpoint = format!("{at}.endpoint");
+    if host.is_empty() {
+        errors.invalid(endpoint, "is empty; write a host such as s3.amazonaws.com, or a URL");
+    } else if host.contains('@') {
+        errors.invalid(endpoint, "holds credentials; they belong into the Secret");
+    } else if host.contains("://") || host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#')) {
+        errors.invalid(
+            endpoint,
+            format!("{:?} is no host or URL of one; write for example https://minio.example:9000, and the rest into bucket and prefix", s3.endpoint),
+        );
+    }
+    if s3.bucket.is_empty() || s3.bucket.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':')) {
+        errors.invalid(
+            format!("{at}.bucket"),
+            format!("{:?} is no bucket; write its name, and folders into prefix", s3.bucket),
+        );
+    }
+    if s3.prefix.as_deref().is_some_and(|p| p.split('/').any(|f| f == "..") || p.chars().any(char::is_control)) {
+        errors.invalid(format!("{at}.prefix"), "must be a path without ..");
+    }
+}
+
+fn usage_policy(errors: &mut Errors, policy: &UsagePolicy) {
+    let allowed = &policy.allowed_namespaces;
+    let at = "spec.usagePolicy.allowedNamespaces.selector";
+    match (allowed.from, &allowed.selector) {
+        (FromNamespaces::Selector, None) => {
+            errors.invalid(at, "is missing; from: Selector needs the labels of the namespaces");
+        }
+        (FromNamespaces::Selector, Some(_)) | (_, None) => {}
+        (from, Some(_)) => {
+            errors.invalid(at, format!("does nothing with from: {from:?}; write from: Selector, or leave it out"));
+        }
+    }
+}

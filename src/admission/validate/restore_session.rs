@@ -1,0 +1,29 @@
+//! RestoreSession: a restore of one target, once.
+//!
+//! A batch of one part at `spec`. Its spec cannot be changed: another restore is
+//! another object.
+
+use super::parts::{self, Part};
+use super::{Errors, FieldError, common, immutable};
+use crate::api::RestoreSession;
+
+/// Everything wrong with the object; with `old`, also what may not change.
+pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let spec = &new.spec;
+    immutable(&mut errors, "RestoreSession", spec, old.map(|o| &o.spec));
+    common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
+    common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
+    let part = Part {
+        at: "spec",
+        namespace: new.metadata.namespace.as_deref(),
+        driver: spec.driver,
+        task: spec.task.as_ref(),
+        runtime: spec.runtime_settings.as_ref(),
+        temp_dir: spec.temp_dir.as_ref(),
+        interim: spec.interim_volume_template.as_ref(),
+        has_hooks: spec.hooks.as_ref().is_some_and(|h| *h != Default::default()),
+    };
+    parts::restore(&mut errors, &part, spec.target.as_ref(), &spec.rules);
+    errors.into_vec()
+}

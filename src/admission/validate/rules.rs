@@ -1,0 +1,96 @@
+//! Rules of a restore: what goes into which host.
+//!
+//! Stash examined only the deprecated list, so that rules below a target went
+//! unchecked and a rule that matched nothing restored nothing and succeeded.
+//! Here a rule that cannot do anything is refused.
+
+use std::collections::BTreeMap;
+
+use super::Errors;
+use super::target::{is_clean_path, say_hosts, say_mounts};
+use crate::api::common::Rule;
+use crate::plan::hosts::{HostSet, is_within};
+
+/// Where rules apply.
+pub struct Scope<'a> {
+    /// Hosts the target can have.
+    pub hosts: &'a HostSet,
+    /// Mount points of the target; `None` where they are not known.
+    pub mounts: Option<&'a [String]>,
+}
+
+/// The rules of one target, which stand at `at`.
+pub fn validate(errors: &mut Errors, at: &str, rules: &[Rule], scope: &Scope) {
+    if rules.is_empty() {
+        errors.invalid(at, "is empty, so nothing would be restored; write for example - snapshots: [latest]");
+    }
+    let mut catch_all: Option<usize> = None;
+    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+    for (i, rule) in rules.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        if rule.target_hosts.is_empty() {
+            if let Some(first) = catch_all {
+                errors.invalid(
+                    format!("{at}.targetHosts"),
+                    format!("is empty, as that of rule {first} is; only one rule may be for all other hosts"),
+                );
+            }
+            catch_all = catch_all.or(Some(i));
+        }
+        for (h, host) in rule.target_hosts.iter().enumerate() {
+            let at = format!("{at}.targetHosts[{h}]");
+            if let Some(first) = named.insert(host, i) {
+                errors.invalid(at, format!("{host:?} stands in rule {first} already; a host follows one rule"));
+            } else if !scope.hosts.contains(host) {
+                errors.invalid(at, format!("{host:?} can never match: the target has {}", say_hosts(scope.hosts)));
+            }
+        }
+        content(errors, &at, rule, scope);
+    }
+}
+
+fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
+    match (rule.snapshots.is_empty(), rule.paths.is_empty()) {
+        (true, true) => errors.invalid(
+            at,
+            "names neither snapshots nor paths, so nothing would be restored; write one of them, for example \
+             snapshots: [latest]",
+        ),
+        (false, false) => errors.invalid(
+            at,
+            "names snapshots and paths; write snapshots to restore all of them, or paths to restore these from the \
+             newest snapshot",
+        ),
+        _ => {}
+    }
+    for (i, id) in rule.snapshots.iter().enumerate().filter(|(_, id)| !is_snapshot(id)) {
+        errors.invalid(
+            format!("{at}.snapshots[{i}]"),
+            format!("{id:?} is no snapshot; write latest, or an id of 8 to 64 hex digits"),
+        );
+    }
+    for (i, path) in rule.paths.iter().enumerate() {
+        let at = format!("{at}.paths[{i}]");
+        if !is_clean_path(path) {
+            errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
+        } else if let Some(mounts) = scope.mounts.filter(|mounts| !mounts.iter().any(|m| is_within(path, m))) {
+            errors.invalid(
+                at,
+                format!(
+                    "{path:?} lies outside every volume mount of the target ({}), so it cannot be restored; \
+                         restore a path below a mount, or mount the volume where the path was backed up",
+                    say_mounts(mounts)
+                ),
+            );
+        }
+    }
+    for (field, patterns) in [("include", &rule.include), ("exclude", &rule.exclude)] {
+        for (i, _) in patterns.iter().enumerate().filter(|(_, p)| p.trim().is_empty()) {
+            errors.invalid(format!("{at}.{field}[{i}]"), "is empty; write a pattern such as *.json");
+        }
+    }
+}
+
+fn is_snapshot(id: &str) -> bool {
+    id == "latest" || ((8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}

@@ -1,0 +1,64 @@
+//! Settings of the Jobs' pods, and their scratch volume.
+//!
+//! Most of it reaches the pod as it stands and is the API server's to judge.
+//! Checked here is what the agent reads itself, and what has no meaning for a Job.
+
+use super::Errors;
+use crate::api::common::EmptyDirSettings;
+use crate::api::runtime::RuntimeSettings;
+
+/// Settings of pod and container.
+pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings>) {
+    let Some(settings) = settings else { return };
+    if settings.pod.as_ref().is_some_and(|p| !p.service_account_annotations.is_empty()) {
+        errors.not_supported(
+            format!("{at}.pod.serviceAccountAnnotations"),
+            "no ServiceAccount is generated for a Job; annotate one of your own and name it in serviceAccountName",
+        );
+    }
+    let Some(container) = &settings.container else { return };
+    let numbers = [
+        ("nice.adjustment", container.nice.and_then(|n| n.adjustment), -20, 19),
+        ("ionice.class", container.ionice.and_then(|n| n.class), 0, 3),
+        ("ionice.classData", container.ionice.and_then(|n| n.class_data), 0, 7),
+    ];
+    for (field, n, min, max) in numbers {
+        if let Some(n) = n.filter(|n| !(min..=max).contains(n)) {
+            errors.invalid(format!("{at}.container.{field}"), format!("is {n}; write {min} to {max}"));
+        }
+    }
+}
+
+/// The scratch volume.
+pub fn temp_dir(errors: &mut Errors, at: &str, settings: Option<&EmptyDirSettings>) {
+    let Some(settings) = settings else { return };
+    if let Some(medium) = settings.medium.as_deref().filter(|m| !matches!(*m, "" | "Memory")) {
+        errors.invalid(
+            format!("{at}.medium"),
+            format!("{medium:?} is none; write Memory, or leave it out for the node's disk"),
+        );
+    }
+    if let Some(size) = settings.size_limit.as_ref().filter(|q| !is_size(&q.0)) {
+        errors.invalid(format!("{at}.sizeLimit"), format!("{:?} is no size; write for example 1Gi", size.0));
+    }
+}
+
+/// A quantity of bytes as Kubernetes writes it, and more than nothing.
+fn is_size(text: &str) -> bool {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let suffix = matches!(unit, "" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei");
+    let exponent = unit.strip_prefix(['e', 'E']).is_some_and(|e| e.parse::<u8>().is_ok());
+    number.parse::<f64>().is_ok_and(|n| n > 0.0) && (suffix || exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_size;
+
+    #[test]
+    fn sizes_are_those_of_kubernetes() {
+        assert!(["1Gi", "512", "1.5G", "1e9"].iter().all(|s| is_size(s)));
+        assert!(["", "Gi", "1GB", "-1Gi", "0", "1 Gi"].iter().all(|s| !is_size(s)));
+    }
+}

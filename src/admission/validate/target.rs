@@ -1,0 +1,252 @@
+//! Targets: what is backed up or restored into, and where its volumes are mounted.
+//!
+//! The rules that hold for both directions. A path may not climb out of a mount,
+//! and a mount may not hide what the agent itself stands on.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::VolumeMount;
+
+use super::Errors;
+use super::common::name;
+use crate::api::common::TargetRef;
+use crate::names::PVC_MOUNT;
+use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
+use crate::plan::restic_args::{self, Command};
+
+/// Folders the agent's image needs; a mount over one of them, or over a folder around it, hides it.
+const NEEDED: [&str; 11] = [
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/etc/ssl",
+    "/etc/passwd",
+];
+/// Folders that are the agent's or the kernel's alone: nothing may be mounted within them either.
+const OWN: [&str; 5] = ["/lifeboat", "/etc/lifeboat", "/proc", "/sys", "/dev"];
+
+/// What is known of a target after its reference was looked at.
+pub struct Seen {
+    /// Kind of the target.
+    pub kind: TargetKind,
+    /// Kind, group and reference are such that the rest can be judged.
+    pub is_supported: bool,
+}
+
+/// The reference of a target at `at`. `namespace` is that of the object, where known.
+/// With `is_elsewhere` a target without reference is refused by another message already.
+pub fn reference(
+    errors: &mut Errors,
+    at: &str,
+    target: Option<&TargetRef>,
+    namespace: Option<&str>,
+    is_elsewhere: bool,
+) -> Seen {
+    let kind = TargetKind::of(target);
+    let at = format!("{at}.ref");
+    let possible = "possible are PersistentVolumeClaim, Deployment and StatefulSet";
+    let Some(target) = target else {
+        if !is_elsewhere {
+            errors.invalid(at, format!("is missing; write kind and name of the target ({possible})"));
+        }
+        return Seen { kind, is_supported: false };
+    };
+    let Some(kind_name) = target.kind.as_deref().filter(|k| !k.is_empty()) else {
+        errors.invalid(format!("{at}.kind"), format!("is missing; {possible}"));
+        return Seen { kind, is_supported: false };
+    };
+    name(errors, &format!("{at}.name"), target.name.as_deref().unwrap_or_default(), "the target");
+    let group = target.api_version.as_deref().map(|v| v.rsplit_once('/').map_or("", |(group, _)| group));
+    let is_supported = match kind {
+        TargetKind::Claim => group.is_none_or(str::is_empty),
+        TargetKind::Deployment | TargetKind::StatefulSet => {
+            group.is_none_or(|g| matches!(g, "" | "apps" | "extensions"))
+        }
+        _ => false,
+    };
+    if !is_supported {
+        let group = group.filter(|g| !g.is_empty()).map(|g| format!(" of {g}")).unwrap_or_default();
+        errors.not_supported(format!("{at}.kind"), format!("{kind_name}{group} is not built yet; {possible}"));
+    }
+    if let (Some(theirs), Some(ours)) = (target.namespace.as_deref().filter(|n| !n.is_empty()), namespace)
+        && theirs != ours
+    {
+        let text = format!(
+            "is {theirs:?}, but the object is in {ours:?}; create it in {theirs:?}, with repository.namespace naming \
+             where the Repository is"
+        );
+        // Stash has this for applications, and will find it here with them; for volumes a pod never can.
+        if is_supported {
+            errors.invalid(format!("{at}.namespace"), text)
+        } else {
+            errors.not_supported(format!("{at}.namespace"), text)
+        }
+    }
+    Seen { kind, is_supported }
+}
+
+/// The alias of a target.
+pub fn alias(errors: &mut Errors, at: &str, alias: Option<&str>) {
+    let at = format!("{at}.alias");
+    match alias {
+        None => {}
+        Some("") => errors.invalid(at, "is empty; write the host name the target was backed up under, or leave it out"),
+        Some(a) if a.len() > 253 => errors.invalid(at, format!("has {} characters; 253 are possible", a.len())),
+        Some(a) if a.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ',')) => {
+            errors.invalid(at, format!("{a:?} holds a blank, a slash or a comma; write a plain word such as app"));
+        }
+        Some(_) => {}
+    }
+}
+
+/// The mounts of a target. The answer is where its volumes stand; `None` where that is not known.
+pub fn mounts(
+    errors: &mut Errors,
+    at: &str,
+    seen: &Seen,
+    mounts: &[VolumeMount],
+    is_written: bool,
+) -> Option<Vec<String>> {
+    let at = format!("{at}.volumeMounts");
+    let mut paths = BTreeSet::new();
+    for (i, mount) in mounts.iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        one_mount(errors, &at, mount, is_written);
+        if !paths.insert(normal_path(&mount.mount_path)) {
+            errors.invalid(
+                format!("{at}.mountPath"),
+                format!("{:?} is mounted twice; give each volume its own path", mount.mount_path),
+            );
+        }
+    }
+    if !seen.is_supported {
+        return None;
+    }
+    match (seen.kind, mounts.len()) {
+        (TargetKind::Claim, 0) => return Some(vec![PVC_MOUNT.to_owned()]),
+        (TargetKind::Claim, 1) => {}
+        (TargetKind::Claim, n) => {
+            errors
+                .invalid(at, format!("has {n} mounts; a PersistentVolumeClaim is one volume, keep one mount or none"));
+        }
+        (_, 0) => {
+            errors.invalid(
+                at,
+                "is empty; name the volumes of the workload (as in its pod template) and where they are mounted",
+            );
+            return None;
+        }
+        _ => {}
+    }
+    Some(paths.into_iter().collect())
+}
+
+fn one_mount(errors: &mut Errors, at: &str, mount: &VolumeMount, is_written: bool) {
+    let path = &mount.mount_path;
+    let field = format!("{at}.mountPath");
+    if !is_clean_path(path) || path.contains(':') {
+        errors.invalid(field, format!("{path:?} is no absolute path; write for example /data, without .. and :"));
+    } else if NEEDED.iter().chain(&OWN).any(|own| is_within(own, path)) || OWN.iter().any(|own| is_within(path, own)) {
+        errors.invalid(field, format!("{path:?} would hide folders the Job itself needs; mount the volume elsewhere"));
+    }
+    if mount.name.is_empty() {
+        errors.invalid(format!("{at}.name"), "is empty; write the name of the volume");
+    }
+    if mount.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()) {
+        errors.not_supported(format!("{at}.subPathExpr"), "is not built yet; write subPath");
+    }
+    if mount.sub_path.as_deref().is_some_and(|s| !is_clean_sub_path(s)) {
+        errors.invalid(format!("{at}.subPath"), "must be a path within the volume: relative, and without ..");
+    }
+    if is_written && mount.read_only == Some(true) {
+        errors.invalid(format!("{at}.readOnly"), "is true, but a restore writes there; leave it out");
+    }
+    if mount.mount_propagation.as_deref().is_some_and(|p| p != "None") {
+        errors.not_supported(format!("{at}.mountPropagation"), "is not built yet; leave it out");
+    }
+    if mount.recursive_read_only.as_deref().is_some_and(|p| p != "Disabled") {
+        errors.not_supported(format!("{at}.recursiveReadOnly"), "is not built yet; leave it out");
+    }
+}
+
+/// Further arguments of restic.
+pub fn args(errors: &mut Errors, at: &str, command: Command, args: &[String]) {
+    if let Err(wrong) = restic_args::parse(command, args) {
+        for (i, text) in wrong {
+            errors.invalid(format!("{at}.args[{i}]"), text);
+        }
+    }
+}
+
+/// Absolute, and never climbing: `/data/../etc` would pass as a path below `/data`.
+pub fn is_clean_path(path: &str) -> bool {
+    path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
+}
+
+/// A folder of a volume as Kubernetes allows it.
+pub fn is_clean_sub_path(path: &str) -> bool {
+    !path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
+}
+
+/// Hosts of a target in words.
+pub fn say_hosts(hosts: &HostSet) -> String {
+    match hosts {
+        HostSet::One(host) => format!("the host {host}"),
+        HostSet::Ordinals(prefix) => format!("the hosts {prefix}-0, {prefix}-1 and so on"),
+        HostSet::Nodes(Some(alias)) => format!("the hosts {alias}-<node>"),
+        HostSet::Nodes(None) => "the names of the nodes as hosts".to_owned(),
+    }
+}
+
+/// Mount points in words.
+pub fn say_mounts(mounts: &[String]) -> String {
+    mounts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_may_not_hide_what_the_job_needs() {
+        for path in [
+            "/",
+            "/usr",
+            "/bin/",
+            "/etc",
+            "/etc/ssl",
+            "/etc/lifeboat/repository",
+            "/lifeboat/work",
+            "/proc/1",
+            "//dev",
+            "/x/../etc",
+            "data",
+            "/a:b",
+        ] {
+            let mut errors = Errors::default();
+            one_mount(
+                &mut errors,
+                "m",
+                &VolumeMount { name: "v".into(), mount_path: path.into(), ..Default::default() },
+                true,
+            );
+            assert_eq!(errors.into_vec().len(), 1, "{path}");
+        }
+        for path in ["/data", "/etc/mysql/conf.d", "/usr/share/elasticsearch/data", "/var/www/html", "/lifeboats"] {
+            let mut errors = Errors::default();
+            one_mount(
+                &mut errors,
+                "m",
+                &VolumeMount { name: "v".into(), mount_path: path.into(), ..Default::default() },
+                true,
+            );
+            assert_eq!(errors.into_vec(), [], "{path}");
+        }
+    }
+}
