@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use lifeboat::controller::operator::{self, Options};
+use lifeboat::plan::duration;
+use lifeboat::plan::observed::Setup;
 
 /// Declarative backup and restore for Kubernetes.
 #[derive(Parser)]
@@ -15,6 +18,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Role {
+    /// Run the operator.
+    Operator(OperatorArgs),
+    /// Do one step of a run. Only of use inside the Jobs that the operator makes.
+    Agent,
     /// Write the custom resource definitions, one file a kind.
     Crds {
         /// Folder to write to.
@@ -23,8 +30,53 @@ enum Role {
     },
 }
 
-fn main() -> ExitCode {
+#[derive(Args)]
+struct OperatorArgs {
+    /// Image of the Jobs; the operator's own.
+    #[arg(long, env = "LIFEBOAT_JOB_IMAGE")]
+    job_image: String,
+    /// Namespace the operator runs in.
+    #[arg(long, env = "LIFEBOAT_NAMESPACE", default_value = "lifeboat-system")]
+    namespace: String,
+    /// Name of this replica, unique among all.
+    #[arg(long, env = "HOSTNAME", default_value = "lifeboat")]
+    identity: String,
+    /// Deadline of a run that sets no timeOut.
+    #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
+    default_timeout: std::time::Duration,
+    /// Serve the admission webhook.
+    #[arg(long, env = "LIFEBOAT_WEBHOOK", default_value_t = true, action = clap::ArgAction::Set)]
+    webhook: bool,
+    /// Service in front of the webhook.
+    #[arg(long, env = "LIFEBOAT_WEBHOOK_SERVICE", default_value = "lifeboat")]
+    webhook_service: String,
+    /// Secret for the webhook's certificate.
+    #[arg(long, env = "LIFEBOAT_WEBHOOK_SECRET", default_value = "lifeboat-webhook-cert")]
+    webhook_secret: String,
+    /// Port of /healthz, /readyz and /metrics.
+    #[arg(long, env = "LIFEBOAT_PORT", default_value_t = 8080)]
+    port: u16,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // One TLS provider for the whole process; rustls refuses to guess between two.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Cli::parse().role {
+        Role::Operator(args) => {
+            lifeboat::telemetry::init();
+            operator::run(Options {
+                setup: Setup { image: args.job_image, default_timeout: args.default_timeout },
+                namespace: args.namespace,
+                identity: args.identity,
+                webhook: args.webhook,
+                service: args.webhook_service,
+                certificate: args.webhook_secret,
+                port: args.port,
+            })
+            .await
+        }
+        Role::Agent => return lifeboat::agent::run().await,
         Role::Crds { out } => lifeboat::cli::crds::write(&out),
     };
     match result {

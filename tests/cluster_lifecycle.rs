@@ -36,9 +36,7 @@ impl Cluster {
             Ok("1"),
             "set LIFEBOAT_E2E=1: this test starts clusters on this machine"
         );
-        let cluster = Self {
-            name: format!("test-{name}"),
-        };
+        let cluster = Self { name: format!("test-{name}") };
         cluster.ok(&["down"]);
         cluster
     }
@@ -75,9 +73,7 @@ impl Cluster {
     }
 
     fn supervisor(&self) -> i32 {
-        let pid = self.json("supervisor.json")["pid"]
-            .as_i64()
-            .expect("no pid");
+        let pid = self.json("supervisor.json")["pid"].as_i64().expect("no pid");
         i32::try_from(pid).expect("not a pid")
     }
 
@@ -87,10 +83,7 @@ impl Cluster {
     }
 
     fn component(&self, name: &str) -> Row {
-        self.components()
-            .into_iter()
-            .find(|c| c.name == name)
-            .expect("no such component")
+        self.components().into_iter().find(|c| c.name == name).expect("no such component")
     }
 
     fn kubectl(&self, words: &[&str]) -> Output {
@@ -114,11 +107,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         let out = self.run(&["down"]);
         if !out.status.success() {
-            eprintln!(
-                "{} is left behind: {}",
-                self.name,
-                String::from_utf8_lossy(&out.stderr)
-            );
+            eprintln!("{} is left behind: {}", self.name, String::from_utf8_lossy(&out.stderr));
         }
     }
 }
@@ -131,15 +120,9 @@ fn home() -> PathBuf {
 /// The tool next to this test.
 fn tool() -> PathBuf {
     let own = std::env::current_exe().expect("no own path");
-    let profile = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("no target folder");
+    let profile = own.parent().and_then(Path::parent).expect("no target folder");
     let tool = profile.join("examples/cluster");
-    assert!(
-        tool.exists(),
-        "build it first: cargo build --example cluster"
-    );
+    assert!(tool.exists(), "build it first: cargo build --example cluster");
     tool
 }
 
@@ -174,12 +157,7 @@ fn run_app(cluster: &Cluster) {
     let file = tempfile::NamedTempFile::new().expect("no temporary file");
     fs::write(file.path(), APP).expect("cannot write a manifest");
     cluster.kubectl_ok(&["apply", "-f", &file.path().display().to_string()]);
-    eventually("the app runs", || {
-        cluster
-            .kubectl(&["exec", "app", "--", "true"])
-            .status
-            .success()
-    });
+    eventually("the app runs", || cluster.kubectl(&["exec", "app", "--", "true"]).status.success());
 }
 
 /// All that could be left of a cluster outside of its folder.
@@ -193,19 +171,9 @@ impl Traces {
     fn of(cluster: &Cluster) -> Self {
         let settings = cluster.json("cluster.json");
         let netns = settings["netns"][0].as_str().expect("no namespace");
-        let id = netns
-            .trim_start_matches("lifeboat-")
-            .trim_end_matches("-1")
-            .to_owned();
-        let subnet = settings["hostAddress"]
-            .as_str()
-            .expect("no address")
-            .to_owned();
-        Self {
-            dir: cluster.dir(),
-            id,
-            subnet,
-        }
+        let id = netns.trim_start_matches("lifeboat-").trim_end_matches("-1").to_owned();
+        let subnet = settings["hostAddress"].as_str().expect("no address").to_owned();
+        Self { dir: cluster.dir(), id, subnet }
     }
 
     fn assert_gone(&self) {
@@ -218,33 +186,14 @@ impl Traces {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             assert!(!line.contains(&text), "still runs: {line}");
             let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-            assert!(
-                !groups.contains(&format!("lifeboat-{}", self.id)),
-                "still in cgroup: {line}"
-            );
+            assert!(!groups.contains(&format!("lifeboat-{}", self.id)), "still in cgroup: {line}");
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("no mountinfo");
-        assert!(
-            !mounts.contains(&text) && !mounts.contains(&self.id),
-            "mounts are left"
-        );
-        assert!(
-            !Path::new("/sys/class/net")
-                .join(format!("lb{}", self.id))
-                .exists(),
-            "veth"
-        );
+        assert!(!mounts.contains(&text) && !mounts.contains(&self.id), "mounts are left");
+        assert!(!Path::new("/sys/class/net").join(format!("lb{}", self.id)).exists(), "veth");
         let addresses = fs::read_to_string("/proc/net/fib_trie").expect("no routes");
-        assert!(
-            !addresses.contains(&format!("{}\n", self.subnet)),
-            "address is left"
-        );
-        for dir in [
-            "/run",
-            "/run/netns",
-            "/sys/fs/cgroup",
-            "/sys/fs/cgroup/pids",
-        ] {
+        assert!(!addresses.contains(&format!("{}\n", self.subnet)), "address is left");
+        for dir in ["/run", "/run/netns", "/sys/fs/cgroup", "/sys/fs/cgroup/pids"] {
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 assert!(!name.contains(&self.id), "{dir}/{name} is there");
@@ -261,19 +210,9 @@ fn up_twice_is_one_cluster_and_down_leaves_nothing() {
     let first = cluster.supervisor();
     let started = Instant::now();
     let said = cluster.ok(&["up"]);
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(cluster.supervisor(), first);
-    assert_eq!(
-        said,
-        format!(
-            "export KUBECONFIG={}\n",
-            cluster.dir().join("kubeconfig").display()
-        )
-    );
+    assert_eq!(said, format!("export KUBECONFIG={}\n", cluster.dir().join("kubeconfig").display()));
     run_app(&cluster);
 
     let traces = Traces::of(&cluster);
@@ -295,10 +234,7 @@ fn a_killed_supervisor_is_recovered_with_all_data() {
     let old = cluster.supervisor();
     kill(Pid::from_raw(old), Signal::SIGKILL).expect("cannot kill the supervisor");
     eventually("components die with their supervisor", || {
-        !cluster
-            .kubectl(&["get", "--raw", "/readyz"])
-            .status
-            .success()
+        !cluster.kubectl(&["get", "--raw", "/readyz"]).status.success()
     });
     cluster.up(1);
 
@@ -306,10 +242,7 @@ fn a_killed_supervisor_is_recovered_with_all_data() {
     let after = cluster.kubectl_ok(&["get", "pod", "app", "-o", "jsonpath={.metadata.uid}"]);
     assert_eq!(before, after);
     eventually("the app runs again", || {
-        cluster
-            .kubectl(&["exec", "app", "--", "cat", "/data/started"])
-            .status
-            .success()
+        cluster.kubectl(&["exec", "app", "--", "cat", "/data/started"]).status.success()
     });
     cluster.ok(&["down"]);
     traces.assert_gone();
@@ -322,12 +255,7 @@ fn a_cluster_kept_starts_again_with_its_objects() {
     cluster.up(0);
     cluster.kubectl_ok(&["create", "namespace", "remembered"]);
     cluster.ok(&["down", "--keep"]);
-    assert!(
-        !cluster
-            .kubectl(&["get", "--raw", "/readyz"])
-            .status
-            .success()
-    );
+    assert!(!cluster.kubectl(&["get", "--raw", "/readyz"]).status.success());
     cluster.up(0);
     cluster.kubectl_ok(&["get", "namespace", "remembered"]);
 }
@@ -347,12 +275,8 @@ fn a_dead_component_is_started_again_and_a_stopped_one_is_not() {
     cluster.kubectl_ok(&["get", "namespaces"]);
 
     cluster.ok(&["component", "etcd", "stop"]);
-    eventually("etcd is stopped", || {
-        cluster.component("etcd").state == "stopped"
-    });
-    eventually("the API server notices", || {
-        !cluster.component("apiserver").ready
-    });
+    eventually("etcd is stopped", || cluster.component("etcd").state == "stopped");
+    eventually("the API server notices", || !cluster.component("apiserver").ready);
     assert_eq!(cluster.component("etcd").state, "stopped");
     cluster.ok(&["component", "etcd", "start"]);
     cluster.ok(&["up"]);
@@ -371,11 +295,7 @@ fn two_clusters_do_not_meet() {
     one.up(1);
     two.up(2);
     one.kubectl_ok(&["create", "namespace", "only-in-one"]);
-    assert!(
-        !two.kubectl(&["get", "namespace", "only-in-one"])
-            .status
-            .success()
-    );
+    assert!(!two.kubectl(&["get", "namespace", "only-in-one"]).status.success());
     let nodes = two.kubectl_ok(&["get", "nodes", "-o", "name"]);
     assert_eq!(nodes, "node/node1\nnode/node2\n");
     run_app(&one);

@@ -54,7 +54,14 @@ where
     }
     for change in &plan.scales {
         scale(ctx, &namespace, change).await?;
-        info!(namespace, kind = change.kind, name = change.name, replicas = change.replicas, session = object.name_any(), "scaling a workload");
+        info!(
+            namespace,
+            kind = change.kind,
+            name = change.name,
+            replicas = change.replicas,
+            session = object.name_any(),
+            "scaling a workload"
+        );
     }
     let mut refused = vec![];
     for job in &plan.jobs {
@@ -88,7 +95,10 @@ fn refusal(job: &Job, error: &kube::Error) -> Option<JobSeen> {
         state: JobState::Lost(Failure::new(
             class,
             reason::REFUSED_BY_API,
-            format!("The API server refused Job {name}: {} Look at runtimeSettings and the namespace's policies.", plain(error)),
+            format!(
+                "The API server refused Job {name}: {} Look at runtimeSettings and the namespace's policies.",
+                plain(error)
+            ),
         )),
         task: crate::plan::jobs::see(job, &[]).task,
         name,

@@ -52,7 +52,12 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
             let api: Api<Repository> = Api::namespaced(ctx.client.clone(), &run.id.namespace);
             // A merge: references and conditions of the same status are the Repository's own reconcile's.
             let patch = Patch::Merge(serde_json::json!({ "status": facts }));
-            api.patch_status(&name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &patch).await?;
+            api.patch_status(
+                &name,
+                &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
+                &patch,
+            )
+            .await?;
         }
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written);
@@ -82,7 +87,8 @@ fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
     };
     let running = ctx.sessions.state_filter(|s| {
-        let started = matches!(s.status.as_ref().and_then(|s| s.phase), Some(BackupPhase::Running | BackupPhase::Pending));
+        let started =
+            matches!(s.status.as_ref().and_then(|s| s.phase), Some(BackupPhase::Running | BackupPhase::Pending));
         started && s.namespace() == Some(id.namespace.clone()) && s.name_any() != id.name && same(s)
     });
     let run = BackupRun {
@@ -98,7 +104,8 @@ fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
 fn invoker(ctx: &Context, namespace: &str, reference: &InvokerRef) -> (Option<Invoker>, Option<Refusal>) {
     match reference.kind.as_str() {
         "BackupConfiguration" => {
-            let found = ctx.configurations.get(&ObjectRef::<BackupConfiguration>::new(&reference.name).within(namespace));
+            let found =
+                ctx.configurations.get(&ObjectRef::<BackupConfiguration>::new(&reference.name).within(namespace));
             let Some((defaulted, refusal)) = found.map(|f| validity::examine(f.as_ref())) else { return (None, None) };
             (defaulted.map(of_configuration), refusal)
         }
@@ -168,5 +175,12 @@ fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {
     let took = status.run.as_ref().and_then(|r| r.start_time.as_ref());
     let took = took.map_or(Duration::ZERO, |s| Duration::try_from(ctx.now().duration_since(s.0)).unwrap_or_default());
     ctx.metrics.run_ended("BackupSession", &phase, took);
-    info!(run = run.id.uid, namespace = run.id.namespace, name = run.id.name, phase, summary = status.summary, "backup ended");
+    info!(
+        run = run.id.uid,
+        namespace = run.id.namespace,
+        name = run.id.name,
+        phase,
+        summary = status.summary,
+        "backup ended"
+    );
 }

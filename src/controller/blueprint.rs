@@ -22,9 +22,20 @@ use crate::plan::conditions::{self, Health};
 pub async fn reconcile(object: Arc<BackupBlueprint>, ctx: Arc<Context>) -> Result<Action, Error> {
     let (_, Some(refusal)) = validity::examine(object.as_ref()) else { return Ok(Action::await_change()) };
     let mut list = object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
-    conditions::set(&mut list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, &refusal.message, ctx.now());
+    conditions::set(
+        &mut list,
+        condition::VALIDATION_PASSED,
+        false,
+        reason::VALIDATION_FAILED,
+        &refusal.message,
+        ctx.now(),
+    );
     conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, ctx.now());
-    let status = BackupBlueprintStatus { observed_generation: object.metadata.generation, phase: Some(InvokerPhase::Invalid), conditions: list };
+    let status = BackupBlueprintStatus {
+        observed_generation: object.metadata.generation,
+        phase: Some(InvokerPhase::Invalid),
+        conditions: list,
+    };
     if object.status.as_ref() != Some(&status) {
         let body = json!({
             "apiVersion": "stash.appscode.com/v1beta1",

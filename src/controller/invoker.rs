@@ -28,7 +28,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A kind that says what is backed up.
 pub trait Invoker:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// Where its data goes.
     fn reference(&self) -> Option<&RepositoryRef>;
@@ -50,7 +57,11 @@ impl Invoker for BackupConfiguration {
         self.spec.repository.as_ref()
     }
     fn timing(&self) -> (Option<&str>, bool, i32) {
-        (self.spec.schedule.as_deref(), self.spec.paused.unwrap_or(false), self.spec.backup_history_limit.unwrap_or(HISTORY))
+        (
+            self.spec.schedule.as_deref(),
+            self.spec.paused.unwrap_or(false),
+            self.spec.backup_history_limit.unwrap_or(HISTORY),
+        )
     }
     fn written(&self) -> (Vec<Condition>, Option<Time>) {
         self.status.as_ref().map(|s| (s.conditions.clone(), s.last_schedule_time.clone())).unwrap_or_default()
@@ -74,7 +85,11 @@ impl Invoker for BackupBatch {
         self.spec.repository.as_ref()
     }
     fn timing(&self) -> (Option<&str>, bool, i32) {
-        (self.spec.schedule.as_deref(), self.spec.paused.unwrap_or(false), self.spec.backup_history_limit.unwrap_or(HISTORY))
+        (
+            self.spec.schedule.as_deref(),
+            self.spec.paused.unwrap_or(false),
+            self.spec.backup_history_limit.unwrap_or(HISTORY),
+        )
     }
     fn written(&self) -> (Vec<Condition>, Option<Time>) {
         self.status.as_ref().map(|s| (s.conditions.clone(), s.last_schedule_time.clone())).unwrap_or_default()
@@ -114,7 +129,8 @@ async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
     let shown = defaulted.as_ref().unwrap_or(object);
     let (namespace, name, kind) = (object.namespace().unwrap_or_default(), object.name_any(), K::kind(&()));
     let of_us = |s: &BackupSession| {
-        s.namespace().as_deref() == Some(&namespace) && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
+        s.namespace().as_deref() == Some(&namespace)
+            && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
     let sessions = ctx.sessions.state_filter(of_us);
     let (schedule, paused, history_limit) = shown.timing();

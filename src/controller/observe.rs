@@ -89,7 +89,8 @@ async fn deployment(ctx: &Context, namespace: &str, name: &str) -> kube::Result<
     let mut target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
     target.pods = workload_pods(ctx, namespace, spec.selector).await?;
     take_volumes(&mut target, spec.template.spec);
-    let names = target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
+    let names =
+        target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(ctx, namespace, names).await?;
     Ok(Some(target))
 }
@@ -97,7 +98,8 @@ async fn deployment(ctx: &Context, namespace: &str, name: &str) -> kube::Result<
 async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
     let Some(found) = get::<StatefulSet>(ctx, namespace, name).await? else { return Ok(None) };
     let spec = found.spec.unwrap_or_default();
-    let deletes = spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
+    let deletes =
+        spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
     let mut target = Target {
         kind: "StatefulSet".into(),
         name: name.to_owned(),
@@ -164,13 +166,22 @@ async fn pods(ctx: &Context, namespace: &str, params: ListParams) -> kube::Resul
 
 fn pod_seen(pod: &Pod) -> PodSeen {
     let spec = pod.spec.clone().unwrap_or_default();
-    let claims = spec.volumes.iter().flatten().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone()));
-    PodSeen { name: pod.name_any(), node: spec.node_name, claims: claims.collect(), tolerations: spec.tolerations.unwrap_or_default() }
+    let claims =
+        spec.volumes.iter().flatten().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone()));
+    PodSeen {
+        name: pod.name_any(),
+        node: spec.node_name,
+        claims: claims.collect(),
+        tolerations: spec.tolerations.unwrap_or_default(),
+    }
 }
 
 async fn get<K>(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<K>>
 where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     Api::<K>::namespaced(ctx.client.clone(), namespace).get_opt(name).await
 }

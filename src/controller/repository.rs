@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use kube::ResourceExt as _;
+use kube::runtime::controller::Action;
 use serde_json::json;
 
 use super::context::Context;
@@ -44,16 +44,40 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
     let mut action = Action::await_change();
     let (_, refusal) = validity::examine(object);
     if let Some(refusal) = &refusal {
-        conditions::set(&mut list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, &refusal.message, now);
+        conditions::set(
+            &mut list,
+            condition::VALIDATION_PASSED,
+            false,
+            reason::VALIDATION_FAILED,
+            &refusal.message,
+            now,
+        );
         conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
     } else {
-        conditions::set(&mut list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, "Successfully validated.", now);
+        conditions::set(
+            &mut list,
+            condition::VALIDATION_PASSED,
+            true,
+            reason::VALIDATION_PASSED,
+            "Successfully validated.",
+            now,
+        );
         let name = object.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
         let found = observe::secret(ctx, &namespace, &name).await;
         let (value, why, text) = match &found {
-            Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("Backend Secret {namespace}/{name} exist.")),
-            Seen::Missing => (Value::False, reason::BACKEND_SECRET_NOT_AVAILABLE, format!("Backend Secret {namespace}/{name} does not exist.")),
-            Seen::Unknown(e) => (Value::Unknown, "UnableToCheckBackendSecretAvailability", format!("Backend Secret {namespace}/{name}: {e}")),
+            Seen::Found(()) => {
+                (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("Backend Secret {namespace}/{name} exist."))
+            }
+            Seen::Missing => (
+                Value::False,
+                reason::BACKEND_SECRET_NOT_AVAILABLE,
+                format!("Backend Secret {namespace}/{name} does not exist."),
+            ),
+            Seen::Unknown(e) => (
+                Value::Unknown,
+                "UnableToCheckBackendSecretAvailability",
+                format!("Backend Secret {namespace}/{name}: {e}"),
+            ),
         };
         conditions::set(&mut list, condition::BACKEND_SECRET_FOUND, value, why, &text, now);
         let health = if value == Value::True { Health::Ready } else { Health::Reconciling };
@@ -63,7 +87,10 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
         }
     }
     let references = references(ctx, &namespace, &object.name_any());
-    if list != before.conditions || references != before.references || before.observed_generation != object.metadata.generation {
+    if list != before.conditions
+        || references != before.references
+        || before.observed_generation != object.metadata.generation
+    {
         let status = json!({
             "observedGeneration": object.metadata.generation,
             "conditions": to_json(&list),
@@ -79,7 +106,12 @@ fn references(ctx: &Context, namespace: &str, name: &str) -> Vec<Reference> {
     let uses = |r: Option<&crate::api::common::RepositoryRef>, home: Option<String>| {
         r.is_some_and(|r| r.name == name && r.namespace.clone().or(home).as_deref() == Some(namespace))
     };
-    let of = |kind: &str, namespace: Option<String>, name: String| Reference { api_group: Some(GROUP.into()), kind: Some(kind.into()), namespace, name };
+    let of = |kind: &str, namespace: Option<String>, name: String| Reference {
+        api_group: Some(GROUP.into()),
+        kind: Some(kind.into()),
+        namespace,
+        name,
+    };
     let configurations = ctx.configurations.state_filter(|c| uses(c.spec.repository.as_ref(), c.namespace()));
     let batches = ctx.batches.state_filter(|b| uses(b.spec.repository.as_ref(), b.namespace()));
     let mut all: Vec<Reference> = configurations

@@ -24,7 +24,14 @@ use crate::plan::run::{RestoreRun, RestoreState};
 
 /// A kind that is a restore.
 pub trait Restore:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// The restore in it.
     fn run(&self) -> RestoreRun;
@@ -106,7 +113,8 @@ async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, chil
 
 /// Counts what ended between two statuses.
 fn count(ctx: &Context, before: &RestoreRun, after: &RestoreState) {
-    for (member, old) in after.members.iter().zip(before.state.members.iter().map(Some).chain(std::iter::repeat(None))) {
+    for (member, old) in after.members.iter().zip(before.state.members.iter().map(Some).chain(std::iter::repeat(None)))
+    {
         for host in &member.stats {
             let was = old.and_then(|o| o.stats.iter().find(|h| h.hostname == host.hostname)).and_then(|h| h.phase);
             let ended = matches!(host.phase, Some(HostPhase::Succeeded | HostPhase::Failed)) && was != host.phase;
@@ -121,8 +129,20 @@ fn count(ctx: &Context, before: &RestoreRun, after: &RestoreState) {
             Some(RestorePhase::Invalid) => "Invalid",
             _ => "Failed",
         };
-        let took = after.run.start_time.as_ref().map_or(Duration::ZERO, |s| Duration::try_from(ctx.now().duration_since(s.0)).unwrap_or_default());
+        let took = after
+            .run
+            .start_time
+            .as_ref()
+            .map_or(Duration::ZERO, |s| Duration::try_from(ctx.now().duration_since(s.0)).unwrap_or_default());
         ctx.metrics.run_ended(&before.id.kind, phase, took);
-        info!(run = before.id.uid, kind = before.id.kind, namespace = before.id.namespace, name = before.id.name, phase, summary = after.summary, "restore ended");
+        info!(
+            run = before.id.uid,
+            kind = before.id.kind,
+            namespace = before.id.namespace,
+            name = before.id.name,
+            phase,
+            summary = after.summary,
+            "restore ended"
+        );
     }
 }

@@ -16,9 +16,9 @@ where
 {
     let kind = K::kind(&());
     let mut raw = to_json(object);
-    admission::default::default(&kind, &mut raw);
+    admission::default(&kind, &mut raw);
     let errors = admission::validate::check(&kind, &raw, None);
-    let refusal = (!errors.is_empty())
-        .then(|| Refusal { reason: admission::validate::reason(&errors).as_str().to_owned(), message: admission::validate::message(&errors) });
+    let refusal = admission::validate::object_reason(&errors)
+        .map(|reason| Refusal { reason: reason.as_str().to_owned(), message: admission::validate::message(&errors) });
     (serde_json::from_value(raw).ok(), refusal)
 }

@@ -29,8 +29,9 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
         .filter(|s| !s.is_empty())
         .ok_or_else(|| wrong(reason::INVALID, "spec.backend.storageSecretName is missing.".into()))?;
     if let Some(local) = backend.local {
-        let volume =
-            local.volume("repository").map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is no volume: {e}.")))?;
+        let volume = local
+            .volume("repository")
+            .map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is no volume: {e}.")))?;
         let told = RepositoryAccess { url: LOCAL_REPOSITORY_DIR.to_owned(), ..RepositoryAccess::default() };
         let sub_path = local.sub_path.map(|s| s.trim_matches('/').to_owned()).filter(|s| !s.is_empty());
         return Ok(Access { told, secret, local: Some((volume, sub_path)) });
@@ -93,10 +94,16 @@ mod tests {
 
     #[test]
     fn what_is_not_built_says_so_and_names_the_field() {
-        let gcs = of(&spec(serde_json::json!({ "storageSecretName": "s", "gcs": { "bucket": "b" } })), "n/r").unwrap_err();
+        let gcs =
+            of(&spec(serde_json::json!({ "storageSecretName": "s", "gcs": { "bucket": "b" } })), "n/r").unwrap_err();
         assert_eq!(gcs.reason, reason::NOT_SUPPORTED);
         assert!(gcs.message.contains("spec.backend.gcs"));
-        assert!(of(&spec(serde_json::json!({ "storageSecretName": "s" })), "n/r").unwrap_err().message.contains("no backend"));
+        assert!(
+            of(&spec(serde_json::json!({ "storageSecretName": "s" })), "n/r")
+                .unwrap_err()
+                .message
+                .contains("no backend")
+        );
         assert!(of(&spec(serde_json::json!({})), "n/r").unwrap_err().message.contains("storageSecretName"));
     }
 }

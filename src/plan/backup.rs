@@ -113,10 +113,20 @@ impl<'a> Pass<'a> {
             return report::skip(self, &text);
         }
         self.begin(invoker);
-        let access = match ground::check(invoker.repository.as_ref(), &self.run.id.namespace, &self.seen.repository, &mut self.now.conditions, self.at) {
+        let access = match ground::check(
+            invoker.repository.as_ref(),
+            &self.run.id.namespace,
+            &self.seen.repository,
+            &mut self.now.conditions,
+            self.at,
+        ) {
             Ok(access) => access,
-            Err(NoGround::Refused(failure)) => return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message),
-            Err(NoGround::Waiting(text)) if self.expired => return report::end(self, BackupPhase::Failed, reason::DEADLINE_EXCEEDED, &text),
+            Err(NoGround::Refused(failure)) => {
+                return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+            }
+            Err(NoGround::Waiting(text)) if self.expired => {
+                return report::end(self, BackupPhase::Failed, reason::DEADLINE_EXCEEDED, &text);
+            }
             Err(NoGround::Waiting(text)) => {
                 self.plan.look_again(LOOK_FOR_MISSING);
                 return report::wait(self, &text);
@@ -126,11 +136,25 @@ impl<'a> Pass<'a> {
         match self.lone_step("prepare", &frame, &access, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
             StepState::Failed(failure) => {
-                conditions::set(&mut self.now.conditions, condition::BACKEND_REPOSITORY_INITIALIZED, false, reason::BACKEND_REPOSITORY_FAILED, &failure.message, self.at);
+                conditions::set(
+                    &mut self.now.conditions,
+                    condition::BACKEND_REPOSITORY_INITIALIZED,
+                    false,
+                    reason::BACKEND_REPOSITORY_FAILED,
+                    &failure.message,
+                    self.at,
+                );
                 return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
             }
             StepState::Done(_) => {
-                conditions::set(&mut self.now.conditions, condition::BACKEND_REPOSITORY_INITIALIZED, true, reason::BACKEND_REPOSITORY_FOUND, "Repository exist in the backend.", self.at);
+                conditions::set(
+                    &mut self.now.conditions,
+                    condition::BACKEND_REPOSITORY_INITIALIZED,
+                    true,
+                    reason::BACKEND_REPOSITORY_FOUND,
+                    "Repository exist in the backend.",
+                    self.at,
+                );
             }
         }
         if !hosts::advance(self, invoker, &frame, &access) {
@@ -163,9 +187,11 @@ impl<'a> Pass<'a> {
         let run = self.now.run.get_or_insert_with(Default::default);
         run.id.clone_from(&self.run.id.uid);
         let start = run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
-        let limit = invoker.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
+        let limit =
+            invoker.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-        let deadline = self.now.session_deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
+        let deadline =
+            self.now.session_deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
         self.expired = self.at >= deadline;
         if let Some(left) = retry::left(deadline, self.at) {
             self.plan.look_again(left);
@@ -194,7 +220,12 @@ impl<'a> Pass<'a> {
         let id = &self.run.id;
         Task {
             version: VERSION,
-            run: Run { id: id.uid.clone(), kind: id.kind.clone(), namespace: id.namespace.clone(), name: id.name.clone() },
+            run: Run {
+                id: id.uid.clone(),
+                kind: id.kind.clone(),
+                namespace: id.namespace.clone(),
+                name: id.name.clone(),
+            },
             repository: access.told.clone(),
             settings: mover_settings(runtime, no_cache),
             step,
@@ -202,7 +233,11 @@ impl<'a> Pass<'a> {
     }
 
     fn seconds_left(&self) -> i64 {
-        self.now.session_deadline.as_ref().and_then(|d| retry::left(d.0, self.at)).map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
+        self.now
+            .session_deadline
+            .as_ref()
+            .and_then(|d| retry::left(d.0, self.at))
+            .map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
     }
 
     fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {
@@ -227,7 +262,11 @@ impl<'a> Pass<'a> {
             }
             Some(JobState::Active { .. }) => {
                 self.stop(name, entry.attempt);
-                Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, format!("The {name} step was not complete before the deadline."))
+                Failure::new(
+                    Class::Fatal,
+                    reason::DEADLINE_EXCEEDED,
+                    format!("The {name} step was not complete before the deadline."),
+                )
             }
             Some(JobState::Done(outcome)) => match &outcome.failure {
                 Some(failure) if retry::again(failure, entry.attempt) => failure.clone(),
@@ -244,7 +283,13 @@ impl<'a> Pass<'a> {
                 } else {
                     let runtime = self.run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
                     let task = self.task(access, runtime, None, step());
-                    let parts = JobParts { key: name.to_owned(), attempt: entry.attempt, runtime, seconds_left: self.seconds_left(), ..JobParts::default() };
+                    let parts = JobParts {
+                        key: name.to_owned(),
+                        attempt: entry.attempt,
+                        runtime,
+                        seconds_left: self.seconds_left(),
+                        ..JobParts::default()
+                    };
                     self.plan.jobs.push(objects::job(frame, &task, parts));
                     self.plan.look_again(LOOK_AT_RUNNING);
                 }

@@ -53,22 +53,45 @@ pub fn check(
             return Err(NoGround::Waiting(text));
         }
     };
-    set(list, condition::REPOSITORY_FOUND, true, reason::REPOSITORY_AVAILABLE, format!("Repository {display} exist."), at);
+    set(
+        list,
+        condition::REPOSITORY_FOUND,
+        true,
+        reason::REPOSITORY_AVAILABLE,
+        format!("Repository {display} exist."),
+        at,
+    );
     let access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
     let secret = format!("{home}/{}", access.secret);
     match &repository.secret {
         Seen::Found(()) => {
-            set(list, condition::BACKEND_SECRET_FOUND, true, reason::BACKEND_SECRET_AVAILABLE, format!("Backend Secret {secret} exist."), at);
+            set(
+                list,
+                condition::BACKEND_SECRET_FOUND,
+                true,
+                reason::BACKEND_SECRET_AVAILABLE,
+                format!("Backend Secret {secret} exist."),
+                at,
+            );
             Ok(access)
         }
         Seen::Missing => {
-            let text = format!("Backend Secret {secret} does not exist. Create it with the key RESTIC_PASSWORD and the store's credentials.");
+            let text = format!(
+                "Backend Secret {secret} does not exist. Create it with the key RESTIC_PASSWORD and the store's credentials."
+            );
             set(list, condition::BACKEND_SECRET_FOUND, false, reason::BACKEND_SECRET_NOT_AVAILABLE, &text, at);
             Err(NoGround::Waiting(text))
         }
         Seen::Unknown(why) => {
             let text = format!("Backend Secret {secret} could not be looked up: {why}");
-            set(list, condition::BACKEND_SECRET_FOUND, Value::Unknown, "UnableToCheckBackendSecretAvailability", &text, at);
+            set(
+                list,
+                condition::BACKEND_SECRET_FOUND,
+                Value::Unknown,
+                "UnableToCheckBackendSecretAvailability",
+                &text,
+                at,
+            );
             Err(NoGround::Waiting(text))
         }
     }

@@ -99,17 +99,37 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         requeue: None,
     };
     if let Some(refusal) = &seen.refusal {
-        conditions::set(&mut list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, &refusal.message, now);
+        conditions::set(
+            &mut list,
+            condition::VALIDATION_PASSED,
+            false,
+            reason::VALIDATION_FAILED,
+            &refusal.message,
+            now,
+        );
         conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
         return InvokerPlan { phase: InvokerPhase::Invalid, conditions: list, ..plan };
     }
-    conditions::set(&mut list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, "Successfully validated.", now);
+    conditions::set(
+        &mut list,
+        condition::VALIDATION_PASSED,
+        true,
+        reason::VALIDATION_PASSED,
+        "Successfully validated.",
+        now,
+    );
     match ground::check(seen.reference, seen.namespace, &seen.repository, &mut list, now) {
         Ok(_) => {
             plan.phase = InvokerPhase::Ready;
             schedule(seen, now, &mut plan);
             let text = if seen.paused { "Ready; scheduled backups are paused." } else { "Ready to take backups." };
-            conditions::set_health(&mut list, Health::Ready, if seen.paused { reason::PAUSED } else { "BackupsCanBeTaken" }, text, now);
+            conditions::set_health(
+                &mut list,
+                Health::Ready,
+                if seen.paused { reason::PAUSED } else { "BackupsCanBeTaken" },
+                text,
+                now,
+            );
         }
         Err(NoGround::Waiting(text)) => {
             plan.requeue = Some(LOOK_FOR_MISSING);
@@ -126,7 +146,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
 
 /// Makes up for the newest time that has come, and says when the next one does.
 fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
-    let Some(schedule) = seen.schedule.filter(|s| !s.is_empty() && !seen.paused).and_then(|s| Schedule::parse(s).ok()) else { return };
+    let Some(schedule) = seen.schedule.filter(|s| !s.is_empty() && !seen.paused).and_then(|s| Schedule::parse(s).ok())
+    else {
+        return;
+    };
     let horizon = now.checked_sub(MISSED_HORIZON).unwrap_or(now);
     let mut from = seen.last.as_ref().map_or(seen.created, |t| t.0).max(horizon);
     let mut due = None;
@@ -150,7 +173,8 @@ fn session_name(invoker: &str, due: Timestamp) -> String {
 
 /// Completed sessions beyond the limit, oldest first. The newest success is always kept.
 fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
-    let over = |s: &&SessionSeen| matches!(s.phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped));
+    let over =
+        |s: &&SessionSeen| matches!(s.phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped));
     let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(over).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
@@ -167,7 +191,10 @@ mod tests {
     }
 
     fn seen(last: Option<i64>) -> InvokerSeen<'static> {
-        let spec = serde_json::from_value(serde_json::json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "bkt" } } })).unwrap();
+        let spec = serde_json::from_value(
+            serde_json::json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "bkt" } } }),
+        )
+        .unwrap();
         InvokerSeen {
             namespace: "n",
             name: "b",
@@ -189,7 +216,11 @@ mod tests {
     fn a_time_that_has_come_makes_one_session_however_often_it_is_looked_at() {
         let plan = next(&seen(None), at(301));
         assert_eq!(plan.create.as_deref(), Some("b-300"));
-        assert_eq!(next(&seen(None), at(302)).create, plan.create, "a crash before the status write makes the same name");
+        assert_eq!(
+            next(&seen(None), at(302)).create,
+            plan.create,
+            "a crash before the status write makes the same name"
+        );
         let mut later = seen(None);
         later.last = plan.last;
         assert_eq!(next(&later, at(303)).create, None);

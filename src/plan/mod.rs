@@ -79,8 +79,20 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } = self;
-        Plan { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: PhantomData }
+        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } =
+            self;
+        Plan {
+            finalizer,
+            jobs,
+            stop_jobs,
+            scales,
+            status,
+            repository_facts,
+            events,
+            requeue,
+            again,
+            state: PhantomData,
+        }
     }
 
     /// Looks again after `wait`, or sooner.

@@ -28,7 +28,8 @@ pub fn wait_after(attempt: i32) -> Duration {
 pub fn again(failure: &Failure, attempt: i32) -> bool {
     match failure.class {
         Class::Transient => {
-            let pod_death = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
+            let pod_death =
+                [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
             !pod_death || attempt < POD_DEATH_TRIES
         }
         Class::Waiting => true,

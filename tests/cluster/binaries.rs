@@ -21,38 +21,17 @@ use crate::layout::{Home, hex, project_root};
 const MODULES: &[Module] = &[
     Module {
         name: "controlplane",
-        stamps: &[(
-            "k8s.io/component-base/version.gitVersion",
-            "k8s.io/kubernetes",
-        )],
+        stamps: &[("k8s.io/component-base/version.gitVersion", "k8s.io/kubernetes")],
         rename: &[("server", "etcd")],
     },
     Module {
         name: "node",
-        stamps: &[(
-            "github.com/containerd/containerd/v2/version.Version",
-            "github.com/containerd/containerd/v2",
-        )],
+        stamps: &[("github.com/containerd/containerd/v2/version.Version", "github.com/containerd/containerd/v2")],
         rename: &[],
     },
-    Module {
-        name: "tools",
-        stamps: &[(
-            "helm.sh/helm/v4/internal/version.version",
-            "helm.sh/helm/v4",
-        )],
-        rename: &[],
-    },
-    Module {
-        name: "restic",
-        stamps: &[("main.version", "github.com/restic/restic")],
-        rename: &[],
-    },
-    Module {
-        name: "pause",
-        stamps: &[],
-        rename: &[],
-    },
+    Module { name: "tools", stamps: &[("helm.sh/helm/v4/internal/version.version", "helm.sh/helm/v4")], rename: &[] },
+    Module { name: "restic", stamps: &[("main.version", "github.com/restic/restic")], rename: &[] },
+    Module { name: "pause", stamps: &[], rename: &[] },
 ];
 
 struct Module {
@@ -73,9 +52,7 @@ pub fn ensure(home: &Home) -> Result<()> {
     let lock = File::create(logs.join("lock")).context("cannot open the build lock")?;
     lock.lock().context("cannot take the build lock")?;
     for module in MODULES {
-        let source = project_root()
-            .join("tests/cluster/modules")
-            .join(module.name);
+        let source = project_root().join("tests/cluster/modules").join(module.name);
         let wanted = digest(&source)?;
         let stamp = logs.join(format!("{}.sha256", module.name));
         if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
@@ -104,48 +81,26 @@ fn build(home: &Home, module: &Module, source: &Path) -> Result<()> {
         if let Some(base) = variable.strip_suffix(".gitVersion") {
             let mut parts = version.trim_start_matches('v').split('.');
             let (major, minor) = (parts.next().unwrap_or("1"), parts.next().unwrap_or("0"));
-            let _ = write!(
-                flags,
-                " -X {base}.gitMajor={major} -X {base}.gitMinor={minor} -X {base}.gitTreeState=clean"
-            );
+            let _ =
+                write!(flags, " -X {base}.gitMajor={major} -X {base}.gitMinor={minor} -X {base}.gitTreeState=clean");
         }
     }
-    let what = if source.join("main.go").exists() {
-        "."
-    } else {
-        "tool"
-    };
+    let what = if source.join("main.go").exists() { "." } else { "tool" };
     let mut target = fresh.clone().into_os_string();
     target.push("/");
     let mut cmd = exec::command(&["go", "build", "-trimpath", "-buildvcs=false", "-ldflags"]);
-    cmd.arg(&flags)
-        .arg("-o")
-        .arg(target)
-        .arg(what)
-        .current_dir(source)
-        .env("CGO_ENABLED", "0");
-    exec::logged(
-        &mut cmd,
-        &home.build_logs().join(format!("{}.log", module.name)),
-    )?;
+    cmd.arg(&flags).arg("-o").arg(target).arg(what).current_dir(source).env("CGO_ENABLED", "0");
+    exec::logged(&mut cmd, &home.build_logs().join(format!("{}.log", module.name)))?;
     install(home, module, &fresh)?;
     eprintln!("built {} in {} s", module.name, started.elapsed().as_secs());
     Ok(())
 }
 
 fn install(home: &Home, module: &Module, fresh: &Path) -> Result<()> {
-    for entry in fs::read_dir(fresh)
-        .context("cannot list a build")?
-        .flatten()
-    {
+    for entry in fs::read_dir(fresh).context("cannot list a build")?.flatten() {
         let built = entry.file_name().to_string_lossy().into_owned();
-        let name = module
-            .rename
-            .iter()
-            .find(|(from, _)| *from == built)
-            .map_or(&*built, |(_, to)| to);
-        fs::rename(entry.path(), home.bin().join(name))
-            .context(format!("cannot install {name}"))?;
+        let name = module.rename.iter().find(|(from, _)| *from == built).map_or(&*built, |(_, to)| to);
+        fs::rename(entry.path(), home.bin().join(name)).context(format!("cannot install {name}"))?;
     }
     fs::remove_dir_all(fresh).context("cannot remove a build folder")
 }
@@ -159,10 +114,7 @@ fn version_of(source: &Path, dependency: &str) -> Result<String> {
         .filter_map(|rest| rest.split_whitespace().next())
         .find(|version| version.starts_with('v'))
         .map(str::to_owned)
-        .context(format!(
-            "{dependency} is not in {}/go.mod",
-            source.display()
-        ))
+        .context(format!("{dependency} is not in {}/go.mod", source.display()))
 }
 
 /// Digest over all of a module's files, and over how they are built.

@@ -25,11 +25,7 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let of_type = |kind: &str| -> Vec<PathBuf> {
         mounts
             .lines()
-            .filter(|l| {
-                l.split(" - ")
-                    .nth(1)
-                    .is_some_and(|t| t.split(' ').next() == Some(kind))
-            })
+            .filter(|l| l.split(" - ").nth(1).is_some_and(|t| t.split(' ').next() == Some(kind)))
             .filter_map(|l| l.split(' ').nth(4).map(PathBuf::from))
             .collect()
     };
@@ -43,10 +39,7 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
 }
 
 fn branches(place: &Place) -> Result<Vec<PathBuf>> {
-    Ok(hierarchies()?
-        .into_iter()
-        .map(|root| root.join(place.cgroup()))
-        .collect())
+    Ok(hierarchies()?.into_iter().map(|root| root.join(place.cgroup())).collect())
 }
 
 /// Makes the branch, with a folder for each node.
@@ -85,11 +78,8 @@ pub fn enter(place: &Place) -> Result<()> {
         .find(|b| b.parent().is_some_and(|p| p.ends_with("pids")))
         .or(branches.first())
         .context("no cgroup")?;
-    fs::write(
-        chosen.join("supervisor/cgroup.procs"),
-        std::process::id().to_string(),
-    )
-    .context("cannot enter the cluster's cgroup")
+    fs::write(chosen.join("supervisor/cgroup.procs"), std::process::id().to_string())
+        .context("cannot enter the cluster's cgroup")
 }
 
 /// All processes of the cluster.
@@ -146,10 +136,7 @@ pub fn remove(place: &Place) -> Result<()> {
                 let _ = fs::remove_dir(dir);
             });
             if Instant::now() > deadline {
-                return Err(Error::new(format!(
-                    "cannot remove cgroup {}",
-                    branch.display()
-                )));
+                return Err(Error::new(format!("cannot remove cgroup {}", branch.display())));
             }
             if branch.exists() {
                 sleep(Duration::from_millis(20));

@@ -37,10 +37,7 @@ use layout::{Home, Place};
 use provider::Provider;
 
 #[derive(Parser)]
-#[command(
-    name = "cluster",
-    about = "A real local Kubernetes for tests and development"
-)]
+#[command(name = "cluster", about = "A real local Kubernetes for tests and development")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,13 +48,7 @@ struct Cli {
     #[arg(long, env = "NODES", global = true)]
     nodes: Option<u8>,
     /// Where the cluster comes from.
-    #[arg(
-        long,
-        env = "CLUSTER",
-        value_enum,
-        default_value = "local",
-        global = true
-    )]
+    #[arg(long, env = "CLUSTER", value_enum, default_value = "local", global = true)]
     cluster: Provider,
 }
 
@@ -161,10 +152,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Logs { component, lines } => {
             println!("{}", exec::tail(&place.log_of(component), *lines));
         }
-        Command::List => home
-            .cluster_names()
-            .iter()
-            .for_each(|name| println!("{name}")),
+        Command::List => home.cluster_names().iter().for_each(|name| println!("{name}")),
         Command::Image { image } => self::image(cli, &place, image)?,
         Command::Exec { node, words } => return lifecycle::exec_inside(&place, *node, words),
         Command::Build => binaries::ensure(&home)?,
@@ -179,40 +167,23 @@ fn status(place: &Place, json: bool) -> Result<ExitCode> {
     let reply = control::ask(place, &Request::Status)
         .map_err(|e| Error::new(format!("cluster {} does not run: {e}", place.name)))?;
     let ready = reply.components.iter().all(|c| c.ready);
-    let code = if ready {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
+    let code = if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         let text = serde_json::to_string_pretty(&reply.components);
         println!("{}", text.context("cannot encode the status")?);
         return Ok(code);
     }
-    println!(
-        "{:<20} {:<11} {:>8} {:>8}  READY",
-        "COMPONENT", "STATE", "PID", "RESTARTS"
-    );
+    println!("{:<20} {:<11} {:>8} {:>8}  READY", "COMPONENT", "STATE", "PID", "RESTARTS");
     for c in &reply.components {
         let pid = c.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let ready = if c.ready {
-            "yes".to_owned()
-        } else {
-            format!("no: {}", c.reason)
-        };
-        println!(
-            "{:<20} {:<11} {pid:>8} {:>8}  {ready}",
-            c.name, c.state, c.restarts
-        );
+        let ready = if c.ready { "yes".to_owned() } else { format!("no: {}", c.reason) };
+        println!("{:<20} {:<11} {pid:>8} {:>8}  {ready}", c.name, c.state, c.restarts);
     }
     Ok(code)
 }
 
 fn act(place: &Place, name: &str, action: Action) -> Result<()> {
-    let request = Request::Component {
-        name: name.to_owned(),
-        action,
-    };
+    let request = Request::Component { name: name.to_owned(), action };
     match control::ask(place, &request)?.error {
         Some(error) => Err(Error::new(error)),
         None => Ok(()),
@@ -240,17 +211,13 @@ fn load_image(cli: &Cli, place: &Place, tag: &str) -> Result<()> {
     let started = Instant::now();
     let archive = image_builder::archive_of(&place.home, tag)?;
     if !archive.exists() {
-        return Err(Error::new(format!(
-            "{tag} is not built; run `image build` first"
-        )));
+        return Err(Error::new(format!("{tag} is not built; run `image build` first")));
     }
     match cli.cluster {
         Provider::Local => images::load(place, &archive)?,
         Provider::Kind => provider::kind_load(place, &archive.display().to_string())?,
         Provider::Existing => {
-            return Err(Error::new(
-                "images cannot be loaded into a cluster of your own: push them",
-            ));
+            return Err(Error::new("images cannot be loaded into a cluster of your own: push them"));
         }
     }
     eprintln!("loaded {tag} ({:.1} s)", started.elapsed().as_secs_f32());

@@ -89,10 +89,7 @@ impl Component {
         cmd.args(["--pdeathsig", "KILL"]);
         if self.spec.node > 1 {
             cmd.arg("nsenter");
-            cmd.arg(format!(
-                "--net={}",
-                place.netns_path(self.spec.node).display()
-            ));
+            cmd.arg(format!("--net={}", place.netns_path(self.spec.node).display()));
         }
         let search = std::env::var("PATH").unwrap_or_default();
         let search = format!("{}:{search}:/usr/sbin:/sbin", place.home.bin().display());
@@ -105,9 +102,7 @@ impl Component {
             .stdout(log)
             .stderr(errors)
             .process_group(0);
-        let child = cmd
-            .spawn()
-            .context(format!("cannot start {}", self.spec.name))?;
+        let child = cmd.spawn().context(format!("cannot start {}", self.spec.name))?;
         self.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
         self.started = Instant::now();
         self.started_at = Timestamp::now();
@@ -160,10 +155,7 @@ impl Component {
         }
         self.ready = outcome.is_ok();
         self.was_ready |= self.ready;
-        self.reason = outcome
-            .err()
-            .map(|e| e.to_string().lines().collect::<Vec<_>>().join("; "))
-            .unwrap_or_default();
+        self.reason = outcome.err().map(|e| e.to_string().lines().collect::<Vec<_>>().join("; ")).unwrap_or_default();
         let pause = if self.ready { 1000 } else { 60 };
         self.next_probe = Instant::now() + Duration::from_millis(pause);
     }

@@ -43,21 +43,11 @@ pub struct Spec {
 impl Spec {
     fn service(name: &str, argv: Vec<String>, after: &[&str], probes: Vec<Probe>) -> Self {
         let after = after.iter().map(ToString::to_string).collect();
-        Self {
-            name: name.to_owned(),
-            kind: Kind::Service,
-            argv,
-            node: 1,
-            after,
-            probes,
-        }
+        Self { name: name.to_owned(), kind: Kind::Service, argv, node: 1, after, probes }
     }
 
     fn task(name: &str, argv: Vec<String>, after: &[&str]) -> Self {
-        Self {
-            kind: Kind::Task,
-            ..Self::service(name, argv, after, Vec::new())
-        }
+        Self { kind: Kind::Task, ..Self::service(name, argv, after, Vec::new()) }
     }
 }
 
@@ -114,17 +104,11 @@ fn apiserver(place: &Place) -> Spec {
         format!("--service-cluster-ip-range={}", net::SERVICE_NET),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
         format!("--service-account-key-file={}", pki("service-account.pub")),
-        format!(
-            "--service-account-signing-key-file={}",
-            pki("service-account.key")
-        ),
+        format!("--service-account-signing-key-file={}", pki("service-account.key")),
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--allow-privileged=true".into(),
-        format!(
-            "--kubelet-client-certificate={}",
-            pki("apiserver-kubelet.crt")
-        ),
+        format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
         format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
         format!("--kubelet-certificate-authority={}", pki("ca.crt")),
         // Node names are in no name server.
@@ -136,33 +120,19 @@ fn apiserver(place: &Place) -> Spec {
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
         format!("--proxy-client-cert-file={}", pki("front-proxy.crt")),
         format!("--proxy-client-key-file={}", pki("front-proxy.key")),
-        format!(
-            "--audit-policy-file={}",
-            place.file("config/audit.json").display()
-        ),
-        format!(
-            "--audit-log-path={}",
-            place.logs().join("audit.log").display()
-        ),
+        format!("--audit-policy-file={}", place.file("config/audit.json").display()),
+        format!("--audit-log-path={}", place.logs().join("audit.log").display()),
         "--audit-log-maxsize=200".into(),
         "--audit-log-maxbackup=1".into(),
     ];
     let probe = Probe::Https("127.0.0.1:6443".into(), "/readyz");
     // It waits for etcd on its own; starting both at once saves a second.
-    Spec::service(
-        "apiserver",
-        argv(place, "kube-apiserver", &flags),
-        &[],
-        vec![probe],
-    )
+    Spec::service("apiserver", argv(place, "kube-apiserver", &flags), &[], vec![probe])
 }
 
 fn addons(place: &Place) -> Spec {
     let words = [
-        format!(
-            "--kubeconfig={}",
-            place.pki().join("admin.kubeconfig").display()
-        ),
+        format!("--kubeconfig={}", place.pki().join("admin.kubeconfig").display()),
         "apply".into(),
         "--validate=false".into(),
         "--filename".into(),
@@ -184,10 +154,7 @@ fn controller_manager(place: &Place) -> Spec {
         format!("--root-ca-file={}", pki("ca.crt")),
         format!("--cluster-signing-cert-file={}", pki("ca.crt")),
         format!("--cluster-signing-key-file={}", pki("ca.key")),
-        format!(
-            "--service-account-private-key-file={}",
-            pki("service-account.key")
-        ),
+        format!("--service-account-private-key-file={}", pki("service-account.key")),
         "--use-service-account-credentials=true".into(),
         "--bind-address=127.0.0.1".into(),
         "--leader-elect=false".into(),
@@ -202,10 +169,7 @@ fn controller_manager(place: &Place) -> Spec {
     let probes = vec![
         Probe::Https("127.0.0.1:10257".into(), "/healthz"),
         // Pods cannot be made before their namespace has its account.
-        Probe::Https(
-            "127.0.0.1:6443".into(),
-            "/api/v1/namespaces/default/serviceaccounts/default",
-        ),
+        Probe::Https("127.0.0.1:6443".into(), "/api/v1/namespaces/default/serviceaccounts/default"),
     ];
     let words = argv(place, "kube-controller-manager", &flags);
     Spec::service("controller-manager", words, &["apiserver"], probes)
@@ -223,26 +187,13 @@ fn scheduler(place: &Place) -> Spec {
         "--bind-address=127.0.0.1".into(),
     ];
     let probe = Probe::Https("127.0.0.1:10259".into(), "/healthz");
-    Spec::service(
-        "scheduler",
-        argv(place, "kube-scheduler", &flags),
-        &["apiserver"],
-        vec![probe],
-    )
+    Spec::service("scheduler", argv(place, "kube-scheduler", &flags), &["apiserver"], vec![probe])
 }
 
 fn dns(place: &Place) -> Spec {
-    let flags = [
-        "-conf".into(),
-        place.file("config/Corefile").display().to_string(),
-    ];
+    let flags = ["-conf".into(), place.file("config/Corefile").display().to_string()];
     let probe = Probe::Http("127.0.0.1:8181".into(), "/ready");
-    Spec::service(
-        "dns",
-        argv(place, "coredns", &flags),
-        &["apiserver"],
-        vec![probe],
-    )
+    Spec::service("dns", argv(place, "coredns", &flags), &["apiserver"], vec![probe])
 }
 
 /// The same store by plain and by encrypted transport.
@@ -273,23 +224,13 @@ fn s3(place: &Place) -> [Spec; 2] {
 fn node(place: &Place, node: u8) -> Vec<Spec> {
     let dir = place.node(node);
     let name = |base: &str| format!("{base}-{node}");
-    let containerd = argv(
-        place,
-        "containerd",
-        &[
-            "--config".into(),
-            dir.join("containerd.toml").display().to_string(),
-        ],
-    );
+    let containerd = argv(place, "containerd", &["--config".into(), dir.join("containerd.toml").display().to_string()]);
     let kubelet = argv(
         place,
         "kubelet",
         &[
             format!("--config={}", dir.join("kubelet.json").display()),
-            format!(
-                "--kubeconfig={}",
-                place.pki().join(format!("node{node}.kubeconfig")).display()
-            ),
+            format!("--kubeconfig={}", place.pki().join(format!("node{node}.kubeconfig")).display()),
             format!("--root-dir={}", dir.join("kubelet").display()),
             format!("--cert-dir={}", dir.join("kubelet-pki").display()),
             format!("--node-ip={}", net::node_address(node)),
@@ -305,41 +246,19 @@ fn node(place: &Place, node: u8) -> Vec<Spec> {
             format!("--hostname-override=node{node}"),
         ],
     );
-    let own = std::env::current_exe()
-        .unwrap_or_default()
-        .display()
-        .to_string();
-    let images = vec![
-        own,
-        "load-cached".into(),
-        "--name".into(),
-        place.name.clone(),
-        node.to_string(),
-    ];
+    let own = std::env::current_exe().unwrap_or_default().display().to_string();
+    let images = vec![own, "load-cached".into(), "--name".into(), place.name.clone(), node.to_string()];
     let address = net::node_address(node);
     let mut specs = vec![
-        Spec::service(
-            &name("containerd"),
-            containerd,
-            &[],
-            vec![Probe::Socket(place.containerd_socket(node))],
-        ),
+        Spec::service(&name("containerd"), containerd, &[], vec![Probe::Socket(place.containerd_socket(node))]),
         Spec::task(&name("images"), images, &[&name("containerd")]),
         Spec::service(
             &name("kubelet"),
             kubelet,
             &["apiserver", &name("containerd")],
-            vec![
-                Probe::Http(format!("{address}:10248"), "/healthz"),
-                Probe::NodeReady(format!("node{node}")),
-            ],
+            vec![Probe::Http(format!("{address}:10248"), "/healthz"), Probe::NodeReady(format!("node{node}"))],
         ),
-        Spec::service(
-            &name("proxy"),
-            proxy,
-            &["apiserver"],
-            vec![Probe::Http(format!("{address}:10256"), "/healthz")],
-        ),
+        Spec::service(&name("proxy"), proxy, &["apiserver"], vec![Probe::Http(format!("{address}:10256"), "/healthz")]),
     ];
     for spec in &mut specs {
         spec.node = node;

@@ -109,10 +109,7 @@ pub fn write_node(place: &Place, node: u8) -> Result<()> {
         ],
     });
     write(&dir.join("cni/10-pods.conflist"), &cni.to_string())?;
-    write(
-        &dir.join("resolv.conf"),
-        &format!("nameserver {}\n", net::node_address(1)),
-    )?;
+    write(&dir.join("resolv.conf"), &format!("nameserver {}\n", net::node_address(1)))?;
     write(&dir.join("kubelet.json"), &kubelet(place, node).to_string())?;
     let proxy = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",

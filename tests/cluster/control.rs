@@ -57,19 +57,14 @@ pub struct ComponentStatus {
 
 /// Asks the supervisor; an error when there is none.
 pub fn ask(place: &Place, request: &Request) -> Result<Reply> {
-    let mut stream =
-        UnixStream::connect(place.control_socket()).context("no supervisor answers")?;
+    let mut stream = UnixStream::connect(place.control_socket()).context("no supervisor answers")?;
     let patience = Some(Duration::from_secs(10));
     stream.set_read_timeout(patience).context("socket")?;
     stream.set_write_timeout(patience).context("socket")?;
     let mut line = serde_json::to_string(request).context("cannot encode a request")?;
     line.push('\n');
-    stream
-        .write_all(line.as_bytes())
-        .context("supervisor went away")?;
+    stream.write_all(line.as_bytes()).context("supervisor went away")?;
     let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context("supervisor does not answer")?;
+    BufReader::new(stream).read_line(&mut answer).context("supervisor does not answer")?;
     serde_json::from_str(&answer).context("supervisor's answer is not understood")
 }

@@ -29,11 +29,7 @@ pub fn output(cmd: &mut Command) -> Result<String> {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&out.stderr);
-    Err(Error::new(format!(
-        "`{shown}` failed ({}): {}",
-        out.status,
-        last_lines(&format!("{stdout}{stderr}"), 15)
-    )))
+    Err(Error::new(format!("`{shown}` failed ({}): {}", out.status, last_lines(&format!("{stdout}{stderr}"), 15))))
 }
 
 /// Runs a command whose words are all plain text.
@@ -46,27 +42,17 @@ pub fn logged(cmd: &mut Command, log: &Path) -> Result<()> {
     let shown = show(cmd);
     let file = File::create(log).context(format!("cannot write {}", log.display()))?;
     let errors = file.try_clone().context("cannot share the log file")?;
-    let status = cmd
-        .stdin(Stdio::null())
-        .stdout(file)
-        .stderr(errors)
-        .status()
-        .context(format!("cannot run `{shown}`"))?;
+    let status =
+        cmd.stdin(Stdio::null()).stdout(file).stderr(errors).status().context(format!("cannot run `{shown}`"))?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::new(format!(
-        "`{shown}` failed ({status}); {} ends with:\n{}",
-        log.display(),
-        tail(log, 20)
-    )))
+    Err(Error::new(format!("`{shown}` failed ({status}); {} ends with:\n{}", log.display(), tail(log, 20))))
 }
 
 /// Whether a program can be found.
 pub fn on_path(program: &str) -> bool {
-    search_path()
-        .split(':')
-        .any(|dir| Path::new(dir).join(program).is_file())
+    search_path().split(':').any(|dir| Path::new(dir).join(program).is_file())
 }
 
 /// Debian keeps some of what is needed out of an ordinary user's PATH.
@@ -84,10 +70,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    read().map_or_else(
-        |e| format!("(no log: {e})"),
-        |text| last_lines(&text, lines),
-    )
+    read().map_or_else(|e| format!("(no log: {e})"), |text| last_lines(&text, lines))
 }
 
 fn last_lines(text: &str, count: usize) -> String {

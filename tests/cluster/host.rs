@@ -6,19 +6,10 @@ use crate::error::{Error, Result};
 use crate::exec;
 
 /// Program that must be there, and the Debian package that carries it.
-const NODE: &[(&str, &str)] = &[
-    ("runc", "runc"),
-    ("iptables", "iptables"),
-    ("conntrack", "conntrack"),
-    ("ip", "iproute2"),
-    ("sysctl", "procps"),
-];
-const IMAGE: &[(&str, &str)] = &[
-    ("buildah", "buildah"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("strip", "binutils"),
-    ("runc", "runc"),
-];
+const NODE: &[(&str, &str)] =
+    &[("runc", "runc"), ("iptables", "iptables"), ("conntrack", "conntrack"), ("ip", "iproute2"), ("sysctl", "procps")];
+const IMAGE: &[(&str, &str)] =
+    &[("buildah", "buildah"), ("mmdebstrap", "mmdebstrap"), ("strip", "binutils"), ("runc", "runc")];
 const CNI: &str = "/usr/lib/cni/bridge";
 
 pub fn need_root() -> Result<()> {
@@ -35,9 +26,7 @@ pub fn need_go() -> Result<()> {
     if exec::on_path("go") {
         return Ok(());
     }
-    Err(Error::new(
-        "Go 1.26 or later is missing: it builds the cluster's programs from source",
-    ))
+    Err(Error::new("Go 1.26 or later is missing: it builds the cluster's programs from source"))
 }
 
 /// Packages for running nodes.
@@ -55,11 +44,7 @@ pub fn need_image_packages() -> Result<()> {
 }
 
 fn missing(wanted: &[(&str, &'static str)]) -> Vec<&'static str> {
-    wanted
-        .iter()
-        .filter(|(program, _)| !exec::on_path(program))
-        .map(|(_, package)| *package)
-        .collect()
+    wanted.iter().filter(|(program, _)| !exec::on_path(program)).map(|(_, package)| *package).collect()
 }
 
 fn install(packages: &[&str]) -> Result<()> {
@@ -73,9 +58,7 @@ fn install(packages: &[&str]) -> Result<()> {
     eprintln!("installing {list}");
     let mut words = vec!["apt-get", "install", "-y", "-q", "--no-install-recommends"];
     words.extend(packages);
-    let apt = |words: &[&str]| {
-        exec::output(exec::command(words).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
+    let apt = |words: &[&str]| exec::output(exec::command(words).env("DEBIAN_FRONTEND", "noninteractive"));
     // The package lists may be older than the archive, or missing altogether.
     if apt(&words).is_err() {
         apt(&["apt-get", "update", "-q"])?;

@@ -39,9 +39,7 @@ impl<'a> Builder<'a> {
     /// own: the store would otherwise stay mounted.
     fn buildah(&self, words: &[&str]) -> Command {
         let mut cmd = exec::command(&["unshare", "--mount", "--propagation", "private", "buildah"]);
-        cmd.arg("--root")
-            .arg(self.store())
-            .args(["--runroot", "/run/lifeboat-buildah"]);
+        cmd.arg("--root").arg(self.store()).args(["--runroot", "/run/lifeboat-buildah"]);
         cmd.args(["--storage-driver", "overlay"]).args(words);
         cmd
     }
@@ -52,11 +50,8 @@ impl<'a> Builder<'a> {
 
     fn has(&self, image: &str) -> bool {
         let words = ["inspect", "--type", "image", image];
-        let mut cmd = if self.docker {
-            exec::command(&["docker", "image", "inspect", image])
-        } else {
-            self.buildah(&words)
-        };
+        let mut cmd =
+            if self.docker { exec::command(&["docker", "image", "inspect", image]) } else { self.buildah(&words) };
         exec::output(&mut cmd).is_ok()
     }
 
@@ -83,11 +78,7 @@ impl<'a> Builder<'a> {
         let container = exec::output(&mut self.buildah(&["from", "scratch"]))?;
         let container = container.trim();
         let fill = || -> Result<()> {
-            exec::output(
-                self.buildah(&["add", "--quiet", container])
-                    .arg(&root)
-                    .arg("/"),
-            )?;
+            exec::output(self.buildah(&["add", "--quiet", container]).arg(&root).arg("/"))?;
             exec::output(&mut self.buildah(&["config", "--cmd", "/bin/sh", container]))?;
             exec::output(&mut self.buildah(&["commit", "--quiet", container, BASE_IMAGE])).map(drop)
         };
@@ -105,9 +96,7 @@ impl<'a> Builder<'a> {
             // Without a runtime of its own: namespaces may not nest here.
             self.buildah(&["bud", "--quiet", "--layers", "--isolation", "chroot"])
         };
-        cmd.args(["--build-arg", &base, "--tag", tag, "--file"])
-            .arg(file)
-            .arg(context);
+        cmd.args(["--build-arg", &base, "--tag", tag, "--file"]).arg(file).arg(context);
         exec::output(&mut cmd).map(drop)
     }
 
@@ -133,11 +122,7 @@ impl<'a> Builder<'a> {
         let stripped = context.path().join("lifeboat");
         let mut cmd = exec::command(&[OsStr::new("strip"), OsStr::new("-o")]);
         exec::output(cmd.arg(&stripped).arg(binary))?;
-        self.dockerfile(
-            &project_root().join("config/Dockerfile"),
-            context.path(),
-            tag,
-        )?;
+        self.dockerfile(&project_root().join("config/Dockerfile"), context.path(), tag)?;
         let archive = archive_of(self.home, tag)?;
         self.save(tag, &archive)?;
         if !self.docker {
@@ -177,16 +162,14 @@ impl<'a> Builder<'a> {
 /// Puts the images of several archives into one. Layers are named by their
 /// digest, so that a base is written, and later imported, only once.
 fn merge(archives: &[PathBuf], merged: &Path) -> Result<()> {
-    let work = tempfile::tempdir_in(merged.parent().context("no folder")?)
-        .context("cannot make a work folder")?;
+    let work = tempfile::tempdir_in(merged.parent().context("no folder")?).context("cannot make a work folder")?;
     let manifest = work.path().join("manifest.json");
     let mut images = Vec::new();
     for archive in archives {
         let mut cmd = exec::command(&["tar", "--extract", "--file"]);
         exec::output(cmd.arg(archive).arg("--directory").arg(work.path()))?;
         let text = fs::read_to_string(&manifest).context("an archive without a manifest")?;
-        let more: Vec<serde_json::Value> =
-            serde_json::from_str(&text).context("manifest is not understood")?;
+        let more: Vec<serde_json::Value> = serde_json::from_str(&text).context("manifest is not understood")?;
         images.extend(more);
     }
     let text = serde_json::to_string(&images).context("cannot encode a manifest")?;
@@ -199,16 +182,7 @@ fn merge(archives: &[PathBuf], merged: &Path) -> Result<()> {
 /// Where the archive of a built image is kept, apart from those that every
 /// cluster gets.
 pub fn archive_of(home: &Home, tag: &str) -> Result<PathBuf> {
-    let name: String = tag
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '.' {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let name: String = tag.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
     if name.is_empty() {
         return Err(Error::new("an image needs a tag"));
     }

@@ -35,25 +35,16 @@ pub fn ensure_pause(home: &Home) -> Result<()> {
     tar(&path("layer.tar"), &home.bin(), &["pause"])?;
     let layer = fs::read(path("layer.tar")).context("cannot read the layer")?;
     let digest = hex(&Sha256::digest(&layer));
-    let arch = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let image = json!({
         "architecture": arch, "os": "linux", "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         "history": [{"created_by": "pause"}],
     });
-    let manifest =
-        json!([{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [PAUSE_IMAGE], "Layers": ["layer.tar"]}]);
     fs::write(path("config.json"), image.to_string()).context("cannot write an image config")?;
     fs::write(path("manifest.json"), manifest.to_string()).context("cannot write a manifest")?;
-    tar(
-        &path("image.tar"),
-        work.path(),
-        &["manifest.json", "config.json", "layer.tar"],
-    )?;
+    tar(&path("image.tar"), work.path(), &["manifest.json", "config.json", "layer.tar"])?;
     fs::rename(path("image.tar"), &archive).context("cannot install the pause image")
 }
 
@@ -84,24 +75,14 @@ pub fn load_cached(place: &Place, node: u8) -> Result<()> {
 
 /// Imports an archive into every node of a running cluster.
 pub fn load(place: &Place, archive: &Path) -> Result<()> {
-    let nodes: Vec<u8> = (1..=2)
-        .filter(|n| place.containerd_socket(*n).exists())
-        .collect();
+    let nodes: Vec<u8> = (1..=2).filter(|n| place.containerd_socket(*n).exists()).collect();
     if nodes.is_empty() {
-        return Err(Error::new(format!(
-            "cluster {} has no running node",
-            place.name
-        )));
+        return Err(Error::new(format!("cluster {} has no running node", place.name)));
     }
     thread::scope(|scope| {
-        let imports: Vec<_> = nodes
-            .iter()
-            .map(|node| scope.spawn(|| import(place, *node, archive)))
-            .collect();
+        let imports: Vec<_> = nodes.iter().map(|node| scope.spawn(|| import(place, *node, archive))).collect();
         for import in imports {
-            import
-                .join()
-                .map_err(|_| Error::new("an import broke off"))??;
+            import.join().map_err(|_| Error::new("an import broke off"))??;
         }
         Ok(())
     })
@@ -111,7 +92,6 @@ pub fn load(place: &Place, archive: &Path) -> Result<()> {
 pub fn import(place: &Place, node: u8, archive: &Path) -> Result<()> {
     let mut cmd = exec::command(&[place.home.bin().join("ctr")]);
     cmd.arg("--address").arg(place.containerd_socket(node));
-    cmd.args(["--namespace", "k8s.io", "images", "import"])
-        .arg(archive);
+    cmd.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
     exec::output(&mut cmd).map(drop)
 }

@@ -25,9 +25,7 @@ impl Home {
             .filter(|v| !v.is_empty())
             .map_or_else(|| project_root().join(".lifeboat"), PathBuf::from);
         fs::create_dir_all(&dir).context(format!("cannot make {}", dir.display()))?;
-        let dir = dir
-            .canonicalize()
-            .context("cannot resolve the cluster folder")?;
+        let dir = dir.canonicalize().context("cannot resolve the cluster folder")?;
         Ok(Self { dir })
     }
 
@@ -46,31 +44,19 @@ impl Home {
     pub fn cluster(&self, name: &str) -> Result<Place> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > 30 || !name.chars().all(good) {
-            return Err(Error::new(format!(
-                "cluster name {name:?}: use 1 to 30 of a-z, 0-9 and -"
-            )));
+            return Err(Error::new(format!("cluster name {name:?}: use 1 to 30 of a-z, 0-9 and -")));
         }
         let dir = self.dir.join("state").join(name);
         let hash = Sha256::digest(dir.as_os_str().as_encoded_bytes());
         let id = hex(&hash[..3]);
-        Ok(Place {
-            home: self.clone(),
-            name: name.to_owned(),
-            dir,
-            id,
-        })
+        Ok(Place { home: self.clone(), name: name.to_owned(), dir, id })
     }
 
     /// Names of all clusters that have a state folder.
     pub fn cluster_names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.dir.join("state"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut names: Vec<String> = entries
-            .filter(|e| e.path().is_dir())
-            .map(|e| e.file_name().to_string_lossy().into_owned())
-            .collect();
+        let entries = fs::read_dir(self.dir.join("state")).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -127,10 +113,7 @@ impl Place {
     /// Held while a cluster is brought up or down. Outside its folder, which
     /// `down` removes.
     pub fn lock(&self) -> PathBuf {
-        self.home
-            .dir
-            .join("state")
-            .join(format!(".{}.lock", self.name))
+        self.home.dir.join("state").join(format!(".{}.lock", self.name))
     }
 
     /// Sockets live in a short path: a socket's address holds 107 bytes only.

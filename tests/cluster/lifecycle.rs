@@ -78,11 +78,7 @@ pub fn up(place: &Place, nodes: Option<u8>) -> Result<()> {
         let mut supervisor = start(place, nodes, settings.and_then(|s| s.subnet))?;
         wait_ready(place, Some(&mut supervisor))?;
     }
-    eprintln!(
-        "cluster {} is ready ({:.1} s)",
-        place.name,
-        started.elapsed().as_secs_f32()
-    );
+    eprintln!("cluster {} is ready ({:.1} s)", place.name, started.elapsed().as_secs_f32());
     println!("export KUBECONFIG={}", place.kubeconfig().display());
     Ok(())
 }
@@ -127,13 +123,7 @@ fn start(place: &Place, nodes: u8, subnet: Option<u16>) -> Result<Child> {
     let mut cmd = exec::command(&["nsenter"]);
     cmd.arg(format!("--net={}", place.netns_path(1).display()));
     cmd.args(["unshare", "--mount", "--propagation", "slave"]);
-    cmd.arg(own).args([
-        "supervise",
-        "--name",
-        &place.name,
-        "--nodes",
-        &nodes.to_string(),
-    ]);
+    cmd.arg(own).args(["supervise", "--name", &place.name, "--nodes", &nodes.to_string()]);
     cmd.env("LIFEBOAT_DIR", &place.home.dir).current_dir("/");
     cmd.stdout(Stdio::from(log)).stderr(errors);
     cmd.spawn().context("cannot start the supervisor")
@@ -173,12 +163,7 @@ fn not_ready(place: &Place, components: &[ComponentStatus]) -> Error {
         // What only waits for another has nothing to say.
         if c.state != "waiting" {
             let log = place.log_of(&c.name);
-            let _ = write!(
-                text,
-                "; {} ends with:\n{}",
-                log.display(),
-                exec::tail(&log, 10)
-            );
+            let _ = write!(text, "; {} ends with:\n{}", log.display(), exec::tail(&log, 10));
         }
     }
     Error::new(text)
@@ -198,8 +183,7 @@ pub fn down(place: &Place, keep: bool) -> Result<()> {
     clean(place)?;
     if !keep {
         if place.dir.exists() {
-            fs::remove_dir_all(&place.dir)
-                .context(format!("cannot remove {}", place.dir.display()))?;
+            fs::remove_dir_all(&place.dir).context(format!("cannot remove {}", place.dir.display()))?;
         }
         let _ = fs::remove_file(place.lock());
     }
@@ -224,11 +208,7 @@ fn clean(place: &Place) -> Result<()> {
             return Err(Error::new(format!("still mounted: {left:?}")));
         }
     }
-    let mut stale = vec![
-        place.runtime(),
-        place.file("cover/containerd"),
-        place.file("cover/cni"),
-    ];
+    let mut stale = vec![place.runtime(), place.file("cover/containerd"), place.file("cover/cni")];
     for node in 1..=2 {
         stale.extend(["containerd-state", "ipam"].map(|d| place.node(node).join(d)));
     }
@@ -275,12 +255,6 @@ pub fn exec_inside(place: &Place, node: u8, words: &[String]) -> Result<ExitCode
     let mut cmd = exec::command(&["nsenter"]);
     cmd.arg(format!("--mount=/proc/{}/ns/mnt", supervisor.pid));
     cmd.arg(format!("--net={}", place.netns_path(node).display()));
-    let status = cmd
-        .args(words)
-        .stdin(Stdio::inherit())
-        .status()
-        .context("cannot run nsenter")?;
-    Ok(ExitCode::from(
-        u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
-    ))
+    let status = cmd.args(words).stdin(Stdio::inherit()).status().context("cannot run nsenter")?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
 }

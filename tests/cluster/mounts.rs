@@ -30,15 +30,13 @@ const NONE: Option<&str> = None;
 pub fn cover(place: &Place) -> Result<()> {
     // What a test mounts on the host is seen by pods, but nothing of the
     // cluster's is seen by the host. Shared inside, as kubelet wants it.
-    mount(NONE, "/", NONE, MsFlags::MS_SHARED | MsFlags::MS_REC, NONE)
-        .context("cannot share mounts in the cluster")?;
+    mount(NONE, "/", NONE, MsFlags::MS_SHARED | MsFlags::MS_REC, NONE).context("cannot share mounts in the cluster")?;
     for (built_in, own) in COVERED {
         let own = place.file(own);
         for dir in [Path::new(built_in), &own] {
             fs::create_dir_all(dir).context(format!("cannot make {}", dir.display()))?;
         }
-        mount(Some(&own), *built_in, NONE, MsFlags::MS_BIND, NONE)
-            .context(format!("cannot cover {built_in}"))?;
+        mount(Some(&own), *built_in, NONE, MsFlags::MS_BIND, NONE).context(format!("cannot cover {built_in}"))?;
     }
     Ok(())
 }

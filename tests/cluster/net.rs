@@ -40,10 +40,7 @@ impl Veth {
     /// The n-th /30 of 10.213.0.0/16.
     pub fn nth(n: u16) -> Self {
         let base = u32::from(Ipv4Addr::new(10, 213, 0, 0)) + u32::from(n % 16384) * 4;
-        Self {
-            host: Ipv4Addr::from(base + 1),
-            cluster: Ipv4Addr::from(base + 2),
-        }
+        Self { host: Ipv4Addr::from(base + 1), cluster: Ipv4Addr::from(base + 2) }
     }
 }
 
@@ -68,23 +65,14 @@ pub fn create(place: &Place, nodes: u8, wanted: Option<u16>) -> Result<u16> {
     }
     let (outer, ns) = (place.host_veth(), place.netns(1));
     let ip = |line: &str| exec::run(&line.split(' ').collect::<Vec<_>>());
-    ip(&format!(
-        "ip link add {outer} type veth peer name host0 netns {ns}"
-    ))?;
+    ip(&format!("ip link add {outer} type veth peer name host0 netns {ns}"))?;
     ip(&format!("ip addr add {}/30 dev {outer}", veth.host))?;
     ip(&format!("ip link set {outer} up"))?;
-    ip(&format!(
-        "ip -n {ns} addr add {}/30 dev host0",
-        veth.cluster
-    ))?;
+    ip(&format!("ip -n {ns} addr add {}/30 dev host0", veth.cluster))?;
     ip(&format!("ip -n {ns} link set host0 up"))?;
     ip(&format!("ip -n {ns} route add default via {}", veth.host))?;
     // The host knows no pod addresses, so what leaves for it takes the node's.
-    inside(
-        place,
-        1,
-        "iptables -w -t nat -A POSTROUTING -o host0 -j MASQUERADE",
-    )?;
+    inside(place, 1, "iptables -w -t nat -A POSTROUTING -o host0 -j MASQUERADE")?;
     if nodes > 1 {
         link_second_node(place)?;
     }
@@ -102,33 +90,22 @@ fn add_namespace(place: &Place, node: u8) -> Result<()> {
     inside(place, node, "sysctl -q -w net.ipv4.ip_forward=1")?;
     // Without it a Service's answer between two pods of a node misses its
     // address translation. Absent where the kernel has no bridge filter.
-    let _ = inside(
-        place,
-        node,
-        "sysctl -q -w net.bridge.bridge-nf-call-iptables=1",
-    );
+    let _ = inside(place, node, "sysctl -q -w net.bridge.bridge-nf-call-iptables=1");
     Ok(())
 }
 
 fn link_second_node(place: &Place) -> Result<()> {
     let (one, two) = (place.netns(1), place.netns(2));
     let ip = |line: &str| exec::run(&format!("ip {line}").split(' ').collect::<Vec<_>>());
-    ip(&format!(
-        "-n {one} link add peer2 type veth peer name peer1 netns {two}"
-    ))?;
+    ip(&format!("-n {one} link add peer2 type veth peer name peer1 netns {two}"))?;
     ip(&format!("-n {one} addr add {LINK}.1/30 dev peer2"))?;
     ip(&format!("-n {two} addr add {LINK}.2/30 dev peer1"))?;
     ip(&format!("-n {one} link set peer2 up"))?;
     ip(&format!("-n {two} link set peer1 up"))?;
     // Nodes and pods know each other by the bridges' subnets only.
     let (first, second) = (node_address(1), node_address(2));
-    ip(&format!(
-        "-n {one} route add {} via {LINK}.2 src {first}",
-        pod_subnet(2)
-    ))?;
-    ip(&format!(
-        "-n {two} route add default via {LINK}.1 src {second}"
-    ))?;
+    ip(&format!("-n {one} route add {} via {LINK}.2 src {first}", pod_subnet(2)))?;
+    ip(&format!("-n {two} route add default via {LINK}.1 src {second}"))?;
     Ok(())
 }
 

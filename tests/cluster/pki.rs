@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -30,23 +30,16 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = distinguished(name, None);
         let key = KeyPair::generate().context("cannot make a key")?;
-        let cert = params
-            .self_signed(&key)
-            .context("cannot sign an authority")?;
+        let cert = params.self_signed(&key).context("cannot sign an authority")?;
         write_pair(dir, file, &cert.pem(), &key)?;
-        Ok(Self {
-            issuer: Issuer::new(params, key),
-            dir: dir.to_owned(),
-        })
+        Ok(Self { issuer: Issuer::new(params, key), dir: dir.to_owned() })
     }
 
     fn sign(&self, file: &str, mut params: CertificateParams) -> Result<()> {
         let key = KeyPair::generate().context("cannot make a key")?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let cert = params
-            .signed_by(&key, &self.issuer)
-            .context(format!("cannot sign {file}"))?;
+        let cert = params.signed_by(&key, &self.issuer).context(format!("cannot sign {file}"))?;
         write_pair(&self.dir, file, &cert.pem(), &key)
     }
 
@@ -107,16 +100,10 @@ pub fn ensure(place: &Place, veth: Veth) -> Result<()> {
     fs::create_dir_all(&dir).context(format!("cannot make {}", dir.display()))?;
 
     let cluster = Authority::create(&dir, "ca", "lifeboat-cluster")?;
-    let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut names: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].iter().map(ToString::to_string).collect();
     names.push("kubernetes.default.svc.cluster.local".into());
-    names.extend([
-        "localhost".into(),
-        "127.0.0.1".into(),
-        net::SERVICE_API.into(),
-    ]);
+    names.extend(["localhost".into(), "127.0.0.1".into(), net::SERVICE_API.into()]);
     names.extend([net::node_address(1), address.clone()]);
     cluster.server("apiserver", names)?;
     cluster.server("local", vec!["localhost".into(), "127.0.0.1".into()])?;
@@ -124,29 +111,14 @@ pub fn ensure(place: &Place, veth: Veth) -> Result<()> {
         let names = vec![format!("node{node}"), net::node_address(node)];
         cluster.server(&format!("kubelet{node}"), names)?;
     }
-    cluster.client(
-        "apiserver-kubelet",
-        "kube-apiserver",
-        Some("system:masters"),
-    )?;
+    cluster.client("apiserver-kubelet", "kube-apiserver", Some("system:masters"))?;
     for (file, user, group) in USERS {
         cluster.client(file, user, *group)?;
     }
 
-    Authority::create(&dir, "front-ca", "lifeboat-front-proxy")?.client(
-        "front-proxy",
-        "front-proxy-client",
-        None,
-    )?;
-    Authority::create(&dir, "s3-ca", "lifeboat-s3")?.server(
-        "s3",
-        vec![
-            "localhost".into(),
-            "127.0.0.1".into(),
-            net::node_address(1),
-            address.clone(),
-        ],
-    )?;
+    Authority::create(&dir, "front-ca", "lifeboat-front-proxy")?.client("front-proxy", "front-proxy-client", None)?;
+    Authority::create(&dir, "s3-ca", "lifeboat-s3")?
+        .server("s3", vec!["localhost".into(), "127.0.0.1".into(), net::node_address(1), address.clone()])?;
 
     let key = KeyPair::generate().context("cannot make a key")?;
     write(&dir.join("service-account.key"), &key.serialize_pem())?;
@@ -155,19 +127,9 @@ pub fn ensure(place: &Place, veth: Veth) -> Result<()> {
     // Node 2 reaches the API server by the first node's address.
     for (file, _, _) in USERS {
         let server = format!("https://{}:6443", net::node_address(1));
-        kubeconfig(
-            place,
-            &dir.join(format!("{file}.kubeconfig")),
-            file,
-            &server,
-        )?;
+        kubeconfig(place, &dir.join(format!("{file}.kubeconfig")), file, &server)?;
     }
-    kubeconfig(
-        place,
-        &place.kubeconfig(),
-        "admin",
-        &format!("https://{address}:6443"),
-    )?;
+    kubeconfig(place, &place.kubeconfig(), "admin", &format!("https://{address}:6443"))?;
     write(&complete, &address)
 }
 

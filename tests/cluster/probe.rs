@@ -42,9 +42,7 @@ impl Prober {
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![cert], key)
             .context("bad admin certificate")?;
-        Ok(Self {
-            tls: TlsConnector::from(Arc::new(config)),
-        })
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
     /// All probes in their order; the first failure is the reason. `since` is
@@ -66,14 +64,9 @@ impl Prober {
             }
             Probe::Https(address, path) => self.get(address, path).await.map(drop),
             Probe::Tcp(address) => TcpStream::connect(address).await.context(address).map(drop),
-            Probe::Socket(path) => UnixStream::connect(path)
-                .await
-                .context(path.display())
-                .map(drop),
+            Probe::Socket(path) => UnixStream::connect(path).await.context(path.display()).map(drop),
             Probe::NodeReady(node) => {
-                let body = self
-                    .get("127.0.0.1:6443", &format!("/api/v1/nodes/{node}"))
-                    .await?;
+                let body = self.get("127.0.0.1:6443", &format!("/api/v1/nodes/{node}")).await?;
                 node_ready(&body, since)
             }
         }
@@ -90,10 +83,7 @@ impl Prober {
 /// HTTP/1.0, so that the body ends with the connection.
 async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .context("cannot send")?;
+    stream.write_all(request.as_bytes()).await.context("cannot send")?;
     let mut bytes = Vec::new();
     let end = stream.read_to_end(&mut bytes).await;
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -112,27 +102,16 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Res
 /// A condition from before the kubelet's start is an earlier kubelet's word.
 fn node_ready(body: &str, since: Timestamp) -> Result<()> {
     let node: serde_json::Value = serde_json::from_str(body).context("node is not JSON")?;
-    let conditions = node["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let ready = conditions
-        .iter()
-        .find(|c| c["type"] == "Ready")
-        .context("node has no status")?;
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").context("node has no status")?;
     if ready["status"] != "True" {
-        return Err(Error::new(format!(
-            "node is not ready: {}",
-            ready["message"]
-        )));
+        return Err(Error::new(format!("node is not ready: {}", ready["message"])));
     }
     let said = ready["lastHeartbeatTime"].as_str().unwrap_or_default();
     let said: Timestamp = said.parse().context("node has no time of its status")?;
     // Objects carry whole seconds.
     if said.as_second() < since.as_second() {
-        return Err(Error::new(
-            "node has not reported since the kubelet's start",
-        ));
+        return Err(Error::new("node has not reported since the kubelet's start"));
     }
     Ok(())
 }

@@ -25,11 +25,7 @@ impl Identity {
             return None;
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(Self {
-            pid,
-            start,
-            boot: boot.trim().to_owned(),
-        })
+        Some(Self { pid, start, boot: boot.trim().to_owned() })
     }
 
     pub fn alive(&self) -> bool {
@@ -51,8 +47,5 @@ fn stat(pid: i32) -> Option<(char, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name may hold spaces and brackets: count from its end.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    Some((
-        fields.first()?.chars().next()?,
-        fields.get(19)?.parse().ok()?,
-    ))
+    Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
 }

@@ -21,11 +21,7 @@ pub fn existing_up(place: &Place) -> Result<()> {
         return Err(Error::new("CLUSTER=existing needs KUBECONFIG"));
     };
     let built = place.home.bin().join("kubectl");
-    let kubectl = if exec::on_path("kubectl") {
-        "kubectl".into()
-    } else {
-        built
-    };
+    let kubectl = if exec::on_path("kubectl") { "kubectl".into() } else { built };
     let mut cmd = exec::command(&[kubectl]);
     exec::output(cmd.args(["--request-timeout=10s", "get", "--raw", "/readyz"]))?;
     println!("export KUBECONFIG={}", config.display());
@@ -63,13 +59,5 @@ pub fn kind_down(place: &Place) -> Result<()> {
 
 pub fn kind_load(place: &Place, archive: &str) -> Result<()> {
     need_kind()?;
-    exec::run(&[
-        "kind",
-        "load",
-        "image-archive",
-        archive,
-        "--name",
-        &place.name,
-    ])
-    .map(drop)
+    exec::run(&["kind", "load", "image-archive", archive, "--name", &place.name]).map(drop)
 }

@@ -46,11 +46,8 @@ pub fn run(place: &Place, nodes: u8) -> Result<()> {
     prctl::set_child_subreaper(true).context("cannot become a subreaper")?;
     cgroup::enter(place)?;
     mounts::cover(place)?;
-    let own = i32::try_from(std::process::id())
-        .ok()
-        .and_then(Identity::of);
-    own.context("cannot tell own identity")?
-        .write(&place.file("supervisor.json"))?;
+    let own = i32::try_from(std::process::id()).ok().and_then(Identity::of);
+    own.context("cannot tell own identity")?.write(&place.file("supervisor.json"))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,18 +59,13 @@ async fn serve(place: &Place, nodes: u8) -> Result<()> {
     let (outcomes, mut results) = mpsc::unbounded_channel();
     let mut supervisor = Supervisor {
         place: place.clone(),
-        components: components::all(place, nodes)
-            .into_iter()
-            .map(Component::new)
-            .collect(),
+        components: components::all(place, nodes).into_iter().map(Component::new).collect(),
         prober: Prober::new(place)?,
         outcomes,
         stopping: false,
     };
-    let listener = UnixListener::bind(place.control_socket()).context(format!(
-        "cannot listen on {}",
-        place.control_socket().display()
-    ))?;
+    let listener = UnixListener::bind(place.control_socket())
+        .context(format!("cannot listen on {}", place.control_socket().display()))?;
     let hear = |kind: SignalKind| -> Result<Signal> { signal(kind).context("no signal handler") };
     let mut child = hear(SignalKind::child())?;
     let mut terminate = hear(SignalKind::terminate())?;
@@ -120,9 +112,7 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<(Request, UnixStr
             let mut reader = BufReader::new(stream);
             let mut line = String::new();
             let read = reader.read_line(&mut line);
-            if tokio::time::timeout(Duration::from_secs(5), read)
-                .await
-                .is_ok_and(|r| r.is_ok())
+            if tokio::time::timeout(Duration::from_secs(5), read).await.is_ok_and(|r| r.is_ok())
                 && let Ok(request) = serde_json::from_str(&line)
             {
                 let _ = requests.send((request, reader.into_inner())).await;
@@ -140,12 +130,7 @@ async fn send(mut stream: UnixStream, reply: Reply) {
 impl Supervisor {
     /// Starts what should run and can, and probes what runs.
     fn step(&mut self) {
-        let ready: Vec<String> = self
-            .components
-            .iter()
-            .filter(|c| c.was_ready)
-            .map(|c| c.spec.name.clone())
-            .collect();
+        let ready: Vec<String> = self.components.iter().filter(|c| c.was_ready).map(|c| c.spec.name.clone()).collect();
         for (index, component) in self.components.iter_mut().enumerate() {
             component.enforce();
             if component.startable() && component.spec.after.iter().all(|n| ready.contains(n)) {
@@ -178,11 +163,7 @@ impl Supervisor {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(e) => return say(&format!("cannot wait for children: {e}")),
             };
-            if let Some(component) = self
-                .components
-                .iter_mut()
-                .find(|c| c.running() == Some(pid))
-            {
+            if let Some(component) = self.components.iter_mut().find(|c| c.running() == Some(pid)) {
                 say(&format!("{} ended: {how}", component.spec.name));
                 component.ended(&how, success);
             }
@@ -205,21 +186,14 @@ impl Supervisor {
         if !self.stopping {
             self.step();
         }
-        Reply {
-            error,
-            components: self.components.iter().map(Component::status).collect(),
-        }
+        Reply { error, components: self.components.iter().map(Component::status).collect() }
     }
 
     /// By name; `kubelet` means `kubelet-1`, `kube-apiserver` means `apiserver`.
     fn find(&mut self, name: &str) -> Result<&mut Component> {
         let name = name.strip_prefix("kube-").unwrap_or(name);
         let first = format!("{name}-1");
-        let names: Vec<&str> = self
-            .components
-            .iter()
-            .map(|c| c.spec.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.components.iter().map(|c| c.spec.name.as_str()).collect();
         let unknown = format!("no component {name:?}; there are: {}", names.join(", "));
         self.components
             .iter_mut()
@@ -232,11 +206,7 @@ impl Supervisor {
     async fn stop_all(&mut self) {
         say("stopping");
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let etcd = self
-            .components
-            .iter()
-            .find(|c| c.spec.name == "etcd")
-            .and_then(Component::running);
+        let etcd = self.components.iter().find(|c| c.spec.name == "etcd").and_then(Component::running);
         let deadline = Instant::now() + Duration::from_secs(15);
         let polite = Instant::now() + Duration::from_secs(2);
         if let Some(pid) = etcd {
@@ -246,20 +216,14 @@ impl Supervisor {
             while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
                 waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG))
             {}
-            let left: Vec<i32> = cgroup::processes(&self.place)
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|pid| *pid != own)
-                .collect();
+            let left: Vec<i32> =
+                cgroup::processes(&self.place).unwrap_or_default().into_iter().filter(|pid| *pid != own).collect();
             if left.is_empty() || Instant::now() > deadline {
                 break;
             }
             for pid in left {
                 if etcd.map(Pid::as_raw) != Some(pid) || Instant::now() > polite {
-                    let _ = nix::sys::signal::kill(
-                        Pid::from_raw(pid),
-                        nix::sys::signal::Signal::SIGKILL,
-                    );
+                    let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

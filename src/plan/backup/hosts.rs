@@ -1,8 +1,10 @@
 //! Hosts of a backup: found, backed up, counted.
 
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Invoker, Pass};
+use super::{Invoker, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
-use crate::api::backup_session::{BackupHostPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats};
+use crate::api::backup_session::{
+    BackupHostPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats,
+};
 use crate::names::{condition, reason};
 use crate::plan::access::Access;
 use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
@@ -27,7 +29,14 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, frame: &JobFrame, access:
                 let status = &mut pass.now.targets[index];
                 status.phase = Some(BackupTargetPhase::Skipped);
                 let text = format!("Not started: {name} failed, and onFailure is Stop.");
-                conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, false, reason::NOT_STARTED, text, pass.at);
+                conditions::set(
+                    &mut status.conditions,
+                    condition::BACKUP_EXECUTOR_ENSURED,
+                    false,
+                    reason::NOT_STARTED,
+                    text,
+                    pass.at,
+                );
                 continue;
             }
             if !earlier.iter().all(is_over) {
@@ -76,7 +85,14 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
                 Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
                 _ => format!("Backup target {name} does not exist."),
             };
-            conditions::set(&mut status.conditions, condition::BACKUP_TARGET_FOUND, false, reason::TARGET_NOT_AVAILABLE, &text, at);
+            conditions::set(
+                &mut status.conditions,
+                condition::BACKUP_TARGET_FOUND,
+                false,
+                reason::TARGET_NOT_AVAILABLE,
+                &text,
+                at,
+            );
             if pass.expired {
                 status.phase = Some(BackupTargetPhase::Failed);
             }
@@ -84,7 +100,14 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
             return;
         }
     };
-    conditions::set(&mut status.conditions, condition::BACKUP_TARGET_FOUND, true, reason::TARGET_AVAILABLE, format!("Backup target {name} found."), at);
+    conditions::set(
+        &mut status.conditions,
+        condition::BACKUP_TARGET_FOUND,
+        true,
+        reason::TARGET_AVAILABLE,
+        format!("Backup target {name} found."),
+        at,
+    );
     let Some(target_spec) = &spec.target else { return };
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
     let ordinals = target.ordinals();
@@ -92,12 +115,24 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
         if ordinals.is_empty() {
             status.phase = Some(BackupTargetPhase::Failed);
             let text = format!("{name} has no replicas and no claims, so it has nothing to back up.");
-            conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, false, reason::BACKUP_EXECUTOR_FAILED, text, at);
+            conditions::set(
+                &mut status.conditions,
+                condition::BACKUP_EXECUTOR_ENSURED,
+                false,
+                reason::BACKUP_EXECUTOR_FAILED,
+                text,
+                at,
+            );
             return;
         }
         status.stats = ordinals
             .iter()
-            .map(|o| HostBackupStats { hostname: set.host(*o), phase: Some(BackupHostPhase::Pending), attempt: Some(1), ..HostBackupStats::default() })
+            .map(|o| HostBackupStats {
+                hostname: set.host(*o),
+                phase: Some(BackupHostPhase::Pending),
+                attempt: Some(1),
+                ..HostBackupStats::default()
+            })
             .collect();
         status.total_hosts = i32::try_from(status.stats.len()).ok();
     }
@@ -116,7 +151,15 @@ fn status_len(pass: &Pass<'_>, index: usize) -> usize {
     pass.now.targets[index].stats.len()
 }
 
-fn back_up(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize, host: usize, frame: &JobFrame, access: &Access) {
+fn back_up(
+    pass: &mut Pass<'_>,
+    spec: &BackupMember,
+    target: &Target,
+    index: usize,
+    host: usize,
+    frame: &JobFrame,
+    access: &Access,
+) {
     let entry = pass.now.targets[index].stats[host].clone();
     if host_is_over(&entry) {
         return;
@@ -147,7 +190,16 @@ fn back_up(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usi
 }
 
 #[allow(clippy::too_many_arguments, reason = "one call, all of it needed to build a Job")]
-fn create(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize, host: usize, frame: &JobFrame, access: &Access, key: String) {
+fn create(
+    pass: &mut Pass<'_>,
+    spec: &BackupMember,
+    target: &Target,
+    index: usize,
+    host: usize,
+    frame: &JobFrame,
+    access: &Access,
+    key: String,
+) {
     let entry = pass.now.targets[index].stats[host].clone();
     if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, pass.at)) {
         pass.plan.look_again(wait);
@@ -165,18 +217,42 @@ fn create(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usiz
         }
         Err(failure) => return fail(pass, index, host, &failure),
     };
-    let paths = if target_spec.paths.is_empty() { reach.mount_points() } else { target_spec.paths.iter().map(|p| normal_path(p)).collect() };
-    let backup = Backup { member: index, host: entry.hostname, paths, exclude: target_spec.exclude.clone(), args: target_spec.args.clone() };
+    let paths = if target_spec.paths.is_empty() {
+        reach.mount_points()
+    } else {
+        target_spec.paths.iter().map(|p| normal_path(p)).collect()
+    };
+    let backup = Backup {
+        member: index,
+        host: entry.hostname,
+        paths,
+        exclude: target_spec.exclude.clone(),
+        args: target_spec.args.clone(),
+    };
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
     let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
     let task = pass.task(access, runtime, no_cache, Step::Backup(backup));
-    let parts = JobParts { key, attempt: entry.attempt.unwrap_or(1), runtime, temp_dir: spec.temp_dir.as_ref(), reach, seconds_left: pass.seconds_left() };
+    let parts = JobParts {
+        key,
+        attempt: entry.attempt.unwrap_or(1),
+        runtime,
+        temp_dir: spec.temp_dir.as_ref(),
+        reach,
+        seconds_left: pass.seconds_left(),
+    };
     pass.plan.jobs.push(objects::job(frame, &task, parts));
     pass.plan.look_again(LOOK_AT_RUNNING);
     let at = pass.at;
     let status = &mut pass.now.targets[index];
     status.stats[host].phase = Some(BackupHostPhase::Running);
-    conditions::set(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, true, reason::BACKUP_EXECUTOR_ENSURED, "Successfully ensured backup executor.", at);
+    conditions::set(
+        &mut status.conditions,
+        condition::BACKUP_EXECUTOR_ENSURED,
+        true,
+        reason::BACKUP_EXECUTOR_ENSURED,
+        "Successfully ensured backup executor.",
+        at,
+    );
 }
 
 fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
@@ -214,7 +290,12 @@ fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     } else {
         slot.phase = Some(BackupHostPhase::Failed);
         slot.not_before = None;
-        let text = format!("Backup of host {} of {} failed: {}", slot.hostname.clone(), label(index, &pass.now.targets[index]), failure.message);
+        let text = format!(
+            "Backup of host {} of {} failed: {}",
+            slot.hostname.clone(),
+            label(index, &pass.now.targets[index]),
+            failure.message
+        );
         pass.event(true, &failure.reason, &text);
     }
 }

@@ -30,12 +30,17 @@ pub fn stand(pass: &mut Pass<'_>) {
     pass.now.phase = Some(BackupPhase::Running);
     let held = pass.now.run.iter().flat_map(|r| &r.steps).find(|s| !s.done && s.message.is_some());
     let (why, text) = if let Some(step) = held {
-        (step.reason.clone().unwrap_or_default(), format!("{}, attempt {}: {}", step.name, step.attempt, step.message.clone().unwrap_or_default()))
+        (
+            step.reason.clone().unwrap_or_default(),
+            format!("{}, attempt {}: {}", step.name, step.attempt, step.message.clone().unwrap_or_default()),
+        )
     } else {
         let all: Vec<_> = pass.now.targets.iter().flat_map(|t| &t.stats).collect();
         let done = all.iter().filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
         let trouble = all.iter().find(|h| h.error.is_some() && h.phase != Some(BackupHostPhase::Succeeded));
-        let trouble = trouble.map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default();
+        let trouble = trouble
+            .map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default()))
+            .unwrap_or_default();
         (reason::RUNNING.to_owned(), format!("{done} of {} hosts backed up{trouble}", all.len()))
     };
     standing(pass, &why, &text);
@@ -50,10 +55,18 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
     // The answer comes after retention, so a failure with an answer is one of the check.
     let retained = facts.is_some();
     let (value, why) = if retained { (true, reason::RETENTION_APPLIED) } else { (false, reason::RETENTION_FAILED) };
-    let said = if retained { "Successfully applied retention policy.".to_owned() } else { text.clone().unwrap_or_default() };
+    let said =
+        if retained { "Successfully applied retention policy.".to_owned() } else { text.clone().unwrap_or_default() };
     conditions::set(list, condition::RETENTION_POLICY_APPLIED, value, why, said, at);
     if integrity == Some(true) {
-        conditions::set(list, condition::REPOSITORY_INTEGRITY_VERIFIED, true, reason::INTEGRITY_VERIFIED, "Repository integrity verification succeeded.", at);
+        conditions::set(
+            list,
+            condition::REPOSITORY_INTEGRITY_VERIFIED,
+            true,
+            reason::INTEGRITY_VERIFIED,
+            "Repository integrity verification succeeded.",
+            at,
+        );
     } else if retained {
         let said = text.unwrap_or_else(|| "The check gave no result.".to_owned());
         conditions::set(list, condition::REPOSITORY_INTEGRITY_VERIFIED, false, reason::INTEGRITY_FAILED, said, at);
@@ -79,7 +92,14 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
 pub fn conclude(pass: &mut Pass<'_>) {
     if pass.expired {
         let text = "Failed to complete backup before the deadline.";
-        conditions::set(&mut pass.now.conditions, condition::DEADLINE_EXCEEDED, true, reason::DEADLINE_EXCEEDED, text, pass.at);
+        conditions::set(
+            &mut pass.now.conditions,
+            condition::DEADLINE_EXCEEDED,
+            true,
+            reason::DEADLINE_EXCEEDED,
+            text,
+            pass.at,
+        );
     }
     let failed = pass.now.targets.iter().position(|t| t.phase == Some(BackupTargetPhase::Failed));
     if let Some(index) = failed {
@@ -87,7 +107,14 @@ pub fn conclude(pass: &mut Pass<'_>) {
         let host = target.stats.iter().find(|h| h.phase == Some(BackupHostPhase::Failed));
         let why = host.and_then(|h| h.reason.clone()).unwrap_or_else(|| reason::MEMBER_FAILED.to_owned());
         let what = host.map_or_else(
-            || target.conditions.iter().find(|c| c.status == "False").and_then(|c| c.message.clone()).unwrap_or_default(),
+            || {
+                target
+                    .conditions
+                    .iter()
+                    .find(|c| c.status == "False")
+                    .and_then(|c| c.message.clone())
+                    .unwrap_or_default()
+            },
             |h| format!("host {}: {}", h.hostname, h.error.clone().unwrap_or_default()),
         );
         let text = format!("{} was not backed up: {what}", hosts::label(index, target));

@@ -2,10 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, preflight, target_of};
+use super::{
+    LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, preflight, target_of,
+};
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{Counts, HostPhase, HostRestoreStats, MemberPhase, Progress, QuiesceState, QuiesceStatus, RestorePhase};
+use crate::api::restore_session::{
+    Counts, HostPhase, HostRestoreStats, MemberPhase, Progress, QuiesceState, QuiesceStatus, RestorePhase,
+};
 use crate::names::{condition, reason};
 use crate::plan::access::Access;
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
@@ -38,20 +42,41 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         Some(TargetSeen::Found(target)) => target,
         Some(TargetSeen::Unknown(why)) => {
             let text = format!("Restore target {name} could not be looked up: {why}");
-            conditions::set(&mut status.conditions, condition::RESTORE_TARGET_FOUND, conditions::Value::Unknown, "UnableToCheckTargetAvailability", &text, at);
+            conditions::set(
+                &mut status.conditions,
+                condition::RESTORE_TARGET_FOUND,
+                conditions::Value::Unknown,
+                "UnableToCheckTargetAvailability",
+                &text,
+                at,
+            );
             status.message = Some(text);
             pass.plan.look_again(LOOK_FOR_MISSING);
             return;
         }
         Some(TargetSeen::Missing(_)) | None => {
             let text = format!("Restore target {name} does not exist.");
-            conditions::set(&mut status.conditions, condition::RESTORE_TARGET_FOUND, false, reason::TARGET_NOT_AVAILABLE, &text, at);
+            conditions::set(
+                &mut status.conditions,
+                condition::RESTORE_TARGET_FOUND,
+                false,
+                reason::TARGET_NOT_AVAILABLE,
+                &text,
+                at,
+            );
             status.message = Some(text);
             pass.plan.look_again(LOOK_FOR_MISSING);
             return;
         }
     };
-    conditions::set(&mut status.conditions, condition::RESTORE_TARGET_FOUND, true, reason::TARGET_AVAILABLE, format!("Restore target {name} found."), at);
+    conditions::set(
+        &mut status.conditions,
+        condition::RESTORE_TARGET_FOUND,
+        true,
+        reason::TARGET_AVAILABLE,
+        format!("Restore target {name} found."),
+        at,
+    );
     let Some(spec) = &pass.run.members[index].target else { return };
     let set = HostSet::of(TargetKind::of_name(&target.kind), spec.alias.as_deref());
     // Once a workload is quiesced its replicas no longer count its hosts: status does.
@@ -63,7 +88,9 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         target.ordinals().into_iter().map(|o| (o, set.host(o))).collect()
     };
     if all.is_empty() {
-        status.message = Some(format!("{name} has no replicas and no claims, so it has no host to restore. Scale it up, or create its claims."));
+        status.message = Some(format!(
+            "{name} has no replicas and no claims, so it has no host to restore. Scale it up, or create its claims."
+        ));
         pass.plan.look_again(LOOK_FOR_MISSING);
         return;
     }
@@ -181,7 +208,14 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
         conditions::set(&mut status.conditions, condition::SNAPSHOTS_PINNED, false, &why, &text, at);
         fail_member(status, &text);
     } else if is_pinned(status) {
-        conditions::set(&mut status.conditions, condition::SNAPSHOTS_PINNED, true, "SnapshotsResolved", "Every host's snapshots are fixed in status.", at);
+        conditions::set(
+            &mut status.conditions,
+            condition::SNAPSHOTS_PINNED,
+            true,
+            "SnapshotsResolved",
+            "Every host's snapshots are fixed in status.",
+            at,
+        );
     }
 }
 
@@ -195,7 +229,9 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
         .iter()
         .position(|m| matches!(m.phase, Some(MemberPhase::Failed | MemberPhase::Skipped)))
         // A preflight that fails before anything began stops the whole run, whichever member it is.
-        .or_else(|| (!started).then(|| pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed))).flatten());
+        .or_else(|| {
+            (!started).then(|| pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed))).flatten()
+        });
     if pass.run.stop
         && let Some(failed) = blocker
     {
@@ -270,7 +306,14 @@ fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 return false;
             }
             status.quiesce = Some(QuiesceStatus { replicas: target.replicas, state: QuiesceState::Announced });
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, "ScalingDown", format!("{name} will be scaled from {} to 0 for the restore, and back after it.", target.replicas), at);
+            conditions::set(
+                &mut status.conditions,
+                condition::QUIESCED,
+                false,
+                "ScalingDown",
+                format!("{name} will be scaled from {} to 0 for the restore, and back after it.", target.replicas),
+                at,
+            );
             pass.plan.again = true;
             false
         }
@@ -285,7 +328,14 @@ fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 if let Some(q) = &mut status.quiesce {
                     q.state = QuiesceState::Quiesced;
                 }
-                conditions::set(&mut status.conditions, condition::QUIESCED, true, "ScaledToZero", format!("{name} has no pod left."), at);
+                conditions::set(
+                    &mut status.conditions,
+                    condition::QUIESCED,
+                    true,
+                    "ScaledToZero",
+                    format!("{name} has no pod left."),
+                    at,
+                );
                 return true;
             } else {
                 let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
@@ -315,13 +365,24 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             true
         }
         Some(TargetSeen::Found(target)) => {
-            pass.plan.scales.push(Scale { kind: target.kind.clone(), name: target.name.clone(), replicas: quiesce.replicas });
+            pass.plan.scales.push(Scale {
+                kind: target.kind.clone(),
+                name: target.name.clone(),
+                replicas: quiesce.replicas,
+            });
             pass.plan.again = true;
             false
         }
         Some(TargetSeen::Missing(_)) => {
             quiesce.state = QuiesceState::Gone;
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, "TargetGone", format!("{name} is gone; there is nothing to scale back."), at);
+            conditions::set(
+                &mut status.conditions,
+                condition::QUIESCED,
+                false,
+                "TargetGone",
+                format!("{name} is gone; there is nothing to scale back."),
+                at,
+            );
             true
         }
         _ => {
@@ -368,7 +429,8 @@ fn restore_host(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame
                 entry.planned = Some(counts(r.planned));
                 entry.restored = Some(counts(r.restored));
             }
-            entry.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
+            entry.duration =
+                Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
             entry.progress = None;
             match failure {
                 None => {
@@ -384,18 +446,29 @@ fn restore_host(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame
     }
 }
 
-fn create(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame, access: &Access, key: String, attempt: i32) {
+fn create(
+    pass: &mut Pass<'_>,
+    index: usize,
+    host: usize,
+    frame: &JobFrame,
+    access: &Access,
+    key: String,
+    attempt: i32,
+) {
     let entry = &pass.now.members[index].stats[host];
     if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {
         pass.plan.look_again(wait);
         return;
     }
-    let announced = pass.was.members.get(index).and_then(|m| m.stats.get(host)).is_some_and(|h| h.attempt == Some(attempt));
+    let announced =
+        pass.was.members.get(index).and_then(|m| m.stats.get(host)).is_some_and(|h| h.attempt == Some(attempt));
     if !announced {
         pass.plan.again = true;
         return;
     }
-    let (Some(target), Some(reach)) = (&pass.run.members[index].target, pass.reaches.get(&(index, entry.hostname.clone()))) else {
+    let (Some(target), Some(reach)) =
+        (&pass.run.members[index].target, pass.reaches.get(&(index, entry.hostname.clone())))
+    else {
         pass.plan.look_again(LOOK_FOR_MISSING);
         return;
     };
@@ -406,7 +479,11 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame, acce
         snapshots: entry
             .snapshots
             .iter()
-            .map(|s| contract::PinnedSnapshot { id: s.id.clone(), time: s.time.clone().unwrap_or_default(), path: s.path.clone() })
+            .map(|s| contract::PinnedSnapshot {
+                id: s.id.clone(),
+                time: s.time.clone().unwrap_or_default(),
+                path: s.path.clone(),
+            })
             .collect(),
         include: rule.include.clone(),
         exclude: rule.exclude.clone(),
@@ -427,8 +504,22 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, frame: &JobFrame, acce
     pass.plan.jobs.push(job);
     let at = pass.at;
     let list = &mut pass.now.members[index].conditions;
-    conditions::set(list, condition::RESTORE_JOB_CREATED, true, reason::RESTORE_JOB_CREATED, "Successfully created restore job.", at);
-    conditions::set(list, condition::RESTORE_EXECUTOR_ENSURED, true, reason::RESTORE_EXECUTOR_ENSURED, "Successfully ensured restore executor.", at);
+    conditions::set(
+        list,
+        condition::RESTORE_JOB_CREATED,
+        true,
+        reason::RESTORE_JOB_CREATED,
+        "Successfully created restore job.",
+        at,
+    );
+    conditions::set(
+        list,
+        condition::RESTORE_EXECUTOR_ENSURED,
+        true,
+        reason::RESTORE_EXECUTOR_ENSURED,
+        "Successfully ensured restore executor.",
+        at,
+    );
     pass.plan.look_again(LOOK_AT_PROGRESS);
 }
 
@@ -438,10 +529,18 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
         return outcome.failure.clone();
     }
     if outcome.run != run {
-        return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, format!("The Job answered for another run ({}).", outcome.run)));
+        return Some(Failure::new(
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            format!("The Job answered for another run ({}).", outcome.run),
+        ));
     }
     let Some(Answer::Restored(r)) = &outcome.answer else {
-        return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without counts of what it restored."));
+        return Some(Failure::new(
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            "The Job ended without counts of what it restored.",
+        ));
     };
     if r.errors > 0 || r.restored != r.planned {
         return Some(Failure::new(
@@ -487,7 +586,8 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
 
 /// Past the deadline: stop what runs, scale back, fail what is not over.
 fn run_out(pass: &mut Pass<'_>, index: usize) {
-    let waiting_for = pass.now.members[index].message.clone().unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
+    let waiting_for =
+        pass.now.members[index].message.clone().unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     if !pass.expired && !pass.run.id.deleting {
         return;
     }
@@ -530,5 +630,11 @@ fn progress(p: &contract::Progress) -> Progress {
     let i = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     #[allow(clippy::cast_possible_truncation, reason = "clamped to a percentage")]
     let percent = p.percent.clamp(0.0, 100.0) as i32;
-    Progress { percent, bytes_done: i(p.bytes_done), bytes_total: i(p.bytes_total), files_done: i(p.files_done), files_total: i(p.files_total) }
+    Progress {
+        percent,
+        bytes_done: i(p.bytes_done),
+        bytes_total: i(p.bytes_total),
+        files_done: i(p.files_done),
+        files_total: i(p.files_total),
+    }
 }

@@ -99,13 +99,28 @@ impl<'a> Pass<'a> {
         self.begin();
         if let Some(refusal) = &self.seen.refusal {
             self.now.phase = Some(RestorePhase::Invalid);
-            let set = |list: &mut _, at| conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, &refusal.message, at);
+            let set = |list: &mut _, at| {
+                conditions::set(
+                    list,
+                    condition::VALIDATION_PASSED,
+                    false,
+                    reason::VALIDATION_FAILED,
+                    &refusal.message,
+                    at,
+                )
+            };
             set(&mut self.now.conditions, self.at);
             self.end_with(RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
             return;
         }
         let namespace = &self.run.id.namespace;
-        let ground = ground::check(self.run.repository.as_ref(), namespace, &self.seen.repository, &mut self.now.conditions, self.at);
+        let ground = ground::check(
+            self.run.repository.as_ref(),
+            namespace,
+            &self.seen.repository,
+            &mut self.now.conditions,
+            self.at,
+        );
         member::find(self);
         match ground {
             Ok(access) => {
@@ -133,9 +148,11 @@ impl<'a> Pass<'a> {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
-        let limit = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
+        let limit =
+            self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-        let deadline = self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
+        let deadline =
+            self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
         self.expired = self.at >= deadline;
         if let Some(left) = retry::left(deadline, self.at) {
             self.plan.look_again(left);
@@ -176,7 +193,11 @@ impl<'a> Pass<'a> {
     }
 
     fn seconds_left(&self) -> i64 {
-        self.now.deadline.as_ref().and_then(|d| retry::left(d.0, self.at)).map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
+        self.now
+            .deadline
+            .as_ref()
+            .and_then(|d| retry::left(d.0, self.at))
+            .map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
     }
 
     fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {

@@ -98,14 +98,26 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
                     continue;
                 }
                 (Some(failure), _) => failure.clone(),
-                (None, _) => Failure::new(crate::plan::contract::Class::Fatal, reason::AGENT_FAILED, "The preflight gave no answer."),
+                (None, _) => Failure::new(
+                    crate::plan::contract::Class::Fatal,
+                    reason::AGENT_FAILED,
+                    "The preflight gave no answer.",
+                ),
             },
         };
         if retry::again(&failure, attempt) {
             fault = Some(failure);
         } else if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
             for host in &asked.hosts {
-                take(pass, &HostAnswer { member: host.member, host: host.host.clone(), snapshots: vec![], failure: Some(failure.clone()) });
+                take(
+                    pass,
+                    &HostAnswer {
+                        member: host.member,
+                        host: host.host.clone(),
+                        snapshots: vec![],
+                        failure: Some(failure.clone()),
+                    },
+                );
             }
         }
     }
@@ -131,8 +143,7 @@ fn note(pass: &mut Pass<'_>, failure: &Failure) {
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
 fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
-    let allow_empty =
-        pass.run.members.get(answer.member).and_then(|m| m.target.as_ref()?.allow_empty).unwrap_or(false);
+    let allow_empty = pass.run.members.get(answer.member).and_then(|m| m.target.as_ref()?.allow_empty).unwrap_or(false);
     let Some(member) = pass.now.members.get_mut(answer.member) else { return };
     let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
     match &answer.failure {

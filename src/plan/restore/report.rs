@@ -17,12 +17,26 @@ const MESSAGE_MAX: usize = 1000;
 /// Draws the conclusion of a pass: over, or where it stands.
 pub fn conclude(pass: &mut Pass<'_>) {
     let at = pass.at;
-    conditions::set(&mut pass.now.conditions, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, "Successfully validated.", at);
+    conditions::set(
+        &mut pass.now.conditions,
+        condition::VALIDATION_PASSED,
+        true,
+        reason::VALIDATION_PASSED,
+        "Successfully validated.",
+        at,
+    );
     if pass.now.members.iter().all(|m| member_is_over(m.phase)) {
         let failed = pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed));
         if pass.expired && failed.is_some() {
             let text = format!("Failed to complete restore within {}.", limit(pass));
-            conditions::set(&mut pass.now.conditions, condition::DEADLINE_EXCEEDED, true, reason::DEADLINE_EXCEEDED, text, at);
+            conditions::set(
+                &mut pass.now.conditions,
+                condition::DEADLINE_EXCEEDED,
+                true,
+                reason::DEADLINE_EXCEEDED,
+                text,
+                at,
+            );
         }
         match failed {
             None => {
@@ -95,7 +109,11 @@ fn failure(pass: &Pass<'_>, index: usize) -> String {
     let done = count(pass, MemberPhase::Succeeded);
     let skipped = count(pass, MemberPhase::Skipped);
     let not_started = if skipped > 0 { format!(", {skipped} not started") } else { String::new() };
-    format!("{} failed: {text} ({done} of {} members restored{not_started}.)", upper(&member_label(index, member)), pass.now.members.len())
+    format!(
+        "{} failed: {text} ({done} of {} members restored{not_started}.)",
+        upper(&member_label(index, member)),
+        pass.now.members.len()
+    )
 }
 
 /// The reason of the first failed host, or that the member failed.
@@ -119,7 +137,10 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     let missing = [condition::REPOSITORY_FOUND, condition::BACKEND_SECRET_FOUND];
     for type_ in missing {
         if let Some(c) = pass.now.conditions.iter().find(|c| c.type_ == type_ && c.status != "True") {
-            return (c.reason.clone().unwrap_or_default(), format!("Waiting: {}", c.message.clone().unwrap_or_default()));
+            return (
+                c.reason.clone().unwrap_or_default(),
+                format!("Waiting: {}", c.message.clone().unwrap_or_default()),
+            );
         }
     }
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
@@ -131,10 +152,16 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     let current = pass.now.members.iter().enumerate().find(|(_, m)| m.phase == Some(MemberPhase::Running));
     if let Some((index, member)) = current {
         let what = doing(member);
-        let text = if total == 1 { upper(&what) } else { format!("{done} of {total} members restored; {}: {what}", member_label(index, member)) };
+        let text = if total == 1 {
+            upper(&what)
+        } else {
+            format!("{done} of {total} members restored; {}: {what}", member_label(index, member))
+        };
         return (reason::RUNNING.to_owned(), text);
     }
-    if let Some((index, member)) = pass.now.members.iter().enumerate().find(|(_, m)| !member_is_over(m.phase) && m.message.is_some()) {
+    if let Some((index, member)) =
+        pass.now.members.iter().enumerate().find(|(_, m)| !member_is_over(m.phase) && m.message.is_some())
+    {
         let text = member.message.clone().unwrap_or_default();
         let text = if total == 1 { text } else { format!("{}: {text}", upper(&member_label(index, member))) };
         return (reason::PENDING.to_owned(), format!("Waiting: {text}"));
@@ -145,11 +172,20 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
 
 fn doing(member: &RestoreMemberStatus) -> String {
     if let Some(host) = member.stats.iter().find(|h| h.error.is_some() && h.phase == Some(HostPhase::Running)) {
-        return format!("host {} (attempt {}): {}", host.hostname, host.attempt.unwrap_or(1), host.error.clone().unwrap_or_default());
+        return format!(
+            "host {} (attempt {}): {}",
+            host.hostname,
+            host.attempt.unwrap_or(1),
+            host.error.clone().unwrap_or_default()
+        );
     }
     match member.quiesce.as_ref().map(|q| q.state) {
-        Some(QuiesceState::Announced) => return member.message.clone().unwrap_or_else(|| "scaling the workload to zero".to_owned()),
-        Some(QuiesceState::Quiesced) if member.stats.iter().all(|h| super::is_over(h.phase)) => return "scaling the workload back".to_owned(),
+        Some(QuiesceState::Announced) => {
+            return member.message.clone().unwrap_or_else(|| "scaling the workload to zero".to_owned());
+        }
+        Some(QuiesceState::Quiesced) if member.stats.iter().all(|h| super::is_over(h.phase)) => {
+            return "scaling the workload back".to_owned();
+        }
         _ => {}
     }
     let done = member.stats.iter().filter(|h| super::is_over(h.phase)).count();

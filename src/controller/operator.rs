@@ -1,0 +1,225 @@
+//! The operator's process: what runs, in which order it starts, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::events::Reporter;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use tokio::sync::watch::Receiver;
+use tracing::{error, info};
+
+use super::context::Context;
+use super::http::{self, Readiness};
+use super::leader::Leader;
+use super::metrics::Metrics;
+use super::progress::ProgressClient;
+use super::{Error, backup, blueprint, certs, error_policy, invoker, repository, restore, watch};
+use crate::admission;
+use crate::admission::certs::CertHandle;
+use crate::api::{
+    BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession,
+};
+use crate::names::OPERATOR;
+use crate::plan::observed::Setup;
+
+/// Looks that run at once, for each kind. A look waits for the API server only.
+const CONCURRENCY: u16 = 16;
+/// Where the webhook listens; the chart's Service says the same.
+const WEBHOOK_PORT: u16 = 9443;
+/// Name of the Lease, and of the Service of the webhook.
+const LEASE: &str = "lifeboat";
+
+/// How the operator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How runs are done.
+    pub setup: Setup,
+    /// Namespace of the operator itself.
+    pub namespace: String,
+    /// Name of this replica; a Pod's name.
+    pub identity: String,
+    /// Serve the webhook.
+    pub webhook: bool,
+    /// Name of the webhook's Service.
+    pub service: String,
+    /// Secret that holds the webhook's certificate.
+    pub certificate: String,
+    /// Port of health and metrics.
+    pub port: u16,
+}
+
+/// Runs the operator until a signal, or until leadership is lost.
+///
+/// # Errors
+/// There is no way to the API server, or leadership was lost: the process should end, and be started again.
+pub async fn run(options: Options) -> Result<(), String> {
+    let client = Client::try_default().await.map_err(|e| format!("cannot find the API server: {e}"))?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let metrics = Metrics::default();
+    let readiness = Readiness::waiting_for(["custom resource definitions"]);
+    let mut servers = tokio::task::JoinSet::new();
+    let health = http::router(readiness.clone(), metrics.clone());
+    let address = (std::net::Ipv4Addr::UNSPECIFIED, options.port).into();
+    let stopped = ended(stopping.clone());
+    servers.spawn(async move {
+        if let Err(error) = http::serve(address, health, stopped).await {
+            error!(%error, "health and metrics cannot be served");
+        }
+    });
+    if options.webhook {
+        webhook(&client, &options, &stopping, &mut servers);
+    }
+    let result = tokio::select! {
+        () = signal() => Ok(()),
+        result = lead(client, &options, metrics, readiness, stopping.clone()) => result,
+    };
+    // Everybody hears it; who holds something lets go of it.
+    let _ = stop.send(true);
+    let drained = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
+        info!("some requests were still being answered at the end");
+    }
+    result
+}
+
+fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut tokio::task::JoinSet<()>) {
+    let handle = CertHandle::new();
+    let (namespace, service, secret) =
+        (options.namespace.clone(), options.service.clone(), options.certificate.clone());
+    servers.spawn(certs::maintain(client.clone(), namespace, service, secret, handle.clone(), ended(stopping.clone())));
+    let stopped = ended(stopping.clone());
+    servers.spawn(async move {
+        let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
+        if let Err(error) = admission::server::serve(address, handle, stopped).await {
+            // Objects are still defaulted and validated by the controller.
+            error!(%error, "the webhook cannot be served");
+        }
+    });
+}
+
+async fn ended(mut stopping: Receiver<bool>) {
+    let _ = stopping.wait_for(|s| *s).await;
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => info!("told to stop"),
+        _ = tokio::signal::ctrl_c() => info!("told to stop"),
+    }
+}
+
+/// Waits for leadership, reconciles while it lasts, and gives it back.
+async fn lead(
+    client: Client,
+    options: &Options,
+    metrics: Metrics,
+    readiness: Readiness,
+    stopping: Receiver<bool>,
+) -> Result<(), String> {
+    definitions(&client, &readiness).await;
+    metrics.leading(false);
+    let mut leader = Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await;
+    metrics.leading(true);
+    let result = tokio::select! {
+        () = reconcile(client, options, metrics.clone()) => Ok(()),
+        () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
+        () = ended(stopping) => Ok(()),
+    };
+    metrics.leading(false);
+    leader.release().await;
+    result
+}
+
+/// Waits until the API server serves our kinds. They may be installed after the operator.
+async fn definitions(client: &Client, readiness: &Readiness) {
+    let api: Api<RestoreSession> = Api::all(client.clone());
+    let params = kube::api::ListParams::default().limit(1);
+    while let Err(cause) = api.list_metadata(&params).await {
+        error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    readiness.found("custom resource definitions");
+}
+
+/// Runs every controller until the process ends.
+async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
+    let of_sessions = watch::children(&client, "RestoreSession");
+    let of_batches = watch::children(&client, "RestoreBatch");
+    let of_backups = watch::children(&client, "BackupSession");
+    let restores = controller::<RestoreSession>(&client)
+        .owns_stream(of_sessions.jobs)
+        .watches_stream(of_sessions.pods, |pod| watch::session_of(&pod));
+    let restore_batches = controller::<RestoreBatch>(&client)
+        .owns_stream(of_batches.jobs)
+        .watches_stream(of_batches.pods, |pod| watch::session_of(&pod));
+    let backups = controller::<BackupSession>(&client)
+        .owns_stream(of_backups.jobs)
+        .watches_stream(of_backups.pods, |pod| watch::session_of(&pod));
+    let sessions = || Api::<BackupSession>::all(client.clone());
+    let configurations =
+        controller::<BackupConfiguration>(&client)
+            .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupConfiguration"));
+    let batches = controller::<BackupBatch>(&client)
+        .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupBatch"));
+    let repositories = controller::<Repository>(&client);
+    let blueprints = controller::<BackupBlueprint>(&client);
+    let context = Arc::new(Context {
+        setup: options.setup.clone(),
+        metrics,
+        reporter: Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) },
+        progress: ProgressClient::default(),
+        repositories: repositories.store(),
+        configurations: configurations.store(),
+        batches: batches.store(),
+        sessions: backups.store(),
+        of_restore_sessions: of_sessions.children,
+        of_restore_batches: of_batches.children,
+        of_backup_sessions: of_backups.children,
+        client,
+    });
+    info!(image = context.setup.image, "reconciling");
+    futures::join!(
+        drive(restores, restore::reconcile, &context),
+        drive(restore_batches, restore::reconcile, &context),
+        drive(backups, backup::reconcile, &context),
+        drive(configurations, invoker::reconcile, &context),
+        drive(batches, invoker::reconcile, &context),
+        drive(repositories, repository::reconcile, &context),
+        drive(blueprints, blueprint::reconcile, &context),
+    );
+}
+
+fn controller<K>(client: &Client) -> Controller<K>
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    Controller::new(Api::<K>::all(client.clone()), watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+}
+
+async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    F: FnMut(Arc<K>, Arc<Context>) -> R + Send,
+    R: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    controller
+        .run(reconcile, error_policy, context.clone())
+        .for_each(async |result| {
+            if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
+                error!(kind = %K::kind(&()), %cause, "a watch failed; it is opened again");
+            }
+        })
+        .await;
+}
+
+fn invoker_of<K: Resource<DynamicType = ()>>(session: &BackupSession, kind: &str) -> Option<ObjectRef<K>> {
+    let invoker = session.spec.invoker.as_ref().filter(|i| i.kind == kind)?;
+    Some(ObjectRef::new(&invoker.name).within(session.metadata.namespace.as_ref()?))
+}
