@@ -1,13 +1,13 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::Store;
+
+use tokio::sync::watch::Sender;
 
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
@@ -49,29 +49,33 @@ pub struct Context {
     pub of_restore_batches: Children,
     /// Children of BackupSessions.
     pub of_backup_sessions: Children,
+    /// Open once every store has been filled.
+    pub gate: Sender<bool>,
 }
 
 impl Context {
     /// Waits until every store has been filled once: before that, "not there" is not known.
-    pub async fn filled(self: &Arc<Self>) {
+    /// The one waiter of each store; looks wait for the gate it opens.
+    pub async fn fill(&self) {
         // An error means that the writer is gone, which only happens when the operator stops.
-        let _ = futures::join!(
-            self.repositories.wait_until_ready(),
-            self.configurations.wait_until_ready(),
-            self.batches.wait_until_ready(),
-            self.sessions.wait_until_ready(),
-            children(&self.of_restore_sessions),
-            children(&self.of_restore_batches),
-            children(&self.of_backup_sessions),
-        );
+        let _ = self.repositories.wait_until_ready().await;
+        let _ = self.configurations.wait_until_ready().await;
+        let _ = self.batches.wait_until_ready().await;
+        let _ = self.sessions.wait_until_ready().await;
+        for children in [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions] {
+            let _ = children.jobs.wait_until_ready().await;
+            let _ = children.pods.wait_until_ready().await;
+        }
+        self.gate.send_replace(true);
+    }
+
+    /// Waits for [`Context::fill`].
+    pub async fn filled(&self) {
+        let _ = self.gate.subscribe().wait_for(|open| *open).await;
     }
 
     /// The clock; the only place where the operator's decisions get it.
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
     }
-}
-
-async fn children(children: &Children) {
-    let _ = futures::join!(children.jobs.wait_until_ready(), children.pods.wait_until_ready());
 }

@@ -181,10 +181,12 @@ async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
         of_restore_sessions: of_sessions.children,
         of_restore_batches: of_batches.children,
         of_backup_sessions: of_backups.children,
+        gate: tokio::sync::watch::Sender::new(false),
         client,
     });
     info!(image = context.setup.image, "reconciling");
     futures::join!(
+        context.fill(),
         drive(restores, restore::reconcile, &context),
         drive(restore_batches, restore::reconcile, &context),
         drive(backups, backup::reconcile, &context),
