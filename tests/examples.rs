@@ -87,7 +87,7 @@ fn every_example_fits_its_definition() {
             seen += 1;
             match schemas.get(&(version, kind.clone())) {
                 Some(schema) => {
-                    check(&format!("{name}: spec"), &object["spec"], &schema["properties"]["spec"], &mut faults)
+                    check(&format!("{name}: spec"), &object["spec"], &schema["properties"]["spec"], &mut faults);
                 }
                 None => faults.push(format!("{name}: {kind} is no kind of ours")),
             }
