@@ -3,18 +3,32 @@
 NAME ?= dev
 NODES ?= 1
 IMAGE ?= localhost/lifeboat:dev
-CARGO_TARGET_DIR ?= target
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Built tools, clusters and their state: one ignored folder.
 LIFEBOAT_DIR ?= $(CURDIR)/.lifeboat
-export NAME NODES CARGO_TARGET_DIR LIFEBOAT_DIR
+export NAME NODES IMAGE CARGO_TARGET_DIR LIFEBOAT_DIR
+export PATH := $(LIFEBOAT_DIR)/bin:$(PATH)
 
 CLUSTER_TOOL = cargo run --quiet --example cluster --
-KUBECTL = KUBECONFIG=$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig $(LIFEBOAT_DIR)/bin/kubectl
+KUBECTL = KUBECONFIG=$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig kubectl
+
+CHART := charts/lifeboat
+CHART_DEFINITIONS := $(filter-out %/appbindings.yaml,$(wildcard crds/*.yaml))
+# Schemas for kubeconform: a folder or a URL pattern. It is skipped without them, because its own default needs the internet.
+KUBECONFORM_SCHEMAS ?=
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ See it
+
+.PHONY: demo
+demo: tools ## A batch backed up, lost, and restored in order, on a real cluster
+	@cargo build --quiet --bin lifeboat --example cluster
+	@tests/demo/run
 
 ##@ Local cluster (NAME=dev, NODES=0|1|2, CLUSTER=local|existing|kind)
 
@@ -28,20 +42,19 @@ cluster-status: ## Show the cluster's components
 cluster-down: ## Stop the cluster and remove all of it
 	@$(CLUSTER_TOOL) down
 
-.PHONY: test-cluster
-test-cluster: ## Test the local cluster itself (root; about two minutes)
-	cargo build --example cluster
-	LIFEBOAT_E2E=1 cargo test --test cluster_lifecycle -- --ignored --test-threads=1
-
 ##@ Image
 
-.PHONY: image image-load dev
+.PHONY: image image-load dev install
 image: ## Build the operator's image around a debug binary
-	cargo build --bin lifeboat
+	@cargo build --quiet --bin lifeboat
 	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/debug/lifeboat
 
 image-load: ## Load the built image into the cluster
 	@$(CLUSTER_TOOL) image load --tag $(IMAGE)
+
+install: ## Install the operator into the cluster by its chart
+	@KUBECONFIG=$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig helm upgrade --install lifeboat $(CHART) \
+	  --namespace lifeboat-system --create-namespace --set image.tag=$(lastword $(subst :, ,$(IMAGE))) --wait --timeout 90s
 
 dev: ## Changed code into the running cluster: build, load, restart
 	@start=$$(date +%s); \
@@ -51,3 +64,88 @@ dev: ## Changed code into the running cluster: build, load, restart
 	  $(KUBECTL) -n lifeboat-system rollout status deploy/lifeboat --timeout=90s; \
 	fi && \
 	echo "in the cluster after $$(($$(date +%s) - start)) s"
+
+##@ Tests
+
+.PHONY: test test-unit test-agent test-api test-e2e test-cluster
+test: test-unit test-agent test-api test-e2e test-cluster ## All tests, fast to slow (root; clusters of their own)
+
+test-unit: ## Pure functions, properties, manifests, walls; needs nothing
+	cargo test --all-targets
+
+test-agent: tools ## The agent and the restic driver with a real restic (root)
+	cargo test --test agent_restic -- --ignored
+
+test-api: tools ## Controllers, definitions and webhook on a real API server
+	tests/with-cluster test-api 0 cargo test --test api -- --ignored
+
+test-e2e: tools ## End to end on a real node (root)
+	tests/with-cluster test-e2e 1 cargo test --test e2e -- --ignored
+
+test-cluster: tools ## The local cluster itself (root)
+	cargo build --example cluster
+	LIFEBOAT_E2E=1 cargo test --test cluster_lifecycle -- --ignored --test-threads=1
+
+##@ Checks
+
+.PHONY: lint deny generate generate-crds generate-chart generate-config verify chart ci
+lint: deny ## Format, lints, dependencies
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# The rules that need no network fail the build; the database of advisories may be out of reach, and then says so.
+deny: tool-deny ## Licences, sources, banned crates, known vulnerabilities
+	cargo deny --config config/deny.toml check bans licenses sources
+	@config/advisories.sh
+
+generate: generate-crds generate-chart generate-config ## Write what is made from the sources: definitions, the chart's copies, config
+
+generate-crds:
+	cargo run --quiet -- crds --out crds
+
+# AppBinding is not ours: the chart installs it by a template, and only where there is none.
+generate-chart: generate-crds
+	rm -f $(CHART)/crds/*.yaml
+	mkdir -p $(CHART)/crds $(CHART)/files
+	cp $(CHART_DEFINITIONS) $(CHART)/crds/
+	cp crds/appbindings.yaml $(CHART)/files/
+
+generate-config: generate-chart tools
+	@{ echo "# Made from $(CHART) by 'make generate'. Change the chart, not this file."; \
+	   helm template lifeboat $(CHART) --namespace lifeboat-system --set appBinding.install=never; \
+	} > config/install.yaml.new
+	@mv config/install.yaml.new config/install.yaml
+
+verify: generate ## Fail if a generated file is not what the sources say
+	@changed=$$(git status --porcelain -- crds $(CHART) config); \
+	if [ -n "$$changed" ]; then \
+	  git --no-pager diff -- crds $(CHART) config; \
+	  echo "These are not what the sources say (or not committed):"; echo "$$changed"; \
+	  exit 1; \
+	fi
+
+chart: tools ## The Helm chart: lint, render, refuse nonsense
+	helm lint --strict $(CHART)
+	helm template lifeboat $(CHART) --namespace lifeboat-system > /dev/null
+	helm template lifeboat $(CHART) --namespace other --set webhook.enabled=false,podDisruptionBudget.enabled=true,replicas=2,appBinding.install=never,rbac.aggregateToUserRoles=false > /dev/null
+	@if helm template lifeboat $(CHART) --set nonsense=1 > /dev/null 2>&1; then echo "values.schema.json accepts nonsense"; exit 1; fi
+	@if [ -z "$(KUBECONFORM_SCHEMAS)" ]; then \
+	  echo "kubeconform: skipped, KUBECONFORM_SCHEMAS is not set"; \
+	else \
+	  helm template lifeboat $(CHART) --namespace lifeboat-system | kubeconform -strict -summary -schema-location '$(KUBECONFORM_SCHEMAS)' -skip CustomResourceDefinition -; \
+	fi
+
+ci: lint verify chart test ## All that must hold before a merge
+
+##@ Tools
+
+.PHONY: tools tool-deny clean
+tools: ## Build kubectl, helm, restic, an S3 server and a Kubernetes from their Go modules, once
+	@$(CLUSTER_TOOL) build
+
+tool-deny:
+	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+
+clean: ## Remove what builds leave behind (a running cluster stays)
+	cargo clean
+	rm -f config/*.new

@@ -39,7 +39,7 @@ struct OperatorArgs {
     #[arg(long, env = "LIFEBOAT_NAMESPACE", default_value = "lifeboat-system")]
     namespace: String,
     /// Name of this replica, unique among all.
-    #[arg(long, env = "HOSTNAME", default_value = "lifeboat")]
+    #[arg(long, env = "LIFEBOAT_POD_NAME", default_value = "lifeboat")]
     identity: String,
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]

@@ -183,9 +183,10 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
     ran
 }
 
-/// restic retries for minutes even when the store's certificate is not trusted.
+/// restic retries for minutes what no retry mends: a certificate that is not trusted, a bucket that is not there.
 fn hopeless(line: &Line) -> bool {
-    matches!(line, Line::Text(text) if text.contains("retrying") && text.contains("x509:"))
+    let never = |text: &str| ["x509:", "bucket does not exist"].iter().any(|sign| text.contains(sign));
+    matches!(line, Line::Text(text) if text.contains("retrying") && never(text))
 }
 
 fn spawn(what: &Invocation) -> std::io::Result<Child> {

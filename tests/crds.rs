@@ -1,0 +1,175 @@
+//! The definitions: fresh, acceptable to an API server, and Stash's where scripts look.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifeboat::{api, yaml};
+use serde_json::Value;
+
+/// A client-side apply keeps the whole object in an annotation of at most this many bytes.
+const APPLY_LIMIT: usize = 262_144;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn plural(crd: &Value) -> String {
+    crd.pointer("/spec/names/plural").and_then(Value::as_str).unwrap().to_owned()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| Path::new(n).extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn committed_definitions_are_those_of_the_types() {
+    let mut expected = Vec::new();
+    for crd in api::all_crds() {
+        let name = format!("{}.yaml", plural(&crd));
+        let written = fs::read_to_string(root().join("crds").join(&name)).unwrap();
+        assert!(written == yaml::write(&crd).unwrap(), "crds/{name} is stale: run `make generate`");
+        assert_eq!(yaml::read(&written).unwrap(), [crd], "crds/{name} does not read back as it was written");
+        let copy = if name == "appbindings.yaml" { format!("files/{name}") } else { format!("crds/{name}") };
+        let copied = fs::read_to_string(root().join("charts/lifeboat").join(&copy)).unwrap();
+        assert!(copied == written, "charts/lifeboat/{copy} is stale: run `make generate`");
+        assert!(written.len() < APPLY_LIMIT, "crds/{name} has {} bytes", written.len());
+        expected.push(name);
+    }
+    expected.sort();
+    assert_eq!(files(&root().join("crds")), expected, "a file in crds/ is of no kind");
+    expected.retain(|n| n != "appbindings.yaml");
+    assert_eq!(files(&root().join("charts/lifeboat/crds")), expected);
+    let base = fs::read_to_string(root().join("crds/Kustomization")).unwrap();
+    let listed = yaml::read(&base).unwrap()[0]["resources"].clone();
+    assert_eq!(listed, serde_json::json!(expected), "crds/Kustomization");
+}
+
+/// What an API server refuses in a structural schema, and what we ask of our own types.
+fn lint(at: &str, schema: &Value, ours: bool, faults: &mut Vec<String>) {
+    let Some(node) = schema.as_object() else { return };
+    let flag = |key: &str| node.get(key) == Some(&Value::Bool(true));
+    let typed = node.get("type").is_some_and(Value::is_string);
+    if !typed && !flag("x-kubernetes-int-or-string") && !flag("x-kubernetes-preserve-unknown-fields") {
+        faults.push(format!("{at}: no type"));
+    }
+    for key in ["$ref", "definitions", "$defs", "nullable", "additionalItems", "patternProperties"] {
+        if node.contains_key(key) {
+            faults.push(format!("{at}: has {key}"));
+        }
+    }
+    if node.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("uint")) {
+        faults.push(format!("{at}: a format Kubernetes does not know"));
+    }
+    let properties = node.get("properties").and_then(Value::as_object);
+    if properties.is_some() && node.contains_key("additionalProperties") {
+        faults.push(format!("{at}: properties and additionalProperties exclude each other"));
+    }
+    for required in node.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if !properties.is_some_and(|p| p.contains_key(required)) {
+            faults.push(format!("{at}: requires {required}, which it does not declare"));
+        }
+    }
+    for (name, property) in properties.into_iter().flatten() {
+        let described = property.get("description").is_some_and(|d| d.as_str().is_some_and(|d| !d.is_empty()));
+        if ours && !described {
+            faults.push(format!("{at}.{name}: no description"));
+        }
+        // Beside the two fields of `local` stands every volume source of Kubernetes.
+        let below = ours && described && !embedded(property) && name != "local";
+        lint(&format!("{at}.{name}"), property, below, faults);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = node.get(key).filter(|i| i.is_object()) {
+            lint(&format!("{at}[]"), inner, ours, faults);
+        }
+    }
+}
+
+/// Embedded Kubernetes types carry no descriptions at all: below them none is asked for.
+fn embedded(schema: &Value) -> bool {
+    fn described(value: &Value) -> bool {
+        match value {
+            Value::Object(map) => map.get("description").is_some_and(Value::is_string) || map.values().any(described),
+            Value::Array(items) => items.iter().any(described),
+            _ => false,
+        }
+    }
+    ["properties", "items", "additionalProperties"].iter().filter_map(|k| schema.get(k)).all(|inner| !described(inner))
+}
+
+#[test]
+fn schemas_are_structural_and_described() {
+    let mut faults = Vec::new();
+    for crd in api::all_crds() {
+        let name = plural(&crd);
+        let foreign = name == "appbindings";
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+        for part in ["spec", "status"] {
+            if let Some(part_schema) = schema.pointer(&format!("/properties/{part}")) {
+                lint(&format!("{name}.{part}"), part_schema, !foreign, &mut faults);
+            }
+        }
+        assert!(schema.get("description").is_some(), "{name} is not described");
+        assert_eq!(schema.get("type").and_then(Value::as_str), Some("object"), "{name}");
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What Stash's users see and script against: short names, categories, scope, status, columns.
+/// Columns of ours may follow Stash's, never stand between them.
+#[test]
+fn names_and_columns_are_those_of_stash() {
+    let expected = "\
+appcatalog.appscode.com/v1alpha1 AppBinding appbindings - Namespaced catalog,appscode,all - Type:string=.spec.type Version:string=.spec.version Age
+stash.appscode.com/v1beta1 BackupBatch backupbatches - Namespaced stash,appscode,all status Schedule:string=.spec.schedule Paused:boolean=.spec.paused Phase:string=.status.phase Age
+stash.appscode.com/v1beta1 BackupBlueprint backupblueprints bb Cluster stash,appscode any Task:string=.spec.task.name Schedule:string=.spec.schedule Age
+stash.appscode.com/v1beta1 BackupConfiguration backupconfigurations bc Namespaced stash,appscode,all status Task:string=.spec.task.name Schedule:string=.spec.schedule Paused:boolean=.spec.paused Phase:string=.status.phase Age
+stash.appscode.com/v1beta1 BackupSession backupsessions - Namespaced stash,appscode,all status Invoker-Type:string=.spec.invoker.kind Invoker-Name:string=.spec.invoker.name Phase:string=.status.phase Duration:string=.status.sessionDuration Age
+stash.appscode.com/v1beta1 Function functions fn Cluster stash,appscode - Age
+stash.appscode.com/v1alpha1 Repository repositories repo Namespaced stash,appscode status Integrity:boolean=.status.integrity Size:string=.status.totalSize Snapshot-Count:integer=.status.snapshotCount Last-Successful-Backup:date=.status.lastBackupTime Age
+stash.appscode.com/v1beta1 RestoreBatch restorebatches - Namespaced stash,appscode,all status Repository:string=.spec.repository.name Phase:string=.status.phase Duration:string=.status.sessionDuration Age
+stash.appscode.com/v1beta1 RestoreSession restoresessions restore Namespaced stash,appscode,all status Repository:string=.spec.repository.name Phase:string=.status.phase Duration:string=.status.sessionDuration Age
+stash.appscode.com/v1beta1 Task tasks task Cluster stash,appscode - Age";
+    let crds: BTreeMap<String, Value> = api::all_crds().into_iter().map(|c| (plural(&c), c)).collect();
+    for line in expected.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [api_version, kind, plural, short, scope, categories, status, columns @ ..] = words.as_slice() else {
+            panic!("{line}")
+        };
+        let crd = &crds[*plural];
+        let text = |pointer: &str| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let list = |pointer: &str| {
+            let items = crd.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(format!("{}/{}", text("/spec/group"), text("/spec/versions/0/name")), *api_version, "{kind}");
+        assert_eq!(text("/spec/names/kind"), *kind);
+        assert_eq!(text("/spec/scope"), *scope, "{kind}");
+        assert_eq!(list("/spec/names/shortNames"), short.trim_matches('-'), "{kind}");
+        assert_eq!(list("/spec/names/categories"), *categories, "{kind}");
+        let subresource = crd.pointer("/spec/versions/0/subresources/status").is_some();
+        assert!(*status == "any" || subresource == (*status == "status"), "{kind}: status subresource");
+        assert_eq!(crd.pointer("/spec/versions").and_then(Value::as_array).map(Vec::len), Some(1), "{kind}");
+        let shown =
+            crd.pointer("/spec/versions/0/additionalPrinterColumns").and_then(Value::as_array).cloned().unwrap();
+        for (column, found) in columns.iter().zip(&shown) {
+            let field = |key: &str| found[key].as_str().unwrap_or_default();
+            let found = match field("name") {
+                "Age" => "Age".to_owned(),
+                name => format!("{name}:{}={}", field("type"), field("jsonPath")),
+            };
+            assert_eq!(found, *column, "{kind}");
+        }
+        assert!(shown.len() >= columns.len(), "{kind}: a column of Stash is missing");
+    }
+    assert!(crds.contains_key("snapshots") && crds.len() == expected.lines().count() + 1, "a kind is not listed here");
+}

@@ -1,0 +1,120 @@
+//! What gets installed: rights, webhooks and Pod security of the rendered chart.
+//!
+//! Reads `config/install.yaml`, which `make verify` proves to be what the chart
+//! renders, so that no Helm is needed here.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use lifeboat::{names, yaml};
+use serde_json::{Value, json};
+
+fn installed() -> Vec<Value> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/install.yaml");
+    yaml::read(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
+    installed().into_iter().filter(|o| o["kind"] == kind).collect()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[test]
+fn nobody_gets_a_wildcard() {
+    for role in of_kind("ClusterRole").into_iter().chain(of_kind("Role")) {
+        for rule in role["rules"].as_array().unwrap() {
+            for key in ["apiGroups", "resources", "verbs"] {
+                let items = texts(&rule[key]);
+                assert!(
+                    !items.is_empty() && !items.iter().any(|i| i.contains('*')),
+                    "{}: {rule}",
+                    role["metadata"]["name"]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operator_cannot_list_secrets_or_make_itself_stronger() {
+    let role = of_kind("ClusterRole").into_iter().find(|r| r["metadata"]["name"] == names::OPERATOR).unwrap();
+    for rule in role["rules"].as_array().unwrap() {
+        let verbs = texts(&rule["verbs"]);
+        for resource in texts(&rule["resources"]) {
+            if resource == "secrets" {
+                assert_eq!(verbs, ["get"]);
+            }
+            let forbidden = [
+                "pods/exec",
+                "clusterrolebindings",
+                "rolebindings",
+                "clusterroles",
+                "roles",
+                "serviceaccounts/token",
+                "nodes",
+            ];
+            assert!(!forbidden.contains(&resource.as_str()), "{resource}");
+            if resource.ends_with("webhookconfigurations") {
+                assert_eq!(rule["resourceNames"], json!([names::OPERATOR]));
+            }
+        }
+    }
+}
+
+#[test]
+fn people_cannot_write_status() {
+    for role in of_kind("ClusterRole").iter().filter(|r| r["metadata"]["name"] != names::OPERATOR) {
+        for rule in role["rules"].as_array().unwrap() {
+            assert!(texts(&rule["resources"]).iter().all(|r| !r.contains('/')), "{rule}");
+        }
+    }
+}
+
+#[test]
+fn webhooks_never_block_the_cluster() {
+    for (kind, verb, count) in
+        [("MutatingWebhookConfiguration", "default", 4), ("ValidatingWebhookConfiguration", "validate", 7)]
+    {
+        let found = of_kind(kind);
+        assert_eq!(found.len(), 1);
+        let mut seen = BTreeSet::new();
+        for hook in found[0]["webhooks"].as_array().unwrap() {
+            assert_eq!(hook["failurePolicy"], "Ignore");
+            assert_eq!(hook["sideEffects"], "None");
+            assert!(hook["timeoutSeconds"].as_u64().unwrap() <= 2);
+            assert!(hook["clientConfig"].get("caBundle").is_none(), "an upgrade would wipe what the operator wrote");
+            let resources = texts(&hook["rules"][0]["resources"]);
+            assert_eq!(resources.len(), 1);
+            assert_eq!(hook["clientConfig"]["service"]["path"], format!("/{verb}/{}", resources[0]));
+            assert_eq!(hook["rules"][0]["apiGroups"], json!([names::GROUP]));
+            seen.insert(resources[0].clone());
+        }
+        assert_eq!(seen.len(), count);
+        let kinds: BTreeSet<String> = lifeboat::api::all_crds()
+            .iter()
+            .filter(|c| c["spec"]["group"] == names::GROUP)
+            .filter_map(|c| Some(c["spec"]["names"]["plural"].as_str()?.to_owned()))
+            .collect();
+        assert!(seen.is_subset(&kinds));
+    }
+}
+
+#[test]
+fn the_operator_fits_the_restricted_profile() {
+    let pod = of_kind("Deployment")[0]["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(container["imagePullPolicy"], "IfNotPresent");
+    let port = lifeboat::controller::http::ADDRESS.port();
+    assert!(container["ports"].as_array().unwrap().iter().any(|p| p["name"] == "http" && p["containerPort"] == port));
+}

@@ -1,0 +1,207 @@
+//! The walls between the rooms: who may name whom, read from the sources.
+//!
+//! What stands after the first `#[cfg(test)]` of a file, and comments, are not
+//! looked at. A wall that is in your way is a question of design: ask it
+//! before you move it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read the sources has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Past this a file is read by nobody to its end: split it. Unit tests at its end do not count.
+const LINES_MAX: usize = 500;
+
+/// Each room, and the rooms and modules it may name besides itself.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("names", &[]),
+    ("api", &["names"]),
+    ("plan", &["api", "names"]),
+    ("admission", &["api", "names", "plan"]),
+    ("controller", &["admission", "api", "names", "plan", "telemetry", "yaml"]),
+    ("drivers", &["names", "plan::contract"]),
+    ("agent", &["drivers", "names", "plan", "telemetry"]),
+    ("yaml", &[]),
+    ("telemetry", &[]),
+];
+
+struct Source {
+    path: PathBuf,
+    room: String,
+    /// Without comments and unit tests.
+    code: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&src, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let inside = path.strip_prefix(&src).unwrap();
+            let room = inside.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+            let code: Vec<&str> = text.lines().take_while(|l| l.trim() != "#[cfg(test)]").collect();
+            let lines = code.len();
+            let code =
+                code.into_iter().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+            Source { path: inside.to_owned(), room, code, lines }
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") && path.file_stem().is_none_or(|s| s != "tests") {
+            files.push(path);
+        }
+    }
+}
+
+/// Paths named after `root`, two segments deep, groups taken apart: `crate::{api, plan::x}` is `api` and `plan::x`.
+fn named(code: &str, root: &str) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for (at, _) in code.match_indices(root) {
+        let before = code[..at].chars().next_back();
+        if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+            tree(&code[at + root.len()..], "", &mut paths);
+        }
+    }
+    paths
+}
+
+/// Reads one use tree; answers with what follows it.
+fn tree<'a>(text: &'a str, prefix: &str, paths: &mut BTreeSet<String>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+            if let Some(after) = rest.strip_prefix('}') {
+                return after;
+            }
+            let next = tree(rest, prefix, paths);
+            if next.len() == rest.len() {
+                return rest;
+            }
+            rest = next;
+        }
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*').unwrap_or(text.len());
+    let (segment, rest) = text.split_at(end);
+    let path = if prefix.is_empty() { segment.to_owned() } else { format!("{prefix}::{segment}") };
+    match rest.strip_prefix("::") {
+        Some(deeper) if prefix.is_empty() => tree(deeper, &path, paths),
+        Some(deeper) => {
+            paths.insert(path.clone());
+            // Deeper names decide nothing, but have to be read over.
+            tree(deeper, &path, &mut BTreeSet::new())
+        }
+        None => {
+            paths.insert(path);
+            rest
+        }
+    }
+}
+
+fn covers(allowed: &str, path: &str) -> bool {
+    path == allowed || path.strip_prefix(allowed).is_some_and(|rest| rest.starts_with("::"))
+}
+
+#[test]
+fn imports_only_go_up() {
+    for source in sources() {
+        let Some((_, allowed)) = ROOMS.iter().find(|(room, _)| *room == source.room) else {
+            assert!(
+                ["lib", "main", "cli"].contains(&source.room.as_str()),
+                "{} is in no room: add it to ROOMS",
+                source.path.display()
+            );
+            continue;
+        };
+        for path in named(&source.code, "crate::") {
+            assert!(
+                covers(&source.room, &path) || allowed.iter().any(|a| covers(a, &path)),
+                "{} names crate::{path}; {} may name {allowed:?}",
+                source.path.display(),
+                source.room
+            );
+        }
+    }
+}
+
+#[test]
+fn plan_is_pure() {
+    let impure = [
+        "async ",
+        ".await",
+        "kube::Client",
+        "kube::Api",
+        "kube::client",
+        "tokio",
+        "std::env",
+        "std::fs",
+        "std::net",
+        "Timestamp::now",
+        "Zoned::now",
+        "SystemTime",
+        "Instant::now",
+        "tracing::",
+    ];
+    for source in sources().iter().filter(|s| s.room == "plan") {
+        for word in impure {
+            assert!(!source.code.contains(word), "{} says {word:?}: plan is pure", source.path.display());
+        }
+        let kube = named(&source.code, "kube::");
+        for path in ["Client", "Api", "client", "runtime"] {
+            assert!(!kube.iter().any(|k| covers(path, k)), "{} names kube::{path}", source.path.display());
+        }
+    }
+}
+
+#[test]
+fn yaml_and_processes_have_one_place() {
+    for source in sources() {
+        let here = source.path.display();
+        assert!(
+            source.room == "yaml" || !source.code.contains("serde_yaml"),
+            "{here} names serde_yaml: use crate::yaml"
+        );
+        if !["agent", "drivers"].contains(&source.room.as_str()) {
+            for word in ["std::process::Command", "tokio::process"] {
+                assert!(
+                    !source.code.contains(word),
+                    "{here} names {word}: only the agent and its drivers start processes"
+                );
+            }
+            let std = named(&source.code, "std::");
+            assert!(!std.contains("process::Command"), "{here} starts processes");
+        }
+        if ["agent", "drivers"].contains(&source.room.as_str()) {
+            assert!(named(&source.code, "kube::").is_empty(), "{here} names kube: no Kubernetes in Jobs");
+        }
+    }
+}
+
+#[test]
+fn files_can_be_read_to_the_end() {
+    for source in sources() {
+        assert!(source.lines <= LINES_MAX, "{} has {} lines: split it", source.path.display(), source.lines);
+    }
+}
+
+#[test]
+fn the_reader_of_this_test_reads() {
+    let paths = |code| named(code, "crate::").into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        paths("use crate::{api, plan::{contract::{A, B}, hosts}, names::label};"),
+        ["api", "names::label", "plan::contract", "plan::hosts"]
+    );
+    assert_eq!(paths("fn f(x: &crate::api::Task) { crate::yaml::read(x) }"), ["api::Task", "yaml::read"]);
+    assert_eq!(paths("use mycrate::api; use some::crate::x;"), Vec::<String>::new());
+}
