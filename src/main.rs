@@ -54,7 +54,7 @@ struct OperatorArgs {
     #[arg(long, env = "LIFEBOAT_WEBHOOK_SECRET", default_value = "lifeboat-webhook-cert")]
     webhook_secret: String,
     /// Port of /healthz, /readyz and /metrics.
-    #[arg(long, env = "LIFEBOAT_PORT", default_value_t = 8080)]
+    #[arg(long, default_value_t = 8080)]
     port: u16,
 }
 
