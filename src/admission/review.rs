@@ -13,9 +13,10 @@ use super::validate::{FieldError, Reason, check, message, object_reason};
 use super::{default, kind_of};
 use crate::names::GROUP;
 
-/// Longest warning that `kubectl` gets to see (Kubernetes, "Response" of dynamic admission control:
-/// 256 characters for one, 4096 bytes for all).
-const WARNING_MAX: usize = 4000;
+/// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
+const WARNING_MAX: usize = 256;
+/// Most warnings: the API server drops those past 4096 characters in all.
+const WARNINGS: usize = 15;
 
 /// A review that could be read.
 struct Request<'a> {
@@ -98,9 +99,12 @@ pub fn validate(segment: &str, review: &Value) -> Result<Value, String> {
     match object_reason(&errors) {
         None => {}
         Some(Reason::NotSupported) => {
-            let mut text = format!("{kind}: {}", message(&errors));
-            crate::plan::contract::cut(&mut text, WARNING_MAX);
-            response.insert("warnings".into(), json!([text]));
+            let warnings = errors.iter().take(WARNINGS).map(|error| {
+                let mut text = message(std::slice::from_ref(error));
+                crate::plan::contract::cut(&mut text, WARNING_MAX);
+                Value::from(text)
+            });
+            response.insert("warnings".into(), warnings.collect());
         }
         Some(Reason::Invalid) => {
             let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();

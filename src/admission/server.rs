@@ -139,10 +139,12 @@ async fn connection(
     stream: TcpStream,
     mut stopping: watch::Receiver<()>,
 ) -> Result<(), String> {
-    let tls = tokio::time::timeout(PATIENCE, acceptor.accept(stream))
-        .await
-        .map_err(|_| "handshake took too long".to_owned())?
-        .map_err(|e| e.to_string())?;
+    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
+    let tls = tokio::select! {
+        done = handshake => done.map_err(|_| "handshake took too long".to_owned())?.map_err(|e| e.to_string())?,
+        // Nothing was asked yet, so nothing is owed.
+        _ = stopping.changed() => return Ok(()),
+    };
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)

@@ -56,9 +56,9 @@ impl Cluster {
                 reply(201, &object)
             }
             "PATCH" => {
-                let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
+                let changes: json_patch::Patch = serde_json::from_slice(&body).unwrap();
                 let Some(object) = objects.get_mut(&path) else { return failure(404) };
-                if conflict() || json_patch::patch(object, &patch).is_err() {
+                if conflict() || json_patch::patch(object, &changes).is_err() {
                     return failure(422);
                 }
                 reply(200, object)

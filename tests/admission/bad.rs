@@ -1,1 +1,27 @@
-//! x
+//! Bad manifests, each with what it must be told: `# expect: field: text` in its first lines.
+
+use lifeboat::admission::{Reason, check, message, object_reason};
+
+#[test]
+fn each_is_told_what_is_wrong() {
+    let files = super::manifests("bad");
+    assert!(files.len() >= 40, "{}", files.len());
+    let mut wrong = Vec::new();
+    for (file, text) in &files {
+        let expected: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# expect: ")).collect();
+        let objects = lifeboat::yaml::read(text).unwrap();
+        let [object] = &objects[..] else { panic!("{file}: one object a file") };
+        let errors = check(object["kind"].as_str().unwrap(), object, None);
+        let told: Vec<String> = errors.iter().map(|e| message(std::slice::from_ref(e))).collect();
+        let all = expected.iter().all(|e| told.iter().any(|t| t.starts_with(e)));
+        // As many as expected: one mistake is one message, not a cascade.
+        if expected.is_empty()
+            || !all
+            || told.len() != expected.len()
+            || object_reason(&errors) != Some(Reason::Invalid)
+        {
+            wrong.push(format!("{file}\n  expected {expected:#?}\n  told {told:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

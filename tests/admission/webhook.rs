@@ -1,1 +1,216 @@
-//! x
+//! The webhook as the API server sees it: reviews in, patches and denials out, over TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use lifeboat::admission::certs::{Bundle, CertHandle, issue};
+use lifeboat::admission::server::{router, serve_on};
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
+
+async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    let request = Request::post(path).body(body.into()).unwrap();
+    let response = router().oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), 10 << 20).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+fn review(operation: &str, object: &Value, old: &Value) -> Value {
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": { "uid": "u-1", "operation": operation, "namespace": "demo", "object": object, "oldObject": old } })
+}
+
+async fn ask(path: &str, operation: &str, object: &Value, old: &Value) -> Value {
+    let (status, answer) = post(path, review(operation, object, old).to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&answer["apiVersion"], &answer["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+    assert_eq!(answer["response"]["uid"], "u-1");
+    answer["response"].clone()
+}
+
+fn kep() -> Value {
+    json!({
+        "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
+        "metadata": { "name": "all", "newer": 1 },
+        "spec": {
+            "repository": { "name": "r" }, "maintainOrder": true, "unknown": { "kept": [1] },
+            "members": [{
+                "target": { "ref": { "kind": "Deployment", "name": "web" }, "volumeMounts": [{ "name": "d", "mountPath": "/d" }] },
+                "rules": [{ "paths": ["/d"] }],
+            }],
+        },
+    })
+}
+
+fn patched(object: &Value, response: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(patch) = response["patch"].as_str() {
+        assert_eq!(response["patchType"], "JSONPatch");
+        let patch: json_patch::Patch = serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    object
+}
+
+#[tokio::test]
+async fn the_patch_applies_to_the_object_as_it_was_sent() {
+    let sent = kep();
+    for path in ["/default/restorebatches", "/default/restorebatch", "/default/RestoreBatch"] {
+        let response = ask(path, "CREATE", &sent, &Value::Null).await;
+        assert_eq!(response["allowed"], true);
+        let stored = patched(&sent, &response);
+        let spec = &stored["spec"];
+        assert_eq!(spec["executionOrder"], "Sequential");
+        assert_eq!(spec["members"][0]["target"]["alias"], "host-0");
+        assert_eq!(spec["members"][0]["target"]["rules"], json!([{ "paths": ["/d"] }]));
+        assert!(spec.get("maintainOrder").is_none() && spec["members"][0].get("rules").is_none());
+        assert_eq!((&spec["unknown"], &stored["metadata"]["newer"]), (&json!({ "kept": [1] }), &json!(1)));
+        // Once more: nothing to do.
+        let again = ask(path, "CREATE", &stored, &Value::Null).await;
+        assert_eq!((&again["allowed"], again.get("patch")), (&json!(true), None));
+        // And the manifest, applied again as it was written, changes nothing.
+        let update = ask("/validate/restorebatches", "UPDATE", &sent, &stored).await;
+        assert_eq!(update["allowed"], true, "{update}");
+        assert_eq!(patched(&sent, &ask(path, "UPDATE", &sent, &stored).await), stored);
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_is_denied_field_by_field() {
+    let mut object = kep();
+    object["spec"]["members"][0]["rules"] = json!([{ "paths": ["/elsewhere"] }]);
+    object["spec"]["timeOut"] = "1d".into();
+    let response = ask("/validate/restorebatches", "CREATE", &object, &Value::Null).await;
+    assert_eq!(response["allowed"], false);
+    let status = &response["status"];
+    assert_eq!(
+        (&status["code"], &status["reason"], &status["status"]),
+        (&json!(422), &json!("Invalid"), &json!("Failure"))
+    );
+    let errors = lifeboat::admission::check("RestoreBatch", &object, None);
+    assert_eq!(status["message"], lifeboat::admission::message(&errors));
+    assert_eq!(status["details"]["kind"], "RestoreBatch");
+    let fields: Vec<_> = status["details"]["causes"].as_array().unwrap().iter().map(|c| c["field"].clone()).collect();
+    assert_eq!(fields, ["spec.timeOut", "spec.members[0].target.rules[0].paths[0]"]);
+}
+
+#[tokio::test]
+async fn what_is_not_built_yet_is_admitted_with_a_warning() {
+    let mut object = kep();
+    object["spec"]["hooks"] = json!({ "preRestore": { "exec": { "command": ["true"] } } });
+    let response = ask("/validate/restorebatches", "CREATE", &object, &Value::Null).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["warnings"][0].as_str().unwrap().starts_with("spec.hooks: hooks are not built yet"));
+}
+
+#[tokio::test]
+async fn a_target_in_another_namespace_is_seen_by_the_request() {
+    let mut object = kep();
+    object["spec"]["members"][0]["target"]["ref"]["namespace"] = "prod".into();
+    let response = ask("/validate/restorebatches", "CREATE", &object, &Value::Null).await;
+    assert!(response["status"]["message"].as_str().unwrap().contains("is \"prod\", but the object is in \"demo\""));
+}
+
+#[tokio::test]
+async fn a_run_cannot_be_changed() {
+    let old = kep();
+    let mut new = kep();
+    new["spec"]["maintainOrder"] = false.into();
+    let response = ask("/validate/restorebatches", "UPDATE", &new, &old).await;
+    assert!(response["status"]["message"].as_str().unwrap().contains("(changed: executionOrder)"), "{response}");
+}
+
+#[tokio::test]
+async fn an_object_whose_spec_stays_or_that_goes_is_left_in_peace() {
+    let mut bad = kep();
+    bad["spec"]["members"] = json!([]);
+    let mut with_finalizer = bad.clone();
+    with_finalizer["metadata"]["finalizers"] = json!(["x/y"]);
+    let mut going = kep();
+    going["spec"]["members"] = json!([1]);
+    going["metadata"]["deletionTimestamp"] = "2026-11-20T00:00:00Z".into();
+    for path in ["/validate/restorebatches", "/default/restorebatches"] {
+        for (operation, new, old) in [
+            ("UPDATE", &with_finalizer, &bad),
+            ("UPDATE", &going, &bad),
+            ("DELETE", &Value::Null, &bad),
+            ("CONNECT", &bad, &Value::Null),
+        ] {
+            let response = ask(path, operation, new, old).await;
+            assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None), "{path} {operation}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn kinds_of_others_pass() {
+    for path in ["/validate/snapshots", "/default/appbindings", "/validate/x"] {
+        let response = ask(path, "CREATE", &json!({ "spec": 1 }), &Value::Null).await;
+        assert_eq!((&response["allowed"], response.get("patch")), (&json!(true), None));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_review_gets_a_400() {
+    let v1beta1 = review("CREATE", &kep(), &Value::Null).to_string().replace("k8s.io/v1\"", "k8s.io/v1beta1\"");
+    let no_object = review("CREATE", &Value::Null, &Value::Null).to_string();
+    for body in [String::new(), "[]".into(), "{".into(), "{}".into(), v1beta1, no_object, "[".repeat(100_000)] {
+        let (status, _) = post("/validate/restorebatches", body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
+    let (status, _) = post("/validate/restorebatches", vec![b' '; (3 << 20) + 1]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+/// One HTTPS request to the server; the client trusts one CA and expects one name.
+async fn https(addr: std::net::SocketAddr, trusted: &Bundle) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(trusted.ca_pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(addr).await?;
+    let name = "lifeboat.backup.svc".try_into().unwrap();
+    let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    tls.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_without_a_restart() {
+    let names = ["lifeboat.backup.svc".to_owned()];
+    let now = jiff::Timestamp::now();
+    let (first, second) = (issue(now, &names).unwrap(), issue(now, &names).unwrap());
+    let handle = CertHandle::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve_on(listener, handle.clone(), async move {
+        let _ = stopped.await;
+    }));
+
+    assert!(https(addr, &first).await.is_err(), "no certificate, no handshake");
+    handle.load(&first.cert_pem, &first.key_pem).unwrap();
+    assert!(https(addr, &first).await.unwrap().ends_with("ok"));
+    handle.load(&second.cert_pem, &second.key_pem).unwrap();
+    assert!(https(addr, &second).await.unwrap().ends_with("ok"));
+    assert!(https(addr, &first).await.is_err(), "another CA is not trusted");
+
+    // A connection that says nothing does not keep the server from stopping.
+    let idle = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(3), server).await.unwrap().unwrap().unwrap();
+    drop(idle);
+}

@@ -26,9 +26,8 @@ pub fn one_order(spec: &mut Map<String, Value>) {
     let order = spec.get("executionOrder").filter(|v| !v.is_null());
     let maintain = spec.get("maintainOrder").filter(|v| !v.is_null());
     let meant = match maintain {
-        None => "Parallel",
         Some(Value::Bool(true)) => "Sequential",
-        Some(Value::Bool(false)) => "Parallel",
+        None | Some(Value::Bool(false)) => "Parallel",
         // Not a boolean: validation says so.
         Some(_) => return,
     };

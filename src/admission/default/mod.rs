@@ -148,6 +148,40 @@ mod tests {
 
     proptest! {
         #[test]
+        fn one_restore_in_any_dialect_is_one_object(
+            rules in prop::collection::vec(("/[a-c]{1,3}", prop::collection::vec("app-[0-9]", 0..3)), 1..4),
+            is_ordered in any::<bool>(), dialect in 0..3_usize, order in 0..3_usize, has_alias in any::<bool>(),
+        ) {
+            let rules: Vec<Value> = rules.iter().map(|(p, hosts)| json!({ "targetHosts": hosts, "paths": [p] })).collect();
+            let alias = if has_alias { "app" } else { "host" };
+            let target = json!({ "alias": alias, "ref": { "kind": "StatefulSet", "name": "db" } });
+            let canonical = json!({ "spec": {
+                "executionOrder": if is_ordered { "Sequential" } else { "Parallel" },
+                "members": [{ "target": { "alias": alias, "ref": target["ref"], "rules": rules } }],
+            }});
+            let mut written = canonical.clone();
+            let spec = written["spec"].as_object_mut().unwrap();
+            // As published (where Parallel may go without saying), as in the proposal, or both.
+            if order > 0 {
+                spec.insert("maintainOrder".into(), is_ordered.into());
+            }
+            if order == 1 || (order == 0 && !is_ordered) {
+                spec.remove("executionOrder");
+            }
+            let member = spec["members"][0].as_object_mut().unwrap();
+            if dialect > 0 {
+                member.insert("rules".into(), rules.into());
+            }
+            if dialect == 1 {
+                member["target"].as_object_mut().unwrap().remove("rules");
+            }
+            if !has_alias {
+                member["target"].as_object_mut().unwrap().remove("alias");
+            }
+            prop_assert_eq!(defaulted("RestoreBatch", written), canonical);
+        }
+
+        #[test]
         fn twice_is_once(
             mut spec in holder(),
             members in prop::collection::vec(holder(), 0..3),
@@ -158,7 +192,11 @@ mod tests {
             spec["members"] = members.into();
             spec["executionOrder"] = order;
             spec["maintainOrder"] = maintain;
-            let once = defaulted(&kind, json!({ "spec": spec }));
+            let mut patched = json!({ "spec": spec });
+            let once = defaulted(&kind, patched.clone());
+            let patch = json_patch::diff(&patched, &once);
+            json_patch::patch(&mut patched, &patch).unwrap();
+            prop_assert_eq!(&patched, &once);
             prop_assert_eq!(defaulted(&kind, once.clone()), once);
         }
     }

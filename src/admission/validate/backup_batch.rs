@@ -18,7 +18,7 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     common::history_limit(&mut errors, spec.backup_history_limit);
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
     common::retry(&mut errors, spec.retry_config.as_ref());
-    common::hooks(&mut errors, "spec.hooks", spec.hooks.as_ref().is_some_and(|h| *h != Default::default()));
+    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_ref()));
     runtime::settings(&mut errors, "spec.runtimeSettings", spec.runtime_settings.as_ref());
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     for (i, member) in spec.members.iter().enumerate() {
@@ -30,7 +30,7 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),
             interim: member.interim_volume_template.as_ref(),
-            has_hooks: member.hooks.as_ref().is_some_and(|h| *h != Default::default()),
+            has_hooks: common::is_set(member.hooks.as_ref()),
         };
         parts::backup(&mut errors, &part, member.target.as_ref());
     }

@@ -89,6 +89,11 @@ pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
         .is_some_and(|n| !matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE))
 }
 
+/// Whether something stands there, and is not just an empty object.
+pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
+    value.is_some_and(|v| *v != T::default())
+}
+
 /// Hooks of any kind.
 pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
     if is_set {
@@ -106,24 +111,22 @@ pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTempla
 /// A duration that is longer than nothing.
 pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
     match text.map(duration::parse) {
-        None => {}
         Some(Err(e)) => errors.invalid(at, e),
         Some(Ok(d)) if d < Duration::from_secs(1) => {
             errors.invalid(at, "is shorter than a second; write for example 30m");
         }
-        Some(Ok(_)) => {}
+        None | Some(Ok(_)) => {}
     }
 }
 
 /// A schedule.
 pub fn schedule(errors: &mut Errors, text: Option<&str>) {
     match text.map(Schedule::parse) {
-        None => {}
         Some(Err(e)) => errors.invalid("spec.schedule", e),
         Some(Ok(s)) if !s.is_possible() => {
             errors.invalid("spec.schedule", "never comes: no month named has the day named");
         }
-        Some(Ok(_)) => {}
+        None | Some(Ok(_)) => {}
     }
 }
 

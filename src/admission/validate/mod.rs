@@ -123,11 +123,16 @@ fn read<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, FieldError
         map.remove("status");
         map.entry("metadata").or_insert_with(|| json!({}));
     }
-    serde_path_to_error::deserialize(object).map_err(|e| {
-        let path = e.path().to_string();
-        let field = if path == "." { "spec".to_owned() } else { path };
-        FieldError { field, reason: Reason::Invalid, message: format!("cannot be read: {}", e.inner()) }
-    })
+    serde_path_to_error::deserialize(object).map_err(|e| unreadable(&e.path().to_string(), &e.inner().to_string()))
+}
+
+fn unreadable(path: &str, text: &str) -> FieldError {
+    let (field, message) = match text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        Some((field, _)) if path == "." => (field.to_owned(), "is missing".to_owned()),
+        Some((field, _)) => (format!("{path}.{field}"), "is missing".to_owned()),
+        None => (if path == "." { "spec" } else { path }.to_owned(), format!("cannot be read: {text}")),
+    };
+    FieldError { field, reason: Reason::Invalid, message }
 }
 
 /// One text for all of it, the same in the webhook's answer and in the object's status.

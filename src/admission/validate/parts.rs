@@ -132,14 +132,11 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     let seen = target::Seen { is_supported: seen.is_supported && judged, ..seen };
     let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, false);
     target::args(errors, at, Command::Backup, &target.args);
-    paths(errors, at, target, &seen, mounts.as_deref());
+    paths(errors, at, target, mounts.as_deref());
 }
 
-fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, seen: &target::Seen, mounts: Option<&[String]>) {
-    // All of a claim is one path; of a workload's volumes someone must say which folders matter.
-    if target.paths.is_empty() && seen.is_supported && seen.kind != TargetKind::Claim {
-        errors.invalid(format!("{at}.paths"), "is empty, so nothing would be backed up; write the paths to back up");
-    }
+/// No paths at all means all of the volumes named.
+fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&[String]>) {
     for (i, path) in target.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {

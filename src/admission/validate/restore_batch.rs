@@ -15,7 +15,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     immutable(&mut errors, "RestoreBatch", spec, old.map(|o| &o.spec));
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
-    common::hooks(&mut errors, "spec.hooks", spec.hooks.as_ref().is_some_and(|h| *h != Default::default()));
+    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_ref()));
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     for (i, member) in spec.members.iter().enumerate() {
         let part = Part {
@@ -26,7 +26,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),
             interim: member.interim_volume_template.as_ref(),
-            has_hooks: member.hooks.as_ref().is_some_and(|h| *h != Default::default()),
+            has_hooks: common::is_set(member.hooks.as_ref()),
         };
         parts::restore(&mut errors, &part, member.target.as_ref(), &member.rules);
     }

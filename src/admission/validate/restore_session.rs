@@ -22,7 +22,7 @@ pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<Field
         runtime: spec.runtime_settings.as_ref(),
         temp_dir: spec.temp_dir.as_ref(),
         interim: spec.interim_volume_template.as_ref(),
-        has_hooks: spec.hooks.as_ref().is_some_and(|h| *h != Default::default()),
+        has_hooks: common::is_set(spec.hooks.as_ref()),
     };
     parts::restore(&mut errors, &part, spec.target.as_ref(), &spec.rules);
     errors.into_vec()

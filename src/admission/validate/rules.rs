@@ -92,5 +92,5 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
 }
 
 fn is_snapshot(id: &str) -> bool {
-    id == "latest" || ((8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    id == "latest" || ((8..=64).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }

@@ -83,9 +83,9 @@ pub fn reference(
         );
         // Stash has this for applications, and will find it here with them; for volumes a pod never can.
         if is_supported {
-            errors.invalid(format!("{at}.namespace"), text)
+            errors.invalid(format!("{at}.namespace"), text);
         } else {
-            errors.not_supported(format!("{at}.namespace"), text)
+            errors.not_supported(format!("{at}.namespace"), text);
         }
     }
     Seen { kind, is_supported }
@@ -95,13 +95,12 @@ pub fn reference(
 pub fn alias(errors: &mut Errors, at: &str, alias: Option<&str>) {
     let at = format!("{at}.alias");
     match alias {
-        None => {}
         Some("") => errors.invalid(at, "is empty; write the host name the target was backed up under, or leave it out"),
         Some(a) if a.len() > 253 => errors.invalid(at, format!("has {} characters; 253 are possible", a.len())),
         Some(a) if a.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ',')) => {
             errors.invalid(at, format!("{a:?} holds a blank, a slash or a comma; write a plain word such as app"));
         }
-        Some(_) => {}
+        None | Some(_) => {}
     }
 }
 
@@ -212,6 +211,14 @@ pub fn say_mounts(mounts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agents_folders_are_among_its_own() {
+        use crate::plan::contract::{LOCAL_REPOSITORY_DIR, OUTCOME_FILE, RESTORE_ROOT, SECRET_DIR, WORK_DIR};
+        for folder in [LOCAL_REPOSITORY_DIR, OUTCOME_FILE, RESTORE_ROOT, SECRET_DIR, WORK_DIR] {
+            assert!(OWN.iter().any(|own| is_within(folder, own)), "{folder}");
+        }
+    }
 
     #[test]
     fn a_mount_may_not_hide_what_the_job_needs() {
