@@ -85,6 +85,9 @@ fn add_namespace(place: &Place, node: u8) -> Result<()> {
     let ip = |line: &str| exec::run(&format!("ip -n {ns} {line}").split(' ').collect::<Vec<_>>());
     ip("link set lo up")?;
     ip(&format!("link add {BRIDGE} type bridge"))?;
+    // Set by hand it stays. Otherwise it is the lowest of the ports' addresses and changes as pods come and go,
+    // and pods that know the old one are cut off until their neighbour entry expires, up to 30 s later.
+    ip(&format!("link set {BRIDGE} address 02:00:00:00:00:{node:02x}"))?;
     ip(&format!("addr add {}/24 dev {BRIDGE}", node_address(node)))?;
     ip(&format!("link set {BRIDGE} up"))?;
     inside(place, node, "sysctl -q -w net.ipv4.ip_forward=1")?;
