@@ -127,6 +127,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
         let due = retry::not_before(attempt, pass.at);
         let entry = step(pass);
         entry.attempt = attempt + 1;
+        entry.done = false;
         entry.not_before = Some(super::conditions::whole_second(due));
         note(pass, &failure);
         return attempt + 1;
@@ -170,6 +171,7 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
         }
     }
     let entry = step(pass);
+    entry.done = true;
     entry.reason = None;
     entry.message = None;
 }
