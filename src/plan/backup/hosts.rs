@@ -157,6 +157,8 @@ fn back_up(
     }
     let key = format!("backup/{index}/{}", entry.hostname);
     let attempt = entry.attempt.unwrap_or(1);
+    // What the earlier attempt came to stands in status.
+    pass.stop(&key, attempt - 1);
     match pass.job(&key, attempt).map(|j| &j.state) {
         Some(JobState::Active { .. }) if pass.expired => {
             pass.stop(&key, attempt);
