@@ -1,5 +1,6 @@
 //! The run's phase, conditions and one line, from its members.
 
+use super::member::is_started;
 use super::{LOOK_AT_RUNNING, Pass, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
@@ -149,7 +150,8 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     }
     let total = pass.now.members.len();
     let done = count(pass, MemberPhase::Succeeded);
-    let current = pass.now.members.iter().enumerate().find(|(_, m)| m.phase == Some(MemberPhase::Running));
+    let current =
+        pass.now.members.iter().enumerate().find(|(_, m)| m.phase == Some(MemberPhase::Running) && is_started(m));
     if let Some((index, member)) = current {
         let what = doing(member);
         let text = if total == 1 {
