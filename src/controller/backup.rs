@@ -95,10 +95,11 @@ fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
         invoker,
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
+        refusal: own,
         state: object.status.clone().unwrap_or_default(),
         id,
     };
-    (run, own.or(theirs))
+    (run, theirs)
 }
 
 fn invoker(ctx: &Context, namespace: &str, reference: &InvokerRef) -> (Option<Invoker>, Option<Refusal>) {
