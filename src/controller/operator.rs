@@ -73,11 +73,16 @@ pub async fn run(options: Options) -> Result<(), String> {
     if options.webhook {
         webhook(&client, &options, &stopping, &mut servers);
     }
+    let leading = lead(client, &options, metrics, readiness, stopping.clone());
+    tokio::pin!(leading);
     let result = tokio::select! {
-        () = signal() => Ok(()),
-        result = lead(client, &options, metrics, readiness, stopping.clone()) => result,
+        () = signal() => {
+            // Everybody hears it; who holds something lets go of it, first of all the Lease.
+            let _ = stop.send(true);
+            leading.await
+        }
+        result = &mut leading => result,
     };
-    // Everybody hears it; who holds something lets go of it.
     let _ = stop.send(true);
     let drained = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
@@ -122,9 +127,15 @@ async fn lead(
     readiness: Readiness,
     stopping: Receiver<bool>,
 ) -> Result<(), String> {
-    definitions(&client, &readiness).await;
     metrics.leading(false);
-    let mut leader = Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await;
+    let elected = async {
+        definitions(&client, &readiness).await;
+        Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
+    };
+    let mut leader = tokio::select! {
+        leader = elected => leader,
+        () = ended(stopping.clone()) => return Ok(()),
+    };
     metrics.leading(true);
     let result = tokio::select! {
         () = reconcile(client, options, metrics.clone()) => Ok(()),
