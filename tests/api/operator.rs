@@ -56,7 +56,7 @@ impl Operator {
     }
 
     pub async fn leads(&self) -> bool {
-        self.page("/metrics").await.is_some_and(|(_, text)| text.lines().any(|l| l == "lifeboat_leader 1"))
+        self.page("/metrics").await.is_some_and(|(_, text)| text.lines().any(|l| l == "lifeboat_leader 1.0"))
     }
 
     pub async fn leads_within(&self, limit: Duration) {
