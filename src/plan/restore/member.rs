@@ -586,8 +586,12 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
 
 /// Past the deadline: stop what runs, scale back, fail what is not over.
 fn run_out(pass: &mut Pass<'_>, index: usize) {
-    let waiting_for =
-        pass.now.members[index].message.clone().unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
+    let held = preflight::held(pass);
+    let waiting_for = pass.now.members[index]
+        .message
+        .clone()
+        .or_else(|| held.as_ref().map(|(_, text)| text.clone()))
+        .unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     if !pass.expired && !pass.run.id.deleting {
         return;
     }
@@ -611,6 +615,14 @@ fn run_out(pass: &mut Pass<'_>, index: usize) {
     }
     for entry in pass.now.members[index].stats.iter_mut().filter(|h| !is_over(h.phase)) {
         entry.phase = Some(HostPhase::Failed);
+        // A host whose snapshots were never resolved waited for what held the preflight up.
+        if entry.error.is_none()
+            && entry.snapshots.is_empty()
+            && let Some((why, text)) = &held
+        {
+            entry.reason = Some(why.clone());
+            entry.error = Some(text.clone());
+        }
         entry.error = Some(match entry.error.take() {
             Some(last) => format!("Not restored before the deadline. Last: {last}"),
             None => "Not restored before the deadline.".to_owned(),
