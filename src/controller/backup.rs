@@ -1,13 +1,16 @@
 //! Reconciles BackupSession.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::context::Context;
@@ -42,7 +45,7 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
         if over(&object) {
             return Ok(Action::await_change());
         }
-        let (run, refusal) = run(ctx, &object);
+        let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &run, refusal).await;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
@@ -77,11 +80,11 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 }
 
 /// The session with what its invoker says.
-fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
+async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, Option<Refusal>)> {
     let id = Identity::of(object);
     let reference = object.spec.invoker.clone().unwrap_or_default();
     let (_, own) = validity::examine(object);
-    let (invoker, theirs) = invoker(ctx, &id.namespace, &reference);
+    let (invoker, theirs) = invoker(ctx, &id.namespace, &reference).await?;
     let same = |s: &BackupSession| {
         let i = s.spec.invoker.as_ref();
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
@@ -99,23 +102,38 @@ fn run(ctx: &Context, object: &BackupSession) -> (BackupRun, Option<Refusal>) {
         state: object.status.clone().unwrap_or_default(),
         id,
     };
-    (run, theirs)
+    Ok((run, theirs))
 }
 
-fn invoker(ctx: &Context, namespace: &str, reference: &InvokerRef) -> (Option<Invoker>, Option<Refusal>) {
+async fn invoker(
+    ctx: &Context,
+    namespace: &str,
+    reference: &InvokerRef,
+) -> kube::Result<(Option<Invoker>, Option<Refusal>)> {
     match reference.kind.as_str() {
         "BackupConfiguration" => {
-            let found =
-                ctx.configurations.get(&ObjectRef::<BackupConfiguration>::new(&reference.name).within(namespace));
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(f.as_ref())) else { return (None, None) };
-            (defaulted.map(of_configuration), refusal)
+            let found = current(ctx, &ctx.configurations, namespace, &reference.name).await?;
+            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
+            Ok((defaulted.map(of_configuration), refusal))
         }
         "BackupBatch" => {
-            let found = ctx.batches.get(&ObjectRef::<BackupBatch>::new(&reference.name).within(namespace));
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(f.as_ref())) else { return (None, None) };
-            (defaulted.map(of_batch), refusal)
+            let found = current(ctx, &ctx.batches, namespace, &reference.name).await?;
+            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
+            Ok((defaulted.map(of_batch), refusal))
         }
-        _ => (None, None),
+        _ => Ok((None, None)),
+    }
+}
+
+/// An invoker as the store has it. One that it does not have is asked for: a session created together with its
+/// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
+async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+{
+    match store.get(&ObjectRef::<K>::new(name).within(namespace)) {
+        Some(found) => Ok(Some(found.as_ref().clone())),
+        None => Api::<K>::namespaced(ctx.client.clone(), namespace).get_opt(name).await,
     }
 }
 

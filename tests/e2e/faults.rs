@@ -22,10 +22,11 @@ pub async fn assert_no_secrets(site: &Site) {
     for kind in ["RestoreSession", "RestoreBatch"] {
         texts.push((kind.to_owned(), serde_json::to_string(&site.list(kind).await).unwrap()));
     }
-    let logs = site.list("Pod").await;
-    for pod in logs.iter().filter(|p| ["Succeeded", "Failed"].contains(&phase(p))) {
+    for pod in site.list("Pod").await {
         let name = pod["metadata"]["name"].as_str().unwrap();
-        texts.push((format!("the log of {name}"), site.kubectl(&["logs", name])));
+        if pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object() {
+            texts.push((format!("the log of {name}"), site.kubectl(&["logs", name])));
+        }
     }
     let of_operator =
         ["--namespace=lifeboat-system", "logs", "--selector=app.kubernetes.io/name=lifeboat", "--tail=-1"];

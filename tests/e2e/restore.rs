@@ -1,7 +1,9 @@
 //! What was backed up comes back, into every kind of target.
 
-use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{CLAIM_MOUNT, LATEST, deployment, of_claim, repository, restore, stateful_set, store};
+use serde_json::Value;
+
+use super::harness::{Site, condition, phase};
+use super::manifests::{CLAIM_MOUNT, LATEST, deployment, of_claim, repository, restore, stateful_set, store, store_at};
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
 use super::support::tree::{build, describe};
@@ -29,7 +31,7 @@ async fn a01_a_claim_comes_back_byte_for_byte() {
     assert!(host["restored"]["bytes"].as_i64().unwrap() > 12_000_000, "{host}");
     let pinned = host["snapshots"][0]["id"].as_str().unwrap();
     assert!(pinned.starts_with(made["name"].as_str().unwrap()), "{pinned} is not the snapshot that was made");
-    let free = |s: &serde_json::Value| s["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    let free = |s: &Value| s["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
     site.until("RestoreSession", "data", 10, "without finalizer", free).await;
 }
 
@@ -38,12 +40,13 @@ async fn a01_a_claim_comes_back_byte_for_byte() {
 async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
     let site = Site::new("a01-deployment").await;
     let (data, logs) = (site.claim("data").await, site.claim("logs").await);
-    seed(&data, 1, 400_000);
+    seed(&data, 1, 1_500_000);
     seed(&logs.join("kept"), 2, 1_000);
     std::fs::write(logs.join("beside"), "not backed up").unwrap();
     site.create(&deployment("web", 2, &[("data", "/srv/data"), ("logs", "/var/log")])).await;
     site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
-    store(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
     let mounts = "ref: {apiVersion: apps/v1, kind: Deployment, name: web}, \
         volumeMounts: [{name: data, mountPath: /srv/data}, {name: logs, mountPath: /var/log}]";
     back_up(&site, "web", &format!("{{alias: web, {mounts}, paths: [/srv/data, /var/log/kept]}}")).await;
@@ -52,20 +55,14 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
     wipe(&data);
     wipe(&logs.join("kept"));
     let rules = "rules: [{paths: [/srv/data, /var/log/kept]}]";
+    proxy.hold_after(600_000);
     site.create(&restore("web", &format!("{{alias: web, {mounts}, {rules}}}"), "")).await;
+    proxy.held().await;
     // While data moves, nobody else has the volumes.
-    let alone = eventually(90, async || {
-        let jobs = site.jobs("web", "restore").await;
-        if jobs.is_empty() {
-            return None;
-        }
-        let pods = site.list("Pod").await;
-        let session = site.get("RestoreSession", "web").await;
-        let app: Vec<_> = pods.iter().filter(|p| p["metadata"]["labels"]["app"] == "web").cloned().collect();
-        (phase(&session) == "Running").then_some((app, session["status"]["quiesce"]["state"].clone()))
-    });
-    let (app, state) = alone.await.expect("no restore Job was seen");
-    assert!(state != "Quiesced" || app.is_empty(), "pods of the Deployment ran beside the restore: {app:?}");
+    assert_eq!(site.get("RestoreSession", "web").await["status"]["quiesce"]["state"], "Quiesced");
+    let runs = |p: &&Value| p["metadata"]["labels"]["app"] == "web" && ["Pending", "Running"].contains(&phase(p));
+    assert_eq!(site.list("Pod").await.iter().filter(runs).count(), 0, "pods of the Deployment ran beside the restore");
+    proxy.release();
 
     let session = site.succeeded("RestoreSession", "web").await;
     assert_tree(&data, &want_data);

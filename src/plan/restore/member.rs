@@ -336,6 +336,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
 /// Past the deadline: read what is done, stop what runs, scale back, fail what is not over.
 fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let started = is_started(&pass.now.members[index]);
+    let held = preflight::held(pass);
     let mut stopped = true;
     for host in 0..pass.now.members[index].stats.len() {
         let entry = pass.now.members[index].stats[host].clone();
@@ -364,6 +365,14 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     for entry in pass.now.members[index].stats.iter_mut().filter(|h| !is_over(h.phase)) {
         entry.phase = Some(HostPhase::Failed);
         entry.not_before = None;
+        // A host whose snapshots were never resolved waited for what held the preflight up.
+        if entry.error.is_none()
+            && entry.snapshots.is_empty()
+            && let Some((why, text)) = &held
+        {
+            entry.reason = Some(why.clone());
+            entry.error = Some(text.clone());
+        }
         entry.error = Some(match entry.error.take() {
             Some(last) => format!("Not restored before the deadline. Last: {last}"),
             None => "Not restored before the deadline.".to_owned(),
@@ -377,7 +386,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         return;
     }
     let status = &mut pass.now.members[index];
-    let waited_for = status.message.clone().or(missing.map(ToOwned::to_owned));
+    let waited_for = status.message.clone().or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }

@@ -118,9 +118,11 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             }
         }
     }
-    if let Some(failure) = fault
-        && !pass.expired
-    {
+    if let Some(failure) = fault {
+        if pass.expired {
+            note(pass, &failure);
+            return attempt;
+        }
         let due = retry::not_before(attempt, pass.at);
         let entry = step(pass);
         entry.attempt = attempt + 1;
@@ -137,6 +139,12 @@ fn note(pass: &mut Pass<'_>, failure: &Failure) {
     let entry = step(pass);
     entry.reason = Some(failure.reason.clone());
     entry.message = Some(failure.message.clone());
+}
+
+/// What holds the preflight up: reason and message.
+pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
+    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT)?;
+    Some((step.reason.clone()?, step.message.clone()?))
 }
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
