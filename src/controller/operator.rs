@@ -73,12 +73,17 @@ pub async fn run(options: Options) -> Result<(), String> {
     if options.webhook {
         webhook(&client, &options, &stopping, &mut servers);
     }
-    let result = tokio::select! {
-        () = signal() => Ok(()),
-        result = lead(client, &options, metrics, readiness, stopping.clone()) => result,
-    };
-    // Everybody hears it; who holds something lets go of it.
-    let _ = stop.send(true);
+    // A signal only says so: whoever leads must still come to its end and give leadership back.
+    let told = stop.clone();
+    servers.spawn(async move {
+        tokio::select! {
+            () = signal() => told.send_replace(true),
+            () = told.closed() => false,
+        };
+    });
+    let result = lead(client, &options, metrics, readiness, stopping.clone()).await;
+    stop.send_replace(true);
+    drop(stopping);
     let drained = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
         info!("some requests were still being answered at the end");
@@ -122,12 +127,18 @@ async fn lead(
     readiness: Readiness,
     stopping: Receiver<bool>,
 ) -> Result<(), String> {
-    definitions(&client, &readiness).await;
     metrics.leading(false);
-    let mut leader = Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await;
+    let elected = async {
+        definitions(&client, &readiness).await;
+        Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
+    };
+    let mut leader = tokio::select! {
+        leader = elected => leader,
+        () = ended(stopping.clone()) => return Ok(()),
+    };
     metrics.leading(true);
     let result = tokio::select! {
-        () = reconcile(client, options, metrics.clone()) => Ok(()),
+        () = reconcile(client.clone(), options, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
         () = ended(stopping) => Ok(()),
     };

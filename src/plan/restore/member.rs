@@ -106,7 +106,8 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         fail_member(status, &text);
         return;
     }
-    let live = !is_quiesced(status);
+    // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
+    let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
     let mut waiting = None;
     for (ordinal, host) in &all {
         let Some(rule) = rule_for(&spec.rules, host) else { continue };
@@ -154,10 +155,6 @@ fn fail_member(status: &mut RestoreMemberStatus, text: &str) {
 /// Whether data of the member may have been touched, or its workload scaled.
 pub fn is_started(status: &RestoreMemberStatus) -> bool {
     status.quiesce.is_some() || status.stats.iter().any(|h| h.attempt.is_some())
-}
-
-fn is_quiesced(status: &RestoreMemberStatus) -> bool {
-    status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Quiesced)
 }
 
 /// Without repository or Secret nothing starts; past the deadline nothing ever will.
@@ -292,8 +289,15 @@ fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     if !target.is_scalable() || !wanted {
         return true;
     }
+    let shared = shared_quiesce(pass, index);
     let status = &mut pass.now.members[index];
     match status.quiesce.as_ref().map(|q| q.state) {
+        None if shared.is_some() => {
+            // Announced already, by a member with the same workload: its replicas are the true ones.
+            status.quiesce = shared.map(|replicas| QuiesceStatus { replicas, state: QuiesceState::Announced });
+            pass.plan.again = true;
+            false
+        }
         None if target.replicas == 0 && target.pods.is_empty() => true,
         None => {
             if target.deletes_claims {
@@ -348,9 +352,28 @@ fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     }
 }
 
+/// Replicas that another member of the run has recorded of the same workload.
+fn shared_quiesce(pass: &Pass<'_>, index: usize) -> Option<i32> {
+    let scaled = |q: &&QuiesceStatus| matches!(q.state, QuiesceState::Announced | QuiesceState::Quiesced);
+    others(pass, index).find_map(|m| m.quiesce.as_ref().filter(scaled).map(|q| q.replicas))
+}
+
+/// Other members of the run with the same target.
+fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
+    let own = &pass.now.members[index].ref_;
+    pass.now.members.iter().enumerate().filter(move |(i, m)| *i != index && m.ref_ == *own).map(|(_, m)| m)
+}
+
 /// True when the workload has its replicas back, or there is nothing to give back.
 pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     let at = pass.at;
+    // A workload that several members restore comes back after the last of them.
+    let in_use = others(pass, index)
+        .any(|m| m.quiesce.is_some() && !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase)));
+    if in_use && !pass.run.id.deleting && pass.now.members[index].quiesce.is_some() {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
     let status = &mut pass.now.members[index];
     let name = display(&status.ref_);
     let Some(quiesce) = &mut status.quiesce else { return true };
