@@ -38,7 +38,7 @@ impl World {
             members: (0..members).map(|i| serde_json::from_value(member(i)).unwrap()).collect(),
             sequential,
             stop,
-            time_out: Some("3m".into()),
+            time_out: Some("6m".into()),
             ..Invoker::default()
         };
         let id = Identity {
@@ -200,7 +200,6 @@ fn steps_are_tried_again_by_their_class() {
     script(&mut w, "backup/0/m0", &[End::TRANSIENT, End::PodLingers]);
     script(&mut w, "maintain", &[End::OutOfMemory]);
     w.settle();
-    eprintln!("{:#}", w.status);
     assert_eq!((w.phase(), w.jobs.attempts("prepare"), w.jobs.attempts("maintain")), ("Succeeded", 2, 2));
     let mut w = World::new(1, false, true);
     script(&mut w, "backup/0/m0", &vec![End::OutOfMemory; 5]);
