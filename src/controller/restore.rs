@@ -108,7 +108,7 @@ async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, chil
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let (targets, repository, progress) = futures::join!(targets, repository, progress);
-    Surroundings { refusal, repository, targets, progress, jobs }
+    Surroundings { refusal, repository, targets, jobs, progress }
 }
 
 /// Counts what ended between two statuses.

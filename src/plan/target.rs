@@ -126,7 +126,7 @@ impl Target {
             let mount = asked
                 .first()
                 .cloned()
-                .map_or_else(|| VolumeMount { mount_path: PVC_MOUNT.to_owned(), ..VolumeMount::default() }, |m| m);
+                .unwrap_or_else(|| VolumeMount { mount_path: PVC_MOUNT.to_owned(), ..VolumeMount::default() });
             reach.volumes.push(claim_volume("target", &self.name));
             reach.mounts.push(VolumeMount { name: "target".into(), ..mount });
         } else {
@@ -266,7 +266,11 @@ mod tests {
             name: "db".into(),
             replicas: 2,
             claim_templates: vec!["data".into()],
-            volumes: vec![Volume { name: "scratch".into(), empty_dir: Some(Default::default()), ..Volume::default() }],
+            volumes: vec![Volume {
+                name: "scratch".into(),
+                empty_dir: Some(k8s_openapi::api::core::v1::EmptyDirVolumeSource::default()),
+                ..Volume::default()
+            }],
             claims: [
                 ("data-db-0".to_owned(), claim(&["ReadWriteOnce"])),
                 ("data-db-1".to_owned(), claim(&["ReadWriteOnce"])),

@@ -78,27 +78,24 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
     let status = &mut pass.now.targets[index];
     let name = display(&status.ref_.clone().unwrap_or_default());
     let seen = pass.seen.targets.get(index);
-    let target = match seen {
-        Some(TargetSeen::Found(target)) => target,
-        _ => {
-            let text = match seen {
-                Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
-                _ => format!("Backup target {name} does not exist."),
-            };
-            conditions::set(
-                &mut status.conditions,
-                condition::BACKUP_TARGET_FOUND,
-                false,
-                reason::TARGET_NOT_AVAILABLE,
-                &text,
-                at,
-            );
-            if pass.expired {
-                status.phase = Some(BackupTargetPhase::Failed);
-            }
-            pass.plan.look_again(LOOK_FOR_MISSING);
-            return;
+    let Some(TargetSeen::Found(target)) = seen else {
+        let text = match seen {
+            Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
+            _ => format!("Backup target {name} does not exist."),
+        };
+        conditions::set(
+            &mut status.conditions,
+            condition::BACKUP_TARGET_FOUND,
+            false,
+            reason::TARGET_NOT_AVAILABLE,
+            &text,
+            at,
+        );
+        if pass.expired {
+            status.phase = Some(BackupTargetPhase::Failed);
         }
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return;
     };
     conditions::set(
         &mut status.conditions,

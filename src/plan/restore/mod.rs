@@ -110,17 +110,9 @@ impl<'a> Pass<'a> {
         self.begin();
         if let Some(refusal) = &self.seen.refusal {
             self.now.phase = Some(RestorePhase::Invalid);
-            let set = |list: &mut _, at| {
-                conditions::set(
-                    list,
-                    condition::VALIDATION_PASSED,
-                    false,
-                    reason::VALIDATION_FAILED,
-                    &refusal.message,
-                    at,
-                )
-            };
-            set(&mut self.now.conditions, self.at);
+            let list = &mut self.now.conditions;
+            let failed = reason::VALIDATION_FAILED;
+            conditions::set(list, condition::VALIDATION_PASSED, false, failed, &refusal.message, self.at);
             self.end_with(RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
             return;
         }
@@ -277,7 +269,7 @@ fn member_is_over(phase: Option<MemberPhase>) -> bool {
 }
 
 /// The target of a member as it was found.
-fn target_of<'a>(seen: &'a Surroundings, member: usize) -> Option<&'a super::target::Target> {
+fn target_of(seen: &Surroundings, member: usize) -> Option<&super::target::Target> {
     match seen.targets.get(member) {
         Some(TargetSeen::Found(t)) => Some(t),
         _ => None,

@@ -91,7 +91,9 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             JobState::Lost(failure) => failure.clone(),
             JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
                 (None, Some(Answer::Preflight(answers))) if outcome.run == pass.run.id.uid => {
-                    answers.iter().for_each(|a| take(pass, a));
+                    for answer in answers {
+                        take(pass, answer);
+                    }
                     continue;
                 }
                 (Some(failure), _) => failure.clone(),
