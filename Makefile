@@ -1,6 +1,7 @@
 # Everyday commands. `make` alone lists them.
 
-NAME ?= dev
+# The demo has a cluster of its own.
+NAME ?= $(if $(filter demo,$(MAKECMDGOALS)),demo,dev)
 NODES ?= 1
 IMAGE ?= localhost/lifeboat:dev
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -10,7 +11,10 @@ export NAME NODES IMAGE CARGO_TARGET_DIR LIFEBOAT_DIR
 export PATH := $(LIFEBOAT_DIR)/bin:$(PATH)
 
 CLUSTER_TOOL = cargo run --quiet --example cluster --
-KUBECTL = KUBECONFIG=$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig kubectl
+# Of the cluster made here, or the developer's own with CLUSTER=existing.
+CLUSTER_KUBECONFIG = $(if $(filter existing,$(CLUSTER)),$(KUBECONFIG),$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig)
+KUBECTL = KUBECONFIG=$(CLUSTER_KUBECONFIG) kubectl
+IMAGE_TAG = $(lastword $(subst :, ,$(IMAGE)))
 
 CHART := charts/lifeboat
 CHART_DEFINITIONS := $(filter-out %/appbindings.yaml,$(wildcard crds/*.yaml))
@@ -53,8 +57,8 @@ image-load: ## Load the built image into the cluster
 	@$(CLUSTER_TOOL) image load --tag $(IMAGE)
 
 install: ## Install the operator into the cluster by its chart
-	@KUBECONFIG=$(LIFEBOAT_DIR)/state/$(NAME)/kubeconfig helm upgrade --install lifeboat $(CHART) \
-	  --namespace lifeboat-system --create-namespace --set image.tag=$(lastword $(subst :, ,$(IMAGE))) --wait --timeout 90s
+	@KUBECONFIG=$(CLUSTER_KUBECONFIG) helm upgrade --install lifeboat $(CHART) --namespace lifeboat-system --create-namespace \
+	  --set image.repository=$(patsubst %:$(IMAGE_TAG),%,$(IMAGE)),image.tag=$(IMAGE_TAG) --wait --timeout 90s
 
 dev: ## Changed code into the running cluster: build, load, restart
 	@start=$$(date +%s); \
@@ -67,8 +71,8 @@ dev: ## Changed code into the running cluster: build, load, restart
 
 ##@ Tests
 
-.PHONY: test test-unit test-agent test-api test-e2e test-cluster
-test: test-unit test-agent test-api test-e2e test-cluster ## All tests, fast to slow (root; clusters of their own)
+.PHONY: test test-unit test-agent test-api test-e2e test-cluster test-demo
+test: test-unit test-agent test-api test-e2e test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
@@ -85,6 +89,10 @@ test-e2e: tools ## End to end on a real node (root)
 test-cluster: tools ## The local cluster itself (root)
 	cargo build --example cluster
 	LIFEBOAT_E2E=1 cargo test --test cluster_lifecycle -- --ignored --test-threads=1
+
+test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
+	@NAME=test-demo $(MAKE) --no-print-directory demo; code=$$?; \
+	NAME=test-demo $(MAKE) --no-print-directory cluster-down; exit $$code
 
 ##@ Checks
 

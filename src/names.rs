@@ -216,6 +216,8 @@ pub mod reason {
     pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
     /// The pod was evicted.
     pub const EVICTED: &str = "Evicted";
+    /// The Job gets no pod.
+    pub const POD_NOT_CREATED: &str = "PodNotCreated";
     /// No node takes the pod.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// The container cannot be created (a volume, Secret or setting is missing).

@@ -37,14 +37,6 @@ fn restic() -> &'static str {
     })
 }
 
-/// Not a test: the agent's process. The tests below start this binary again with only this.
-#[test]
-#[ignore = "the agent's own process, started by the other tests"]
-fn agent_process() {
-    let code = tokio::runtime::Runtime::new().unwrap().block_on(lifeboat::agent::run());
-    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
-}
-
 /// A repository, its Secret, and a place to restore to.
 struct Site {
     dir: tempfile::TempDir,
@@ -141,9 +133,8 @@ impl Site {
     }
 
     fn command(&self, task: &str, wrapper: &[&str]) -> Command {
-        let me = std::env::current_exe().unwrap();
         let mut argv: Vec<&str> = wrapper.to_vec();
-        argv.extend([me.to_str().unwrap(), "agent_process", "--exact", "--ignored", "--nocapture"]);
+        argv.extend([env!("CARGO_BIN_EXE_lifeboat"), "agent"]);
         let mut command = Command::new(argv[0]);
         command
             .args(&argv[1..])
@@ -155,14 +146,14 @@ impl Site {
             .env("LIFEBOAT_OUTCOME_FILE", self.path("outcome"))
             .env("LIFEBOAT_PROGRESS_PORT", "0")
             .env("RUST_LOG", "debug")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command
     }
 
     fn finish(&self, child: Child) -> Ended {
         let output = child.wait_with_output().unwrap();
-        let log = String::from_utf8_lossy(&output.stdout).into_owned();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
         let text = fs::read_to_string(self.path("outcome")).unwrap_or_else(|e| panic!("no outcome: {e}\n{log}"));
         assert!(text.len() <= OUTCOME_LIMIT);
         assert!(!log.contains(PASSWORD) && !text.contains(PASSWORD), "the password is in {log}\n{text}");
@@ -248,6 +239,7 @@ fn assert_equal(want: &BTreeMap<String, String>, have: &Path) {
 
 // A01
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_tree_comes_back_exactly_and_again() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -285,6 +277,7 @@ fn a_tree_comes_back_exactly_and_again() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
     let site = Site::new();
     let (a, path_a) = site.data("a");
@@ -327,6 +320,7 @@ fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
 
 // A03
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -379,6 +373,7 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn enospc_is_refused_before_anything_is_written() {
     need_root();
     let site = Site::new();
@@ -399,6 +394,7 @@ fn enospc_is_refused_before_anything_is_written() {
 
 // A05, the race: what was free when we looked is gone when restic writes.
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn enospc_while_writing_is_a_failure_with_honest_counts() {
     need_root();
     let site = Site::new();
@@ -430,6 +426,7 @@ fn enospc_while_writing_is_a_failure_with_honest_counts() {
 
 // A06
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn only_what_the_rules_select_is_restored() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -469,6 +466,7 @@ fn only_what_the_rules_select_is_restored() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn hosts_never_get_each_others_data() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -507,6 +505,7 @@ fn hosts_never_get_each_others_data() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn what_is_wrong_with_the_repository_is_said() {
     let site = Site::empty();
     let look = || site.run(Step::Preflight(Preflight { hosts: vec![] }));
@@ -525,6 +524,7 @@ fn what_is_wrong_with_the_repository_is_said() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_store_that_does_not_answer_is_said_at_once() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
@@ -583,6 +583,7 @@ fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr, std
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE\n").unwrap();
@@ -612,6 +613,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
@@ -654,6 +656,7 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
 
 // A04
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -695,6 +698,7 @@ fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -711,6 +715,7 @@ fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_lock_stops_no_restore_and_is_never_removed() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -733,6 +738,7 @@ fn a_lock_stops_no_restore_and_is_never_removed() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn told_to_stop_it_ends_and_says_so() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -753,6 +759,7 @@ fn told_to_stop_it_ends_and_says_so() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn no_secret_is_where_others_can_read_it() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -811,6 +818,7 @@ fn no_secret_is_where_others_can_read_it() {
 
 // A09
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
     need_root();
     let site = Site::new();
@@ -855,6 +863,7 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_backup_of_what_is_not_there_backs_up_nothing() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -867,6 +876,7 @@ fn a_backup_of_what_is_not_there_backs_up_nothing() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_backup_that_misses_files_is_reported_and_fails() {
     need_root();
     let site = Site::new();
@@ -890,6 +900,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn retention_touches_only_its_own_hosts() {
     let site = Site::new();
     let (data, path) = site.data("data");
@@ -922,6 +933,7 @@ fn retention_touches_only_its_own_hosts() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn nonsense_is_an_outcome_too() {
     let site = Site::empty();
     for task in [
@@ -937,6 +949,7 @@ fn nonsense_is_an_outcome_too() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn priorities_and_no_cache_are_honoured() {
     let site = Site::empty();
     let mut task = site.task(Step::Prepare(Prepare {}));
@@ -946,6 +959,7 @@ fn priorities_and_no_cache_are_honoured() {
 }
 
 #[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn a_restic_that_is_not_there_is_said() {
     let site = Site::empty();
     let task = site.task(Step::Prepare(Prepare {})).encode();

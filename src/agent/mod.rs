@@ -25,7 +25,7 @@ use crate::plan::contract::{
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
 pub async fn run() -> ExitCode {
-    report::log_to_stdout();
+    crate::telemetry::init();
     let started = Instant::now();
     let task = match std::env::var(TASK_ENV) {
         Ok(text) => Task::decode(&text),

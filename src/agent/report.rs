@@ -8,22 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tracing::Span;
-use tracing_subscriber::EnvFilter;
 
 use crate::plan::contract::{Failure, Outcome, Step, Task};
-
-/// Logs JSON lines to standard output. `RUST_LOG` chooses the level; `info` otherwise.
-pub fn log_to_stdout() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second call, as in a test, keeps the first log.
-    let _ = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(true)
-        .with_span_list(false)
-        .with_env_filter(filter)
-        .try_init();
-}
 
 /// What every line of a step carries.
 pub fn span(task: &Task) -> Span {

@@ -48,6 +48,10 @@ pub struct RepositorySpec {
 /// A store. Exactly one of its kinds is set.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "[has(self.local), has(self.s3), has(self.gcs), has(self.azure), has(self.swift), has(self.b2), has(self.rest)].filter(set, set).size() <= 1",
+    "message": "set exactly one of local, s3, gcs, azure, swift, b2 and rest"
+}]))]
 pub struct Backend {
     /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the store's credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,6 +204,10 @@ pub struct UsagePolicy {
 
 /// Namespaces.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.from) || self.from != 'Selector' || has(self.selector)",
+    "message": "from: Selector needs a selector"
+}]))]
 pub struct AllowedNamespaces {
     /// Which ones.
     #[serde(default)]

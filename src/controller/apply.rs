@@ -73,7 +73,7 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(job, &e)),
+            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e)),
             Err(e) => return Err(e),
         }
     }
@@ -81,7 +81,7 @@ where
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(job: &Job, error: &kube::Error) -> Option<JobSeen> {
+fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
     let kube::Error::Api(status) = error else { return None };
     // A quota or a namespace's policy may change while we wait; a malformed Job stays malformed.
     let class = if status.is_invalid() || status.code == 400 { Class::Invalid } else { Class::Transient };
@@ -100,7 +100,7 @@ fn refusal(job: &Job, error: &kube::Error) -> Option<JobSeen> {
                 plain(error)
             ),
         )),
-        task: crate::plan::jobs::see(job, &[]).task,
+        task: crate::plan::jobs::see(job, &[], ctx.now()).task,
         name,
     })
 }

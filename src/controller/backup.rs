@@ -160,7 +160,7 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = observe::repository(ctx, reference, namespace);
     let (targets, repository) = futures::join!(targets, repository);
-    let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid);
+    let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
     Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
 }
 

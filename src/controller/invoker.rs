@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use kube::api::{DeleteParams, PostParams};
 use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::runtime::controller::Action;
@@ -19,10 +20,11 @@ use super::{Error, observe, report, validity};
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
 use crate::api::backup_session::{BackupSessionSpec, InvokerRef};
-use crate::api::common::RepositoryRef;
+use crate::api::common::{RepositoryRef, TargetRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
-use crate::names::{GROUP, MANAGER, label};
+use crate::names::{GROUP, MANAGER, condition, label};
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
+use crate::plan::restore::display;
 use crate::plan::run::Identity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -41,8 +43,12 @@ pub trait Invoker:
     fn reference(&self) -> Option<&RepositoryRef>;
     /// Its schedule, unless it is paused: schedule, paused, history limit.
     fn timing(&self) -> (Option<&str>, bool, i32);
+    /// What it backs up.
+    fn targets(&self) -> Vec<Option<&TargetRef>>;
     /// Conditions and last scheduled time, as last written.
     fn written(&self) -> (Vec<Condition>, Option<Time>);
+    /// Conditions of each target, as last written.
+    fn target_conditions(&self) -> Vec<Vec<Condition>>;
     /// Its status document for a plan.
     fn status(&self, plan: &InvokerPlan) -> Value;
     /// Its status document as it stands.
@@ -64,20 +70,36 @@ impl Invoker for BackupConfiguration {
         )
     }
     fn written(&self) -> (Vec<Condition>, Option<Time>) {
-        self.status.as_ref().map(|s| (s.conditions.clone(), s.last_schedule_time.clone())).unwrap_or_default()
+        let status = self.status.clone().unwrap_or_default();
+        let own = status.conditions.into_iter().filter(|c| c.type_ != condition::BACKUP_TARGET_FOUND);
+        (own.collect(), status.last_schedule_time)
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupConfigurationStatus {
             observed_generation: self.meta().generation,
-            conditions: plan.conditions.clone(),
+            // One target: its conditions stand in the same list, as Stash has it.
+            conditions: sorted(plan.conditions.iter().chain(plan.target_conditions.iter().flatten())),
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
         })
     }
+    fn targets(&self) -> Vec<Option<&TargetRef>> {
+        vec![self.spec.target.as_ref().and_then(|t| t.ref_.as_ref())]
+    }
+    fn target_conditions(&self) -> Vec<Vec<Condition>> {
+        let all = self.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+        vec![all.into_iter().filter(|c| c.type_ == condition::BACKUP_TARGET_FOUND).collect()]
+    }
     fn standing(&self) -> Value {
         to_json(&self.status)
     }
+}
+
+fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition> {
+    let mut all: Vec<Condition> = conditions.cloned().collect();
+    all.sort_by(|a, b| a.type_.cmp(&b.type_));
+    all
 }
 
 impl Invoker for BackupBatch {
@@ -98,11 +120,26 @@ impl Invoker for BackupBatch {
         to_json(&BackupBatchStatus {
             observed_generation: self.meta().generation,
             conditions: plan.conditions.clone(),
-            member_conditions: Vec::<MemberConditions>::new(),
+            member_conditions: self
+                .targets()
+                .into_iter()
+                .zip(&plan.target_conditions)
+                .map(|(target, conditions)| MemberConditions {
+                    target: target.cloned().unwrap_or_default(),
+                    conditions: conditions.clone(),
+                })
+                .collect(),
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
         })
+    }
+    fn targets(&self) -> Vec<Option<&TargetRef>> {
+        self.spec.members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref())).collect()
+    }
+    fn target_conditions(&self) -> Vec<Vec<Condition>> {
+        let all = self.status.as_ref().map(|s| s.member_conditions.clone()).unwrap_or_default();
+        all.into_iter().map(|m| m.conditions).collect()
     }
     fn standing(&self) -> Value {
         to_json(&self.status)
@@ -136,7 +173,13 @@ async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
     let (schedule, paused, history_limit) = shown.timing();
     let (conditions, last) = object.written();
     let now = ctx.now();
+    let targets = shown
+        .targets()
+        .into_iter()
+        .map(async |t| (t.map(display).unwrap_or_default(), observe::target(ctx, &namespace, t).await));
     let seen = InvokerSeen {
+        targets: join_all(targets).await,
+        target_conditions: object.target_conditions(),
         namespace: &namespace,
         name: &name,
         generation: object.meta().generation,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::{PartialObjectMeta, Selector};
 use kube::runtime::reflector::ObjectRef;
@@ -49,11 +50,11 @@ pub async fn secret(ctx: &Context, namespace: &str, name: &str) -> Seen<()> {
 }
 
 /// Jobs of a session, each with what became of it.
-pub fn jobs(children: &Children, uid: &str) -> Vec<JobSeen> {
+pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let pods = children.pods.state_filter(|p| p.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
     let pods: Vec<&Pod> = pods.iter().map(std::convert::AsRef::as_ref).collect();
     let of_session = children.jobs.state_filter(|j| j.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
-    of_session.iter().map(|j| jobs::see(j, &pods)).collect()
+    of_session.iter().map(|j| jobs::see(j, &pods, now)).collect()
 }
 
 /// The target of a member.

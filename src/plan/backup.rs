@@ -262,6 +262,8 @@ impl<'a> Pass<'a> {
         if entry.done {
             return StepState::Done(Box::default());
         }
+        // What the earlier attempt came to stands in status.
+        self.stop(name, entry.attempt - 1);
         let failure = match self.job(name, entry.attempt).map(|j| &j.state) {
             Some(JobState::Active { .. }) if !self.expired => {
                 self.plan.look_again(LOOK_AT_RUNNING);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -163,7 +164,7 @@ impl Jobs {
         let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
         let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner }, "status": status });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        jobs::see(&job, &[&pod])
+        jobs::see(&job, &[&pod], Timestamp::UNIX_EPOCH)
     }
 
     fn pod_status(&self, fake: &FakeJob) -> Value {
@@ -228,7 +229,7 @@ impl Jobs {
 
 /// The task in a Job.
 pub fn task(job: &Job) -> Task {
-    jobs::see(job, &[]).task.unwrap()
+    jobs::see(job, &[], Timestamp::UNIX_EPOCH).task.unwrap()
 }
 
 fn note(job: &Job, key: &str) -> String {

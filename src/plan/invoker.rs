@@ -11,10 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 
-use super::conditions::{self, Health};
+use super::conditions::{self, Health, Value};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
 use super::schedule::Schedule;
+use super::target::TargetSeen;
 use crate::api::Condition;
 use crate::api::backup_session::BackupPhase;
 use crate::api::common::{InvokerPhase, RepositoryRef};
@@ -22,6 +23,8 @@ use crate::names::{condition, reason};
 
 /// Missing things are looked for this often.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(5);
+/// A missing target is looked for this often: nothing waits for it.
+const LOOK_FOR_TARGET: Duration = Duration::from_mins(1);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
 
@@ -48,6 +51,10 @@ pub struct InvokerSeen<'a> {
     pub refusal: Option<Refusal>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
+    /// What it backs up, as it was found, with how messages name each.
+    pub targets: Vec<(String, TargetSeen)>,
+    /// Conditions of each target as last written.
+    pub target_conditions: Vec<Vec<Condition>>,
     /// Its sessions.
     pub sessions: Vec<SessionSeen>,
     /// Conditions as last written.
@@ -78,6 +85,8 @@ pub struct InvokerPlan {
     pub phase: InvokerPhase,
     /// Its conditions.
     pub conditions: Vec<Condition>,
+    /// Conditions of each target.
+    pub target_conditions: Vec<Vec<Condition>>,
     /// The last scheduled time.
     pub last: Option<Time>,
     /// The next scheduled time.
@@ -94,6 +103,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         delete: surplus(seen),
         phase: InvokerPhase::NotReady,
         conditions: vec![],
+        target_conditions: vec![],
         last: seen.last.clone(),
         next: None,
         requeue: None,
@@ -118,6 +128,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         "Successfully validated.",
         now,
     );
+    targets(seen, now, &mut plan);
     match ground::check(seen.reference, seen.namespace, &seen.repository, &mut list, now) {
         Ok(_) => {
             plan.phase = InvokerPhase::Ready;
@@ -144,6 +155,27 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     plan
 }
 
+/// Says of each target whether it is there. One that is missing holds up no schedule: it may be there in time.
+fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
+    for (index, (name, target)) in seen.targets.iter().enumerate() {
+        let mut list = seen.target_conditions.get(index).cloned().unwrap_or_default();
+        let (value, why, text) = match target {
+            TargetSeen::Found(_) => (Value::True, reason::TARGET_AVAILABLE, format!("Backup target {name} found.")),
+            TargetSeen::Missing(_) => {
+                (Value::False, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist."))
+            }
+            TargetSeen::Unknown(e) => {
+                (Value::Unknown, "UnableToCheckTargetAvailability", format!("Backup target {name}: {e}"))
+            }
+        };
+        if value != Value::True {
+            plan.requeue = Some(LOOK_FOR_TARGET);
+        }
+        conditions::set(&mut list, condition::BACKUP_TARGET_FOUND, value, why, text, now);
+        plan.target_conditions.push(list);
+    }
+}
+
 /// Makes up for the newest time that has come, and says when the next one does.
 fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     let Some(schedule) = seen.schedule.filter(|s| !s.is_empty() && !seen.paused).and_then(|s| Schedule::parse(s).ok())
@@ -162,7 +194,8 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
         plan.last = Some(conditions::whole_second(due));
     }
     plan.next = schedule.next(now, &TimeZone::UTC).map(conditions::whole_second);
-    plan.requeue = plan.next.as_ref().and_then(|t| super::retry::left(t.0, now));
+    let until_next = plan.next.as_ref().and_then(|t| super::retry::left(t.0, now));
+    plan.requeue = [plan.requeue, until_next].into_iter().flatten().min();
 }
 
 /// Name of the session of a scheduled time: the same time, the same name.
@@ -206,6 +239,8 @@ mod tests {
             history_limit: 1,
             refusal: None,
             repository: Seen::Found(RepositorySeen { spec, first_backup: None, secret: Seen::Found(()) }),
+            targets: vec![],
+            target_conditions: vec![],
             sessions: vec![],
             conditions: vec![],
             last: last.map(|s| Time(at(s))),

@@ -6,6 +6,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
@@ -51,8 +52,11 @@ impl JobSeen {
     }
 }
 
+/// A Job gets its pod within a second; after this long something refuses the pod.
+const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
 /// Reads one Job and those of `pods` that are its own.
-pub fn see(job: &Job, pods: &[&Pod]) -> JobSeen {
+pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     let uid = job.uid().unwrap_or_default();
     let own: Vec<&Pod> = pods.iter().copied().filter(|p| p.owner_references().iter().any(|o| o.uid == uid)).collect();
     let note = |key: &str| job.annotations().get(key).cloned();
@@ -63,7 +67,7 @@ pub fn see(job: &Job, pods: &[&Pod]) -> JobSeen {
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
         deleting: job.metadata.deletion_timestamp.is_some(),
         address,
-        state: state(job, &own),
+        state: state(job, &own, now),
         task: task(job),
     }
 }
@@ -74,7 +78,7 @@ fn task(job: &Job) -> Option<Task> {
     Task::decode(env.value.as_deref()?).ok()
 }
 
-fn state(job: &Job, pods: &[&Pod]) -> JobState {
+fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     let message = pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()));
     if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
         return JobState::Done(Box::new(outcome));
@@ -99,6 +103,7 @@ fn state(job: &Job, pods: &[&Pod]) -> JobState {
                 message.map(|_| " that this version can read").unwrap_or_default()
             ),
         )),
+        (None, None) if pods.is_empty() => JobState::Active { held: podless(job, now) },
         (None, None) => JobState::Active { held: pods.iter().find_map(|p| held(p)) },
     }
 }
@@ -152,6 +157,21 @@ fn death(pod: &Pod) -> Option<Failure> {
         reason::OUTCOME_LOST,
         format!("Pod {name} ended{code} ({why}) without a result. See kubectl logs {name}."),
     ))
+}
+
+/// What keeps a Job without a pod. The refusal itself stands only in events.
+fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
+    let age = now.duration_since(job.creation_timestamp()?.0);
+    let name = job.name_any();
+    (age > POD_PATIENCE).then(|| {
+        Failure::new(
+            Class::Waiting,
+            reason::POD_NOT_CREATED,
+            format!(
+                "Job {name} gets no pod. Most likely a quota or the Pod Security Standard of the namespace refuses it: see kubectl describe job {name}."
+            ),
+        )
+    })
 }
 
 /// What keeps a pod from running.
@@ -215,6 +235,19 @@ mod tests {
         .unwrap()
     }
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_gets_no_pod_says_so_after_a_while() {
+        let mut job = job(json!([]));
+        job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
+        assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
+        let JobState::Active { held: Some(failure) } = see(&job, &[], at(116)).state else { panic!("must be held") };
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
+    }
+
     fn failed() -> Value {
         json!([{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }])
     }
@@ -234,7 +267,7 @@ mod tests {
         let p = pod(
             json!({ "phase": "Running", "containerStatuses": container(json!({ "terminated": { "exitCode": 0, "message": outcome.encode() } })) }),
         );
-        let seen = see(&job(json!([])), &[&p]);
+        let seen = see(&job(json!([])), &[&p], at(0));
         assert_eq!(seen.state, JobState::Done(Box::new(outcome)));
         assert_eq!((seen.key.as_str(), seen.attempt), ("restore/0/app", 2));
     }
@@ -242,7 +275,7 @@ mod tests {
     #[test]
     fn a_job_that_completed_without_an_outcome_is_lost_not_done() {
         for conditions in [failed(), json!([{ "type": "Complete", "status": "True" }])] {
-            let JobState::Lost(failure) = see(&job(conditions), &[]).state else { panic!("must be lost") };
+            let JobState::Lost(failure) = see(&job(conditions), &[], at(0)).state else { panic!("must be lost") };
             assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::OUTCOME_LOST));
         }
     }
@@ -257,7 +290,7 @@ mod tests {
         ];
         for (status, expected) in cases {
             let p = pod(status);
-            let JobState::Lost(failure) = see(&job(json!([])), &[&p]).state else { panic!("must be lost") };
+            let JobState::Lost(failure) = see(&job(json!([])), &[&p], at(0)).state else { panic!("must be lost") };
             assert_eq!(failure.reason, expected);
         }
     }
@@ -280,11 +313,11 @@ mod tests {
         ];
         for (status, expected) in cases {
             let p = pod(status);
-            let JobState::Active { held: Some(failure) } = see(&job(json!([])), &[&p]).state else {
+            let JobState::Active { held: Some(failure) } = see(&job(json!([])), &[&p], at(0)).state else {
                 panic!("must be held")
             };
             assert_eq!(failure.reason, expected);
         }
-        assert_eq!(see(&job(json!([])), &[]).state, JobState::Active { held: None });
+        assert_eq!(see(&job(json!([])), &[], at(0)).state, JobState::Active { held: None });
     }
 }

@@ -155,7 +155,7 @@ fn hash(path: &Path) -> String {
     loop {
         let n = file.read(&mut buffer).unwrap();
         if n == 0 {
-            break sha.finalize().iter().map(|b| format!("{b:02x}")).collect();
+            break format!("{:x}", sha.finalize());
         }
         sha.update(&buffer[..n]);
     }

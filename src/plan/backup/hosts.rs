@@ -83,14 +83,8 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
             Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
             _ => format!("Backup target {name} does not exist."),
         };
-        conditions::set(
-            &mut status.conditions,
-            condition::BACKUP_TARGET_FOUND,
-            false,
-            reason::TARGET_NOT_AVAILABLE,
-            &text,
-            at,
-        );
+        let list = &mut status.conditions;
+        conditions::set(list, condition::BACKUP_TARGET_FOUND, false, reason::TARGET_NOT_AVAILABLE, &text, at);
         if pass.expired {
             status.phase = Some(BackupTargetPhase::Failed);
         }
@@ -163,6 +157,8 @@ fn back_up(
     }
     let key = format!("backup/{index}/{}", entry.hostname);
     let attempt = entry.attempt.unwrap_or(1);
+    // What the earlier attempt came to stands in status.
+    pass.stop(&key, attempt - 1);
     match pass.job(&key, attempt).map(|j| &j.state) {
         Some(JobState::Active { .. }) if pass.expired => {
             pass.stop(&key, attempt);

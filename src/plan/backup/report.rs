@@ -48,7 +48,12 @@ pub fn stand(pass: &mut Pass<'_>) {
         let trouble = trouble
             .map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default()))
             .unwrap_or_default();
-        (reason::RUNNING.to_owned(), format!("{done} of {} hosts backed up{trouble}", all.len()))
+        let text = if all.is_empty() {
+            "Opening the repository.".to_owned()
+        } else {
+            format!("{done} of {} hosts backed up{trouble}", all.len())
+        };
+        (reason::RUNNING.to_owned(), text)
     };
     standing(pass, &why, &text);
 }

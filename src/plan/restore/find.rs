@@ -1,7 +1,8 @@
 //! Targets: is each there, which hosts has it, how does a Job reach each.
 
-use super::member::{fail_member, is_quiesced, is_started};
+use super::member::{fail_member, is_started};
 use super::{LOOK_FOR_MISSING, Pass, display, member_is_over};
+use crate::api::common::Quiesce;
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::names::{condition, reason};
 use crate::plan::conditions;
@@ -90,7 +91,8 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         fail_member(status, &text);
         return;
     }
-    let live = !is_quiesced(status);
+    // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
+    let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
     let mut waiting = None;
     for (ordinal, host) in &all {
         let Some(rule) = rule_for(&spec.rules, host) else { continue };

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::quiesce::{quiesce, resume};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, member_is_over, preflight};
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, QuiesceState, RestorePhase};
+use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
 use crate::plan::hosts::rule_for;
@@ -28,11 +28,6 @@ pub fn fail_member(status: &mut RestoreMemberStatus, text: &str) {
 /// Whether data of the member may have been touched, or its workload scaled.
 pub fn is_started(status: &RestoreMemberStatus) -> bool {
     status.quiesce.is_some() || status.stats.iter().any(|h| h.attempt.is_some())
-}
-
-/// Whether its workload has no pod.
-pub fn is_quiesced(status: &RestoreMemberStatus) -> bool {
-    status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Quiesced)
 }
 
 /// Moves every member on as far as order allows. Without ground, of which the text says what is missing,

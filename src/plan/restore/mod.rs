@@ -110,9 +110,15 @@ impl<'a> Pass<'a> {
         self.begin();
         if let Some(refusal) = &self.seen.refusal {
             self.now.phase = Some(RestorePhase::Invalid);
-            let list = &mut self.now.conditions;
-            let failed = reason::VALIDATION_FAILED;
-            conditions::set(list, condition::VALIDATION_PASSED, false, failed, &refusal.message, self.at);
+            let text = &refusal.message;
+            conditions::set(
+                &mut self.now.conditions,
+                condition::VALIDATION_PASSED,
+                false,
+                reason::VALIDATION_FAILED,
+                text,
+                self.at,
+            );
             self.end_with(RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
             return;
         }

@@ -1,8 +1,9 @@
 //! A member's workload: out of the way for the restore, and back after it.
 
 use super::member::fail_member;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, target_of};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, target_of};
 use crate::api::common::Quiesce;
+use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{QuiesceState, QuiesceStatus};
 use crate::names::condition;
 use crate::plan::target::TargetSeen;
@@ -23,8 +24,15 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     if !target.is_scalable() || !wanted {
         return true;
     }
+    let shared = shared_record(pass, index);
     let status = &mut pass.now.members[index];
     match status.quiesce.as_ref().map(|q| q.state) {
+        None if shared.is_some() => {
+            // Announced already, by a member with the same workload: its replicas are the true ones.
+            status.quiesce = shared.map(|replicas| QuiesceStatus { replicas, state: QuiesceState::Announced });
+            pass.plan.again = true;
+            false
+        }
         None if target.replicas == 0 && target.pods.is_empty() => true,
         None => {
             if target.deletes_claims {
@@ -79,9 +87,28 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     }
 }
 
+/// Replicas that another member of the run has recorded of the same workload.
+fn shared_record(pass: &Pass<'_>, index: usize) -> Option<i32> {
+    let scaled = |q: &&QuiesceStatus| matches!(q.state, QuiesceState::Announced | QuiesceState::Quiesced);
+    others(pass, index).find_map(|m| m.quiesce.as_ref().filter(scaled).map(|q| q.replicas))
+}
+
+/// Other members of the run with the same target.
+fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
+    let own = &pass.now.members[index].ref_;
+    pass.now.members.iter().enumerate().filter(move |(i, m)| *i != index && m.ref_ == *own).map(|(_, m)| m)
+}
+
 /// True when the workload has its replicas back, or there is nothing to give back.
 pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     let at = pass.at;
+    // A workload that several members restore comes back after the last of them.
+    let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
+    let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
+    if in_use && !pass.run.id.deleting && pass.now.members[index].quiesce.is_some() {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
     let status = &mut pass.now.members[index];
     let name = display(&status.ref_);
     let Some(quiesce) = &mut status.quiesce else { return true };

@@ -1,0 +1,113 @@
+//! Several members: in order, side by side, and what one that fails means for the others.
+
+use serde_json::Value;
+
+use super::harness::{Site, condition, phase};
+use super::manifests::{LATEST, batch, of_claim, store};
+use super::store::{assert_tree, damage_largest_pack, prepared, wipe};
+use super::support::tree::describe;
+
+/// Restore targets of m0 to m3, each into a claim of its name.
+pub fn members() -> Vec<String> {
+    (0..4).map(|n| of_claim(&format!("m{n}"), &format!("m{n}"), LATEST)).collect()
+}
+
+fn phases(session: &Value) -> Vec<&str> {
+    session["status"]["members"].as_array().unwrap().iter().map(|m| m["phase"].as_str().unwrap()).collect()
+}
+
+/// When the Jobs of each member were created, by its alias; a member without Job is not in it.
+async fn restored(site: &Site, session: &str) -> Vec<(String, String, String)> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let jobs = site.jobs(session, "restore").await;
+    let mut all: Vec<_> = jobs
+        .iter()
+        .map(|j| {
+            let key = text(&j["metadata"]["annotations"]["lifeboat.stash.appscode.com/step-key"]);
+            (key, text(&j["metadata"]["creationTimestamp"]), text(&j["status"]["completionTime"]))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn b01_in_order_a_failed_member_stops_those_after_it_unless_told_to_continue() {
+    let site = Site::new("b01").await;
+    let trees = prepared(&site).await;
+    // Only the data is damaged: every snapshot can be resolved, and member 1 fails when it is restored.
+    damage_largest_pack(&site.bucket());
+    store(&site).await;
+    let mut folders = vec![];
+    for n in 0..4 {
+        folders.push(site.claim(&format!("m{n}")).await);
+    }
+    let empty = describe(&folders[3]);
+
+    site.create(&batch("RestoreBatch", "stops", "maintainOrder: true", &members())).await;
+    let text = site.failed("RestoreBatch", "stops", "DataCorrupt").await;
+    assert!(text.contains("ember 1 (m1)"), "{text}");
+    assert!(text.contains("1 of 4 members restored, 2 not started"), "{text}");
+    let session = site.get("RestoreBatch", "stops").await;
+    assert_eq!(phases(&session), ["Succeeded", "Failed", "Skipped", "Skipped"]);
+    for n in [2, 3] {
+        let message = session["status"]["members"][n]["message"].as_str().unwrap();
+        assert!(message.contains("member 1 (m1) failed") && message.contains("onFailure"), "{message}");
+        assert_tree(&folders[n], &empty);
+    }
+    let keys: Vec<String> = restored(&site, "stops").await.into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(keys, ["restore/0/m0", "restore/1/m1"], "each once, and no Job for those after the failed one");
+    assert_tree(&folders[0], &trees[0]);
+
+    wipe(&folders[0]);
+    let settings = "executionOrder: Sequential\n  onFailure: Continue";
+    site.create(&batch("RestoreBatch", "goes-on", settings, &members())).await;
+    site.failed("RestoreBatch", "goes-on", "DataCorrupt").await;
+    let session = site.get("RestoreBatch", "goes-on").await;
+    assert_eq!(phases(&session), ["Succeeded", "Failed", "Succeeded", "Succeeded"]);
+    for n in [0, 2, 3] {
+        assert_tree(&folders[n], &trees[n]);
+    }
+    let jobs = restored(&site, "goes-on").await;
+    assert_eq!(jobs.len(), 4);
+    for two in [0, 2].map(|n| (&jobs[n], &jobs[n + 1])) {
+        // A failed Job has no completion time, so member 1 is seen by what comes after it.
+        assert!(two.0.1 <= two.1.1, "{jobs:?}");
+    }
+    assert!(!jobs[0].2.is_empty() && jobs[0].2 <= jobs[1].1, "member 1 began before member 0 was done: {jobs:?}");
+    assert!(jobs[2].2 <= jobs[3].1, "member 3 began before member 2 was done: {jobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn b02_side_by_side_one_failure_leaves_the_others_alone() {
+    let site = Site::new("b02").await;
+    let trees = prepared(&site).await;
+    damage_largest_pack(&site.bucket());
+    store(&site).await;
+    let mut folders = vec![];
+    // The claim of m3 is not there yet: it holds up nobody.
+    for n in 0..3 {
+        folders.push(site.claim(&format!("m{n}")).await);
+    }
+    site.create(&batch("RestoreBatch", "all", "executionOrder: Parallel", &members())).await;
+    let settled =
+        |s: &Value| s["status"]["members"].is_array() && phases(s)[..3] == ["Succeeded", "Failed", "Succeeded"];
+    let session = site.until("RestoreBatch", "all", 120, "done with what is there", settled).await;
+    assert_eq!(phase(&session), "Running");
+    assert_eq!(phases(&session)[3], "Pending");
+    assert_eq!(condition(&session, "Reconciling").0, "True");
+    folders.push(site.claim("m3").await);
+
+    let text = site.failed("RestoreBatch", "all", "DataCorrupt").await;
+    assert!(text.contains("ember 1 (m1)") && text.contains("3 of 4 members restored"), "{text}");
+    let session = site.get("RestoreBatch", "all").await;
+    assert_eq!(phases(&session), ["Succeeded", "Failed", "Succeeded", "Succeeded"]);
+    for n in [0, 2, 3] {
+        assert_tree(&folders[n], &trees[n]);
+    }
+    let host = &session["status"]["members"][1]["stats"][0];
+    assert_eq!((&host["phase"], &host["reason"]), (&"Failed".into(), &"DataCorrupt".into()));
+    assert_eq!(restored(&site, "all").await.len(), 4, "damaged data is not tried again");
+}

@@ -1,0 +1,180 @@
+//! What is missing, wrong or damaged: said by name, waited for when it may come, never called a success.
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::RwLock;
+
+use super::harness::{Site, condition, phase};
+use super::manifests::{LATEST, PASSWORD, of_claim, repository, restore, secret, store, store_at};
+use super::proxy::Proxy;
+use super::store::{assert_tree, damage_largest_pack, prepared, seed};
+use super::support::tree::describe;
+
+/// Held for reading by who needs the webhook's answer, for writing by who takes it away.
+pub static WEBHOOK: RwLock<()> = RwLock::const_new(());
+
+/// Neither password nor key is in anything a user or another program can read, Secrets apart.
+pub async fn assert_no_secrets(site: &Site) {
+    let mut texts = vec![];
+    for kind in ["Pod", "Job", "Event", "Repository", "BackupConfiguration", "BackupBatch", "BackupSession"] {
+        texts.push((kind.to_owned(), serde_json::to_string(&site.list(kind).await).unwrap()));
+    }
+    for kind in ["RestoreSession", "RestoreBatch"] {
+        texts.push((kind.to_owned(), serde_json::to_string(&site.list(kind).await).unwrap()));
+    }
+    let logs = site.list("Pod").await;
+    for pod in logs.iter().filter(|p| ["Succeeded", "Failed"].contains(&phase(p))) {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        texts.push((format!("the log of {name}"), site.kubectl(&["logs", name])));
+    }
+    let of_operator =
+        ["--namespace=lifeboat-system", "logs", "--selector=app.kubernetes.io/name=lifeboat", "--tail=-1"];
+    texts.push(("the operator's log".to_owned(), site.kubectl(&of_operator)));
+    assert!(texts.iter().any(|(what, text)| what.contains("log of") && !text.is_empty()), "no Job left a log");
+    for (what, text) in &texts {
+        for secret in [PASSWORD, &site.s3("secretKey")] {
+            assert!(!text.contains(secret), "{what} shows a secret:\n{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_wrong_password_is_said_once_and_shown_nowhere() {
+    let site = Site::new("password").await;
+    prepared(&site).await;
+    site.create(&secret(&site, "store", "not-the-password", "")).await;
+    site.create(&repository(&site, "repo", &site.s3("endpoint"), "a/b")).await;
+    let folder = site.claim("data").await;
+    let before = describe(&folder);
+    site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+    let text = site.failed("RestoreSession", "data", "WrongPassword").await;
+    assert!(text.contains("RESTIC_PASSWORD"), "it names the key: {text}");
+    assert_eq!(site.jobs("data", "preflight").await.len(), 1, "another try does not mend a password");
+    assert_tree(&folder, &before);
+    assert_no_secrets(&site).await;
+    assert!(!site.kubectl(&["get", "pods,jobs,events,restoresessions", "-o", "yaml"]).contains("not-the-password"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn what_is_missing_is_named_and_waited_for() {
+    let site = Site::new("missing").await;
+    let trees = prepared(&site).await;
+    let waits = async |what: &str, words: &[&str]| {
+        let says = |s: &Value| {
+            let text = condition(s, "Reconciling").2;
+            phase(s) == "Pending" && words.iter().all(|w| text.contains(w))
+        };
+        site.until("RestoreSession", "data", 30, &format!("waiting for {what}"), says).await;
+    };
+    site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+    waits("the Repository", &["Repository", "/repo"]).await;
+    site.create(&repository(&site, "repo", &site.s3("endpoint"), "a/b")).await;
+    waits("the Secret", &["Secret", "/store"]).await;
+    site.create(&secret(&site, "store", PASSWORD, "")).await;
+    waits("the target", &["persistentvolumeclaim/data"]).await;
+    let folder = site.claim("data").await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &trees[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn what_stays_missing_fails_at_the_deadline_by_name() {
+    let site = Site::new("deadline").await;
+    prepared(&site).await;
+    store(&site).await;
+    let lonely = repository(&site, "lonely", &site.s3("endpoint"), "a/b")
+        .replace("storageSecretName: store", "storageSecretName: absent");
+    site.create(&lonely).await;
+    site.claim("data").await;
+    let target = of_claim("m0", "data", LATEST);
+    let late = |name: &str, target: &str, repo: &str| {
+        restore(name, target, "  timeOut: 10s\n").replace("{name: repo}", &format!("{{name: {repo}}}"))
+    };
+    site.create(&late("repository", &target, "nowhere")).await;
+    site.create(&late("secret", &target, "lonely")).await;
+    site.create(&late("target", &of_claim("m0", "no-claim", LATEST), "repo")).await;
+    for (name, missing) in [("repository", "nowhere"), ("secret", "absent"), ("target", "no-claim")] {
+        let text = site.failed("RestoreSession", name, "FailedToCompleteWithinDeadline").await;
+        assert!(text.contains(missing), "{name}: {text}");
+        let session = site.get("RestoreSession", name).await;
+        assert_eq!(condition(&session, "DeadlineExceeded").0, "True");
+        assert!(site.jobs(name, "restore").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c06_a_store_that_is_away_is_tried_again_until_the_deadline() {
+    let site = Site::new("away").await;
+    let trees = prepared(&site).await;
+    let (data, late) = (site.claim("data").await, site.claim("late").await);
+    let before = seed(&late, 50, 1_000);
+    // A port that was free a moment ago: nobody listens there.
+    let closed = async || {
+        let listener = TcpListener::bind(format!("{}:0", site.host_address())).await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let address = closed().await;
+    store_at(&site, &format!("http://{address}")).await;
+    site.create(&repository(&site, "never", &format!("http://{}", closed().await), "a/b")).await;
+    let never = restore("late", &of_claim("m0", "late", LATEST), "  timeOut: 25s\n");
+    site.create(&never.replace("{name: repo}", "{name: never}")).await;
+    site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+
+    let tried = |s: &Value| condition(s, "Reconciling").1 == "RepositoryUnreachable";
+    site.until("RestoreSession", "data", 60, "tried again", tried).await;
+    let _proxy = Proxy::listen(&site, &address).await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&data, &trees[0]);
+
+    let text = site.failed("RestoreSession", "late", "RepositoryUnreachable").await;
+    assert!(text.contains("deadline") && text.contains("refused"), "{text}");
+    let session = site.get("RestoreSession", "late").await;
+    assert_eq!(condition(&session, "DeadlineExceeded").0, "True");
+    assert!(session["status"]["run"]["steps"][0]["attempt"].as_i64().unwrap() > 1, "{:#}", session["status"]);
+    assert_tree(&late, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a04_damaged_data_is_never_a_success() {
+    let site = Site::new("a04").await;
+    let trees = prepared(&site).await;
+    damage_largest_pack(&site.bucket());
+    store(&site).await;
+    let folder = site.claim("data").await;
+    site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
+    let text = site.failed("RestoreSession", "data", "DataCorrupt").await;
+    assert!(text.contains("host m1"), "{text}");
+    let session = site.get("RestoreSession", "data").await;
+    let (planned, restored) = (&session["status"]["stats"][0]["planned"], &session["status"]["stats"][0]["restored"]);
+    assert!(restored["bytes"].as_i64() < planned["bytes"].as_i64(), "what was saved is counted: {session:#}");
+    assert_eq!(site.jobs("data", "restore").await.len(), 1, "damaged data is not tried again");
+    assert_eq!(describe(&folder).get("./who"), trees[1].get("./who"), "what is whole is restored");
+    assert_no_secrets(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_wrong_object_is_denied_and_one_that_is_not_supported_warned_about() {
+    let site = Site::new("admission").await;
+    let _present = WEBHOOK.read().await;
+    let wrong = restore("wrong", &of_claim("m0", "data", ", rules: [{paths: [relative]}]"), "");
+    let refusal = site.try_create(&wrong).await.expect_err("a relative path was accepted").to_string();
+    assert!(refusal.contains("spec.target.rules[0].paths[0]"), "{refusal}");
+    assert!(site.find("RestoreSession", "wrong").await.is_none());
+
+    let binding = "{ref: {apiVersion: appcatalog.appscode.com/v1alpha1, kind: AppBinding, name: db}, rules: [{snapshots: [latest]}]}";
+    let mysql = restore("mysql", binding, "  task: {name: mysql-restore-8.0.3}\n");
+    let said = site.apply_by_kubectl(&mysql);
+    assert!(said.contains("Warning:") && said.contains("spec.task.name"), "{said}");
+    let session = site.ended("RestoreSession", "mysql").await;
+    assert_eq!(phase(&session), "Invalid");
+    let (ready, reason, text) = condition(&session, "Ready");
+    assert_eq!((ready.as_str(), reason.as_str()), ("False", "NotSupported"));
+    assert!(text.contains("spec.task.name"), "it names the field: {text}");
+    assert!(site.list("Job").await.is_empty());
+}

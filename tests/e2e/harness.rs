@@ -1,0 +1,263 @@
+//! A place for a test: its own namespace and bucket, and what it asks of the cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+/// Longest time a session of a test may take on a busy machine.
+const SESSION: u64 = 120;
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+/// One test's namespace; gone when the test has ended, with what is in it.
+pub struct Site {
+    pub client: Client,
+    pub namespace: String,
+    state: PathBuf,
+}
+
+impl Site {
+    pub async fn new(name: &str) -> Self {
+        let state = PathBuf::from(
+            std::env::var("LIFEBOAT_CLUSTER_STATE").expect("LIFEBOAT_CLUSTER_STATE is not set: run make test-e2e"),
+        );
+        let client = Client::try_default().await.expect("KUBECONFIG is not set: run make test-e2e");
+        let spaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("Namespace"));
+        let space = serde_json::from_value(json!({ "metadata": { "generateName": format!("{name}-") } })).unwrap();
+        let made = spaces.create(&PostParams::default(), &space).await.unwrap();
+        Self { client, namespace: made.metadata.name.unwrap(), state }
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = resource(kind);
+        match kind {
+            "PersistentVolume" | "Node" | "Namespace" => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        }
+    }
+
+    /// Creates every document of a YAML text.
+    pub async fn create(&self, yaml: &str) {
+        if let Err(error) = self.try_create(yaml).await {
+            panic!("{error}\n{yaml}");
+        }
+    }
+
+    /// Creates every document, or says why the API server would not.
+    pub async fn try_create(&self, yaml: &str) -> Result<(), kube::Error> {
+        for document in lifeboat::yaml::read(yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}")) {
+            let kind = document["kind"].as_str().unwrap().to_owned();
+            let object: DynamicObject = serde_json::from_value(document).unwrap();
+            self.api(&kind).create(&PostParams::default(), &object).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn find(&self, kind: &str, name: &str) -> Option<Value> {
+        self.api(kind).get_opt(name).await.unwrap().map(|o| serde_json::to_value(o).unwrap())
+    }
+
+    pub async fn get(&self, kind: &str, name: &str) -> Value {
+        self.find(kind, name).await.unwrap_or_else(|| panic!("{kind} {name} is gone"))
+    }
+
+    pub async fn list(&self, kind: &str) -> Vec<Value> {
+        let list = self.api(kind).list(&ListParams::default()).await.unwrap();
+        list.items.into_iter().map(|o| serde_json::to_value(o).unwrap()).collect()
+    }
+
+    pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn delete(&self, kind: &str, name: &str) {
+        self.api(kind).delete(name, &DeleteParams::background()).await.unwrap();
+    }
+
+    /// Waits until an object is as wanted, and gives it.
+    pub async fn until(&self, kind: &str, name: &str, seconds: u64, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let found = eventually(seconds, async || {
+            last = self.find(kind, name).await.unwrap_or_default();
+            is(&last).then(|| last.clone())
+        });
+        match found.await {
+            Some(object) => object,
+            None => panic!("{kind} {name} is not {what} after {seconds} s: {:#}", last["status"]),
+        }
+    }
+
+    /// Waits until a session is over, and gives it.
+    pub async fn ended(&self, kind: &str, name: &str) -> Value {
+        let over = ["Succeeded", "Failed", "Invalid", "Skipped"];
+        self.until(kind, name, SESSION, "over", |o| over.contains(&phase(o))).await
+    }
+
+    pub async fn succeeded(&self, kind: &str, name: &str) -> Value {
+        let session = self.ended(kind, name).await;
+        assert_eq!(phase(&session), "Succeeded", "{kind} {name}: {:#}", session["status"]);
+        assert_eq!(condition(&session, "Ready").0, "True");
+        session
+    }
+
+    /// Waits for the end, which must be a failure for this reason. Gives what status says about it.
+    pub async fn failed(&self, kind: &str, name: &str, reason: &str) -> String {
+        let session = self.ended(kind, name).await;
+        assert_eq!(phase(&session), "Failed", "{kind} {name}: {:#}", session["status"]);
+        let (stalled, why, text) = condition(&session, "Stalled");
+        assert_eq!((stalled.as_str(), why.as_str()), ("True", reason), "{kind} {name}: {:#}", session["status"]);
+        text
+    }
+
+    /// Jobs of a session for one step, oldest first.
+    pub async fn jobs(&self, session: &str, step: &str) -> Vec<Value> {
+        let of = |j: &Value| {
+            j["metadata"]["annotations"]["lifeboat.stash.appscode.com/session-name"] == session
+                && j["metadata"]["labels"]["lifeboat.stash.appscode.com/step"] == step
+        };
+        let mut jobs: Vec<Value> = self.list("Job").await.into_iter().filter(of).collect();
+        jobs.sort_by_key(|j| j["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
+        jobs
+    }
+
+    /// The folder behind a claim, seen from the host, once the claim is bound.
+    pub async fn folder(&self, claim: &str) -> PathBuf {
+        let bound = self.until("PersistentVolumeClaim", claim, 30, "bound", |c| phase(c) == "Bound").await;
+        let volume = self.get("PersistentVolume", bound["spec"]["volumeName"].as_str().unwrap()).await;
+        let path = PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap());
+        self.state.join("volumes").join(path.file_name().unwrap())
+    }
+
+    /// Makes a claim, and gives its folder. The claim is bound at once, as if a pod had been scheduled with it.
+    pub async fn claim(&self, name: &str) -> PathBuf {
+        self.create(&super::manifests::claim(name)).await;
+        let node = self.list("Node").await[0]["metadata"]["name"].clone();
+        let chosen = json!({ "volume.kubernetes.io/selected-node": node });
+        self.patch("PersistentVolumeClaim", name, json!({ "metadata": { "annotations": chosen } })).await;
+        self.folder(name).await
+    }
+
+    /// Facts of the S3 server.
+    pub fn s3(&self, key: &str) -> String {
+        self.fact("s3.json", key)
+    }
+
+    /// Address at which pods reach this process.
+    pub fn host_address(&self) -> String {
+        self.fact("cluster.json", "hostAddress")
+    }
+
+    fn fact(&self, file: &str, key: &str) -> String {
+        let facts: Value = serde_json::from_slice(&std::fs::read(self.state.join(file)).unwrap()).unwrap();
+        facts[key].as_str().unwrap_or_else(|| panic!("{file} has no {key}")).to_owned()
+    }
+
+    /// The bucket of this test, as a folder.
+    pub fn bucket(&self) -> PathBuf {
+        let bucket = self.state.join("s3").join(&self.namespace);
+        std::fs::create_dir_all(&bucket).unwrap();
+        bucket
+    }
+
+    /// Runs words among the cluster's mounts, on its node.
+    pub fn on_node(&self, words: &[&str]) -> String {
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
+        let name = self.state.file_name().unwrap();
+        let mut command = Command::new(program);
+        command.env("NAME", name).env("LIFEBOAT_DIR", self.state.ancestors().nth(2).unwrap());
+        output(command.args(["exec", "--"]).args(words))
+    }
+
+    /// Creates objects as a person does; gives what kubectl prints, warnings first.
+    pub fn apply_by_kubectl(&self, yaml: &str) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let program = self.state.ancestors().nth(2).unwrap().join("bin/kubectl");
+        let mut command = Command::new(program);
+        let out = command.args(["--namespace", &self.namespace, "apply", "-f"]).arg(file.path()).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout))
+    }
+
+    pub fn kubectl(&self, words: &[&str]) -> String {
+        let program = self.state.ancestors().nth(2).unwrap().join("bin/kubectl");
+        output(Command::new(program).args(["--namespace", &self.namespace]).args(words))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for what in ["pods,jobs", "events", "restoresessions,restorebatches,backupsessions"] {
+                eprintln!("--- {what} of {}\n{}", self.namespace, self.kubectl(&["get", what, "-o", "wide"]));
+            }
+        }
+        if std::env::var("KEEP").is_err() {
+            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+        }
+    }
+}
+
+fn output(command: &mut Command) -> String {
+    let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    // While a test fails, what cannot be shown must not hide why.
+    if !out.status.success() && !std::thread::panicking() {
+        panic!("{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
+    }
+    text
+}
+
+/// Looks again and again until there is an answer, or the time is over.
+pub async fn eventually<T>(seconds: u64, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(answer) = look().await {
+            return Some(answer);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+pub fn phase(object: &Value) -> &str {
+    object["status"]["phase"].as_str().unwrap_or_default()
+}
+
+/// Status, reason and message of a condition; empty where it is not set.
+pub fn condition(object: &Value, kind: &str) -> (String, String, String) {
+    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = all.into_iter().find(|c| c["type"] == kind).unwrap_or_default();
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let (group, version, plural) = match kind {
+        "Deployment" => ("apps", "v1", "deployments"),
+        "StatefulSet" => ("apps", "v1", "statefulsets"),
+        "Job" => ("batch", "v1", "jobs"),
+        "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
+        "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),
+        "BackupBatch" => ("stash.appscode.com", "v1beta1", "backupbatches"),
+        "BackupSession" => ("stash.appscode.com", "v1beta1", "backupsessions"),
+        "RestoreSession" => ("stash.appscode.com", "v1beta1", "restoresessions"),
+        "RestoreBatch" => ("stash.appscode.com", "v1beta1", "restorebatches"),
+        "Secret" => ("", "v1", "secrets"),
+        "Event" => ("", "v1", "events"),
+        "Pod" => ("", "v1", "pods"),
+        "Namespace" => ("", "v1", "namespaces"),
+        "Node" => ("", "v1", "nodes"),
+        "PersistentVolume" => ("", "v1", "persistentvolumes"),
+        "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
+        other => panic!("the harness does not know kind {other}"),
+    };
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}

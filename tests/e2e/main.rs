@@ -1,0 +1,21 @@
+//! End to end: the installed operator on a real node, and trees compared byte for byte.
+//!
+//! `make test-e2e` starts a cluster for them. Each test has a namespace and a bucket of its own, so
+//! that they run side by side. What a scenario id (A01) means stands in the name of its test.
+//! Data is put into volumes and compared from the host, past everything that is under test.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod backup;
+mod batch;
+mod faults;
+mod harness;
+mod interrupted;
+mod manifests;
+mod proxy;
+mod restore;
+mod selection;
+mod store;
+
+#[path = "../support/mod.rs"]
+mod support;

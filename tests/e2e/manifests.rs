@@ -1,0 +1,179 @@
+//! What tests create, as YAML a user would write.
+
+use super::harness::Site;
+
+/// Password of every test's repository; must show up nowhere.
+pub const PASSWORD: &str = "correct-horse-battery-staple";
+/// Where a claim without mounts is mounted.
+pub const CLAIM_MOUNT: &str = "/stash-data";
+
+pub fn claim(name: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {name}}}
+spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
+"
+    )
+}
+
+/// A Secret for the S3 server; `more` are further keys.
+pub fn secret(site: &Site, name: &str, password: &str, more: &str) -> String {
+    let (key, secret) = (site.s3("accessKey"), site.s3("secretKey"));
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: {name}}}
+stringData: {{RESTIC_PASSWORD: {password}, AWS_ACCESS_KEY_ID: {key}, AWS_SECRET_ACCESS_KEY: {secret}{more}}}
+"
+    )
+}
+
+/// A Repository in the test's bucket, reached by this endpoint.
+pub fn repository(site: &Site, name: &str, endpoint: &str, prefix: &str) -> String {
+    let bucket = site.bucket();
+    let bucket = bucket.file_name().unwrap().to_str().unwrap();
+    format!(
+        "apiVersion: stash.appscode.com/v1alpha1
+kind: Repository
+metadata: {{name: {name}}}
+spec:
+  backend:
+    s3: {{endpoint: '{endpoint}', bucket: {bucket}, prefix: {prefix}, region: us-east-1}}
+    storageSecretName: store
+"
+    )
+}
+
+/// Secret `store` and Repository `repo` in the test's bucket.
+pub async fn store(site: &Site) {
+    store_at(site, &site.s3("endpoint")).await;
+}
+
+/// The same, reached by another endpoint.
+pub async fn store_at(site: &Site, endpoint: &str) {
+    site.create(&secret(site, "store", PASSWORD, "")).await;
+    site.create(&repository(site, "repo", endpoint, "a/b")).await;
+}
+
+/// The part of a target that says which claim; `more` are further fields of the target.
+pub fn of_claim(alias: &str, claim: &str, more: &str) -> String {
+    format!("{{alias: {alias}, ref: {{apiVersion: v1, kind: PersistentVolumeClaim, name: {claim}}}{more}}}")
+}
+
+/// Rules of a target: the newest snapshots of all paths.
+pub const LATEST: &str = ", rules: [{snapshots: [latest]}]";
+
+/// A BackupConfiguration; `more` are lines below its spec.
+pub fn configuration(name: &str, target: &str, more: &str) -> String {
+    format!(
+        "apiVersion: stash.appscode.com/v1beta1
+kind: BackupConfiguration
+metadata: {{name: {name}}}
+spec:
+  repository: {{name: repo}}
+  target: {target}
+  retentionPolicy: {{name: keep, keepLast: 5, prune: true}}
+{more}"
+    )
+}
+
+pub fn backup_session(name: &str, kind: &str, invoker: &str) -> String {
+    format!(
+        "apiVersion: stash.appscode.com/v1beta1
+kind: BackupSession
+metadata: {{name: {name}}}
+spec: {{invoker: {{apiGroup: stash.appscode.com, kind: {kind}, name: {invoker}}}}}
+"
+    )
+}
+
+/// A RestoreSession; `more` are lines below its spec.
+pub fn restore(name: &str, target: &str, more: &str) -> String {
+    format!(
+        "apiVersion: stash.appscode.com/v1beta1
+kind: RestoreSession
+metadata: {{name: {name}}}
+spec:
+  repository: {{name: repo}}
+  target: {target}
+{more}"
+    )
+}
+
+/// A RestoreBatch or BackupBatch; `settings` is a line below its spec.
+pub fn batch(kind: &str, name: &str, settings: &str, targets: &[String]) -> String {
+    let members: String = targets.iter().map(|t| format!("  - target: {t}\n")).collect();
+    format!(
+        "apiVersion: stash.appscode.com/v1beta1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  repository: {{name: repo}}
+  {settings}
+  members:
+{members}"
+    )
+}
+
+/// A pod spec that mounts claims and does nothing.
+fn idle(mounts: &[(&str, &str)], volumes: &str) -> String {
+    let mounts: Vec<String> =
+        mounts.iter().map(|(name, path)| format!("{{name: {name}, mountPath: {path}}}")).collect();
+    format!(
+        "terminationGracePeriodSeconds: 1
+      containers:
+      - name: app
+        image: localhost/lifeboat-test-app:1
+        imagePullPolicy: IfNotPresent
+        command: [sh, -c, 'trap exit TERM; while :; do sleep 1 & wait; done']
+        volumeMounts: [{}]
+      volumes: [{volumes}]",
+        mounts.join(", ")
+    )
+}
+
+/// A Deployment; each volume is a claim of the same name.
+pub fn deployment(name: &str, replicas: i32, mounts: &[(&str, &str)]) -> String {
+    let volumes: Vec<String> = mounts
+        .iter()
+        .map(|(claim, _)| format!("{{name: {claim}, persistentVolumeClaim: {{claimName: {claim}}}}}"))
+        .collect();
+    let pod = idle(mounts, &volumes.join(", "));
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      {pod}
+"
+    )
+}
+
+/// A StatefulSet whose template `data` is mounted at /data.
+pub fn stateful_set(name: &str, replicas: i32) -> String {
+    let pod = idle(&[("data", "/data")], "");
+    format!(
+        "apiVersion: apps/v1
+kind: StatefulSet
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  serviceName: {name}
+  podManagementPolicy: Parallel
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      {pod}
+  volumeClaimTemplates:
+  - metadata: {{name: data}}
+    spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
+"
+    )
+}

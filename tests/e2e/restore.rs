@@ -1,0 +1,171 @@
+//! What was backed up comes back, into every kind of target.
+
+use super::harness::{Site, condition, eventually, phase};
+use super::manifests::{CLAIM_MOUNT, LATEST, deployment, of_claim, repository, restore, stateful_set, store};
+use super::proxy::Proxy;
+use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::support::tree::{build, describe};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a01_a_claim_comes_back_byte_for_byte() {
+    let site = Site::new("a01-claim").await;
+    let folder = site.claim("data").await;
+    build(&folder, 1);
+    let before = describe(&folder);
+    store(&site).await;
+
+    let backup = back_up(&site, "data", &of_claim("data", "data", "")).await;
+    let made = &backup["status"]["targets"][0]["stats"][0]["snapshots"][0];
+    assert_eq!(made["path"], CLAIM_MOUNT);
+    assert_tree(&folder, &before);
+
+    wipe(&folder);
+    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
+    let session = site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &before);
+    let host = &session["status"]["stats"][0];
+    assert_eq!(host["planned"], host["restored"]);
+    assert!(host["restored"]["bytes"].as_i64().unwrap() > 12_000_000, "{host}");
+    let pinned = host["snapshots"][0]["id"].as_str().unwrap();
+    assert!(pinned.starts_with(made["name"].as_str().unwrap()), "{pinned} is not the snapshot that was made");
+    let free = |s: &serde_json::Value| s["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    site.until("RestoreSession", "data", 10, "without finalizer", free).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
+    let site = Site::new("a01-deployment").await;
+    let (data, logs) = (site.claim("data").await, site.claim("logs").await);
+    seed(&data, 1, 400_000);
+    seed(&logs.join("kept"), 2, 1_000);
+    std::fs::write(logs.join("beside"), "not backed up").unwrap();
+    site.create(&deployment("web", 2, &[("data", "/srv/data"), ("logs", "/var/log")])).await;
+    site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
+    store(&site).await;
+    let mounts = "ref: {apiVersion: apps/v1, kind: Deployment, name: web}, \
+        volumeMounts: [{name: data, mountPath: /srv/data}, {name: logs, mountPath: /var/log}]";
+    back_up(&site, "web", &format!("{{alias: web, {mounts}, paths: [/srv/data, /var/log/kept]}}")).await;
+    let (want_data, want_logs) = (describe(&data), describe(&logs.join("kept")));
+
+    wipe(&data);
+    wipe(&logs.join("kept"));
+    let rules = "rules: [{paths: [/srv/data, /var/log/kept]}]";
+    site.create(&restore("web", &format!("{{alias: web, {mounts}, {rules}}}"), "")).await;
+    // While data moves, nobody else has the volumes.
+    let alone = eventually(90, async || {
+        let jobs = site.jobs("web", "restore").await;
+        if jobs.is_empty() {
+            return None;
+        }
+        let pods = site.list("Pod").await;
+        let session = site.get("RestoreSession", "web").await;
+        let app: Vec<_> = pods.iter().filter(|p| p["metadata"]["labels"]["app"] == "web").cloned().collect();
+        (phase(&session) == "Running").then_some((app, session["status"]["quiesce"]["state"].clone()))
+    });
+    let (app, state) = alone.await.expect("no restore Job was seen");
+    assert!(state != "Quiesced" || app.is_empty(), "pods of the Deployment ran beside the restore: {app:?}");
+
+    let session = site.succeeded("RestoreSession", "web").await;
+    assert_tree(&data, &want_data);
+    assert_tree(&logs.join("kept"), &want_logs);
+    assert_eq!(std::fs::read_to_string(logs.join("beside")).unwrap(), "not backed up");
+    assert_eq!(session["status"]["quiesce"]["replicas"], 2);
+    assert_eq!(session["status"]["quiesce"]["state"], "Resumed");
+    assert_eq!(condition(&session, "Quiesced").1, "ScaledBack");
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
+    let site = Site::new("a11").await;
+    site.create(&stateful_set("db", 3)).await;
+    let mut folders = vec![];
+    for n in 0..3 {
+        let claim = format!("data-db-{n}");
+        site.until("PersistentVolumeClaim", &claim, 60, "bound", |c| phase(c) == "Bound").await;
+        folders.push(site.folder(&claim).await);
+    }
+    let want: Vec<_> = folders.iter().zip(1..).map(|(f, n)| seed(f, n, 200_000)).collect();
+    store(&site).await;
+    let target = "alias: db, ref: {apiVersion: apps/v1, kind: StatefulSet, name: db}, \
+        volumeMounts: [{name: data, mountPath: /data}]";
+    back_up(&site, "db", &format!("{{{target}, paths: [/data]}}")).await;
+
+    folders.iter().for_each(|f| wipe(f));
+    site.create(&restore("db", &format!("{{{target}, rules: [{{paths: [/data]}}]}}"), "")).await;
+    let session = site.succeeded("RestoreSession", "db").await;
+    assert_eq!(session["status"]["totalHosts"], 3);
+    folders.iter().zip(&want).for_each(|(f, w)| assert_tree(f, w));
+    site.until("StatefulSet", "db", 60, "back", |s| s["status"]["readyReplicas"] == 3).await;
+
+    // The KEP's idiom, in the deprecated place: new ordinals take the data of an old one.
+    site.patch("StatefulSet", "db", serde_json::json!({ "spec": { "replicas": 5 } })).await;
+    site.until("StatefulSet", "db", 60, "larger", |s| s["status"]["readyReplicas"] == 5).await;
+    folders.iter().for_each(|f| wipe(f));
+    let rules = "  rules:\n  - {targetHosts: [db-3, db-4], sourceHost: db-1, paths: [/data]}\n  - {paths: [/data]}\n";
+    site.create(&restore("larger", &format!("{{{target}}}"), rules)).await;
+    let session = site.succeeded("RestoreSession", "larger").await;
+    for n in 3..5 {
+        assert_tree(&site.folder(&format!("data-db-{n}")).await, &want[1]);
+        assert_eq!(session["status"]["stats"][n]["sourceHost"], "db-1");
+    }
+    folders.iter().zip(&want).for_each(|(f, w)| assert_tree(f, w));
+    site.until("StatefulSet", "db", 60, "back", |s| s["status"]["readyReplicas"] == 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a10_a_claim_that_a_pod_holds_is_restored_on_the_pods_node() {
+    let site = Site::new("a10").await;
+    let trees = prepared(&site).await;
+    let folder = site.claim("data").await;
+    site.create(&deployment("holder", 1, &[("data", "/data")])).await;
+    site.until("Deployment", "holder", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
+    store(&site).await;
+    // Over what is there: what differs is put right, what nobody backed up stays.
+    std::fs::create_dir(folder.join("deep")).unwrap();
+    std::fs::write(folder.join("who"), "spoiled").unwrap();
+
+    site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &trees[0]);
+    let holder = site.list("Pod").await.into_iter().find(|p| p["metadata"]["labels"]["app"] == "holder").unwrap();
+    let job = site.jobs("data", "restore").await.remove(0);
+    let terms = &job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"];
+    let terms = &terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+    assert_eq!(terms[0]["matchFields"][0]["values"][0], holder["spec"]["nodeName"], "{terms}");
+    assert_eq!(site.get("Deployment", "holder").await["spec"]["replicas"], 1, "a restore of a claim scales nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a02_a_newer_snapshot_does_not_change_a_run_that_has_begun() {
+    let site = Site::new("a02").await;
+    let trees = prepared(&site).await;
+    let (data, copy) = (site.claim("data").await, site.claim("copy").await);
+    let proxy = Proxy::start(&site).await;
+    store(&site).await;
+    site.create(&repository(&site, "held", &proxy.endpoint, "a/b")).await;
+
+    proxy.hold_after(1_000_000);
+    let slow = restore("copy", &of_claim("m1", "copy", LATEST), "").replace("{name: repo}", "{name: held}");
+    site.create(&slow).await;
+    proxy.held().await;
+    let pinned = site.get("RestoreSession", "copy").await["status"]["stats"][0]["snapshots"].clone();
+    assert_eq!(pinned.as_array().map(Vec::len), Some(1), "a snapshot is pinned before data moves");
+    seed(&data, 77, 1_000);
+    back_up(&site, "newer", &of_claim("m1", "data", "")).await;
+    // A second attempt has to ask for nothing: it restores what was pinned.
+    let job = site.jobs("copy", "restore").await.remove(0);
+    let of_job = format!("job-name={}", job["metadata"]["name"].as_str().unwrap());
+    site.kubectl(&["delete", "pod", "--selector", &of_job, "--grace-period=0", "--force"]);
+    proxy.release();
+
+    let session = site.succeeded("RestoreSession", "copy").await;
+    assert_eq!(session["status"]["stats"][0]["snapshots"], pinned);
+    assert_eq!(session["status"]["stats"][0]["attempt"], 2);
+    assert_tree(&copy, &trees[1]);
+}

@@ -1,0 +1,103 @@
+//! Data: put into volumes, taken away, backed up, damaged.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::harness::Site;
+use super::manifests::{backup_session, batch, configuration, of_claim, store};
+use super::support::tree::{describe, difference, write_noise};
+
+pub type Tree = BTreeMap<String, String>;
+
+/// A few small files and one of `size` bytes, all different for each seed. Gives the tree.
+pub fn seed(folder: &Path, seed: u64, size: u64) -> Tree {
+    fs::create_dir_all(folder.join("deep/er")).unwrap();
+    for n in 0..4 {
+        fs::write(folder.join(format!("deep/er/{n}.txt")), format!("{seed} {n}")).unwrap();
+    }
+    fs::write(folder.join("who"), seed.to_string()).unwrap();
+    write_noise(&folder.join("noise"), size, seed);
+    describe(folder)
+}
+
+/// Takes everything out of a folder, and changes the folder itself.
+pub fn wipe(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        } else {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    fs::set_permissions(folder, PermissionsExt::from_mode(0o777)).unwrap();
+}
+
+/// The folder holds this tree and nothing else.
+pub fn assert_tree(folder: &Path, want: &Tree) {
+    let wrong = difference(want, &describe(folder));
+    assert!(wrong.is_empty(), "{} entries differ:\n{}", wrong.len(), wrong[..wrong.len().min(8)].join("\n"));
+}
+
+/// Names of the ordinary files of a tree.
+pub fn files(tree: &Tree) -> Vec<&str> {
+    tree.iter().filter(|(_, line)| line.contains(" sha256=")).map(|(path, _)| path.as_str()).collect()
+}
+
+/// Backs a target up into Repository `repo`; the configuration has the name of the session.
+pub async fn back_up(site: &Site, name: &str, target: &str) -> Value {
+    site.create(&configuration(name, target, "")).await;
+    site.create(&backup_session(name, "BackupConfiguration", name)).await;
+    site.succeeded("BackupSession", name).await
+}
+
+/// Puts a repository with snapshots of the hosts m0 to m3 into the test's bucket, where `manifests::store` looks.
+/// Gives their trees. m1 has nearly all the data. It is taken once and copied, to spare each test a backup.
+pub async fn prepared(site: &Site) -> &'static [Tree] {
+    static MADE: OnceCell<(PathBuf, Vec<Tree>)> = OnceCell::const_new();
+    let (made, trees) = MADE
+        .get_or_init(|| async {
+            let site = Site::new("prepared").await;
+            store(&site).await;
+            let (mut trees, mut targets) = (vec![], vec![]);
+            for n in 0..4 {
+                let name = format!("m{n}");
+                let folder = site.claim(&name).await;
+                trees.push(seed(&folder, n, if n == 1 { 3_000_000 } else { 20_000 }));
+                targets.push(of_claim(&name, &name, ""));
+            }
+            let retention = "retentionPolicy: {name: keep, keepLast: 5, prune: false}";
+            site.create(&batch("BackupBatch", "all", retention, &targets)).await;
+            site.create(&backup_session("all", "BackupBatch", "all")).await;
+            site.succeeded("BackupSession", "all").await;
+            (site.bucket().join("a"), trees)
+        })
+        .await;
+    let copied = Command::new("cp").arg("-a").arg(made).arg(site.bucket()).status().unwrap();
+    assert!(copied.success());
+    trees
+}
+
+/// Flips bytes in the middle of the largest pack of the repository.
+pub fn damage_largest_pack(bucket: &Path) {
+    let mut packs: Vec<PathBuf> = vec![];
+    let mut open = vec![bucket.join("a/b/data")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { packs.push(path) }
+        }
+    }
+    let largest = packs.into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();
+    let middle = fs::metadata(&largest).unwrap().len() / 2;
+    let mut pack = fs::OpenOptions::new().write(true).open(&largest).unwrap();
+    pack.seek(SeekFrom::Start(middle)).unwrap();
+    pack.write_all(&[0x5a; 4096]).unwrap();
+}
