@@ -47,6 +47,7 @@ pub enum Error {
 }
 
 /// What happens after a failed look.
+#[allow(clippy::needless_pass_by_value, reason = "the signature that kube's Controller calls")]
 pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
 where
     K: kube::Resource<DynamicType = ()>,

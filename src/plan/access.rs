@@ -65,6 +65,7 @@ fn s3_url(endpoint: &str, bucket: &str, prefix: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 mod tests {
     use super::*;
 

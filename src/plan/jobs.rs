@@ -213,6 +213,7 @@ fn held(pod: &Pod) -> Option<Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 mod tests {
     use super::*;
     use crate::plan::contract::{Answer, VERSION};

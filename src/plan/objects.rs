@@ -75,6 +75,7 @@ pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String
 }
 
 /// Builds the Job of a step.
+#[allow(clippy::needless_pass_by_value, reason = "parts are made for one Job")]
 pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     let verb = task.step.verb();
     let labels: BTreeMap<String, String> = [
@@ -117,7 +118,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
                     annotations: Some(pod_notes),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(frame, task, parts)),
+                spec: Some(pod(frame, task, &parts)),
             },
             ..JobSpec::default()
         }),
@@ -125,10 +126,10 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     }
 }
 
-fn pod(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> PodSpec {
+fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.clone()).unwrap_or_default();
     let files = needs_files(&task.step) || frame.local_repository.is_some();
-    let (volumes, mounts) = volumes(frame, task, &parts);
+    let (volumes, mounts) = volumes(frame, task, parts);
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
     PodSpec {
@@ -149,7 +150,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> PodSpec {
         runtime_class_name: settings.runtime_class_name,
         topology_spread_constraints: Some(settings.topology_spread_constraints).filter(|t| !t.is_empty()),
         security_context: Some(settings.security_context.unwrap_or_else(|| pod_security(files))),
-        containers: vec![container(frame, task, &parts, files, mounts)],
+        containers: vec![container(frame, task, parts, files, mounts)],
         volumes: Some(volumes),
         ..PodSpec::default()
     }

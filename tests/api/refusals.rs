@@ -11,7 +11,7 @@ use super::cluster::{Cluster, SOON, eventually};
 use super::operator::Operator;
 
 /// Refused by the schema or a rule of the definitions, whatever runs.
-const BY_THE_API_SERVER: [&str; 9] = [
+const BY_THE_API_SERVER: [&str; 11] = [
     "backup-retention-missing",
     "backup-retry-delay",
     "backup-retry-negative",
@@ -19,6 +19,8 @@ const BY_THE_API_SERVER: [&str; 9] = [
     "batch-order-typo",
     "repository-claim-name",
     "repository-nfs",
+    "repository-selector",
+    "repository-two-stores",
     "session-driver-unknown",
     "session-timeout",
 ];

@@ -97,7 +97,7 @@ fn hosts(index: usize, workload: &Workload) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn every_run_ends_well_or_says_that_it_did_not(

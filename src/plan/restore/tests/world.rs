@@ -71,13 +71,13 @@ impl World {
     pub fn batch(order: &str, on_failure: &str, workloads: Vec<Workload>) -> Self {
         let members: Vec<Value> = (0..workloads.len()).map(|i| json!({ "target": target(i, &workloads[i]) })).collect();
         let spec = json!({ "repository": { "name": "repo" }, "executionOrder": order, "onFailure": on_failure,
-            "timeOut": "3m", "members": members });
+            "timeOut": "2m", "members": members });
         Self::of("RestoreBatch", &spec, workloads)
     }
 
     /// A RestoreSession of one workload, m0.
     pub fn session(workload: Workload) -> Self {
-        let spec = json!({ "repository": { "name": "repo" }, "timeOut": "3m", "target": target(0, &workload) });
+        let spec = json!({ "repository": { "name": "repo" }, "timeOut": "2m", "target": target(0, &workload) });
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
