@@ -30,7 +30,7 @@ help: ## List the targets
 ##@ See it
 
 .PHONY: demo
-demo: tools ## A batch backed up, lost, and restored in order, on a real cluster
+demo: $(if $(filter existing,$(CLUSTER)),,tools) ## A batch backed up, lost, and restored in order, on a real cluster
 	@cargo build --quiet --bin lifeboat --example cluster
 	@tests/demo/run
 

@@ -92,10 +92,6 @@ pub struct RepositoryRef {
 /// What is restored into which hosts.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!has(self.snapshots) || !has(self.paths) || size(self.snapshots) == 0 || size(self.paths) == 0",
-    "message": "snapshots and paths exclude each other: name snapshots, or paths to take from the newest one"
-}]))]
 pub struct Rule {
     /// Hosts this rule is for. Empty means every host that no other rule names; at most one rule may be so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

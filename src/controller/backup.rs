@@ -98,10 +98,11 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
         invoker,
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
+        refusal: own,
         state: object.status.clone().unwrap_or_default(),
         id,
     };
-    Ok((run, own.or(theirs)))
+    Ok((run, theirs))
 }
 
 async fn invoker(

@@ -73,17 +73,17 @@ pub async fn run(options: Options) -> Result<(), String> {
     if options.webhook {
         webhook(&client, &options, &stopping, &mut servers);
     }
-    // A signal only says so: whoever leads must still come to its end and give leadership back.
-    let told = stop.clone();
-    servers.spawn(async move {
-        tokio::select! {
-            () = signal() => told.send_replace(true),
-            () = told.closed() => false,
-        };
-    });
-    let result = lead(client, &options, metrics, readiness, stopping.clone()).await;
-    stop.send_replace(true);
-    drop(stopping);
+    let leading = lead(client, &options, metrics, readiness, stopping.clone());
+    tokio::pin!(leading);
+    let result = tokio::select! {
+        () = signal() => {
+            // Everybody hears it; who holds something lets go of it, first of all the Lease.
+            let _ = stop.send(true);
+            leading.await
+        }
+        result = &mut leading => result,
+    };
+    let _ = stop.send(true);
     let drained = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
         info!("some requests were still being answered at the end");
@@ -138,7 +138,7 @@ async fn lead(
     };
     metrics.leading(true);
     let result = tokio::select! {
-        () = reconcile(client.clone(), options, metrics.clone()) => Ok(()),
+        () = reconcile(client, options, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
         () = ended(stopping) => Ok(()),
     };

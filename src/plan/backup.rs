@@ -7,6 +7,8 @@
 
 mod hosts;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use super::contract::{Answer, Class, Failure, Maintain, Outcome, Prepare, Retent
 use super::ground::{self, NoGround};
 use super::jobs::{JobSeen, JobState};
 use super::objects::{self, JobFrame, JobParts};
-use super::observed::{Setup, Surroundings};
+use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::{Event, Plan, Prepared, conditions, duration, retry};
@@ -42,6 +44,8 @@ pub struct BackupRun {
     pub invoker: Option<Invoker>,
     /// How messages name the invoker: kind and name.
     pub invoker_label: String,
+    /// Why the session itself is not valid; the surroundings say it of the invoker.
+    pub refusal: Option<Refusal>,
     /// Name of another session of the invoker that runs.
     pub running: Option<String>,
     /// How it stands, as last written.
@@ -100,6 +104,9 @@ enum StepState {
 
 impl<'a> Pass<'a> {
     fn step(&mut self) {
+        if let Some(refusal) = &self.run.refusal {
+            return report::refuse(self, &refusal.message.clone());
+        }
         let Some(invoker) = &self.run.invoker else {
             let text = format!("{} does not exist.", self.run.invoker_label);
             return report::skip(self, &text);
@@ -264,13 +271,13 @@ impl<'a> Pass<'a> {
             }
             Some(JobState::Active { .. }) => {
                 self.stop(name, entry.attempt);
-                Failure::new(
-                    Class::Fatal,
-                    reason::DEADLINE_EXCEEDED,
-                    format!("The {name} step was not complete before the deadline."),
-                )
+                return StepState::Failed(late(name));
             }
             Some(JobState::Done(outcome)) => match &outcome.failure {
+                None if outcome.run != self.run.id.uid => {
+                    let text = format!("The {name} step answered for another run ({}).", outcome.run);
+                    return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
+                }
                 Some(failure) if retry::again(failure, entry.attempt) => failure.clone(),
                 Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
                 _ => {
@@ -279,6 +286,7 @@ impl<'a> Pass<'a> {
                 }
             },
             Some(JobState::Lost(failure)) => failure.clone(),
+            None if self.expired => return StepState::Failed(late(name)),
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
@@ -324,6 +332,11 @@ impl<'a> Pass<'a> {
     fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event { warning, reason: reason.to_owned(), message: message.to_owned() });
     }
+}
+
+fn late(step: &str) -> Failure {
+    let text = format!("The {step} step was not complete before the deadline.");
+    Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }
 
 fn retention(policy: &RetentionPolicy) -> Retention {

@@ -89,6 +89,8 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
         .flat_map(|s| s.conditions.iter().flatten())
         .find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"));
     let died = pods.iter().find_map(|p| death(p));
+    // Before Kubernetes 1.31 a Job was called failed while its pod was still ending.
+    let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));
     match (ended, died) {
         (_, Some(failure)) => JobState::Lost(failure),
         (Some(condition), None) => JobState::Lost(Failure::new(
@@ -118,13 +120,13 @@ fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTe
     containers(pod).find_map(|c| c.state.as_ref()?.terminated.as_ref())
 }
 
+fn is_dead(pod: &Pod) -> bool {
+    matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some()
+}
+
 /// Why a pod that is over left no outcome.
 fn death(pod: &Pod) -> Option<Failure> {
-    let status = pod.status.as_ref()?;
-    let over = matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some();
-    if !over {
-        return None;
-    }
+    let status = pod.status.as_ref().filter(|_| is_dead(pod))?;
     let name = pod.name_any();
     if status.reason.as_deref() == Some("Evicted") {
         let why = status.message.clone().unwrap_or_default();

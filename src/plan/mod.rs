@@ -10,6 +10,8 @@ pub mod backup;
 pub mod conditions;
 pub mod contract;
 pub mod duration;
+#[cfg(test)]
+mod fake;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;

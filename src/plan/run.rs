@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef};
 use crate::api::restore_batch::{RestoreBatchSpec, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
@@ -148,6 +148,14 @@ impl RestoreRun {
     }
 }
 
+impl RestoreRun {
+    /// Whether nothing more is to be done. An invalid object that was changed is looked at again.
+    pub fn is_over(&self) -> bool {
+        let changed = self.state.observed_generation != self.id.generation;
+        self.state.is_final() && !(changed && self.state.phase == Some(RestorePhase::Invalid))
+    }
+}
+
 fn is_sequential(spec: &RestoreBatchSpec) -> bool {
     spec.execution_order.map_or(spec.maintain_order == Some(true), |o| o == ExecutionOrder::Sequential)
 }
@@ -238,9 +246,4 @@ impl RestoreState {
 pub fn member_label(index: usize, status: &RestoreMemberStatus) -> String {
     let name = status.alias.clone().or_else(|| status.ref_.name.clone()).unwrap_or_default();
     format!("member {index} ({name})")
-}
-
-/// Two documents are the same status.
-pub fn same(a: &Value, b: Option<&Value>) -> bool {
-    b.is_some_and(|b| a == b) || (b.is_none() && a == &json!({}))
 }

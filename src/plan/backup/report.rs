@@ -19,6 +19,13 @@ pub fn skip(pass: &mut Pass<'_>, text: &str) {
     end(pass, BackupPhase::Skipped, reason::BACKUP_SKIPPED, text);
 }
 
+/// The session is not valid; the words are admission's.
+pub fn refuse(pass: &mut Pass<'_>, text: &str) {
+    let list = &mut pass.now.conditions;
+    conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, text, pass.at);
+    skip(pass, text);
+}
+
 /// The backup waits for something that is missing.
 pub fn wait(pass: &mut Pass<'_>, text: &str) {
     pass.now.phase = Some(BackupPhase::Pending);

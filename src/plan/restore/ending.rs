@@ -1,7 +1,8 @@
 //! Leaving: a session that is deleted while it runs stops its Jobs, scales its
 //! workloads back, and only then lets go. Its status is no longer written.
 
-use super::{LOOK_AT_RUNNING, Pass, member};
+use super::quiesce::resume;
+use super::{LOOK_AT_RUNNING, Pass};
 
 /// What to do about a session that is being deleted.
 pub fn leave(pass: &mut Pass<'_>) {
@@ -22,7 +23,7 @@ pub fn leave(pass: &mut Pass<'_>) {
     // Every workload that was announced as scaled down gets its replicas back, whatever became of the restore.
     let mut back = true;
     for index in 0..pass.now.members.len() {
-        back &= member::resume(pass, index);
+        back &= resume(pass, index);
     }
     if back {
         pass.release();

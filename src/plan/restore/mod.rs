@@ -12,9 +12,13 @@
 //! is scaled back; the run ends.
 
 mod ending;
+mod find;
 mod member;
 mod preflight;
+mod quiesce;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,7 +54,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     let mut pass = Pass::new(run, seen, setup, now);
     if run.id.deleting {
         ending::leave(&mut pass);
-    } else if run.state.is_final() {
+    } else if run.is_over() {
         pass.release();
     } else if !run.id.held {
         // Before anything that a deletion would have to undo.
@@ -60,6 +64,12 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         pass.step();
     }
     pass.finish()
+}
+
+/// What new Jobs stand on.
+struct Ground {
+    frame: JobFrame,
+    access: Access,
 }
 
 /// One pass over one run.
@@ -88,7 +98,8 @@ impl<'a> Pass<'a> {
             setup,
             at: now,
             was: &run.state,
-            now: run.state.clone(),
+            // What was not valid has begun nothing, so a changed one begins anew.
+            now: if run.state.is_final() && !run.is_over() { RestoreState::default() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
             plan: Plan::nothing(),
@@ -119,25 +130,21 @@ impl<'a> Pass<'a> {
             &mut self.now.conditions,
             self.at,
         );
-        member::find(self);
-        match ground {
-            Ok(access) => {
-                let frame = self.frame(&access);
-                preflight::advance(self, &frame, &access);
-                member::advance(self, &frame, &access);
+        find::targets(self);
+        let ground = match ground {
+            Ok(access) => Ok(Ground { frame: self.frame(&access), access }),
+            Err(NoGround::Refused(failure)) if !self.now.members.iter().any(member::is_started) => {
+                self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
+                return;
             }
-            Err(NoGround::Refused(failure)) => {
-                if !self.now.members.iter().any(member::is_started) {
-                    self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
-                    return;
-                }
-                member::without_ground(self, &failure.message);
-            }
+            Err(NoGround::Refused(failure)) => Err(failure.message),
             Err(NoGround::Waiting(waiting)) => {
                 self.plan.look_again(LOOK_FOR_MISSING);
-                member::without_ground(self, &waiting);
+                Err(waiting)
             }
-        }
+        };
+        preflight::advance(self, ground.as_ref().ok());
+        member::advance(self, ground.as_ref().map_err(String::as_str));
         report::conclude(self);
     }
 
@@ -219,9 +226,10 @@ impl<'a> Pass<'a> {
     }
 
     fn finish(mut self) -> Plan<Prepared> {
-        let kind = &self.run.id.kind;
-        if !self.run.id.deleting && self.now != *self.was {
-            self.plan.status = Some(self.now.document(kind));
+        // As documents: what a kind's status does not hold is no difference.
+        let document = self.now.document(&self.run.id.kind);
+        if !self.run.id.deleting && document != self.was.document(&self.run.id.kind) {
+            self.plan.status = Some(document);
         }
         self.plan
     }

@@ -4,14 +4,13 @@
 //! taken from the Jobs of the current attempt; a fault of the infrastructure
 //! makes the next attempt, any other fault is a fault of the hosts asked for.
 
-use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
+use super::{Ground, LOOK_AT_RUNNING, Pass, is_over, member_is_over};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
-use crate::plan::access::Access;
-use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Step};
+use crate::plan::contract::{Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Step};
 use crate::plan::hosts::{rule_for, source_host};
 use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::objects::{self, JobParts};
 use crate::plan::{restic_args, retry};
 
 /// Key of preflight steps, and name of the step in status.
@@ -22,15 +21,13 @@ const ANSWER_BYTES: usize = 180;
 const OUTCOME_SLACK: usize = 400;
 
 /// Takes answers, and asks for what is still open.
-pub fn advance(pass: &mut Pass<'_>, frame: &JobFrame, access: &Access) {
+pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     let attempt = take_answers(pass);
     let open = open_queries(pass);
     if open.is_empty() {
         return;
     }
-    if pass.expired {
-        return;
-    }
+    let Some(Ground { frame, access }) = ground.filter(|_| !pass.expired) else { return };
     if let Some(due) = step(pass).not_before.clone()
         && let Some(wait) = retry::left(due.0, pass.at)
     {
@@ -93,18 +90,16 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             }
             JobState::Lost(failure) => failure.clone(),
             JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
-                (None, Some(Answer::Preflight(answers))) => {
+                (None, Some(Answer::Preflight(answers))) if outcome.run == pass.run.id.uid => {
                     for answer in answers {
                         take(pass, answer);
                     }
                     continue;
                 }
                 (Some(failure), _) => failure.clone(),
-                (None, _) => Failure::new(
-                    crate::plan::contract::Class::Fatal,
-                    reason::AGENT_FAILED,
-                    "The preflight gave no answer.",
-                ),
+                (None, _) => {
+                    Failure::new(Class::Fatal, reason::AGENT_FAILED, "The preflight gave no answer for this run.")
+                }
             },
         };
         if retry::again(&failure, attempt) {

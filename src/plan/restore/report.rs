@@ -1,6 +1,7 @@
 //! The run's phase, conditions and one line, from its members.
 
-use super::{LOOK_AT_RUNNING, Pass, member, member_is_over};
+use super::member::is_started;
+use super::{LOOK_AT_RUNNING, Pass, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -149,9 +150,8 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     }
     let total = pass.now.members.len();
     let done = count(pass, MemberPhase::Succeeded);
-    // A RestoreSession runs from its preflight on; its only member does not restore before something of it is announced.
-    let restores = |m: &RestoreMemberStatus| m.phase == Some(MemberPhase::Running) && member::is_started(m);
-    let current = pass.now.members.iter().enumerate().find(|(_, m)| restores(m));
+    let current =
+        pass.now.members.iter().enumerate().find(|(_, m)| m.phase == Some(MemberPhase::Running) && is_started(m));
     if let Some((index, member)) = current {
         let what = doing(member);
         let text = if total == 1 {

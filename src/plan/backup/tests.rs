@@ -1,0 +1,302 @@
+//! Backups from their first pass to their last, with Jobs of memory.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{BackupRun, Invoker, next};
+use crate::names::reason;
+use crate::plan::fake::{End, Jobs};
+use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::run::Identity;
+use crate::plan::target::{ClaimSeen, Target, TargetSeen};
+
+const MOST_PASSES: usize = 900;
+
+/// A backup of claims m0, m1 and so on.
+struct World {
+    run: BackupRun,
+    status: Value,
+    jobs: Jobs,
+    targets: Vec<bool>,
+    repository: bool,
+    refusal: Option<Refusal>,
+    now: Timestamp,
+    writes: usize,
+    crashes: Vec<usize>,
+    facts: usize,
+    events: Vec<String>,
+}
+
+impl World {
+    fn new(members: usize, sequential: bool, stop: bool) -> Self {
+        let member = |i| json!({ "target": { "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": format!("m{i}") }, "alias": format!("m{i}") } });
+        let invoker = Invoker {
+            repository: serde_json::from_value(json!({ "name": "repo" })).unwrap(),
+            members: (0..members).map(|i| serde_json::from_value(member(i)).unwrap()).collect(),
+            sequential,
+            stop,
+            time_out: Some("3m".into()),
+            ..Invoker::default()
+        };
+        let id = Identity {
+            uid: "u-1".into(),
+            kind: "BackupSession".into(),
+            namespace: "demo".into(),
+            name: "b".into(),
+            ..Identity::default()
+        };
+        Self {
+            run: BackupRun {
+                id,
+                invoker: Some(invoker),
+                invoker_label: "BackupBatch demo/all".into(),
+                ..BackupRun::default()
+            },
+            status: json!({}),
+            jobs: Jobs::default(),
+            targets: vec![true; members],
+            repository: true,
+            refusal: None,
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            writes: 0,
+            crashes: vec![],
+            facts: 0,
+            events: vec![],
+        }
+    }
+
+    fn look(&self) -> Surroundings {
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
+        let found =
+            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()] };
+        let target = |i: usize| Target {
+            kind: "PersistentVolumeClaim".into(),
+            name: format!("m{i}"),
+            replicas: 1,
+            claims: [(format!("m{i}"), claim.clone())].into(),
+            ..Target::default()
+        };
+        let see = |(i, there): (usize, &bool)| {
+            if *there { TargetSeen::Found(Box::new(target(i))) } else { TargetSeen::Missing(format!("m{i}")) }
+        };
+        Surroundings {
+            refusal: self.refusal.clone(),
+            repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
+            targets: self.targets.iter().enumerate().map(see).collect(),
+            jobs: self.jobs.seen(),
+            progress: BTreeMap::new(),
+        }
+    }
+
+    fn write(&mut self) -> bool {
+        self.writes += 1;
+        !self.crashes.contains(&(self.writes - 1))
+    }
+
+    /// One pass; the wait for the next one, or `None` at the end.
+    fn pass(&mut self) -> Option<SignedDuration> {
+        self.run.state = serde_json::from_value(self.status.clone()).unwrap();
+        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
+        let plan = next(&self.run, &self.look(), &setup, self.now);
+        let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
+        for name in &plan.stop_jobs {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.jobs.stop(name);
+        }
+        for job in &plan.jobs {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.jobs.create(job);
+        }
+        if let Some(status) = plan.status {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.facts += usize::from(plan.repository_facts.is_some());
+            self.status = status;
+        }
+        self.events.extend(plan.events.into_iter().map(|e| e.reason));
+        wait
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..MOST_PASSES {
+            let Some(wait) = self.pass() else {
+                assert!(["Succeeded", "Failed", "Skipped"].contains(&self.phase()), "stuck: {:#}", self.status);
+                // Stopped Jobs go.
+                (0..4).for_each(|_| self.jobs.tick());
+                assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+                return;
+            };
+            self.now += wait;
+            if !wait.is_zero() {
+                self.jobs.tick();
+            }
+        }
+        panic!("no end: {:#}", self.status);
+    }
+
+    fn phase(&self) -> &str {
+        self.status["phase"].as_str().unwrap_or_default()
+    }
+
+    fn targets(&self) -> Vec<&str> {
+        self.status["targets"].as_array().unwrap().iter().map(|t| t["phase"].as_str().unwrap()).collect()
+    }
+
+    fn stalled(&self) -> &str {
+        let all = self.status["conditions"].as_array().unwrap();
+        all.iter().find(|c| c["type"] == "Stalled").unwrap()["reason"].as_str().unwrap()
+    }
+
+    fn steps(&self) -> Vec<&str> {
+        self.jobs.created.iter().map(|(k, _)| k.as_str()).collect()
+    }
+}
+
+fn script(world: &mut World, key: &str, ends: &[End]) {
+    world.jobs.script.insert(key.into(), ends.to_vec());
+}
+
+#[test]
+fn a_backup_prepares_backs_up_and_maintains() {
+    let mut w = World::new(2, true, true);
+    w.settle();
+    assert_eq!((w.phase(), w.targets()), ("Succeeded", vec!["Succeeded"; 2]));
+    assert_eq!(w.steps(), ["prepare", "backup/0/m0", "backup/1/m1", "maintain"]);
+    assert_eq!((w.facts, w.events), (1, vec!["Succeeded".to_owned()]));
+}
+
+#[test]
+fn stop_and_continue_differ_and_maintain_keeps_what_was_made() {
+    for (stop, last) in [(true, "Skipped"), (false, "Succeeded")] {
+        let mut w = World::new(3, true, stop);
+        script(&mut w, "backup/1/m1", &[End::DATA]);
+        w.settle();
+        assert_eq!((w.phase(), w.targets()), ("Failed", vec!["Succeeded", "Failed", last]));
+        assert_eq!((w.stalled(), w.steps().last()), ("DataCorrupt", Some(&"maintain")));
+    }
+}
+
+#[test]
+fn parallel_members_do_not_wait_for_a_missing_one() {
+    let mut w = World::new(2, false, true);
+    w.targets[0] = false;
+    w.settle();
+    assert_eq!((w.phase(), w.targets()), ("Failed", vec!["Failed", "Succeeded"]));
+}
+
+#[test]
+fn steps_are_tried_again_by_their_class() {
+    let mut w = World::new(1, false, true);
+    script(&mut w, "prepare", &[End::TRANSIENT]);
+    script(&mut w, "backup/0/m0", &[End::TRANSIENT, End::PodLingers]);
+    script(&mut w, "maintain", &[End::OutOfMemory]);
+    w.settle();
+    eprintln!("{:#}", w.status);
+    assert_eq!((w.phase(), w.jobs.attempts("prepare"), w.jobs.attempts("maintain")), ("Succeeded", 2, 2));
+    let mut w = World::new(1, false, true);
+    script(&mut w, "backup/0/m0", &vec![End::OutOfMemory; 5]);
+    w.settle();
+    assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", "OOMKilled", 3));
+}
+
+#[test]
+fn an_answer_of_another_run_is_refused_at_every_step() {
+    for key in ["prepare", "backup/0/m0", "maintain"] {
+        let mut w = World::new(1, false, true);
+        script(&mut w, key, &[End::OtherRun]);
+        w.settle();
+        assert_eq!(w.phase(), "Failed", "{key}");
+        assert_eq!(w.facts, 0, "{key}: another run's facts are not the Repository's");
+    }
+}
+
+#[test]
+fn past_the_deadline_nothing_begins() {
+    let mut w = World::new(2, true, true);
+    script(&mut w, "backup/1/m1", &[End::Never]);
+    w.settle();
+    assert_eq!(
+        (w.phase(), w.targets(), w.stalled()),
+        ("Failed", vec!["Succeeded", "Failed"], reason::DEADLINE_EXCEEDED)
+    );
+    assert_eq!(w.steps(), ["prepare", "backup/0/m0", "backup/1/m1"], "no Job that would be stopped at once");
+    let mut w = World::new(1, false, true);
+    w.repository = false;
+    w.settle();
+    assert_eq!((w.phase(), w.stalled(), w.steps().len()), ("Failed", reason::DEADLINE_EXCEEDED, 0));
+}
+
+#[test]
+fn what_cannot_be_taken_is_skipped_with_the_reason() {
+    let mut w = World::new(1, false, true);
+    w.run.invoker = None;
+    w.settle();
+    assert_eq!((w.phase(), w.status["summary"].as_str()), ("Skipped", Some("BackupBatch demo/all does not exist.")));
+    let mut w = World::new(1, false, true);
+    w.run.running = Some("other".into());
+    w.settle();
+    assert_eq!(w.phase(), "Skipped");
+    let mut w = World::new(1, false, true);
+    w.refusal = Some(Refusal { reason: "Invalid".into(), message: "spec.x: is wrong".into() });
+    w.settle();
+    assert_eq!(
+        (w.phase(), w.status["summary"].as_str()),
+        ("Skipped", Some("BackupBatch demo/all is not valid: spec.x: is wrong"))
+    );
+    assert_eq!(w.steps().len(), 0);
+}
+
+fn ending() -> impl Strategy<Value = End> {
+    prop_oneof![
+        5 => Just(End::Ok),
+        2 => Just(End::TRANSIENT),
+        1 => Just(End::DATA),
+        1 => Just(End::OutOfMemory),
+        1 => Just(End::PodLingers),
+        1 => Just(End::OtherRun),
+        1 => Just(End::Never),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn every_backup_ends_and_succeeds_only_if_all_was_backed_up(
+        members in prop::collection::vec((prop::bool::weighted(0.9), prop::collection::vec(ending(), 0..4)), 1..=4),
+        prepare in prop::collection::vec(ending(), 0..3),
+        sequential: bool,
+        stop: bool,
+        crashes in prop::collection::vec(0..40usize, 0..6),
+    ) {
+        let mut w = World::new(members.len(), sequential, stop);
+        script(&mut w, "prepare", &prepare);
+        for (i, (there, ends)) in members.iter().enumerate() {
+            w.targets[i] = *there;
+            script(&mut w, &format!("backup/{i}/m{i}"), ends);
+        }
+        w.crashes = crashes;
+        w.settle();
+        let done = |i: usize| w.jobs.done.contains(&format!("backup/{i}/m{i}"));
+        if w.phase() == "Succeeded" {
+            prop_assert!((0..members.len()).all(done));
+            prop_assert_eq!(w.facts, 1);
+        }
+        let begun: Vec<usize> = w.jobs.created.iter().filter_map(|(k, _)| k.strip_prefix("backup/")?.split('/').next()?.parse().ok()).collect();
+        if sequential {
+            prop_assert!(begun.is_sorted(), "{:?}", begun);
+            if stop && let Some(failed) = (0..members.len()).find(|i| w.status["targets"][*i]["phase"] == "Failed") {
+                prop_assert!(begun.iter().all(|b| *b <= failed), "begun after a failure: {:?}", begun);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Jobs for tests of plans: created, run for a while, end as a script says, and go in the foreground.
+//!
+//! What a plan sees of them goes the real way: a Job object and a pod with a
+//! termination message through [`jobs::see`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::contract::{
+    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
+    Task, VERSION,
+};
+use super::jobs::{self, JobSeen};
+use crate::names::{annotation, reason};
+
+/// Looks for which a Job runs before it ends.
+const RUNS_FOR: u32 = 1;
+/// Looks for which a deleted Job whose pod runs stays: the pod's grace.
+const GRACE: u32 = 3;
+
+/// How an attempt at a step ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// All of it done.
+    Ok,
+    /// With this failure.
+    Fails(Class, &'static str),
+    /// Its pod is killed for its memory.
+    OutOfMemory,
+    /// The Job is called failed while its pod still runs.
+    PodLingers,
+    /// Fewer entries than planned.
+    Short,
+    /// Nothing was planned, nothing restored.
+    Empty,
+    /// All done, but of another run.
+    OtherRun,
+    /// It runs until it is stopped.
+    Never,
+}
+
+impl End {
+    /// An infrastructure failure.
+    pub const TRANSIENT: Self = Self::Fails(Class::Transient, reason::REPOSITORY_UNREACHABLE);
+    /// A failure that no further attempt can mend.
+    pub const DATA: Self = Self::Fails(Class::Data, reason::DATA_CORRUPT);
+}
+
+#[derive(Clone, Debug)]
+struct FakeJob {
+    job: Job,
+    end: End,
+    age: u32,
+    /// Looks left after it was deleted.
+    going: Option<u32>,
+}
+
+impl FakeJob {
+    fn runs(&self) -> bool {
+        match self.end {
+            End::Never => true,
+            End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
+            _ => self.age <= RUNS_FOR,
+        }
+    }
+}
+
+/// The Jobs of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Jobs {
+    all: BTreeMap<String, FakeJob>,
+    /// Ends of the attempts at a step, by its key; what is not scripted ends well.
+    pub script: BTreeMap<String, Vec<End>>,
+    /// Hosts for which the preflight finds no snapshot.
+    pub without_snapshot: BTreeSet<String>,
+    /// Content of each Job that was ever created, by name.
+    contents: BTreeMap<String, Value>,
+    /// Keys and attempts in the order of their creation.
+    pub created: Vec<(String, i32)>,
+    /// Restore and backup steps that ended well.
+    pub done: BTreeSet<String>,
+}
+
+impl Jobs {
+    /// As the API server does: a name that is taken stays as it is. The same name must mean the same work.
+    pub fn create(&mut self, job: &Job) {
+        let name = job.name_any();
+        let (key, attempt) = (note(job, annotation::STEP_KEY), note(job, annotation::ATTEMPT).parse().unwrap());
+        let content = json!(task(job));
+        let known = self.contents.entry(name.clone()).or_insert_with(|| content.clone());
+        assert_eq!(*known, content, "one name, two contents: {name}");
+        if self.all.contains_key(&name) {
+            return;
+        }
+        let writes = matches!(task(job).step, Step::Restore(_) | Step::Backup(_));
+        let other = self.all.values().find(|j| writes && note(&j.job, annotation::STEP_KEY) == key && j.runs());
+        assert!(other.is_none(), "{key}: attempt {attempt} starts while {} still runs", other.unwrap().job.name_any());
+        let end = self.script.get(&key).and_then(|ends| ends.get(usize::try_from(attempt - 1).unwrap()));
+        let end = end.cloned().unwrap_or(End::Ok);
+        let mut job = job.clone();
+        job.metadata.uid = Some(format!("uid-{name}"));
+        self.created.push((key, attempt));
+        self.all.insert(name, FakeJob { job, end, age: 0, going: None });
+    }
+
+    /// Deletes one in the foreground: it stays while its pod runs.
+    pub fn stop(&mut self, name: &str) {
+        if let Some(job) = self.all.get_mut(name)
+            && job.going.is_none()
+        {
+            job.going = Some(if job.runs() { GRACE } else { 0 });
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.all.retain(|_, j| j.going != Some(0));
+        for job in self.all.values_mut() {
+            match &mut job.going {
+                Some(left) => *left -= 1,
+                None => job.age += 1,
+            }
+            let key = note(&job.job, annotation::STEP_KEY);
+            if job.going.is_none() && !job.runs() && job.end == End::Ok {
+                self.done.insert(key);
+            }
+        }
+    }
+
+    /// What a plan sees.
+    pub fn seen(&self) -> Vec<JobSeen> {
+        self.all.values().map(|j| self.see(j)).collect()
+    }
+
+    /// Keys of Jobs whose pods run.
+    pub fn running(&self) -> Vec<String> {
+        self.all.values().filter(|j| j.runs()).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
+    }
+
+    /// Attempts made at a step.
+    pub fn attempts(&self, key: &str) -> usize {
+        self.created.iter().filter(|(k, _)| k == key).count()
+    }
+
+    fn see(&self, fake: &FakeJob) -> JobSeen {
+        let mut job = fake.job.clone();
+        let name = job.name_any();
+        if fake.going.is_some() {
+            job.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap();
+        }
+        let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
+        let mut status = json!({ "phase": "Running" });
+        if ended {
+            // Ended, as the Job says; its pod may take longer.
+            let condition = json!([{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }]);
+            job.status = serde_json::from_value(json!({ "conditions": condition })).unwrap();
+            status = self.pod_status(fake);
+        }
+        let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
+        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner }, "status": status });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        jobs::see(&job, &[&pod], Timestamp::UNIX_EPOCH)
+    }
+
+    fn pod_status(&self, fake: &FakeJob) -> Value {
+        let terminated = match &fake.end {
+            End::OutOfMemory => json!({ "exitCode": 137, "reason": "OOMKilled" }),
+            End::PodLingers if fake.runs() => return json!({ "phase": "Running" }),
+            End::PodLingers => return json!({ "phase": "Failed" }),
+            end => json!({ "exitCode": 0, "message": self.outcome(&task(&fake.job), end).encode() }),
+        };
+        let container = json!({ "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": terminated } });
+        json!({ "phase": "Succeeded", "containerStatuses": [container] })
+    }
+
+    fn outcome(&self, task: &Task, end: &End) -> Outcome {
+        let mut outcome = Outcome { version: VERSION, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
+        match end {
+            End::Fails(class, why) => {
+                outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
+                return outcome;
+            }
+            End::OtherRun => outcome.run = "another".into(),
+            _ => {}
+        }
+        outcome.answer = Some(match &task.step {
+            Step::Preflight(asked) => {
+                Answer::Preflight(asked.hosts.iter().map(|h| self.pin(h.member, &h.host)).collect())
+            }
+            Step::Restore(_) => {
+                let counts = |files| Counts { files, bytes: files * 10 };
+                let (planned, restored) = match end {
+                    End::Short => (7, 6),
+                    End::Empty => (0, 0),
+                    _ => (7, 7),
+                };
+                Answer::Restored(Restored { planned: counts(planned), restored: counts(restored), errors: 0 })
+            }
+            Step::Prepare(_) => Answer::Prepared { created: true },
+            Step::Backup(asked) => {
+                let made =
+                    |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
+                Answer::BackedUp(asked.paths.iter().map(made).collect())
+            }
+            Step::Maintain(_) => {
+                Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
+            }
+        });
+        outcome
+    }
+
+    fn pin(&self, member: usize, host: &str) -> HostAnswer {
+        let mut answer = HostAnswer { member, host: host.to_owned(), ..HostAnswer::default() };
+        if self.without_snapshot.contains(host) {
+            answer.failure = Some(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot."));
+        } else {
+            let time = "2026-11-20T00:00:00Z".to_owned();
+            answer.snapshots.push(PinnedSnapshot { id: "cd".repeat(32), time, path: None });
+        }
+        answer
+    }
+}
+
+/// The task in a Job.
+pub fn task(job: &Job) -> Task {
+    jobs::see(job, &[], Timestamp::UNIX_EPOCH).task.unwrap()
+}
+
+fn note(job: &Job, key: &str) -> String {
+    job.annotations()[key].clone()
+}

@@ -1,0 +1,259 @@
+//! Restores from their first pass to their last, in a world of memory.
+
+mod crashes;
+mod world;
+
+use serde_json::json;
+use world::{Workload, World};
+
+use crate::names::reason;
+use crate::plan::fake::End;
+
+fn web() -> Workload {
+    Workload::new("Deployment", 2)
+}
+
+fn set() -> Workload {
+    Workload::new("StatefulSet", 2)
+}
+
+fn claim() -> Workload {
+    Workload::new("PersistentVolumeClaim", 0)
+}
+
+fn script(world: &mut World, key: &str, ends: &[End]) {
+    world.jobs.script.insert(key.into(), ends.to_vec());
+}
+
+/// Keys of the restore steps in the order in which they were begun.
+fn order(world: &World) -> Vec<&str> {
+    world.jobs.created.iter().map(|(k, _)| k.as_str()).filter(|k| k.starts_with("restore/")).collect()
+}
+
+#[test]
+fn members_go_in_order_one_after_another() {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), set(), claim()]);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+    assert_eq!(order(&w), ["restore/0/m0", "restore/1/m1-0", "restore/1/m1-1", "restore/2/m2"]);
+    assert_eq!(w.condition("Ready"), ("True".into(), "Succeeded".into()));
+    assert_eq!(w.events, ["Succeeded"]);
+    assert_eq!(w.object["status"]["summary"], "Restored 3 members, 4 hosts: 28 entries, 280 bytes.");
+}
+
+#[test]
+fn a_session_is_a_batch_of_one() {
+    let mut w = World::session(web());
+    w.settle();
+    assert_eq!((w.phase().as_str(), order(&w)), ("Succeeded", vec!["restore/0/m0"]));
+    assert_eq!(w.object["status"]["quiesce"], json!({ "replicas": 2, "state": "Resumed" }));
+    assert_eq!(w.object["status"]["stats"][0]["restored"], json!({ "files": 7, "bytes": 70 }));
+    assert_eq!(w.condition("RestoreTargetFound"), ("True".into(), "TargetAvailable".into()));
+}
+
+#[test]
+fn the_line_says_what_is_done() {
+    let mut w = World::session(claim());
+    let mut lines = vec![];
+    for pass in 1..12 {
+        let mut before = w.clone();
+        before.delete_at = pass;
+        before.settle();
+        lines.extend(before.object["status"]["summary"].as_str().map(ToOwned::to_owned));
+    }
+    lines.dedup();
+    assert_eq!(
+        lines,
+        ["Resolving snapshots.", "Restoring, 0 of 1 hosts done", "Restored 1 hosts: 7 entries, 70 bytes."]
+    );
+    w.settle();
+}
+
+#[test]
+fn stop_starts_nothing_after_a_failure_and_continue_does() {
+    for (policy, members, begun) in [
+        ("Stop", ["Succeeded", "Failed", "Skipped"], vec!["restore/0/m0", "restore/1/m1"]),
+        ("Continue", ["Succeeded", "Failed", "Succeeded"], vec!["restore/0/m0", "restore/1/m1", "restore/2/m2"]),
+    ] {
+        let mut w = World::batch("Sequential", policy, vec![web(), web(), web()]);
+        script(&mut w, "restore/1/m1", &[End::DATA]);
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.members()), ("Failed", members.map(String::from).to_vec()));
+        assert_eq!(order(&w), begun);
+        assert_eq!(w.condition("Stalled"), ("True".into(), "DataCorrupt".into()));
+        assert_eq!(w.events, ["DataCorrupt", "DataCorrupt"], "of the host, and of the run");
+    }
+}
+
+#[test]
+fn parallel_members_do_not_wait_for_each_other() {
+    let mut w = World::batch("Parallel", "Continue", vec![web(), web(), web()]);
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.workloads[1].from = usize::MAX;
+    w.settle();
+    assert_eq!(w.members(), ["Failed", "Failed", "Succeeded"]);
+    assert_eq!(order(&w), ["restore/0/m0", "restore/2/m2"]);
+    let text = w.object["status"]["members"][1]["message"].as_str().unwrap();
+    assert_eq!(text, "Not begun before the deadline. Restore target apps/v1 deployment/m1 does not exist.");
+    assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
+}
+
+#[test]
+fn a_target_that_appears_later_is_restored() {
+    for order in ["Sequential", "Parallel"] {
+        let mut w = World::batch(order, "Stop", vec![web(), web()]);
+        w.workloads[0].from = 9;
+        w.settle();
+        assert_eq!(w.members(), ["Succeeded", "Succeeded"]);
+    }
+}
+
+#[test]
+fn a_preflight_that_fails_in_order_touches_nothing() {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), web(), web()]);
+    w.jobs.without_snapshot.insert("m2".into());
+    w.settle();
+    assert_eq!(w.members(), ["Skipped", "Skipped", "Failed"]);
+    assert_eq!(order(&w), Vec::<&str>::new());
+    assert_eq!(w.condition("Stalled"), ("True".into(), "SnapshotNotFound".into()));
+    assert!(w.object["status"]["members"].as_array().unwrap().iter().all(|m| m.get("quiesce").is_none()));
+}
+
+#[test]
+fn infrastructure_is_tried_again_and_data_is_not() {
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::PodLingers, End::TRANSIENT]);
+    let start = w.now;
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 4));
+    assert_eq!(w.object["status"]["stats"][0]["attempt"], 4);
+    assert!(w.object["status"]["stats"][0].get("error").is_none(), "a success keeps no error");
+    assert!(w.now.duration_since(start).as_secs() >= 5 + 10 + 20, "waits double");
+
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1));
+}
+
+#[test]
+fn a_preflight_is_tried_again_too() {
+    let mut w = World::session(web());
+    w.jobs.without_snapshot.clear();
+    let key = preflight_key();
+    script(&mut w, &key, &[End::TRANSIENT, End::OtherRun]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.jobs.attempts(&key)), ("Failed", 2));
+    assert_eq!(w.condition("Stalled"), ("True".into(), "AgentFailed".into()), "an answer of another run is refused");
+}
+
+/// Key of the preflight of a session of one host.
+fn preflight_key() -> String {
+    let mut w = World::session(web());
+    w.settle();
+    w.jobs.created[0].0.clone()
+}
+
+#[test]
+fn a_pod_that_dies_of_its_memory_gets_three_tries() {
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &vec![End::OutOfMemory; 9]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 3));
+    assert_eq!(w.condition("Stalled").1, "OOMKilled");
+}
+
+#[test]
+fn success_is_counted() {
+    for (end, why) in [(End::Short, "Incomplete"), (End::Empty, "NothingToRestore"), (End::OtherRun, "AgentFailed")] {
+        let mut w = World::session(web());
+        script(&mut w, "restore/0/m0", &[end]);
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", why));
+    }
+    let mut w = World::session(web());
+    w.object["spec"]["target"]["allowEmpty"] = true.into();
+    script(&mut w, "restore/0/m0", &[End::Empty]);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
+#[test]
+fn the_deadline_stops_what_runs_and_scales_back() {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), set(), web()]);
+    script(&mut w, "restore/1/m1-1", &[End::Never]);
+    w.settle();
+    assert_eq!(w.members(), ["Succeeded", "Failed", "Skipped"]);
+    assert_eq!(w.condition("Stalled"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
+    let member = &w.object["status"]["members"][1];
+    assert_eq!((&member["stats"][0]["phase"], &member["stats"][1]["phase"]), (&json!("Succeeded"), &json!("Failed")));
+    let text = member["message"].as_str().unwrap();
+    assert_eq!(text, "host m1-1: Not restored before the deadline.");
+    assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("Member 1 (m1) failed: host m1-1"));
+}
+
+#[test]
+fn what_was_done_before_the_deadline_counts_though_nobody_looked() {
+    let mut w = World::session(web());
+    // The operator is away from the time the Job is created until long after the deadline.
+    let mut passes = 0;
+    while w.jobs.attempts("restore/0/m0") == 0 {
+        passes += 1;
+        w = World::session(web());
+        w.step(passes);
+    }
+    w.jobs.tick();
+    w.jobs.tick();
+    w.now += k8s_openapi::jiff::SignedDuration::from_mins(11);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
+#[test]
+fn a_workload_that_goes_does_not_keep_the_run_from_ending() {
+    for gone_at in 0..30 {
+        let mut w = World::batch("Sequential", "Stop", vec![set(), web()]);
+        w.workloads[0].until = gone_at;
+        w.settle();
+        // Once its Job has been created nothing is needed of it any more: its claims are still there.
+        let restored = ["restore/0/m0-0", "restore/0/m0-1"].iter().all(|k| w.jobs.done.contains(*k));
+        assert_eq!(w.phase() == "Succeeded", restored, "gone at {gone_at}: {:#}", w.object["status"]);
+        assert_eq!(w.members()[1] == "Succeeded", restored);
+    }
+}
+
+#[test]
+fn a_repository_that_goes_does_not_keep_a_workload_down() {
+    for gone_at in 0..30 {
+        let mut w = World::session(web());
+        w.repository_until = gone_at;
+        w.settle();
+        let restored = w.jobs.done.contains("restore/0/m0");
+        assert_eq!(w.phase() == "Succeeded", restored, "gone at {gone_at}: {:#}", w.object["status"]);
+    }
+}
+
+#[test]
+fn a_run_without_ground_waits_and_says_for_what() {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), web()]);
+    w.repository = false;
+    w.step(2);
+    assert_eq!((w.phase().as_str(), w.condition("RepositoryFound").0.as_str()), ("Pending", "False"));
+    assert_eq!(w.object["status"]["summary"], "Waiting: Repository demo/repo does not exist.");
+    assert_eq!(w.condition("Reconciling").0, "True");
+    w.settle();
+    assert_eq!(w.members(), ["Failed", "Skipped"]);
+    let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
+    assert_eq!(text, "Not begun before the deadline. Repository demo/repo does not exist.");
+}
+
+#[test]
+fn deletion_at_any_pass_leaves_everything_as_it_was() {
+    for delete_at in 0..40 {
+        let mut w = World::batch("Sequential", "Stop", vec![web(), set()]);
+        script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+        w.delete_at = delete_at;
+        w.settle();
+        assert!(w.gone || w.phase() == "Succeeded", "deleted at {delete_at}");
+    }
+}

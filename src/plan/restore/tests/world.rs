@@ -1,0 +1,345 @@
+//! A cluster in memory, and a controller that can be stopped before any write.
+//!
+//! The session is kept as the API server would: a JSON document that is read
+//! anew for every pass, so that nothing survives that is not in status.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::super::next;
+use crate::api::{RestoreBatch, RestoreSession};
+use crate::names::FINALIZER;
+use crate::plan::contract::Step;
+use crate::plan::fake::{Jobs, task};
+use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::run::RestoreRun;
+use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::{FinalizerChange, Plan, Prepared};
+
+/// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
+const MOST_PASSES: usize = 900;
+/// The reconcile loop gives up on a chain of `again` after 8 rounds.
+const MOST_AGAIN: usize = 7;
+
+/// A workload or claim.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub kind: &'static str,
+    pub replicas: i32,
+    /// Replicas as the user wants them.
+    pub wanted: i32,
+    /// Pods that are still there.
+    pub pods: i32,
+    /// Pass at which it appears, or goes.
+    pub from: usize,
+    pub until: usize,
+}
+
+impl Workload {
+    pub fn new(kind: &'static str, replicas: i32) -> Self {
+        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX }
+    }
+
+    pub fn is_scalable(&self) -> bool {
+        self.kind != "PersistentVolumeClaim"
+    }
+}
+
+/// The cluster and its clock.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub object: Value,
+    pub workloads: Vec<Workload>,
+    pub jobs: Jobs,
+    pub repository: bool,
+    pub now: Timestamp,
+    pub passes: usize,
+    /// Writes so far, and those before which the controller dies.
+    pub writes: usize,
+    pub crashes: Vec<usize>,
+    /// Pass before which the session is deleted, and the Repository goes.
+    pub delete_at: usize,
+    pub repository_until: usize,
+    pub gone: bool,
+    /// Events published, by reason.
+    pub events: Vec<String>,
+    again: usize,
+}
+
+impl World {
+    /// A RestoreBatch over these workloads, named m0, m1 and so on.
+    pub fn batch(order: &str, on_failure: &str, workloads: Vec<Workload>) -> Self {
+        let members: Vec<Value> = (0..workloads.len()).map(|i| json!({ "target": target(i, &workloads[i]) })).collect();
+        let spec = json!({ "repository": { "name": "repo" }, "executionOrder": order, "onFailure": on_failure,
+            "timeOut": "3m", "members": members });
+        Self::of("RestoreBatch", &spec, workloads)
+    }
+
+    /// A RestoreSession of one workload, m0.
+    pub fn session(workload: Workload) -> Self {
+        let spec = json!({ "repository": { "name": "repo" }, "timeOut": "3m", "target": target(0, &workload) });
+        Self::of("RestoreSession", &spec, vec![workload])
+    }
+
+    fn of(kind: &str, spec: &Value, workloads: Vec<Workload>) -> Self {
+        let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
+            "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
+        Self {
+            object,
+            workloads,
+            jobs: Jobs::default(),
+            repository: true,
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            passes: 0,
+            writes: 0,
+            crashes: vec![],
+            delete_at: usize::MAX,
+            repository_until: usize::MAX,
+            gone: false,
+            events: vec![],
+            again: 0,
+        }
+    }
+
+    pub fn run(&self) -> RestoreRun {
+        let object = self.object.clone();
+        if object["kind"] == "RestoreBatch" {
+            RestoreRun::of_batch(&serde_json::from_value::<RestoreBatch>(object).unwrap())
+        } else {
+            RestoreRun::of_session(&serde_json::from_value::<RestoreSession>(object).unwrap())
+        }
+    }
+
+    pub fn is_there(&self, index: usize) -> bool {
+        let w = &self.workloads[index];
+        (w.from..w.until).contains(&self.passes)
+    }
+
+    fn look(&self) -> Surroundings {
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
+        let found =
+            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let there = self.repository && self.passes < self.repository_until;
+        Surroundings {
+            refusal: None,
+            repository: if there { Seen::Found(found) } else { Seen::Missing },
+            targets: (0..self.workloads.len()).map(|i| self.see(i)).collect(),
+            jobs: self.jobs.seen(),
+            progress: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn see(&self, index: usize) -> TargetSeen {
+        let (w, name) = (&self.workloads[index], format!("m{index}"));
+        if !self.is_there(index) {
+            return TargetSeen::Missing(name);
+        }
+        let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()] };
+        let mut seen = Target {
+            display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
+            kind: w.kind.into(),
+            name: name.clone(),
+            replicas: w.replicas,
+            pods: (0..w.pods).map(|p| PodSeen { name: format!("{name}-{p}"), ..PodSeen::default() }).collect(),
+            ..Target::default()
+        };
+        match w.kind {
+            "StatefulSet" => {
+                seen.claim_templates = vec!["data".into()];
+                seen.claims = (0..w.wanted).map(|o| (format!("data-{name}-{o}"), claim())).collect();
+                seen.dormant_ordinals = w.wanted;
+            }
+            "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
+            _ => {
+                let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": "data" } });
+                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+                seen.claims = [("data".to_owned(), claim())].into();
+            }
+        }
+        TargetSeen::Found(Box::new(seen))
+    }
+
+    fn decide(&self) -> Plan<Prepared> {
+        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
+        next(&self.run(), &self.look(), &setup, self.now)
+    }
+
+    /// A write; false when the controller dies before it.
+    fn write(&mut self) -> bool {
+        self.writes += 1;
+        !self.crashes.contains(&(self.writes - 1))
+    }
+
+    /// One pass. Gives the time to the next, or `None` when nothing more is to come.
+    fn pass(&mut self) -> Option<SignedDuration> {
+        let plan = self.decide();
+        self.announced(&plan);
+        self.again = if plan.again { self.again + 1 } else { 0 };
+        assert!(self.again <= MOST_AGAIN, "{} rounds at one go", self.again);
+        let at_once = Some(SignedDuration::ZERO);
+        let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
+        let (again, changed) = (plan.again, plan.finalizer.is_some());
+        let quiet = plan.jobs.is_empty() && plan.scales.is_empty() && plan.stop_jobs.is_empty() && !changed;
+        if !self.apply(plan) {
+            self.again = 0;
+            return at_once;
+        }
+        if self.gone {
+            return None;
+        }
+        if again {
+            return at_once;
+        }
+        if quiet {
+            self.rests();
+        }
+        // A change of the object, or of a Job, wakes the controller.
+        if changed || !self.jobs.running().is_empty() {
+            Some(wait.unwrap_or(SignedDuration::from_secs(1)))
+        } else {
+            wait
+        }
+    }
+
+    /// In the controller's order; false when it died on the way.
+    fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+        if let Some(change) = plan.finalizer {
+            if !self.write() {
+                return false;
+            }
+            let add = change == FinalizerChange::Add;
+            self.object["metadata"]["finalizers"] = if add { json!([FINALIZER]) } else { json!([]) };
+            self.gone = self.run().id.deleting && !add;
+            if self.gone {
+                return true;
+            }
+        }
+        for name in &plan.stop_jobs {
+            if !self.write() {
+                return false;
+            }
+            self.jobs.stop(name);
+        }
+        for scale in &plan.scales {
+            if !self.write() {
+                return false;
+            }
+            let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
+            self.workloads[index].replicas = scale.replicas;
+        }
+        for job in &plan.jobs {
+            if !self.write() {
+                return false;
+            }
+            self.jobs.create(job);
+        }
+        if let Some(status) = plan.status {
+            if !self.write() {
+                return false;
+            }
+            self.object["status"] = status;
+        }
+        self.events.extend(plan.events.into_iter().map(|e| e.reason));
+        true
+    }
+
+    /// Intent before effect: what scales down or overwrites stands in the written status already.
+    fn announced(&self, plan: &Plan<Prepared>) {
+        let run = self.run();
+        for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
+            let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
+            let quiesce = run.state.members[index].quiesce.as_ref().unwrap();
+            assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
+        }
+        for job in &plan.jobs {
+            let Step::Restore(restore) = task(job).step else { continue };
+            assert!(run.id.held, "no data is touched before the finalizer is on");
+            let member = &run.state.members[restore.member];
+            let host = member.stats.iter().find(|h| h.hostname == restore.host).unwrap();
+            assert_eq!(
+                host.attempt.map(|a| a.to_string()),
+                job.metadata.annotations.as_ref().unwrap().get(crate::names::annotation::ATTEMPT).cloned()
+            );
+            assert!(!host.snapshots.is_empty(), "pinned before it is restored");
+            let workload = &self.workloads[restore.member];
+            assert!(
+                !workload.is_scalable() || !self.is_there(restore.member) || workload.pods == 0,
+                "a pod still runs"
+            );
+        }
+    }
+
+    /// A second look at the same cluster does nothing.
+    fn rests(&self) {
+        let plan = self.decide();
+        assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
+        assert!(plan.jobs.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
+    }
+
+    /// Passes until nothing more is to come; then the run is over and everything is as it was.
+    pub fn settle(&mut self) {
+        loop {
+            if self.passes == self.delete_at {
+                self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+                if !self.run().id.held {
+                    self.gone = true;
+                    return;
+                }
+            }
+            let Some(wait) = self.pass() else { break };
+            self.passes += 1;
+            assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
+            self.goes_by(wait);
+        }
+        self.is_left_well();
+    }
+
+    /// Some passes only.
+    pub fn step(&mut self, passes: usize) {
+        for _ in 0..passes {
+            let wait = self.pass().unwrap_or_default();
+            self.passes += 1;
+            self.goes_by(wait);
+        }
+    }
+
+    fn goes_by(&mut self, wait: SignedDuration) {
+        self.now += wait;
+        if !wait.is_zero() {
+            self.jobs.tick();
+            self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
+        }
+    }
+
+    fn is_left_well(&self) {
+        let run = self.run();
+        assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
+        assert!(!run.id.held || self.gone, "the finalizer is off");
+        assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
+            assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
+        }
+    }
+
+    pub fn phase(&self) -> String {
+        self.object["status"]["phase"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn members(&self) -> Vec<String> {
+        let phases = |m: &Value| m["phase"].as_str().unwrap().to_owned();
+        self.object["status"]["members"].as_array().unwrap().iter().map(phases).collect()
+    }
+
+    /// Status and reason of a condition.
+    pub fn condition(&self, type_: &str) -> (String, String) {
+        let all = self.object["status"]["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no {type_} in {all:?}"));
+        (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
+    }
+}
+
+fn target(index: usize, workload: &Workload) -> Value {
+    let version = if workload.is_scalable() { "apps/v1" } else { "v1" };
+    json!({ "ref": { "apiVersion": version, "kind": workload.kind, "name": format!("m{index}") }, "alias": format!("m{index}"),
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "rules": [{ "snapshots": ["latest"] }] })
+}

@@ -1,0 +1,175 @@
+//! The API server: objects in and out, and waiting for what others write.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+/// One test at a time: they share the Lease, the webhook's port and what the operator looks at.
+static ALONE: Mutex<bool> = Mutex::const_new(false);
+
+/// Longest wait for something that the operator does at once.
+pub const SOON: Duration = Duration::from_secs(10);
+/// Between two looks of a wait.
+const PAUSE: Duration = Duration::from_millis(50);
+
+const CLUSTER_SCOPED: [&str; 9] = [
+    "BackupBlueprint",
+    "CustomResourceDefinition",
+    "Function",
+    "MutatingWebhookConfiguration",
+    "Namespace",
+    "PersistentVolume",
+    "StorageClass",
+    "Task",
+    "ValidatingWebhookConfiguration",
+];
+
+/// The cluster, for one test.
+pub struct Cluster {
+    pub client: Client,
+    _alone: MutexGuard<'static, bool>,
+}
+
+impl Cluster {
+    /// Waits for the test's turn. The first one installs the definitions.
+    pub async fn enter() -> Self {
+        let mut installed = ALONE.lock().await;
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
+        let first = !std::mem::replace(&mut *installed, true);
+        let cluster = Self { client, _alone: installed };
+        if first {
+            for crd in lifeboat::api::all_crds() {
+                cluster.apply(&crd).await.unwrap();
+            }
+            for crd in lifeboat::api::all_crds() {
+                cluster.until(&crd, "Established", |c| condition(c, "Established").0 == "True").await;
+            }
+            cluster.ensure_namespace("lifeboat-system").await;
+        }
+        cluster
+    }
+
+    /// A namespace of the test's own.
+    pub async fn namespace(&self, name: &str) -> String {
+        let made: Value =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "generateName": format!("{name}-") } });
+        let made = self.api("v1", "Namespace", "").create(&PostParams::default(), &dynamic(&made)).await.unwrap();
+        let name = made.name_any();
+        self.service_account(&name).await;
+        name
+    }
+
+    pub async fn ensure_namespace(&self, name: &str) {
+        self.apply(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })).await.unwrap();
+        self.service_account(name).await;
+    }
+
+    /// What the controller manager would make; no pod is let in without it.
+    async fn service_account(&self, namespace: &str) {
+        let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": namespace } });
+        self.apply(&account).await.unwrap();
+    }
+
+    pub fn api(&self, version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        if CLUSTER_SCOPED.contains(&kind) {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
+    }
+
+    /// The interface of an object's kind, in its namespace.
+    pub fn api_of(&self, object: &Value) -> Api<DynamicObject> {
+        let text = |p: &str| object.pointer(p).and_then(Value::as_str).unwrap_or_default();
+        self.api(text("/apiVersion"), text("/kind"), text("/metadata/namespace"))
+    }
+
+    /// Server-side apply, strict: an unknown field is an error.
+    pub async fn apply(&self, object: &Value) -> kube::Result<Value> {
+        let params = PatchParams::apply("test").force().validation_strict();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api_of(object).patch(name, &params, &Patch::Apply(object)).await.map(|o| json!(o))
+    }
+
+    pub async fn patch(&self, object: &Value, patch: Value) -> kube::Result<Value> {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api_of(object).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|o| json!(o))
+    }
+
+    /// The object as it is now; null when it is gone.
+    pub async fn get(&self, object: &Value) -> Value {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api_of(object).get_opt(name).await.unwrap().map_or(Value::Null, |o| json!(o))
+    }
+
+    pub async fn delete(&self, object: &Value) {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api_of(object).delete(name, &DeleteParams::background()).await.unwrap();
+    }
+
+    /// Waits until the object is as it should be, and gives it.
+    pub async fn until(&self, object: &Value, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, SOON, || async {
+            let now = self.get(object).await;
+            if is(&now) { Ok(now) } else { Err(format!("{:#}", now["status"])) }
+        })
+        .await
+    }
+
+    /// Waits until a session is in this phase.
+    pub async fn until_phase(&self, object: &Value, phase: &str) -> Value {
+        self.until(object, phase, |o| o["status"]["phase"] == phase).await
+    }
+
+    /// The row that `kubectl get` prints: columns and cells.
+    pub async fn row(&self, path: &str) -> (Vec<String>, Vec<Value>) {
+        let accept = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let request = Request::get(path).header("Accept", accept).body(vec![]).unwrap();
+        let table: Value = self.client.request(request).await.unwrap();
+        let columns = table["columnDefinitions"].as_array().unwrap().iter();
+        let columns = columns.map(|c| c["name"].as_str().unwrap().to_owned()).collect();
+        (columns, table["rows"][0]["cells"].as_array().unwrap().clone())
+    }
+}
+
+/// Status and reason of a condition; empty when there is none.
+pub fn condition<'a>(object: &'a Value, type_: &str) -> (&'a str, &'a str) {
+    let all = object["status"]["conditions"].as_array();
+    let found = all.into_iter().flatten().find(|c| c["type"] == type_);
+    found.map_or(("", ""), |c| (c["status"].as_str().unwrap_or_default(), c["reason"].as_str().unwrap_or_default()))
+}
+
+/// Message of a condition.
+pub fn message<'a>(object: &'a Value, type_: &str) -> &'a str {
+    let all = object["status"]["conditions"].as_array();
+    let found = all.into_iter().flatten().find(|c| c["type"] == type_);
+    found.and_then(|c| c["message"].as_str()).unwrap_or_default()
+}
+
+/// Tries until it works; then what it gave. Fails with the last reason why not.
+pub async fn eventually<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(why) => assert!(Instant::now() < end, "{what}: not within {limit:?}; last: {why}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn dynamic(object: &Value) -> DynamicObject {
+    serde_json::from_value(object.clone()).unwrap()
+}

@@ -1,0 +1,165 @@
+//! Plays kubelet, Job controller and garbage collector for the operator's Jobs, and lays the ground of a run.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use lifeboat::names::{FINALIZER, annotation};
+use lifeboat::plan::contract::{
+    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, Step, TASK_ENV, Task, VERSION,
+};
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, SOON, eventually};
+
+/// Repository and Secret, and a claim or Deployment (with two replicas) of each name.
+pub async fn ground(cluster: &Cluster, namespace: &str, claims: &[&str], deployments: &[&str]) {
+    let meta = |name: &str| json!({ "name": name, "namespace": namespace });
+    let mut objects = vec![
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": meta("secret"), "stringData": { "RESTIC_PASSWORD": "x" } }),
+        json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta("repo"),
+            "spec": { "backend": { "storageSecretName": "secret", "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } } }),
+    ];
+    for name in claims.iter().chain(deployments) {
+        objects.push(json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta(name),
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }));
+    }
+    for name in deployments {
+        let labels = json!({ "app": name });
+        objects.push(json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta(name), "spec": {
+            "replicas": 2, "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": {
+                "containers": [{ "name": "c", "image": "localhost/none:1" }],
+                "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": name } }] } } } }));
+    }
+    for object in &objects {
+        cluster.apply(object).await.unwrap();
+    }
+}
+
+/// A target of `ground`.
+pub fn target(kind: &str, name: &str) -> Value {
+    let version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+    json!({ "ref": { "apiVersion": version, "kind": kind, "name": name }, "alias": name,
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "rules": [{ "snapshots": ["latest"] }] })
+}
+
+pub fn session(namespace: &str, target: &Value) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
+        "metadata": { "name": "run", "namespace": namespace },
+        "spec": { "repository": { "name": "repo" }, "target": target } })
+}
+
+/// Every Job of a namespace.
+pub async fn all(cluster: &Cluster, namespace: &str) -> Vec<Job> {
+    Api::namespaced(cluster.client.clone(), namespace).list(&ListParams::default()).await.unwrap().items
+}
+
+/// Keys of the steps that have Jobs, sorted.
+pub async fn keys(cluster: &Cluster, namespace: &str) -> Vec<String> {
+    let mut keys: Vec<String> = all(cluster, namespace).await.iter().map(key).collect();
+    keys.sort();
+    keys
+}
+
+pub fn key(job: &Job) -> String {
+    job.annotations()[annotation::STEP_KEY].clone()
+}
+
+/// Waits for the Job of a step, named by the beginning of its key.
+pub async fn of_step(cluster: &Cluster, namespace: &str, start: &str) -> Job {
+    eventually(&format!("a Job of {start}"), SOON, || async {
+        let all = all(cluster, namespace).await;
+        let keys: Vec<String> = all.iter().map(key).collect();
+        all.into_iter().find(|j| key(j).starts_with(start)).ok_or(format!("{keys:?}"))
+    })
+    .await
+}
+
+pub fn task(job: &Job) -> Task {
+    let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+    let env = pod.containers[0].env.as_ref().unwrap().iter().find(|e| e.name == TASK_ENV).unwrap();
+    Task::decode(env.value.as_deref().unwrap()).unwrap()
+}
+
+/// What an agent that can do all of it answers.
+pub fn success(job: &Job) -> Outcome {
+    let task = task(job);
+    let counts = Counts { files: 7, bytes: 70 };
+    let answer = match &task.step {
+        Step::Preflight(asked) => {
+            let pinned = |h: &lifeboat::plan::contract::HostQuery| HostAnswer {
+                member: h.member,
+                host: h.host.clone(),
+                snapshots: vec![PinnedSnapshot {
+                    id: "ab".repeat(32),
+                    time: "2026-11-20T00:00:00Z".into(),
+                    path: None,
+                }],
+                failure: None,
+            };
+            Answer::Preflight(asked.hosts.iter().map(pinned).collect())
+        }
+        Step::Restore(_) => Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }),
+        other => panic!("no answer to {}", other.verb()),
+    };
+    Outcome { version: VERSION, run: task.run.id, seconds: 1.0, failure: None, answer: Some(answer) }
+}
+
+/// What an agent answers whose data is damaged.
+pub fn damaged(job: &Job) -> Outcome {
+    let failure = Failure::new(Class::Data, "DataCorrupt", "Pack 1234 is damaged. Run restic check.");
+    Outcome { failure: Some(failure), answer: None, ..success(job) }
+}
+
+/// The Job's pod runs and ends with this outcome; then the Job is complete.
+pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
+    let (namespace, name) = (job.namespace().unwrap(), job.name_any());
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
+    let template = job.spec.as_ref().unwrap().template.clone();
+    let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template.metadata, "spec": template.spec });
+    pod["metadata"]["name"] = format!("{name}-x").into();
+    pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid().unwrap(), "controller": true }]);
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    pods.create(&kube::api::PostParams::default(), &pod).await.unwrap();
+    let now = "2026-11-20T00:00:00Z";
+    let terminated = json!({ "exitCode": i32::from(outcome.failure.is_some()), "reason": "Completed", "message": outcome.encode(),
+        "startedAt": now, "finishedAt": now });
+    let container = json!({ "name": pod.spec.unwrap().containers[0].name, "image": "i", "imageID": "", "ready": false,
+        "restartCount": 0, "state": { "terminated": terminated } });
+    let phase = if outcome.failure.is_some() { "Failed" } else { "Succeeded" };
+    let status = json!({ "status": { "phase": phase, "containerStatuses": [container] } });
+    pods.patch_status(&format!("{name}-x"), &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": now });
+    let status = if outcome.failure.is_some() {
+        json!({ "startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] })
+    } else {
+        json!({ "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] })
+    };
+    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &namespace);
+    jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
+}
+
+/// Ends the next Job of a step well, and gives it.
+pub async fn succeed(cluster: &Cluster, namespace: &str, start: &str) -> Job {
+    let job = of_step(cluster, namespace, start).await;
+    end(cluster, &job, &success(&job)).await;
+    job
+}
+
+/// Waits until a Job is being deleted, then lets it go as the garbage collector does when its pods are gone.
+pub async fn collect(cluster: &Cluster, job: &Job) {
+    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
+    let name = job.name_any();
+    eventually("the Job is stopped", SOON, || async {
+        let going = jobs.get(&name).await.unwrap().metadata.deletion_timestamp.is_some();
+        if going { Ok(()) } else { Err("it runs".to_owned()) }
+    })
+    .await;
+    let patch = json!({ "metadata": { "finalizers": null } });
+    jobs.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+}
+
+/// Whether a session carries our finalizer.
+pub fn is_held(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|f| f.contains(&json!(FINALIZER)))
+}

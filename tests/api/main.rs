@@ -1,0 +1,16 @@
+//! The operator's process against a real API server, without a node: the tests play kubelet and Job controller.
+//!
+//! `make test-api` starts the cluster and runs them. They share one API server and its one Lease, so
+//! each has the cluster to itself while it runs ([`cluster::Cluster::enter`]), and a namespace of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod cluster;
+mod definitions;
+mod jobs;
+mod leadership;
+mod manifests;
+mod operator;
+mod refusals;
+mod restarts;
+mod runs;

@@ -1,0 +1,94 @@
+//! The operator as a child of the test.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::cluster::eventually;
+
+/// Starting, and taking a free Lease. Its own Lease a process takes back at once.
+const STARTS_WITHIN: Duration = Duration::from_secs(15);
+
+/// A running operator. Dropped, it is killed.
+pub struct Operator {
+    child: Child,
+    port: u16,
+}
+
+impl Operator {
+    /// One that leads, without the webhook.
+    pub async fn leading() -> Self {
+        let operator = Self::start("test", &["--webhook", "false"]);
+        operator.leads_within(STARTS_WITHIN).await;
+        operator
+    }
+
+    /// Starts one.
+    pub fn start(identity: &str, flags: &[&str]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{identity}.log"));
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+            .args(["operator", "--job-image", "localhost/test:1", "--identity", identity, "--port", &port.to_string()])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, port }
+    }
+
+    /// Status and text of a page of its plain port; `None` while it does not answer.
+    pub async fn page(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        Some((status, answer))
+    }
+
+    pub async fn leads(&self) -> bool {
+        self.page("/metrics").await.is_some_and(|(_, text)| text.lines().any(|l| l == "lifeboat_leader 1.0"))
+    }
+
+    pub async fn leads_within(&self, limit: Duration) {
+        eventually("leading", limit, || async { if self.leads().await { Ok(()) } else { Err("not yet".into()) } })
+            .await;
+    }
+
+    /// As a kubelet does it first.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for its end; whether that was a success.
+    pub async fn ended(mut self) -> bool {
+        let child = &mut self.child;
+        let mut look = || child.try_wait().unwrap();
+        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = look() {
+                return status.success();
+            }
+            assert!(tokio::time::Instant::now() < end, "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Operator {
+    /// SIGKILL: nothing is tidied up.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

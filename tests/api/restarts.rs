@@ -1,0 +1,39 @@
+//! The operator is killed between any two steps of a run: the next one goes on, and does nothing twice.
+
+use serde_json::json;
+
+use super::cluster::{Cluster, condition};
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_run_survives_a_kill_at_every_step() {
+    let cluster = Cluster::enter().await;
+    let ns = cluster.namespace("killed").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
+    let object = session(&ns, &target("Deployment", "web"));
+
+    let operator = Operator::leading().await;
+    cluster.apply(&object).await.unwrap();
+    let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
+    // While the preflight runs; it ends while nobody looks.
+    drop(operator);
+    jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
+    let operator = Operator::leading().await;
+    let restore = jobs::of_step(&cluster, &ns, "restore/").await;
+    // While data is written, with the workload down.
+    drop(operator);
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
+    let operator = Operator::leading().await;
+    cluster.until(&object, "running", |o| condition(o, "Reconciling").0 == "True").await;
+    drop(operator);
+    jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
+    let _operator = Operator::leading().await;
+    cluster.until(&object, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
+    let keys = jobs::keys(&cluster, &ns).await;
+    assert!(keys.len() == 2 && keys[1] == "restore/0/web", "each step once: {keys:?}");
+}

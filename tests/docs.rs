@@ -1,0 +1,266 @@
+//! README and docs: what they say is so.
+//!
+//! Every YAML block is judged as `kubectl apply` would have it judged; every
+//! `make` command exists; the reasons explained are the reasons there are.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lifeboat::admission::validate::{Reason, check, message, object_reason};
+use lifeboat::{api, yaml};
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Files below a folder with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|e| e == ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// README.md and docs/*.md.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files(&root().join("docs"), "md");
+    pages.insert(0, root().join("README.md"));
+    pages
+}
+
+/// A piece of YAML: where it stands, and whether it shows what is not built yet.
+struct Piece {
+    at: String,
+    not_supported: bool,
+    text: String,
+}
+
+/// Fenced blocks of a page. ```` ```yaml not-supported ```` marks what is declared but not built.
+fn blocks(page: &Path) -> Vec<Piece> {
+    let mut found: Vec<Piece> = Vec::new();
+    let mut open: Option<Piece> = None;
+    for (n, line) in text(page).lines().enumerate() {
+        let fence = line.trim_start().strip_prefix("```");
+        match (&mut open, fence) {
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some(piece), None) => {
+                piece.text.push_str(line);
+                piece.text.push('\n');
+            }
+            (None, Some(language)) => {
+                open = Some(Piece {
+                    at: format!("{}:{} {language}", page.strip_prefix(root()).unwrap().display(), n + 1),
+                    not_supported: language.ends_with(" not-supported"),
+                    text: String::new(),
+                });
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{}: a block is not closed", page.display());
+    found.retain(|p| p.at.contains(" yaml"));
+    found
+}
+
+fn kinds() -> BTreeSet<(String, String)> {
+    let text = |crd: &Value, p: &str| crd.pointer(p).and_then(Value::as_str).unwrap().to_owned();
+    api::all_crds()
+        .iter()
+        .map(|crd| {
+            let version = format!("{}/{}", text(crd, "/spec/group"), text(crd, "/spec/versions/0/name"));
+            (version, text(crd, "/spec/names/kind"))
+        })
+        .collect()
+}
+
+/// What is wrong with a piece, and how many objects of ours it holds.
+fn judge(piece: &Piece, kinds: &BTreeSet<(String, String)>) -> (usize, Vec<String>) {
+    let objects = yaml::read(&piece.text).unwrap_or_else(|e| panic!("{}: {e}", piece.at));
+    let (mut seen, mut faults) = (0, Vec::new());
+    for object in objects {
+        let field = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let (version, kind) = (field("apiVersion"), field("kind"));
+        if !version.contains("appscode.com") {
+            continue;
+        }
+        seen += 1;
+        if !kinds.contains(&(version.clone(), kind.clone())) {
+            faults.push(format!("{}: {version} {kind} is no kind of ours", piece.at));
+            continue;
+        }
+        if !object["metadata"]["name"].is_string() {
+            faults.push(format!("{}: {kind} has no name", piece.at));
+        }
+        let errors = check(&kind, &object, None);
+        let expected = piece.not_supported.then_some(Reason::NotSupported);
+        if object_reason(&errors) != expected {
+            faults.push(format!("{}: {kind}: expected {expected:?}, found: {}", piece.at, message(&errors)));
+        }
+    }
+    (seen, faults)
+}
+
+#[test]
+fn every_manifest_shown_would_be_accepted() {
+    let mut pieces: Vec<Piece> = pages().iter().flat_map(|p| blocks(p)).collect();
+    assert!(pieces.len() >= 6, "the pages have lost their manifests");
+    for file in files(&root().join("examples"), "yaml") {
+        pieces.push(Piece { at: file.display().to_string(), not_supported: false, text: text(&file) });
+    }
+    let kinds = kinds();
+    let (counts, faults): (Vec<usize>, Vec<Vec<String>>) = pieces.iter().map(|p| judge(p, &kinds)).unzip();
+    let faults: Vec<String> = faults.concat();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(counts.iter().sum::<usize>() >= 20, "hardly any object of ours was found");
+}
+
+#[test]
+fn this_check_finds_faults() {
+    let batch = |spec: &str, not_supported| Piece {
+        at: "here".into(),
+        not_supported,
+        text: format!(
+            "apiVersion: stash.appscode.com/v1beta1\nkind: RestoreBatch\nmetadata: {{name: x}}\nspec: {{{spec}}}"
+        ),
+    };
+    let kinds = kinds();
+    assert_eq!(judge(&batch("members: []", false), &kinds).1.len(), 1);
+    assert_eq!(judge(&batch("members: []", true), &kinds).1.len(), 1, "a mistake is not NotSupported");
+}
+
+/// Words that follow `make ` where the word is a command: in code, not in prose.
+fn make_commands(page: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut in_block = false;
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let code: Vec<&str> =
+            if in_block { vec![line.trim()] } else { line.split('`').skip(1).step_by(2).map(str::trim).collect() };
+        for piece in code {
+            if let Some(rest) = piece.trim_start_matches("$ ").strip_prefix("make ") {
+                found.extend(
+                    rest.split_whitespace()
+                        .take_while(|w| *w != "#")
+                        .filter(|w| !w.contains('=') && w.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+                        .map(str::to_owned),
+                );
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_make_command_exists() {
+    let makefile = text(&root().join("Makefile"));
+    let mut seen = BTreeSet::new();
+    for page in pages().into_iter().chain([root().join("CONTRIBUTING.md"), root().join("tests/cluster/README.md")]) {
+        for target in make_commands(&text(&page)) {
+            assert!(
+                makefile.lines().any(|l| l.starts_with(&format!("{target}:"))),
+                "{}: make {target} does not exist",
+                page.display()
+            );
+            seen.insert(target);
+        }
+    }
+    for needed in ["demo", "test", "cluster-down"] {
+        assert!(seen.contains(needed), "make {needed} is not explained");
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for page in pages().into_iter().chain([root().join("CONTRIBUTING.md"), root().join("examples/README.md")]) {
+        for link in text(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !link.contains("://") {
+                assert!(page.parent().unwrap().join(file).exists(), "{}: {link} leads nowhere", page.display());
+            }
+        }
+    }
+}
+
+/// Reasons that some code gives: a constant nobody uses is one that no user meets.
+fn reasons_given() -> BTreeSet<String> {
+    let names = text(&root().join("src/names.rs"));
+    let module = names.split("pub mod reason {").nth(1).unwrap().split("\n}").next().unwrap().to_owned();
+    let code: String =
+        files(&root().join("src"), "rs").iter().filter(|p| !p.ends_with("names.rs")).map(|p| text(p)).collect();
+    module
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub const ")?.split_once(": &str = "))
+        .filter(|(constant, _)| {
+            let used = format!("reason::{constant}");
+            code.match_indices(&used)
+                .any(|(at, _)| !code[at + used.len()..].starts_with(|c: char| c.is_ascii_uppercase() || c == '_'))
+        })
+        .map(|(_, value)| value.trim_matches(['"', ';']).to_owned())
+        .collect()
+}
+
+#[test]
+fn the_reasons_explained_are_the_reasons_there_are() {
+    let explained: BTreeSet<String> = ["docs/restore.md", "docs/backup.md"]
+        .iter()
+        .flat_map(|page| {
+            let page = text(&root().join(page));
+            // Rows of tables whose first column is headed Reason.
+            let mut in_table = false;
+            let mut found = Vec::new();
+            for line in page.lines() {
+                if line.starts_with("| Reason ") {
+                    in_table = true;
+                } else if !line.starts_with('|') {
+                    in_table = false;
+                } else if in_table && let Some(rest) = line.strip_prefix("| `") {
+                    found.push(rest.split('`').next().unwrap().to_owned());
+                }
+            }
+            found
+        })
+        .collect();
+    let given = reasons_given();
+    assert!(given.len() > 40, "the reasons were not found");
+    let missing: Vec<_> = given.difference(&explained).collect();
+    let invented: Vec<_> = explained.difference(&given).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "not explained: {missing:?}; explained, but not given: {invented:?}"
+    );
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let code = text(&root().join("src/controller/metrics.rs"));
+    let counted: BTreeSet<String> = code
+        .split("r.register(")
+        .skip(1)
+        .filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()))
+        .collect();
+    let explained: BTreeSet<String> = text(&root().join("docs/operations.md"))
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `lifeboat_")?.split_once('`'))
+        .map(|(name, _)| name.trim_end_matches("_total").trim_end_matches("_info").to_owned())
+        .collect();
+    assert!(!counted.is_empty());
+    assert_eq!(explained, counted);
+}
