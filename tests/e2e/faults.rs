@@ -5,12 +5,12 @@ use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
 use super::harness::{Site, condition, phase};
-use super::manifests::{LATEST, PASSWORD, of_claim, repository, restore, secret, store, store_at};
+use super::manifests::{LATEST, PASSWORD, claim, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
 use super::store::{assert_tree, damage_largest_pack, prepared, seed};
 use super::support::tree::describe;
 
-/// Held for reading by who needs the webhook's answer, for writing by who takes it away.
+/// Held for reading by who needs the operator's answer or log, for writing by who takes it away.
 pub static WEBHOOK: RwLock<()> = RwLock::const_new(());
 
 /// Neither password nor key is in anything a user or another program can read, Secrets apart.
@@ -28,6 +28,7 @@ pub async fn assert_no_secrets(site: &Site) {
             texts.push((format!("the log of {name}"), site.kubectl(&["logs", name])));
         }
     }
+    let _present = WEBHOOK.read().await;
     let of_operator =
         ["--namespace=lifeboat-system", "logs", "--selector=app.kubernetes.io/name=lifeboat", "--tail=-1"];
     texts.push(("the operator's log".to_owned(), site.kubectl(&of_operator)));
@@ -75,9 +76,10 @@ async fn what_is_missing_is_named_and_waited_for() {
     waits("the Secret", &["Secret", "/store"]).await;
     site.create(&secret(&site, "store", PASSWORD, "")).await;
     waits("the target", &["persistentvolumeclaim/data"]).await;
-    let folder = site.claim("data").await;
+    // The Job of the restore is the first that uses the claim: it binds it.
+    site.create(&claim("data")).await;
     site.succeeded("RestoreSession", "data").await;
-    assert_tree(&folder, &trees[0]);
+    assert_tree(&site.folder("data").await, &trees[0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,7 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
     proxy.held().await;
 
     // The webhook is away for a moment too; who needs it waits.
-    let _alone = super::faults::WEBHOOK.write().await;
+    let alone = super::faults::WEBHOOK.write().await;
     let pods: Api<Pod> = Api::namespaced(site.client.clone(), "lifeboat-system");
     let of_operator = ListParams::default().labels("app.kubernetes.io/name=lifeboat");
     let before = pods.list(&of_operator).await.unwrap().items;
@@ -74,6 +74,16 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
         })
     });
     assert!(ready.await.is_some(), "the operator did not come back");
+    let wrong = restore("wrong", &of_claim("m0", "m0", ", rules: [{paths: [relative]}]"), "");
+    let denies = eventually(30, async || match site.try_create(&wrong).await {
+        Err(_) => Some(()),
+        Ok(()) => {
+            site.delete("RestoreSession", "wrong").await;
+            None
+        }
+    });
+    assert!(denies.await.is_some(), "the webhook did not come back");
+    drop(alone);
     proxy.release();
 
     let session = site.succeeded("RestoreBatch", "all").await;
