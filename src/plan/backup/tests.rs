@@ -38,7 +38,7 @@ impl World {
             members: (0..members).map(|i| serde_json::from_value(member(i)).unwrap()).collect(),
             sequential,
             stop,
-            time_out: Some("2m".into()),
+            time_out: Some("3m".into()),
             ..Invoker::default()
         };
         let id = Identity {
