@@ -42,9 +42,9 @@ impl Versions {
         self.task.abort();
         let seen = self.seen.lock().unwrap().clone();
         for version in seen.iter().filter(|v| v["status"]["phase"].is_string()) {
-            let status = |t| condition(version, t).0;
-            let states = ["Reconciling", "Stalled"].map(|t| status(t) == "True");
-            assert!(states != [true, true] && (status("Ready") == "True") != (states[0] || states[1]), "{version:#}");
+            let is = |t| condition(version, t).0 == "True";
+            let states = ["Reconciling", "Stalled"].map(is);
+            assert!(states != [true, true] && is("Ready") != (states[0] || states[1]), "{version:#}");
             assert_eq!(version["status"]["observedGeneration"], version["metadata"]["generation"]);
         }
         seen
