@@ -207,9 +207,8 @@ fn output(command: &mut Command) -> String {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     // While a test fails, what cannot be shown must not hide why.
-    if !out.status.success() && !std::thread::panicking() {
-        panic!("{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
-    }
+    let fine = out.status.success() || std::thread::panicking();
+    assert!(fine, "{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
     text
 }
 

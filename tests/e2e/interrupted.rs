@@ -75,12 +75,12 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
     });
     assert!(ready.await.is_some(), "the operator did not come back");
     let wrong = restore("wrong", &of_claim("m0", "m0", ", rules: [{paths: [relative]}]"), "");
-    let denies = eventually(30, async || match site.try_create(&wrong).await {
-        Err(_) => Some(()),
-        Ok(()) => {
-            site.delete("RestoreSession", "wrong").await;
-            None
+    let denies = eventually(30, async || {
+        if site.try_create(&wrong).await.is_err() {
+            return Some(());
         }
+        site.delete("RestoreSession", "wrong").await;
+        None
     });
     assert!(denies.await.is_some(), "the webhook did not come back");
     drop(alone);
