@@ -103,7 +103,8 @@ spec:
 
 /// A RestoreBatch or BackupBatch; `settings` is a line below its spec.
 pub fn batch(kind: &str, name: &str, settings: &str, targets: &[String]) -> String {
-    let members: String = targets.iter().map(|t| format!("  - target: {t}\n")).collect();
+    let members: Vec<String> = targets.iter().map(|t| format!("  - target: {t}\n")).collect();
+    let members = members.concat();
     format!(
         "apiVersion: stash.appscode.com/v1beta1
 kind: {kind}

@@ -91,17 +91,23 @@ async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
         volumeMounts: [{name: data, mountPath: /data}]";
     back_up(&site, "db", &format!("{{{target}, paths: [/data]}}")).await;
 
-    folders.iter().for_each(|f| wipe(f));
+    for folder in &folders {
+        wipe(folder);
+    }
     site.create(&restore("db", &format!("{{{target}, rules: [{{paths: [/data]}}]}}"), "")).await;
     let session = site.succeeded("RestoreSession", "db").await;
     assert_eq!(session["status"]["totalHosts"], 3);
-    folders.iter().zip(&want).for_each(|(f, w)| assert_tree(f, w));
+    for (folder, tree) in folders.iter().zip(&want) {
+        assert_tree(folder, tree);
+    }
     site.until("StatefulSet", "db", 60, "back", |s| s["status"]["readyReplicas"] == 3).await;
 
     // The KEP's idiom, in the deprecated place: new ordinals take the data of an old one.
     site.patch("StatefulSet", "db", serde_json::json!({ "spec": { "replicas": 5 } })).await;
     site.until("StatefulSet", "db", 60, "larger", |s| s["status"]["readyReplicas"] == 5).await;
-    folders.iter().for_each(|f| wipe(f));
+    for folder in &folders {
+        wipe(folder);
+    }
     let rules = "  rules:\n  - {targetHosts: [db-3, db-4], sourceHost: db-1, paths: [/data]}\n  - {paths: [/data]}\n";
     site.create(&restore("larger", &format!("{{{target}}}"), rules)).await;
     let session = site.succeeded("RestoreSession", "larger").await;
@@ -109,7 +115,9 @@ async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
         assert_tree(&site.folder(&format!("data-db-{n}")).await, &want[1]);
         assert_eq!(session["status"]["stats"][n]["sourceHost"], "db-1");
     }
-    folders.iter().zip(&want).for_each(|(f, w)| assert_tree(f, w));
+    for (folder, tree) in folders.iter().zip(&want) {
+        assert_tree(folder, tree);
+    }
     site.until("StatefulSet", "db", 60, "back", |s| s["status"]["readyReplicas"] == 5).await;
 }
 

@@ -147,6 +147,19 @@ fn a_preflight_is_tried_again_too() {
     assert_eq!(w.condition("Stalled"), ("True".into(), "AgentFailed".into()), "an answer of another run is refused");
 }
 
+#[test]
+fn what_held_the_preflight_up_is_said_at_the_deadline() {
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = "5m".into();
+    script(&mut w, &preflight_key(), &vec![End::TRANSIENT; 60]);
+    w.settle();
+    assert_eq!(w.phase(), "Failed");
+    assert_eq!(w.condition("Stalled").1, reason::REPOSITORY_UNREACHABLE);
+    assert_eq!(w.condition("DeadlineExceeded").0, "True");
+    let host = &w.object["status"]["stats"][0];
+    assert!(host["error"].as_str().unwrap().starts_with("Not restored before the deadline. Last: "), "{host}");
+}
+
 /// Key of the preflight of a session of one host.
 fn preflight_key() -> String {
     let mut w = World::session(web());
