@@ -196,6 +196,8 @@ fn parallel_members_do_not_wait_for_a_missing_one() {
 #[test]
 fn steps_are_tried_again_by_their_class() {
     let mut w = World::new(1, false, true);
+    // Eight attempts, each seen at its end ten seconds late.
+    w.run.invoker.as_mut().unwrap().time_out = Some("10m".into());
     script(&mut w, "prepare", &[End::TRANSIENT]);
     script(&mut w, "backup/0/m0", &[End::TRANSIENT, End::PodLingers]);
     script(&mut w, "maintain", &[End::OutOfMemory]);
