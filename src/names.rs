@@ -224,8 +224,8 @@ pub mod reason {
     pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
     /// The Job ended without an outcome that could be read.
     pub const OUTCOME_LOST: &str = "OutcomeLost";
-    /// The Job or its pod disappeared.
-    pub const JOB_LOST: &str = "JobLost";
+    /// The spec was changed under the run.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
     /// The API server refused an object the operator made.
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
     /// A volume of the target cannot be reached by a Job.

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TaskRef};
+use super::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TargetRef, TaskRef};
 use super::condition::Condition;
 use super::hooks::RestoreHooks;
 use super::runtime::RuntimeSettings;
@@ -240,6 +240,9 @@ pub struct Progress {
 /// A workload that is scaled to zero while it is restored.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct QuiesceStatus {
+    /// The workload.
+    #[serde(rename = "ref", default)]
+    pub ref_: TargetRef,
     /// Replicas it had, and will have again.
     pub replicas: i32,
     /// How far it is.
@@ -266,6 +269,9 @@ pub enum QuiesceState {
 pub struct RunStatus {
     /// Id of the run, the same in the logs of operator, Job and agent.
     pub id: String,
+    /// Hash of what the run was planned from; another one means that the spec was changed under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_hash: Option<String>,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

@@ -103,8 +103,8 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
 async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, children: &Children) -> Surroundings {
     let namespace = &run.id.namespace;
     let jobs = observe::jobs(children, &run.id.uid, ctx.now());
-    let references = run.members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
-    let targets = join_all(references.map(|r| observe::target(ctx, namespace, r)));
+    let references = run.targets();
+    let targets = join_all(references.iter().map(|r| observe::target(ctx, namespace, r.as_ref())));
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let (targets, repository, progress) = futures::join!(targets, repository, progress);

@@ -2,13 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef};
+use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{RestoreBatchSpec, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
-use crate::names::{FINALIZER, condition};
+use crate::names::{FINALIZER, condition, hash_of};
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +76,31 @@ pub struct RestoreRun {
     pub time_out: Option<String>,
     /// How it stands, as last written.
     pub state: RestoreState,
+}
+
+impl RestoreRun {
+    /// Hash of what the run is planned from.
+    pub fn spec_hash(&self) -> String {
+        let order = if self.sequential { "sequential" } else { "parallel" };
+        let what = json!([to_json(&self.repository), to_json(&self.members)]);
+        hash_of(&[&what.to_string(), order, if self.stop { "stop" } else { "continue" }])
+    }
+
+    /// Whether the spec is another than the one the run was begun with. The webhook refuses that; without it,
+    /// what was pinned and scaled belongs to a plan that nobody can look up any more.
+    pub fn is_changed(&self) -> bool {
+        !self.state.is_final() && self.state.run.spec_hash.as_ref().is_some_and(|h| *h != self.spec_hash())
+    }
+
+    /// The target of each member: as written, or, where a workload is scaled down, the one that was.
+    pub fn targets(&self) -> Vec<Option<TargetRef>> {
+        let written = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.ref_.clone());
+        let scaled = |s: &RestoreMemberStatus| s.quiesce.as_ref().map(|q| q.ref_.clone());
+        let count = self.members.len().max(self.state.members.len());
+        (0..count)
+            .map(|i| self.state.members.get(i).and_then(scaled).or_else(|| self.members.get(i).and_then(written)))
+            .collect()
+    }
 }
 
 /// How a restore stands.

@@ -60,6 +60,8 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         // Before anything that a deletion would have to undo.
         pass.plan.finalizer = Some(FinalizerChange::Add);
         pass.plan.again = true;
+    } else if run.is_changed() {
+        ending::abandon(&mut pass);
     } else {
         pass.step();
     }
@@ -153,6 +155,7 @@ impl<'a> Pass<'a> {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
+        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash());
         let limit =
             self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);

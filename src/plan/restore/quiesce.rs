@@ -29,7 +29,8 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     match status.quiesce.as_ref().map(|q| q.state) {
         None if shared.is_some() => {
             // Announced already, by a member with the same workload: its replicas are the true ones.
-            status.quiesce = shared.map(|replicas| QuiesceStatus { replicas, state: QuiesceState::Announced });
+            let ref_ = status.ref_.clone();
+            status.quiesce = shared.map(|replicas| QuiesceStatus { ref_, replicas, state: QuiesceState::Announced });
             pass.plan.again = true;
             false
         }
@@ -44,7 +45,8 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 );
                 return false;
             }
-            status.quiesce = Some(QuiesceStatus { replicas: target.replicas, state: QuiesceState::Announced });
+            let ref_ = status.ref_.clone();
+            status.quiesce = Some(QuiesceStatus { ref_, replicas: target.replicas, state: QuiesceState::Announced });
             conditions::set(
                 &mut status.conditions,
                 condition::QUIESCED,
@@ -105,13 +107,14 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     // A workload that several members restore comes back after the last of them.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
     let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
-    if in_use && !pass.run.id.deleting && pass.now.members[index].quiesce.is_some() {
+    let on_the_way_out = pass.run.id.deleting || pass.run.is_changed();
+    if in_use && !on_the_way_out && pass.now.members[index].quiesce.is_some() {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }
     let status = &mut pass.now.members[index];
-    let name = display(&status.ref_);
     let Some(quiesce) = &mut status.quiesce else { return true };
+    let name = display(&quiesce.ref_);
     if matches!(quiesce.state, QuiesceState::Resumed | QuiesceState::Gone) {
         return true;
     }

@@ -46,7 +46,8 @@ fn a_session_is_a_batch_of_one() {
     let mut w = World::session(web());
     w.settle();
     assert_eq!((w.phase().as_str(), order(&w)), ("Succeeded", vec!["restore/0/m0"]));
-    assert_eq!(w.object["status"]["quiesce"], json!({ "replicas": 2, "state": "Resumed" }));
+    let workload = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "m0" });
+    assert_eq!(w.object["status"]["quiesce"], json!({ "ref": workload, "replicas": 2, "state": "Resumed" }));
     assert_eq!(w.object["status"]["stats"][0]["restored"], json!({ "files": 7, "bytes": 70 }));
     assert_eq!(w.condition("RestoreTargetFound"), ("True".into(), "TargetAvailable".into()));
 }
@@ -268,5 +269,44 @@ fn deletion_at_any_pass_leaves_everything_as_it_was() {
         w.delete_at = delete_at;
         w.settle();
         assert!(w.gone || w.phase() == "Succeeded", "deleted at {delete_at}");
+    }
+}
+
+#[test]
+fn a_spec_that_is_changed_under_its_run_ends_it_with_everything_back() {
+    for passes in 0..40 {
+        for shrink in [true, false] {
+            let mut w = World::batch("Sequential", "Stop", vec![web(), set()]);
+            script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+            w.step(passes);
+            let (begun, over) = (w.object["status"]["run"]["specHash"].is_string(), w.run().state.is_final());
+            let members = w.object["spec"]["members"].as_array_mut().unwrap();
+            if shrink {
+                members.pop();
+            } else {
+                members.swap(0, 1);
+            }
+            w.settle();
+            if begun && !over {
+                assert_eq!(
+                    (w.phase().as_str(), w.condition("Stalled").1.as_str()),
+                    ("Failed", reason::SPEC_CHANGED),
+                    "after {passes}"
+                );
+            } else {
+                assert_eq!(w.phase(), "Succeeded", "after {passes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_workload_of_several_members_comes_back_after_the_last() {
+    for order in ["Parallel", "Sequential"] {
+        let mut w = World::batch(order, "Stop", vec![web(), web()]);
+        w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+        script(&mut w, "restore/1/m1", &[End::TRANSIENT, End::TRANSIENT]);
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
     }
 }

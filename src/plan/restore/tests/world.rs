@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
+use crate::api::common::TargetRef;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
@@ -123,10 +124,17 @@ impl World {
         Surroundings {
             refusal: None,
             repository: if there { Seen::Found(found) } else { Seen::Missing },
-            targets: (0..self.workloads.len()).map(|i| self.see(i)).collect(),
+            targets: self.targets(),
             jobs: self.jobs.seen(),
             progress: std::collections::BTreeMap::new(),
         }
+    }
+
+    /// What stands where the run looks; nothing where it has nothing to look for.
+    fn targets(&self) -> Vec<TargetSeen> {
+        let seen =
+            |t: &Option<TargetRef>| workload_of(t.as_ref()).map_or(TargetSeen::Missing(String::new()), |i| self.see(i));
+        self.run().targets().iter().map(seen).collect()
     }
 
     fn see(&self, index: usize) -> TargetSeen {
@@ -225,6 +233,7 @@ impl World {
                 return false;
             }
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
+            assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
         for job in &plan.jobs {
@@ -248,7 +257,8 @@ impl World {
         let run = self.run();
         for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
-            let quiesce = run.state.members[index].quiesce.as_ref().unwrap();
+            let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
+            let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
             assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
         }
         for job in &plan.jobs {
@@ -261,11 +271,9 @@ impl World {
                 job.metadata.annotations.as_ref().unwrap().get(crate::names::annotation::ATTEMPT).cloned()
             );
             assert!(!host.snapshots.is_empty(), "pinned before it is restored");
-            let workload = &self.workloads[restore.member];
-            assert!(
-                !workload.is_scalable() || !self.is_there(restore.member) || workload.pods == 0,
-                "a pod still runs"
-            );
+            let index = workload_of(run.targets()[restore.member].as_ref()).unwrap();
+            let workload = &self.workloads[index];
+            assert!(!workload.is_scalable() || !self.is_there(index) || workload.pods == 0, "a pod still runs");
         }
     }
 
@@ -311,6 +319,13 @@ impl World {
         }
     }
 
+    /// Whether a Job writes to a workload's volumes.
+    fn is_restored_now(&self, workload: usize) -> bool {
+        let (targets, running) = (self.run().targets(), self.jobs.running());
+        let writes = |i: usize| running.iter().any(|key| key.starts_with(&format!("restore/{i}/")));
+        (0..targets.len()).any(|i| workload_of(targets[i].as_ref()) == Some(workload) && writes(i))
+    }
+
     fn is_left_well(&self) {
         let run = self.run();
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
@@ -336,6 +351,11 @@ impl World {
         let found = all.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no {type_} in {all:?}"));
         (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
     }
+}
+
+/// Index of the workload that a reference names.
+fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
+    target?.name.as_deref()?.trim_start_matches('m').parse().ok()
 }
 
 fn target(index: usize, workload: &Workload) -> Value {
