@@ -89,9 +89,15 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
         let i = s.spec.invoker.as_ref();
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
     };
+    // Of two that were created at once, the later by name steps back.
+    let before_us =
+        |s: &BackupSession| (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any());
     let running = ctx.sessions.state_filter(|s| {
-        let started =
-            matches!(s.status.as_ref().and_then(|s| s.phase), Some(BackupPhase::Running | BackupPhase::Pending));
+        let started = match s.status.as_ref().and_then(|s| s.phase) {
+            Some(BackupPhase::Running | BackupPhase::Pending) => true,
+            None => before_us(s),
+            Some(_) => false,
+        };
         started && s.namespace() == Some(id.namespace.clone()) && s.name_any() != id.name && same(s)
     });
     let run = BackupRun {

@@ -75,7 +75,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
     for _ in 0..ROUNDS {
         let (defaulted, refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
-        if run.is_over() && !run.id.held {
+        if run.is_over() && !run.id.held && run.state.observed_generation == run.id.generation {
             return Ok(Action::await_change());
         }
         let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await;

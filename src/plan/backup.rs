@@ -34,6 +34,8 @@ use crate::names::{condition, label, reason};
 
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
+/// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
+const INVOKER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A backup as the plan sees it: a BackupConfiguration is a batch of one.
 #[derive(Clone, Debug, Default)]
@@ -108,8 +110,7 @@ impl<'a> Pass<'a> {
             return report::refuse(self, &refusal.message.clone());
         }
         let Some(invoker) = &self.run.invoker else {
-            let text = format!("{} does not exist.", self.run.invoker_label);
-            return report::skip(self, &text);
+            return self.wait_for_invoker();
         };
         if let Some(refusal) = &self.seen.refusal {
             let text = format!("{} is not valid: {}", self.run.invoker_label, refusal.message);
@@ -186,6 +187,19 @@ impl<'a> Pass<'a> {
                 report::maintained(self, facts, outcome.failure.as_ref());
                 report::conclude(self);
             }
+        }
+    }
+
+    /// A session may be applied before its invoker; for a while it waits.
+    fn wait_for_invoker(&mut self) {
+        let text = format!("{} does not exist.", self.run.invoker_label);
+        let run = self.now.run.get_or_insert_with(Default::default);
+        let start = run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
+        if self.at.duration_since(start) < INVOKER_PATIENCE {
+            self.plan.look_again(LOOK_FOR_MISSING);
+            report::wait(self, &text);
+        } else {
+            report::skip(self, &text);
         }
     }
 

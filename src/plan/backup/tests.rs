@@ -143,6 +143,10 @@ impl World {
         panic!("no end: {:#}", self.status);
     }
 
+    fn stalled_is_absent(&self) -> bool {
+        self.status["conditions"].as_array().unwrap().iter().all(|c| c["type"] != "Stalled")
+    }
+
     fn phase(&self) -> &str {
         self.status["phase"].as_str().unwrap_or_default()
     }
@@ -234,6 +238,17 @@ fn past_the_deadline_nothing_begins() {
     w.repository = false;
     w.settle();
     assert_eq!((w.phase(), w.stalled(), w.steps().len()), ("Failed", reason::DEADLINE_EXCEEDED, 0));
+}
+
+#[test]
+fn a_session_applied_before_its_invoker_waits_for_it() {
+    let mut w = World::new(1, false, true);
+    let invoker = w.run.invoker.take();
+    assert!(w.pass().is_some());
+    assert_eq!((w.phase(), w.stalled_is_absent()), ("Pending", true));
+    w.run.invoker = invoker;
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     if run.id.deleting {
         ending::leave(&mut pass);
     } else if run.is_over() {
+        // A spec that is changed now changes nothing; who compares generations must not wait for ever.
+        pass.now.observed_generation = run.id.generation;
         pass.release();
     } else if !run.id.held {
         // Before anything that a deletion would have to undo.

@@ -310,3 +310,14 @@ fn a_workload_of_several_members_comes_back_after_the_last() {
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
     }
 }
+
+#[test]
+fn a_spec_that_is_changed_after_the_end_changes_only_the_generation_looked_at() {
+    let mut w = World::session(claim());
+    w.settle();
+    w.object["metadata"]["generation"] = 2.into();
+    w.object["spec"]["target"]["rules"] = json!([{ "snapshots": ["0123456789abcdef"] }]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), order(&w)), ("Succeeded", vec!["restore/0/m0"]));
+    assert_eq!(w.object["status"]["observedGeneration"], 2);
+}
