@@ -84,7 +84,11 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
     let id = Identity::of(object);
     let reference = object.spec.invoker.clone().unwrap_or_default();
     let (_, own) = validity::examine(object);
-    let (invoker, theirs) = invoker(ctx, &id.namespace, &reference).await?;
+    // A session that is not valid names nothing that could be looked up.
+    let (invoker, theirs) = match own {
+        None => invoker(ctx, &id.namespace, &reference).await?,
+        Some(_) => (None, None),
+    };
     let same = |s: &BackupSession| {
         let i = s.spec.invoker.as_ref();
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
