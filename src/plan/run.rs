@@ -267,6 +267,11 @@ impl RestoreState {
     }
 }
 
+/// `1 host`, `3 hosts`.
+pub fn hosts(count: usize) -> String {
+    if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
+}
+
 /// How messages name a member: by alias and place.
 pub fn member_label(index: usize, status: &RestoreMemberStatus) -> String {
     let name = status.alias.clone().or_else(|| status.ref_.name.clone()).unwrap_or_default();

@@ -143,7 +143,7 @@ async fn a_session_runs_to_success_and_rests() {
     assert_eq!(columns, ["Name", "Repository", "Phase", "Duration", "Age", "Status"]);
     assert_eq!(
         (&cells[1], &cells[2], &cells[5]),
-        (&json!("repo"), &json!("Succeeded"), &json!("Restored 1 hosts: 7 entries, 70 bytes."))
+        (&json!("repo"), &json!("Succeeded"), &json!("Restored 1 host: 7 entries, 70 bytes."))
     );
 
     // At rest nothing is written any more, not even by a fresh operator.

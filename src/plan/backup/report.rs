@@ -9,6 +9,7 @@ use crate::plan::conditions::{self, Health};
 use crate::plan::contract::{Failure, RepositoryFacts, cut};
 use crate::plan::duration;
 use crate::plan::observed::Seen;
+use crate::plan::run::hosts as count_of;
 
 const SUMMARY_MAX: usize = 160;
 const MESSAGE_MAX: usize = 1000;
@@ -51,7 +52,7 @@ pub fn stand(pass: &mut Pass<'_>) {
         let text = if all.is_empty() {
             "Opening the repository.".to_owned()
         } else {
-            format!("{done} of {} hosts backed up{trouble}", all.len())
+            format!("{done} of {} backed up{trouble}", count_of(all.len()))
         };
         (reason::RUNNING.to_owned(), text)
     };
@@ -139,7 +140,7 @@ pub fn conclude(pass: &mut Pass<'_>) {
         return end(pass, BackupPhase::Failed, &c.reason.unwrap_or_default(), &c.message.unwrap_or_default());
     }
     let hosts = pass.now.targets.iter().map(|t| t.stats.len()).sum::<usize>();
-    let text = format!("Backed up {hosts} hosts.");
+    let text = format!("Backed up {}.", count_of(hosts));
     end(pass, BackupPhase::Succeeded, reason::SUCCEEDED, &text);
 }
 

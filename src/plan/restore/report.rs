@@ -8,7 +8,7 @@ use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
 use crate::plan::contract::cut;
 use crate::plan::duration;
-use crate::plan::run::member_label;
+use crate::plan::run::{hosts, member_label};
 
 /// Longest summary; it is a column of `kubectl get`.
 const SUMMARY_MAX: usize = 160;
@@ -93,12 +93,12 @@ fn limit(pass: &Pass<'_>) -> String {
 }
 
 fn success(pass: &Pass<'_>) -> String {
-    let hosts: usize = pass.now.members.iter().map(|m| m.stats.len()).sum();
+    let count: usize = pass.now.members.iter().map(|m| m.stats.len()).sum();
     let files: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.files).sum();
     let bytes: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.bytes).sum();
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
-    format!("Restored {of}{hosts} hosts: {files} entries, {bytes} bytes.")
+    format!("Restored {of}{}: {files} entries, {bytes} bytes.", hosts(count))
 }
 
 fn failure(pass: &Pass<'_>, index: usize) -> String {
@@ -193,5 +193,5 @@ fn doing(member: &RestoreMemberStatus) -> String {
     let done = member.stats.iter().filter(|h| super::is_over(h.phase)).count();
     let percent: i32 = member.stats.iter().filter_map(|h| h.progress).map(|p| p.percent).max().unwrap_or(0);
     let moving = if percent > 0 { format!(", {percent} %") } else { String::new() };
-    format!("restoring, {done} of {} hosts done{moving}", member.stats.len())
+    format!("restoring, {done} of {} done{moving}", hosts(member.stats.len()))
 }

@@ -63,10 +63,7 @@ fn the_line_says_what_is_done() {
         lines.extend(before.object["status"]["summary"].as_str().map(ToOwned::to_owned));
     }
     lines.dedup();
-    assert_eq!(
-        lines,
-        ["Resolving snapshots.", "Restoring, 0 of 1 hosts done", "Restored 1 hosts: 7 entries, 70 bytes."]
-    );
+    assert_eq!(lines, ["Resolving snapshots.", "Restoring, 0 of 1 host done", "Restored 1 host: 7 entries, 70 bytes."]);
     w.settle();
 }
 
