@@ -77,8 +77,6 @@ pub mod condition {
     pub const REPOSITORY_INTEGRITY_VERIFIED: &str = "RepositoryIntegrityVerified";
     /// A backup was not started.
     pub const BACKUP_SKIPPED: &str = "BackupSkipped";
-    /// Old sessions were removed.
-    pub const BACKUP_HISTORY_CLEANED: &str = "BackupHistoryCleaned";
     /// The Jobs of a backup member exist.
     pub const BACKUP_EXECUTOR_ENSURED: &str = "BackupExecutorEnsured";
     /// The Jobs of a restore member exist.
@@ -132,16 +130,12 @@ pub mod reason {
     pub const INTEGRITY_FAILED: &str = "FailedToVerifyRepositoryIntegrity";
     /// Backup not started.
     pub const BACKUP_SKIPPED: &str = "SkippedTakingNewBackup";
-    /// History cleaned.
-    pub const HISTORY_CLEANED: &str = "SuccessfullyCleanedBackupHistory";
     /// Jobs of a backup exist.
     pub const BACKUP_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredBackupExecutor";
     /// Jobs of a backup could not be made.
     pub const BACKUP_EXECUTOR_FAILED: &str = "FailedToEnsureBackupExecutor";
     /// Jobs of a restore exist.
     pub const RESTORE_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredRestoreExecutor";
-    /// Jobs of a restore could not be made.
-    pub const RESTORE_EXECUTOR_FAILED: &str = "FailedToEnsureRestoreExecutor";
     /// Job created.
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreationSucceeded";
     /// Deadline exceeded.
@@ -166,6 +160,28 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
+
+    // Ours and Stash's, of conditions.
+    /// The workload is being scaled to zero.
+    pub const SCALING_DOWN: &str = "ScalingDown";
+    /// The workload has no pod left.
+    pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+    /// The workload has its replicas back.
+    pub const SCALED_BACK: &str = "ScaledBack";
+    /// The workload went away while it was scaled to zero.
+    pub const TARGET_GONE: &str = "TargetGone";
+    /// Every host's snapshots are fixed.
+    pub const SNAPSHOTS_RESOLVED: &str = "SnapshotsResolved";
+    /// The invoker is ready.
+    pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
+    /// The result of a step does not fit a termination message.
+    pub const OUTCOME_TOO_LARGE: &str = "OutcomeTooLarge";
+    /// The Repository could not be looked up.
+    pub const REPOSITORY_UNKNOWN: &str = "UnableToCheckRepositoryAvailability";
+    /// The Secret could not be looked up.
+    pub const BACKEND_SECRET_UNKNOWN: &str = "UnableToCheckBackendSecretAvailability";
+    /// The target could not be looked up.
+    pub const TARGET_UNKNOWN: &str = "UnableToCheckTargetAvailability";
 
     // Ours, of failures.
     /// No snapshot for host, path or id.
@@ -230,8 +246,6 @@ pub mod reason {
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
     /// A volume of the target cannot be reached by a Job.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
-    /// The target kind cannot be served.
-    pub const TARGET_NOT_SUPPORTED: &str = "TargetNotSupported";
 }
 
 /// Longest name of a child: Jobs put theirs into a label (63 characters).

@@ -73,11 +73,9 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
                 reason::BACKEND_SECRET_NOT_AVAILABLE,
                 format!("Backend Secret {namespace}/{name} does not exist."),
             ),
-            Seen::Unknown(e) => (
-                Value::Unknown,
-                "UnableToCheckBackendSecretAvailability",
-                format!("Backend Secret {namespace}/{name}: {e}"),
-            ),
+            Seen::Unknown(e) => {
+                (Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, format!("Backend Secret {namespace}/{name}: {e}"))
+            }
         };
         conditions::set(&mut list, condition::BACKEND_SECRET_FOUND, value, why, &text, now);
         let health = if value == Value::True { Health::Ready } else { Health::Reconciling };

@@ -49,7 +49,7 @@ pub fn check(
         }
         Seen::Unknown(why) => {
             let text = format!("Repository {display} could not be looked up: {why}");
-            set(list, condition::REPOSITORY_FOUND, Value::Unknown, "UnableToCheckRepositoryAvailability", &text, at);
+            set(list, condition::REPOSITORY_FOUND, Value::Unknown, reason::REPOSITORY_UNKNOWN, &text, at);
             return Err(NoGround::Waiting(text));
         }
     };
@@ -84,14 +84,7 @@ pub fn check(
         }
         Seen::Unknown(why) => {
             let text = format!("Backend Secret {secret} could not be looked up: {why}");
-            set(
-                list,
-                condition::BACKEND_SECRET_FOUND,
-                Value::Unknown,
-                "UnableToCheckBackendSecretAvailability",
-                &text,
-                at,
-            );
+            set(list, condition::BACKEND_SECRET_FOUND, Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, &text, at);
             Err(NoGround::Waiting(text))
         }
     }

@@ -137,7 +137,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             conditions::set_health(
                 &mut list,
                 Health::Ready,
-                if seen.paused { reason::PAUSED } else { "BackupsCanBeTaken" },
+                if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN },
                 text,
                 now,
             );
@@ -164,9 +164,7 @@ fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
             TargetSeen::Missing(_) => {
                 (Value::False, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist."))
             }
-            TargetSeen::Unknown(e) => {
-                (Value::Unknown, "UnableToCheckTargetAvailability", format!("Backup target {name}: {e}"))
-            }
+            TargetSeen::Unknown(e) => (Value::Unknown, reason::TARGET_UNKNOWN, format!("Backup target {name}: {e}")),
         };
         if value != Value::True {
             plan.requeue = Some(LOOK_FOR_TARGET);

@@ -31,7 +31,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
                 &mut status.conditions,
                 condition::RESTORE_TARGET_FOUND,
                 conditions::Value::Unknown,
-                "UnableToCheckTargetAvailability",
+                reason::TARGET_UNKNOWN,
                 &text,
                 at,
             );

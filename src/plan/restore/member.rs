@@ -71,7 +71,7 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
             &mut status.conditions,
             condition::SNAPSHOTS_PINNED,
             true,
-            "SnapshotsResolved",
+            reason::SNAPSHOTS_RESOLVED,
             "Every host's snapshots are fixed in status.",
             at,
         );

@@ -5,7 +5,7 @@ use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{QuiesceState, QuiesceStatus};
-use crate::names::condition;
+use crate::names::{condition, reason};
 use crate::plan::target::TargetSeen;
 use crate::plan::{Scale, conditions};
 
@@ -51,7 +51,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 &mut status.conditions,
                 condition::QUIESCED,
                 false,
-                "ScalingDown",
+                reason::SCALING_DOWN,
                 format!("{name} will be scaled from {} to 0 for the restore, and back after it.", target.replicas),
                 at,
             );
@@ -73,7 +73,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                     &mut status.conditions,
                     condition::QUIESCED,
                     true,
-                    "ScaledToZero",
+                    reason::SCALED_TO_ZERO,
                     format!("{name} has no pod left."),
                     at,
                 );
@@ -122,7 +122,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
         Some(TargetSeen::Found(target)) if target.replicas == quiesce.replicas => {
             quiesce.state = QuiesceState::Resumed;
             let text = format!("{name} has its {} replicas back.", quiesce.replicas);
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, "ScaledBack", text, at);
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
             true
         }
         Some(TargetSeen::Found(target)) => {
@@ -140,7 +140,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
                 &mut status.conditions,
                 condition::QUIESCED,
                 false,
-                "TargetGone",
+                reason::TARGET_GONE,
                 format!("{name} is gone; there is nothing to scale back."),
                 at,
             );
