@@ -240,6 +240,8 @@ pub mod reason {
     pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
     /// The Job ended without an outcome that could be read.
     pub const OUTCOME_LOST: &str = "OutcomeLost";
+    /// The workload was scaled up by somebody else during the restore.
+    pub const QUIESCE_BROKEN: &str = "QuiesceBroken";
     /// The spec was changed under the run.
     pub const SPEC_CHANGED: &str = "SpecChanged";
     /// The API server refused an object the operator made.

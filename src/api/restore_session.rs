@@ -261,6 +261,8 @@ pub enum QuiesceState {
     Resumed,
     /// The workload is gone; there is nothing to scale back.
     Gone,
+    /// Somebody else scaled it up during the restore, and has it now.
+    Broken,
 }
 
 /// A run as the operator keeps track of it: all it needs to go on after a crash.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::quiesce::{quiesce, resume};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, member_is_over, preflight};
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, RestorePhase};
+use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
 use crate::plan::hosts::rule_for;
@@ -28,6 +28,11 @@ pub fn fail_member(status: &mut RestoreMemberStatus, text: &str) {
 /// Whether data of the member may have been touched, or its workload scaled.
 pub fn is_started(status: &RestoreMemberStatus) -> bool {
     status.quiesce.is_some() || status.stats.iter().any(|h| h.attempt.is_some())
+}
+
+/// Whether somebody else scaled its workload up during the restore.
+pub fn is_broken(status: &RestoreMemberStatus) -> bool {
+    status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Broken)
 }
 
 /// Moves every member on as far as order allows. Without ground, of which the text says what is missing,
@@ -134,7 +139,10 @@ fn close(status: &mut RestoreMemberStatus) {
         .filter(|h| h.phase == Some(HostPhase::Failed))
         .map(|h| format!("host {}: {}", h.hostname, h.error.clone().unwrap_or_default()))
         .collect();
-    if failed.is_empty() {
+    if failed.is_empty() && is_broken(status) {
+        let text = "The data was written, but the workload was scaled up by somebody else meanwhile, so it may have read or written over half of it. Restore again, with nobody scaling it.";
+        fail_member(status, text);
+    } else if failed.is_empty() {
         status.phase = Some(MemberPhase::Succeeded);
         status.message = None;
     } else {
@@ -204,6 +212,10 @@ fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
 }
 
 fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
+    if is_broken(&pass.now.members[index]) {
+        let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
+        return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
+    }
     let entry = &pass.now.members[index].stats[host];
     if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {
         pass.plan.look_again(wait);

@@ -14,6 +14,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let status = &pass.now.members[index];
     let announced_only = status.quiesce.as_ref().is_none_or(|q| q.state == QuiesceState::Announced);
     if !announced_only || status.stats.iter().any(|h| h.attempt.is_some()) {
+        watch_over(pass, index);
         // It was out of the way before; and what is gone since then is in nobody's.
         return true;
     }
@@ -34,7 +35,12 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             pass.plan.again = true;
             false
         }
-        None if target.replicas == 0 && target.pods.is_empty() => true,
+        None if target.replicas == 0 && target.pods.is_empty() => {
+            // Out of the way already; recorded all the same, so that it is noticed when it comes back too early.
+            let ref_ = status.ref_.clone();
+            status.quiesce = Some(QuiesceStatus { ref_, replicas: 0, state: QuiesceState::Quiesced });
+            true
+        }
         None => {
             if target.deletes_claims {
                 fail_member(
@@ -85,8 +91,24 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             }
             false
         }
-        Some(QuiesceState::Quiesced | QuiesceState::Resumed | QuiesceState::Gone) => true,
+        Some(_) => true,
     }
+}
+
+/// Notices that somebody else scales the workload up while it is restored: its pods then read what is half
+/// written, or write over it. The restore goes on, for stopping it half way would leave less, but it is no success.
+fn watch_over(pass: &mut Pass<'_>, index: usize) {
+    let replicas = target_of(pass.seen, index).map_or(0, |t| t.replicas);
+    let at = pass.at;
+    let status = &mut pass.now.members[index];
+    let Some(quiesce) = status.quiesce.as_mut().filter(|q| q.state == QuiesceState::Quiesced && replicas > 0) else {
+        return;
+    };
+    quiesce.state = QuiesceState::Broken;
+    let name = display(&quiesce.ref_);
+    let text = format!("{name} was scaled up to {replicas} by somebody else during the restore.");
+    conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, &text, at);
+    pass.event(true, reason::QUIESCE_BROKEN, text);
 }
 
 /// Replicas that another member of the run has recorded of the same workload.
@@ -107,6 +129,9 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     // A workload that several members restore comes back after the last of them.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
     let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
+    let workload = pass.now.members[index].quiesce.as_ref().map(|q| &q.ref_);
+    let mut sharing = pass.was.members.iter().filter(|m| m.quiesce.as_ref().map(|q| &q.ref_) == workload);
+    let written = sharing.all(|m| m.stats.iter().all(|h| is_over(h.phase)));
     let on_the_way_out = pass.run.id.deleting || pass.run.is_changed();
     if in_use && !on_the_way_out && pass.now.members[index].quiesce.is_some() {
         pass.plan.look_again(LOOK_AT_RUNNING);
@@ -115,7 +140,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     let status = &mut pass.now.members[index];
     let Some(quiesce) = &mut status.quiesce else { return true };
     let name = display(&quiesce.ref_);
-    if matches!(quiesce.state, QuiesceState::Resumed | QuiesceState::Gone) {
+    if matches!(quiesce.state, QuiesceState::Resumed | QuiesceState::Gone | QuiesceState::Broken) {
         return true;
     }
     match pass.seen.targets.get(index) {
@@ -124,6 +149,12 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             let text = format!("{name} has its {} replicas back.", quiesce.replicas);
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
             true
+        }
+        // Only once status says that its hosts are over: after a crash in between, a workload that is up would
+        // look as if somebody else had scaled it.
+        Some(TargetSeen::Found(_)) if !(written || on_the_way_out) => {
+            pass.plan.again = true;
+            false
         }
         Some(TargetSeen::Found(target)) => {
             pass.plan.scales.push(Scale {

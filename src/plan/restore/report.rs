@@ -1,5 +1,6 @@
 //! The run's phase, conditions and one line, from its members.
 
+use super::member::is_broken;
 use super::member::is_started;
 use super::{LOOK_AT_RUNNING, Pass, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
@@ -121,7 +122,14 @@ fn failure(pass: &Pass<'_>, index: usize) -> String {
 fn why(pass: &Pass<'_>, index: usize) -> String {
     let member = &pass.now.members[index];
     let host = member.stats.iter().find(|h| h.phase == Some(HostPhase::Failed)).and_then(|h| h.reason.clone());
-    host.unwrap_or_else(|| if pass.expired { reason::DEADLINE_EXCEEDED } else { reason::MEMBER_FAILED }.to_owned())
+    host.unwrap_or_else(|| {
+        match member {
+            m if is_broken(m) => reason::QUIESCE_BROKEN,
+            _ if pass.expired => reason::DEADLINE_EXCEEDED,
+            _ => reason::MEMBER_FAILED,
+        }
+        .to_owned()
+    })
 }
 
 fn count(pass: &Pass<'_>, phase: MemberPhase) -> usize {

@@ -318,3 +318,19 @@ fn a_spec_that_is_changed_after_the_end_changes_only_the_generation_looked_at() 
     assert_eq!((w.phase().as_str(), order(&w)), ("Succeeded", vec!["restore/0/m0"]));
     assert_eq!(w.object["status"]["observedGeneration"], 2);
 }
+
+#[test]
+fn a_workload_that_somebody_scales_up_during_the_restore_is_no_success() {
+    for replicas in [2, 0] {
+        let mut w = World::session(Workload { replicas, wanted: replicas, pods: replicas, ..web() });
+        while w.jobs.attempts("restore/0/m0") == 0 {
+            w.step(1);
+        }
+        // A GitOps controller, an impatient colleague, another session.
+        w.workloads[0].replicas = 3;
+        w.workloads[0].wanted = 3;
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.condition("Quiesced").1.as_str()), ("Failed", reason::QUIESCE_BROKEN));
+        assert_eq!(w.condition("Stalled").1, reason::QUIESCE_BROKEN);
+    }
+}

@@ -36,6 +36,25 @@ fn a_crash_before_any_write_changes_nothing() {
 }
 
 #[test]
+fn a_crash_in_a_session_or_under_a_shared_workload_is_nobodys_scaling() {
+    let shared = || {
+        let mut w = World::batch("Parallel", "Stop", vec![web(), web()]);
+        w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+        w
+    };
+    for world in [&(|| World::session(web())) as &dyn Fn() -> World, &shared] {
+        let mut smooth = world();
+        smooth.settle();
+        for write in 0..smooth.writes {
+            let mut w = world();
+            w.crashes = vec![write];
+            w.settle();
+            assert_eq!(w.phase(), "Succeeded", "crash before write {write}");
+        }
+    }
+}
+
+#[test]
 fn a_crash_while_it_leaves_changes_nothing() {
     for delete_at in [5, 7, 9] {
         let mut smooth = World::batch("Parallel", "Stop", vec![web(), set()]);
