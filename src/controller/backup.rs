@@ -17,13 +17,13 @@ use super::context::Context;
 use super::metrics::Reconciled;
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
-use crate::api::common::{ExecutionOrder, OnFailure};
+use crate::api::common::OnFailure;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
 use crate::names::MANAGER;
-use crate::plan::backup::{self, BackupRun, Invoker};
+use crate::plan::backup::{self, BackupRun, Invoker, is_over};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Surroundings};
-use crate::plan::run::Identity;
+use crate::plan::run::{Identity, is_sequential};
 
 /// One look at a backup.
 ///
@@ -72,11 +72,6 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))
-}
-
-/// Whether a session has ended.
-pub fn is_over(phase: Option<BackupPhase>) -> bool {
-    matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped))
 }
 
 /// The session with what its invoker says.
@@ -173,7 +168,7 @@ fn of_batch(object: BackupBatch) -> Invoker {
         repository: s.repository,
         members: s.members,
         retention: s.retention_policy,
-        sequential: s.execution_order.map_or(s.maintain_order == Some(true), |o| o == ExecutionOrder::Sequential),
+        sequential: is_sequential(s.execution_order, s.maintain_order),
         stop: s.on_failure != Some(OnFailure::Continue),
         time_out: s.time_out,
         runtime: s.runtime_settings,

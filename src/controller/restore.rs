@@ -87,8 +87,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
             return Ok(Action::await_change());
         }
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
-            let (defaulted, _) = validity::examine(&written);
-            count(ctx, &run, &defaulted.as_ref().unwrap_or(&written).run().state);
+            count(ctx, &run, &written.run().state);
             object = written;
         }
         refused = done.refused;

@@ -73,10 +73,14 @@ pub struct Invoker {
     pub runtime: Option<RuntimeSettings>,
 }
 
+/// Whether a session has ended.
+pub fn is_over(phase: Option<BackupPhase>) -> bool {
+    matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped))
+}
+
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
-    let over = matches!(run.state.phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped));
-    if over || run.id.deleting {
+    if is_over(run.state.phase) || run.id.deleting {
         return Plan::nothing();
     }
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, plan: Plan::nothing() };
@@ -344,7 +348,7 @@ impl<'a> Pass<'a> {
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {
-        self.plan.events.push(Event { warning, reason: reason.to_owned(), message: message.to_owned() });
+        self.plan.events.push(Event::new(warning, reason, message));
     }
 }
 

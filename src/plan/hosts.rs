@@ -114,6 +114,11 @@ impl HostSet {
     }
 }
 
+/// Ordinal at the end of a host's name; 0 where there is none, as for a target of one host.
+pub fn ordinal_of(host: &str) -> i32 {
+    host.rsplit('-').next().and_then(|o| o.parse().ok()).unwrap_or(0)
+}
+
 fn is_ordinal(s: &str) -> bool {
     !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()) && (s == "0" || !s.starts_with('0'))
 }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 
+use super::backup::is_over;
 use super::conditions::{self, Health, Value};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
@@ -204,9 +205,7 @@ fn session_name(invoker: &str, due: Timestamp) -> String {
 
 /// Completed sessions beyond the limit, oldest first. The newest success is always kept.
 fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
-    let over =
-        |s: &&SessionSeen| matches!(s.phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped));
-    let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(over).collect();
+    let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(|s| is_over(s.phase)).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
     let success = done.iter().find(|s| s.phase == Some(BackupPhase::Succeeded)).map(|s| s.name.clone());

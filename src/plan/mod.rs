@@ -24,6 +24,7 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod target;
+pub mod text;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -132,4 +133,11 @@ pub struct Event {
     pub reason: String,
     /// What happened, to what, and what to do.
     pub message: String,
+}
+
+impl Event {
+    /// An event whose message fits one.
+    pub fn new(warning: bool, reason: &str, message: &str) -> Self {
+        Self { warning, reason: reason.to_owned(), message: text::message(message) }
+    }
 }

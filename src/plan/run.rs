@@ -5,7 +5,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
-use crate::api::restore_batch::{RestoreBatchSpec, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
+use crate::api::restore_batch::{RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
 use crate::names::{FINALIZER, condition, hash_of};
@@ -160,7 +160,7 @@ impl RestoreRun {
     /// Of a RestoreBatch whose spec was defaulted.
     pub fn of_batch(object: &RestoreBatch) -> Self {
         let spec = object.spec.clone();
-        let sequential = is_sequential(&spec);
+        let sequential = is_sequential(spec.execution_order, spec.maintain_order);
         Self {
             id: Identity::of(object),
             repository: spec.repository,
@@ -181,8 +181,9 @@ impl RestoreRun {
     }
 }
 
-fn is_sequential(spec: &RestoreBatchSpec) -> bool {
-    spec.execution_order.map_or(spec.maintain_order == Some(true), |o| o == ExecutionOrder::Sequential)
+/// Whether members run one after another, in whichever of the two ways a batch says it.
+pub fn is_sequential(order: Option<ExecutionOrder>, maintain: Option<bool>) -> bool {
+    order.map_or(maintain == Some(true), |o| o == ExecutionOrder::Sequential)
 }
 
 impl RestoreState {

@@ -8,7 +8,7 @@ use crate::api::backup_session::{
 use crate::names::{condition, reason};
 use crate::plan::access::Access;
 use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
-use crate::plan::hosts::{HostSet, TargetKind, normal_path};
+use crate::plan::hosts::{HostSet, TargetKind, normal_path, ordinal_of};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::restore::display;
@@ -199,7 +199,7 @@ fn create(
         return;
     }
     let Some(target_spec) = &spec.target else { return };
-    let ordinal = entry.hostname.rsplit('-').next().and_then(|o| o.parse().ok()).unwrap_or(0);
+    let ordinal = ordinal_of(&entry.hostname);
     let reach = match target.reach(&target_spec.volume_mounts, ordinal, true) {
         Ok(reach) => reach,
         Err(failure) if failure.class == Class::Waiting => {

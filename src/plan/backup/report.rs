@@ -6,13 +6,10 @@ use crate::api::repository::RepositoryStatus;
 use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::contract::{Failure, RepositoryFacts, cut};
-use crate::plan::duration;
+use crate::plan::contract::{Failure, RepositoryFacts};
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
-
-const SUMMARY_MAX: usize = 160;
-const MESSAGE_MAX: usize = 1000;
+use crate::plan::{duration, text};
 
 /// The backup is not taken, and says why.
 pub fn skip(pass: &mut Pass<'_>, text: &str) {
@@ -30,7 +27,7 @@ pub fn refuse(pass: &mut Pass<'_>, text: &str) {
 /// The backup waits for something that is missing.
 pub fn wait(pass: &mut Pass<'_>, text: &str) {
     pass.now.phase = Some(BackupPhase::Pending);
-    standing(pass, reason::PENDING, &format!("Waiting: {text}"));
+    say(pass, Health::Reconciling, reason::PENDING, &format!("Waiting: {text}"));
 }
 
 /// The backup goes on.
@@ -56,7 +53,7 @@ pub fn stand(pass: &mut Pass<'_>) {
         };
         (reason::RUNNING.to_owned(), text)
     };
-    standing(pass, &why, &text);
+    say(pass, Health::Reconciling, &why, &text);
 }
 
 /// Says in the conditions what retention and check came to; a good result also goes to the Repository.
@@ -155,21 +152,12 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         pass.now.session_duration = took.map(duration::format);
     }
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
-    conclude_text(pass, health, why, text);
-    let mut note = text.to_owned();
-    cut(&mut note, MESSAGE_MAX);
-    pass.event(phase != BackupPhase::Succeeded, why, &note);
+    say(pass, health, why, text);
+    pass.event(phase != BackupPhase::Succeeded, why, text);
 }
 
-fn standing(pass: &mut Pass<'_>, why: &str, text: &str) {
-    conclude_text(pass, Health::Reconciling, why, text);
-}
-
-fn conclude_text(pass: &mut Pass<'_>, health: Health, why: &str, text: &str) {
-    let mut summary = text.to_owned();
-    cut(&mut summary, SUMMARY_MAX);
-    pass.now.summary = Some(summary);
-    let mut message = text.to_owned();
-    cut(&mut message, MESSAGE_MAX);
-    conditions::set_health(&mut pass.now.conditions, health, why, &message, pass.at);
+/// The session's line and its kstatus conditions.
+fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
+    pass.now.summary = Some(text::summary(said));
+    conditions::set_health(&mut pass.now.conditions, health, why, &text::message(said), pass.at);
 }

@@ -7,7 +7,7 @@ use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::names::{condition, reason};
 use crate::plan::conditions;
 use crate::plan::contract::Class;
-use crate::plan::hosts::{HostSet, TargetKind, rule_for, source_host};
+use crate::plan::hosts::{HostSet, TargetKind, ordinal_of, rule_for, source_host};
 use crate::plan::target::TargetSeen;
 
 /// Looks at every member's target: is it there, which hosts has it, how does a Job reach each.
@@ -67,8 +67,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     // Once a workload is quiesced its replicas no longer count its hosts: status does.
     let known = !status.stats.is_empty();
     let all: Vec<(i32, String)> = if known {
-        let ordinal = |host: &str| host.rsplit('-').next().and_then(|o| o.parse().ok()).unwrap_or(0);
-        status.stats.iter().map(|h| (ordinal(&h.hostname), h.hostname.clone())).collect()
+        status.stats.iter().map(|h| (ordinal_of(&h.hostname), h.hostname.clone())).collect()
     } else {
         target.ordinals().into_iter().map(|o| (o, set.host(o))).collect()
     };

@@ -341,7 +341,8 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
         entry.not_before = None;
         let name = entry.hostname.clone();
         let label = member_label(index, &pass.now.members[index]);
-        pass.event(true, &failure.reason, format!("Restore of host {name} of {label} failed: {}", failure.message));
+        let text = format!("Restore of host {name} of {label} failed: {}", failure.message);
+        pass.event(true, &failure.reason, &text);
     }
 }
 

@@ -214,8 +214,8 @@ impl<'a> Pass<'a> {
         self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
     }
 
-    fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
-        self.plan.events.push(Event { warning, reason: reason.to_owned(), message: message.into() });
+    fn event(&mut self, warning: bool, reason: &str, message: &str) {
+        self.plan.events.push(Event::new(warning, reason, message));
     }
 
     /// Ends the run in this phase.

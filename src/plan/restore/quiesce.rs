@@ -108,7 +108,7 @@ fn watch_over(pass: &mut Pass<'_>, index: usize) {
     let name = display(&quiesce.ref_);
     let text = format!("{name} was scaled up to {replicas} by somebody else during the restore.");
     conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, &text, at);
-    pass.event(true, reason::QUIESCE_BROKEN, text);
+    pass.event(true, reason::QUIESCE_BROKEN, &text);
 }
 
 /// Replicas that another member of the run has recorded of the same workload.

@@ -1,20 +1,13 @@
 //! The run's phase, conditions and one line, from its members.
 
-use super::member::is_broken;
-use super::member::is_started;
+use super::member::{is_broken, is_started};
 use super::{LOOK_AT_RUNNING, Pass, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::contract::cut;
-use crate::plan::duration;
 use crate::plan::run::{hosts, member_label};
-
-/// Longest summary; it is a column of `kubectl get`.
-const SUMMARY_MAX: usize = 160;
-/// Longest message of a condition or an event (an event's note may have 1 kB).
-const MESSAGE_MAX: usize = 1000;
+use crate::plan::{duration, text};
 
 /// Draws the conclusion of a pass: over, or where it stands.
 pub fn conclude(pass: &mut Pass<'_>) {
@@ -57,8 +50,7 @@ pub fn conclude(pass: &mut Pass<'_>) {
     if pass.now.phase != Some(RestorePhase::Running) {
         pass.now.phase = Some(RestorePhase::Pending);
     }
-    set_summary(pass, &text);
-    conditions::set_health(&mut pass.now.conditions, Health::Reconciling, &reason, &bounded(&text), at);
+    say(pass, Health::Reconciling, &reason, &text);
 }
 
 /// Ends the run.
@@ -70,23 +62,16 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     pass.now.run.completion_time = Some(conditions::whole_second(at));
     pass.now.duration = std::time::Duration::try_from(at.duration_since(start)).ok().map(duration::format);
     let health = if phase == RestorePhase::Succeeded { Health::Ready } else { Health::Stalled };
-    set_summary(pass, text);
-    conditions::set_health(&mut pass.now.conditions, health, why, &bounded(text), at);
-    pass.event(phase != RestorePhase::Succeeded, why, bounded(text));
+    say(pass, health, why, text);
+    pass.event(phase != RestorePhase::Succeeded, why, text);
     // The finalizer goes in the next pass, after this status is written.
     pass.plan.again = true;
 }
 
-fn set_summary(pass: &mut Pass<'_>, text: &str) {
-    let mut summary = text.to_owned();
-    cut(&mut summary, SUMMARY_MAX);
-    pass.now.summary = Some(summary);
-}
-
-fn bounded(text: &str) -> String {
-    let mut text = text.to_owned();
-    cut(&mut text, MESSAGE_MAX);
-    text
+/// The run's line and its kstatus conditions.
+fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
+    pass.now.summary = Some(text::summary(said));
+    conditions::set_health(&mut pass.now.conditions, health, why, &text::message(said), pass.at);
 }
 
 fn limit(pass: &Pass<'_>) -> String {
