@@ -80,6 +80,8 @@ async fn step(task: Task, control: Control) -> Done {
         Step::Prepare(_) => restic::prepare(&repository).await,
         Step::Backup(step) => restic::backup(&repository, step, &task.run.id).await,
         Step::Maintain(step) => restic::maintain(&repository, step).await,
+        Step::Probe(_) => restic::probe(&repository).await,
+        Step::Wipe(_) => restic::wipe(&repository).await,
     }
 }
 

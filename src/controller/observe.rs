@@ -21,7 +21,7 @@ use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::label;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
-use crate::plan::observed::{RepositorySeen, Seen};
+use crate::plan::observed::{RepositorySeen, Seen, Silence};
 use crate::plan::restore::display;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 
@@ -36,7 +36,9 @@ pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namesp
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { secret(ctx, home, &name).await };
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
-    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret })
+    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
+    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
+    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, unreachable })
 }
 
 /// Whether a Secret is there; its data is not read.

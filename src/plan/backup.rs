@@ -17,6 +17,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::gate::Gate;
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
@@ -82,7 +83,10 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
     if is_over(run.state.phase) || run.id.deleting {
         return Plan::nothing();
     }
-    let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, plan: Plan::nothing() };
+    let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
+    let gate = Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room);
+    let mut pass =
+        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, gate, plan: Plan::nothing() };
     pass.step();
     if pass.now != run.state {
         pass.plan.status = Some(to_json(&pass.now));
@@ -97,6 +101,8 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
+    /// To its Repository.
+    gate: Gate,
     plan: Plan<Prepared>,
 }
 
@@ -229,6 +235,7 @@ impl<'a> Pass<'a> {
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
             secret: access.secret.clone(),
+            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }
@@ -272,6 +279,7 @@ impl<'a> Pass<'a> {
             expired: self.expired,
             jobs: &seen.jobs,
             steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            gate: Some(&mut self.gate),
             plan: &mut self.plan,
         };
         lone.advance(name, |attempt| {

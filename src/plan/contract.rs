@@ -115,6 +115,10 @@ pub enum Step {
     Backup(Backup),
     /// Backup, last step: retention, integrity check, size and count.
     Maintain(Maintain),
+    /// Repository: does the store answer, and does the repository open?
+    Probe(Probe),
+    /// Repository: remove every snapshot, and the data that nothing needs then.
+    Wipe(Wipe),
 }
 
 impl Step {
@@ -126,6 +130,8 @@ impl Step {
             Self::Prepare(_) => "prepare",
             Self::Backup(_) => "backup",
             Self::Maintain(_) => "maintain",
+            Self::Probe(_) => "probe",
+            Self::Wipe(_) => "wipe",
         }
     }
 }
@@ -199,6 +205,14 @@ pub struct Restore {
 /// Open or create a repository.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Prepare {}
+
+/// Open a repository, and nothing else.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Probe {}
+
+/// Remove all that is in a repository.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Wipe {}
 
 /// Back up one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -19,6 +19,12 @@ pub enum NoGround {
     Refused(Failure),
 }
 
+/// How messages name the Repository of a reference: namespace and name.
+pub fn display(reference: Option<&RepositoryRef>, namespace: &str) -> String {
+    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
+    format!("{home}/{}", reference.map(|r| r.name.as_str()).unwrap_or_default())
+}
+
 /// Checks Repository and Secret, says so in the conditions, and works out how Jobs reach the repository.
 ///
 /// # Errors
@@ -30,9 +36,8 @@ pub fn check(
     list: &mut Vec<Condition>,
     at: Timestamp,
 ) -> Result<Access, NoGround> {
-    let reference = reference.cloned().unwrap_or_default();
-    let home = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-    let display = format!("{home}/{}", reference.name);
+    let display = display(reference, namespace);
+    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
     if home != namespace {
         let text = format!(
             "spec.repository.namespace: Repository {display} is in another namespace, which is not supported yet. Create a Repository and its Secret in namespace {namespace}."

@@ -235,7 +235,12 @@ mod tests {
             reference: None,
             history_limit: 1,
             refusal: None,
-            repository: Seen::Found(RepositorySeen { spec, first_backup: None, secret: Seen::Found(()) }),
+            repository: Seen::Found(RepositorySeen {
+                spec,
+                first_backup: None,
+                secret: Seen::Found(()),
+                unreachable: None,
+            }),
             targets: vec![],
             target_conditions: vec![],
             sessions: vec![],

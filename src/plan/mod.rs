@@ -12,6 +12,7 @@ pub mod contract;
 pub mod duration;
 #[cfg(test)]
 mod fake;
+pub mod gate;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;
@@ -22,6 +23,7 @@ pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
+pub mod rivals;
 pub mod run;
 pub mod schedule;
 pub mod step;
@@ -33,6 +35,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::Value;
+
+use crate::names;
 
 /// A plan that nothing has been done about.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct Plan<S> {
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
     pub repository_facts: Option<Value>,
+    /// The Repository did not answer; what was said. Everybody else learns of it from its status.
+    pub unreachable: Option<String>,
     /// Events to publish.
     pub events: Vec<Event>,
     /// Look again after this long, even if nothing changes.
@@ -75,6 +81,7 @@ impl Plan<Prepared> {
             scales: vec![],
             status: None,
             repository_facts: None,
+            unreachable: None,
             events: vec![],
             requeue: None,
             again: false,
@@ -84,8 +91,19 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } =
-            self;
+        let Self {
+            finalizer,
+            jobs,
+            stop_jobs,
+            scales,
+            status,
+            repository_facts,
+            unreachable,
+            events,
+            requeue,
+            again,
+            state: _,
+        } = self;
         Plan {
             finalizer,
             jobs,
@@ -93,6 +111,7 @@ impl Plan<Prepared> {
             scales,
             status,
             repository_facts,
+            unreachable,
             events,
             requeue,
             again,
@@ -103,6 +122,13 @@ impl Plan<Prepared> {
     /// Stops a Job, unless it is not there or on its way out.
     pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
         self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
+    }
+
+    /// Takes note of a failure that others should know of: a store that does not answer one answers nobody.
+    pub fn note(&mut self, failure: &contract::Failure) {
+        if failure.class == contract::Class::Transient && failure.reason == names::reason::REPOSITORY_UNREACHABLE {
+            self.unreachable = Some(failure.message.clone());
+        }
     }
 
     /// Looks again after `wait`, or sooner.

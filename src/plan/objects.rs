@@ -44,6 +44,8 @@ pub struct JobFrame {
     pub namespace: String,
     /// `stash-backup` or `stash-restore`.
     pub component: &'static str,
+    /// Repository that the Job works on, by namespace and name.
+    pub repository: String,
     /// Secret with the repository's password and credentials.
     pub secret: String,
     /// Volume of a repository that lives on one, and the folder in it.
@@ -89,6 +91,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     .into();
     let notes: BTreeMap<String, String> = [
         (annotation::SESSION_NAME, frame.owner.name.clone()),
+        (annotation::REPOSITORY, frame.repository.clone()),
         (annotation::STEP_KEY, parts.key.clone()),
         (annotation::ATTEMPT, parts.attempt.to_string()),
     ]
@@ -299,6 +302,7 @@ mod tests {
             },
             namespace: "n".into(),
             component: label::COMPONENT_RESTORE,
+            repository: "n/repo".into(),
             secret: "s".into(),
             local_repository: None,
         }

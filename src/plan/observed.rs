@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
 use super::contract::Progress;
+use super::gate::Room;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
@@ -30,6 +32,17 @@ pub struct RepositorySeen {
     pub first_backup: Option<Time>,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
+    /// It does not answer.
+    pub unreachable: Option<Silence>,
+}
+
+/// A Repository that does not answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silence {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was said.
+    pub message: String,
 }
 
 /// Why an object is not valid, as admission says it.
@@ -52,6 +65,8 @@ pub struct Surroundings {
     pub targets: Vec<TargetSeen>,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
+    /// Room for more of them on its Repository.
+    pub room: Room,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }
@@ -63,4 +78,8 @@ pub struct Setup {
     pub image: String,
     /// Deadline of a run that names none.
     pub default_timeout: Duration,
+    /// Jobs that may work on one Repository at once.
+    pub jobs_per_repository: usize,
+    /// Time between two probes of a Repository that does not answer.
+    pub probe_interval: Duration,
 }

@@ -264,8 +264,13 @@ impl RestoreState {
 
     /// Whether the run is over.
     pub fn is_final(&self) -> bool {
-        matches!(self.phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
+        is_final(self.phase)
     }
+}
+
+/// Whether a restore in this phase is over.
+pub fn is_final(phase: Option<RestorePhase>) -> bool {
+    matches!(phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
 }
 
 /// `1 host`, `3 hosts`.

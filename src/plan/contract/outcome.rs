@@ -43,6 +43,13 @@ pub enum Answer {
     BackedUp(Vec<SnapshotMade>),
     /// Of [`Step::Maintain`].
     Maintained(RepositoryFacts),
+    /// Of [`Step::Probe`]: the repository opened.
+    Probed,
+    /// Of [`Step::Wipe`].
+    Wiped {
+        /// Snapshots removed.
+        snapshots: u64,
+    },
 }
 
 /// Snapshots of one host, or why there are none.

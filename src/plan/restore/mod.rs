@@ -29,6 +29,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::conditions;
 use super::contract::{Run, Settings, Task, VERSION};
+use super::gate::Gate;
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
 use super::objects::JobFrame;
@@ -91,6 +92,8 @@ struct Pass<'a> {
     expired: bool,
     /// How to reach each host, by member and host name; filled for targets that are there.
     reaches: BTreeMap<(usize, String), Reach>,
+    /// To its Repository.
+    gate: Gate,
     plan: Plan<Prepared>,
 }
 
@@ -106,6 +109,7 @@ impl<'a> Pass<'a> {
             now: if run.state.is_final() && !run.is_over() { RestoreState::default() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
+            gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
             plan: Plan::nothing(),
         }
     }
@@ -183,6 +187,7 @@ impl<'a> Pass<'a> {
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_RESTORE,
             secret: access.secret.clone(),
+            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }
