@@ -51,6 +51,8 @@ pub mod label {
 pub mod annotation {
     /// Name of the session a Job or Pod belongs to (a label could be too short for it).
     pub const SESSION_NAME: &str = "lifeboat.stash.appscode.com/session-name";
+    /// Namespace of the session that a grant in another namespace belongs to.
+    pub const SESSION_NAMESPACE: &str = "lifeboat.stash.appscode.com/session-namespace";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// Attempt at the step, from 1.
@@ -102,8 +104,10 @@ pub mod reason {
     // Stash's, of conditions.
     /// Repository exists.
     pub const REPOSITORY_AVAILABLE: &str = "RepositoryAvailable";
-    /// Repository does not exist or may not be used.
+    /// Repository does not exist.
     pub const REPOSITORY_NOT_AVAILABLE: &str = "RepositoryNotAvailable";
+    /// The usagePolicy of the Repository does not let this namespace use it.
+    pub const REPOSITORY_NOT_ALLOWED: &str = "RepositoryNotAllowed";
     /// Secret exists.
     pub const BACKEND_SECRET_AVAILABLE: &str = "BackendSecretAvailable";
     /// Secret does not exist.

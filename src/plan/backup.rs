@@ -17,13 +17,14 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::contract::{Answer, Class, Failure, Maintain, Outcome, Prepare, Retention, Run, Step, Task, VERSION};
+use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::{JobSeen, JobState};
-use super::objects::{self, JobFrame, JobParts};
+use super::objects::{self, JobFrame, JobParts, SecretSource};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
-use super::{Event, Plan, Prepared, conditions, duration, retry};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, retry};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy};
@@ -80,11 +81,16 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+    let mut pass =
+        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, grant: None, plan: Plan::nothing() };
     if is_over(run.state.phase) || run.id.deleting {
-        return Plan::nothing();
+        pass.release();
+        return pass.plan;
     }
-    let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, plan: Plan::nothing() };
     pass.step();
+    if !pass.plan.jobs.is_empty() {
+        pass.plan.grants.extend(pass.grant);
+    }
     if pass.now != run.state {
         pass.plan.status = Some(to_json(&pass.now));
     }
@@ -98,6 +104,8 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
 }
 
@@ -133,7 +141,7 @@ impl<'a> Pass<'a> {
             self.at,
         ) {
             Ok(access) => access,
-            Err(NoGround::Refused(failure)) => {
+            Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
                 return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
             }
             Err(NoGround::Waiting(text)) if self.expired => {
@@ -144,6 +152,9 @@ impl<'a> Pass<'a> {
                 return report::wait(self, &text);
             }
         };
+        if !self.may_read(invoker, &access) {
+            return report::stand(self);
+        }
         let frame = self.frame(&access);
         match self.lone_step("prepare", &frame, &access, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
@@ -230,13 +241,40 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether Jobs can have the Secret: mounted, or by a grant. Before one is made it stands in status, and
+    /// the session is held until it is taken back.
+    fn may_read(&mut self, invoker: &Invoker, access: &Access) -> bool {
+        let Some(secret) = &access.told.secret else { return true };
+        let runtime = invoker.runtime.as_ref();
+        let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
+        let grant = grants::to_read(&self.run.id, secret, of_members.chain([runtime]));
+        let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
+        if !self.run.id.held {
+            self.plan.finalizer = Some(FinalizerChange::Add);
+        } else if !announced {
+            self.now.run.get_or_insert_default().grants.push(grant.status.clone());
+        }
+        let ready = self.run.id.held && announced;
+        self.plan.again = !ready;
+        self.grant = Some(grant);
+        ready
+    }
+
+    /// Takes grants back, and then the finalizer off.
+    fn release(&mut self) {
+        if self.run.id.held {
+            self.plan.revoke = self.run.state.run.iter().flat_map(|r| r.grants.clone()).collect();
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
     fn frame(&self, access: &Access) -> JobFrame {
         JobFrame {
             image: self.setup.image.clone(),
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
-            secret: access.secret.clone(),
+            secret: SecretSource::of(access, self.grant.as_ref()),
             local_repository: access.local.clone(),
         }
     }
