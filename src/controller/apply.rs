@@ -18,7 +18,7 @@ use tracing::info;
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
-use crate::names::{FINALIZER, annotation, label, reason};
+use crate::names::{FINALIZER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -127,8 +127,10 @@ where
 {
     let mut all = object.finalizers().to_vec();
     all.retain(|f| f != FINALIZER);
-    if change == FinalizerChange::Add {
-        all.push(FINALIZER.to_owned());
+    match change {
+        FinalizerChange::Add => all.push(FINALIZER.to_owned()),
+        // Stash is not there to take its own off.
+        FinalizerChange::Remove => all.retain(|f| f != STASH_REPOSITORY_FINALIZER),
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });

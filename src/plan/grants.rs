@@ -116,7 +116,7 @@ fn meta(id: &Identity, name: &str, namespace: &str) -> ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::runtime::PodSettings;
+    use crate::api::runtime::PodRuntimeSettings;
 
     fn id() -> Identity {
         Identity { uid: "u".into(), name: "r".into(), namespace: "demo".into(), ..Identity::default() }
@@ -127,7 +127,8 @@ mod tests {
     }
 
     fn of(account: Option<&str>) -> RuntimeSettings {
-        let pod = PodSettings { service_account_name: account.map(str::to_owned), ..PodSettings::default() };
+        let pod =
+            PodRuntimeSettings { service_account_name: account.map(str::to_owned), ..PodRuntimeSettings::default() };
         RuntimeSettings { pod: Some(pod), ..RuntimeSettings::default() }
     }
 

@@ -239,7 +239,12 @@ mod tests {
             reference: None,
             history_limit: 1,
             refusal: None,
-            repository: Seen::Found(RepositorySeen { spec, first_backup: None, secret: Seen::Found(()) }),
+            repository: Seen::Found(RepositorySeen {
+                spec,
+                first_backup: None,
+                secret: Seen::Found(()),
+                labels: Seen::Missing,
+            }),
             targets: vec![],
             target_conditions: vec![],
             sessions: vec![],

@@ -19,11 +19,13 @@ pub mod invoker;
 pub mod jobs;
 pub mod objects;
 pub mod observed;
+pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod step;
 pub mod target;
 pub mod text;
 pub mod usage;
@@ -107,6 +109,11 @@ impl Plan<Prepared> {
             again: self.again,
             state: PhantomData,
         }
+    }
+
+    /// Stops a Job, unless it is not there or on its way out.
+    pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
+        self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
     }
 
     /// Looks again after `wait`, or sooner.

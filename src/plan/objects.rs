@@ -366,7 +366,7 @@ fn affinity(user: Option<Affinity>, node: Option<&str>) -> Option<Affinity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::contract::{Backup, Preflight, RepositoryAccess, Restore, Run, Settings, VERSION};
+    use crate::plan::contract::{Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, Settings, VERSION};
 
     fn frame() -> JobFrame {
         JobFrame {
@@ -422,6 +422,31 @@ mod tests {
         let pod = spec(Step::Preflight(Preflight::default()), None);
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.security_context.unwrap().run_as_user, Some(NOBODY));
+    }
+
+    #[test]
+    fn a_job_that_reads_the_secret_carries_a_token_of_its_own_and_mounts_no_secret() {
+        let read = |runtime: Option<&RuntimeSettings>| {
+            let frame = JobFrame { secret: SecretSource::Read("grant".into()), ..frame() };
+            let parts = JobParts { key: "k".into(), attempt: 1, runtime, ..JobParts::default() };
+            job(&frame, &task(Step::Prepare(Prepare {})), parts).spec.unwrap().template.spec.unwrap()
+        };
+        let pod = read(None);
+        assert_eq!(
+            (pod.service_account_name.as_deref(), pod.automount_service_account_token),
+            (Some("grant"), Some(false))
+        );
+        let volumes = pod.volumes.unwrap();
+        assert!(volumes.iter().all(|v| v.secret.is_none()));
+        let kept = volumes.iter().find(|v| v.name == SECRET_VOLUME).unwrap().empty_dir.clone().unwrap();
+        assert_eq!(kept.medium.as_deref(), Some("Memory"));
+        let sources = volumes.iter().find_map(|v| v.projected.clone()).unwrap().sources.unwrap();
+        let token = sources.iter().find_map(|s| s.service_account_token.clone()).unwrap();
+        assert_eq!(token.expiration_seconds, Some(TOKEN_SECONDS));
+        let mine: RuntimeSettings =
+            serde_json::from_value(serde_json::json!({ "pod": { "serviceAccountName": "mine" } })).unwrap();
+        assert_eq!(read(Some(&mine)).service_account_name.as_deref(), Some("mine"));
+        assert!(spec(Step::Prepare(Prepare {}), None).volumes.unwrap().iter().all(|v| v.projected.is_none()));
     }
 
     #[test]
