@@ -17,6 +17,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::observe::plain;
+use super::sessions;
 use crate::names::{FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
@@ -76,6 +77,9 @@ where
             Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e)),
             Err(e) => return Err(e),
         }
+    }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
     }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }

@@ -23,6 +23,7 @@ pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod sessions;
 pub mod target;
 pub mod text;
 
@@ -50,6 +51,8 @@ pub struct Plan<S> {
     pub stop_jobs: Vec<String>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Backup sessions to create.
+    pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
@@ -71,6 +74,7 @@ impl Plan<Prepared> {
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
+            sessions: vec![],
             status: None,
             repository_facts: None,
             events: vec![],
@@ -82,13 +86,25 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } =
-            self;
+        let Self {
+            finalizer,
+            jobs,
+            stop_jobs,
+            scales,
+            sessions,
+            status,
+            repository_facts,
+            events,
+            requeue,
+            again,
+            state: _,
+        } = self;
         Plan {
             finalizer,
             jobs,
             stop_jobs,
             scales,
+            sessions,
             status,
             repository_facts,
             events,
