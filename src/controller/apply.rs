@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::observe::plain;
-use crate::names::{FINALIZER, annotation, label, reason};
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -91,6 +91,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
         key: note(annotation::STEP_KEY),
         attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
         deleting: false,
+        given_up: false,
         address: None,
         state: JobState::Lost(Failure::new(
             class,
@@ -105,12 +106,17 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
     })
 }
 
-async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+/// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
+///
+/// # Errors
+/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+pub async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut all = object.finalizers().to_vec();
-    all.retain(|f| f != FINALIZER);
+    let left_by_stash = |f: &str| object.meta().deletion_timestamp.is_some() && f == FINALIZER_OF_STASH;
+    all.retain(|f| f != FINALIZER && !left_by_stash(f));
     if change == FinalizerChange::Add {
         all.push(FINALIZER.to_owned());
     }

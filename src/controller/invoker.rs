@@ -16,13 +16,14 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
-use super::{Error, observe, report, validity};
+use super::{Error, apply, observe, report, validity};
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
 use crate::api::backup_session::{BackupSessionSpec, InvokerRef};
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{GROUP, MANAGER, condition, label};
+use crate::plan::FinalizerChange;
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -160,6 +161,10 @@ pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<
 
 async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
     if object.meta().deletion_timestamp.is_some() {
+        if Identity::of(object).held_by_stash {
+            let namespace = object.namespace().unwrap_or_default();
+            apply::finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?;
+        }
         return Ok(Action::await_change());
     }
     let (defaulted, refusal) = validity::examine(object);
