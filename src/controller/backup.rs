@@ -23,7 +23,7 @@ use crate::names::MANAGER;
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Surroundings};
+use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
 
 /// One look at a backup.
@@ -142,7 +142,7 @@ async fn invoker(
 
 /// An invoker as the store has it. One that it does not have is asked for: a session created together with its
 /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
-async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+pub(super) async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
@@ -236,7 +236,14 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
     let repository = observe::repository(ctx, reference, namespace);
     let (targets, repository) = futures::join!(targets, repository);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
+    Surroundings {
+        refusal,
+        source: Seen::Missing,
+        repository,
+        targets,
+        jobs,
+        progress: std::collections::BTreeMap::new(),
+    }
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

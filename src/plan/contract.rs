@@ -42,6 +42,8 @@ pub const OUTCOME_LIMIT: usize = 4096;
 pub const PROGRESS_PORT: u16 = 9180;
 /// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
+/// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
+pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -168,6 +170,15 @@ pub struct HostQuery {
     /// Only snapshots that carry all tags of one of these lists (restic's `--tag a,b --tag c`).
     #[serde(default)]
     pub tags: Vec<Vec<String>>,
+    /// Only sets that were complete at this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// Only the run of this BackupSession, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Sets back from the newest.
+    #[serde(default)]
+    pub previous: usize,
     /// Mount points of the target. A snapshot path outside all of them cannot be restored.
     pub mounts: Vec<String>,
 }

@@ -6,6 +6,7 @@
 //! writes the status that belongs to what was applied.
 
 pub mod access;
+pub mod adopt;
 pub mod backup;
 pub mod conditions;
 pub mod contract;

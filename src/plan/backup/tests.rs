@@ -112,6 +112,7 @@ impl World {
             if *there { TargetSeen::Found(Box::new(target(i))) } else { TargetSeen::Missing(format!("m{i}")) }
         };
         Surroundings {
+            source: Seen::Missing,
             refusal: self.refusal.clone(),
             repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets.iter().enumerate().map(see).collect(),
