@@ -6,6 +6,7 @@
 //! writes the status that belongs to what was applied.
 
 pub mod access;
+pub mod adopt;
 pub mod backup;
 pub mod conditions;
 pub mod contract;
@@ -13,6 +14,7 @@ pub mod duration;
 #[cfg(test)]
 mod fake;
 pub mod gate;
+pub mod grants;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;
@@ -26,9 +28,11 @@ pub mod retry;
 pub mod rivals;
 pub mod run;
 pub mod schedule;
+pub mod sessions;
 pub mod step;
 pub mod target;
 pub mod text;
+pub mod usage;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -36,6 +40,8 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::Value;
 
+use self::grants::Grant;
+use crate::api::restore_session::GrantStatus;
 use crate::names;
 
 /// A plan that nothing has been done about.
@@ -48,14 +54,20 @@ pub struct Applied;
 /// What to do about an object.
 #[derive(Debug)]
 pub struct Plan<S> {
-    /// Change of the object's finalizer; made before anything else.
+    /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
+    pub revoke: Vec<GrantStatus>,
+    /// Change of the object's finalizer; made before anything is created.
     pub finalizer: Option<FinalizerChange>,
+    /// Grants that the Jobs need.
+    pub grants: Vec<Grant>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
     pub stop_jobs: Vec<String>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Backup sessions to create.
+    pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
@@ -75,10 +87,13 @@ impl Plan<Prepared> {
     /// Nothing to do.
     pub fn nothing() -> Self {
         Self {
+            revoke: vec![],
             finalizer: None,
+            grants: vec![],
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
+            sessions: vec![],
             status: None,
             repository_facts: None,
             unreachable: None,
@@ -91,30 +106,20 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self {
-            finalizer,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            unreachable,
-            events,
-            requeue,
-            again,
-            state: _,
-        } = self;
         Plan {
-            finalizer,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            unreachable,
-            events,
-            requeue,
-            again,
+            revoke: self.revoke,
+            finalizer: self.finalizer,
+            grants: self.grants,
+            jobs: self.jobs,
+            stop_jobs: self.stop_jobs,
+            scales: self.scales,
+            sessions: self.sessions,
+            status: self.status,
+            repository_facts: self.repository_facts,
+            unreachable: self.unreachable,
+            events: self.events,
+            requeue: self.requeue,
+            again: self.again,
             state: PhantomData,
         }
     }

@@ -11,6 +11,7 @@ use super::gate::Room;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
+use crate::api::restore_batch::Adopted;
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub struct RepositorySeen {
     pub first_backup: Option<Time>,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
+    /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.
+    pub labels: Seen<BTreeMap<String, String>>,
     /// It does not answer.
     pub unreachable: Option<Silence>,
 }
@@ -59,6 +62,8 @@ pub struct Refusal {
 pub struct Surroundings {
     /// Why the object is not valid.
     pub refusal: Option<Refusal>,
+    /// Members that are still to be taken from a BackupBatch.
+    pub source: Seen<Adopted>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.

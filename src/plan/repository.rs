@@ -17,7 +17,7 @@ use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
 use super::contract::{Run, Settings, Step, Task, VERSION};
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts};
+use super::objects::{self, JobFrame, JobParts, SecretSource};
 use super::observed::{Refusal, Seen, Setup};
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
@@ -167,7 +167,7 @@ impl Pass<'_> {
             namespace: id.namespace.clone(),
             component: label::COMPONENT_REPOSITORY,
             repository: access.display.clone(),
-            secret: access.secret.clone(),
+            secret: SecretSource::of(access, None),
             local_repository: access.local.clone(),
         };
         let task = Task {
