@@ -279,7 +279,7 @@ impl<'a> Pass<'a> {
 
     /// Takes grants back, and then the finalizer off a run that is over.
     fn release(&mut self) {
-        if self.run.id.held {
+        if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
             self.plan.revoke.clone_from(&self.was.run.grants);
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }
