@@ -8,7 +8,7 @@ use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
-use crate::names::{FINALIZER, FINALIZER_OF_STASH, condition, hash_of};
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, condition, hash_of, reason};
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]
@@ -118,10 +118,21 @@ impl RestoreRun {
         self
     }
 
+    /// What was taken from the BackupBatch that the spec names.
+    fn taken(&self) -> Option<&Adopted> {
+        self.state.adopted.as_ref().filter(|a| self.source.as_ref() == Some(&a.from))
+    }
+
+    /// The BackupBatch whose members are still to be taken.
+    pub fn untaken(&self) -> Option<&BackupBatchRef> {
+        self.source.as_ref().filter(|_| self.taken().is_none())
+    }
+
     /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
     fn adopted(mut self) -> Self {
-        if let Some(adopted) = self.state.adopted.clone().filter(|_| self.source.is_some()) {
-            (self.repository, self.members) = (adopted.repository, adopted.members);
+        if let Some(adopted) = self.taken().cloned() {
+            self.repository = self.repository.or(adopted.repository);
+            self.members = adopted.members;
         }
         self
     }
@@ -331,6 +342,21 @@ impl RestoreState {
     /// Whether the run is over.
     pub fn is_final(&self) -> bool {
         matches!(self.phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
+            && !self.is_denied()
+    }
+
+    /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
+    pub fn is_denied(&self) -> bool {
+        let denied = |c: &Condition| {
+            c.type_ == condition::REPOSITORY_FOUND && c.reason.as_deref() == Some(reason::REPOSITORY_NOT_ALLOWED)
+        };
+        self.phase == Some(RestorePhase::Invalid) && self.conditions.iter().any(denied)
+    }
+
+    /// A new beginning. What was given stays on the list until it is taken back.
+    pub fn anew(&self) -> Self {
+        let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
+        Self { run, ..Self::default() }
     }
 }
 

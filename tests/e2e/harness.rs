@@ -148,7 +148,7 @@ impl Site {
                 }
             }
         }
-        let made = ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "RoleBinding"];
+        let made = ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
         let mut left = vec![];
         let clean = eventually(30, async || {
             left.clear();
@@ -287,6 +287,10 @@ fn resource(kind: &str) -> ApiResource {
         "BackupSession" => ("stash.appscode.com", "v1beta1", "backupsessions"),
         "RestoreSession" => ("stash.appscode.com", "v1beta1", "restoresessions"),
         "RestoreBatch" => ("stash.appscode.com", "v1beta1", "restorebatches"),
+        "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
+        "RoleBinding" => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
+        "ServiceAccount" => ("", "v1", "serviceaccounts"),
+        "Snapshot" => ("repositories.stash.appscode.com", "v1alpha1", "snapshots"),
         "Secret" => ("", "v1", "secrets"),
         "Event" => ("", "v1", "events"),
         "Pod" => ("", "v1", "pods"),
@@ -294,8 +298,6 @@ fn resource(kind: &str) -> ApiResource {
         "Node" => ("", "v1", "nodes"),
         "PersistentVolume" => ("", "v1", "persistentvolumes"),
         "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
-        "ServiceAccount" => ("", "v1", "serviceaccounts"),
-        "RoleBinding" => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
         other => panic!("the harness does not know kind {other}"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

@@ -11,7 +11,6 @@ use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::FinalizerChange;
 use crate::plan::conditions::{self, Health};
 use crate::plan::run::member_label;
 
@@ -20,7 +19,7 @@ pub fn leave(pass: &mut Pass<'_>) {
     let held = pass.run.id.held || pass.run.id.held_by_stash;
     if held && is_out(pass) {
         super::report::given_up(pass);
-        pass.plan.finalizer = Some(FinalizerChange::Remove);
+        pass.release();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod crashes;
+mod elsewhere;
 mod leaving;
 mod world;
 

@@ -144,6 +144,19 @@ fn the_end_of_a_canceled_run_names_each_member() {
     assert_eq!(w.events, [reason::CANCELED]);
 }
 
+/// Proves: C09.
+#[test]
+fn what_may_not_use_its_repository_can_be_canceled() {
+    for passes in 0..6 {
+        let mut w = trio("Parallel").from_elsewhere(usize::MAX);
+        w.step(passes);
+        w.cancel();
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::CANCELED));
+        assert_eq!(w.members(), ["Skipped"; 3]);
+    }
+}
+
 #[test]
 fn a_cancel_after_the_end_changes_nothing() {
     let mut w = World::session(web());

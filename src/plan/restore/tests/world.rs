@@ -12,7 +12,7 @@ use crate::api::restore_batch::Adopted;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
-use crate::plan::fake::{Jobs, task};
+use crate::plan::fake::{Grants, Jobs, task};
 use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -53,6 +53,9 @@ pub struct World {
     pub object: Value,
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
+    pub grants: Grants,
+    /// usagePolicy of the Repository, by the pass from which it stands.
+    pub policies: Vec<(usize, Value)>,
     pub repository: bool,
     pub now: Timestamp,
     pub passes: usize,
@@ -87,6 +90,13 @@ impl World {
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
+    /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+        self.object["spec"]["repository"]["namespace"] = "store".into();
+        self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
+        self
+    }
+
     fn of(kind: &str, spec: &Value, workloads: Vec<Workload>) -> Self {
         let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
             "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
@@ -94,6 +104,8 @@ impl World {
             object,
             workloads,
             jobs: Jobs::default(),
+            grants: Grants::default(),
+            policies: vec![],
             repository: true,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
@@ -126,13 +138,21 @@ impl World {
     fn source(&self) -> Seen<Adopted> {
         let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
         let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
-        members.map_or(Seen::Missing, |members| Seen::Found(Adopted { repository, members }))
+        members.map_or(Seen::Missing, |members| {
+            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
+        })
     }
 
     fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
-        let found =
-            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": policy });
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
@@ -225,6 +245,12 @@ impl World {
 
     /// In the controller's order; false when it died on the way.
     fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+        for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.there.remove(&object);
+        }
         if let Some(change) = plan.finalizer {
             if !self.write() {
                 return false;
@@ -251,10 +277,17 @@ impl World {
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
+        for object in plan.grants.iter().flat_map(Grants::objects) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.make(object);
+        }
         for job in &plan.jobs {
             if !self.write() {
                 return false;
             }
+            self.grants.serve(job);
             self.jobs.create(job);
         }
         if let Some(status) = plan.status {
@@ -270,6 +303,9 @@ impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
     fn announced(&self, plan: &Plan<Prepared>) {
         let run = self.run();
+        for grant in &plan.grants {
+            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
+        }
         for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
@@ -356,6 +392,7 @@ impl World {
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
         assert!(!run.id.held || self.gone, "the finalizer is off");
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
             assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
         }
