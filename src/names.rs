@@ -173,6 +173,10 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
+    /// A session follows a failed one.
+    pub const RETRIED: &str = "Retried";
+    /// No session follows a failed one, although one was announced.
+    pub const NOT_RETRIED: &str = "NotRetried";
 
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.

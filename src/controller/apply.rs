@@ -18,6 +18,7 @@ use tracing::info;
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
+use super::sessions;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
@@ -91,6 +92,9 @@ where
             Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
+    }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
     }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }

@@ -241,11 +241,20 @@ pub struct Backup {
     pub args: Vec<String>,
 }
 
+/// What only one invoker backs up: hosts, and the path in each.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Own {
+    /// The path.
+    pub path: String,
+    /// Hosts that have it.
+    pub hosts: Vec<String>,
+}
+
 /// Retention, check and statistics after a backup.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Maintain {
-    /// Hosts of this invoker; retention never touches another's.
-    pub hosts: Vec<String>,
+    /// Snapshots of this invoker; retention never touches another's.
+    pub own: Vec<Own>,
     /// What to keep. No retention is applied when every `keep` is unset.
     pub retention: Retention,
 }
@@ -280,6 +289,15 @@ pub struct Retention {
     /// Only say what would be removed.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl Retention {
+    /// Whether anything is removed by it at all: keeping nothing by rule means keeping everything.
+    pub fn keeps_something(&self) -> bool {
+        let counts =
+            [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        counts.iter().any(|c| c.is_some_and(|c| c != 0)) || self.keep_tags.iter().any(|t| !t.is_empty())
+    }
 }
 
 impl Task {
