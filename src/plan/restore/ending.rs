@@ -109,15 +109,11 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
         return format!("Canceled. {}", upper(&text));
     }
     let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
-    let mut text = format!("Canceled. {done} of {} members restored", members.len());
-    for (what, which) in
-        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)]
-    {
-        if !which.is_empty() {
-            text += &format!("; {what}: {which}");
-        }
-    }
-    text + "."
+    let groups =
+        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)];
+    let groups = groups.iter().filter(|(_, which)| !which.is_empty());
+    let groups: String = groups.map(|(what, which)| format!("; {what}: {which}")).collect();
+    format!("Canceled. {done} of {} members restored{groups}.", members.len())
 }
 
 /// What to do about a session whose spec was changed under its run.

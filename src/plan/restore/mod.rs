@@ -137,7 +137,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let namespace = &self.run.id.namespace;
-        if let Some(source) = self.run.source.as_ref().filter(|_| self.was.adopted.is_none()) {
+        if let Some(source) = self.run.untaken() {
             find::members(self, &adopt::display(source, namespace));
             return;
         }
