@@ -222,6 +222,50 @@ mod tests {
         assert!(text.contains("one run") && text.contains("(changed: timeOut)"), "{text}");
     }
 
+    #[test]
+    fn a_run_may_be_told_to_stop() {
+        #[derive(serde::Serialize, PartialEq)]
+        struct Spec {
+            cancel: Option<bool>,
+            kept: i32,
+        }
+        let told = |new: Spec| {
+            let mut errors = Errors::default();
+            immutable(&mut errors, "RestoreSession", &new, Some(&Spec { cancel: None, kept: 1 }));
+            message(&errors.into_vec())
+        };
+        assert_eq!(told(Spec { cancel: Some(true), kept: 1 }), "");
+        assert!(told(Spec { cancel: Some(true), kept: 2 }).ends_with("(changed: kept)"));
+    }
+
+    #[test]
+    fn a_target_stays_once_backups_of_it_could_be_taken() {
+        let mut object = json!({ "spec": {
+            "repository": { "name": "r" },
+            "retentionPolicy": { "name": "k", "keepLast": 1, "prune": true },
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" } },
+        }});
+        let target: api::target::BackupTarget = {
+            let mut stored = object.clone();
+            super::super::default("BackupConfiguration", &mut stored);
+            serde_json::from_value(stored["spec"]["target"].clone()).unwrap()
+        };
+        let hash = backup_configuration::hash_of_target(Some(&target));
+        object["status"] = json!({ "phase": "Ready", "targetHash": hash });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "as it was, in either form");
+        object["spec"]["paused"] = true.into();
+        object["spec"]["schedule"] = "@daily".into();
+        assert_eq!(check("BackupConfiguration", &object, None), [], "all else may change");
+        object["spec"]["target"]["exclude"] = json!(["*.tmp"]);
+        let text = message(&check("BackupConfiguration", &object, None));
+        assert!(text.starts_with("spec.target: cannot be changed any more"), "{text}");
+        object["status"] = json!({ "phase": "NotReady" });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "before that, it may be mended");
+        // A status that nobody can read judges nothing.
+        object["status"] = json!({ "phase": 3, "targetHash": hash });
+        assert_eq!(check("BackupConfiguration", &object, None), []);
+    }
+
     fn json_value() -> impl Strategy<Value = Value> {
         let word = prop::sample::select(vec![
             "spec",
