@@ -2,7 +2,7 @@
 
 use lifeboat::admission::{Reason, check, message, object_reason};
 
-/// Proves: defect 5, defect 26.
+/// Proves: defect 5, defect 6, defect 15, defect 26, invented 3, invented 7, invented 21.
 #[test]
 fn each_is_told_what_is_wrong() {
     let files = super::manifests("bad");
@@ -27,7 +27,7 @@ fn each_is_told_what_is_wrong() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Proves: scenario 17, invented 5, invented 6.
+/// Proves: scenario 16, scenario 17, invented 4, invented 5, invented 6.
 #[test]
 fn each_good_one_is_right_before_and_after_it_is_brought_into_its_one_form() {
     let files = super::manifests("good");

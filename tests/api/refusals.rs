@@ -54,7 +54,7 @@ fn ends(object: &Value) -> Value {
     }
 }
 
-/// Proves: defect 5, defect 26.
+/// Proves: defect 5, defect 6, defect 26, invented 3, invented 7, D06.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn without_the_webhook_the_status_says_what_is_wrong() {
@@ -150,6 +150,7 @@ async fn what_is_mended_begins_anew() {
     assert!(waits["status"]["run"].get("completionTime").is_none(), "nothing of the refusal is left");
 }
 
+/// Proves: defect 5, defect 6, defect 26, scenario 17, invented 3, invented 7.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn with_the_webhook_it_is_denied_in_the_same_words() {

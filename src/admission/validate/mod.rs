@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Proves: defect 26, invented 21.
     #[test]
     fn an_object_that_cannot_be_read_names_the_place() {
         let object = json!({ "spec": { "members": [{ "target": { "paths": "x" } }] } });
@@ -331,6 +332,7 @@ mod tests {
     }
 
     proptest! {
+        /// Proves: defect 15.
         #[test]
         fn no_object_makes_it_panic(spec in json_value(), old in json_value()) {
             for (kind, _) in super::super::KINDS {

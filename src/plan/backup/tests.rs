@@ -278,6 +278,7 @@ fn a_session_applied_before_its_invoker_waits_for_it() {
     assert_eq!(w.phase(), "Succeeded");
 }
 
+/// Proves: defect 15, scenario 31.
 #[test]
 fn what_cannot_be_taken_is_skipped_with_the_reason() {
     let mut w = World::new(1, false, true);
@@ -298,14 +299,15 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
-fn retry(max: i32) -> Option<RetryConfig> {
-    Some(serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap())
+fn retry(max: i32) -> RetryConfig {
+    serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap()
 }
 
+/// Proves: scenario 31.
 #[test]
 fn a_failed_session_is_followed_by_another_after_the_delay() {
     let mut w = World::new(1, false, true);
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     script(&mut w, "backup/0/m0", &[End::DATA]);
     let begin = w.now;
     w.settle();
@@ -317,7 +319,7 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
     // The last of them is followed by none, and neither is a success.
     for (left, ends, phase) in [(0, vec![End::DATA], "Failed"), (3, vec![], "Succeeded")] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         w.run.retry_left = Some(left);
         script(&mut w, "backup/0/m0", &ends);
         w.settle();
@@ -330,14 +332,14 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
 fn what_a_retry_cannot_mend_or_nobody_wants_is_not_tried_again() {
     // The Repository's own manifest is wrong.
     let mut w = World::new(1, false, true);
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     w.invoker().repository = serde_json::from_value(json!({ "name": "repo", "namespace": "elsewhere" })).unwrap();
     w.settle();
     assert_eq!((w.phase(), w.followers.len(), w.status.get("nextRetry")), ("Failed", 0, None));
     // Paused, or gone, while the delay lasts.
     for gone in [false, true] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         script(&mut w, "backup/0/m0", &[End::DATA]);
         while w.phase() != "Failed" {
             let wait = w.pass().unwrap();
@@ -406,7 +408,7 @@ fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     };
     let mut w = World::new(2, false, true);
     keep(&mut w);
-    w.invoker().retry = retry(3);
+    w.invoker().retry = Some(retry(3));
     w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
     w.settle();
     assert_eq!(own(&w), at(&["m0"]));
@@ -445,7 +447,7 @@ proptest! {
         retries in 0..3,
     ) {
         let mut w = World::new(members.len(), sequential, stop);
-        w.invoker().retry = retry(retries);
+        w.invoker().retry = Some(retry(retries));
         script(&mut w, "prepare", &prepare);
         for (i, (there, ends)) in members.iter().enumerate() {
             w.targets[i] = *there;
