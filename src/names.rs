@@ -12,8 +12,13 @@ use sha2::{Digest, Sha256};
 pub const GROUP: &str = "stash.appscode.com";
 /// Field manager of everything the operator applies.
 pub const MANAGER: &str = "lifeboat";
-/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back.
+/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back; and on
+/// Repositories that are used, held until nobody uses them.
 pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
+/// Finalizer that Stash puts on a Repository; taken off with ours.
+pub const STASH_REPOSITORY_FINALIZER: &str = "stash";
+/// Finalizer that Stash put on its objects. One that was applied before Stash left would never go without it.
+pub const FINALIZER_OF_STASH: &str = "stash.appscode.com";
 /// Name of the operator: Deployment, reporter of events, component label.
 pub const OPERATOR: &str = "lifeboat";
 /// Name of the task that means "the files of this PVC", for backup.
@@ -35,6 +40,8 @@ pub mod label {
     pub const COMPONENT_BACKUP: &str = "stash-backup";
     /// Component of restore Jobs.
     pub const COMPONENT_RESTORE: &str = "stash-restore";
+    /// Component of Jobs on a repository that belong to no session.
+    pub const COMPONENT_REPOSITORY: &str = "stash-repository";
     /// Kind of the session a Job or Pod belongs to.
     pub const SESSION_KIND: &str = "lifeboat.stash.appscode.com/session-kind";
     /// Uid of the session a Job or Pod belongs to.
@@ -51,6 +58,8 @@ pub mod label {
 pub mod annotation {
     /// Name of the session a Job or Pod belongs to (a label could be too short for it).
     pub const SESSION_NAME: &str = "lifeboat.stash.appscode.com/session-name";
+    /// Namespace of the session that a grant in another namespace belongs to.
+    pub const SESSION_NAMESPACE: &str = "lifeboat.stash.appscode.com/session-namespace";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// Attempt at the step, from 1.
@@ -85,6 +94,8 @@ pub mod condition {
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreated";
     /// The run took longer than it may.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// Extension: the run was canceled; False while it is being stopped.
+    pub const CANCELED: &str = "Canceled";
     /// Extension: every host's snapshots are resolved and pinned in status.
     pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
     /// Extension: the workload is scaled to zero for the time of the restore.
@@ -102,8 +113,10 @@ pub mod reason {
     // Stash's, of conditions.
     /// Repository exists.
     pub const REPOSITORY_AVAILABLE: &str = "RepositoryAvailable";
-    /// Repository does not exist or may not be used.
+    /// Repository does not exist.
     pub const REPOSITORY_NOT_AVAILABLE: &str = "RepositoryNotAvailable";
+    /// The usagePolicy of the Repository does not let this namespace use it.
+    pub const REPOSITORY_NOT_ALLOWED: &str = "RepositoryNotAllowed";
     /// Secret exists.
     pub const BACKEND_SECRET_AVAILABLE: &str = "BackendSecretAvailable";
     /// Secret does not exist.
@@ -248,6 +261,12 @@ pub mod reason {
     pub const QUIESCE_BROKEN: &str = "QuiesceBroken";
     /// The spec was changed under the run.
     pub const SPEC_CHANGED: &str = "SpecChanged";
+    /// The run is being canceled.
+    pub const CANCELING: &str = "Canceling";
+    /// The run was canceled before it had done all of it.
+    pub const CANCELED: &str = "Canceled";
+    /// A Job was stopped, but nobody can say whether it has ended.
+    pub const JOB_NOT_STOPPED: &str = "JobNotStopped";
     /// The API server refused an object the operator made.
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
     /// A volume of the target cannot be reached by a Job.

@@ -106,6 +106,19 @@ pub struct Rule {
     /// Paths to restore from the newest snapshot of the source host that holds them. Each must lie within a volume mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// Extension: only snapshots at or before this time (RFC 3339); of a backup run that was still going then, none.
+    /// Not together with snapshot ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub as_of: Option<String>,
+    /// Extension: how many backup runs back, of those that hold what is asked for; 0 is the newest. Not together with
+    /// snapshot ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub previous: Option<i32>,
+    /// Extension: only snapshots that carry all of these tags. Not together with snapshot ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Only files that match one of these restic patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,

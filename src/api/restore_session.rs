@@ -64,6 +64,18 @@ pub struct RestoreSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
+    /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
+    /// Of a backup run that was still going then, none. Not together with backupSession.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub as_of: Option<String>,
+    /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
+    /// does not select by itself. The object may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_session: Option<String>,
+    /// Extension: ends the run. The only field that may change; it cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
     /// Deprecated: write them below `target`. Moved there on creation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -100,7 +112,7 @@ pub enum MemberPhase {
     Failed,
     /// Not known.
     Unknown,
-    /// Extension: never started, because an earlier member failed.
+    /// Extension: never started, because an earlier member failed or the run was canceled.
     Skipped,
 }
 
@@ -284,6 +296,19 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
+    /// Rights that were given to Jobs of the run, for the time of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub grants: Vec<GrantStatus>,
+}
+
+/// A right that was given to the Jobs of a run: a Role with its RoleBinding and ServiceAccount, all of one name.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct GrantStatus {
+    /// Name of the Role, the RoleBinding and, in the namespace of the run, the ServiceAccount.
+    pub name: String,
+    /// Namespace of the Role and the RoleBinding.
+    pub namespace: String,
 }
 
 /// A step of a run that belongs to no host.

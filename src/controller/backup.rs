@@ -23,7 +23,7 @@ use crate::names::MANAGER;
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Surroundings};
+use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
 
 /// One look at a backup.
@@ -43,17 +43,20 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
         let status = object.status.clone().unwrap_or_default();
-        if is_over(status.phase) && !backup::awaits_retry(&status) {
+        let rests = is_over(status.phase) && !backup::awaits_retry(&status);
+        if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&object).held {
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &run, refusal).await;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        let (done, _) = apply::apply(ctx, &object, plan).await?;
+        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
+        object = fresh.unwrap_or(object);
         if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
             let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
-            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), &run.id.namespace);
+            let home = invoker.repository.as_ref().and_then(|r| r.namespace.as_ref()).unwrap_or(&run.id.namespace);
+            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home);
             // A merge: references and conditions of the same status are the Repository's own reconcile's.
             let patch = Patch::Merge(serde_json::json!({ "status": facts }));
             api.patch_status(
@@ -139,7 +142,7 @@ async fn invoker(
 
 /// An invoker as the store has it. One that it does not have is asked for: a session created together with its
 /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
-async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+pub(super) async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
@@ -236,7 +239,14 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
     let repository = observe::repository(ctx, reference, namespace);
     let (targets, repository) = futures::join!(targets, repository);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
+    Surroundings {
+        refusal,
+        source: Seen::Missing,
+        repository,
+        targets,
+        jobs,
+        progress: std::collections::BTreeMap::new(),
+    }
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

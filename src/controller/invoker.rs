@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
-use super::{Error, observe, report, sessions, validity};
+use super::{Error, apply, observe, report, sessions, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
@@ -25,6 +25,7 @@ use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInFor
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{MANAGER, condition};
+use crate::plan::FinalizerChange;
 use crate::plan::backup;
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
 use crate::plan::restore::display;
@@ -194,6 +195,10 @@ pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<
 
 async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
     if object.meta().deletion_timestamp.is_some() {
+        if Identity::of(object).held_by_stash {
+            let namespace = object.namespace().unwrap_or_default();
+            apply::finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?;
+        }
         return Ok(Action::await_change());
     }
     let (defaulted, refusal) = validity::examine(object);

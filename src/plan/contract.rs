@@ -6,7 +6,8 @@
 //! are versioned together: operator and agent are one binary.
 //!
 //! Nothing here is secret. Credentials reach the agent as files below
-//! [`SECRET_DIR`] and appear in neither document.
+//! [`SECRET_DIR`] and appear in neither document. Where the backend Secret is in
+//! another namespace, the agent puts them there itself, see [`SecretPlace`].
 
 mod outcome;
 
@@ -41,6 +42,8 @@ pub const OUTCOME_LIMIT: usize = 4096;
 pub const PROGRESS_PORT: u16 = 9180;
 /// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
+/// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
+pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -82,6 +85,18 @@ pub struct RepositoryAccess {
     /// Accept any certificate of the store.
     #[serde(default)]
     pub insecure_tls: bool,
+    /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretPlace>,
+}
+
+/// A Secret in another namespace than the Job's. The Job has a token that may read this one and no other.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SecretPlace {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// How the data mover behaves.
@@ -155,6 +170,15 @@ pub struct HostQuery {
     /// Only snapshots that carry all tags of one of these lists (restic's `--tag a,b --tag c`).
     #[serde(default)]
     pub tags: Vec<Vec<String>>,
+    /// Only sets that were complete at this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// Only the run of this BackupSession, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Sets back from the newest.
+    #[serde(default)]
+    pub previous: usize,
     /// Mount points of the target. A snapshot path outside all of them cannot be restored.
     pub mounts: Vec<String>,
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -15,7 +16,9 @@ use super::contract::{
     Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
     Task, VERSION,
 };
+use super::grants::Grant;
 use super::jobs::{self, JobSeen};
+use crate::api::restore_session::GrantStatus;
 use crate::names::{annotation, reason};
 
 /// Looks for which a Job runs before it ends.
@@ -42,6 +45,8 @@ pub enum End {
     OtherRun,
     /// It runs until it is stopped.
     Never,
+    /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
+    NodeGone,
 }
 
 impl End {
@@ -58,14 +63,58 @@ struct FakeJob {
     age: u32,
     /// Looks left after it was deleted.
     going: Option<u32>,
+    /// When it was deleted.
+    deleted: Option<Timestamp>,
 }
 
 impl FakeJob {
     fn runs(&self) -> bool {
         match self.end {
-            End::Never => true,
+            End::Never | End::NodeGone => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
             _ => self.age <= RUNS_FOR,
+        }
+    }
+}
+
+/// Grants in memory: kind, namespace and name of each object.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    pub there: BTreeSet<(&'static str, String, String)>,
+    /// All that were ever made.
+    pub made: BTreeSet<(&'static str, String, String)>,
+}
+
+impl Grants {
+    /// The objects of a grant, in the order of their making.
+    pub fn objects(grant: &Grant) -> Vec<(&'static str, String, String)> {
+        let of = |kind, meta: &ObjectMeta| (kind, meta.namespace.clone().unwrap(), meta.name.clone().unwrap());
+        let account = grant.account.as_ref().map(|a| of("ServiceAccount", &a.metadata));
+        account
+            .into_iter()
+            .chain([of("Role", &grant.role.metadata), of("RoleBinding", &grant.binding.metadata)])
+            .collect()
+    }
+
+    /// The objects to remove, in the controller's order.
+    pub fn to_remove(grant: &GrantStatus, namespace: &str) -> [(&'static str, String, String); 3] {
+        [("RoleBinding", &*grant.namespace), ("Role", &*grant.namespace), ("ServiceAccount", namespace)]
+            .map(|(kind, namespace)| (kind, namespace.to_owned(), grant.name.clone()))
+    }
+
+    pub fn make(&mut self, object: (&'static str, String, String)) {
+        self.made.insert(object.clone());
+        self.there.insert(object);
+    }
+
+    /// A Job that reads a Secret can: its account and a binding are there.
+    pub fn serve(&self, job: &Job) {
+        let Some(place) = task(job).repository.secret else { return };
+        let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+        let (account, home) = (pod.service_account_name.clone().unwrap(), job.metadata.namespace.clone().unwrap());
+        for object in [("ServiceAccount", home), ("Role", place.namespace.clone()), ("RoleBinding", place.namespace)] {
+            let object = (object.0, object.1, account.clone());
+            assert!(self.there.contains(&object), "{} starts without {object:?}", job.name_any());
         }
     }
 }
@@ -84,6 +133,8 @@ pub struct Jobs {
     pub created: Vec<(String, i32)>,
     /// Restore and backup steps that ended well.
     pub done: BTreeSet<String>,
+    /// The clock of the API server.
+    pub now: Timestamp,
 }
 
 impl Jobs {
@@ -105,7 +156,7 @@ impl Jobs {
         let mut job = job.clone();
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
-        self.all.insert(name, FakeJob { job, end, age: 0, going: None });
+        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None });
     }
 
     /// Deletes one in the foreground: it stays while its pod runs.
@@ -114,6 +165,7 @@ impl Jobs {
             && job.going.is_none()
         {
             job.going = Some(if job.runs() { GRACE } else { 0 });
+            job.deleted = Some(self.now);
         }
     }
 
@@ -122,6 +174,7 @@ impl Jobs {
         self.all.retain(|_, j| j.going != Some(0));
         for job in self.all.values_mut() {
             match &mut job.going {
+                Some(_) if job.end == End::NodeGone => {}
                 Some(left) => *left -= 1,
                 None => job.age += 1,
             }
@@ -137,9 +190,10 @@ impl Jobs {
         self.all.values().map(|j| self.see(j)).collect()
     }
 
-    /// Keys of Jobs whose pods run.
+    /// Keys of Jobs whose pods run, as far as anybody can tell.
     pub fn running(&self) -> Vec<String> {
-        self.all.values().filter(|j| j.runs()).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
+        let lost = |j: &&FakeJob| j.end == End::NodeGone && j.going.is_some();
+        self.all.values().filter(|j| j.runs() && !lost(j)).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
     }
 
     /// Attempts made at a step.
@@ -150,9 +204,7 @@ impl Jobs {
     fn see(&self, fake: &FakeJob) -> JobSeen {
         let mut job = fake.job.clone();
         let name = job.name_any();
-        if fake.going.is_some() {
-            job.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap();
-        }
+        job.metadata.deletion_timestamp = fake.deleted.map(Time);
         let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
         let mut status = json!({ "phase": "Running" });
         if ended {
@@ -164,7 +216,7 @@ impl Jobs {
         let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
         let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner }, "status": status });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        jobs::see(&job, &[&pod], Timestamp::UNIX_EPOCH)
+        jobs::see(&job, &[&pod], self.now)
     }
 
     fn pod_status(&self, fake: &FakeJob) -> Value {

@@ -164,6 +164,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             plan.requeue = Some(LOOK_FOR_MISSING);
             conditions::set_health(&mut list, Health::Reconciling, reason::PENDING, &text, now);
         }
+        Err(NoGround::Denied(failure)) => {
+            plan.requeue = Some(LOOK_FOR_MISSING);
+            conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
+        }
         Err(NoGround::Refused(failure)) => {
             plan.phase = InvokerPhase::Invalid;
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);

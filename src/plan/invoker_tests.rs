@@ -31,6 +31,7 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
             secret: Seen::Found(()),
+            labels: Seen::Missing,
         }),
         targets: vec![],
         target_conditions: vec![],

@@ -9,6 +9,7 @@ use super::contract::Progress;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
+use crate::api::restore_batch::Adopted;
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct RepositorySeen {
     pub first_backup: Option<Time>,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
+    /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.
+    pub labels: Seen<BTreeMap<String, String>>,
 }
 
 /// Why an object is not valid, as admission says it.
@@ -46,6 +49,8 @@ pub struct Refusal {
 pub struct Surroundings {
     /// Why the object is not valid.
     pub refusal: Option<Refusal>,
+    /// Members that are still to be taken from a BackupBatch.
+    pub source: Seen<Adopted>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.

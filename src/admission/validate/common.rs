@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::Errors;
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
@@ -94,6 +96,13 @@ pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
     value.is_some_and(|v| *v != T::default())
 }
 
+/// A run that was canceled stays so.
+pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>) {
+    if old == Some(true) && new != Some(true) {
+        errors.invalid("spec.cancel", "was true, and cannot be taken back; create another object to restore again");
+    }
+}
+
 /// Hooks of any kind.
 pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
     if is_set {
@@ -116,6 +125,29 @@ pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
             errors.invalid(at, "is shorter than a second; write for example 30m");
         }
         None | Some(Ok(_)) => {}
+    }
+}
+
+/// A point in time.
+pub fn time(errors: &mut Errors, at: &str, text: Option<&str>) {
+    if let Some(text) = text.filter(|t| t.parse::<Timestamp>().is_err()) {
+        errors.invalid(at, format!("{text:?} is no time; write for example 2026-11-20T16:00:00Z"));
+    }
+}
+
+/// Which backup a session restores, where its rules do not say so themselves.
+pub fn selection(errors: &mut Errors, as_of: Option<&str>, backup_session: Option<&str>) {
+    time(errors, "spec.asOf", as_of);
+    let Some(session) = backup_session else { return };
+    let parts: Vec<&str> = session.split('/').collect();
+    if parts.len() > 2 {
+        errors.invalid("spec.backupSession", format!("{session:?} is no name; write name, or namespace/name"));
+    }
+    for part in parts {
+        name(errors, "spec.backupSession", part, "a BackupSession");
+    }
+    if let Some(as_of) = as_of {
+        errors.invalid("spec.asOf", format!("is {as_of}, but spec.backupSession is {session}; set one of them"));
     }
 }
 

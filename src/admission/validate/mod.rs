@@ -157,22 +157,16 @@ pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
     }
 }
 
-/// Fields that a run may be told while it runs.
-const MUTABLE: [&str; 1] = ["cancel"];
-
 /// Refuses a changed spec of an object that is one run, naming what changed.
 pub(super) fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
     let Some(old) = old.filter(|old| *old != new) else { return };
     let (new, old) = (api::to_json(new), api::to_json(old));
     let empty = serde_json::Map::new();
     let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let is_changed = |k: &&String| new.get(*k) != old.get(*k) && !MUTABLE.contains(&k.as_str());
-    let mut changed: Vec<&str> = new.keys().chain(old.keys()).filter(is_changed).map(String::as_str).collect();
+    let mut changed: Vec<&str> =
+        new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k)).map(String::as_str).collect();
     changed.sort_unstable();
     changed.dedup();
-    if changed.is_empty() {
-        return;
-    }
     errors.invalid(
         "spec",
         format!(
@@ -221,22 +215,6 @@ mod tests {
         other["spec"]["timeOut"] = "1h".into();
         let text = message(&check("RestoreSession", &other, Some(&stored)));
         assert!(text.contains("one run") && text.contains("(changed: timeOut)"), "{text}");
-    }
-
-    #[test]
-    fn a_run_may_be_told_to_stop() {
-        #[derive(serde::Serialize, PartialEq)]
-        struct Spec {
-            cancel: Option<bool>,
-            kept: i32,
-        }
-        let told = |new: Spec| {
-            let mut errors = Errors::default();
-            immutable(&mut errors, "RestoreSession", &new, Some(&Spec { cancel: None, kept: 1 }));
-            message(&errors.into_vec())
-        };
-        assert_eq!(told(Spec { cancel: Some(true), kept: 1 }), "");
-        assert!(told(Spec { cancel: Some(true), kept: 2 }).ends_with("(changed: kept)"));
     }
 
     #[test]

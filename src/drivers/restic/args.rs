@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::plan::contract::{Backup, Own, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Settings};
+use crate::plan::contract::{
+    Backup, Own, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run, SESSION_TAG_PREFIX, Settings,
+};
 
 /// How long a command waits for another's lock before it gives up (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
@@ -92,10 +94,11 @@ pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: 
 }
 
 /// Backs up one path.
-pub fn backup(step: &Backup, run: &str, path: &str) -> Vec<String> {
+pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     let mut argv = list(["backup", "--json", "--host", &step.host]);
     argv.extend(list(RETRY_LOCK));
-    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{run}")]));
+    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{}", run.id)]));
+    argv.extend(list(["--tag", &format!("{SESSION_TAG_PREFIX}{}/{}", run.namespace, run.name)]));
     for pattern in &step.exclude {
         argv.extend(list(["--exclude", pattern]));
     }
@@ -189,6 +192,7 @@ mod tests {
 
     #[test]
     fn a_backup_is_tagged_and_its_path_cannot_be_a_flag() {
+        let run = Run { id: "r1".into(), namespace: "n".into(), name: "s".into(), ..Run::default() };
         let step = Backup {
             host: "host-0".into(),
             exclude: vec!["*.tmp".into()],
@@ -196,8 +200,8 @@ mod tests {
             ..Backup::default()
         };
         assert_eq!(
-            joined(&backup(&step, "r1", "/source/data")),
-            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --exclude *.tmp --exclude-caches -- /source/data"
+            joined(&backup(&step, &run, "/source/data")),
+            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --tag lifeboat.session=n/s --exclude *.tmp --exclude-caches -- /source/data"
         );
     }
 

@@ -166,11 +166,12 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         let delay = delay.and_then(|d| duration::parse(d).ok()).unwrap_or_default();
         let due = pass.at.checked_add(delay).unwrap_or(pass.at);
         pass.now.next_retry = Some(conditions::whole_second(due));
-        pass.plan.again = true;
     }
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
     say(pass, health, why, text);
     pass.event(phase != BackupPhase::Succeeded, why, text);
+    // What holds the session goes, and what follows it is made, after this status is written.
+    pass.plan.again = pass.run.id.held || pass.now.next_retry.is_some();
 }
 
 /// The session's line and its kstatus conditions.

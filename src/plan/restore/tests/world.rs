@@ -7,11 +7,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
-use crate::api::common::TargetRef;
+use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::restore_batch::Adopted;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
-use crate::plan::fake::{Jobs, task};
+use crate::plan::fake::{Grants, Jobs, task};
 use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -52,6 +53,9 @@ pub struct World {
     pub object: Value,
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
+    pub grants: Grants,
+    /// usagePolicy of the Repository, by the pass from which it stands.
+    pub policies: Vec<(usize, Value)>,
     pub repository: bool,
     pub now: Timestamp,
     pub passes: usize,
@@ -60,6 +64,10 @@ pub struct World {
     pub crashes: Vec<usize>,
     /// Pass before which the session is deleted, and the Repository goes.
     pub delete_at: usize,
+    /// Pass before which it is canceled.
+    pub cancel_at: usize,
+    /// Members of the BackupBatch `shop`; none while it is not there.
+    pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
     pub gone: bool,
     /// Events published, by reason.
@@ -82,6 +90,13 @@ impl World {
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
+    /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+        self.object["spec"]["repository"]["namespace"] = "store".into();
+        self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
+        self
+    }
+
     fn of(kind: &str, spec: &Value, workloads: Vec<Workload>) -> Self {
         let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
             "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
@@ -89,12 +104,16 @@ impl World {
             object,
             workloads,
             jobs: Jobs::default(),
+            grants: Grants::default(),
+            policies: vec![],
             repository: true,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
             writes: 0,
             crashes: vec![],
             delete_at: usize::MAX,
+            cancel_at: usize::MAX,
+            shop: None,
             repository_until: usize::MAX,
             gone: false,
             events: vec![],
@@ -116,13 +135,26 @@ impl World {
         (w.from..w.until).contains(&self.passes)
     }
 
+    fn source(&self) -> Seen<Adopted> {
+        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
+        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
+        members.map_or(Seen::Missing, |members| Seen::Found(Adopted { repository, members }))
+    }
+
     fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
-        let found =
-            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": policy });
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
+            source: self.source(),
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             jobs: self.jobs.seen(),
@@ -167,7 +199,7 @@ impl World {
         TargetSeen::Found(Box::new(seen))
     }
 
-    fn decide(&self) -> Plan<Prepared> {
+    pub fn decide(&self) -> Plan<Prepared> {
         let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
         next(&self.run(), &self.look(), &setup, self.now)
     }
@@ -211,6 +243,12 @@ impl World {
 
     /// In the controller's order; false when it died on the way.
     fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+        for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.there.remove(&object);
+        }
         if let Some(change) = plan.finalizer {
             if !self.write() {
                 return false;
@@ -219,6 +257,7 @@ impl World {
             self.object["metadata"]["finalizers"] = if add { json!([FINALIZER]) } else { json!([]) };
             self.gone = self.run().id.deleting && !add;
             if self.gone {
+                self.events.extend(plan.events.into_iter().map(|e| e.reason));
                 return true;
             }
         }
@@ -236,10 +275,17 @@ impl World {
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
+        for object in plan.grants.iter().flat_map(Grants::objects) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.make(object);
+        }
         for job in &plan.jobs {
             if !self.write() {
                 return false;
             }
+            self.grants.serve(job);
             self.jobs.create(job);
         }
         if let Some(status) = plan.status {
@@ -255,6 +301,9 @@ impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
     fn announced(&self, plan: &Plan<Prepared>) {
         let run = self.run();
+        for grant in &plan.grants {
+            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
+        }
         for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
@@ -294,12 +343,21 @@ impl World {
                     return;
                 }
             }
+            if self.passes == self.cancel_at {
+                self.cancel();
+            }
             let Some(wait) = self.pass() else { break };
             self.passes += 1;
             assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
             self.goes_by(wait);
         }
         self.is_left_well();
+    }
+
+    pub fn cancel(&mut self) {
+        self.object["spec"]["cancel"] = true.into();
+        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
+        self.object["metadata"]["generation"] = (generation + 1).into();
     }
 
     /// Some passes only.
@@ -313,6 +371,7 @@ impl World {
 
     fn goes_by(&mut self, wait: SignedDuration) {
         self.now += wait;
+        self.jobs.now = self.now;
         if !wait.is_zero() {
             self.jobs.tick();
             self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
@@ -331,6 +390,7 @@ impl World {
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
         assert!(!run.id.held || self.gone, "the finalizer is off");
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
             assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
         }
