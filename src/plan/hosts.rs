@@ -188,6 +188,7 @@ mod tests {
         }
     }
 
+    /// Proves: scenario 16.
     #[test]
     fn hosts_are_those_of_the_kep() {
         assert_eq!(HostSet::of(TargetKind::Deployment, Some("app")).host(0), "app");
