@@ -1,5 +1,6 @@
 //! Reconciles BackupSession.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,7 +185,16 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
     let repository = observe::repository(ctx, reference, namespace);
     let (targets, repository) = futures::join!(targets, repository);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
+    Surroundings {
+        refusal,
+        repository,
+        targets,
+        jobs,
+        rivals: vec![],
+        writers: vec![],
+        refused_claims: BTreeMap::new(),
+        progress: BTreeMap::new(),
+    }
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod backup;
+pub mod claims;
 pub mod conditions;
 pub mod contract;
 pub mod duration;
@@ -30,6 +31,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
 
 /// A plan that nothing has been done about.
@@ -44,6 +46,8 @@ pub struct Applied;
 pub struct Plan<S> {
     /// Change of the object's finalizer; made before anything else.
     pub finalizer: Option<FinalizerChange>,
+    /// Claims to create, before the Jobs that mount them.
+    pub claims: Vec<PersistentVolumeClaim>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
@@ -68,6 +72,7 @@ impl Plan<Prepared> {
     pub fn nothing() -> Self {
         Self {
             finalizer: None,
+            claims: vec![],
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
@@ -82,10 +87,22 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } =
-            self;
+        let Self {
+            finalizer,
+            claims,
+            jobs,
+            stop_jobs,
+            scales,
+            status,
+            repository_facts,
+            events,
+            requeue,
+            again,
+            state: _,
+        } = self;
         Plan {
             finalizer,
+            claims,
             jobs,
             stop_jobs,
             scales,
@@ -116,7 +133,7 @@ pub enum FinalizerChange {
 /// A workload to scale.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Scale {
-    /// `Deployment` or `StatefulSet`.
+    /// `Deployment`, `StatefulSet`, `ReplicaSet` or `ReplicationController`.
     pub kind: String,
     /// Name, in the session's namespace.
     pub name: String,

@@ -16,6 +16,8 @@ mod proxy;
 mod restore;
 mod selection;
 mod store;
+mod targets;
+mod two_nodes;
 
 #[path = "../support/mod.rs"]
 mod support;

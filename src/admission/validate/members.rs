@@ -7,12 +7,12 @@
 use super::Errors;
 use super::target::say_hosts;
 use crate::api::common::{ExecutionOrder, OnFailure, TargetRef};
-use crate::plan::hosts::{HostSet, TargetKind};
+use crate::plan::hosts::HostSet;
 
 /// What a member is called, in a message.
 pub struct Member<'a> {
-    /// Its alias.
-    pub alias: Option<&'a str>,
+    /// Hosts it can have.
+    pub hosts: HostSet,
     /// Its target.
     pub target: Option<&'a TargetRef>,
 }
@@ -22,11 +22,7 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
     if members.is_empty() {
         errors.invalid("spec.members", "is empty; write at least one member with a target");
     }
-    let hosts: Vec<_> = members
-        .iter()
-        .enumerate()
-        .filter_map(|(i, m)| m.as_ref().map(|m| (i, m, HostSet::of(TargetKind::of(m.target), m.alias))))
-        .collect();
+    let hosts: Vec<_> = members.iter().enumerate().filter_map(|(i, m)| m.as_ref().map(|m| (i, m, &m.hosts))).collect();
     for (n, (i, member, set)) in hosts.iter().enumerate() {
         if let Some((j, other, theirs)) = hosts[..n].iter().find(|(_, _, other)| other.overlaps(set)) {
             errors.invalid(

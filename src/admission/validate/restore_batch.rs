@@ -7,6 +7,7 @@ use super::members::{self, Member};
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
+use crate::plan::hosts::HostSet;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
@@ -33,7 +34,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     let all: Vec<_> = spec
         .members
         .iter()
-        .map(|m| m.target.as_ref().map(|t| Member { alias: t.alias.as_deref(), target: t.ref_.as_ref() }))
+        .map(|m| m.target.as_ref().map(|t| Member { hosts: HostSet::of_restore(t), target: t.ref_.as_ref() }))
         .collect();
     members::validate(&mut errors, &all);
     errors.into_vec()

@@ -1,6 +1,7 @@
 //! Restores from their first pass to their last, in a world of memory.
 
 mod crashes;
+mod targets;
 mod world;
 
 use serde_json::json;
@@ -83,6 +84,7 @@ fn stop_starts_nothing_after_a_failure_and_continue_does() {
     }
 }
 
+/// Proves: defect 10.
 #[test]
 fn parallel_members_do_not_wait_for_each_other() {
     let mut w = World::batch("Parallel", "Continue", vec![web(), web(), web()]);
@@ -96,6 +98,7 @@ fn parallel_members_do_not_wait_for_each_other() {
     assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
 }
 
+/// Proves: scenario 23, defect 10.
 #[test]
 fn a_target_that_appears_later_is_restored() {
     for order in ["Sequential", "Parallel"] {
@@ -297,6 +300,7 @@ fn a_spec_that_is_changed_under_its_run_ends_it_with_everything_back() {
     }
 }
 
+/// Proves: defect 14, invented 4.
 #[test]
 fn a_workload_of_several_members_comes_back_after_the_last() {
     for order in ["Parallel", "Sequential"] {
@@ -305,6 +309,11 @@ fn a_workload_of_several_members_comes_back_after_the_last() {
         script(&mut w, "restore/1/m1", &[End::TRANSIENT, End::TRANSIENT]);
         w.settle();
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
+        // Each member has a status of its own, though both name one target.
+        for (index, alias) in ["m0", "m1"].iter().enumerate() {
+            let member = &w.object["status"]["members"][index];
+            assert_eq!((&member["alias"], &member["stats"][0]["hostname"]), (&json!(alias), &json!(alias)));
+        }
     }
 }
 
