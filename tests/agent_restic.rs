@@ -596,6 +596,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
             url: format!("s3:http://{at}/bucket/prefix"),
             region: Some("eu-test-1".into()),
             insecure_tls: false,
+            secret: None,
         };
         let ended = site.run_task(&task);
         assert!(!ended.log.contains("not#for;the"), "{}", ended.log);

@@ -1,4 +1,4 @@
-//! The writes of a decision: finalizers, claims, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, claims, grants, Jobs, scales. Status is `report`'s.
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end
@@ -18,8 +18,9 @@ use serde_json::json;
 use tracing::info;
 
 use super::context::Context;
+use super::grants;
 use super::observe::plain;
-use crate::names::{FINALIZER, annotation, label, reason};
+use crate::names::{FINALIZER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -43,6 +44,9 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let namespace = object.namespace().unwrap_or_default();
+    for grant in &plan.revoke {
+        grants::take_back(ctx, grant, &namespace).await?;
+    }
     let mut fresh = None;
     if let Some(change) = plan.finalizer {
         fresh = Some(finalizer(ctx, object, &namespace, change).await?);
@@ -82,6 +86,17 @@ where
         }
     }
     let mut refused = vec![];
+    for grant in &plan.grants {
+        match grants::make(ctx, grant).await {
+            Ok(()) => {}
+            Err(e @ kube::Error::Api(_)) => {
+                let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
+                refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
+                return Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh));
+            }
+            Err(e) => return Err(e),
+        }
+    }
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
         match jobs.create(&PostParams::default(), job).await {
@@ -91,7 +106,7 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e)),
+            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
     }
@@ -99,7 +114,7 @@ where
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
+fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<JobSeen> {
     let kube::Error::Api(_) = error else { return None };
     let class = class(error);
     let name = job.name_any();
@@ -113,7 +128,8 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
             class,
             reason::REFUSED_BY_API,
             format!(
-                "The API server refused Job {name}: {} Look at runtimeSettings and the namespace's policies.",
+                "The API server refused {}: {} Look at runtimeSettings and the namespace's policies.",
+                if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") },
                 plain(error)
             ),
         )),
@@ -137,8 +153,10 @@ where
 {
     let mut all = object.finalizers().to_vec();
     all.retain(|f| f != FINALIZER);
-    if change == FinalizerChange::Add {
-        all.push(FINALIZER.to_owned());
+    match change {
+        FinalizerChange::Add => all.push(FINALIZER.to_owned()),
+        // Stash is not there to take its own off.
+        FinalizerChange::Remove => all.retain(|f| f != STASH_REPOSITORY_FINALIZER),
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });

@@ -42,18 +42,20 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
     let mut object = object.as_ref().clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
-        let over = |s: &BackupSession| is_over(s.status.as_ref().and_then(|s| s.phase));
-        if over(&object) {
+        let over = is_over(object.status.as_ref().and_then(|s| s.phase)) || object.meta().deletion_timestamp.is_some();
+        if over && !Identity::of(&object).held {
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &run, refusal).await;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        let (done, _) = apply::apply(ctx, &object, plan).await?;
+        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
+        object = fresh.unwrap_or(object);
         if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
             let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
-            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), &run.id.namespace);
+            let home = invoker.repository.as_ref().and_then(|r| r.namespace.as_ref()).unwrap_or(&run.id.namespace);
+            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home);
             // A merge: references and conditions of the same status are the Repository's own reconcile's.
             let patch = Patch::Merge(serde_json::json!({ "status": facts }));
             api.patch_status(

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod blueprint;
 pub mod certs;
 pub mod context;
+pub mod grants;
 pub mod http;
 pub mod invoker;
 pub mod leader;

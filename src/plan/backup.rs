@@ -16,24 +16,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::contract::{Answer, Class, Failure, Maintain, Outcome, Prepare, Retention, Run, Step, Task, VERSION};
+use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
-use super::jobs::{JobSeen, JobState};
-use super::objects::{self, JobFrame, JobParts};
+use super::jobs::JobSeen;
+use super::objects::{self, JobFrame, JobParts, SecretSource};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
-use super::{Event, Plan, Prepared, conditions, duration, retry};
+use super::step::{LOOK_AT_RUNNING, Lone, StepState};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, retry};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy};
-use crate::api::restore_session::StepStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
 
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
-const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
 /// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
 const INVOKER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -80,11 +80,16 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+    let mut pass =
+        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, grant: None, plan: Plan::nothing() };
     if is_over(run.state.phase) || run.id.deleting {
-        return Plan::nothing();
+        pass.release();
+        return pass.plan;
     }
-    let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, plan: Plan::nothing() };
     pass.step();
+    if !pass.plan.jobs.is_empty() {
+        pass.plan.grants.extend(pass.grant);
+    }
     if pass.now != run.state {
         pass.plan.status = Some(to_json(&pass.now));
     }
@@ -98,14 +103,9 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
-}
-
-/// How a step that belongs to no host stands.
-enum StepState {
-    Running,
-    Done(Box<Outcome>),
-    Failed(Failure),
 }
 
 impl<'a> Pass<'a> {
@@ -133,7 +133,8 @@ impl<'a> Pass<'a> {
             self.at,
         ) {
             Ok(access) => access,
-            Err(NoGround::Refused(failure)) => {
+            Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
+                self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
                 return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
             }
             Err(NoGround::Waiting(text)) if self.expired => {
@@ -144,6 +145,9 @@ impl<'a> Pass<'a> {
                 return report::wait(self, &text);
             }
         };
+        if !self.may_read(invoker, &access) {
+            return report::stand(self);
+        }
         let frame = self.frame(&access);
         match self.lone_step("prepare", &frame, &access, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
@@ -230,13 +234,40 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether Jobs can have the Secret: mounted, or by a grant. Before one is made it stands in status, and
+    /// the session is held until it is taken back.
+    fn may_read(&mut self, invoker: &Invoker, access: &Access) -> bool {
+        let Some(secret) = &access.told.secret else { return true };
+        let runtime = invoker.runtime.as_ref();
+        let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
+        let grant = grants::to_read(&self.run.id, secret, of_members.chain([runtime]));
+        let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
+        if !self.run.id.held {
+            self.plan.finalizer = Some(FinalizerChange::Add);
+        } else if !announced {
+            self.now.run.get_or_insert_default().grants.push(grant.status.clone());
+        }
+        let ready = self.run.id.held && announced;
+        self.plan.again = !ready;
+        self.grant = Some(grant);
+        ready
+    }
+
+    /// Takes grants back, and then the finalizer off.
+    fn release(&mut self) {
+        if self.run.id.held {
+            self.plan.revoke = self.run.state.run.iter().flat_map(|r| r.grants.clone()).collect();
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
     fn frame(&self, access: &Access) -> JobFrame {
         JobFrame {
             image: self.setup.image.clone(),
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
-            secret: access.secret.clone(),
+            secret: SecretSource::of(access, self.grant.as_ref()),
             local_repository: access.local.clone(),
         }
     }
@@ -271,90 +302,30 @@ impl<'a> Pass<'a> {
 
     /// A step that belongs to no host: created, tried again, or read.
     fn lone_step(&mut self, name: &str, frame: &JobFrame, access: &Access, step: impl Fn() -> Step) -> StepState {
-        let steps = &mut self.now.run.get_or_insert_with(Default::default).steps;
-        let at = steps.iter().position(|s| s.name == name).unwrap_or_else(|| {
-            steps.push(StepStatus { name: name.to_owned(), attempt: 1, ..StepStatus::default() });
-            steps.len() - 1
-        });
-        let entry = steps[at].clone();
-        if entry.done {
-            return StepState::Done(Box::default());
-        }
-        // What the earlier attempt came to stands in status.
-        self.stop(name, entry.attempt - 1);
-        let failure = match self.job(name, entry.attempt).map(|j| &j.state) {
-            Some(JobState::Active { .. }) if !self.expired => {
-                self.plan.look_again(LOOK_AT_RUNNING);
-                return StepState::Running;
-            }
-            Some(JobState::Active { .. }) => {
-                self.stop(name, entry.attempt);
-                return StepState::Failed(late(name));
-            }
-            Some(JobState::Done(outcome)) => match &outcome.failure {
-                None if outcome.run != self.run.id.uid => {
-                    let text = format!("The {name} step answered for another run ({}).", outcome.run);
-                    return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
-                }
-                Some(failure) if retry::again(failure, entry.attempt) => failure.clone(),
-                Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
-                _ => {
-                    self.entry(at).done = true;
-                    return StepState::Done(outcome.clone());
-                }
-            },
-            Some(JobState::Lost(failure)) => failure.clone(),
-            None if self.expired => return StepState::Failed(late(name)),
-            None => {
-                if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
-                    self.plan.look_again(wait);
-                } else {
-                    let runtime = self.run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
-                    let task = self.task(access, runtime, None, step());
-                    let parts = JobParts {
-                        key: name.to_owned(),
-                        attempt: entry.attempt,
-                        runtime,
-                        seconds_left: self.seconds_left(),
-                        ..JobParts::default()
-                    };
-                    self.plan.jobs.push(objects::job(frame, &task, parts));
-                    self.plan.look_again(LOOK_AT_RUNNING);
-                }
-                return StepState::Running;
-            }
+        let (run, seen) = (self.run, self.seen);
+        let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
+        let (task, seconds_left) = (self.task(access, runtime, None, step()), self.seconds_left());
+        let lone = Lone {
+            run: &run.id.uid,
+            at: self.at,
+            expired: self.expired,
+            jobs: &seen.jobs,
+            steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            plan: &mut self.plan,
         };
-        if self.expired || !retry::again(&failure, entry.attempt) {
-            return StepState::Failed(failure);
-        }
-        let due = conditions::whole_second(retry::not_before(entry.attempt, self.at));
-        let slot = self.entry(at);
-        slot.attempt += 1;
-        slot.not_before = Some(due);
-        slot.reason = Some(failure.reason);
-        slot.message = Some(failure.message);
-        self.plan.look_again(retry::wait_after(entry.attempt));
-        StepState::Running
-    }
-
-    fn entry(&mut self, at: usize) -> &mut StepStatus {
-        &mut self.now.run.get_or_insert_with(Default::default).steps[at]
+        lone.advance(name, |attempt| {
+            let key = name.to_owned();
+            objects::job(frame, &task, JobParts { key, attempt, runtime, seconds_left, ..JobParts::default() })
+        })
     }
 
     fn stop(&mut self, key: &str, attempt: i32) {
-        if let Some(job) = self.job(key, attempt).filter(|j| !j.deleting) {
-            self.plan.stop_jobs.push(job.name.clone());
-        }
+        self.plan.stop(self.job(key, attempt));
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event::new(warning, reason, message));
     }
-}
-
-fn late(step: &str) -> Failure {
-    let text = format!("The {step} step was not complete before the deadline.");
-    Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }
 
 fn retention(policy: &RetentionPolicy) -> Retention {

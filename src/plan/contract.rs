@@ -6,7 +6,8 @@
 //! are versioned together: operator and agent are one binary.
 //!
 //! Nothing here is secret. Credentials reach the agent as files below
-//! [`SECRET_DIR`] and appear in neither document.
+//! [`SECRET_DIR`] and appear in neither document. Where the backend Secret is in
+//! another namespace, the agent puts them there itself, see [`SecretPlace`].
 
 mod outcome;
 
@@ -82,6 +83,18 @@ pub struct RepositoryAccess {
     /// Accept any certificate of the store.
     #[serde(default)]
     pub insecure_tls: bool,
+    /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretPlace>,
+}
+
+/// A Secret in another namespace than the Job's. The Job has a token that may read this one and no other.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SecretPlace {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// How the data mover behaves.

@@ -147,6 +147,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             plan.requeue = Some(LOOK_FOR_MISSING);
             conditions::set_health(&mut list, Health::Reconciling, reason::PENDING, &text, now);
         }
+        Err(NoGround::Denied(failure)) => {
+            plan.requeue = Some(LOOK_FOR_MISSING);
+            conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
+        }
         Err(NoGround::Refused(failure)) => {
             plan.phase = InvokerPhase::Invalid;
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
@@ -235,7 +239,12 @@ mod tests {
             reference: None,
             history_limit: 1,
             refusal: None,
-            repository: Seen::Found(RepositorySeen { spec, first_backup: None, secret: Seen::Found(()) }),
+            repository: Seen::Found(RepositorySeen {
+                spec,
+                first_backup: None,
+                secret: Seen::Found(()),
+                labels: Seen::Missing,
+            }),
             targets: vec![],
             target_conditions: vec![],
             sessions: vec![],

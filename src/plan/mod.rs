@@ -13,19 +13,23 @@ pub mod contract;
 pub mod duration;
 #[cfg(test)]
 mod fake;
+pub mod grants;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;
 pub mod jobs;
 pub mod objects;
 pub mod observed;
+pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod step;
 pub mod target;
 pub mod text;
+pub mod usage;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -33,6 +37,9 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
+
+use self::grants::Grant;
+use crate::api::restore_session::GrantStatus;
 
 /// A plan that nothing has been done about.
 #[derive(Debug)]
@@ -44,10 +51,14 @@ pub struct Applied;
 /// What to do about an object.
 #[derive(Debug)]
 pub struct Plan<S> {
-    /// Change of the object's finalizer; made before anything else.
+    /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
+    pub revoke: Vec<GrantStatus>,
+    /// Change of the object's finalizer; made before anything is created.
     pub finalizer: Option<FinalizerChange>,
     /// Claims to create, before the Jobs that mount them.
     pub claims: Vec<PersistentVolumeClaim>,
+    /// Grants that the Jobs need.
+    pub grants: Vec<Grant>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
@@ -71,8 +82,10 @@ impl Plan<Prepared> {
     /// Nothing to do.
     pub fn nothing() -> Self {
         Self {
+            revoke: vec![],
             finalizer: None,
             claims: vec![],
+            grants: vec![],
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
@@ -87,32 +100,26 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self {
-            finalizer,
-            claims,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            events,
-            requeue,
-            again,
-            state: _,
-        } = self;
         Plan {
-            finalizer,
-            claims,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            events,
-            requeue,
-            again,
+            revoke: self.revoke,
+            finalizer: self.finalizer,
+            claims: self.claims,
+            grants: self.grants,
+            jobs: self.jobs,
+            stop_jobs: self.stop_jobs,
+            scales: self.scales,
+            status: self.status,
+            repository_facts: self.repository_facts,
+            events: self.events,
+            requeue: self.requeue,
+            again: self.again,
             state: PhantomData,
         }
+    }
+
+    /// Stops a Job, unless it is not there or on its way out.
+    pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
+        self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
     }
 
     /// Looks again after `wait`, or sooner.

@@ -40,9 +40,9 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
 }
 
 fn say(member: &Member) -> String {
-    let target = member.target;
+    let Some(target) = member.target else { return "claims that are made".to_owned() };
     let part = |p: Option<&String>| p.cloned().unwrap_or_default();
-    format!("{} {}", part(target.and_then(|t| t.kind.as_ref())), part(target.and_then(|t| t.name.as_ref())))
+    format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref()))
         .trim()
         .to_owned()
 }

@@ -154,6 +154,8 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
     say(pass, health, why, text);
     pass.event(phase != BackupPhase::Succeeded, why, text);
+    // What holds the session goes in the next pass, after this status is written.
+    pass.plan.again = pass.run.id.held;
 }
 
 /// The session's line and its kstatus conditions.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{BackupRun, Invoker, next};
 use crate::names::reason;
-use crate::plan::fake::{End, Jobs};
+use crate::plan::FinalizerChange;
+use crate::plan::fake::{End, Grants, Jobs};
 use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Surroundings};
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -20,6 +21,8 @@ struct World {
     run: BackupRun,
     status: Value,
     jobs: Jobs,
+    grants: Grants,
+    policy: Value,
     targets: Vec<bool>,
     /// What stands there in place of a claim.
     found: Option<Target>,
@@ -59,6 +62,8 @@ impl World {
             },
             status: json!({}),
             jobs: Jobs::default(),
+            grants: Grants::default(),
+            policy: json!({ "allowedNamespaces": { "from": "All" } }),
             targets: vec![true; members],
             found: None,
             repository: true,
@@ -72,9 +77,14 @@ impl World {
     }
 
     fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
-        let found =
-            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": self.policy });
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        };
         let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
         let target = |i: usize| Target {
             kind: "PersistentVolumeClaim".into(),
@@ -110,16 +120,41 @@ impl World {
         let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
         let plan = next(&self.run, &self.look(), &setup, self.now);
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
+        // A change of the object wakes the controller.
+        let wait = if plan.again || plan.finalizer.is_some() { Some(SignedDuration::ZERO) } else { wait };
+        for grant in &plan.grants {
+            let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
+            assert!(self.run.id.held && announced, "{grant:?} is not announced");
+        }
+        for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.grants.there.remove(&object);
+        }
+        if let Some(change) = plan.finalizer {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.run.id.held = change == FinalizerChange::Add;
+        }
         for name in &plan.stop_jobs {
             if !self.write() {
                 return Some(SignedDuration::ZERO);
             }
             self.jobs.stop(name);
         }
+        for object in plan.grants.iter().flat_map(Grants::objects) {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            self.grants.make(object);
+        }
         for job in &plan.jobs {
             if !self.write() {
                 return Some(SignedDuration::ZERO);
             }
+            self.grants.serve(job);
             self.jobs.create(job);
         }
         if let Some(status) = plan.status {
@@ -136,10 +171,12 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..MOST_PASSES {
             let Some(wait) = self.pass() else {
-                assert!(["Succeeded", "Failed", "Skipped"].contains(&self.phase()), "stuck: {:#}", self.status);
+                let over = ["Succeeded", "Failed", "Skipped"].contains(&self.phase());
+                assert!(over || self.run.id.deleting, "stuck: {:#}", self.status);
                 // Stopped Jobs go.
                 (0..4).for_each(|_| self.jobs.tick());
                 assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+                assert!(self.grants.there.is_empty() && !self.run.id.held, "left: {:?}", self.grants.there);
                 return;
             };
             self.now += wait;
@@ -311,6 +348,64 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
+/// Its Repository is in namespace `store`.
+fn from_elsewhere(members: usize) -> World {
+    let mut w = World::new(members, true, true);
+    let reference = json!({ "name": "repo", "namespace": "store" });
+    w.run.invoker.as_mut().unwrap().repository = serde_json::from_value(reference).unwrap();
+    w
+}
+
+/// Proves: A07.
+#[test]
+fn a_repository_of_another_namespace_is_read_by_a_right_that_ends_with_the_run() {
+    let mut smooth = from_elsewhere(2);
+    smooth.settle();
+    assert_eq!((smooth.phase(), smooth.grants.made.len()), ("Succeeded", 3));
+    for write in 0..smooth.writes {
+        let mut w = from_elsewhere(2);
+        w.crashes = vec![write, write + 1];
+        w.settle();
+        assert_eq!((w.phase(), &w.grants.made), ("Succeeded", &smooth.grants.made), "crash before write {write}");
+    }
+}
+
+#[test]
+fn a_session_that_is_deleted_leaves_no_right() {
+    for passes in 1..8 {
+        for crash in 0..30 {
+            let mut w = from_elsewhere(1);
+            for _ in 0..passes {
+                w.pass();
+                w.jobs.tick();
+            }
+            w.run.id.deleting = true;
+            w.crashes = vec![w.writes + crash];
+            // Its Jobs go with it.
+            w.jobs = Jobs::default();
+            w.settle();
+        }
+    }
+}
+
+/// Proves: scenario 21.
+#[test]
+fn a_policy_that_says_no_fails_the_backup_and_stops_what_runs() {
+    let mut w = from_elsewhere(1);
+    w.policy = Value::Null;
+    w.settle();
+    assert_eq!((w.phase(), w.stalled(), w.grants.made.len()), ("Failed", reason::REPOSITORY_NOT_ALLOWED, 0));
+    let mut w = from_elsewhere(1);
+    script(&mut w, "backup/0/m0", &[End::Never]);
+    while !w.steps().contains(&"backup/0/m0") {
+        w.pass();
+        w.jobs.tick();
+    }
+    w.policy = Value::Null;
+    w.settle();
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::REPOSITORY_NOT_ALLOWED));
+}
+
 fn ending() -> impl Strategy<Value = End> {
     prop_oneof![
         5 => Just(End::Ok),
@@ -333,8 +428,12 @@ proptest! {
         sequential: bool,
         stop: bool,
         crashes in prop::collection::vec(0..40usize, 0..6),
+        elsewhere: bool,
     ) {
         let mut w = World::new(members.len(), sequential, stop);
+        if elsewhere {
+            w.run.invoker.as_mut().unwrap().repository = from_elsewhere(1).run.invoker.unwrap().repository;
+        }
         script(&mut w, "prepare", &prepare);
         for (i, (there, ends)) in members.iter().enumerate() {
             w.targets[i] = *there;

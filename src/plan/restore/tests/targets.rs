@@ -68,6 +68,20 @@ fn replica_sets_and_replication_controllers_are_quiesced() {
 }
 
 #[test]
+fn an_autoscaler_that_may_interfere_is_named_before_anything_is_scaled() {
+    let mut w = World::session(web());
+    w.autoscalers = vec!["web".into()];
+    while w.object["status"]["quiesce"].is_null() {
+        w.step(1);
+    }
+    assert_eq!(w.workloads[0].replicas, 2);
+    let said = quiesced(&w)["message"].to_string();
+    assert!(said.contains("HorizontalPodAutoscaler web has minReplicas 0"), "{said}");
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
+#[test]
 fn a_workload_that_is_not_to_be_quiesced_runs_on_and_status_says_what_that_means() {
     let mut w = World::session(web());
     w.object["spec"]["target"]["quiesce"] = "Never".into();

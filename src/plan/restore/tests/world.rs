@@ -17,7 +17,7 @@ use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure, Step};
-use crate::plan::fake::{Jobs, task};
+use crate::plan::fake::{Grants, Jobs, task};
 use crate::plan::hosts::TargetKind;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Setup, Surroundings, Writer};
 use crate::plan::run::RestoreRun;
@@ -69,6 +69,9 @@ pub struct World {
     pub object: Value,
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
+    pub grants: Grants,
+    /// usagePolicy of the Repository, by the pass from which it stands.
+    pub policies: Vec<(usize, Value)>,
     pub repository: bool,
     pub now: Timestamp,
     pub passes: usize,
@@ -81,6 +84,8 @@ pub struct World {
     pub gone: bool,
     /// Claims that were made, or stood there before.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// Autoscalers that interfere.
+    pub autoscalers: Vec<String>,
     /// Pods may run beside a restore.
     pub may_run_on: bool,
     /// What the API server says to claims, if it refuses them.
@@ -109,6 +114,13 @@ impl World {
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
+    /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+        self.object["spec"]["repository"]["namespace"] = "store".into();
+        self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
+        self
+    }
+
     fn of(kind: &str, spec: &Value, workloads: Vec<Workload>) -> Self {
         let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
             "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
@@ -116,6 +128,8 @@ impl World {
             object,
             workloads,
             jobs: Jobs::default(),
+            grants: Grants::default(),
+            policies: vec![],
             repository: true,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
@@ -125,6 +139,7 @@ impl World {
             repository_until: usize::MAX,
             gone: false,
             claims: BTreeMap::new(),
+            autoscalers: vec![],
             may_run_on: false,
             refuses_claims: None,
             rivals: vec![],
@@ -150,9 +165,15 @@ impl World {
     }
 
     fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
-        let found =
-            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": policy });
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
@@ -195,6 +216,7 @@ impl World {
             kind: w.kind.into(),
             name: name.clone(),
             replicas: w.replicas,
+            autoscalers: self.autoscalers.clone(),
             pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
             ..Target::default()
         };
@@ -272,6 +294,12 @@ impl World {
 
     /// In the controller's order; false when it died on the way.
     fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+        for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.there.remove(&object);
+        }
         if let Some(change) = plan.finalizer {
             if !self.write() {
                 return false;
@@ -308,10 +336,17 @@ impl World {
                 self.claims.entry(name).or_insert_with(|| claim.clone());
             }
         }
+        for object in plan.grants.iter().flat_map(Grants::objects) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.make(object);
+        }
         for job in &plan.jobs {
             if !self.write() {
                 return false;
             }
+            self.grants.serve(job);
             self.jobs.create(job);
         }
         if let Some(status) = plan.status {
@@ -327,6 +362,9 @@ impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
     fn announced(&self, plan: &Plan<Prepared>) {
         let run = self.run();
+        for grant in &plan.grants {
+            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
+        }
         for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
@@ -419,6 +457,7 @@ impl World {
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
         assert!(!run.id.held || self.gone, "the finalizer is off");
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
             assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
         }
