@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Children, Context};
 use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::restore_session::RestorePhase;
 use crate::api::target::RestoreTarget;
 use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
@@ -210,10 +211,14 @@ pub async fn made_claims(ctx: &Context, id: &Identity, spec: &RestoreTarget) -> 
 /// Targets of other unfinished restores of the namespace that are this one's too.
 pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
     let own: Vec<String> = run.targets().iter().filter_map(|t| rivals::key(t.as_ref()?)).collect();
-    let near = |id: &Identity| id.namespace == run.id.namespace && id.uid != run.id.uid;
-    let sessions = ctx.restore_sessions.state().into_iter().filter(|s| near(&Identity::of(s.as_ref())));
-    let batches = ctx.restore_batches.state().into_iter().filter(|b| near(&Identity::of(b.as_ref())));
-    let others = sessions.map(|s| RestoreRun::of_session(&s)).chain(batches.map(|b| RestoreRun::of_batch(&b)));
+    let near = |meta: &ObjectMeta, phase: Option<RestorePhase>| {
+        let over = matches!(phase, Some(RestorePhase::Succeeded | RestorePhase::Failed));
+        !over && meta.namespace.as_ref() == Some(&run.id.namespace) && meta.uid.as_ref() != Some(&run.id.uid)
+    };
+    let sessions = ctx.restore_sessions.state_filter(|s| near(&s.metadata, s.status.as_ref().and_then(|s| s.phase)));
+    let batches = ctx.restore_batches.state_filter(|b| near(&b.metadata, b.status.as_ref().and_then(|s| s.phase)));
+    let others =
+        sessions.iter().map(|s| RestoreRun::of_session(s)).chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
     others.flat_map(|other| rivals::of(&other)).filter(|r| own.contains(&r.target)).collect()
 }
 

@@ -14,3 +14,4 @@ mod operator;
 mod refusals;
 mod restarts;
 mod runs;
+mod targets;

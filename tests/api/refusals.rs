@@ -57,7 +57,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
     let cluster = Cluster::enter().await;
     let ns = cluster.namespace("bad").await;
     let all = bad(&ns);
-    assert!(all.len() >= 79, "{}", all.len());
+    assert!(all.len() >= 93, "{}", all.len());
     let mut by_the_api_server = vec![];
     let mut taken = vec![];
     for (name, object, said) in all {

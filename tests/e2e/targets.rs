@@ -69,7 +69,7 @@ async fn a_folder_of_the_node_with_sub_paths_goes_from_one_deployment_into_anoth
     assert_eq!(session["status"]["quiesce"]["state"], "Resumed");
 }
 
-/// Proves: scenario 14.
+/// Proves: scenario 14, invented 13, defect 18.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
@@ -121,7 +121,7 @@ async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
     assert!(folders[1].join("since").exists(), "left as it is");
 }
 
-/// Proves: scenario 15, defect 8.
+/// Proves: scenario 15, defect 8, invented 13.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn volumes_of_a_stateful_set_are_cloned_replica_by_replica() {

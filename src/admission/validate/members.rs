@@ -42,9 +42,7 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
 fn say(member: &Member) -> String {
     let Some(target) = member.target else { return "claims that are made".to_owned() };
     let part = |p: Option<&String>| p.cloned().unwrap_or_default();
-    format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref()))
-        .trim()
-        .to_owned()
+    format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref())).trim().to_owned()
 }
 
 /// The order and its two spellings, and what depends on it.

@@ -25,7 +25,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     let Some(spec) = &pass.run.members[index].target else { return };
     let name = match spec.volume_claim_templates.len() {
         0 => display(&pass.now.members[index].ref_),
-        count => format!("of {count} volumeClaimTemplates"),
+        _ => "of volumeClaimTemplates".to_owned(),
     };
     let status = &mut pass.now.members[index];
     let target = match pass.seen.targets.get(index) {

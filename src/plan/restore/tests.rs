@@ -99,7 +99,7 @@ fn parallel_members_do_not_wait_for_each_other() {
     assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
 }
 
-/// Proves: scenario 23, defect 10.
+/// Proves: scenario 23, defect 10, invented 10.
 #[test]
 fn a_target_that_appears_later_is_restored() {
     for order in ["Sequential", "Parallel"] {
@@ -329,14 +329,17 @@ fn a_spec_that_is_changed_after_the_end_changes_only_the_generation_looked_at() 
     assert_eq!(w.object["status"]["observedGeneration"], 2);
 }
 
+/// Proves: invented 16.
 #[test]
 fn a_workload_that_somebody_scales_up_during_the_restore_is_no_success() {
-    for replicas in [2, 0] {
-        let mut w = World::session(Workload { replicas, wanted: replicas, pods: replicas, ..web() });
-        while w.jobs.attempts("restore/0/m0") == 0 {
+    let cases = [("Deployment", 2), ("Deployment", 0), ("StatefulSet", 2), ("ReplicationController", 1)];
+    for (kind, replicas) in cases {
+        let key = if kind == "StatefulSet" { "restore/0/m0-0" } else { "restore/0/m0" };
+        let mut w = World::session(Workload::new(kind, replicas));
+        while w.jobs.attempts(key) == 0 {
             w.step(1);
         }
-        // A GitOps controller, an impatient colleague, another session.
+        // A GitOps controller, an impatient colleague, an autoscaler.
         w.workloads[0].replicas = 3;
         w.workloads[0].wanted = 3;
         w.settle();
