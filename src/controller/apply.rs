@@ -20,7 +20,8 @@ use tracing::info;
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
-use crate::names::{FINALIZER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
+use super::sessions;
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -110,6 +111,9 @@ where
             Err(e) => return Err(e),
         }
     }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
+    }
     Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
 }
 
@@ -123,6 +127,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
         key: note(annotation::STEP_KEY),
         attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
         deleting: false,
+        given_up: false,
         address: None,
         state: JobState::Lost(Failure::new(
             class,
@@ -147,12 +152,17 @@ fn class(error: &kube::Error) -> Class {
     }
 }
 
-async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+/// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
+///
+/// # Errors
+/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+pub async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut all = object.finalizers().to_vec();
-    all.retain(|f| f != FINALIZER);
+    let left_by_stash = |f: &str| object.meta().deletion_timestamp.is_some() && f == FINALIZER_OF_STASH;
+    all.retain(|f| f != FINALIZER && !left_by_stash(f));
     match change {
         FinalizerChange::Add => all.push(FINALIZER.to_owned()),
         // Stash is not there to take its own off.

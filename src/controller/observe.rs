@@ -78,6 +78,23 @@ pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     of_session.iter().map(|j| jobs::see(j, &pods, now)).collect()
 }
 
+/// Jobs of a session as the API server has them at this moment.
+///
+/// # Errors
+/// They could not be listed: nobody knows then whether anything runs.
+pub async fn jobs_now(ctx: &Context, namespace: &str, uid: &str) -> kube::Result<Vec<JobSeen>> {
+    let of_session = ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID));
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
+    let pods: Vec<&Pod> = pods.items.iter().collect();
+    Ok(jobs.items.iter().map(|j| jobs::see(j, &pods, ctx.now())).collect())
+}
+
+/// Whether a watched Job of a session runs.
+pub fn runs(children: &Children, uid: &str, now: Timestamp) -> bool {
+    jobs(children, uid, now).iter().any(JobSeen::is_active)
+}
+
 /// The target of a member.
 pub async fn target(ctx: &Context, namespace: &str, reference: Option<&TargetRef>) -> TargetSeen {
     let Some(reference) = reference else { return TargetSeen::Missing("no target".into()) };

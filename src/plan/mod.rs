@@ -6,6 +6,7 @@
 //! writes the status that belongs to what was applied.
 
 pub mod access;
+pub mod adopt;
 pub mod backup;
 pub mod claims;
 pub mod conditions;
@@ -26,6 +27,7 @@ pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod sessions;
 pub mod step;
 pub mod target;
 pub mod text;
@@ -65,6 +67,8 @@ pub struct Plan<S> {
     pub stop_jobs: Vec<String>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Backup sessions to create.
+    pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
@@ -89,6 +93,7 @@ impl Plan<Prepared> {
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
+            sessions: vec![],
             status: None,
             repository_facts: None,
             events: vec![],
@@ -108,6 +113,7 @@ impl Plan<Prepared> {
             jobs: self.jobs,
             stop_jobs: self.stop_jobs,
             scales: self.scales,
+            sessions: self.sessions,
             status: self.status,
             repository_facts: self.repository_facts,
             events: self.events,

@@ -10,6 +10,7 @@ use super::contract::{Failure, Progress};
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
+use crate::api::restore_batch::Adopted;
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,8 @@ pub struct Writer {
 pub struct Surroundings {
     /// Why the object is not valid.
     pub refusal: Option<Refusal>,
+    /// Members that are still to be taken from a BackupBatch.
+    pub source: Seen<Adopted>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::harness::{Site, condition, phase};
 use super::manifests::{
-    LATEST, claim, deployment, of_claim, on_host, replicated, restore, stateful_set, stateful_set_of, store, store_at,
-    template,
+    LATEST, claim, deployment, of_claim, on_host, replicated, repository, restore, stateful_set, stateful_set_of,
+    store, template,
 };
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
@@ -197,7 +197,8 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
     let site = Site::new("rivals").await;
     let trees = prepared(&site).await;
     let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    store(&site).await;
+    site.create(&repository(&site, "held", &proxy.endpoint, "a/b")).await;
     let folder = site.claim("web").await;
     site.create(&deployment("web", 2, &[("web", "/srv")])).await;
     site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
@@ -208,7 +209,7 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
         )
     };
     proxy.hold_after(1_000_000);
-    site.create(&restore("first", &target("m1"), "")).await;
+    site.create(&restore("first", &target("m1"), "").replace("{name: repo}", "{name: held}")).await;
     proxy.held().await;
     site.create(&restore("second", &target("m0"), "")).await;
     site.create(&restore("claim", &of_claim("m2", "web", LATEST), "")).await;

@@ -10,7 +10,8 @@
 //! can reach it; a preflight Job resolves every host's snapshots, which are
 //! pinned; nobody else restores the same; claims that are to be made are made;
 //! a member's workload is quiesced; its hosts are restored; the workload is
-//! scaled back; the run ends.
+//! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
+//! way out, at any point.
 
 mod ending;
 mod find;
@@ -39,7 +40,7 @@ use super::objects::{JobFrame, SecretSource};
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, Prepared, duration, retry};
+use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -61,7 +62,10 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     } else if run.is_over() {
         // A spec that is changed now changes nothing; who compares generations must not wait for ever.
         pass.now.observed_generation = run.id.generation;
+        ending::stop_all(&mut pass);
         pass.release();
+    } else if run.canceled {
+        ending::cancel(&mut pass);
     } else if !run.id.held {
         // Before anything that a deletion would have to undo.
         pass.plan.finalizer = Some(FinalizerChange::Add);
@@ -136,6 +140,10 @@ impl<'a> Pass<'a> {
             return;
         }
         let namespace = &self.run.id.namespace;
+        if let Some(source) = self.run.source.as_ref().filter(|_| self.was.adopted.is_none()) {
+            find::members(self, &adopt::display(source, namespace));
+            return;
+        }
         let ground = ground::check(
             self.run.repository.as_ref(),
             namespace,
@@ -172,7 +180,7 @@ impl<'a> Pass<'a> {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
-        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash());
+        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
         let limit =
             self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);

@@ -10,7 +10,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
-use crate::api::common::TargetRef;
+use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::restore_batch::Adopted;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::target::RestoreTarget;
 use crate::api::{RestoreBatch, RestoreSession};
@@ -80,6 +81,10 @@ pub struct World {
     pub crashes: Vec<usize>,
     /// Pass before which the session is deleted, and the Repository goes.
     pub delete_at: usize,
+    /// Pass before which it is canceled.
+    pub cancel_at: usize,
+    /// Members of the BackupBatch `shop`; none while it is not there.
+    pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
     pub gone: bool,
     /// Claims that were made, or stood there before.
@@ -136,6 +141,8 @@ impl World {
             writes: 0,
             crashes: vec![],
             delete_at: usize::MAX,
+            cancel_at: usize::MAX,
+            shop: None,
             repository_until: usize::MAX,
             gone: false,
             claims: BTreeMap::new(),
@@ -164,6 +171,12 @@ impl World {
         (w.from..w.until).contains(&self.passes)
     }
 
+    fn source(&self) -> Seen<Adopted> {
+        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
+        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
+        members.map_or(Seen::Missing, |members| Seen::Found(Adopted { repository, members }))
+    }
+
     fn look(&self) -> Surroundings {
         let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
@@ -177,6 +190,7 @@ impl World {
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
+            source: self.source(),
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             jobs: self.jobs.seen(),
@@ -246,7 +260,7 @@ impl World {
         TargetSeen::Found(Box::new(seen))
     }
 
-    fn decide(&self) -> Plan<Prepared> {
+    pub fn decide(&self) -> Plan<Prepared> {
         let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
         next(&self.run(), &self.look(), &setup, self.now)
     }
@@ -308,6 +322,7 @@ impl World {
             self.object["metadata"]["finalizers"] = if add { json!([FINALIZER]) } else { json!([]) };
             self.gone = self.run().id.deleting && !add;
             if self.gone {
+                self.events.extend(plan.events.into_iter().map(|e| e.reason));
                 return true;
             }
         }
@@ -411,6 +426,9 @@ impl World {
                     return;
                 }
             }
+            if self.passes == self.cancel_at {
+                self.cancel();
+            }
             let Some(wait) = self.pass() else { break };
             self.passes += 1;
             assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
@@ -427,6 +445,12 @@ impl World {
         wait.is_some()
     }
 
+    pub fn cancel(&mut self) {
+        self.object["spec"]["cancel"] = true.into();
+        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
+        self.object["metadata"]["generation"] = (generation + 1).into();
+    }
+
     /// Some passes only.
     pub fn step(&mut self, passes: usize) {
         for _ in 0..passes {
@@ -438,6 +462,7 @@ impl World {
 
     fn goes_by(&mut self, wait: SignedDuration) {
         self.now += wait;
+        self.jobs.now = self.now;
         if !wait.is_zero() {
             self.refused.clear();
             self.jobs.tick();
