@@ -1,5 +1,6 @@
 //! Reconciles BackupSession.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,7 +246,10 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
         repository,
         targets,
         jobs,
-        progress: std::collections::BTreeMap::new(),
+        rivals: vec![],
+        writers: vec![],
+        refused_claims: BTreeMap::new(),
+        progress: BTreeMap::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use lifeboat::names::{FINALIZER, annotation};
+use lifeboat::names::{FINALIZER, annotation, label};
 use lifeboat::plan::contract::{
     Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
     TASK_ENV, Task, VERSION,
@@ -158,6 +158,18 @@ pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
 /// Ends the next Job of a step well, and gives it.
 pub async fn succeed(cluster: &Cluster, namespace: &str, start: &str) -> Job {
     let job = of_step(cluster, namespace, start).await;
+    end(cluster, &job, &success(&job)).await;
+    job
+}
+
+/// Ends the next Job of a step of one session well, and gives it.
+pub async fn succeed_of(cluster: &Cluster, namespace: &str, start: &str, uid: &str) -> Job {
+    let job = eventually(&format!("a Job of {start} of {uid}"), SOON, || async {
+        let all = all(cluster, namespace).await;
+        let own = |j: &Job| j.labels()[label::SESSION_UID] == uid && key(j).starts_with(start);
+        all.into_iter().find(own).ok_or("none".to_owned())
+    })
+    .await;
     end(cluster, &job, &success(&job)).await;
     job
 }

@@ -16,3 +16,4 @@ mod operator;
 mod refusals;
 mod restarts;
 mod runs;
+mod targets;

@@ -62,7 +62,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
     let ns = cluster.namespace("bad").await;
     let good = cluster.namespace("good").await;
     let all = manifests("bad", &ns);
-    assert!(all.len() >= 100, "{}", all.len());
+    assert!(all.len() >= 110, "{}", all.len());
     let mut by_the_api_server = vec![];
     let mut taken = vec![];
     for (name, object, said) in all {

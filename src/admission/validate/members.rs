@@ -14,8 +14,8 @@ use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
 
 /// What a member is called, in a message.
 pub struct Member<'a> {
-    /// Its alias.
-    pub alias: Option<&'a str>,
+    /// Hosts it can have.
+    pub hosts: HostSet,
     /// Its target.
     pub target: Option<&'a TargetRef>,
 }
@@ -25,11 +25,7 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
     if members.is_empty() {
         errors.invalid("spec.members", "is empty; write at least one member with a target");
     }
-    let hosts: Vec<_> = members
-        .iter()
-        .enumerate()
-        .filter_map(|(i, m)| m.as_ref().map(|m| (i, m, HostSet::of(TargetKind::of(m.target), m.alias))))
-        .collect();
+    let hosts: Vec<_> = members.iter().enumerate().filter_map(|(i, m)| m.as_ref().map(|m| (i, m, &m.hosts))).collect();
     for (n, (i, member, set)) in hosts.iter().enumerate() {
         if let Some((j, other, theirs)) = hosts[..n].iter().find(|(_, _, other)| other.overlaps(set)) {
             errors.invalid(
@@ -47,11 +43,9 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
 }
 
 fn say(member: &Member) -> String {
-    let target = member.target;
+    let Some(target) = member.target else { return "claims that are made".to_owned() };
     let part = |p: Option<&String>| p.cloned().unwrap_or_default();
-    format!("{} {}", part(target.and_then(|t| t.kind.as_ref())), part(target.and_then(|t| t.name.as_ref())))
-        .trim()
-        .to_owned()
+    format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref())).trim().to_owned()
 }
 
 /// The order and its two spellings, and what depends on it.

@@ -21,6 +21,7 @@ pub mod rules;
 pub mod runtime;
 pub mod target;
 pub mod task;
+pub mod templates;
 
 use std::fmt::Display;
 
