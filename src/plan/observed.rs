@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::Progress;
+use super::contract::{Failure, Progress};
 use super::gate::Room;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
@@ -57,6 +57,28 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// A target that another session of the namespace restores, or is about to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rival {
+    /// The session, as messages name it.
+    pub session: String,
+    /// When it was created, and its uid: of two that have not begun, the earlier goes first.
+    pub order: (Option<Timestamp>, String),
+    /// The target, as [`super::restore::rivals::key`] has it.
+    pub target: String,
+    /// Its data may be touched, or its workload scaled, already.
+    pub begun: bool,
+}
+
+/// A claim that a Job of another session writes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Writer {
+    /// The session, as messages name it.
+    pub session: String,
+    /// The claim.
+    pub claim: String,
+}
+
 /// What a look found of the surroundings of a session.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -72,6 +94,12 @@ pub struct Surroundings {
     pub jobs: Vec<JobSeen>,
     /// Room for more of them on its Repository.
     pub room: Room,
+    /// Targets of other sessions that are this one's too.
+    pub rivals: Vec<Rival>,
+    /// Claims that Jobs of other sessions write to.
+    pub writers: Vec<Writer>,
+    /// Claims that the API server refused, by name.
+    pub refused_claims: BTreeMap<String, Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }

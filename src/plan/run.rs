@@ -1,6 +1,7 @@
 //! A restore as the plan sees it: a RestoreSession is a batch of one.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -25,6 +26,8 @@ pub struct Identity {
     pub uid: String,
     /// Generation.
     pub generation: Option<i64>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
     /// It carries our finalizer.
@@ -43,10 +46,16 @@ impl Identity {
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             generation: object.meta().generation,
+            created: object.creation_timestamp().map(|t| t.0),
             deleting: object.meta().deletion_timestamp.is_some(),
             held: object.finalizers().iter().any(|f| f == FINALIZER),
             held_by_stash: object.finalizers().iter().any(|f| f == FINALIZER_OF_STASH),
         }
+    }
+
+    /// How messages name it: kind and name.
+    pub fn label(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 
     /// Reference for children.
@@ -118,10 +127,21 @@ impl RestoreRun {
         self
     }
 
+    /// What was taken from the BackupBatch that the spec names.
+    fn taken(&self) -> Option<&Adopted> {
+        self.state.adopted.as_ref().filter(|a| self.source.as_ref() == Some(&a.from))
+    }
+
+    /// The BackupBatch whose members are still to be taken.
+    pub fn untaken(&self) -> Option<&BackupBatchRef> {
+        self.source.as_ref().filter(|_| self.taken().is_none())
+    }
+
     /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
     fn adopted(mut self) -> Self {
-        if let Some(adopted) = self.state.adopted.clone().filter(|_| self.source.is_some()) {
-            (self.repository, self.members) = (adopted.repository, adopted.members);
+        if let Some(adopted) = self.taken().cloned() {
+            self.repository = self.repository.or(adopted.repository);
+            self.members = adopted.members;
         }
         self
     }
@@ -167,8 +187,9 @@ pub struct RestoreState {
 }
 
 /// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
-const MEMBER_CONDITIONS: [&str; 5] = [
+const MEMBER_CONDITIONS: [&str; 6] = [
     condition::RESTORE_TARGET_FOUND,
+    condition::CLAIMS_CREATED,
     condition::SNAPSHOTS_PINNED,
     condition::QUIESCED,
     condition::RESTORE_EXECUTOR_ENSURED,
@@ -342,6 +363,7 @@ impl RestoreState {
     }
 
     /// A new beginning. What was given stays on the list until it is taken back.
+    #[must_use]
     pub fn anew(&self) -> Self {
         let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
         Self { run, ..Self::default() }

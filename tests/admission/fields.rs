@@ -90,23 +90,24 @@ fn part(at: &str, hook: &str) -> Vec<Entry> {
             ],
         ),
         used(&format!("{at}.target"), &["alias", "ref.apiVersion", "ref.kind", "ref.name", "ref.namespace", "args"]),
-        refused(&format!("{at}.target"), &[("replicas", json!(2))]),
         mounts(&format!("{at}.target")),
         runtime(at),
     ]
     .concat()
 }
 
-const RULE: &[&str] = &["targetHosts", "sourceHost", "snapshots", "paths", "include", "exclude"];
+const RULE: &[&str] =
+    &["targetHosts", "sourceHost", "snapshots", "paths", "asOf", "previous", "tags", "include", "exclude"];
 
 fn restore_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Restore"),
-        used(&format!("{at}.target"), &["quiesce", "allowEmpty"]),
+        used(&format!("{at}.target"), &["quiesce", "allowEmpty", "replicas"]),
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),
-        refused(&format!("{at}.target"), &[("volumeClaimTemplates", json!([{ "metadata": { "name": "a" } }]))]),
+        // Some of them as a mistake, see tests/manifests/bad.
+        used(&format!("{at}.target"), &["volumeClaimTemplates"]),
     ]
     .concat()
 }
@@ -115,12 +116,13 @@ fn backup_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Backup"),
         used(&format!("{at}.target"), &["paths", "exclude"]),
-        refused(&format!("{at}.target"), &[("snapshotClassName", json!("csi"))]),
+        refused(&format!("{at}.target"), &[("snapshotClassName", json!("csi")), ("replicas", json!(2))]),
     ]
     .concat()
 }
 
 const RUN: &[&str] = &["driver", "repository.name", "repository.namespace", "timeOut"];
+const RESTORE: &[&str] = &["asOf", "backupSession", "cancel"];
 
 fn invoker() -> Vec<Entry> {
     [
@@ -164,11 +166,19 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
     let whole = |at: &str| refused("spec", &[(at, json!(null))]);
     Some(match kind {
         "RestoreSession" => (
-            [used("spec", RUN), restore_part("spec")].concat(),
+            [used("spec", RUN), used("spec", RESTORE), restore_part("spec")].concat(),
             json!({ "repository": { "name": "r" }, "target": restore }),
         ),
         "RestoreBatch" => (
-            [used("spec", RUN), used("spec", ORDER), whole_hooks("Restore"), restore_part("spec.members")].concat(),
+            [
+                used("spec", RUN),
+                used("spec", RESTORE),
+                used("spec", ORDER),
+                used("spec.backupBatch", &["name", "namespace", "members"]),
+                whole_hooks("Restore"),
+                restore_part("spec.members"),
+            ]
+            .concat(),
             json!({ "repository": { "name": "r" }, "members": [{ "target": restore }] }),
         ),
         "BackupConfiguration" => (

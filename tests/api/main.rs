@@ -5,13 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod backups;
 mod cluster;
 mod definitions;
 mod jobs;
 mod leadership;
+mod leaving;
 mod manifests;
 mod operator;
 mod refusals;
 mod repository;
 mod restarts;
 mod runs;
+mod targets;

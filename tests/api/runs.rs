@@ -158,6 +158,7 @@ async fn a_session_runs_to_success_and_rests() {
     assert!(versions.end().len() >= 5, "the watch saw the run");
 }
 
+/// Proves: invented 5.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_batch_goes_in_order_and_stops_at_a_failure() {
@@ -216,6 +217,7 @@ async fn a_run_waits_for_what_is_missing_and_says_so() {
     cluster.until_phase(&object, "Running").await;
 }
 
+/// Proves: C08, invented 17.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn deletion_in_the_middle_stops_scales_back_and_lets_go() {

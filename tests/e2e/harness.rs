@@ -79,6 +79,14 @@ impl Site {
         self.api(kind).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
+    /// The same, of what may be gone.
+    pub async fn try_delete(&self, kind: &str, name: &str) {
+        match self.api(kind).delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            other => drop(other.unwrap()),
+        }
+    }
+
     /// Waits until an object is as wanted, and gives it.
     pub async fn until(&self, kind: &str, name: &str, seconds: u64, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
@@ -125,12 +133,54 @@ impl Site {
         jobs
     }
 
+    /// Deletes every session and configuration of the test. Each must go within 30 seconds, and with it all that was
+    /// made for it: claims and Secrets of the test itself are the only ones that may stay.
+    pub async fn leaves_nothing(&self) {
+        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
+        let named = |o: &Value| format!("{} {}", o["kind"].as_str().unwrap_or_default(), o["metadata"]["name"]);
+        let written = ["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"];
+        for kind in written {
+            for object in self.list(kind).await {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                // A session goes with its configuration.
+                if self.find(kind, name).await.is_some() {
+                    self.try_delete(kind, name).await;
+                }
+            }
+        }
+        let made = ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
+        let mut left = vec![];
+        let clean = eventually(30, async || {
+            left.clear();
+            for kind in written {
+                left.extend(self.list(kind).await.iter().map(named));
+            }
+            for kind in made {
+                left.extend(self.list(kind).await.iter().filter(|o| ours(o)).map(named));
+            }
+            left.is_empty().then_some(())
+        });
+        assert!(clean.await.is_some(), "left behind: {left:?}");
+    }
+
     /// The folder behind a claim, seen from the host, once the claim is bound.
     pub async fn folder(&self, claim: &str) -> PathBuf {
         let bound = self.until("PersistentVolumeClaim", claim, 30, "bound", |c| phase(c) == "Bound").await;
         let volume = self.get("PersistentVolume", bound["spec"]["volumeName"].as_str().unwrap()).await;
         let path = PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap());
         self.state.join("volumes").join(path.file_name().unwrap())
+    }
+
+    /// A folder of this test's own for host paths: as pods name it, and as it is on each of these nodes.
+    pub fn disks(&self, nodes: usize) -> (String, Vec<PathBuf>) {
+        let own = |disk: PathBuf| disk.join(&self.namespace);
+        let folders = (1..=nodes).map(|n| match n {
+            1 => own(self.state.join("disk")),
+            n => own(self.state.join(format!("node{n}/disk"))),
+        });
+        let folders: Vec<PathBuf> = folders.collect();
+        folders.iter().for_each(|f| std::fs::create_dir_all(f).unwrap());
+        (folders[0].display().to_string(), folders)
     }
 
     /// Makes a claim, and gives its folder. The claim is bound at once, as if a pod had been scheduled with it.
@@ -242,6 +292,9 @@ fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "Deployment" => ("apps", "v1", "deployments"),
         "StatefulSet" => ("apps", "v1", "statefulsets"),
+        "DaemonSet" => ("apps", "v1", "daemonsets"),
+        "ReplicaSet" => ("apps", "v1", "replicasets"),
+        "ReplicationController" => ("", "v1", "replicationcontrollers"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
         "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),

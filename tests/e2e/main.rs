@@ -18,6 +18,8 @@ mod repository;
 mod restore;
 mod selection;
 mod store;
+mod targets;
+mod two_nodes;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,16 +8,19 @@
 //!
 //! The order: repository and Secret are there; each target is there and a Job
 //! can reach it; a preflight Job resolves every host's snapshots, which are
-//! pinned; a member's workload is quiesced; its hosts are restored; the workload
-//! is scaled back; the run ends. Whoever deletes, cancels or changes it goes another
+//! pinned; nobody else restores the same; claims that are to be made are made;
+//! a member's workload is quiesced; its hosts are restored; the workload is
+//! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
 //! way out, at any point.
 
 mod ending;
 mod find;
+mod made;
 mod member;
 mod preflight;
 mod quiesce;
 mod report;
+pub mod rivals;
 #[cfg(test)]
 mod tests;
 
@@ -141,7 +144,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let namespace = &self.run.id.namespace;
-        if let Some(source) = self.run.source.as_ref().filter(|_| self.was.adopted.is_none()) {
+        if let Some(source) = self.run.untaken() {
             find::members(self, &adopt::display(source, namespace));
             return;
         }
@@ -284,7 +287,7 @@ impl<'a> Pass<'a> {
 
     /// Takes grants back, and then the finalizer off a run that is over.
     fn release(&mut self) {
-        if self.run.id.held {
+        if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
             self.plan.revoke.clone_from(&self.was.run.grants);
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }
