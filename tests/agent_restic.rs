@@ -608,7 +608,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     assert!(request.contains("/eu-test-1/s3/"), "{request}");
     assert!(request.to_lowercase().contains("x-amz-security-token: odd #token; with\"quotes"), "{request}");
     let (ended, _) = ask("404 Not Found", "NoSuchBucket");
-    let failure = ended.failed(Class::Invalid, reason::REPOSITORY_MISSING);
+    let failure = ended.failed(Class::Invalid, reason::BUCKET_MISSING);
     assert!(failure.message.contains("bucket"), "{}", failure.message);
 }
 
@@ -953,7 +953,13 @@ fn nonsense_is_an_outcome_too() {
 fn priorities_and_no_cache_are_honoured() {
     let site = Site::empty();
     let mut task = site.task(Step::Prepare(Prepare {}));
-    task.settings = Settings { no_cache: true, nice: Some(5), ionice_class: Some(2), ionice_class_data: Some(7) };
+    task.settings = Settings {
+        no_cache: true,
+        nice: Some(5),
+        ionice_class: Some(2),
+        ionice_class_data: Some(7),
+        ..Settings::default()
+    };
     assert_eq!(*site.run_task(&task).answer(), Answer::Prepared { created: true });
     assert_eq!(fs::read_dir(site.path("work/cache")).unwrap().count(), 0);
 }

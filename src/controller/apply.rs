@@ -1,13 +1,15 @@
-//! The writes of a decision: finalizers, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, claims, Jobs, scales. Status is `report`'s.
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end
 //! twice is the same as once.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
@@ -64,8 +66,24 @@ where
         );
     }
     let mut refused = vec![];
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &namespace);
+    let mut without_claim = BTreeMap::new();
+    for claim in &plan.claims {
+        match claims.create(&PostParams::default(), claim).await {
+            Ok(_) => info!(namespace, claim = claim.name_any(), session = object.name_any(), "created a claim"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(e) if is_verdict(&e) => {
+                without_claim.insert(claim.annotations().get(annotation::STEP_KEY).cloned(), e);
+            }
+            Err(e) => return Err(e),
+        }
+    }
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
+        if let Some(e) = without_claim.get(&job.annotations().get(annotation::STEP_KEY).cloned()) {
+            refused.extend(refusal(ctx, job, e, "the claim of interimVolumeTemplate for "));
+            continue;
+        }
         match jobs.create(&PostParams::default(), job).await {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
@@ -73,15 +91,20 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e)),
+            Err(e) if is_verdict(&e) => refused.extend(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
     }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }
 
+/// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.
+fn is_verdict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
+}
+
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
+fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<JobSeen> {
     let kube::Error::Api(status) = error else { return None };
     // A quota or a namespace's policy may change while we wait; a malformed Job stays malformed.
     let class = if status.is_invalid() || status.code == 400 { Class::Invalid } else { Class::Transient };
@@ -96,7 +119,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error) -> Option<JobSeen> {
             class,
             reason::REFUSED_BY_API,
             format!(
-                "The API server refused Job {name}: {} Look at runtimeSettings and the namespace's policies.",
+                "The API server refused {what}Job {name}: {} Look at runtimeSettings and the namespace's policies.",
                 plain(error)
             ),
         )),

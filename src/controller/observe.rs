@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Secret};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -22,6 +23,7 @@ use crate::names::label;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::observed::{RepositorySeen, Seen};
+use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::display;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 
@@ -49,12 +51,26 @@ pub async fn secret(ctx: &Context, namespace: &str, name: &str) -> Seen<()> {
     }
 }
 
+/// Pod Security level that a namespace enforces. Without the right to look, only what the API server then
+/// refuses shows it.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn pod_security(ctx: &Context, namespace: &str) -> kube::Result<Level> {
+    match Api::<Namespace>::all(ctx.client.clone()).get_metadata_opt(namespace).await {
+        Ok(found) => Ok(Level::of(found.as_ref().and_then(|n| n.labels().get(ENFORCE_LABEL)).map(String::as_str))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Level::Privileged),
+        Err(e) => Err(e),
+    }
+}
+
 /// Jobs of a session, each with what became of it.
 pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let pods = children.pods.state_filter(|p| p.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
     let pods: Vec<&Pod> = pods.iter().map(std::convert::AsRef::as_ref).collect();
     let of_session = children.jobs.state_filter(|j| j.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
-    of_session.iter().map(|j| jobs::see(j, &pods, now)).collect()
+    let of_session: Vec<&Job> = of_session.iter().map(std::convert::AsRef::as_ref).collect();
+    jobs::see_all(&of_session, &pods, now)
 }
 
 /// The target of a member.

@@ -78,7 +78,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         if run.is_over() && !run.id.held && run.state.observed_generation == run.id.generation {
             return Ok(Action::await_change());
         }
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await;
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await?;
         seen.jobs.append(&mut refused);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
@@ -99,15 +99,21 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 
-async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, children: &Children) -> Surroundings {
+async fn observe(
+    ctx: &Context,
+    run: &RestoreRun,
+    refusal: Option<Refusal>,
+    children: &Children,
+) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     let jobs = observe::jobs(children, &run.id.uid, ctx.now());
     let references = run.targets();
     let targets = join_all(references.iter().map(|r| observe::target(ctx, namespace, r.as_ref())));
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
-    let (targets, repository, progress) = futures::join!(targets, repository, progress);
-    Surroundings { refusal, repository, targets, jobs, progress }
+    let pod_security = observe::pod_security(ctx, namespace);
+    let (targets, repository, progress, pod_security) = futures::join!(targets, repository, progress, pod_security);
+    Ok(Surroundings { refusal, repository, targets, pod_security: pod_security?, jobs, progress })
 }
 
 /// Counts what ended between two statuses.

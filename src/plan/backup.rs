@@ -12,6 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -23,7 +24,7 @@ use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
-use super::{Event, Plan, Prepared, conditions, duration, retry};
+use super::{Event, Plan, Prepared, conditions, duration, pod_security, retry};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy};
@@ -283,7 +284,13 @@ impl<'a> Pass<'a> {
         // What the earlier attempt came to stands in status.
         self.stop(name, entry.attempt - 1);
         let failure = match self.job(name, entry.attempt).map(|j| &j.state) {
-            Some(JobState::Active { .. }) if !self.expired => {
+            Some(JobState::Active { held }) if !self.expired => {
+                let (why, text) = (held.as_ref().map(|f| f.reason.clone()), held.as_ref().map(|f| f.message.clone()));
+                if let Some(failure) = held {
+                    self.plan.warn_of(failure, entry.reason.as_deref());
+                }
+                let slot = self.entry(at);
+                (slot.reason, slot.message) = (why, text);
                 self.plan.look_again(LOOK_AT_RUNNING);
                 return StepState::Running;
             }
@@ -296,14 +303,20 @@ impl<'a> Pass<'a> {
                     let text = format!("The {name} step answered for another run ({}).", outcome.run);
                     return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
                 }
-                Some(failure) if retry::again(failure, entry.attempt) => failure.clone(),
+                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure.clone(),
                 Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
                 _ => {
                     self.entry(at).done = true;
                     return StepState::Done(outcome.clone());
                 }
             },
-            Some(JobState::Lost(failure)) => failure.clone(),
+            Some(JobState::Lost(failure)) => {
+                if failure.class == Class::Invalid {
+                    // A pod that can never start is still there.
+                    self.stop(name, entry.attempt);
+                }
+                failure.clone()
+            }
             None if self.expired => return StepState::Failed(late(name)),
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
@@ -318,23 +331,35 @@ impl<'a> Pass<'a> {
                         seconds_left: self.seconds_left(),
                         ..JobParts::default()
                     };
-                    self.plan.jobs.push(objects::job(frame, &task, parts));
+                    let job = objects::job(frame, &task, parts);
+                    if let Err(failure) = self.may_run(&job) {
+                        return StepState::Failed(failure);
+                    }
+                    self.plan.jobs.push(job);
                     self.plan.look_again(LOOK_AT_RUNNING);
                 }
                 return StepState::Running;
             }
         };
-        if self.expired || !retry::again(&failure, entry.attempt) {
+        let deaths = retry::deaths(&failure, entry.pod_deaths);
+        if self.expired || !retry::again(&failure, deaths) {
             return StepState::Failed(failure);
         }
         let due = conditions::whole_second(retry::not_before(entry.attempt, self.at));
         let slot = self.entry(at);
         slot.attempt += 1;
+        slot.pod_deaths = deaths;
         slot.not_before = Some(due);
         slot.reason = Some(failure.reason);
         slot.message = Some(failure.message);
         self.plan.look_again(retry::wait_after(entry.attempt));
         StepState::Running
+    }
+
+    /// Whether the namespace lets the pod of a Job in.
+    fn may_run(&self, job: &Job) -> Result<(), Failure> {
+        objects::pod_of(job)
+            .map_or(Ok(()), |pod| pod_security::check(self.seen.pod_security, pod, &self.run.id.namespace))
     }
 
     fn entry(&mut self, at: usize) -> &mut StepStatus {

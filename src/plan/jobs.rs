@@ -4,11 +4,14 @@
 //! without a readable one is an infrastructure failure, never a success. Why a
 //! pod does not start is told apart, so that status can say what to do.
 
+mod pods;
+
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
+use self::pods::{death, held, is_dead, phase, terminated};
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
 use crate::names::{annotation, reason};
 
@@ -53,7 +56,41 @@ impl JobSeen {
 }
 
 /// A Job gets its pod within a second; after this long something refuses the pod.
-const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
+/// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.
+pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
+    let has_job = |pod: &Pod| {
+        let owners = pod.owner_references();
+        jobs.iter().any(|j| j.uid().is_some_and(|uid| owners.iter().any(|o| o.uid == uid)))
+    };
+    let orphans = pods.iter().filter(|p| !has_job(p)).map(|p| see_orphan(p, now));
+    jobs.iter().map(|j| see(j, pods, now)).chain(orphans).collect()
+}
+
+fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
+    let note = |key: &str| pod.annotations().get(key).cloned();
+    let job = pod.owner_references().iter().find(|o| o.kind == "Job").map(|o| o.name.clone());
+    let message = outcome_text(&[pod]);
+    JobSeen {
+        name: job.unwrap_or_else(|| pod.name_any()),
+        key: note(annotation::STEP_KEY).unwrap_or_default(),
+        attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
+        deleting: false,
+        address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
+        state: match (message.and_then(|m| Outcome::decode(m).ok()), death(pod)) {
+            (Some(outcome), _) => JobState::Done(Box::new(outcome)),
+            (None, Some(failure)) => JobState::Lost(failure),
+            (None, None) => JobState::Active { held: held(pod, now) },
+        },
+        task: pod.spec.as_ref().and_then(task),
+    }
+}
+
+fn outcome_text<'p>(pods: &[&'p Pod]) -> Option<&'p str> {
+    pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()))
+}
 
 /// Reads one Job and those of `pods` that are its own.
 pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
@@ -68,18 +105,17 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         deleting: job.metadata.deletion_timestamp.is_some(),
         address,
         state: state(job, &own, now),
-        task: task(job),
+        task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
     }
 }
 
-fn task(job: &Job) -> Option<Task> {
-    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+fn task(pod: &PodSpec) -> Option<Task> {
     let env = pod.containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?;
     Task::decode(env.value.as_deref()?).ok()
 }
 
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
-    let message = pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()));
+    let message = outcome_text(pods);
     if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
         return JobState::Done(Box::new(outcome));
     }
@@ -104,59 +140,15 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
             ),
         )),
         (None, None) if pods.is_empty() => JobState::Active { held: podless(job, now) },
-        (None, None) => JobState::Active { held: pods.iter().find_map(|p| held(p)) },
+        (None, None) => {
+            let held = pods.iter().find_map(|p| held(p, now));
+            match held {
+                // No wait heals it, so it is over; whoever reads that stops the Job.
+                Some(failure) if failure.class == Class::Invalid => JobState::Lost(failure),
+                held => JobState::Active { held },
+            }
+        }
     }
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
-}
-
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten())
-}
-
-fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
-    containers(pod).find_map(|c| c.state.as_ref()?.terminated.as_ref())
-}
-
-fn is_dead(pod: &Pod) -> bool {
-    matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some()
-}
-
-/// Why a pod that is over left no outcome.
-fn death(pod: &Pod) -> Option<Failure> {
-    let status = pod.status.as_ref().filter(|_| is_dead(pod))?;
-    let name = pod.name_any();
-    if status.reason.as_deref() == Some("Evicted") {
-        let why = status.message.clone().unwrap_or_default();
-        return Some(Failure::new(
-            Class::Transient,
-            reason::EVICTED,
-            format!(
-                "Pod {name} was evicted: {why} Give it resource requests under runtimeSettings.container.resources."
-            ),
-        ));
-    }
-    let end = terminated(pod);
-    if end.and_then(|t| t.reason.as_deref()) == Some("OOMKilled") {
-        let mut failure = Failure::new(
-            Class::Transient,
-            reason::OOM_KILLED,
-            format!(
-                "Pod {name} used more memory than its limit and was killed. Raise runtimeSettings.container.resources.limits.memory."
-            ),
-        );
-        failure.exit_code = end.map(|t| t.exit_code);
-        return Some(failure);
-    }
-    let code = end.map(|t| format!(" with exit code {}", t.exit_code)).unwrap_or_default();
-    let why = end.and_then(|t| t.reason.clone()).or_else(|| status.reason.clone()).unwrap_or_default();
-    Some(Failure::new(
-        Class::Transient,
-        reason::OUTCOME_LOST,
-        format!("Pod {name} ended{code} ({why}) without a result. See kubectl logs {name}."),
-    ))
 }
 
 /// What keeps a Job without a pod. The refusal itself stands only in events.
@@ -172,44 +164,6 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
             ),
         )
     })
-}
-
-/// What keeps a pod from running.
-fn held(pod: &Pod) -> Option<Failure> {
-    let name = pod.name_any();
-    for container in containers(pod) {
-        let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else { continue };
-        let why = waiting.reason.as_deref().unwrap_or_default();
-        let detail = waiting.message.as_deref().unwrap_or_default();
-        match why {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-                return Some(Failure::new(
-                    Class::Waiting,
-                    reason::IMAGE_UNAVAILABLE,
-                    format!("Image {} of pod {name} cannot be had ({why}): {detail}", container.image),
-                ));
-            }
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                return Some(Failure::new(
-                    Class::Waiting,
-                    reason::CONTAINER_NOT_CREATED,
-                    format!("The container of pod {name} cannot be started ({why}): {detail}"),
-                ));
-            }
-            _ => {}
-        }
-    }
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    for condition in conditions {
-        if condition.type_ == "PodScheduled" && condition.status == "False" {
-            return Some(Failure::new(
-                Class::Waiting,
-                reason::UNSCHEDULABLE,
-                format!("No node takes pod {name}: {}", condition.message.as_deref().unwrap_or_default()),
-            ));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -244,7 +198,7 @@ mod tests {
         let mut job = job(json!([]));
         job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
         assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
-        let JobState::Active { held: Some(failure) } = see(&job, &[], at(116)).state else { panic!("must be held") };
+        let JobState::Active { held: Some(failure) } = see(&job, &[], at(111)).state else { panic!("must be held") };
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
     }
 

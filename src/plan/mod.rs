@@ -18,6 +18,7 @@ pub mod invoker;
 pub mod jobs;
 pub mod objects;
 pub mod observed;
+pub mod pod_security;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
@@ -30,7 +31,10 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
+
+use self::contract::Failure;
 
 /// A plan that nothing has been done about.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct Applied;
 pub struct Plan<S> {
     /// Change of the object's finalizer; made before anything else.
     pub finalizer: Option<FinalizerChange>,
+    /// Claims that Jobs of this plan need, to be created before them.
+    pub claims: Vec<PersistentVolumeClaim>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
@@ -68,6 +74,7 @@ impl Plan<Prepared> {
     pub fn nothing() -> Self {
         Self {
             finalizer: None,
+            claims: vec![],
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
@@ -82,10 +89,22 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self { finalizer, jobs, stop_jobs, scales, status, repository_facts, events, requeue, again, state: _ } =
-            self;
+        let Self {
+            finalizer,
+            claims,
+            jobs,
+            stop_jobs,
+            scales,
+            status,
+            repository_facts,
+            events,
+            requeue,
+            again,
+            state: _,
+        } = self;
         Plan {
             finalizer,
+            claims,
             jobs,
             stop_jobs,
             scales,
@@ -95,6 +114,13 @@ impl Plan<Prepared> {
             requeue,
             again,
             state: PhantomData,
+        }
+    }
+
+    /// Warns once of what holds a Job up; `before` is the reason that stood in status.
+    pub fn warn_of(&mut self, held: &Failure, before: Option<&str>) {
+        if before != Some(held.reason.as_str()) {
+            self.events.push(Event::new(true, &held.reason, &held.message));
         }
     }
 

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::contract::Progress;
 use super::jobs::JobSeen;
+use super::pod_security::Level;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
 
@@ -50,6 +51,8 @@ pub struct Surroundings {
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.
     pub targets: Vec<TargetSeen>,
+    /// Pod Security level that its namespace enforces.
+    pub pod_security: Level,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
     /// Progress of running Jobs, by name, as far as it could be had.

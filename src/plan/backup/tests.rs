@@ -10,6 +10,7 @@ use super::{BackupRun, Invoker, next};
 use crate::names::reason;
 use crate::plan::fake::{End, Jobs};
 use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::pod_security::Level;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, Target, TargetSeen};
 
@@ -22,6 +23,7 @@ struct World {
     jobs: Jobs,
     targets: Vec<bool>,
     repository: bool,
+    pod_security: Level,
     refusal: Option<Refusal>,
     now: Timestamp,
     writes: usize,
@@ -59,6 +61,7 @@ impl World {
             jobs: Jobs::default(),
             targets: vec![true; members],
             repository: true,
+            pod_security: Level::Privileged,
             refusal: None,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             writes: 0,
@@ -87,6 +90,7 @@ impl World {
             refusal: self.refusal.clone(),
             repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets.iter().enumerate().map(see).collect(),
+            pod_security: self.pod_security,
             jobs: self.jobs.seen(),
             progress: BTreeMap::new(),
         }

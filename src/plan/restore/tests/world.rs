@@ -13,6 +13,7 @@ use crate::names::FINALIZER;
 use crate::plan::contract::Step;
 use crate::plan::fake::{Jobs, task};
 use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -53,6 +54,8 @@ pub struct World {
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
     pub repository: bool,
+    /// What the namespace enforces.
+    pub pod_security: Level,
     pub now: Timestamp,
     pub passes: usize,
     /// Writes so far, and those before which the controller dies.
@@ -90,6 +93,7 @@ impl World {
             workloads,
             jobs: Jobs::default(),
             repository: true,
+            pod_security: Level::Privileged,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
             writes: 0,
@@ -125,6 +129,7 @@ impl World {
             refusal: None,
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
+            pod_security: self.pod_security,
             jobs: self.jobs.seen(),
             progress: std::collections::BTreeMap::new(),
         }
