@@ -234,21 +234,41 @@ mod tests {
         }
     }
 
+    /// Proves: defect 9, C05.
     #[test]
     fn deaths_have_their_own_reasons() {
         let oom = container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));
+        let target =
+            |why: &str| json!([{ "type": "DisruptionTarget", "status": "True", "reason": why, "message": "x." }]);
         let cases = [
-            (json!({ "phase": "Failed", "containerStatuses": oom }), reason::OOM_KILLED),
-            (json!({ "phase": "Failed", "reason": "Evicted", "message": "disk." }), reason::EVICTED),
-            (json!({ "phase": "Failed" }), reason::OUTCOME_LOST),
+            (json!({ "phase": "Failed", "containerStatuses": oom }), reason::OOM_KILLED, Class::Transient),
+            (json!({ "phase": "Failed", "reason": "Evicted", "message": "disk." }), reason::EVICTED, Class::Transient),
+            (
+                json!({ "phase": "Failed", "reason": "Evicted",
+                    "message": "Usage of EmptyDir volume \"lifeboat-work\" exceeds the limit \"1Mi\". " }),
+                reason::TEMP_DIR_FULL,
+                Class::Invalid,
+            ),
+            (
+                json!({ "phase": "Failed", "conditions": target("PreemptionByScheduler") }),
+                reason::DISRUPTED,
+                Class::Transient,
+            ),
+            (
+                json!({ "phase": "Failed", "conditions": target("DeletionByPodGC") }),
+                reason::DISRUPTED,
+                Class::Transient,
+            ),
+            (json!({ "phase": "Failed" }), reason::OUTCOME_LOST, Class::Transient),
         ];
-        for (status, expected) in cases {
+        for (status, expected, class) in cases {
             let p = pod(status);
             let JobState::Lost(failure) = see(&job(json!([])), &[&p], at(0)).state else { panic!("must be lost") };
-            assert_eq!(failure.reason, expected);
+            assert_eq!((failure.reason.as_str(), failure.class), (expected, class));
         }
     }
 
+    /// Proves: defect 9, C07.
     #[test]
     fn a_pod_that_cannot_start_is_active_and_says_why() {
         let cases = [
@@ -273,5 +293,56 @@ mod tests {
             assert_eq!(failure.reason, expected);
         }
         assert_eq!(see(&job(json!([])), &[], at(0)).state, JobState::Active { held: None });
+    }
+
+    #[test]
+    fn an_image_without_a_name_is_over_at_once() {
+        let p = pod(
+            json!({ "phase": "Pending", "containerStatuses": container(json!({ "waiting": { "reason": "InvalidImageName" } })) }),
+        );
+        let JobState::Lost(failure) = see(&job(json!([])), &[&p], at(0)).state else { panic!("must be over") };
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::IMAGE_INVALID));
+    }
+
+    /// Proves: C05.
+    #[test]
+    fn a_node_that_does_not_answer_is_told_from_a_container_that_is_not_ready() {
+        let of = |containers: &str, ready: Value| {
+            let mut ready_condition = json!({ "type": "Ready", "status": "False" });
+            ready_condition["reason"] = ready;
+            let conditions = json!([{ "type": "ContainersReady", "status": containers }, ready_condition]);
+            pod(
+                json!({ "phase": "Running", "conditions": conditions, "containerStatuses": container(json!({ "running": {} })) }),
+            )
+        };
+        let held = |p: &Pod| match see(&job(json!([])), &[p], at(1000)).state {
+            JobState::Active { held } => held.map(|f| f.reason),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(held(&of("True", Value::Null)).as_deref(), Some(reason::NODE_LOST));
+        assert_eq!(held(&of("False", json!("ContainersNotReady"))), None);
+        assert_eq!(held(&of("True", json!("ReadinessGatesNotReady"))), None);
+        let mut overdue = pod(json!({ "phase": "Running" }));
+        overdue.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(900)));
+        assert_eq!(held(&overdue).as_deref(), Some(reason::NODE_LOST));
+        overdue.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(990)));
+        assert_eq!(held(&overdue), None);
+    }
+
+    /// Proves: defect 9.
+    #[test]
+    fn a_pod_whose_job_is_gone_stands_for_it() {
+        let mut p = pod(json!({ "phase": "Running" }));
+        p.metadata.annotations = Some(
+            [
+                (annotation::STEP_KEY.to_owned(), "restore/0/app".to_owned()),
+                (annotation::ATTEMPT.to_owned(), "2".to_owned()),
+            ]
+            .into(),
+        );
+        let seen = see_all(&[], &[&p], at(0)).remove(0);
+        assert_eq!((seen.name.as_str(), seen.key.as_str(), seen.attempt), ("j", "restore/0/app", 2));
+        assert!(seen.is_active());
+        assert_eq!(see_all(&[&job(json!([]))], &[&p], at(0)).len(), 1, "with its Job there it is no second one");
     }
 }

@@ -89,7 +89,8 @@ pub fn is_about_root(level: Level, pod: &PodSpec) -> bool {
         let security = container.security_context.get_or_insert_with(SecurityContext::default);
         (security.run_as_user, security.run_as_non_root) = (None, None);
         if let Some(capabilities) = &mut security.capabilities {
-            capabilities.add = None;
+            let kept = capabilities.add.take().into_iter().flatten();
+            capabilities.add = Some(kept.filter(|c| !BASELINE_CAPABILITIES.contains(&c.as_str())).collect());
         }
     }
     !violations(level, pod).is_empty() && violations(level, &without).is_empty()

@@ -320,3 +320,56 @@ proptest! {
         }
     }
 }
+
+/// Proves: defect 9.
+#[test]
+fn deaths_of_pods_are_counted_by_themselves() {
+    let mut w = World::new(1, false, true);
+    w.run.invoker.as_mut().unwrap().time_out = Some("30m".into());
+    let ends = [vec![End::TRANSIENT; 5], vec![End::OutOfMemory; 2]].concat();
+    w.jobs.script.insert("backup/0/m0".into(), ends.clone());
+    w.jobs.script.insert("prepare".into(), ends);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded", "{:#}", w.status);
+    let mut w = World::new(1, false, true);
+    w.jobs.script.insert("backup/0/m0".into(), vec![End::OutOfMemory; 9]);
+    w.settle();
+    assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", "OOMKilled", 3));
+}
+
+/// Proves: defect 9.
+#[test]
+fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
+    for key in ["prepare", "backup/0/m0", "maintain"] {
+        let mut w = World::new(1, false, true);
+        w.jobs.script.insert(key.into(), vec![End::DeletedByHand]);
+        w.settle();
+        assert_eq!((w.phase(), w.jobs.attempts(key)), ("Succeeded", 2), "{key}");
+    }
+}
+
+/// Proves: D10.
+#[test]
+fn a_namespace_that_forbids_root_is_told_of_at_once_and_a_user_helps() {
+    for (runtime, phase) in
+        [(json!({}), "Failed"), (json!({ "pod": { "securityContext": { "runAsUser": 1000 } } }), "Succeeded")]
+    {
+        let mut w = World::new(1, false, true);
+        w.pod_security = Level::Restricted;
+        w.run.invoker.as_mut().unwrap().members[0].runtime_settings = serde_json::from_value(runtime).unwrap();
+        w.settle();
+        assert_eq!(w.phase(), phase, "{:#}", w.status);
+        if phase == "Failed" {
+            assert_eq!((w.stalled(), w.jobs.attempts("backup/0/m0")), (reason::POD_SECURITY, 0));
+        }
+    }
+}
+
+#[test]
+fn a_members_own_deadline_ends_that_member_only() {
+    let mut w = World::new(2, true, false);
+    w.run.invoker.as_mut().unwrap().members[0].time_out = Some("20s".into());
+    w.jobs.script.insert("backup/0/m0".into(), vec![End::Never]);
+    w.settle();
+    assert_eq!((w.targets(), w.stalled()), (vec!["Failed", "Succeeded"], reason::DEADLINE_EXCEEDED), "{:#}", w.status);
+}

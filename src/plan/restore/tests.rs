@@ -1,6 +1,7 @@
 //! Restores from their first pass to their last, in a world of memory.
 
 mod crashes;
+mod faults;
 mod world;
 
 use serde_json::json;
@@ -165,6 +166,7 @@ fn preflight_key() -> String {
     w.jobs.created[0].0.clone()
 }
 
+/// Proves: defect 9, C05.
 #[test]
 fn a_pod_that_dies_of_its_memory_gets_three_tries() {
     let mut w = World::session(web());

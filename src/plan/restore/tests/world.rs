@@ -3,6 +3,9 @@
 //! The session is kept as the API server would: a JSON document that is read
 //! anew for every pass, so that nothing survives that is not in status.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -53,6 +56,8 @@ pub struct World {
     pub object: Value,
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
+    /// Claims that were made for Jobs, by name.
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
     pub repository: bool,
     /// What the namespace enforces.
     pub pod_security: Level,
@@ -92,6 +97,7 @@ impl World {
             object,
             workloads,
             jobs: Jobs::default(),
+            claims: BTreeMap::new(),
             repository: true,
             pod_security: Level::Privileged,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -131,7 +137,7 @@ impl World {
             targets: self.targets(),
             pod_security: self.pod_security,
             jobs: self.jobs.seen(),
-            progress: std::collections::BTreeMap::new(),
+            progress: BTreeMap::new(),
         }
     }
 
@@ -240,6 +246,12 @@ impl World {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
+        }
+        for claim in plan.claims {
+            if !self.write() {
+                return false;
+            }
+            self.claims.insert(claim.metadata.name.clone().unwrap(), claim);
         }
         for job in &plan.jobs {
             if !self.write() {
