@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::names::label;
-use lifeboat::plan::contract::{Restore, RepositoryAccess, Run, Step, Task, VERSION};
+use lifeboat::plan::contract::{RepositoryAccess, Restore, Run, Step, Task, VERSION};
 use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
 use lifeboat::plan::restore::mover_settings;
 use serde_json::{Value, json};
@@ -25,7 +25,8 @@ fn pod(settings: &Value) -> Value {
         serde_json::from_value(settings.clone()).unwrap_or_else(|e| panic!("{e}: {settings}"));
     let frame = JobFrame {
         image: "i".into(),
-        owner: serde_json::from_value(json!({ "apiVersion": "v", "kind": "RestoreSession", "name": "r", "uid": "u" })).unwrap(),
+        owner: serde_json::from_value(json!({ "apiVersion": "v", "kind": "RestoreSession", "name": "r", "uid": "u" }))
+            .unwrap(),
         namespace: "n".into(),
         component: label::COMPONENT_RESTORE,
         secret: "s".into(),
@@ -38,7 +39,8 @@ fn pod(settings: &Value) -> Value {
         settings: mover_settings(Some(&runtime), None),
         step: Step::Restore(Restore::default()),
     };
-    let parts = JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), seconds_left: 60, ..JobParts::default() };
+    let parts =
+        JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), seconds_left: 60, ..JobParts::default() };
     let job = job(&frame, &task, parts);
     let metadata = &job.spec.as_ref().unwrap().template.metadata;
     json!({ "metadata": metadata, "spec": pod_of(&job) })
@@ -67,7 +69,9 @@ fn value(schema: &Value, n: i64) -> Value {
     }
     match schema["type"].as_str().unwrap_or_default() {
         "string" if schema["format"] == "date-time" => json!("2026-11-20T00:00:00Z"),
-        "string" => schema["enum"].get(usize::try_from(n).unwrap()).cloned().unwrap_or_else(|| json!(format!("value-{n}"))),
+        "string" => {
+            schema["enum"].get(usize::try_from(n).unwrap()).cloned().unwrap_or_else(|| json!(format!("value-{n}")))
+        }
         "integer" if schema["minimum"].is_number() => json!(schema["minimum"].as_i64().unwrap_or(0) + n),
         "integer" => json!(7001 + n),
         "boolean" => json!(n == 0),

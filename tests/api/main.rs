@@ -7,6 +7,7 @@
 
 mod cluster;
 mod definitions;
+mod front;
 mod jobs;
 mod leadership;
 mod manifests;
@@ -14,3 +15,4 @@ mod operator;
 mod refusals;
 mod restarts;
 mod runs;
+mod weather;
