@@ -12,8 +12,11 @@ use sha2::{Digest, Sha256};
 pub const GROUP: &str = "stash.appscode.com";
 /// Field manager of everything the operator applies.
 pub const MANAGER: &str = "lifeboat";
-/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back.
+/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back; and on
+/// Repositories that are used, held until nobody uses them.
 pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
+/// Finalizer that Stash puts on a Repository; taken off with ours.
+pub const STASH_REPOSITORY_FINALIZER: &str = "stash";
 /// Name of the operator: Deployment, reporter of events, component label.
 pub const OPERATOR: &str = "lifeboat";
 /// Name of the task that means "the files of this PVC", for backup.
@@ -35,6 +38,8 @@ pub mod label {
     pub const COMPONENT_BACKUP: &str = "stash-backup";
     /// Component of restore Jobs.
     pub const COMPONENT_RESTORE: &str = "stash-restore";
+    /// Component of Jobs on a repository that belong to no session.
+    pub const COMPONENT_REPOSITORY: &str = "stash-repository";
     /// Kind of the session a Job or Pod belongs to.
     pub const SESSION_KIND: &str = "lifeboat.stash.appscode.com/session-kind";
     /// Uid of the session a Job or Pod belongs to.
@@ -51,6 +56,8 @@ pub mod label {
 pub mod annotation {
     /// Name of the session a Job or Pod belongs to (a label could be too short for it).
     pub const SESSION_NAME: &str = "lifeboat.stash.appscode.com/session-name";
+    /// Namespace of the session that a grant in another namespace belongs to.
+    pub const SESSION_NAMESPACE: &str = "lifeboat.stash.appscode.com/session-namespace";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// Attempt at the step, from 1.
@@ -102,8 +109,10 @@ pub mod reason {
     // Stash's, of conditions.
     /// Repository exists.
     pub const REPOSITORY_AVAILABLE: &str = "RepositoryAvailable";
-    /// Repository does not exist or may not be used.
+    /// Repository does not exist.
     pub const REPOSITORY_NOT_AVAILABLE: &str = "RepositoryNotAvailable";
+    /// The usagePolicy of the Repository does not let this namespace use it.
+    pub const REPOSITORY_NOT_ALLOWED: &str = "RepositoryNotAllowed";
     /// Secret exists.
     pub const BACKEND_SECRET_AVAILABLE: &str = "BackendSecretAvailable";
     /// Secret does not exist.
@@ -160,6 +169,10 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
+    /// A session follows a failed one.
+    pub const RETRIED: &str = "Retried";
+    /// No session follows a failed one, although one was announced.
+    pub const NOT_RETRIED: &str = "NotRetried";
 
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.

@@ -182,7 +182,9 @@ fn yaml_and_processes_have_one_place() {
             let std = named(&source.code, "std::");
             assert!(!std.contains("process::Command"), "{here} starts processes");
         }
-        if ["agent", "drivers"].contains(&source.room.as_str()) {
+        // What a Job with a grant asks of the API server stands in one place.
+        let may = source.path.starts_with("agent/cluster") || source.path == Path::new("agent/cluster.rs");
+        if ["agent", "drivers"].contains(&source.room.as_str()) && !may {
             assert!(named(&source.code, "kube::").is_empty(), "{here} names kube: no Kubernetes in Jobs");
         }
     }

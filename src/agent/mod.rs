@@ -1,10 +1,11 @@
 //! One step of a run, inside a Job: task in, outcome out.
 //!
 //! The agent reads its [`Task`] from the environment, lets a driver do the step and
-//! leaves an [`Outcome`] where the kubelet keeps it. It has no Kubernetes credentials,
-//! decides nothing about the run, and ends with exit code 0 only when the outcome
-//! says that all was done.
+//! leaves an [`Outcome`] where the kubelet keeps it. It has no Kubernetes credentials
+//! but for what [`cluster`] needs, decides nothing about the run, and ends with exit
+//! code 0 only when the outcome says that all was done.
 
+mod cluster;
 mod progress;
 mod report;
 mod terminate;
@@ -71,6 +72,11 @@ async fn step(task: Task, control: Control) -> Done {
         interim_dir: setting("LIFEBOAT_INTERIM_DIR", INTERIM_DIR).into(),
         restore_root: setting("LIFEBOAT_RESTORE_ROOT", RESTORE_ROOT).into(),
     };
+    if let Some(secret) = &task.repository.secret
+        && let Err(failure) = cluster::fetch(secret, &places.secret_dir).await
+    {
+        return Done { answer: None, failure: Some(failure) };
+    }
     let repository = match Repository::new(&task.repository, &task.settings, &places, control) {
         Ok(repository) => repository,
         Err(failure) => return Done { answer: None, failure: Some(failure) },

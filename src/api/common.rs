@@ -1,5 +1,6 @@
 //! Small types that several kinds share.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +138,7 @@ pub struct EmptyDirSettings {
     pub disable_caching: Option<bool>,
 }
 
-/// How often a failed backup is tried again.
+/// How often a failed backup is tried again, each time as a session of its own.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryConfig {
@@ -145,7 +146,7 @@ pub struct RetryConfig {
     #[serde(default = "one", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_retry: Option<i32>,
-    /// Wait before each further try, for example `10m`.
+    /// Wait before each further try, for example `10m`; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub delay: Option<String>,
@@ -154,6 +155,19 @@ pub struct RetryConfig {
 #[allow(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
 fn one() -> Option<i32> {
     Some(1)
+}
+
+/// A schedule, and since when its times count: those before are nobody's promise.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleInForce {
+    /// The expression.
+    pub schedule: String,
+    /// Its time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// When the object was created, was given this schedule, or was paused no more.
+    pub since: Time,
 }
 
 /// A duration as Go writes it: `90s`, `1h30m`.

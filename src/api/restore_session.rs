@@ -288,6 +288,19 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
+    /// Rights that were given to Jobs of the run, for the time of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub grants: Vec<GrantStatus>,
+}
+
+/// A right that was given to the Jobs of a run: a Role with its RoleBinding and ServiceAccount, all of one name.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct GrantStatus {
+    /// Name of the Role, the RoleBinding and, in the namespace of the run, the ServiceAccount.
+    pub name: String,
+    /// Namespace of the Role and the RoleBinding.
+    pub namespace: String,
 }
 
 /// A step of a run that belongs to no host.

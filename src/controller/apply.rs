@@ -1,4 +1,4 @@
-//! The writes of a decision: finalizers, claims, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is `report`'s.
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end
@@ -18,8 +18,10 @@ use serde_json::json;
 use tracing::info;
 
 use super::context::Context;
+use super::grants;
 use super::observe::plain;
-use crate::names::{FINALIZER, annotation, label, reason};
+use super::sessions;
+use crate::names::{FINALIZER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -41,6 +43,9 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let namespace = object.namespace().unwrap_or_default();
+    for grant in &plan.revoke {
+        grants::take_back(ctx, grant, &namespace).await?;
+    }
     let mut fresh = None;
     if let Some(change) = plan.finalizer {
         fresh = Some(finalizer(ctx, object, &namespace, change).await?);
@@ -78,10 +83,21 @@ where
             Err(e) => return Err(e),
         }
     }
+    for grant in &plan.grants {
+        match grants::make(ctx, grant).await {
+            Ok(()) => {}
+            Err(e) if is_verdict(&e) => {
+                let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
+                refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
+                return Ok((Done { plan: plan.applied(), refused }, fresh));
+            }
+            Err(e) => return Err(e),
+        }
+    }
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
         if let Some(e) = without_claim.get(&job.annotations().get(annotation::STEP_KEY).cloned()) {
-            refused.extend(refusal(ctx, job, e, "the claim of interimVolumeTemplate for "));
+            refused.extend(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
             continue;
         }
         match jobs.create(&PostParams::default(), job).await {
@@ -94,6 +110,9 @@ where
             Err(e) if is_verdict(&e) => refused.extend(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
+    }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
     }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }
@@ -119,7 +138,8 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
             class,
             reason::REFUSED_BY_API,
             format!(
-                "The API server refused {what}Job {name}: {} Look at runtimeSettings and the namespace's policies.",
+                "The API server refused {}: {} Look at runtimeSettings and the namespace's policies.",
+                if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") },
                 plain(error)
             ),
         )),
@@ -134,8 +154,10 @@ where
 {
     let mut all = object.finalizers().to_vec();
     all.retain(|f| f != FINALIZER);
-    if change == FinalizerChange::Add {
-        all.push(FINALIZER.to_owned());
+    match change {
+        FinalizerChange::Add => all.push(FINALIZER.to_owned()),
+        // Stash is not there to take its own off.
+        FinalizerChange::Remove => all.retain(|f| f != STASH_REPOSITORY_FINALIZER),
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });

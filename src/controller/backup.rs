@@ -17,10 +17,11 @@ use super::context::Context;
 use super::metrics::Reconciled;
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
-use crate::api::common::OnFailure;
+use crate::api::common::{OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
 use crate::names::MANAGER;
-use crate::plan::backup::{self, BackupRun, Invoker, is_over};
+use crate::plan::access;
+use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
@@ -41,18 +42,21 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
     let mut object = object.as_ref().clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
-        let over = |s: &BackupSession| is_over(s.status.as_ref().and_then(|s| s.phase));
-        if over(&object) {
+        let status = object.status.clone().unwrap_or_default();
+        let rests = is_over(status.phase) && !backup::awaits_retry(&status);
+        if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&object).held {
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &run, refusal).await?;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        let (done, _) = apply::apply(ctx, &object, plan).await?;
+        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
+        object = fresh.unwrap_or(object);
         if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
             let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
-            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), &run.id.namespace);
+            let home = invoker.repository.as_ref().and_then(|r| r.namespace.as_ref()).unwrap_or(&run.id.namespace);
+            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home);
             // A merge: references and conditions of the same status are the Repository's own reconcile's.
             let patch = Patch::Merge(serde_json::json!({ "status": facts }));
             api.patch_status(
@@ -63,7 +67,10 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
             .await?;
         }
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
-            count(ctx, &run, &written);
+            // What is written about an ended session, of the one that follows it, is no second end.
+            if !is_over(status.phase) {
+                count(ctx, &run, &written);
+            }
             object = written;
         }
         refused = done.refused;
@@ -99,10 +106,13 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
         };
         started && s.namespace() == Some(id.namespace.clone()) && s.name_any() != id.name && same(s)
     });
+    let others = invoker.as_ref().map(|i| neighbours(ctx, i)).unwrap_or_default();
     let run = BackupRun {
         invoker,
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
+        retry_left: object.spec.retry_left,
+        others,
         refusal: own,
         state: object.status.clone().unwrap_or_default(),
         id,
@@ -142,9 +152,47 @@ where
     }
 }
 
+/// Other invokers that back up into the same place.
+fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
+    let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
+    let beside = |id: &Identity, repository: Option<&RepositoryRef>| {
+        id.uid != invoker.id.uid && place == self::place(ctx, &id.namespace, repository)
+    };
+    let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
+    let mut found = vec![];
+    for c in ctx.configurations.state() {
+        let id = Identity::of(c.as_ref());
+        if beside(&id, c.spec.repository.as_ref()) {
+            found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
+        }
+    }
+    for b in ctx.batches.state() {
+        let id = Identity::of(b.as_ref());
+        if beside(&id, b.spec.repository.as_ref()) {
+            let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
+            found.push(Neighbour { name: name(&id), targets });
+        }
+    }
+    found
+}
+
+/// Where a reference leads: a URL for a store that all can reach, else the Repository itself.
+fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
+    let reference = reference?;
+    let home = reference.namespace.as_deref().unwrap_or(namespace);
+    let spec = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)).map(|r| r.spec.clone());
+    let access = spec.and_then(|s| access::of(&s, &reference.name).ok());
+    let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);
+    Some(url.unwrap_or_else(|| format!("{home}/{}", reference.name)))
+}
+
 fn of_configuration(object: BackupConfiguration) -> Invoker {
+    let id = Identity::of(&object);
     let s = object.spec;
     Invoker {
+        id,
+        paused: s.paused.unwrap_or(false),
+        retry: s.retry_config,
         repository: s.repository,
         retention: s.retention_policy,
         sequential: false,
@@ -164,8 +212,12 @@ fn of_configuration(object: BackupConfiguration) -> Invoker {
 }
 
 fn of_batch(object: BackupBatch) -> Invoker {
+    let id = Identity::of(&object);
     let s = object.spec;
     Invoker {
+        id,
+        paused: s.paused.unwrap_or(false),
+        retry: s.retry_config,
         repository: s.repository,
         members: s.members,
         retention: s.retention_policy,

@@ -52,6 +52,8 @@ pub struct Context {
     pub of_restore_batches: Children,
     /// Children of BackupSessions.
     pub of_backup_sessions: Children,
+    /// Children of Repositories.
+    pub of_repositories: Children,
     /// Open once every store has been filled.
     pub gate: Sender<bool>,
 }
@@ -65,7 +67,9 @@ impl Context {
         let _ = self.configurations.wait_until_ready().await;
         let _ = self.batches.wait_until_ready().await;
         let _ = self.sessions.wait_until_ready().await;
-        for children in [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions] {
+        let all =
+            [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions, &self.of_repositories];
+        for children in all {
             let _ = children.jobs.wait_until_ready().await;
             let _ = children.pods.wait_until_ready().await;
         }

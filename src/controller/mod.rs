@@ -10,6 +10,7 @@ pub mod blueprint;
 pub mod certs;
 pub mod clock;
 pub mod context;
+pub mod grants;
 pub mod http;
 pub mod invoker;
 pub mod leader;
@@ -20,6 +21,7 @@ pub mod progress;
 pub mod report;
 pub mod repository;
 pub mod restore;
+pub mod sessions;
 pub mod validity;
 mod watch;
 

@@ -26,6 +26,7 @@ use crate::plan::observed::{RepositorySeen, Seen};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::display;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::usage;
 
 /// Ordinals that are looked for when a StatefulSet is scaled to zero.
 const MOST_DORMANT: i32 = 1000;
@@ -38,7 +39,21 @@ pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namesp
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { secret(ctx, home, &name).await };
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
-    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret })
+    let labels = if usage::asks_for_labels(found.spec.usage_policy.as_ref(), home, namespace) {
+        labels(ctx, namespace).await
+    } else {
+        Seen::Missing
+    };
+    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels })
+}
+
+/// Labels of a Namespace.
+async fn labels(ctx: &Context, namespace: &str) -> Seen<BTreeMap<String, String>> {
+    match Api::<Namespace>::all(ctx.client.clone()).get_metadata_opt(namespace).await {
+        Ok(Some(found)) => Seen::Found(found.metadata.labels.unwrap_or_default()),
+        Ok(None) => Seen::Missing,
+        Err(e) => Seen::Unknown(plain(&e)),
+    }
 }
 
 /// Whether a Secret is there; its data is not read.

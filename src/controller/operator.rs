@@ -178,6 +178,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
     let of_sessions = watch::children(&client, "RestoreSession");
     let of_batches = watch::children(&client, "RestoreBatch");
     let of_backups = watch::children(&client, "BackupSession");
+    let of_repositories = watch::children(&client, "Repository");
     let restores = controller::<RestoreSession>(&client)
         .owns_stream(of_sessions.jobs)
         .watches_stream(of_sessions.pods, |pod| watch::session_of(&pod));
@@ -193,7 +194,9 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
             .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupConfiguration"));
     let batches = controller::<BackupBatch>(&client)
         .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupBatch"));
-    let repositories = controller::<Repository>(&client);
+    let repositories = controller::<Repository>(&client)
+        .owns_stream(of_repositories.jobs)
+        .watches_stream(of_repositories.pods, |pod| watch::session_of(&pod));
     let blueprints = controller::<BackupBlueprint>(&client);
     let context = Arc::new(Context {
         clock,
@@ -208,6 +211,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         of_restore_sessions: of_sessions.children,
         of_restore_batches: of_batches.children,
         of_backup_sessions: of_backups.children,
+        of_repositories: of_repositories.children,
         gate: tokio::sync::watch::Sender::new(false),
         client,
     });

@@ -1,25 +1,22 @@
-//! Reconciles Repository: is it valid, is its Secret there, who uses it.
+//! Reconciles Repository: who uses it, its own Jobs, its end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use serde_json::json;
 
 use super::context::Context;
 use super::metrics::Reconciled;
-use super::{Error, observe, report, validity};
+use super::{Error, ROUNDS, apply, observe, report, validity};
+use crate::api::Repository;
+use crate::api::common::RepositoryRef;
 use crate::api::repository::Reference;
-use crate::api::{Repository, to_json};
-use crate::names::{GROUP, condition, reason};
-use crate::plan::conditions::{self, Health, Value};
+use crate::names::{GROUP, STASH_REPOSITORY_FINALIZER};
+use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
-
-/// Field manager of what is written here. Facts of backups in the same status are another's.
-const MANAGER: &str = "lifeboat-repository";
-/// A missing Secret is looked for this often.
-const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
+use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings};
+use crate::plan::run::Identity;
 
 /// One look at a Repository.
 ///
@@ -34,74 +31,49 @@ pub async fn reconcile(object: Arc<Repository>, ctx: Arc<Context>) -> Result<Act
 }
 
 async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
-    if object.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
-    }
-    let namespace = object.namespace().unwrap_or_default();
-    let now = ctx.now();
-    let before = object.status.clone().unwrap_or_default();
-    let mut list = before.conditions.clone();
-    let mut action = Action::await_change();
-    let (_, refusal) = validity::examine(object);
-    if let Some(refusal) = &refusal {
-        conditions::set(
-            &mut list,
-            condition::VALIDATION_PASSED,
-            false,
-            reason::VALIDATION_FAILED,
-            &refusal.message,
-            now,
-        );
-        conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
-    } else {
-        conditions::set(
-            &mut list,
-            condition::VALIDATION_PASSED,
-            true,
-            reason::VALIDATION_PASSED,
-            "Successfully validated.",
-            now,
-        );
-        let name = object.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-        let found = observe::secret(ctx, &namespace, &name).await;
-        let (value, why, text) = match &found {
-            Seen::Found(()) => {
-                (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("Backend Secret {namespace}/{name} exist."))
-            }
-            Seen::Missing => (
-                Value::False,
-                reason::BACKEND_SECRET_NOT_AVAILABLE,
-                format!("Backend Secret {namespace}/{name} does not exist."),
-            ),
-            Seen::Unknown(e) => {
-                (Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, format!("Backend Secret {namespace}/{name}: {e}"))
-            }
+    let mut object = object.clone();
+    let mut refused: Vec<JobSeen> = vec![];
+    for _ in 0..ROUNDS {
+        let run = RepositoryRun {
+            id: Identity::of(&object),
+            spec: object.spec.clone(),
+            stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
+            state: object.status.clone().unwrap_or_default(),
         };
-        conditions::set(&mut list, condition::BACKEND_SECRET_FOUND, value, why, &text, now);
-        let health = if value == Value::True { Health::Ready } else { Health::Reconciling };
-        conditions::set_health(&mut list, health, why, &text, now);
-        if value != Value::True {
-            action = Action::requeue(LOOK_FOR_MISSING);
+        let mut seen = observe(ctx, &object, &run).await;
+        seen.jobs.append(&mut refused);
+        let plan = repository::next(&run, &seen, &ctx.setup, ctx.now());
+        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
+        object = fresh.unwrap_or(object);
+        if object.metadata.deletion_timestamp.is_some() && object.finalizers().is_empty() {
+            return Ok(Action::await_change());
+        }
+        if let Some(written) = report::report(ctx, &object, &done.plan).await? {
+            object = written;
+        }
+        refused = done.refused;
+        if !done.plan.again && refused.is_empty() {
+            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
         }
     }
-    let references = references(ctx, &namespace, &object.name_any());
-    if list != before.conditions
-        || references != before.references
-        || before.observed_generation != object.metadata.generation
-    {
-        let status = json!({
-            "observedGeneration": object.metadata.generation,
-            "conditions": to_json(&list),
-            "references": to_json(&references),
-        });
-        report::write_status(ctx, object, MANAGER, &status, true).await?;
+    Ok(Action::requeue(Duration::from_secs(1)))
+}
+
+async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> RepositorySurroundings {
+    let (_, refusal) = validity::examine(object);
+    let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
+    let secret = if name.is_empty() { Seen::Missing } else { observe::secret(ctx, &run.id.namespace, &name).await };
+    RepositorySurroundings {
+        refusal,
+        secret,
+        references: references(ctx, &run.id.namespace, &run.id.name),
+        jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
     }
-    Ok(action)
 }
 
 /// Invokers that send their data here, in a stable order.
 fn references(ctx: &Context, namespace: &str, name: &str) -> Vec<Reference> {
-    let uses = |r: Option<&crate::api::common::RepositoryRef>, home: Option<String>| {
+    let uses = |r: Option<&RepositoryRef>, home: Option<String>| {
         r.is_some_and(|r| r.name == name && r.namespace.clone().or(home).as_deref() == Some(namespace))
     };
     let of = |kind: &str, namespace: Option<String>, name: String| Reference {

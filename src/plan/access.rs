@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Volume;
 
-use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess};
+use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
 use crate::api::repository::RepositorySpec;
 use crate::names::reason;
 
@@ -11,10 +11,29 @@ use crate::names::reason;
 pub struct Access {
     /// What the agent is told.
     pub told: RepositoryAccess,
-    /// Secret to mount.
+    /// Secret with the password and the store's credentials.
     pub secret: String,
     /// Volume that holds the repository, and the folder in it.
     pub local: Option<(Volume, Option<String>)>,
+}
+
+impl Access {
+    /// The same for Jobs of another namespace than the Repository's, `home`: they cannot mount its Secret, nor its claim.
+    ///
+    /// # Errors
+    /// The repository is on a claim.
+    pub fn from_elsewhere(mut self, home: &str, display: &str, namespace: &str) -> Result<Self, Failure> {
+        let claim = self.local.as_ref().and_then(|(volume, _)| volume.persistent_volume_claim.as_ref());
+        if let Some(claim) = claim {
+            let text = format!(
+                "Repository {display} is on PersistentVolumeClaim {}, which only pods of namespace {home} can mount, so it cannot be used from namespace {namespace}. Use a store such as S3, or a hostPath or NFS volume.",
+                claim.claim_name
+            );
+            return Err(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_AVAILABLE, text));
+        }
+        self.told.secret = Some(SecretPlace { namespace: home.to_owned(), name: self.secret.clone() });
+        Ok(self)
+    }
 }
 
 /// Works out how to reach a repository.
@@ -41,6 +60,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
             url: s3_url(&s3.endpoint, &s3.bucket, s3.prefix.as_deref().unwrap_or_default()),
             region: s3.region.filter(|r| !r.is_empty()),
             insecure_tls: s3.insecure_tls.unwrap_or(false),
+            secret: None,
         };
         return Ok(Access { told, secret, local: None });
     }

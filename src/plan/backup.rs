@@ -3,7 +3,8 @@
 //! Prepare the repository (open it, or create it when it is known to be absent);
 //! back up each host, members in parallel or in order; then retention, check and
 //! statistics. A backup writes nothing to its targets, so its Jobs need no
-//! announcement, and what a crash leaves behind is found again by name.
+//! announcement, and what a crash leaves behind is found again by name. A session
+//! that failed is followed by another one, as often as its invoker says.
 
 mod hosts;
 mod report;
@@ -17,24 +18,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::contract::{Answer, Class, Failure, Maintain, Outcome, Prepare, Retention, Run, Step, Task, VERSION};
+use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
-use super::jobs::{JobSeen, JobState};
-use super::objects::{self, JobFrame, JobParts};
+use super::hosts::HostSet;
+use super::jobs::JobSeen;
+use super::objects::{self, JobFrame, JobParts, SecretSource};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
-use super::{Event, Plan, Prepared, conditions, duration, pod_security, retry};
+use super::step::{LOOK_AT_RUNNING, Lone, StepState};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
-use crate::api::common::{RepositoryRef, RetentionPolicy};
-use crate::api::restore_session::StepStatus;
+use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
-use crate::names::{condition, label, reason};
+use crate::names::{condition, hash_of, label, reason};
+
+pub use self::hosts::named;
 
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
-const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
 /// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
 const INVOKER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -51,6 +55,10 @@ pub struct BackupRun {
     pub refusal: Option<Refusal>,
     /// Name of another session of the invoker that runs.
     pub running: Option<String>,
+    /// Sessions that may follow this one, where it says so itself.
+    pub retry_left: Option<i32>,
+    /// Other invokers that back up into the same place.
+    pub others: Vec<Neighbour>,
     /// How it stands, as last written.
     pub state: BackupSessionStatus,
 }
@@ -58,6 +66,12 @@ pub struct BackupRun {
 /// What a BackupConfiguration or BackupBatch says.
 #[derive(Clone, Debug, Default)]
 pub struct Invoker {
+    /// The object.
+    pub id: Identity,
+    /// Nothing starts by itself.
+    pub paused: bool,
+    /// What follows a failed session.
+    pub retry: Option<RetryConfig>,
     /// Where the data goes.
     pub repository: Option<RepositoryRef>,
     /// What is backed up.
@@ -74,6 +88,34 @@ pub struct Invoker {
     pub runtime: Option<RuntimeSettings>,
 }
 
+impl Invoker {
+    /// Hash of what a session is planned from; retention and times may change while it runs.
+    fn hash(&self) -> String {
+        let what = serde_json::json!([to_json(&self.repository), to_json(&self.members)]);
+        hash_of(&[&what.to_string(), &self.sequential.to_string(), &self.stop.to_string()])
+    }
+}
+
+/// Another invoker with the same repository: what its snapshots are known by.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// Its kind and name.
+    pub name: String,
+    /// Hosts and paths of each of its targets.
+    pub targets: Vec<(HostSet, Vec<String>)>,
+}
+
+impl Neighbour {
+    fn has(&self, host: &str, path: &str) -> bool {
+        self.targets.iter().any(|(hosts, paths)| hosts.contains(host) && paths.iter().any(|p| p == path))
+    }
+}
+
+/// Whether a failed session is still to be followed by another one.
+pub fn awaits_retry(state: &BackupSessionStatus) -> bool {
+    state.phase == Some(BackupPhase::Failed) && state.next_retry.is_some() && state.retried.is_none()
+}
+
 /// Whether a session has ended.
 pub fn is_over(phase: Option<BackupPhase>) -> bool {
     matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped))
@@ -81,11 +123,23 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
-    if is_over(run.state.phase) || run.id.deleting {
-        return Plan::nothing();
+    let mut pass =
+        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, grant: None, plan: Plan::nothing() };
+    let over = is_over(run.state.phase);
+    if run.id.deleting || (over && run.id.held) {
+        pass.release();
+        return pass.plan;
     }
-    let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, plan: Plan::nothing() };
-    pass.step();
+    if over {
+        if awaits_retry(&run.state) {
+            pass.follow();
+        }
+    } else {
+        pass.step();
+    }
+    if !pass.plan.jobs.is_empty() {
+        pass.plan.grants.extend(pass.grant.take());
+    }
     if pass.now != run.state {
         pass.plan.status = Some(to_json(&pass.now));
     }
@@ -99,18 +153,44 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
 }
 
-/// How a step that belongs to no host stands.
-enum StepState {
-    Running,
-    Done(Box<Outcome>),
-    Failed(Failure),
-}
-
 impl<'a> Pass<'a> {
+    /// Makes the session that follows a failed one, when it is time.
+    fn follow(&mut self) {
+        if let Some(wait) = self.now.next_retry.as_ref().and_then(|t| retry::left(t.0, self.at)) {
+            return self.plan.look_again(wait);
+        }
+        let wanted = self.run.invoker.as_ref();
+        let wanted = wanted.filter(|i| !i.paused && self.seen.refusal.is_none() && self.retries_left() > 0);
+        self.now.retried = Some(wanted.is_some());
+        if let Some(invoker) = wanted {
+            let new = sessions::retry(&invoker.id, &self.run.id, self.retries_left() - 1);
+            let text =
+                format!("Made BackupSession {} to try again.", new.session.metadata.name.as_deref().unwrap_or("-"));
+            self.plan.sessions.push(new);
+            self.event(false, reason::RETRIED, &text);
+        } else {
+            let text = format!("Not tried again: {} is gone, paused or not valid.", self.run.invoker_label);
+            self.event(true, reason::NOT_RETRIED, &text);
+        }
+    }
+
+    /// Sessions that may follow this one.
+    fn retries_left(&self) -> i32 {
+        let configured = self.run.invoker.as_ref().and_then(|i| i.retry.as_ref());
+        self.run.retry_left.or(configured.map(|c| c.max_retry.unwrap_or(1))).unwrap_or(0)
+    }
+
     fn step(&mut self) {
+        let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
+        let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());
+        if begun.is_some() && !self.run.invoker.as_ref().is_some_and(same) {
+            return hosts::give_up(self);
+        }
         if let Some(refusal) = &self.run.refusal {
             return report::refuse(self, &refusal.message.clone());
         }
@@ -134,8 +214,12 @@ impl<'a> Pass<'a> {
             self.at,
         ) {
             Ok(access) => access,
-            Err(NoGround::Refused(failure)) => {
-                return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+            Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
+                self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
+                report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+                // Only a change of a manifest helps.
+                self.now.next_retry = None;
+                return;
             }
             Err(NoGround::Waiting(text)) if self.expired => {
                 return report::end(self, BackupPhase::Failed, reason::DEADLINE_EXCEEDED, &text);
@@ -145,6 +229,11 @@ impl<'a> Pass<'a> {
                 return report::wait(self, &text);
             }
         };
+        let run = self.now.run.get_or_insert_with(Default::default);
+        run.spec_hash.get_or_insert_with(|| invoker.hash());
+        if !self.may_read(invoker, &access) {
+            return report::stand(self);
+        }
         let frame = self.frame(&access);
         match self.lone_step("prepare", &frame, &access, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
@@ -177,7 +266,8 @@ impl<'a> Pass<'a> {
         if done.is_empty() {
             return report::conclude(self);
         }
-        let maintain = Maintain { hosts: done, retention: retention(&invoker.retention) };
+        let (own, shared) = hosts::own(self, done);
+        let maintain = Maintain { own, retention: retention(&invoker.retention) };
         match self.lone_step("maintain", &frame, &access, || Step::Maintain(maintain.clone())) {
             StepState::Running => report::stand(self),
             StepState::Failed(failure) => {
@@ -190,7 +280,15 @@ impl<'a> Pass<'a> {
                     _ => None,
                 };
                 report::maintained(self, facts, outcome.failure.as_ref());
+                let shared = shared.filter(|_| facts.is_some() && maintain.retention.keeps_something());
+                if let Some(text) = &shared {
+                    report::shared(self, text);
+                }
                 report::conclude(self);
+                if shared.is_some() {
+                    // Only a change of the manifest helps.
+                    self.now.next_retry = None;
+                }
             }
         }
     }
@@ -231,13 +329,40 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether Jobs can have the Secret: mounted, or by a grant. Before one is made it stands in status, and
+    /// the session is held until it is taken back.
+    fn may_read(&mut self, invoker: &Invoker, access: &Access) -> bool {
+        let Some(secret) = &access.told.secret else { return true };
+        let runtime = invoker.runtime.as_ref();
+        let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
+        let grant = grants::to_read(&self.run.id, secret, of_members.chain([runtime]));
+        let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
+        if !self.run.id.held {
+            self.plan.finalizer = Some(FinalizerChange::Add);
+        } else if !announced {
+            self.now.run.get_or_insert_default().grants.push(grant.status.clone());
+        }
+        let ready = self.run.id.held && announced;
+        self.plan.again = !ready;
+        self.grant = Some(grant);
+        ready
+    }
+
+    /// Takes grants back, and then the finalizer off.
+    fn release(&mut self) {
+        if self.run.id.held {
+            self.plan.revoke = self.run.state.run.iter().flat_map(|r| r.grants.clone()).collect();
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
     fn frame(&self, access: &Access) -> JobFrame {
         JobFrame {
             image: self.setup.image.clone(),
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
-            secret: access.secret.clone(),
+            secret: SecretSource::of(access, self.grant.as_ref()),
             local_repository: access.local.clone(),
         }
     }
@@ -272,114 +397,36 @@ impl<'a> Pass<'a> {
 
     /// A step that belongs to no host: created, tried again, or read.
     fn lone_step(&mut self, name: &str, frame: &JobFrame, access: &Access, step: impl Fn() -> Step) -> StepState {
-        let steps = &mut self.now.run.get_or_insert_with(Default::default).steps;
-        let at = steps.iter().position(|s| s.name == name).unwrap_or_else(|| {
-            steps.push(StepStatus { name: name.to_owned(), attempt: 1, ..StepStatus::default() });
-            steps.len() - 1
-        });
-        let entry = steps[at].clone();
-        if entry.done {
-            return StepState::Done(Box::default());
-        }
-        // What the earlier attempt came to stands in status.
-        self.stop(name, entry.attempt - 1);
-        let failure = match self.job(name, entry.attempt).map(|j| &j.state) {
-            Some(JobState::Active { held }) if !self.expired => {
-                let (why, text) = (held.as_ref().map(|f| f.reason.clone()), held.as_ref().map(|f| f.message.clone()));
-                if let Some(failure) = held {
-                    self.plan.warn_of(failure, entry.reason.as_deref());
-                }
-                let slot = self.entry(at);
-                (slot.reason, slot.message) = (why, text);
-                self.plan.look_again(LOOK_AT_RUNNING);
-                return StepState::Running;
-            }
-            Some(JobState::Active { .. }) => {
-                self.stop(name, entry.attempt);
-                return StepState::Failed(late(name));
-            }
-            Some(JobState::Done(outcome)) => match &outcome.failure {
-                None if outcome.run != self.run.id.uid => {
-                    let text = format!("The {name} step answered for another run ({}).", outcome.run);
-                    return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
-                }
-                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure.clone(),
-                Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
-                _ => {
-                    self.entry(at).done = true;
-                    return StepState::Done(outcome.clone());
-                }
-            },
-            Some(JobState::Lost(failure)) => {
-                if failure.class == Class::Invalid {
-                    // A pod that can never start is still there.
-                    self.stop(name, entry.attempt);
-                }
-                failure.clone()
-            }
-            None if self.expired => return StepState::Failed(late(name)),
-            None => {
-                if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
-                    self.plan.look_again(wait);
-                } else {
-                    let runtime = self.run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
-                    let task = self.task(access, runtime, None, step());
-                    let parts = JobParts {
-                        key: name.to_owned(),
-                        attempt: entry.attempt,
-                        runtime,
-                        seconds_left: self.seconds_left(),
-                        ..JobParts::default()
-                    };
-                    let job = objects::job(frame, &task, parts);
-                    if let Err(failure) = self.may_run(&job) {
-                        return StepState::Failed(failure);
-                    }
-                    self.plan.jobs.push(job);
-                    self.plan.look_again(LOOK_AT_RUNNING);
-                }
-                return StepState::Running;
-            }
+        let (run, seen) = (self.run, self.seen);
+        let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
+        let (task, seconds_left) = (self.task(access, runtime, None, step()), self.seconds_left());
+        let lone = Lone {
+            run: &run.id.uid,
+            at: self.at,
+            expired: self.expired,
+            jobs: &seen.jobs,
+            pod_security: seen.pod_security,
+            steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            plan: &mut self.plan,
         };
-        let deaths = retry::deaths(&failure, entry.pod_deaths);
-        if self.expired || !retry::again(&failure, deaths) {
-            return StepState::Failed(failure);
-        }
-        let due = conditions::whole_second(retry::not_before(entry.attempt, self.at));
-        let slot = self.entry(at);
-        slot.attempt += 1;
-        slot.pod_deaths = deaths;
-        slot.not_before = Some(due);
-        slot.reason = Some(failure.reason);
-        slot.message = Some(failure.message);
-        self.plan.look_again(retry::wait_after(entry.attempt));
-        StepState::Running
+        lone.advance(name, |attempt| {
+            let key = name.to_owned();
+            objects::job(frame, &task, JobParts { key, attempt, runtime, seconds_left, ..JobParts::default() })
+        })
     }
 
     /// Whether the namespace lets the pod of a Job in.
-    fn may_run(&self, job: &Job) -> Result<(), Failure> {
-        objects::pod_of(job)
-            .map_or(Ok(()), |pod| pod_security::check(self.seen.pod_security, pod, &self.run.id.namespace))
-    }
-
-    fn entry(&mut self, at: usize) -> &mut StepStatus {
-        &mut self.now.run.get_or_insert_with(Default::default).steps[at]
+    fn may_run(&self, job: &Job) -> Result<(), super::contract::Failure> {
+        pod_security::check_job(self.seen.pod_security, job)
     }
 
     fn stop(&mut self, key: &str, attempt: i32) {
-        if let Some(job) = self.job(key, attempt).filter(|j| !j.deleting) {
-            self.plan.stop_jobs.push(job.name.clone());
-        }
+        self.plan.stop(self.job(key, attempt));
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event::new(warning, reason, message));
     }
-}
-
-fn late(step: &str) -> Failure {
-    let text = format!("The {step} step was not complete before the deadline.");
-    Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }
 
 fn retention(policy: &RetentionPolicy) -> Retention {

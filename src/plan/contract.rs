@@ -6,7 +6,8 @@
 //! are versioned together: operator and agent are one binary.
 //!
 //! Nothing here is secret. Credentials reach the agent as files below
-//! [`SECRET_DIR`] and appear in neither document.
+//! [`SECRET_DIR`] and appear in neither document. Where the backend Secret is in
+//! another namespace, the agent puts them there itself, see [`SecretPlace`].
 
 mod outcome;
 
@@ -84,6 +85,18 @@ pub struct RepositoryAccess {
     /// Accept any certificate of the store.
     #[serde(default)]
     pub insecure_tls: bool,
+    /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretPlace>,
+}
+
+/// A Secret in another namespace than the Job's. The Job has a token that may read this one and no other.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SecretPlace {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// How the data mover behaves.
@@ -237,11 +250,20 @@ pub struct Backup {
     pub args: Vec<String>,
 }
 
+/// What only one invoker backs up: hosts, and the path in each.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Own {
+    /// The path.
+    pub path: String,
+    /// Hosts that have it.
+    pub hosts: Vec<String>,
+}
+
 /// Retention, check and statistics after a backup.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Maintain {
-    /// Hosts of this invoker; retention never touches another's.
-    pub hosts: Vec<String>,
+    /// Snapshots of this invoker; retention never touches another's.
+    pub own: Vec<Own>,
     /// What to keep. No retention is applied when every `keep` is unset.
     pub retention: Retention,
 }
@@ -276,6 +298,15 @@ pub struct Retention {
     /// Only say what would be removed.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl Retention {
+    /// Whether anything is removed by it at all: keeping nothing by rule means keeping everything.
+    pub fn keeps_something(&self) -> bool {
+        let counts =
+            [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        counts.iter().any(|c| c.is_some_and(|c| c != 0)) || self.keep_tags.iter().any(|t| !t.is_empty())
+    }
 }
 
 impl Task {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -15,7 +16,9 @@ use super::contract::{
     Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
     Task, VERSION,
 };
+use super::grants::Grant;
 use super::jobs::{self, JobSeen};
+use crate::api::restore_session::GrantStatus;
 use crate::names::{annotation, reason};
 
 /// Looks for which a Job runs before it ends.
@@ -70,6 +73,48 @@ impl FakeJob {
             End::Never => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
             _ => self.age <= RUNS_FOR,
+        }
+    }
+}
+
+/// Grants in memory: kind, namespace and name of each object.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    pub there: BTreeSet<(&'static str, String, String)>,
+    /// All that were ever made.
+    pub made: BTreeSet<(&'static str, String, String)>,
+}
+
+impl Grants {
+    /// The objects of a grant, in the order of their making.
+    pub fn objects(grant: &Grant) -> Vec<(&'static str, String, String)> {
+        let of = |kind, meta: &ObjectMeta| (kind, meta.namespace.clone().unwrap(), meta.name.clone().unwrap());
+        let account = grant.account.as_ref().map(|a| of("ServiceAccount", &a.metadata));
+        account
+            .into_iter()
+            .chain([of("Role", &grant.role.metadata), of("RoleBinding", &grant.binding.metadata)])
+            .collect()
+    }
+
+    /// The objects to remove, in the controller's order.
+    pub fn to_remove(grant: &GrantStatus, namespace: &str) -> [(&'static str, String, String); 3] {
+        [("RoleBinding", &*grant.namespace), ("Role", &*grant.namespace), ("ServiceAccount", namespace)]
+            .map(|(kind, namespace)| (kind, namespace.to_owned(), grant.name.clone()))
+    }
+
+    pub fn make(&mut self, object: (&'static str, String, String)) {
+        self.made.insert(object.clone());
+        self.there.insert(object);
+    }
+
+    /// A Job that reads a Secret can: its account and a binding are there.
+    pub fn serve(&self, job: &Job) {
+        let Some(place) = task(job).repository.secret else { return };
+        let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+        let (account, home) = (pod.service_account_name.clone().unwrap(), job.metadata.namespace.clone().unwrap());
+        for object in [("ServiceAccount", home), ("Role", place.namespace.clone()), ("RoleBinding", place.namespace)] {
+            let object = (object.0, object.1, account.clone());
+            assert!(self.there.contains(&object), "{} starts without {object:?}", job.name_any());
         }
     }
 }

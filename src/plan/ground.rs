@@ -1,4 +1,4 @@
-//! The ground every run stands on: its Repository and the backend Secret.
+//! The ground every run stands on: its Repository, the right to use it, and the backend Secret.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -6,6 +6,7 @@ use super::access::{self, Access};
 use super::conditions::{Value, set};
 use super::contract::{Class, Failure};
 use super::observed::{RepositorySeen, Seen};
+use super::usage::{self, Verdict};
 use crate::api::Condition;
 use crate::api::common::RepositoryRef;
 use crate::names::{condition, reason};
@@ -15,14 +16,16 @@ use crate::names::{condition, reason};
 pub enum NoGround {
     /// Something is missing that may appear.
     Waiting(String),
+    /// The Repository's owner does not allow it. It is looked at again: he may.
+    Denied(Failure),
     /// It can never work as it is written.
     Refused(Failure),
 }
 
-/// Checks Repository and Secret, says so in the conditions, and works out how Jobs reach the repository.
+/// Checks Repository, its usagePolicy and its Secret, says so in the conditions, and works out how Jobs reach the repository.
 ///
 /// # Errors
-/// What is missing, or wrong.
+/// What is missing, not allowed, or wrong.
 pub fn check(
     reference: Option<&RepositoryRef>,
     namespace: &str,
@@ -33,13 +36,6 @@ pub fn check(
     let reference = reference.cloned().unwrap_or_default();
     let home = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
     let display = format!("{home}/{}", reference.name);
-    if home != namespace {
-        let text = format!(
-            "spec.repository.namespace: Repository {display} is in another namespace, which is not supported yet. Create a Repository and its Secret in namespace {namespace}."
-        );
-        set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_AVAILABLE, &text, at);
-        return Err(NoGround::Refused(Failure::new(Class::Invalid, reason::NOT_SUPPORTED, text)));
-    }
     let repository = match seen {
         Seen::Found(r) => r,
         Seen::Missing => {
@@ -53,6 +49,24 @@ pub fn check(
             return Err(NoGround::Waiting(text));
         }
     };
+    match usage::verdict(repository.spec.usage_policy.as_ref(), &home, namespace, &repository.labels) {
+        Verdict::Allowed => {}
+        Verdict::Denied(allowed) => {
+            let text = format!(
+                "Repository {display} cannot be used from namespace {namespace}: its usagePolicy allows {allowed}. Its owner can change spec.usagePolicy.allowedNamespaces."
+            );
+            set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
+            // Who may not use it learns no more of it.
+            list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);
+            return Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text)));
+        }
+        Verdict::Unknown(why) => {
+            let text =
+                format!("Whether Repository {display} allows namespace {namespace} could not be looked up: {why}");
+            set(list, condition::REPOSITORY_FOUND, Value::Unknown, reason::REPOSITORY_UNKNOWN, &text, at);
+            return Err(NoGround::Waiting(text));
+        }
+    }
     set(
         list,
         condition::REPOSITORY_FOUND,
@@ -61,7 +75,10 @@ pub fn check(
         format!("Repository {display} exist."),
         at,
     );
-    let access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
+    let mut access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
+    if home != namespace {
+        access = access.from_elsewhere(&home, &display, namespace).map_err(NoGround::Refused)?;
+    }
     let secret = format!("{home}/{}", access.secret);
     match &repository.secret {
         Seen::Found(()) => {
@@ -87,5 +104,71 @@ pub fn check(
             set(list, condition::BACKEND_SECRET_FOUND, Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, &text, at);
             Err(NoGround::Waiting(text))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+
+    fn seen(spec: Json) -> Seen<RepositorySeen> {
+        Seen::Found(RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        })
+    }
+
+    fn checked(home: Option<&str>, spec: Json) -> (Result<Access, NoGround>, Vec<Condition>) {
+        let reference = RepositoryRef { name: "r".into(), namespace: home.map(str::to_owned) };
+        let mut list = vec![];
+        let result = check(Some(&reference), "demo", &seen(spec), &mut list, Timestamp::UNIX_EPOCH);
+        (result, list)
+    }
+
+    fn s3(policy: Json) -> Json {
+        json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } }, "usagePolicy": policy })
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_allowed_learns_only_that() {
+        let (result, list) = checked(Some("store"), s3(Json::Null));
+        let text = "Repository store/r cannot be used from namespace demo: its usagePolicy allows objects of namespace store only. Its owner can change spec.usagePolicy.allowedNamespaces.";
+        assert_eq!(
+            result,
+            Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text.to_owned())))
+        );
+        assert_eq!(list.len(), 1);
+        assert_eq!((list[0].status.as_str(), list[0].message.as_deref()), ("False", Some(text)));
+    }
+
+    #[test]
+    fn an_allowed_one_reads_the_secret_and_its_own_mounts_it() {
+        let all = json!({ "allowedNamespaces": { "from": "All" } });
+        let place = checked(Some("store"), s3(all.clone())).0.unwrap().told.secret.unwrap();
+        assert_eq!((place.namespace.as_str(), place.name.as_str()), ("store", "s"));
+        for home in [None, Some("demo")] {
+            assert_eq!(checked(home, s3(all.clone())).0.unwrap().told.secret, None);
+        }
+    }
+
+    #[test]
+    fn a_claim_of_another_namespace_is_refused_and_other_volumes_are_not() {
+        let local = |source: Json| {
+            let mut local = json!({ "mountPath": "/safe" });
+            local.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+            json!({ "backend": { "storageSecretName": "s", "local": local }, "usagePolicy": { "allowedNamespaces": { "from": "All" } } })
+        };
+        let claim = checked(Some("store"), local(json!({ "persistentVolumeClaim": { "claimName": "c" } }))).0;
+        let Err(NoGround::Refused(failure)) = claim else { panic!("{claim:?}") };
+        assert!(
+            ["store/r", "PersistentVolumeClaim c", "demo"].iter().all(|w| failure.message.contains(w)),
+            "{failure:?}"
+        );
+        let path = local(json!({ "hostPath": { "path": "/x" } }));
+        let nfs = local(json!({ "nfs": { "server": "h", "path": "/x" } }));
+        assert!(checked(Some("store"), path).0.is_ok() && checked(Some("store"), nfs).0.is_ok());
     }
 }

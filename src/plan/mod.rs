@@ -12,6 +12,7 @@ pub mod contract;
 pub mod duration;
 #[cfg(test)]
 mod fake;
+pub mod grants;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;
@@ -19,13 +20,17 @@ pub mod jobs;
 pub mod objects;
 pub mod observed;
 pub mod pod_security;
+pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod sessions;
+pub mod step;
 pub mod target;
 pub mod text;
+pub mod usage;
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -35,6 +40,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
 
 use self::contract::Failure;
+use self::grants::Grant;
+use crate::api::restore_session::GrantStatus;
 
 /// A plan that nothing has been done about.
 #[derive(Debug)]
@@ -46,16 +53,22 @@ pub struct Applied;
 /// What to do about an object.
 #[derive(Debug)]
 pub struct Plan<S> {
-    /// Change of the object's finalizer; made before anything else.
+    /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
+    pub revoke: Vec<GrantStatus>,
+    /// Change of the object's finalizer; made before anything is created.
     pub finalizer: Option<FinalizerChange>,
     /// Claims that Jobs of this plan need, to be created before them.
     pub claims: Vec<PersistentVolumeClaim>,
+    /// Grants that the Jobs need.
+    pub grants: Vec<Grant>,
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
     pub stop_jobs: Vec<String>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Backup sessions to create.
+    pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
@@ -73,11 +86,14 @@ impl Plan<Prepared> {
     /// Nothing to do.
     pub fn nothing() -> Self {
         Self {
+            revoke: vec![],
             finalizer: None,
             claims: vec![],
+            grants: vec![],
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
+            sessions: vec![],
             status: None,
             repository_facts: None,
             events: vec![],
@@ -89,30 +105,20 @@ impl Plan<Prepared> {
 
     /// The same plan, after its objects have reached the cluster.
     pub fn applied(self) -> Plan<Applied> {
-        let Self {
-            finalizer,
-            claims,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            events,
-            requeue,
-            again,
-            state: _,
-        } = self;
         Plan {
-            finalizer,
-            claims,
-            jobs,
-            stop_jobs,
-            scales,
-            status,
-            repository_facts,
-            events,
-            requeue,
-            again,
+            revoke: self.revoke,
+            finalizer: self.finalizer,
+            grants: self.grants,
+            claims: self.claims,
+            jobs: self.jobs,
+            stop_jobs: self.stop_jobs,
+            scales: self.scales,
+            sessions: self.sessions,
+            status: self.status,
+            repository_facts: self.repository_facts,
+            events: self.events,
+            requeue: self.requeue,
+            again: self.again,
             state: PhantomData,
         }
     }
@@ -122,6 +128,11 @@ impl Plan<Prepared> {
         if before != Some(held.reason.as_str()) {
             self.events.push(Event::new(true, &held.reason, &held.message));
         }
+    }
+
+    /// Stops a Job, unless it is not there or on its way out.
+    pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
+        self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
     }
 
     /// Looks again after `wait`, or sooner.

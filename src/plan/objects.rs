@@ -1,4 +1,4 @@
-//! The Job of a step: one pod, one container, no Kubernetes credentials.
+//! The Job of a step: one pod, one container, no Kubernetes credentials, save for the one grant it may carry.
 //!
 //! What the user's runtimeSettings say wins, field by field, over what is set
 //! here, except for what the step cannot work without (its mounts and command).
@@ -7,15 +7,20 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, KeyToPath, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec,
+    PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR,
 };
+use super::grants::Grant;
 use super::hosts::normal_path;
 use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
@@ -35,8 +40,31 @@ pub const WORK_VOLUME: &str = "lifeboat-work";
 const ROOT_VOLUME: &str = "lifeboat-restore-root";
 const REPOSITORY_VOLUME: &str = "lifeboat-repository";
 const INTERIM_VOLUME: &str = "stash-interim-volume";
+const TOKEN_VOLUME: &str = "lifeboat-token";
+/// Where every client in a pod looks for its token.
+const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.
+const TOKEN_SECONDS: i64 = 600;
+/// Room for a Secret that the agent reads: twice the most that a Secret may hold (1 MiB).
+const SECRET_ROOM: &str = "2Mi";
 /// Seconds a pod gets to end its data mover and leave an outcome.
 const GRACE_SECONDS: i64 = 20;
+
+/// How the backend Secret gets into a Job's pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SecretSource {
+    /// The kubelet mounts this Secret of the Job's own namespace.
+    Mounted(String),
+    /// The agent reads it from the API server, as this ServiceAccount unless the user names another.
+    Read(String),
+}
+
+impl SecretSource {
+    /// For Jobs that reach a repository so. Without a grant the Secret is of their own namespace.
+    pub fn of(access: &Access, grant: Option<&Grant>) -> Self {
+        grant.map_or_else(|| Self::Mounted(access.secret.clone()), |g| Self::Read(g.status.name.clone()))
+    }
+}
 
 /// What is the same for all Jobs of a run.
 #[derive(Clone, Debug)]
@@ -49,8 +77,8 @@ pub struct JobFrame {
     pub namespace: String,
     /// `stash-backup` or `stash-restore`.
     pub component: &'static str,
-    /// Secret with the repository's password and credentials.
-    pub secret: String,
+    /// How the repository's password and credentials get into the pod.
+    pub secret: SecretSource,
     /// Volume of a repository that lives on one, and the folder in it.
     pub local_repository: Option<(Volume, Option<String>)>,
 }
@@ -186,9 +214,13 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     PodSpec {
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
+        // A grant's token is a volume of its own: short-lived, and gone with the pod.
         automount_service_account_token: Some(settings.automount_service_account_token.unwrap_or(false)),
         enable_service_links: Some(settings.enable_service_links.unwrap_or(false)),
-        service_account_name: settings.service_account_name,
+        service_account_name: settings.service_account_name.or(match &frame.secret {
+            SecretSource::Mounted(_) => None,
+            SecretSource::Read(account) => Some(account.clone()),
+        }),
         node_selector: Some(settings.node_selector).filter(|s| !s.is_empty()),
         node_name: settings.node_name,
         affinity: affinity(settings.affinity, parts.reach.node.as_deref()),
@@ -291,20 +323,16 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     };
     let temp = parts.temp_dir.cloned().unwrap_or_default();
     let scratch = EmptyDirVolumeSource { medium: temp.medium, size_limit: temp.size_limit };
+    let reads = matches!(frame.secret, SecretSource::Read(_));
     let mut volumes = vec![
-        Volume {
-            name: SECRET_VOLUME.into(),
-            // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(frame.secret.clone()),
-                default_mode: Some(0o444),
-                ..SecretVolumeSource::default()
-            }),
-            ..Volume::default()
-        },
+        secret_volume(&frame.secret),
         Volume { name: WORK_VOLUME.into(), empty_dir: Some(scratch), ..Volume::default() },
     ];
-    let mut mounts = vec![at(SECRET_VOLUME, SECRET_DIR, true), at(WORK_VOLUME, WORK_DIR, false)];
+    let mut mounts = vec![at(SECRET_VOLUME, SECRET_DIR, !reads), at(WORK_VOLUME, WORK_DIR, false)];
+    if reads {
+        volumes.push(token_volume());
+        mounts.push(at(TOKEN_VOLUME, TOKEN_DIR, true));
+    }
     if let Some((volume, sub_path)) = &frame.local_repository {
         volumes.push(Volume { name: REPOSITORY_VOLUME.into(), ..volume.clone() });
         mounts.push(VolumeMount { sub_path: sub_path.clone(), ..at(REPOSITORY_VOLUME, LOCAL_REPOSITORY_DIR, false) });
@@ -337,6 +365,59 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     (volumes, mounts)
 }
 
+fn secret_volume(source: &SecretSource) -> Volume {
+    let volume = Volume { name: SECRET_VOLUME.into(), ..Volume::default() };
+    match source {
+        SecretSource::Mounted(name) => Volume {
+            // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(name.clone()),
+                default_mode: Some(0o444),
+                ..SecretVolumeSource::default()
+            }),
+            ..volume
+        },
+        // As a mounted Secret would be: in memory, never on the node's disk.
+        SecretSource::Read(_) => Volume {
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".into()),
+                size_limit: Some(Quantity(SECRET_ROOM.into())),
+            }),
+            ..volume
+        },
+    }
+}
+
+/// What a client inside a pod needs: a token, the API server's CA and the namespace.
+fn token_volume() -> Volume {
+    let item = |key: &str| KeyToPath { key: key.into(), path: key.into(), mode: None };
+    let token =
+        ServiceAccountTokenProjection { path: "token".into(), expiration_seconds: Some(TOKEN_SECONDS), audience: None };
+    let namespace = DownwardAPIVolumeFile {
+        path: "namespace".into(),
+        field_ref: Some(ObjectFieldSelector { field_path: "metadata.namespace".into(), api_version: None }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    let ca = ConfigMapProjection {
+        name: "kube-root-ca.crt".into(),
+        items: Some(vec![item("ca.crt")]),
+        ..ConfigMapProjection::default()
+    };
+    let sources = vec![
+        VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() },
+        VolumeProjection { config_map: Some(ca), ..VolumeProjection::default() },
+        VolumeProjection {
+            downward_api: Some(DownwardAPIProjection { items: Some(vec![namespace]) }),
+            ..VolumeProjection::default()
+        },
+    ];
+    Volume {
+        name: TOKEN_VOLUME.into(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: Some(0o444) }),
+        ..Volume::default()
+    }
+}
+
 /// The user's affinity, and the node where a running pod holds the volume.
 fn affinity(user: Option<Affinity>, node: Option<&str>) -> Option<Affinity> {
     let Some(node) = node else { return user };
@@ -359,7 +440,7 @@ fn affinity(user: Option<Affinity>, node: Option<&str>) -> Option<Affinity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::contract::{Backup, Preflight, RepositoryAccess, Restore, Run, Settings, VERSION};
+    use crate::plan::contract::{Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, Settings, VERSION};
 
     fn frame() -> JobFrame {
         JobFrame {
@@ -373,7 +454,7 @@ mod tests {
             },
             namespace: "n".into(),
             component: label::COMPONENT_RESTORE,
-            secret: "s".into(),
+            secret: SecretSource::Mounted("s".into()),
             local_repository: None,
         }
     }
@@ -415,6 +496,31 @@ mod tests {
         let pod = spec(Step::Preflight(Preflight::default()), None);
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.security_context.unwrap().run_as_user, Some(NOBODY));
+    }
+
+    #[test]
+    fn a_job_that_reads_the_secret_carries_a_token_of_its_own_and_mounts_no_secret() {
+        let read = |runtime: Option<&RuntimeSettings>| {
+            let frame = JobFrame { secret: SecretSource::Read("grant".into()), ..frame() };
+            let parts = JobParts { key: "k".into(), attempt: 1, runtime, ..JobParts::default() };
+            job(&frame, &task(Step::Prepare(Prepare {})), parts).spec.unwrap().template.spec.unwrap()
+        };
+        let pod = read(None);
+        assert_eq!(
+            (pod.service_account_name.as_deref(), pod.automount_service_account_token),
+            (Some("grant"), Some(false))
+        );
+        let volumes = pod.volumes.unwrap();
+        assert!(volumes.iter().all(|v| v.secret.is_none()));
+        let kept = volumes.iter().find(|v| v.name == SECRET_VOLUME).unwrap().empty_dir.clone().unwrap();
+        assert_eq!(kept.medium.as_deref(), Some("Memory"));
+        let sources = volumes.iter().find_map(|v| v.projected.clone()).unwrap().sources.unwrap();
+        let token = sources.iter().find_map(|s| s.service_account_token.clone()).unwrap();
+        assert_eq!(token.expiration_seconds, Some(TOKEN_SECONDS));
+        let mine: RuntimeSettings =
+            serde_json::from_value(serde_json::json!({ "pod": { "serviceAccountName": "mine" } })).unwrap();
+        assert_eq!(read(Some(&mine)).service_account_name.as_deref(), Some("mine"));
+        assert!(spec(Step::Prepare(Prepare {}), None).volumes.unwrap().iter().all(|v| v.projected.is_none()));
     }
 
     #[test]

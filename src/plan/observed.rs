@@ -31,6 +31,8 @@ pub struct RepositorySeen {
     pub first_backup: Option<Time>,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
+    /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.
+    pub labels: Seen<BTreeMap<String, String>>,
 }
 
 /// Why an object is not valid, as admission says it.

@@ -7,9 +7,11 @@
 //! for namespaces without a label cannot be seen; such a refusal shows as a Job
 //! without a pod.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
 
 use super::contract::{Class, Failure, Runner};
+use super::objects::pod_of;
 use crate::names::reason;
 
 /// Label of a namespace that says which level is enforced.
@@ -78,6 +80,15 @@ pub fn check(level: Level, pod: &PodSpec, namespace: &str) -> Result<(), Failure
         against.join("; ")
     );
     Err(Failure::new(Class::Invalid, reason::POD_SECURITY, text))
+}
+
+/// The same, of a Job.
+///
+/// # Errors
+/// What the level forbids in its pod.
+pub fn check_job(level: Level, job: &Job) -> Result<(), Failure> {
+    let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+    pod_of(job).map_or(Ok(()), |pod| check(level, pod, namespace))
 }
 
 /// Whether it is only root, or the rights of root, that the level forbids.

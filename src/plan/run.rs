@@ -8,7 +8,7 @@ use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
-use crate::names::{FINALIZER, condition, hash_of};
+use crate::names::{FINALIZER, condition, hash_of, reason};
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]
@@ -267,6 +267,21 @@ impl RestoreState {
     /// Whether the run is over.
     pub fn is_final(&self) -> bool {
         matches!(self.phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
+            && !self.is_denied()
+    }
+
+    /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
+    pub fn is_denied(&self) -> bool {
+        let denied = |c: &Condition| {
+            c.type_ == condition::REPOSITORY_FOUND && c.reason.as_deref() == Some(reason::REPOSITORY_NOT_ALLOWED)
+        };
+        self.phase == Some(RestorePhase::Invalid) && self.conditions.iter().any(denied)
+    }
+
+    /// A new beginning. What was given stays on the list until it is taken back.
+    pub fn anew(&self) -> Self {
+        let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
+        Self { run, ..Self::default() }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod backup;
 mod batch;
+mod elsewhere;
 mod faults;
 mod harness;
 mod interrupted;

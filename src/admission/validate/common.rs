@@ -11,7 +11,7 @@ use crate::api::volume::PvcTemplate;
 use crate::names;
 use crate::plan::duration;
 use crate::plan::hosts::TargetKind;
-use crate::plan::schedule::Schedule;
+use crate::plan::schedule::{self, Schedule};
 
 /// Whether data is read or written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -138,8 +138,17 @@ pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
     }
 }
 
-/// A schedule.
-pub fn schedule(errors: &mut Errors, text: Option<&str>) {
+/// A schedule and its time zone. An empty one is none: charts write it so.
+pub fn schedule(errors: &mut Errors, text: Option<&str>, time_zone: Option<&str>) {
+    let text = text.filter(|t| !t.is_empty());
+    if let Err(e) = schedule::zone(time_zone) {
+        errors.invalid("spec.timeZone", e);
+    } else if text.is_none() && time_zone.is_some() {
+        errors.invalid(
+            "spec.timeZone",
+            "is that of a schedule, but spec.schedule is missing; write it, or leave timeZone out",
+        );
+    }
     match text.map(Schedule::parse) {
         Some(Err(e)) => errors.invalid("spec.schedule", e),
         Some(Ok(s)) if !s.is_possible() => {
@@ -162,12 +171,7 @@ pub fn retry(errors: &mut Errors, retry: Option<&RetryConfig>) {
     positive_duration(errors, "spec.retryConfig.delay", retry.delay.as_deref());
     match retry.max_retry {
         Some(n) if n < 0 => errors.invalid("spec.retryConfig.maxRetry", format!("is {n}; write 0 or more")),
-        // No retries is what happens anyway.
-        Some(0) => {}
-        _ => errors.not_supported(
-            "spec.retryConfig",
-            "new sessions after a failed one are not built yet; leave it out, the next scheduled backup is the retry",
-        ),
+        _ => {}
     }
 }
 

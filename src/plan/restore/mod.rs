@@ -27,11 +27,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::conditions;
-use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::conditions::{self, Health};
+use super::contract::{Failure, Run, Settings, Step, Task, VERSION};
+use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
-use super::objects::JobFrame;
+use super::objects::{JobFrame, SecretSource};
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
@@ -91,6 +92,8 @@ struct Pass<'a> {
     expired: bool,
     /// How to reach each host, by member and host name; filled for targets that are there.
     reaches: BTreeMap<(usize, String), Reach>,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
 }
 
@@ -103,9 +106,10 @@ impl<'a> Pass<'a> {
             at: now,
             was: &run.state,
             // What was not valid has begun nothing, so a changed one begins anew.
-            now: if run.state.is_final() && !run.is_over() { RestoreState::default() } else { run.state.clone() },
+            now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
+            grant: None,
             plan: Plan::nothing(),
         }
     }
@@ -115,6 +119,8 @@ impl<'a> Pass<'a> {
         if let Some(refusal) = &self.seen.refusal {
             self.now.phase = Some(RestorePhase::Invalid);
             let text = &refusal.message;
+            // Said of another spec.
+            self.now.conditions.retain(|c| c.type_ != condition::REPOSITORY_FOUND);
             conditions::set(
                 &mut self.now.conditions,
                 condition::VALIDATION_PASSED,
@@ -134,15 +140,21 @@ impl<'a> Pass<'a> {
             &mut self.now.conditions,
             self.at,
         );
+        if let Err(NoGround::Denied(failure)) = &ground
+            && self.now.run.steps.is_empty()
+        {
+            return self.stay_out(&failure.clone());
+        }
         find::targets(self);
         let ground = match ground {
-            Ok(access) => Ok(Ground { frame: self.frame(&access), access }),
+            Ok(access) if self.may_read(&access) => Ok(Ground { frame: self.frame(&access), access }),
+            Ok(_) => Err("Its Jobs are being allowed to read the Secret of the Repository.".to_owned()),
             Err(NoGround::Refused(failure)) if !self.now.members.iter().any(member::is_started) => {
                 self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
                 return;
             }
             Err(NoGround::Refused(failure)) => Err(failure.message),
-            Err(NoGround::Waiting(waiting)) => {
+            Err(NoGround::Denied(Failure { message: waiting, .. }) | NoGround::Waiting(waiting)) => {
                 self.plan.look_again(LOOK_FOR_MISSING);
                 Err(waiting)
             }
@@ -167,6 +179,10 @@ impl<'a> Pass<'a> {
         if let Some(left) = retry::left(deadline, self.at) {
             self.plan.look_again(left);
         }
+        self.enlist();
+    }
+
+    fn enlist(&mut self) {
         self.now.members.resize_with(self.run.members.len(), RestoreMemberStatus::default);
         for (status, member) in self.now.members.iter_mut().zip(&self.run.members) {
             let target = member.target.clone().unwrap_or_default();
@@ -176,13 +192,43 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The usagePolicy keeps a run out that has not begun. It is called invalid, and follows when the policy changes.
+    fn stay_out(&mut self, failure: &Failure) {
+        self.now.members.clear();
+        self.enlist();
+        if self.expired {
+            return self.end_with(RestorePhase::Failed, &failure.reason, &failure.message);
+        }
+        // Another spec may name another Repository.
+        self.now.run.spec_hash = None;
+        if !self.was.is_denied() {
+            self.event(true, &failure.reason, &failure.message);
+        }
+        self.now.phase = Some(RestorePhase::Invalid);
+        report::say(self, Health::Stalled, &failure.reason, &failure.message);
+        self.plan.look_again(LOOK_FOR_MISSING);
+    }
+
+    /// Whether Jobs can have the Secret: mounted, or by a grant, which is announced before it is made.
+    fn may_read(&mut self, access: &Access) -> bool {
+        let Some(secret) = &access.told.secret else { return true };
+        let grant = grants::to_read(&self.run.id, secret, self.run.members.iter().map(|m| m.runtime_settings.as_ref()));
+        let announced = self.was.run.grants.contains(&grant.status);
+        if !announced {
+            self.now.run.grants.push(grant.status.clone());
+            self.plan.again = true;
+        }
+        self.grant = Some(grant);
+        announced
+    }
+
     fn frame(&self, access: &Access) -> JobFrame {
         JobFrame {
             image: self.setup.image.clone(),
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_RESTORE,
-            secret: access.secret.clone(),
+            secret: SecretSource::of(access, self.grant.as_ref()),
             local_repository: access.local.clone(),
         }
     }
@@ -226,14 +272,18 @@ impl<'a> Pass<'a> {
         report::end(self, phase, reason, message);
     }
 
-    /// Takes the finalizer off a run that is over.
+    /// Takes grants back, and then the finalizer off a run that is over.
     fn release(&mut self) {
         if self.run.id.held {
+            self.plan.revoke.clone_from(&self.was.run.grants);
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }
     }
 
     fn finish(mut self) -> Plan<Prepared> {
+        if !self.plan.jobs.is_empty() {
+            self.plan.grants.extend(self.grant);
+        }
         // As documents: what a kind's status does not hold is no difference.
         let document = self.now.document(&self.run.id.kind);
         if !self.run.id.deleting && document != self.was.document(&self.run.id.kind) {

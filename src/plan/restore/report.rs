@@ -69,7 +69,7 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
 }
 
 /// The run's line and its kstatus conditions.
-fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
+pub fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
     pass.now.summary = Some(text::summary(said));
     conditions::set_health(&mut pass.now.conditions, health, why, &text::message(said), pass.at);
 }

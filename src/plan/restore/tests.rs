@@ -1,6 +1,7 @@
 //! Restores from their first pass to their last, in a world of memory.
 
 mod crashes;
+mod elsewhere;
 mod faults;
 mod world;
 

@@ -128,6 +128,7 @@ proptest! {
         crashes in prop::collection::vec(0..60usize, 0..6),
         delete_at in prop_oneof![4 => Just(usize::MAX), 1 => 0..60usize],
         repository_until in prop_oneof![6 => Just(usize::MAX), 1 => 0..60usize],
+        elsewhere in prop::option::of(0..10usize),
     ) {
         let workloads: Vec<Workload> = members.iter().map(|m| m.workload.clone()).collect();
         let mut w = if session && members.len() == 1 {
@@ -136,6 +137,9 @@ proptest! {
             let order = if sequential { "Sequential" } else { "Parallel" };
             World::batch(order, if stop { "Stop" } else { "Continue" }, workloads.clone())
         };
+        if let Some(allowed_from) = elsewhere {
+            w = w.from_elsewhere(allowed_from);
+        }
         let batch = w.object["kind"] == "RestoreBatch";
         for (index, member) in members.iter().enumerate() {
             for (host, ends) in hosts(index, &member.workload).iter().zip(&member.ends) {

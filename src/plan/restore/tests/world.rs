@@ -14,7 +14,7 @@ use crate::api::common::TargetRef;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
-use crate::plan::fake::{Jobs, task};
+use crate::plan::fake::{Grants, Jobs, task};
 use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
@@ -58,6 +58,9 @@ pub struct World {
     pub jobs: Jobs,
     /// Claims that were made for Jobs, by name.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    pub grants: Grants,
+    /// usagePolicy of the Repository, by the pass from which it stands.
+    pub policies: Vec<(usize, Value)>,
     pub repository: bool,
     /// What the namespace enforces.
     pub pod_security: Level,
@@ -90,6 +93,13 @@ impl World {
         Self::of("RestoreSession", &spec, vec![workload])
     }
 
+    /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+        self.object["spec"]["repository"]["namespace"] = "store".into();
+        self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
+        self
+    }
+
     fn of(kind: &str, spec: &Value, workloads: Vec<Workload>) -> Self {
         let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
             "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
@@ -98,6 +108,8 @@ impl World {
             workloads,
             jobs: Jobs::default(),
             claims: BTreeMap::new(),
+            grants: Grants::default(),
+            policies: vec![],
             repository: true,
             pod_security: Level::Privileged,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -127,9 +139,15 @@ impl World {
     }
 
     fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
-        let found =
-            RepositorySeen { spec: serde_json::from_value(spec).unwrap(), first_backup: None, secret: Seen::Found(()) };
+        let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
+            "usagePolicy": policy });
+        let found = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+        };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
@@ -222,6 +240,12 @@ impl World {
 
     /// In the controller's order; false when it died on the way.
     fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+        for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.there.remove(&object);
+        }
         if let Some(change) = plan.finalizer {
             if !self.write() {
                 return false;
@@ -253,10 +277,17 @@ impl World {
             }
             self.claims.insert(claim.metadata.name.clone().unwrap(), claim);
         }
+        for object in plan.grants.iter().flat_map(Grants::objects) {
+            if !self.write() {
+                return false;
+            }
+            self.grants.make(object);
+        }
         for job in &plan.jobs {
             if !self.write() {
                 return false;
             }
+            self.grants.serve(job);
             self.jobs.create(job);
         }
         if let Some(status) = plan.status {
@@ -272,6 +303,9 @@ impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
     fn announced(&self, plan: &Plan<Prepared>) {
         let run = self.run();
+        for grant in &plan.grants {
+            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
+        }
         for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
@@ -348,6 +382,7 @@ impl World {
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
         assert!(!run.id.held || self.gone, "the finalizer is off");
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
             assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
         }

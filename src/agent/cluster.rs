@@ -1,0 +1,114 @@
+//! The API server, for the few Jobs that carry a grant.
+//!
+//! Where the backend Secret is in another namespace than the Job, no volume can
+//! bring it. The agent reads that one Secret with its short-lived token and puts
+//! it where a volume would have: into a folder in memory, a file a key, for itself
+//! only. Nothing of it is logged or told.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure, SecretPlace};
+
+/// A right that was just given is known to every API server within this time; a server that is away may be back.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads the Secret and puts it into `dir`.
+///
+/// # Errors
+/// It is not there, may not be read, or cannot be kept.
+pub async fn fetch(place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
+    let client = client().await?;
+    let api: Api<Secret> = Api::namespaced(client, &place.namespace);
+    let started = tokio::time::Instant::now();
+    let secret = loop {
+        match api.get_opt(&place.name).await {
+            Ok(Some(secret)) => break secret,
+            Ok(None) => {
+                return Err(trouble(
+                    reason::SECRET_INCOMPLETE,
+                    format!("Backend Secret {}/{} does not exist.", place.namespace, place.name),
+                ));
+            }
+            Err(error) if started.elapsed() >= PATIENCE => {
+                let text = format!(
+                    "Backend Secret {}/{} could not be read: {}. Check that policies of the network let the Job reach the API server.",
+                    place.namespace,
+                    place.name,
+                    plain(&error)
+                );
+                return Err(trouble(reason::ACCESS_DENIED, text));
+            }
+            Err(error) => {
+                tracing::info!(
+                    namespace = place.namespace,
+                    secret = place.name,
+                    error = plain(&error),
+                    "asking again for the Secret"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    };
+    tracing::info!(namespace = place.namespace, secret = place.name, "read the backend Secret");
+    keep(secret.data.unwrap_or_default(), dir).map_err(|e| {
+        trouble(reason::AGENT_FAILED, format!("The backend Secret cannot be kept in {}: {e}.", dir.display()))
+    })
+}
+
+/// With the pod's own token.
+async fn client() -> Result<Client, Failure> {
+    // One TLS provider for the whole process; a second call changes nothing.
+    let made =
+        async { Client::try_from(kube::Config::incluster().map_err(|e| e.to_string())?).map_err(|e| e.to_string()) };
+    made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job has no way to the API server: {e}.")))
+}
+
+/// One file a key, for this user only.
+fn keep(data: impl IntoIterator<Item = (String, ByteString)>, dir: &Path) -> std::io::Result<()> {
+    for (key, ByteString(value)) in data {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(key))?;
+        file.write_all(&value)?;
+    }
+    Ok(())
+}
+
+fn trouble(why: &str, text: String) -> Failure {
+    Failure::new(Class::Transient, why, text)
+}
+
+/// What the API server said, without its address and what was asked.
+fn plain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_secret_is_kept_as_it_is_and_for_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let odd = vec![0, 255, b'\n'];
+        let data =
+            [("RESTIC_PASSWORD".to_owned(), ByteString(b"p\n".to_vec())), ("ca".to_owned(), ByteString(odd.clone()))];
+        keep(data, dir.path()).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("RESTIC_PASSWORD")).unwrap(), b"p\n");
+        assert_eq!(std::fs::read(dir.path().join("ca")).unwrap(), odd);
+        let mode = std::fs::metadata(dir.path().join("ca")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,192 @@
+//! Grants: the one right that a Job may need, for the time of its run.
+//!
+//! A grant is a Role that allows just what the Job does, a RoleBinding, and a
+//! ServiceAccount in the namespace of the run; where the user names accounts of
+//! his own, those are bound. Its name is made of the run's uid and of what it
+//! allows, so that creating it twice is once, and a different one is another. It
+//! stands in the status of the run before it is made, and is gone before the
+//! run's finalizer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::contract::SecretPlace;
+use super::run::Identity;
+use crate::api::restore_session::GrantStatus;
+use crate::api::runtime::RuntimeSettings;
+use crate::api::to_json;
+use crate::names::{annotation, child_name, label};
+
+/// A right, as objects to create in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// How it stands in status.
+    pub status: GrantStatus,
+    /// Who works with it; `None` where the user names every account.
+    pub account: Option<ServiceAccount>,
+    /// What it allows.
+    pub role: Role,
+    /// That it allows it to them.
+    pub binding: RoleBinding,
+}
+
+/// To read one Secret of another namespace. `settings` are those of each Job of the run.
+pub fn to_read<'a>(
+    id: &Identity,
+    secret: &SecretPlace,
+    settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
+) -> Grant {
+    let rule = PolicyRule {
+        api_groups: Some(vec![String::new()]),
+        resources: Some(vec!["secrets".into()]),
+        resource_names: Some(vec![secret.name.clone()]),
+        verbs: vec!["get".into()],
+        ..PolicyRule::default()
+    };
+    grant(id, &secret.namespace, vec![rule], settings)
+}
+
+/// A grant of `rules` in `namespace` to the Jobs of a run.
+fn grant<'a>(
+    id: &Identity,
+    namespace: &str,
+    rules: Vec<PolicyRule>,
+    settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
+) -> Grant {
+    let accounts: BTreeSet<Option<&str>> =
+        settings.into_iter().map(|s| s.and_then(|s| s.pod.as_ref()?.service_account_name.as_deref())).collect();
+    let named: Vec<&str> = accounts.iter().copied().flatten().collect();
+    let allowed = to_json(&rules).to_string();
+    let parts = [&[id.uid.as_str(), namespace, &allowed], named.as_slice()].concat();
+    let name = child_name(&format!("lifeboat-{}", id.name), &parts);
+    let subjects = accounts.iter().map(|account| Subject {
+        kind: "ServiceAccount".into(),
+        name: account.unwrap_or(&name).to_owned(),
+        namespace: Some(id.namespace.clone()),
+        ..Subject::default()
+    });
+    let subjects: Vec<Subject> = subjects.collect();
+    let at = |namespace: &str| meta(id, &name, namespace);
+    Grant {
+        account: accounts.contains(&None).then(|| ServiceAccount {
+            metadata: at(&id.namespace),
+            // A pod that is not one of ours gets no token unasked.
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        }),
+        role: Role { metadata: at(namespace), rules: Some(rules) },
+        binding: RoleBinding {
+            metadata: at(namespace),
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".into(),
+                kind: "Role".into(),
+                name: name.clone(),
+            },
+            subjects: Some(subjects),
+        },
+        status: GrantStatus { namespace: namespace.to_owned(), name },
+    }
+}
+
+/// An owner only in the run's own namespace: owners do not reach into another one.
+fn meta(id: &Identity, name: &str, namespace: &str) -> ObjectMeta {
+    let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(text(&[
+            (label::MANAGED_BY, label::MANAGED_BY_VALUE),
+            (label::SESSION_KIND, &id.kind),
+            (label::SESSION_UID, &id.uid),
+        ])),
+        annotations: Some(text(&[
+            (annotation::SESSION_NAME, &id.name),
+            (annotation::SESSION_NAMESPACE, &id.namespace),
+        ])),
+        owner_references: (namespace == id.namespace).then(|| vec![id.owner()]),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::runtime::PodRuntimeSettings;
+
+    fn id() -> Identity {
+        Identity { uid: "u".into(), name: "r".into(), namespace: "demo".into(), ..Identity::default() }
+    }
+
+    fn place() -> SecretPlace {
+        SecretPlace { namespace: "store".into(), name: "s".into() }
+    }
+
+    fn of(account: Option<&str>) -> RuntimeSettings {
+        let pod =
+            PodRuntimeSettings { service_account_name: account.map(str::to_owned), ..PodRuntimeSettings::default() };
+        RuntimeSettings { pod: Some(pod), ..RuntimeSettings::default() }
+    }
+
+    fn subjects(grant: &Grant) -> Vec<&str> {
+        grant.binding.subjects.iter().flatten().map(|s| s.name.as_str()).collect()
+    }
+
+    #[test]
+    fn it_allows_get_on_one_secret_and_nothing_else() {
+        let grant = to_read(&id(), &place(), [None]);
+        let rules = grant.role.rules.as_ref().unwrap();
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].verbs, ["get"]);
+        assert_eq!(rules[0].resources.as_deref(), Some(&["secrets".to_owned()][..]));
+        assert_eq!(rules[0].resource_names.as_deref(), Some(&["s".to_owned()][..]));
+        assert_eq!(subjects(&grant), [grant.status.name.as_str()]);
+        assert_eq!(grant.binding.subjects.as_ref().unwrap()[0].namespace.as_deref(), Some("demo"));
+        assert_eq!(grant.binding.role_ref.name, grant.status.name);
+    }
+
+    #[test]
+    fn the_account_goes_with_the_session_and_the_role_stands_in_the_other_namespace() {
+        let grant = to_read(&id(), &place(), [None]);
+        let account = grant.account.unwrap();
+        assert_eq!(account.metadata.namespace.as_deref(), Some("demo"));
+        assert_eq!(account.metadata.owner_references.unwrap()[0].uid, "u");
+        assert_eq!(account.automount_service_account_token, Some(false));
+        for meta in [grant.role.metadata, grant.binding.metadata] {
+            assert_eq!((meta.namespace.as_deref(), meta.owner_references), (Some("store"), None));
+            assert_eq!(meta.labels.unwrap()[label::SESSION_UID], "u");
+        }
+    }
+
+    #[test]
+    fn accounts_of_the_user_are_bound_and_one_of_ours_only_where_a_job_has_none() {
+        let (mine, none) = (of(Some("mine")), of(None));
+        let all = to_read(&id(), &place(), [Some(&mine), Some(&mine)]);
+        assert_eq!((all.account.is_none(), subjects(&all)), (true, vec!["mine"]));
+        let mixed = to_read(&id(), &place(), [Some(&mine), Some(&none), None]);
+        assert_eq!(mixed.account.as_ref().unwrap().metadata.name.as_deref(), Some(mixed.status.name.as_str()));
+        assert_eq!(subjects(&mixed), [mixed.status.name.as_str(), "mine"]);
+    }
+
+    #[test]
+    fn the_same_right_has_the_same_name_and_another_has_another() {
+        let name = |id: &Identity, place: &SecretPlace, s: &RuntimeSettings| to_read(id, place, [Some(s)]).status.name;
+        let first = name(&id(), &place(), &of(None));
+        assert_eq!(first, name(&id(), &place(), &of(None)));
+        let other_run = Identity { uid: "v".into(), ..id() };
+        let (other_place, other_secret) =
+            (SecretPlace { namespace: "x".into(), ..place() }, SecretPlace { name: "t".into(), ..place() });
+        for other in [
+            name(&other_run, &place(), &of(None)),
+            name(&id(), &other_place, &of(None)),
+            name(&id(), &other_secret, &of(None)),
+            name(&id(), &place(), &of(Some("mine"))),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What happens next to a Repository: is it valid, is its Secret there, who uses it.
+//!
+//! A Repository can own Jobs, as a session does: each is a [`step`](super::step) with
+//! an entry in status, built by [`Pass::lone_step`], and watched by the same labels.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::access::{self, Access};
+use super::conditions::{self, Health, Value};
+use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::jobs::JobSeen;
+use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::observed::{Refusal, Seen, Setup};
+use super::pod_security::Level;
+use super::run::Identity;
+use super::step::{Lone, StepState};
+use super::{FinalizerChange, Plan, Prepared};
+use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
+use crate::api::to_json;
+use crate::names::{condition, label, reason};
+
+/// A missing Secret is looked for this often.
+const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
+
+/// A Repository.
+#[derive(Clone, Debug, Default)]
+pub struct RepositoryRun {
+    /// The Repository; its uid is the id of the run of its Jobs.
+    pub id: Identity,
+    /// What it says.
+    pub spec: RepositorySpec,
+    /// It carries Stash's finalizer.
+    pub stash: bool,
+    /// How it stands, as last written.
+    pub state: RepositoryStatus,
+}
+
+/// What a look found around a Repository.
+#[derive(Clone, Debug)]
+pub struct RepositorySurroundings {
+    /// Why it is not valid.
+    pub refusal: Option<Refusal>,
+    /// Whether its backend Secret is there.
+    pub secret: Seen<()>,
+    /// Who uses it, in a stable order.
+    pub references: Vec<Reference>,
+    /// Its own Jobs.
+    pub jobs: Vec<JobSeen>,
+}
+
+/// What to do next about a Repository.
+pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+    let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
+    pass.now.references.clone_from(&seen.references);
+    if run.id.deleting {
+        pass.leave();
+    } else {
+        pass.step();
+    }
+    pass.finish()
+}
+
+struct Pass<'a> {
+    run: &'a RepositoryRun,
+    seen: &'a RepositorySurroundings,
+    setup: &'a Setup,
+    at: Timestamp,
+    now: RepositoryStatus,
+    plan: Plan<Prepared>,
+}
+
+impl Pass<'_> {
+    fn step(&mut self) {
+        if !self.run.id.held && !self.seen.references.is_empty() {
+            self.plan.finalizer = Some(FinalizerChange::Add);
+        }
+        self.now.observed_generation = self.run.id.generation;
+        if self.ground().is_none() {
+            return;
+        }
+        self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
+    }
+
+    /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
+    fn ground(&mut self) -> Option<Access> {
+        let list = &mut self.now.conditions;
+        if let Some(refusal) = &self.seen.refusal {
+            let text = &refusal.message;
+            conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, text, self.at);
+            self.say(Health::Stalled, &refusal.reason, text);
+            return None;
+        }
+        let valid = "Successfully validated.";
+        conditions::set(list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, valid, self.at);
+        let id = &self.run.id;
+        let access = match access::of(&self.run.spec, &format!("{}/{}", id.namespace, id.name)) {
+            Ok(access) => access,
+            Err(failure) => {
+                self.say(Health::Stalled, &failure.reason, &failure.message);
+                return None;
+            }
+        };
+        let name = format!("Backend Secret {}/{}", id.namespace, access.secret);
+        let (value, why, text) = match &self.seen.secret {
+            Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("{name} exist.")),
+            Seen::Missing => (Value::False, reason::BACKEND_SECRET_NOT_AVAILABLE, format!("{name} does not exist.")),
+            Seen::Unknown(e) => (Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, format!("{name}: {e}")),
+        };
+        conditions::set(list, condition::BACKEND_SECRET_FOUND, value, why, &text, self.at);
+        if value == Value::True {
+            return Some(access);
+        }
+        self.plan.look_again(LOOK_FOR_MISSING);
+        self.say(Health::Reconciling, why, &text);
+        None
+    }
+
+    /// It is being deleted.
+    fn leave(&mut self) {
+        if self.run.id.held || self.run.stash {
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
+    /// A Job of its own: created, tried again, or read. `limit` bounds each attempt.
+    #[allow(dead_code, reason = "the first step of its own follows")]
+    fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
+        let id = &self.run.id;
+        let frame = JobFrame {
+            image: self.setup.image.clone(),
+            owner: id.owner(),
+            namespace: id.namespace.clone(),
+            component: label::COMPONENT_REPOSITORY,
+            secret: SecretSource::of(access, None),
+            local_repository: access.local.clone(),
+        };
+        let task = Task {
+            version: VERSION,
+            run: Run {
+                id: id.uid.clone(),
+                kind: id.kind.clone(),
+                namespace: id.namespace.clone(),
+                name: id.name.clone(),
+            },
+            repository: access.told.clone(),
+            settings: Settings::default(),
+            step,
+        };
+        let lone = Lone {
+            run: &id.uid,
+            at: self.at,
+            expired: false,
+            // Its steps touch no files, so that every level lets them in.
+            pod_security: Level::Privileged,
+            jobs: &self.seen.jobs,
+            steps: &mut self.now.steps,
+            plan: &mut self.plan,
+        };
+        let seconds_left = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        lone.advance(name, |attempt| {
+            let key = name.to_owned();
+            objects::job(&frame, &task, JobParts { key, attempt, seconds_left, ..JobParts::default() })
+        })
+    }
+
+    fn say(&mut self, health: Health, why: &str, text: &str) {
+        let text = super::text::message(text);
+        conditions::set_health(&mut self.now.conditions, health, why, &text, self.at);
+    }
+
+    fn finish(mut self) -> Plan<Prepared> {
+        if self.now != self.run.state {
+            self.plan.status = Some(to_json(&self.now));
+        }
+        self.plan
+    }
+}

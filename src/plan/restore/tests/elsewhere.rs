@@ -1,0 +1,100 @@
+//! A Repository of another namespace: who is let in, and what is left afterwards.
+
+use serde_json::json;
+
+use super::world::World;
+use super::{claim, script, set, web};
+use crate::names::reason;
+use crate::plan::fake::End;
+
+fn denied(w: &World) {
+    assert_eq!((w.phase().as_str(), w.jobs.created.len(), w.grants.made.len()), ("Invalid", 0, 0));
+    let not_allowed = ("False".to_owned(), reason::REPOSITORY_NOT_ALLOWED.to_owned());
+    assert_eq!(w.condition("RepositoryFound"), not_allowed);
+    assert_eq!(w.condition("Stalled"), ("True".to_owned(), reason::REPOSITORY_NOT_ALLOWED.to_owned()));
+}
+
+/// Proves: A07.
+#[test]
+fn rights_last_as_long_as_the_run_whatever_crashes() {
+    let world = || World::batch("Sequential", "Continue", vec![web(), set(), claim()]).from_elsewhere(0);
+    let mut smooth = world();
+    smooth.settle();
+    assert_eq!((smooth.phase().as_str(), smooth.grants.made.len()), ("Succeeded", 3));
+    for write in 0..smooth.writes {
+        let mut w = world();
+        w.crashes = vec![write, write + 1];
+        w.settle();
+        assert_eq!((w.phase().as_str(), &w.grants.made), ("Succeeded", &smooth.grants.made), "crash before {write}");
+    }
+}
+
+#[test]
+fn a_run_that_is_deleted_leaves_no_right_whatever_crashes() {
+    for delete_at in 0..10 {
+        let world = || {
+            let mut w = World::batch("Parallel", "Stop", vec![web(), set()]).from_elsewhere(0);
+            w.delete_at = delete_at;
+            w
+        };
+        let mut smooth = world();
+        smooth.settle();
+        assert!(smooth.gone);
+        for write in 0..smooth.writes {
+            let mut w = world();
+            w.crashes = vec![write];
+            w.settle();
+        }
+    }
+}
+
+/// Proves: scenario 21, scenario 22, invented 20.
+#[test]
+fn who_is_not_allowed_is_invalid_and_follows_the_policy() {
+    let mut w = World::session(web()).from_elsewhere(6);
+    w.step(5);
+    denied(&w);
+    assert_eq!(w.events, [reason::REPOSITORY_NOT_ALLOWED], "said once");
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.grants.made.len()), ("Succeeded", 3));
+}
+
+#[test]
+fn who_is_never_allowed_fails_at_the_deadline() {
+    let mut w = World::session(web()).from_elsewhere(usize::MAX);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::REPOSITORY_NOT_ALLOWED));
+}
+
+#[test]
+fn who_is_not_allowed_may_name_another_repository() {
+    let mut w = World::session(web()).from_elsewhere(usize::MAX);
+    w.step(5);
+    denied(&w);
+    w.object["spec"]["repository"] = json!({ "name": "repo" });
+    w.object["metadata"]["generation"] = json!(2);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.grants.made.len()), ("Succeeded", 0));
+}
+
+#[test]
+fn a_policy_that_changes_under_a_run_begins_nothing_more_and_leaves_no_right() {
+    for until in 2..14 {
+        let mut w = World::batch("Sequential", "Stop", vec![web(), claim()]).from_elsewhere(0);
+        w.policies.push((until, json!({})));
+        script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+        w.settle();
+        assert!(["Failed", "Succeeded"].contains(&w.phase().as_str()), "{until}: {}", w.phase());
+    }
+}
+
+#[test]
+fn a_changed_spec_leaves_no_right_in_the_namespace_it_named_before() {
+    for passes in 1..12 {
+        let mut w = World::session(claim()).from_elsewhere(0);
+        w.step(passes);
+        w.object["spec"]["repository"]["namespace"] = "elsewhere".into();
+        w.object["metadata"]["generation"] = json!(2);
+        w.settle();
+    }
+}
