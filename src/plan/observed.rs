@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::contract::{Failure, Progress};
 use super::jobs::JobSeen;
+use super::pod_security::Level;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
 use crate::api::restore_batch::Adopted;
@@ -78,6 +79,8 @@ pub struct Surroundings {
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.
     pub targets: Vec<TargetSeen>,
+    /// Pod Security level that its namespace enforces.
+    pub pod_security: Level,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
     /// Targets of other sessions that are this one's too.

@@ -8,6 +8,7 @@
 mod backups;
 mod cluster;
 mod definitions;
+mod front;
 mod jobs;
 mod leadership;
 mod leaving;
@@ -17,3 +18,4 @@ mod refusals;
 mod restarts;
 mod runs;
 mod targets;
+mod weather;

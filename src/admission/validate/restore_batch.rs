@@ -31,6 +31,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         return errors.into_vec();
     }
     for (i, member) in spec.members.iter().enumerate() {
+        common::positive_duration(&mut errors, &format!("spec.members[{i}].timeOut"), member.time_out.as_deref());
         let part = Part {
             at: &format!("spec.members[{i}]"),
             namespace: new.metadata.namespace.as_deref(),
