@@ -7,14 +7,13 @@ use super::members::{self, Member};
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
-use crate::api::restore_batch::{BackupBatchRef, RestoreBatchSpec};
+use crate::api::restore_batch::BackupBatchRef;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    let before = old.map(|o| RestoreBatchSpec { cancel: spec.cancel, ..o.spec.clone() });
-    immutable(&mut errors, "RestoreBatch", spec, before.as_ref());
+    immutable(&mut errors, "RestoreBatch", spec, old.map(|o| &o.spec));
     common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     let from_backup = spec.backup_batch.as_ref();
