@@ -62,6 +62,8 @@ pub mod annotation {
     pub const SESSION_NAMESPACE: &str = "lifeboat.stash.appscode.com/session-namespace";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
+    /// On a claim that a restore made: hash of what it was made from.
+    pub const TEMPLATE: &str = "lifeboat.stash.appscode.com/template";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
 }
@@ -100,6 +102,8 @@ pub mod condition {
     pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
     /// Extension: the workload is scaled to zero for the time of the restore.
     pub const QUIESCED: &str = "Quiesced";
+    /// Extension: the claims of the member's templates are there.
+    pub const CLAIMS_CREATED: &str = "ClaimsCreated";
     /// kstatus: fully as asked.
     pub const READY: &str = "Ready";
     /// kstatus: working on it.
@@ -185,6 +189,14 @@ pub mod reason {
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// The workload has its replicas back.
     pub const SCALED_BACK: &str = "ScaledBack";
+    /// The pods stay during the restore.
+    pub const NOT_QUIESCED: &str = "NotQuiesced";
+    /// Another restore has the target.
+    pub const TARGET_BUSY: &str = "TargetBusy";
+    /// Claims are being made.
+    pub const CREATING_CLAIMS: &str = "CreatingClaims";
+    /// The claims are there.
+    pub const CLAIMS_CREATED: &str = "ClaimsCreated";
     /// The workload went away while it was scaled to zero.
     pub const TARGET_GONE: &str = "TargetGone";
     /// Every host's snapshots are fixed.
@@ -269,8 +281,31 @@ pub mod reason {
     pub const JOB_NOT_STOPPED: &str = "JobNotStopped";
     /// The API server refused an object the operator made.
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
+    /// A claim that was to be made is there already, and is not the restore's own.
+    pub const CLAIM_EXISTS: &str = "ClaimExists";
     /// A volume of the target cannot be reached by a Job.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
+}
+
+/// Whether a label or annotation is how a tool tells what it owns (Argo CD, Flux, Helm, kubectl and the like).
+/// On something the tool did not make, it would prune it, or call it changed.
+pub fn is_tracker(key: &str) -> bool {
+    const KEYS: [&str; 3] = [
+        "app.kubernetes.io/instance",
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "config.kubernetes.io/owning-inventory",
+    ];
+    const GROUPS: [&str; 7] = [
+        "argocd.argoproj.io",
+        "toolkit.fluxcd.io",
+        "meta.helm.sh",
+        "helm.sh",
+        "kapp.k14s.io",
+        "fleet.cattle.io",
+        "objectset.rio.cattle.io",
+    ];
+    let group = key.split('/').next().unwrap_or_default();
+    KEYS.contains(&key) || GROUPS.iter().any(|g| group == *g || group.ends_with(&format!(".{g}")))
 }
 
 /// Longest name of a child: Jobs put theirs into a label (63 characters).

@@ -69,7 +69,7 @@ pub struct TargetRef {
     /// Group and version, for example `apps/v1`. An AppBinding is found by its kind whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// Kind, for example `Deployment`, `StatefulSet` or `PersistentVolumeClaim`.
+    /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or `PersistentVolumeClaim`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Name of the object.

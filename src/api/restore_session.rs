@@ -191,6 +191,9 @@ pub struct HostRestoreStats {
     /// Extension: host whose backup is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
+    /// Extension: node that its volumes are on, where they are on one; its Job runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Extension: the snapshots, fixed before data is touched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<PinnedSnapshot>,

@@ -19,7 +19,7 @@ fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTarget {
-    /// Host name of its snapshots; a StatefulSet adds `-<ordinal>`. `host-0` (`host-<ordinal>`) when absent. Unique in a batch.
+    /// Host name of its snapshots; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. `host-0` (`host-<ordinal>`, the node's name) when absent. Unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The workload or claim.
@@ -50,7 +50,7 @@ pub struct BackupTarget {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreTarget {
-    /// Host name the target was backed up under; a StatefulSet adds `-<ordinal>`. `host-0` (`host-<ordinal>`) when absent. Unique in a batch.
+    /// Host name the target was backed up under; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. `host-0` (`host-<ordinal>`, the node's name) when absent. Unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The workload or claim.
@@ -60,10 +60,10 @@ pub struct RestoreTarget {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "volume_mounts")]
     pub volume_mounts: Vec<VolumeMount>,
-    /// Copies to make of volumeClaimTemplates.
+    /// Replicas that volumeClaimTemplates are made for, each with claims of its own; one without ordinal when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Claims to make and restore into.
+    /// Claims to make and restore into, in place of `ref`. Mounts name them without their `-${POD_ORDINAL}`. They stay when the session goes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_claim_templates: Vec<PvcTemplate>,
     /// What is restored into which hosts. Needs at least one.

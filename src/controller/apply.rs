@@ -1,13 +1,15 @@
-//! The writes of a decision: finalizers, grants, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, claims, grants, Jobs, scales. Status is `report`'s.
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end
 //! twice is the same as once.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ReplicationController};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
@@ -30,6 +32,8 @@ pub struct Done {
     pub plan: Plan<Applied>,
     /// Refused Jobs, as ended ones, for the next look.
     pub refused: Vec<JobSeen>,
+    /// Refused claims, by name, for the next look.
+    pub refused_claims: BTreeMap<String, Failure>,
 }
 
 /// Brings a plan's objects to the cluster.
@@ -68,6 +72,20 @@ where
             "scaling a workload"
         );
     }
+    let mut refused_claims = BTreeMap::new();
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &namespace);
+    for claim in &plan.claims {
+        let name = claim.name_any();
+        match claims.create(&PostParams::default(), claim).await {
+            Ok(_) => info!(namespace, claim = name, session = object.name_any(), "created a claim"),
+            // Whose it is, the next look judges.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(e @ kube::Error::Api(_)) => {
+                refused_claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+            }
+            Err(e) => return Err(e),
+        }
+    }
     let mut refused = vec![];
     for grant in &plan.grants {
         match grants::make(ctx, grant).await {
@@ -75,7 +93,7 @@ where
             Err(e @ kube::Error::Api(_)) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
                 refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
-                return Ok((Done { plan: plan.applied(), refused }, fresh));
+                return Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh));
             }
             Err(e) => return Err(e),
         }
@@ -96,14 +114,13 @@ where
     for new in &plan.sessions {
         sessions::create(ctx, new).await?;
     }
-    Ok((Done { plan: plan.applied(), refused }, fresh))
+    Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
 fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<JobSeen> {
-    let kube::Error::Api(status) = error else { return None };
-    // A quota or a namespace's policy may change while we wait; a malformed Job stays malformed.
-    let class = if status.is_invalid() || status.code == 400 { Class::Invalid } else { Class::Transient };
+    let kube::Error::Api(_) = error else { return None };
+    let class = class(error);
     let name = job.name_any();
     let note = |key: &str| job.annotations().get(key).cloned().unwrap_or_default();
     Some(JobSeen {
@@ -122,8 +139,17 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
             ),
         )),
         task: crate::plan::jobs::see(job, &[], ctx.now()).task,
+        writes: vec![],
         name,
     })
+}
+
+/// A quota or a namespace's policy may change while we wait; a malformed object stays malformed.
+fn class(error: &kube::Error) -> Class {
+    match error {
+        kube::Error::Api(status) if status.is_invalid() || status.code == 400 => Class::Invalid,
+        _ => Class::Transient,
+    }
 }
 
 /// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
@@ -151,10 +177,18 @@ where
 async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {
     let patch = Patch::Merge(json!({ "spec": { "replicas": change.replicas } }));
     let params = PatchParams::default();
-    let result = if change.kind == "StatefulSet" {
-        Api::<StatefulSet>::namespaced(ctx.client.clone(), namespace).patch_scale(&change.name, &params, &patch).await
-    } else {
-        Api::<Deployment>::namespaced(ctx.client.clone(), namespace).patch_scale(&change.name, &params, &patch).await
+    let client = ctx.client.clone();
+    let result = match change.kind.as_str() {
+        "StatefulSet" => {
+            Api::<StatefulSet>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
+        }
+        "ReplicaSet" => {
+            Api::<ReplicaSet>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
+        }
+        "ReplicationController" => {
+            Api::<ReplicationController>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
+        }
+        _ => Api::<Deployment>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await,
     };
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

@@ -11,7 +11,7 @@ use tokio::sync::watch::Sender;
 
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
 use crate::plan::observed::Setup;
 
 /// Jobs of one kind of session, and their pods, as last watched.
@@ -43,6 +43,10 @@ pub struct Context {
     pub batches: Store<BackupBatch>,
     /// Backup sessions.
     pub sessions: Store<BackupSession>,
+    /// Restores of one target.
+    pub restore_sessions: Store<RestoreSession>,
+    /// Restores of many targets.
+    pub restore_batches: Store<RestoreBatch>,
     /// Children of RestoreSessions.
     pub of_restore_sessions: Children,
     /// Children of RestoreBatches.
@@ -64,6 +68,8 @@ impl Context {
         let _ = self.configurations.wait_until_ready().await;
         let _ = self.batches.wait_until_ready().await;
         let _ = self.sessions.wait_until_ready().await;
+        let _ = self.restore_sessions.wait_until_ready().await;
+        let _ = self.restore_batches.wait_until_ready().await;
         let all =
             [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions, &self.of_repositories];
         for children in all {

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, ReplicationController, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::{PartialObjectMeta, Selector};
@@ -19,11 +20,15 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Children, Context};
 use crate::api::common::{RepositoryRef, TargetRef};
-use crate::names::label;
+use crate::api::restore_session::RestorePhase;
+use crate::api::target::RestoreTarget;
+use crate::names::{annotation, label};
+use crate::plan::claims::{Made, wanted};
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
-use crate::plan::observed::{RepositorySeen, Seen};
-use crate::plan::restore::display;
+use crate::plan::observed::{RepositorySeen, Rival, Seen, Writer};
+use crate::plan::restore::{display, rivals};
+use crate::plan::run::{Identity, RestoreRun};
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::usage;
 
@@ -99,6 +104,9 @@ pub async fn target(ctx: &Context, namespace: &str, reference: Option<&TargetRef
         TargetKind::Claim => claim(ctx, namespace, &name).await,
         TargetKind::Deployment => deployment(ctx, namespace, &name).await,
         TargetKind::StatefulSet => stateful_set(ctx, namespace, &name).await,
+        TargetKind::DaemonSet => daemon_set(ctx, namespace, &name).await,
+        TargetKind::ReplicaSet => replica_set(ctx, namespace, &name).await,
+        TargetKind::ReplicationController => replication_controller(ctx, namespace, &name).await,
         _ => Ok(None),
     };
     match found {
@@ -120,13 +128,140 @@ async fn claim(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Optio
 async fn deployment(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
     let Some(found) = get::<Deployment>(ctx, namespace, name).await? else { return Ok(None) };
     let spec = found.spec.unwrap_or_default();
-    let mut target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
-    target.pods = workload_pods(ctx, namespace, spec.selector).await?;
-    take_volumes(&mut target, spec.template.spec);
+    let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
+    workload(ctx, namespace, target, spec.selector, spec.template.spec).await.map(Some)
+}
+
+async fn replica_set(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = get::<ReplicaSet>(ctx, namespace, name).await? else { return Ok(None) };
+    let spec = found.spec.unwrap_or_default();
+    let target = Target {
+        kind: "ReplicaSet".into(),
+        replicas: spec.replicas.unwrap_or(1),
+        controller: controller(&found.metadata),
+        ..Target::default()
+    };
+    workload(ctx, namespace, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
+}
+
+async fn replication_controller(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = get::<ReplicationController>(ctx, namespace, name).await? else { return Ok(None) };
+    let spec = found.spec.unwrap_or_default();
+    let target = Target {
+        kind: "ReplicationController".into(),
+        replicas: spec.replicas.unwrap_or(1),
+        controller: controller(&found.metadata),
+        ..Target::default()
+    };
+    let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
+    workload(ctx, namespace, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
+}
+
+async fn daemon_set(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = get::<DaemonSet>(ctx, namespace, name).await? else { return Ok(None) };
+    let spec = found.spec.unwrap_or_default();
+    let counted = found.status.filter(|s| s.observed_generation >= found.metadata.generation);
+    let target = Target {
+        kind: "DaemonSet".into(),
+        desired_nodes: counted.map(|s| s.desired_number_scheduled),
+        ..Target::default()
+    };
+    workload(ctx, namespace, target, spec.selector, spec.template.spec).await.map(Some)
+}
+
+/// What the kinds have in common: pods, volumes, and the claims behind them.
+async fn workload(
+    ctx: &Context,
+    namespace: &str,
+    mut target: Target,
+    selector: LabelSelector,
+    pod: Option<PodSpec>,
+) -> kube::Result<Target> {
+    target.pods = workload_pods(ctx, namespace, selector).await?;
+    let pod = pod.unwrap_or_default();
+    target.volumes = pod.volumes.unwrap_or_default();
+    target.tolerations = pod.tolerations.unwrap_or_default();
     let names =
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(ctx, namespace, names).await?;
-    Ok(Some(target))
+    Ok(target)
+}
+
+fn controller(meta: &ObjectMeta) -> Option<String> {
+    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+    Some(format!("{}/{}", owner.kind, owner.name))
+}
+
+/// HorizontalPodAutoscalers of a workload that scale it up from zero; the others rest while it is there.
+pub async fn autoscalers(ctx: &Context, namespace: &str, target: &Target) -> kube::Result<Vec<String>> {
+    let api: Api<HorizontalPodAutoscaler> = Api::namespaced(ctx.client.clone(), namespace);
+    let mut all = api.list(&ListParams::default()).await?.items;
+    all.retain(|a| {
+        a.spec.as_ref().is_some_and(|s| {
+            let of = &s.scale_target_ref;
+            of.kind == target.kind && of.name == target.name && s.min_replicas == Some(0)
+        })
+    });
+    Ok(all.iter().map(kube::ResourceExt::name_any).collect())
+}
+
+/// The claims that a restore makes, as they are.
+pub async fn made_claims(ctx: &Context, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
+    let look = async {
+        let mut target = Target { to_make: wanted(spec, id), ..Target::default() };
+        target.display = "the claims of volumeClaimTemplates".into();
+        let names: Vec<String> = target.to_make.iter().map(|w| w.name.clone()).collect();
+        target.claims = claims(ctx, &id.namespace, names).await?;
+        if target.claims.values().any(|c| c.exists) {
+            let users = pods(ctx, &id.namespace, ListParams::default()).await?;
+            target.pods =
+                users.into_iter().filter(|p| p.claims.iter().any(|c| target.claims.contains_key(c))).collect();
+        }
+        Ok::<_, kube::Error>(target)
+    };
+    match look.await {
+        Ok(target) => TargetSeen::Found(Box::new(target)),
+        Err(e) => TargetSeen::Unknown(plain(&e)),
+    }
+}
+
+/// Targets of other unfinished restores of the namespace that are this one's too.
+pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
+    let own: Vec<String> = run.targets().iter().filter_map(|t| rivals::key(t.as_ref()?)).collect();
+    let near = |meta: &ObjectMeta, phase: Option<RestorePhase>| {
+        let over = matches!(phase, Some(RestorePhase::Succeeded | RestorePhase::Failed));
+        !over && meta.namespace.as_ref() == Some(&run.id.namespace) && meta.uid.as_ref() != Some(&run.id.uid)
+    };
+    let sessions = ctx.restore_sessions.state_filter(|s| near(&s.metadata, s.status.as_ref().and_then(|s| s.phase)));
+    let batches = ctx.restore_batches.state_filter(|b| near(&b.metadata, b.status.as_ref().and_then(|s| s.phase)));
+    let others =
+        sessions.iter().map(|s| RestoreRun::of_session(s)).chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
+    others.flat_map(|other| rivals::of(&other)).filter(|r| own.contains(&r.target)).collect()
+}
+
+/// Claims that restore Jobs of other sessions of the namespace write to.
+pub fn writers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
+    let near = |job: &Job| {
+        let label = |key: &str| job.labels().get(key).map(String::as_str);
+        job.namespace().as_ref() == Some(&id.namespace)
+            && label(label::STEP) == Some("restore")
+            && label(label::SESSION_UID) != Some(&id.uid)
+    };
+    let mut found = vec![];
+    for children in [&ctx.of_restore_sessions, &ctx.of_restore_batches] {
+        for job in children.jobs.state_filter(|j| near(j)) {
+            let uid = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
+            let pods = children.pods.state_filter(|p| p.labels().get(label::SESSION_UID) == Some(&uid));
+            let seen = jobs::see(&job, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
+            let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
+            let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
+            let session = format!("{kind} {}/{name}", id.namespace);
+            if seen.is_active() {
+                found.extend(seen.writes.into_iter().map(|claim| Writer { session: session.clone(), claim }));
+            }
+        }
+    }
+    found
 }
 
 async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<Target>> {
@@ -134,7 +269,7 @@ async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Resul
     let spec = found.spec.unwrap_or_default();
     let deletes =
         spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
-    let mut target = Target {
+    let target = Target {
         kind: "StatefulSet".into(),
         name: name.to_owned(),
         replicas: spec.replicas.unwrap_or(1),
@@ -143,11 +278,7 @@ async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Resul
         deletes_claims: deletes,
         ..Target::default()
     };
-    target.pods = workload_pods(ctx, namespace, spec.selector).await?;
-    take_volumes(&mut target, spec.template.spec);
-    let shared: Vec<String> =
-        target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
-    target.claims = claims(ctx, namespace, shared).await?;
+    let mut target = workload(ctx, namespace, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
     let last = if target.replicas > 0 { target.replicas } else { MOST_DORMANT };
     for count in 0..last {
@@ -166,10 +297,6 @@ async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Resul
     Ok(Some(target))
 }
 
-fn take_volumes(target: &mut Target, pod: Option<PodSpec>) {
-    target.volumes = pod.and_then(|p| p.volumes).unwrap_or_default();
-}
-
 async fn claims(ctx: &Context, namespace: &str, names: Vec<String>) -> kube::Result<BTreeMap<String, ClaimSeen>> {
     let mut seen = BTreeMap::new();
     for name in names {
@@ -181,7 +308,8 @@ async fn claims(ctx: &Context, namespace: &str, names: Vec<String>) -> kube::Res
 
 fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
     let modes = claim.spec.as_ref().and_then(|s| s.access_modes.clone()).unwrap_or_default();
-    ClaimSeen { exists: claim.metadata.deletion_timestamp.is_none(), access_modes: modes }
+    let is_going = claim.metadata.deletion_timestamp.is_some();
+    ClaimSeen { exists: !is_going, access_modes: modes, is_going, made: Made::of(claim) }
 }
 
 async fn workload_pods(ctx: &Context, namespace: &str, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
@@ -204,10 +332,20 @@ fn pod_seen(pod: &Pod) -> PodSeen {
         spec.volumes.iter().flatten().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone()));
     PodSeen {
         name: pod.name_any(),
+        meant_for: meant_for(&spec),
         node: spec.node_name,
         claims: claims.collect(),
         tolerations: spec.tolerations.unwrap_or_default(),
     }
+}
+
+/// The one node that a pod's affinity names, as the DaemonSet controller writes it.
+fn meant_for(pod: &PodSpec) -> Option<String> {
+    let required = pod.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &required.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let fields = terms.first()?.match_fields.iter().flatten();
+    let mut named = fields.filter(|f| f.key == "metadata.name").filter_map(|f| f.values.as_ref()?.first());
+    named.next().cloned()
 }
 
 async fn get<K>(ctx: &Context, namespace: &str, name: &str) -> kube::Result<Option<K>>

@@ -192,6 +192,8 @@ async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
         configurations: configurations.store(),
         batches: batches.store(),
         sessions: backups.store(),
+        restore_sessions: restores.store(),
+        restore_batches: restore_batches.store(),
         of_restore_sessions: of_sessions.children,
         of_restore_batches: of_batches.children,
         of_backup_sessions: of_backups.children,

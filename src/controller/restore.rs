@@ -1,5 +1,6 @@
 //! Reconciles RestoreSession and RestoreBatch: one loop for both.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,14 @@ use tracing::{debug, info};
 use super::context::{Children, Context};
 use super::metrics::Reconciled;
 use super::{Error, ROUNDS, apply, backup, observe, report, validity};
+use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{RestoreRun, RestoreState};
+use crate::plan::target::TargetSeen;
 use crate::plan::{adopt, restore};
 
 /// A kind that is a restore.
@@ -73,6 +76,7 @@ pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<
 async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error> {
     let mut object = object.as_ref().clone();
     let mut refused: Vec<JobSeen> = vec![];
+    let mut refused_claims = BTreeMap::new();
     for _ in 0..ROUNDS {
         let (defaulted, refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
@@ -82,6 +86,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         }
         let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await?;
         seen.jobs.append(&mut refused);
+        seen.refused_claims = std::mem::take(&mut refused_claims);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
@@ -93,6 +98,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
             return Ok(Action::await_change());
         }
         refused = done.refused;
+        refused_claims = done.refused_claims;
         if !done.plan.again && refused.is_empty() {
             return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
         }
@@ -117,12 +123,41 @@ async fn observe(
         observe::jobs(children, &run.id.uid, ctx.now())
     };
     let references = run.targets();
-    let targets = join_all(references.iter().map(|r| observe::target(ctx, namespace, r.as_ref())));
+    let targets = join_all(references.iter().enumerate().map(|(i, r)| target(ctx, run, i, r.as_ref())));
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
     let (targets, repository, progress, (source, refusal)) = futures::join!(targets, repository, progress, source);
-    Ok(Surroundings { refusal, source, repository, targets, jobs, progress })
+    let (rivals, writers) = (observe::rivals(ctx, run), observe::writers(ctx, &run.id, ctx.now()));
+    Ok(Surroundings {
+        refusal,
+        source,
+        repository,
+        targets,
+        jobs,
+        rivals,
+        writers,
+        refused_claims: BTreeMap::new(),
+        progress,
+    })
+}
+
+async fn target(ctx: &Context, run: &RestoreRun, index: usize, reference: Option<&TargetRef>) -> TargetSeen {
+    let spec = run.members.get(index).and_then(|m| m.target.as_ref());
+    if let Some(spec) = spec.filter(|t| !t.volume_claim_templates.is_empty()) {
+        return observe::made_claims(ctx, &run.id, spec).await;
+    }
+    let namespace = &run.id.namespace;
+    let mut seen = observe::target(ctx, namespace, reference).await;
+    let quiesced = run.state.members.get(index).is_some_and(|m| m.quiesce.is_some());
+    if let TargetSeen::Found(target) = &mut seen
+        && target.is_scalable()
+        && !quiesced
+    {
+        // A warning is all that hangs on it: who may not list them goes without.
+        target.autoscalers = observe::autoscalers(ctx, namespace, target).await.unwrap_or_default();
+    }
+    seen
 }
 
 /// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.

@@ -5,6 +5,7 @@
 //! exists in a cluster.
 
 use crate::api::common::{Rule, TargetRef};
+use crate::api::target::RestoreTarget;
 
 /// Host of a target without alias, and prefix of a StatefulSet's hosts without alias.
 const DEFAULT_HOST: &str = "host-0";
@@ -51,6 +52,37 @@ impl TargetKind {
             Some(_) => Self::Other,
         }
     }
+
+    /// Whether its replicas can be scaled.
+    pub fn is_scalable(self) -> bool {
+        matches!(self, Self::Deployment | Self::StatefulSet | Self::ReplicaSet | Self::ReplicationController)
+    }
+
+    /// Whether it is a workload whose pods mount the volumes.
+    pub fn is_workload(self) -> bool {
+        self.is_scalable() || self == Self::DaemonSet
+    }
+}
+
+/// Where a host of a target is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Place {
+    /// Its ordinal; 0 where there are none.
+    pub ordinal: i32,
+    /// The node it is tied to, where it is tied to one.
+    pub node: Option<String>,
+}
+
+impl Place {
+    /// The place of an ordinal, on any node.
+    pub fn ordinal(ordinal: i32) -> Self {
+        Self { ordinal, node: None }
+    }
+
+    /// A place on a node.
+    pub fn node(node: &str) -> Self {
+        Self { ordinal: 0, node: Some(node.to_owned()) }
+    }
 }
 
 /// All hosts a target can have, before anyone counts its replicas.
@@ -72,6 +104,19 @@ impl HostSet {
             TargetKind::StatefulSet => Self::Ordinals(alias.unwrap_or(DEFAULT_ORDINAL_PREFIX).to_owned()),
             TargetKind::DaemonSet => Self::Nodes(alias.map(str::to_owned)),
             _ => Self::One(alias.unwrap_or(DEFAULT_HOST).to_owned()),
+        }
+    }
+
+    /// Hosts of the target of a restore: of its ref, or of the claims that are made for it. Those are one host a
+    /// replica, however many templates there are.
+    pub fn of_restore(target: &RestoreTarget) -> Self {
+        let alias = target.alias.as_deref();
+        if target.volume_claim_templates.is_empty() {
+            Self::of(TargetKind::of(target.ref_.as_ref()), alias)
+        } else if target.replicas.is_some() {
+            Self::of(TargetKind::StatefulSet, alias)
+        } else {
+            Self::of(TargetKind::Claim, alias)
         }
     }
 
@@ -104,19 +149,27 @@ impl HostSet {
         }
     }
 
-    /// Name of the host with this ordinal; of the only host, whatever the ordinal.
-    pub fn host(&self, ordinal: i32) -> String {
+    /// Name of the host at this place; of the only host, wherever it is.
+    pub fn host(&self, place: &Place) -> String {
+        let node = place.node.as_deref().unwrap_or_default();
         match self {
             Self::One(one) => one.clone(),
-            Self::Ordinals(prefix) => format!("{prefix}-{ordinal}"),
-            Self::Nodes(alias) => alias.clone().unwrap_or_default(),
+            Self::Ordinals(prefix) => format!("{prefix}-{}", place.ordinal),
+            Self::Nodes(Some(alias)) => format!("{alias}-{node}"),
+            Self::Nodes(None) => node.to_owned(),
         }
     }
-}
 
-/// Ordinal at the end of a host's name; 0 where there is none, as for a target of one host.
-pub fn ordinal_of(host: &str) -> i32 {
-    host.rsplit('-').next().and_then(|o| o.parse().ok()).unwrap_or(0)
+    /// The place of a host of these, on the node that was noted for it.
+    pub fn place(&self, host: &str, node: Option<&str>) -> Place {
+        let ordinal = match self {
+            Self::Ordinals(prefix) => {
+                host.strip_prefix(prefix.as_str()).and_then(|r| r.strip_prefix('-')?.parse().ok())
+            }
+            _ => None,
+        };
+        Place { ordinal: ordinal.unwrap_or(0), node: node.map(str::to_owned) }
+    }
 }
 
 fn is_ordinal(s: &str) -> bool {
@@ -188,14 +241,50 @@ mod tests {
         }
     }
 
+    /// Proves: scenario 16.
     #[test]
     fn hosts_are_those_of_the_kep() {
-        assert_eq!(HostSet::of(TargetKind::Deployment, Some("app")).host(0), "app");
-        assert_eq!(HostSet::of(TargetKind::StatefulSet, Some("app")).host(3), "app-3");
-        assert_eq!(HostSet::of(TargetKind::StatefulSet, None).host(3), "host-3");
-        assert_eq!(HostSet::of(TargetKind::Claim, None).host(0), "host-0");
+        let third = Place::ordinal(3);
+        for kind in [
+            TargetKind::Deployment,
+            TargetKind::ReplicaSet,
+            TargetKind::ReplicationController,
+            TargetKind::DeploymentConfig,
+            TargetKind::AppBinding,
+            TargetKind::Claim,
+        ] {
+            assert_eq!(HostSet::of(kind, Some("app")).host(&Place::node("n")), "app");
+            assert_eq!(HostSet::of(kind, None).host(&Place::default()), "host-0");
+        }
+        assert_eq!(HostSet::of(TargetKind::StatefulSet, Some("app")).host(&third), "app-3");
+        assert_eq!(HostSet::of(TargetKind::StatefulSet, None).host(&third), "host-3");
+        assert_eq!(HostSet::of(TargetKind::DaemonSet, Some("app")).host(&Place::node("n-1")), "app-n-1");
+        assert_eq!(HostSet::of(TargetKind::DaemonSet, None).host(&Place::node("n-1")), "n-1");
         assert!(HostSet::of(TargetKind::Claim, None).overlaps(&HostSet::of(TargetKind::StatefulSet, None)));
         assert!(!HostSet::One("app-x".into()).overlaps(&HostSet::Ordinals("app".into())));
+    }
+
+    /// Proves: defect 8.
+    #[test]
+    fn made_claims_are_one_host_a_replica() {
+        let two = vec![crate::api::volume::PvcTemplate::default(); 2];
+        let target = |replicas| RestoreTarget { replicas, volume_claim_templates: two.clone(), ..Default::default() };
+        assert_eq!(HostSet::of_restore(&target(Some(3))), HostSet::Ordinals("host".into()));
+        assert_eq!(HostSet::of_restore(&target(None)), HostSet::One("host-0".into()));
+        let named = RestoreTarget { alias: Some("app".into()), ..target(Some(3)) };
+        assert_eq!(HostSet::of_restore(&named), HostSet::Ordinals("app".into()));
+    }
+
+    #[test]
+    fn a_host_has_the_place_it_was_named_for() {
+        for (set, place) in [
+            (HostSet::Ordinals("db-1".into()), Place::ordinal(12)),
+            (HostSet::One("db-5".into()), Place::default()),
+            (HostSet::Nodes(Some("a".into())), Place::node("n-2")),
+            (HostSet::Nodes(None), Place::node("n-2")),
+        ] {
+            assert_eq!(set.place(&set.host(&place), place.node.as_deref()), place);
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
-use crate::names::{annotation, reason};
+use super::objects::REPOSITORY_VOLUME;
+use crate::names::{annotation, label, reason};
 
 /// A Job of a run, as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub struct JobSeen {
     pub state: JobState,
     /// What it was asked to do.
     pub task: Option<Task>,
+    /// Claims that it writes to.
+    pub writes: Vec<String>,
 }
 
 /// What became of a Job.
@@ -77,7 +80,17 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         address,
         state: state(job, &own, now),
         task: task(job),
+        writes: writes(job),
     }
+}
+
+/// Claims of the target that a restore mounts; a repository's own is not among them.
+fn writes(job: &Job) -> Vec<String> {
+    let is_restore = job.labels().get(label::STEP).is_some_and(|s| s == "restore");
+    let pod = job.spec.as_ref().and_then(|s| s.template.spec.as_ref()).filter(|_| is_restore);
+    let volumes = pod.into_iter().flat_map(|p| p.volumes.iter().flatten());
+    let of_target = volumes.filter(|v| v.name != REPOSITORY_VOLUME);
+    of_target.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }
 
 fn task(job: &Job) -> Option<Task> {

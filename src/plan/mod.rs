@@ -8,6 +8,7 @@
 pub mod access;
 pub mod adopt;
 pub mod backup;
+pub mod claims;
 pub mod conditions;
 pub mod contract;
 pub mod duration;
@@ -36,6 +37,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
 
 use self::grants::Grant;
@@ -55,6 +57,8 @@ pub struct Plan<S> {
     pub revoke: Vec<GrantStatus>,
     /// Change of the object's finalizer; made before anything is created.
     pub finalizer: Option<FinalizerChange>,
+    /// Claims to create, before the Jobs that mount them.
+    pub claims: Vec<PersistentVolumeClaim>,
     /// Grants that the Jobs need.
     pub grants: Vec<Grant>,
     /// Jobs to create.
@@ -84,6 +88,7 @@ impl Plan<Prepared> {
         Self {
             revoke: vec![],
             finalizer: None,
+            claims: vec![],
             grants: vec![],
             jobs: vec![],
             stop_jobs: vec![],
@@ -103,6 +108,7 @@ impl Plan<Prepared> {
         Plan {
             revoke: self.revoke,
             finalizer: self.finalizer,
+            claims: self.claims,
             grants: self.grants,
             jobs: self.jobs,
             stop_jobs: self.stop_jobs,
@@ -140,7 +146,7 @@ pub enum FinalizerChange {
 /// A workload to scale.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Scale {
-    /// `Deployment` or `StatefulSet`.
+    /// `Deployment`, `StatefulSet`, `ReplicaSet` or `ReplicationController`.
     pub kind: String,
     /// Name, in the session's namespace.
     pub name: String,

@@ -23,7 +23,7 @@ use super::hosts::normal_path;
 use super::target::Reach;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
-use crate::names::{annotation, child_name, label};
+use crate::names::{annotation, child_name, is_tracker, label};
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.
 const NOBODY: i64 = 65532;
@@ -35,7 +35,8 @@ const SECRET_VOLUME: &str = "lifeboat-repository-secret";
 const WORK_VOLUME: &str = "lifeboat-work";
 const TOKEN_VOLUME: &str = "lifeboat-token";
 const ROOT_VOLUME: &str = "lifeboat-restore-root";
-const REPOSITORY_VOLUME: &str = "lifeboat-repository";
+/// Volume of a repository that lives on one.
+pub const REPOSITORY_VOLUME: &str = "lifeboat-repository";
 /// Where every client in a pod looks for its token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.
@@ -124,8 +125,10 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     .into();
     let pod_settings = parts.runtime.and_then(|r| r.pod.as_ref());
     let mut pod_labels = pod_settings.map(|p| p.pod_labels.clone()).unwrap_or_default();
+    pod_labels.retain(|key, _| !is_tracker(key));
     pod_labels.extend(labels.clone());
     let mut pod_notes = pod_settings.map(|p| p.pod_annotations.clone()).unwrap_or_default();
+    pod_notes.retain(|key, _| !is_tracker(key));
     pod_notes.extend(notes.clone());
     Job {
         metadata: ObjectMeta {
@@ -400,7 +403,7 @@ mod tests {
             volumes: vec![Volume { name: "data".into(), ..Volume::default() }],
             mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data/".into(), ..VolumeMount::default() }],
             node: Some("node-1".into()),
-            tolerations: vec![],
+            ..Reach::default()
         }
     }
 
@@ -486,6 +489,56 @@ mod tests {
             .node_selector_terms;
         assert_eq!(terms.len(), 2);
         assert!(terms.iter().all(|t| t.match_fields.as_ref().unwrap()[0].values.as_ref().unwrap() == &["node-1"]));
+    }
+
+    /// Proves: D05.
+    #[test]
+    fn what_a_tool_tells_its_own_by_is_not_copied_and_the_labels_of_stash_stand() {
+        let texts = |own: &str| {
+            let tracker = ("app.kubernetes.io/instance".to_owned(), "shop".to_owned());
+            [(own.to_owned(), "mine".to_owned()), tracker, ("argocd.argoproj.io/tracking-id".into(), "x".into())]
+        };
+        let mut runtime = RuntimeSettings::default();
+        runtime.pod = Some(crate::api::runtime::PodRuntimeSettings {
+            pod_labels: texts("team").into(),
+            pod_annotations: texts("note").into(),
+            ..Default::default()
+        });
+        let parts = JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), ..JobParts::default() };
+        let made = job(&frame(), &task(Step::Restore(Restore::default())), parts);
+        let text = serde_json::to_string(&made).unwrap();
+        assert!(!text.contains("argocd") && !text.contains("kubernetes.io/instance"), "{text}");
+        let pod = made.spec.unwrap().template.metadata.unwrap();
+        assert_eq!(
+            (&pod.labels.as_ref().unwrap()["team"], &pod.annotations.unwrap()["note"]),
+            (&"mine".into(), &"mine".into())
+        );
+        for labels in [made.metadata.labels.unwrap(), pod.labels.unwrap()] {
+            assert_eq!(labels[label::COMPONENT], "stash-restore");
+            assert_eq!(labels[label::MANAGED_BY], "stash.appscode.com");
+        }
+    }
+
+    /// Proves: defect 14.
+    #[test]
+    fn long_names_are_told_apart() {
+        let long = |end: &str| JobFrame {
+            owner: OwnerReference { name: format!("{}{end}", "x".repeat(250)), ..frame().owner },
+            ..frame()
+        };
+        let host = |end: &str| format!("restore/0/{}{end}", "h".repeat(250));
+        let names = [
+            job_name(&long("a"), "restore", &host("1"), 1),
+            job_name(&long("a"), "restore", &host("2"), 1),
+            job_name(
+                &JobFrame { owner: OwnerReference { uid: "v".into(), ..long("b").owner }, ..frame() },
+                "restore",
+                &host("1"),
+                1,
+            ),
+        ];
+        assert!(names.iter().all(|n| n.len() <= 63), "{names:?}");
+        assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2], "{names:?}");
     }
 
     #[test]

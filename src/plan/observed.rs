@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
-use super::contract::Progress;
+use super::contract::{Failure, Progress};
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
@@ -44,6 +45,28 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// A target that another session of the namespace restores, or is about to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rival {
+    /// The session, as messages name it.
+    pub session: String,
+    /// When it was created, and its uid: of two that have not begun, the earlier goes first.
+    pub order: (Option<Timestamp>, String),
+    /// The target, as [`super::restore::rivals::key`] has it.
+    pub target: String,
+    /// Its data may be touched, or its workload scaled, already.
+    pub begun: bool,
+}
+
+/// A claim that a Job of another session writes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Writer {
+    /// The session, as messages name it.
+    pub session: String,
+    /// The claim.
+    pub claim: String,
+}
+
 /// What a look found of the surroundings of a session.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -57,6 +80,12 @@ pub struct Surroundings {
     pub targets: Vec<TargetSeen>,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
+    /// Targets of other sessions that are this one's too.
+    pub rivals: Vec<Rival>,
+    /// Claims that Jobs of other sessions write to.
+    pub writers: Vec<Writer>,
+    /// Claims that the API server refused, by name.
+    pub refused_claims: BTreeMap<String, Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }

@@ -1,6 +1,7 @@
 //! A restore as the plan sees it: a RestoreSession is a batch of one.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -25,6 +26,8 @@ pub struct Identity {
     pub uid: String,
     /// Generation.
     pub generation: Option<i64>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
     /// It carries our finalizer.
@@ -43,10 +46,16 @@ impl Identity {
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             generation: object.meta().generation,
+            created: object.creation_timestamp().map(|t| t.0),
             deleting: object.meta().deletion_timestamp.is_some(),
             held: object.finalizers().iter().any(|f| f == FINALIZER),
             held_by_stash: object.finalizers().iter().any(|f| f == FINALIZER_OF_STASH),
         }
+    }
+
+    /// How messages name it: kind and name.
+    pub fn label(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 
     /// Reference for children.
@@ -178,8 +187,9 @@ pub struct RestoreState {
 }
 
 /// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
-const MEMBER_CONDITIONS: [&str; 5] = [
+const MEMBER_CONDITIONS: [&str; 6] = [
     condition::RESTORE_TARGET_FOUND,
+    condition::CLAIMS_CREATED,
     condition::SNAPSHOTS_PINNED,
     condition::QUIESCED,
     condition::RESTORE_EXECUTOR_ENSURED,

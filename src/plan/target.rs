@@ -2,14 +2,15 @@
 //!
 //! A Job can reach claims, host paths, NFS and the like. What lives and dies with
 //! a pod (emptyDir), or is made by the cluster (ConfigMap, Secret), is refused
-//! with the reason.
+//! with the reason. A host path is on one node, and so is its Job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Toleration, Volume, VolumeMount};
 
+use super::claims::{Made, Wanted};
 use super::contract::{Class, Failure};
-use super::hosts::{TargetKind, normal_path};
+use super::hosts::{Place, TargetKind, normal_path};
 use crate::names::{PVC_MOUNT, reason};
 
 /// A target, or why it is not there.
@@ -44,6 +45,16 @@ pub struct Target {
     pub claim_templates: Vec<String>,
     /// A StatefulSet deletes its claims when it is scaled down.
     pub deletes_claims: bool,
+    /// Nodes a DaemonSet should run on; `None` while nobody has counted them.
+    pub desired_nodes: Option<i32>,
+    /// Taints that the pod template tolerates.
+    pub tolerations: Vec<Toleration>,
+    /// What controls the workload, as `Deployment/web`: a ReplicaSet's replicas are not its own.
+    pub controller: Option<String>,
+    /// HorizontalPodAutoscalers that scale it up from zero.
+    pub autoscalers: Vec<String>,
+    /// Claims that are made for the restore; then there is no workload.
+    pub to_make: Vec<Wanted>,
     /// Pods that are not over and belong to the workload, or mount the claim.
     pub pods: Vec<PodSeen>,
     /// Claims that were looked up.
@@ -57,6 +68,8 @@ pub struct PodSeen {
     pub name: String,
     /// Node, once it has one.
     pub node: Option<String>,
+    /// Node that it is meant for: a DaemonSet makes each of its pods for one.
+    pub meant_for: Option<String>,
     /// Claims it mounts.
     pub claims: Vec<String>,
     /// Taints it tolerates; a Job beside it must tolerate them too.
@@ -70,6 +83,10 @@ pub struct ClaimSeen {
     pub exists: bool,
     /// Access modes, as written.
     pub access_modes: Vec<String>,
+    /// It is going; its name is still taken.
+    pub is_going: bool,
+    /// The restore that made it, where one did.
+    pub made: Option<Made>,
 }
 
 /// What a Job mounts to reach one host of a target.
@@ -79,8 +96,10 @@ pub struct Reach {
     pub volumes: Vec<Volume>,
     /// Their mounts, at the paths the user wrote.
     pub mounts: Vec<VolumeMount>,
-    /// Node the Job must run on, because a running pod holds a volume there.
+    /// Node the Job must run on, because a running pod holds a volume there, or because it is the host's home.
     pub node: Option<String>,
+    /// Node that the host's volumes are on, whatever runs: noted before the workload's pods go.
+    pub home: Option<String>,
     /// Taints to tolerate on that node.
     pub tolerations: Vec<Toleration>,
 }
@@ -90,38 +109,106 @@ impl Reach {
     pub fn mount_points(&self) -> Vec<String> {
         self.mounts.iter().map(|m| normal_path(&m.mount_path)).collect()
     }
+
+    /// Claims that it mounts.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+    }
 }
 
 impl Target {
-    /// Ordinals of its hosts.
-    pub fn ordinals(&self) -> Vec<i32> {
-        if TargetKind::of_name(&self.kind) == TargetKind::StatefulSet {
-            let count = if self.replicas > 0 { self.replicas } else { self.dormant_ordinals };
-            (self.first_ordinal..self.first_ordinal + count).collect()
-        } else {
-            vec![0]
+    /// Where its hosts are.
+    pub fn places(&self) -> Vec<Place> {
+        match TargetKind::of_name(&self.kind) {
+            TargetKind::StatefulSet => {
+                let count = if self.replicas > 0 { self.replicas } else { self.dormant_ordinals };
+                (self.first_ordinal..self.first_ordinal + count).map(Place::ordinal).collect()
+            }
+            TargetKind::DaemonSet => self.nodes().into_iter().map(Place::node).collect(),
+            _ if !self.to_make.is_empty() => {
+                let all: BTreeSet<i32> = self.to_make.iter().map(|w| w.ordinal).collect();
+                all.into_iter().map(Place::ordinal).collect()
+            }
+            _ => vec![Place::default()],
+        }
+    }
+
+    /// Nodes that its pods run on, or are meant for.
+    fn nodes(&self) -> BTreeSet<&str> {
+        self.pods.iter().filter_map(|p| p.node.as_deref().or(p.meant_for.as_deref())).collect()
+    }
+
+    /// What its hosts cannot be counted for yet.
+    pub fn uncounted(&self) -> Option<String> {
+        if TargetKind::of_name(&self.kind) != TargetKind::DaemonSet {
+            return None;
+        }
+        let found = self.nodes().len();
+        match self.desired_nodes {
+            None => Some(format!("The nodes of {} are not counted yet.", self.display)),
+            Some(n) if usize::try_from(n).is_ok_and(|n| n > found) => {
+                Some(format!("{} should run on {n} nodes, and has pods for {found} of them.", self.display))
+            }
+            Some(_) => None,
         }
     }
 
     /// Whether it has replicas that can be scaled to zero.
     pub fn is_scalable(&self) -> bool {
-        matches!(TargetKind::of_name(&self.kind), TargetKind::Deployment | TargetKind::StatefulSet)
+        TargetKind::of_name(&self.kind).is_scalable()
+    }
+
+    /// The node that the volumes of a host are on: a node's own for a DaemonSet; for host paths, where its pod runs.
+    fn home(&self, asked: &[VolumeMount], place: &Place) -> Result<Option<String>, Failure> {
+        let on_host = |m: &&VolumeMount| self.volumes.iter().any(|v| v.name == m.name && v.host_path.is_some());
+        if place.node.is_some() || TargetKind::of_name(&self.kind) == TargetKind::Claim {
+            return Ok(place.node.clone());
+        }
+        let Some(mount) = asked.iter().find(on_host) else { return Ok(None) };
+        let of_ordinal = format!("{}-{}", self.name, place.ordinal);
+        let is_set = TargetKind::of_name(&self.kind) == TargetKind::StatefulSet;
+        let pods = self.pods.iter().filter(|p| !is_set || p.name == of_ordinal);
+        let nodes: BTreeSet<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
+        match Vec::from_iter(nodes)[..] {
+            [node] => Ok(Some(node.to_owned())),
+            [] => Err(Failure::new(
+                Class::Waiting,
+                reason::TARGET_NOT_AVAILABLE,
+                format!(
+                    "Volume {:?} of {} is a folder of a node, and no pod says of which: scale it up until the run has begun.",
+                    mount.name, self.display
+                ),
+            )),
+            ref many => Err(self.unreachable(
+                &mount.name,
+                &format!("a folder of a node, and its pods run on {}: it is not one volume", many.join(", ")),
+            )),
+        }
     }
 
     /// The claim behind a volume name for an ordinal, where there is one.
     fn volume(&self, name: &str, ordinal: i32) -> Option<Volume> {
+        if let Some(wanted) = self.to_make.iter().find(|w| w.volume == name && w.ordinal == ordinal) {
+            return Some(claim_volume(name, &wanted.name));
+        }
         if self.claim_templates.iter().any(|t| t == name) {
             return Some(claim_volume(name, &format!("{name}-{}-{ordinal}", self.name)));
         }
         self.volumes.iter().find(|v| v.name == name).cloned()
     }
 
-    /// What a Job mounts to reach one ordinal.
+    /// What a Job mounts to reach one host. `live` says that pods which hold its volumes will stay.
     ///
     /// # Errors
-    /// A volume that does not exist, that a Job cannot reach, or that is held in a way no second pod can share.
-    pub fn reach(&self, asked: &[VolumeMount], ordinal: i32, live: bool) -> Result<Reach, Failure> {
-        let mut reach = Reach::default();
+    /// A volume that does not exist, that a Job cannot reach, that cannot be written where `writes` says that it is, or
+    /// that is held in a way no second pod can share.
+    pub fn reach(&self, asked: &[VolumeMount], place: &Place, live: bool, writes: bool) -> Result<Reach, Failure> {
+        let mut reach = Reach { home: self.home(asked, place)?, ..Reach::default() };
+        reach.node.clone_from(&reach.home);
+        if let Some(node) = &reach.home {
+            let beside = self.pods.iter().find(|p| p.node.as_ref() == Some(node));
+            reach.tolerations.clone_from(beside.map_or(&self.tolerations, |p| &p.tolerations));
+        }
         if TargetKind::of_name(&self.kind) == TargetKind::Claim {
             let mount = asked
                 .first()
@@ -131,23 +218,28 @@ impl Target {
             reach.mounts.push(VolumeMount { name: "target".into(), ..mount });
         } else {
             for mount in asked {
-                let volume = self.volume(&mount.name, ordinal).ok_or_else(|| self.no_such_volume(&mount.name))?;
+                let volume = self.volume(&mount.name, place.ordinal).ok_or_else(|| self.no_such_volume(&mount.name))?;
                 reachable(&volume).map_err(|what| self.unreachable(&mount.name, what))?;
+                if writes && is_read_only(&volume) {
+                    return Err(self.unreachable(&mount.name, "mounted read-only, so nothing can be restored into it"));
+                }
                 if !reach.volumes.iter().any(|v| v.name == volume.name) {
                     reach.volumes.push(volume);
                 }
                 reach.mounts.push(mount.clone());
             }
         }
-        self.check_claims(&mut reach, live)?;
+        self.check_claims(&mut reach, live, writes)?;
         Ok(reach)
     }
 
-    fn check_claims(&self, reach: &mut Reach, live: bool) -> Result<(), Failure> {
-        let names: Vec<String> =
-            reach.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
+    fn check_claims(&self, reach: &mut Reach, live: bool, writes: bool) -> Result<(), Failure> {
+        let names: Vec<String> = reach.claims().map(ToOwned::to_owned).collect();
         for name in names {
             let claim = self.claims.get(&name).cloned().unwrap_or_default();
+            if !claim.exists && self.to_make.iter().any(|w| w.name == name) {
+                continue;
+            }
             if !claim.exists {
                 return Err(Failure::new(
                     Class::Waiting,
@@ -156,6 +248,13 @@ impl Target {
                         "PersistentVolumeClaim {name} of {} does not exist. Create it, or let the workload create it.",
                         self.display
                     ),
+                ));
+            }
+            if writes && !claim.access_modes.is_empty() && claim.access_modes.iter().all(|m| m == "ReadOnlyMany") {
+                return Err(Failure::new(
+                    Class::Invalid,
+                    reason::VOLUME_NOT_REACHABLE,
+                    format!("PersistentVolumeClaim {name} is ReadOnlyMany, so nothing can be restored into it."),
                 ));
             }
             let Some(pod) = self.pods.iter().find(|p| p.node.is_some() && p.claims.contains(&name)).filter(|_| live)
@@ -173,7 +272,7 @@ impl Target {
                     ),
                 ));
             }
-            if !shared {
+            if !shared && reach.home.is_none() {
                 reach.node.clone_from(&pod.node);
                 reach.tolerations.clone_from(&pod.tolerations);
             }
@@ -194,6 +293,7 @@ impl Target {
             .iter()
             .map(|v| v.name.as_str())
             .chain(self.claim_templates.iter().map(String::as_str))
+            .chain(self.to_make.iter().map(|w| w.volume.as_str()))
             .collect();
         Failure::new(
             Class::Invalid,
@@ -211,7 +311,7 @@ impl Target {
             Class::Invalid,
             reason::VOLUME_NOT_REACHABLE,
             format!(
-                "Volume {name:?} of {} is {what}. Use a volume that outlives its pods, such as a PersistentVolumeClaim.",
+                "Volume {name:?} of {} is {what}. Name a volume that a Job can mount as the pods do, such as a PersistentVolumeClaim.",
                 self.display
             ),
         )
@@ -234,6 +334,12 @@ fn claim_volume(name: &str, claim: &str) -> Volume {
         }),
         ..Volume::default()
     }
+}
+
+/// Whether the volume says of itself that it is read-only, whichever kind it is.
+fn is_read_only(volume: &Volume) -> bool {
+    let sources = crate::api::to_json(volume);
+    sources.as_object().into_iter().flatten().any(|(_, source)| source["readOnly"] == true)
 }
 
 fn reachable(volume: &Volume) -> Result<(), &'static str> {
@@ -263,7 +369,11 @@ mod tests {
     }
 
     fn claim(modes: &[&str]) -> ClaimSeen {
-        ClaimSeen { exists: true, access_modes: modes.iter().map(ToString::to_string).collect() }
+        ClaimSeen {
+            exists: true,
+            access_modes: modes.iter().map(ToString::to_string).collect(),
+            ..ClaimSeen::default()
+        }
     }
 
     fn stateful_set() -> Target {
@@ -287,7 +397,7 @@ mod tests {
                 name: "db-1".into(),
                 node: Some("n".into()),
                 claims: vec!["data-db-1".into()],
-                tolerations: vec![],
+                ..PodSeen::default()
             }],
             ..Target::default()
         }
@@ -296,33 +406,41 @@ mod tests {
     #[test]
     fn each_ordinal_reaches_its_own_claim() {
         let t = stateful_set();
-        assert_eq!(t.ordinals(), [0, 1]);
-        let reach = t.reach(&[mount("data", "/data")], 1, true).unwrap();
+        assert_eq!(t.places(), [0, 1].map(Place::ordinal));
+        let reach = t.reach(&[mount("data", "/data")], &Place::ordinal(1), true, true).unwrap();
         assert_eq!(reach.volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data-db-1");
         assert_eq!(reach.node.as_deref(), Some("n"), "a live pod holds the ReadWriteOnce volume there");
-        assert_eq!(t.reach(&[mount("data", "/data")], 1, false).unwrap().node, None);
+        assert_eq!(t.reach(&[mount("data", "/data")], &Place::ordinal(1), false, true).unwrap().node, None);
     }
 
     #[test]
     fn what_a_job_cannot_reach_is_refused_with_the_reason() {
         let mut t = stateful_set();
-        assert!(t.reach(&[mount("scratch", "/s")], 0, true).unwrap_err().message.contains("emptyDir"));
-        let unknown = t.reach(&[mount("nope", "/s")], 0, true).unwrap_err();
+        assert!(
+            t.reach(&[mount("scratch", "/s")], &Place::ordinal(0), true, true)
+                .unwrap_err()
+                .message
+                .contains("emptyDir")
+        );
+        let unknown = t.reach(&[mount("nope", "/s")], &Place::ordinal(0), true, true).unwrap_err();
         assert!(
             unknown.message.contains("\"nope\"") && unknown.message.contains("scratch, data"),
             "{}",
             unknown.message
         );
         t.claims.insert("data-db-1".into(), claim(&["ReadWriteOncePod"]));
-        assert_eq!(t.reach(&[mount("data", "/d")], 1, true).unwrap_err().reason, reason::VOLUME_NOT_REACHABLE);
+        assert_eq!(
+            t.reach(&[mount("data", "/d")], &Place::ordinal(1), true, true).unwrap_err().reason,
+            reason::VOLUME_NOT_REACHABLE
+        );
         t.claims.remove("data-db-1");
-        assert_eq!(t.reach(&[mount("data", "/d")], 1, true).unwrap_err().class, Class::Waiting);
+        assert_eq!(t.reach(&[mount("data", "/d")], &Place::ordinal(1), true, true).unwrap_err().class, Class::Waiting);
     }
 
     #[test]
     fn a_set_scaled_to_zero_keeps_the_hosts_of_its_claims() {
         let t = Target { replicas: 0, dormant_ordinals: 3, first_ordinal: 1, ..stateful_set() };
-        assert_eq!(t.ordinals(), [1, 2, 3]);
+        assert_eq!(t.places(), [1, 2, 3].map(Place::ordinal));
     }
 
     #[test]
@@ -333,6 +451,6 @@ mod tests {
             claims: [("c".to_owned(), claim(&["ReadWriteMany"]))].into(),
             ..Target::default()
         };
-        assert_eq!(t.reach(&[], 0, true).unwrap().mount_points(), ["/stash-data"]);
+        assert_eq!(t.reach(&[], &Place::ordinal(0), true, true).unwrap().mount_points(), ["/stash-data"]);
     }
 }

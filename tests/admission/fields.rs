@@ -90,7 +90,6 @@ fn part(at: &str, hook: &str) -> Vec<Entry> {
             ],
         ),
         used(&format!("{at}.target"), &["alias", "ref.apiVersion", "ref.kind", "ref.name", "ref.namespace", "args"]),
-        refused(&format!("{at}.target"), &[("replicas", json!(2))]),
         mounts(&format!("{at}.target")),
         runtime(at),
     ]
@@ -103,11 +102,12 @@ const RULE: &[&str] =
 fn restore_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Restore"),
-        used(&format!("{at}.target"), &["quiesce", "allowEmpty"]),
+        used(&format!("{at}.target"), &["quiesce", "allowEmpty", "replicas"]),
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),
-        refused(&format!("{at}.target"), &[("volumeClaimTemplates", json!([{ "metadata": { "name": "a" } }]))]),
+        // Some of them as a mistake, see tests/manifests/bad.
+        used(&format!("{at}.target"), &["volumeClaimTemplates"]),
     ]
     .concat()
 }
@@ -116,7 +116,7 @@ fn backup_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Backup"),
         used(&format!("{at}.target"), &["paths", "exclude"]),
-        refused(&format!("{at}.target"), &[("snapshotClassName", json!("csi"))]),
+        refused(&format!("{at}.target"), &[("snapshotClassName", json!("csi")), ("replicas", json!(2))]),
     ]
     .concat()
 }

@@ -224,7 +224,17 @@ fn s3(place: &Place) -> [Spec; 2] {
 fn node(place: &Place, node: u8) -> Vec<Spec> {
     let dir = place.node(node);
     let name = |base: &str| format!("{base}-{node}");
-    let containerd = argv(place, "containerd", &["--config".into(), dir.join("containerd.toml").display().to_string()]);
+    let mut containerd =
+        argv(place, "containerd", &["--config".into(), dir.join("containerd.toml").display().to_string()]);
+    if node > 1 {
+        // The file system is one for all nodes, but a host path is a node's own: what pods mount from the folder
+        // `disk` is another folder here. Mounts of kubelet arrive, and this one stays.
+        let words = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec"];
+        let script = "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"";
+        let disks = [dir.join("disk"), place.file("disk")].map(|d| d.display().to_string());
+        let before = words.into_iter().chain([script, "sh"]).map(str::to_owned).chain(disks);
+        containerd = before.chain(containerd).collect();
+    }
     let kubelet = argv(
         place,
         "kubelet",

@@ -96,6 +96,9 @@ pub fn write_services(place: &Place, veth: Veth) -> Result<()> {
 /// Files of one node.
 pub fn write_node(place: &Place, node: u8) -> Result<()> {
     let dir = place.node(node);
+    for disk in [dir.join("disk"), place.file("disk")] {
+        fs::create_dir_all(&disk).context(format!("cannot make {}", disk.display()))?;
+    }
     write(&dir.join("containerd.toml"), &containerd(place, node))?;
     let cni = json!({
         "cniVersion": "1.0.0", "name": format!("pods{node}"),

@@ -171,6 +171,18 @@ impl Site {
         self.state.join("volumes").join(path.file_name().unwrap())
     }
 
+    /// A folder of this test's own for host paths: as pods name it, and as it is on each of these nodes.
+    pub fn disks(&self, nodes: usize) -> (String, Vec<PathBuf>) {
+        let own = |disk: PathBuf| disk.join(&self.namespace);
+        let folders = (1..=nodes).map(|n| match n {
+            1 => own(self.state.join("disk")),
+            n => own(self.state.join(format!("node{n}/disk"))),
+        });
+        let folders: Vec<PathBuf> = folders.collect();
+        folders.iter().for_each(|f| std::fs::create_dir_all(f).unwrap());
+        (folders[0].display().to_string(), folders)
+    }
+
     /// Makes a claim, and gives its folder. The claim is bound at once, as if a pod had been scheduled with it.
     pub async fn claim(&self, name: &str) -> PathBuf {
         self.create(&super::manifests::claim(name)).await;
@@ -280,6 +292,9 @@ fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "Deployment" => ("apps", "v1", "deployments"),
         "StatefulSet" => ("apps", "v1", "statefulsets"),
+        "DaemonSet" => ("apps", "v1", "daemonsets"),
+        "ReplicaSet" => ("apps", "v1", "replicasets"),
+        "ReplicationController" => ("", "v1", "replicationcontrollers"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
         "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),

@@ -17,6 +17,8 @@ mod proxy;
 mod restore;
 mod selection;
 mod store;
+mod targets;
+mod two_nodes;
 
 #[path = "../support/mod.rs"]
 mod support;

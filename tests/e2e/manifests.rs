@@ -136,17 +136,42 @@ fn idle(mounts: &[(&str, &str)], volumes: &str) -> String {
 
 /// A Deployment; each volume is a claim of the same name.
 pub fn deployment(name: &str, replicas: i32, mounts: &[(&str, &str)]) -> String {
+    replicated("apps/v1", "Deployment", name, replicas, mounts)
+}
+
+/// A Deployment or ReplicaSet; each volume is a claim of the same name.
+pub fn replicated(version: &str, kind: &str, name: &str, replicas: i32, mounts: &[(&str, &str)]) -> String {
     let volumes: Vec<String> = mounts
         .iter()
         .map(|(claim, _)| format!("{{name: {claim}, persistentVolumeClaim: {{claimName: {claim}}}}}"))
         .collect();
     let pod = idle(mounts, &volumes.join(", "));
+    let selector =
+        if version == "v1" { format!("{{app: {name}}}") } else { format!("{{matchLabels: {{app: {name}}}}}") };
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
+        "apiVersion: {version}
+kind: {kind}
 metadata: {{name: {name}}}
 spec:
   replicas: {replicas}
+  selector: {selector}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      {pod}
+"
+    )
+}
+
+/// A workload that mounts a folder of its node at /data; `replicas` is a line of its spec.
+pub fn on_host(kind: &str, name: &str, replicas: &str, folder: &str) -> String {
+    let pod = idle(&[("data", "/data")], &format!("{{name: data, hostPath: {{path: '{folder}'}}}}"));
+    format!(
+        "apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  {replicas}
   selector: {{matchLabels: {{app: {name}}}}}
   template:
     metadata: {{labels: {{app: {name}}}}}
@@ -158,7 +183,16 @@ spec:
 
 /// A StatefulSet whose template `data` is mounted at /data.
 pub fn stateful_set(name: &str, replicas: i32) -> String {
-    let pod = idle(&[("data", "/data")], "");
+    stateful_set_of(name, replicas, &["data"])
+}
+
+/// A StatefulSet with these templates, each mounted at / and its name.
+pub fn stateful_set_of(name: &str, replicas: i32, templates: &[&str]) -> String {
+    let paths: Vec<String> = templates.iter().map(|t| format!("/{t}")).collect();
+    let mounts: Vec<(&str, &str)> = templates.iter().zip(&paths).map(|(t, p)| (*t, p.as_str())).collect();
+    let pod = idle(&mounts, "");
+    let claims: Vec<String> = templates.iter().map(|t| template(t)).collect();
+    let claims = claims.concat();
     format!(
         "apiVersion: apps/v1
 kind: StatefulSet
@@ -173,7 +207,14 @@ spec:
     spec:
       {pod}
   volumeClaimTemplates:
-  - metadata: {{name: data}}
+{claims}"
+    )
+}
+
+/// A template of a claim, as an item of a list.
+pub fn template(name: &str) -> String {
+    format!(
+        "  - metadata: {{name: '{name}'}}
     spec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 64Mi}}}}}}
 "
     )

@@ -8,6 +8,7 @@ use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
 use super::support::tree::{build, describe};
 
+/// Proves: scenario 12, A01.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a01_a_claim_comes_back_byte_for_byte() {
@@ -35,6 +36,7 @@ async fn a01_a_claim_comes_back_byte_for_byte() {
     site.until("RestoreSession", "data", 10, "without finalizer", free).await;
 }
 
+/// Proves: scenario 1, A01.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
@@ -74,6 +76,7 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
 }
 
+/// Proves: scenario 5, scenario 7, A11.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
@@ -121,6 +124,7 @@ async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
     site.until("StatefulSet", "db", 60, "back", |s| s["status"]["readyReplicas"] == 5).await;
 }
 
+/// Proves: A10.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a10_a_claim_that_a_pod_holds_is_restored_on_the_pods_node() {

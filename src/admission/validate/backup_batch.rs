@@ -7,6 +7,7 @@ use super::members::{self, Member};
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, runtime};
 use crate::api::BackupBatch;
+use crate::plan::hosts::{HostSet, TargetKind};
 
 /// Everything wrong with the object. It may change at any time; a session that runs on other members then fails.
 pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
@@ -37,7 +38,13 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     let all: Vec<_> = spec
         .members
         .iter()
-        .map(|m| m.target.as_ref().map(|t| Member { alias: t.alias.as_deref(), target: t.ref_.as_ref() }))
+        .map(|m| m.target.as_ref())
+        .map(|t| {
+            t.map(|t| {
+                let hosts = HostSet::of(TargetKind::of(t.ref_.as_ref()), t.alias.as_deref());
+                Member { hosts, target: t.ref_.as_ref() }
+            })
+        })
         .collect();
     members::validate(&mut errors, &all);
     errors.into_vec()

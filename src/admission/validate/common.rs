@@ -80,7 +80,7 @@ pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: Targe
         errors.not_supported(at, what);
     } else if name != right {
         errors.invalid(at, format!("{name} does not fit a {}; write {right}", direction.noun()));
-    } else if matches!(target, TargetKind::Deployment | TargetKind::StatefulSet) {
+    } else if target.is_workload() {
         errors.invalid(at, format!("{name} is for a PersistentVolumeClaim; a workload needs no task, leave it out"));
     }
 }

@@ -8,7 +8,7 @@
 use super::common::{self, Direction};
 use super::rules::{self, Scope};
 use super::target::{self, is_clean_path, say_mounts};
-use super::{Errors, runtime};
+use super::{Errors, runtime, templates};
 use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::{BackupTarget, RestoreTarget};
@@ -55,29 +55,34 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     };
     let at = target_at.as_str();
     let has_templates = !target.volume_claim_templates.is_empty();
-    if has_templates {
-        errors.not_supported(
-            format!("{at}.volumeClaimTemplates"),
-            "claims are not made yet; create the PersistentVolumeClaims and restore into each as a member of a RestoreBatch",
-        );
-    }
-    if target.replicas.is_some() {
-        errors.not_supported(
+    // A snapshot of a volume knows its own templates; claims of restic are made here.
+    let is_made = has_templates && part.driver == Driver::Restic;
+    if is_made {
+        templates::validate(errors, at, target, part.namespace);
+    } else if target.replicas.is_some() && part.driver == Driver::Restic {
+        errors.invalid(
             format!("{at}.replicas"),
-            "goes with volumeClaimTemplates, which are not built yet; leave it out",
+            "goes with volumeClaimTemplates only: the hosts of a workload are counted from the workload; leave it out",
         );
     }
-    let is_elsewhere = has_templates || common::has_foreign_task(part.task);
-    let seen = target::reference(errors, at, target.ref_.as_ref(), part.namespace, is_elsewhere);
+    let seen = if is_made && target.ref_.is_none() {
+        target::Seen { kind: TargetKind::Nothing, is_supported: true }
+    } else {
+        let is_elsewhere = has_templates || common::has_foreign_task(part.task);
+        target::reference(errors, at, target.ref_.as_ref(), part.namespace, is_elsewhere)
+    };
     target::alias(errors, at, target.alias.as_deref());
     let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, true);
     target::args(errors, at, Command::Restore, &target.args);
-    if seen.kind == TargetKind::Claim && target.quiesce == Some(Quiesce::Auto) {
-        errors.not_supported(
-            format!("{at}.quiesce"),
-            "is Auto, but nothing is scaled for a PersistentVolumeClaim; name the workload that mounts it as the \
-             target, or leave quiesce out",
-        );
+    let cannot = match seen.kind {
+        TargetKind::Claim => "a PersistentVolumeClaim; name the workload that mounts it as the target",
+        TargetKind::DaemonSet => "a DaemonSet, which runs on every node; stop what writes there by other means",
+        TargetKind::Nothing => "claims that are made; no workload has them",
+        _ => "",
+    };
+    if !cannot.is_empty() && target.quiesce == Some(Quiesce::Auto) {
+        let text = format!("is Auto, but nothing is scaled for {cannot}, or leave quiesce out");
+        errors.not_supported(format!("{at}.quiesce"), text);
     }
 
     if !beside.is_empty() && !target.rules.is_empty() {
@@ -96,8 +101,8 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     if part.driver == Driver::VolumeSnapshotter && target.rules.is_empty() {
         return;
     }
-    let hosts = HostSet::of(seen.kind, target.alias.as_deref());
-    let known = if seen.kind == TargetKind::Nothing { HostSet::Nodes(None) } else { hosts };
+    let hosts = HostSet::of_restore(target);
+    let known = if seen.kind == TargetKind::Nothing && !is_made { HostSet::Nodes(None) } else { hosts };
     rules::validate(errors, &format!("{at}.rules"), &target.rules, &Scope { hosts: &known, mounts: mounts.as_deref() });
 }
 

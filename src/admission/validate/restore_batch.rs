@@ -8,6 +8,8 @@ use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::BackupBatchRef;
+use crate::plan::hosts::HostSet;
+use crate::plan::run::is_sequential;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
@@ -43,9 +45,13 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     let all: Vec<_> = spec
         .members
         .iter()
-        .map(|m| m.target.as_ref().map(|t| Member { alias: t.alias.as_deref(), target: t.ref_.as_ref() }))
+        .map(|m| m.target.as_ref().map(|t| Member { hosts: HostSet::of_restore(t), target: t.ref_.as_ref() }))
         .collect();
     members::validate(&mut errors, &all);
+    if !is_sequential(spec.execution_order, spec.maintain_order) {
+        let targets: Vec<_> = spec.members.iter().map(|m| m.target.as_ref()).collect();
+        members::disjoint(&mut errors, &targets);
+    }
     errors.into_vec()
 }
 

@@ -50,7 +50,8 @@ pub fn reference(
 ) -> Seen {
     let kind = TargetKind::of(target);
     let at = format!("{at}.ref");
-    let possible = "possible are PersistentVolumeClaim, Deployment and StatefulSet";
+    let possible = "possible are PersistentVolumeClaim, Deployment, StatefulSet, DaemonSet, ReplicaSet and \
+                    ReplicationController";
     let Some(target) = target else {
         if !is_elsewhere {
             errors.invalid(at, format!("is missing; write kind and name of the target ({possible})"));
@@ -64,13 +65,18 @@ pub fn reference(
     name(errors, &format!("{at}.name"), target.name.as_deref().unwrap_or_default(), "the target");
     let group = target.api_version.as_deref().map(|v| v.rsplit_once('/').map_or("", |(group, _)| group));
     let is_supported = match kind {
-        TargetKind::Claim => group.is_none_or(str::is_empty),
-        TargetKind::Deployment | TargetKind::StatefulSet => {
-            group.is_none_or(|g| matches!(g, "" | "apps" | "extensions"))
-        }
+        TargetKind::Claim | TargetKind::ReplicationController => group.is_none_or(str::is_empty),
+        kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "" | "apps" | "extensions")),
         _ => false,
     };
-    if !is_supported {
+    if kind == TargetKind::DeploymentConfig {
+        errors.not_supported(
+            format!("{at}.kind"),
+            format!(
+                "DeploymentConfig is of OpenShift alone, where Deployment takes its place; it is not built; {possible}"
+            ),
+        );
+    } else if !is_supported {
         let group = group.filter(|g| !g.is_empty()).map(|g| format!(" of {g}")).unwrap_or_default();
         errors.not_supported(format!("{at}.kind"), format!("{kind_name}{group} is not built yet; {possible}"));
     }

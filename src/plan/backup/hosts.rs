@@ -11,7 +11,7 @@ use crate::api::target::BackupTarget;
 use crate::names::{PVC_MOUNT, condition, reason};
 use crate::plan::access::Access;
 use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, Own, SnapshotMade, Step};
-use crate::plan::hosts::{HostSet, TargetKind, normal_path, ordinal_of};
+use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::restore::display;
@@ -154,11 +154,23 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
     );
     let Some(target_spec) = &spec.target else { return };
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
-    let ordinals = target.ordinals();
     if status.stats.is_empty() {
-        if ordinals.is_empty() {
+        let places = target.places();
+        if let Some(text) = target.uncounted().filter(|_| !pass.expired) {
+            conditions::set(
+                &mut status.conditions,
+                condition::BACKUP_EXECUTOR_ENSURED,
+                false,
+                reason::PENDING,
+                text,
+                at,
+            );
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            return;
+        }
+        if places.is_empty() {
             status.phase = Some(BackupTargetPhase::Failed);
-            let text = format!("{name} has no replicas and no claims, so it has nothing to back up.");
+            let text = format!("{name} has no replicas, no claims and no node, so it has nothing to back up.");
             conditions::set(
                 &mut status.conditions,
                 condition::BACKUP_EXECUTOR_ENSURED,
@@ -169,10 +181,11 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
             );
             return;
         }
-        status.stats = ordinals
-            .iter()
-            .map(|o| HostBackupStats {
-                hostname: set.host(*o),
+        status.stats = places
+            .into_iter()
+            .map(|place| HostBackupStats {
+                hostname: set.host(&place),
+                node: place.node,
                 phase: Some(BackupHostPhase::Pending),
                 attempt: Some(1),
                 ..HostBackupStats::default()
@@ -252,8 +265,9 @@ fn create(
         return;
     }
     let Some(target_spec) = &spec.target else { return };
-    let ordinal = ordinal_of(&entry.hostname);
-    let reach = match target.reach(&target_spec.volume_mounts, ordinal, true) {
+    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
+    let place = set.place(&entry.hostname, entry.node.as_deref());
+    let reach = match target.reach(&target_spec.volume_mounts, &place, true, false) {
         Ok(reach) => reach,
         Err(failure) if failure.class == Class::Waiting => {
             let slot = &mut pass.now.targets[index].stats[host];
@@ -263,6 +277,7 @@ fn create(
         }
         Err(failure) => return fail(pass, index, host, &failure),
     };
+    let home = reach.home.clone();
     let paths = if target_spec.paths.is_empty() {
         reach.mount_points()
     } else {
@@ -291,6 +306,7 @@ fn create(
     let at = pass.at;
     let status = &mut pass.now.targets[index];
     status.stats[host].phase = Some(BackupHostPhase::Running);
+    status.stats[host].node = home;
     conditions::set(
         &mut status.conditions,
         condition::BACKUP_EXECUTOR_ENSURED,

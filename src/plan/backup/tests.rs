@@ -15,7 +15,7 @@ use crate::plan::fake::{End, Grants, Jobs};
 use crate::plan::hosts::HostSet;
 use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Surroundings};
 use crate::plan::run::Identity;
-use crate::plan::target::{ClaimSeen, Target, TargetSeen};
+use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 
 const MOST_PASSES: usize = 900;
 
@@ -27,6 +27,8 @@ struct World {
     grants: Grants,
     policy: Value,
     targets: Vec<bool>,
+    /// What stands there in place of a claim.
+    found: Option<Target>,
     repository: bool,
     refusal: Option<Refusal>,
     now: Timestamp,
@@ -69,6 +71,7 @@ impl World {
             grants: Grants::default(),
             policy: json!({ "allowedNamespaces": { "from": "All" } }),
             targets: vec![true; members],
+            found: None,
             repository: true,
             refusal: None,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
@@ -100,7 +103,7 @@ impl World {
             secret: Seen::Found(()),
             labels: Seen::Missing,
         };
-        let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()] };
+        let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
         let target = |i: usize| Target {
             kind: "PersistentVolumeClaim".into(),
             name: format!("m{i}"),
@@ -109,7 +112,8 @@ impl World {
             ..Target::default()
         };
         let see = |(i, there): (usize, &bool)| {
-            if *there { TargetSeen::Found(Box::new(target(i))) } else { TargetSeen::Missing(format!("m{i}")) }
+            let found = self.found.clone().unwrap_or_else(|| target(i));
+            if *there { TargetSeen::Found(Box::new(found)) } else { TargetSeen::Missing(format!("m{i}")) }
         };
         Surroundings {
             source: Seen::Missing,
@@ -117,6 +121,9 @@ impl World {
             repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets.iter().enumerate().map(see).collect(),
             jobs: self.jobs.seen(),
+            rivals: vec![],
+            writers: vec![],
+            refused_claims: BTreeMap::new(),
             progress: BTreeMap::new(),
         }
     }
@@ -242,6 +249,39 @@ fn a_backup_prepares_backs_up_and_maintains() {
     assert_eq!((w.facts, w.events), (1, vec!["Succeeded".to_owned()]));
 }
 
+/// Proves: scenario 9, scenario 16.
+#[test]
+fn each_node_of_a_daemon_set_is_backed_up_where_it_is() {
+    let mut w = World::new(1, false, true);
+    let target = w.run.invoker.as_mut().unwrap().members[0].target.as_mut().unwrap();
+    target.alias = None;
+    target.volume_mounts = serde_json::from_value(json!([{ "name": "data", "mountPath": "/data" }])).unwrap();
+    let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
+    let pod = |node: &str| PodSeen { name: node.into(), node: Some(node.into()), ..PodSeen::default() };
+    let daemons = |pods: Vec<PodSeen>| Target {
+        kind: "DaemonSet".into(),
+        volumes: vec![serde_json::from_value(volume.clone()).unwrap()],
+        desired_nodes: Some(2),
+        pods,
+        ..Target::default()
+    };
+    w.found = Some(daemons(vec![pod("b")]));
+    for _ in 0..8 {
+        w.pass();
+        w.jobs.tick();
+    }
+    assert_eq!(w.steps(), ["prepare"], "half of the nodes is no backup");
+    // The one that is not scheduled yet has a node that it is meant for.
+    let meant = PodSeen { name: "x".into(), meant_for: Some("a".into()), ..PodSeen::default() };
+    w.found = Some(daemons(vec![pod("b"), meant]));
+    w.settle();
+    assert_eq!((w.phase(), w.steps()), ("Succeeded", vec!["prepare", "backup/0/a", "backup/0/b", "maintain"]));
+    for (index, node) in ["a", "b"].iter().enumerate() {
+        assert_eq!(w.status["targets"][0]["stats"][index]["node"], *node);
+        assert_eq!(w.jobs.node(&format!("backup/0/{node}")), *node);
+    }
+}
+
 #[test]
 fn stop_and_continue_differ_and_maintain_keeps_what_was_made() {
     for (stop, last) in [(true, "Skipped"), (false, "Succeeded")] {
@@ -315,6 +355,7 @@ fn a_session_applied_before_its_invoker_waits_for_it() {
     assert_eq!(w.phase(), "Succeeded");
 }
 
+/// Proves: defect 15, scenario 31.
 #[test]
 fn what_cannot_be_taken_is_skipped_with_the_reason() {
     let mut w = World::new(1, false, true);
@@ -335,15 +376,15 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
-fn retry(max: i32) -> Option<RetryConfig> {
-    Some(serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap())
+fn retry(max: i32) -> RetryConfig {
+    serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap()
 }
 
+/// Proves: scenario 31.
 #[test]
 fn a_failed_session_is_followed_by_another_after_the_delay() {
     let mut w = World::new(1, false, true);
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     script(&mut w, "backup/0/m0", &[End::DATA]);
     let begin = w.now;
     w.settle();
@@ -355,7 +396,7 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
     // The last of them is followed by none, and neither is a success.
     for (left, ends, phase) in [(0, vec![End::DATA], "Failed"), (3, vec![], "Succeeded")] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         w.run.retry_left = Some(left);
         script(&mut w, "backup/0/m0", &ends);
         w.settle();
@@ -369,13 +410,13 @@ fn what_a_retry_cannot_mend_or_nobody_wants_is_not_tried_again() {
     // The Repository does not let it in.
     let mut w = from_elsewhere(1);
     w.policy = Value::Null;
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     w.settle();
     assert_eq!((w.phase(), w.followers.len(), w.status.get("nextRetry")), ("Failed", 0, None));
     // Paused, or gone, while the delay lasts.
     for gone in [false, true] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         script(&mut w, "backup/0/m0", &[End::DATA]);
         while w.phase() != "Failed" {
             let wait = w.pass().unwrap();
@@ -444,7 +485,7 @@ fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     };
     let mut w = World::new(2, false, true);
     keep(&mut w);
-    w.invoker().retry = retry(3);
+    w.invoker().retry = Some(retry(3));
     w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
     w.settle();
     assert_eq!(own(&w), at(&["m0"]));
@@ -542,7 +583,7 @@ proptest! {
         elsewhere: bool,
     ) {
         let mut w = World::new(members.len(), sequential, stop);
-        w.invoker().retry = retry(retries);
+        w.invoker().retry = Some(retry(retries));
         if elsewhere {
             w.run.invoker.as_mut().unwrap().repository = from_elsewhere(1).run.invoker.unwrap().repository;
         }

@@ -5,9 +5,10 @@ use super::{LOOK_FOR_MISSING, Pass, display, member_is_over, report};
 use crate::api::common::Quiesce;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
 use crate::names::{condition, reason};
+use crate::plan::claims;
 use crate::plan::conditions;
 use crate::plan::contract::Class;
-use crate::plan::hosts::{HostSet, TargetKind, ordinal_of, rule_for, source_host};
+use crate::plan::hosts::{HostSet, Place, rule_for, source_host};
 use crate::plan::observed::Seen;
 use crate::plan::target::TargetSeen;
 
@@ -43,7 +44,11 @@ pub fn targets(pass: &mut Pass<'_>) {
 
 fn find_one(pass: &mut Pass<'_>, index: usize) {
     let at = pass.at;
-    let name = display(&pass.now.members[index].ref_);
+    let Some(spec) = &pass.run.members[index].target else { return };
+    let name = match spec.volume_claim_templates.len() {
+        0 => display(&pass.now.members[index].ref_),
+        _ => "of volumeClaimTemplates".to_owned(),
+    };
     let status = &mut pass.now.members[index];
     let target = match pass.seen.targets.get(index) {
         Some(TargetSeen::Found(target)) => target,
@@ -84,18 +89,30 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         format!("Restore target {name} found."),
         at,
     );
-    let Some(spec) = &pass.run.members[index].target else { return };
-    let set = HostSet::of(TargetKind::of_name(&target.kind), spec.alias.as_deref());
+    let set = HostSet::of_restore(spec);
     // Once a workload is quiesced its replicas no longer count its hosts: status does.
     let known = !status.stats.is_empty();
-    let all: Vec<(i32, String)> = if known {
-        status.stats.iter().map(|h| (ordinal_of(&h.hostname), h.hostname.clone())).collect()
+    let waits = |text: String| Some(text).filter(|_| !known);
+    if let Some(text) = target.uncounted().and_then(waits) {
+        status.message = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return;
+    }
+    let all: Vec<(Place, String)> = if known {
+        status.stats.iter().map(|h| (set.place(&h.hostname, h.node.as_deref()), h.hostname.clone())).collect()
     } else {
-        target.ordinals().into_iter().map(|o| (o, set.host(o))).collect()
+        target
+            .places()
+            .into_iter()
+            .map(|p| {
+                let host = set.host(&p);
+                (p, host)
+            })
+            .collect()
     };
     if all.is_empty() {
         status.message = Some(format!(
-            "{name} has no replicas and no claims, so it has no host to restore. Scale it up, or create its claims."
+            "{name} has no replicas, no claims and no node, so it has no host to restore. Scale it up, or create its claims."
         ));
         pass.plan.look_again(LOOK_FOR_MISSING);
         return;
@@ -115,20 +132,23 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
     let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
     let mut waiting = None;
-    for (ordinal, host) in &all {
+    for (place, host) in &all {
         let Some(rule) = rule_for(&spec.rules, host) else { continue };
-        match target.reach(&spec.volume_mounts, *ordinal, live) {
+        let own = target.to_make.iter().filter(|w| w.ordinal == place.ordinal);
+        let free = own.map(|w| claims::may_use(w, target, &pass.run.id)).collect::<Result<Vec<()>, _>>();
+        let reach = free.and_then(|_| target.reach(&spec.volume_mounts, place, live, true));
+        let home = reach.as_ref().ok().and_then(|r| r.home.clone());
+        match reach {
             Ok(reach) => {
                 pass.reaches.insert((index, host.clone()), reach);
             }
-            Err(failure) if failure.class == Class::Waiting => waiting = Some(failure.message),
+            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure.message),
             Err(failure) => {
-                if is_started(status) {
-                    waiting = Some(failure.message);
-                } else {
-                    fail_member(status, &failure.message);
-                    return;
-                }
+                // Its reason would be lost otherwise: the member has no host that could carry it.
+                let (list, text) = (&mut status.conditions, &failure.message);
+                conditions::set(list, condition::RESTORE_EXECUTOR_ENSURED, false, &failure.reason, text, at);
+                fail_member(status, text);
+                return;
             }
         }
         if !known {
@@ -136,8 +156,13 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
                 hostname: host.clone(),
                 phase: Some(HostPhase::Pending),
                 source_host: Some(source_host(rule, host).to_owned()),
+                node: place.node.clone(),
                 ..HostRestoreStats::default()
             });
+        }
+        // Noted before the workload's pods go, which tell it.
+        if let Some(entry) = status.stats.iter_mut().find(|h| h.hostname == *host) {
+            entry.node = entry.node.take().or(home);
         }
     }
     if status.stats.is_empty() {

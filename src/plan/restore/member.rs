@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::quiesce::{quiesce, resume};
-use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, member_is_over, preflight};
+use super::{
+    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, made, member_is_over, preflight, rivals,
+};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -52,8 +54,16 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
         }
         if pass.expired {
             run_out(pass, index, ground.err());
-        } else if is_started(&pass.now.members[index]) || (ground.is_ok() && is_pinned(&pass.now.members[index])) {
+        } else if is_started(&pass.now.members[index]) {
             restore(pass, index, ground.ok());
+        } else if ground.is_ok() && is_pinned(&pass.now.members[index]) {
+            match rivals::ahead(pass, index) {
+                None => restore(pass, index, ground.ok()),
+                Some(text) => {
+                    pass.now.members[index].message = Some(text);
+                    pass.plan.look_again(LOOK_FOR_MISSING);
+                }
+            }
         }
     }
 }
@@ -121,7 +131,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     pass.now.phase = Some(RestorePhase::Running);
     pass.now.members[index].phase = Some(MemberPhase::Running);
     let hosts_over = pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
-    if !hosts_over && quiesce(pass, index) {
+    if !hosts_over && made::ensure(pass, index) && quiesce(pass, index) {
         for host in 0..pass.now.members[index].stats.len() {
             restore_host(pass, index, host, ground);
         }
@@ -250,6 +260,10 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         return;
     };
     let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
+    if rivals::writing(pass, &key, reach).is_some() {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return;
+    }
     let restore = Restore {
         member: index,
         host: entry.hostname.clone(),
@@ -416,8 +430,10 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         }
         return;
     }
+    // What kept it from beginning is said in the pass before: in this one it no longer tries to.
+    let said = pass.was.members.get(index).and_then(|m| m.message.clone());
     let status = &mut pass.now.members[index];
-    let waited_for = status.message.clone().or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
+    let waited_for = status.message.clone().or(said).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }

@@ -8,16 +8,19 @@
 //!
 //! The order: repository and Secret are there; each target is there and a Job
 //! can reach it; a preflight Job resolves every host's snapshots, which are
-//! pinned; a member's workload is quiesced; its hosts are restored; the workload
-//! is scaled back; the run ends. Whoever deletes, cancels or changes it goes another
+//! pinned; nobody else restores the same; claims that are to be made are made;
+//! a member's workload is quiesced; its hosts are restored; the workload is
+//! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
 //! way out, at any point.
 
 mod ending;
 mod find;
+mod made;
 mod member;
 mod preflight;
 mod quiesce;
 mod report;
+pub mod rivals;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,8 @@ use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{QuiesceState, QuiesceStatus};
 use crate::names::{condition, reason};
-use crate::plan::target::TargetSeen;
+use crate::plan::hosts::TargetKind;
+use crate::plan::target::{Target, TargetSeen};
 use crate::plan::{Scale, conditions};
 
 /// True when the workload is out of the way. Announced in one pass, scaled in the next.
@@ -23,6 +24,10 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let name = target.display.clone();
     let at = pass.at;
     if !target.is_scalable() || !wanted {
+        if let Some(text) = stays(target, wanted) {
+            let list = &mut pass.now.members[index].conditions;
+            conditions::set(list, condition::QUIESCED, false, reason::NOT_QUIESCED, text, at);
+        }
         return true;
     }
     let shared = shared_record(pass, index);
@@ -42,6 +47,15 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             true
         }
         None => {
+            if let Some(owner) = &target.controller {
+                fail_member(
+                    status,
+                    &format!(
+                        "{name} belongs to {owner}, which would scale it up again during the restore. Name {owner} as the target, or set target.quiesce: Never."
+                    ),
+                );
+                return false;
+            }
             if target.deletes_claims {
                 fail_member(
                     status,
@@ -58,7 +72,11 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 condition::QUIESCED,
                 false,
                 reason::SCALING_DOWN,
-                format!("{name} will be scaled from {} to 0 for the restore, and back after it.", target.replicas),
+                format!(
+                    "{name} will be scaled from {} to 0 for the restore, and back after it.{}",
+                    target.replicas,
+                    interference(target)
+                ),
                 at,
             );
             pass.plan.again = true;
@@ -93,6 +111,34 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
         }
         Some(_) => true,
     }
+}
+
+/// What it means that the pods of a target stay, where there are any.
+fn stays(target: &Target, wanted: bool) -> Option<String> {
+    let name = &target.display;
+    let why = match TargetKind::of_name(&target.kind) {
+        _ if target.pods.is_empty() => return None,
+        TargetKind::DaemonSet => format!("{name} runs on every node and cannot be scaled to zero"),
+        kind if kind.is_scalable() && !wanted => format!("target.quiesce of {name} is Never"),
+        _ => {
+            let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
+            format!("{name} is not a workload that could be scaled to zero, and is used by {}", pods.join(", "))
+        }
+    };
+    Some(format!(
+        "{why}: its pods run on during the restore. They may read files that are half written, and write over restored ones."
+    ))
+}
+
+/// Autoscalers stand still at zero, unless zero is theirs too.
+fn interference(target: &Target) -> String {
+    if target.autoscalers.is_empty() {
+        return String::new();
+    }
+    let names = target.autoscalers.join(", ");
+    format!(
+        " HorizontalPodAutoscaler {names} has minReplicas 0, so it may scale it up meanwhile: take it away until the restore is done."
+    )
 }
 
 /// Notices that somebody else scales the workload up while it is restored: its pods then read what is half

@@ -1,7 +1,7 @@
 //! The run's phase, conditions and one line, from its members.
 
 use super::member::{is_broken, is_started};
-use super::{LOOK_AT_RUNNING, Pass, member_is_over};
+use super::{LOOK_AT_RUNNING, Pass, member_is_over, rivals};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -122,11 +122,13 @@ fn failure(pass: &Pass<'_>, index: usize) -> String {
     )
 }
 
-/// The reason of the first failed host, or that the member failed.
+/// The reason of the first failed host, or why the member has none, or that it failed.
 fn why(pass: &Pass<'_>, index: usize) -> String {
     let member = &pass.now.members[index];
     let host = member.stats.iter().find(|h| h.phase == Some(HostPhase::Failed)).and_then(|h| h.reason.clone());
-    host.unwrap_or_else(|| {
+    let refused =
+        member.conditions.iter().find(|c| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False");
+    host.or_else(|| refused?.reason.clone()).unwrap_or_else(|| {
         match member {
             m if is_broken(m) => reason::QUIESCE_BROKEN,
             _ if pass.expired => reason::DEADLINE_EXCEEDED,
@@ -176,9 +178,10 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
     if let Some((index, member)) =
         pass.now.members.iter().enumerate().find(|(_, m)| !member_is_over(m.phase) && m.message.is_some())
     {
+        let why = if rivals::ahead(pass, index) == member.message { reason::TARGET_BUSY } else { reason::PENDING };
         let text = member.message.clone().unwrap_or_default();
         let text = if total == 1 { text } else { format!("{}: {text}", upper(&member_label(index, member))) };
-        return (reason::PENDING.to_owned(), format!("Waiting: {text}"));
+        return (why.to_owned(), format!("Waiting: {text}"));
     }
     pass.plan.look_again(LOOK_AT_RUNNING * 10);
     (reason::PREFLIGHT.to_owned(), "Resolving snapshots.".to_owned())

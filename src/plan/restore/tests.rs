@@ -4,6 +4,7 @@ mod adopted;
 mod crashes;
 mod elsewhere;
 mod leaving;
+mod targets;
 mod world;
 
 use serde_json::json;
@@ -101,6 +102,7 @@ fn parallel_members_do_not_wait_for_each_other() {
     assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
 }
 
+/// Proves: scenario 23, defect 10, invented 10.
 #[test]
 fn a_target_that_appears_later_is_restored() {
     for order in ["Sequential", "Parallel"] {
@@ -303,6 +305,7 @@ fn a_spec_that_is_changed_under_its_run_ends_it_with_everything_back() {
     }
 }
 
+/// Proves: defect 14, invented 4.
 #[test]
 fn a_workload_of_several_members_comes_back_after_the_last() {
     for order in ["Parallel", "Sequential"] {
@@ -311,6 +314,11 @@ fn a_workload_of_several_members_comes_back_after_the_last() {
         script(&mut w, "restore/1/m1", &[End::TRANSIENT, End::TRANSIENT]);
         w.settle();
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
+        // Each member has a status of its own, though both name one target.
+        for (index, alias) in ["m0", "m1"].iter().enumerate() {
+            let member = &w.object["status"]["members"][index];
+            assert_eq!((&member["alias"], &member["stats"][0]["hostname"]), (&json!(alias), &json!(alias)));
+        }
     }
 }
 
@@ -325,14 +333,17 @@ fn a_spec_that_is_changed_after_the_end_changes_only_the_generation_looked_at() 
     assert_eq!(w.object["status"]["observedGeneration"], 2);
 }
 
+/// Proves: invented 16.
 #[test]
 fn a_workload_that_somebody_scales_up_during_the_restore_is_no_success() {
-    for replicas in [2, 0] {
-        let mut w = World::session(Workload { replicas, wanted: replicas, pods: replicas, ..web() });
-        while w.jobs.attempts("restore/0/m0") == 0 {
+    let cases = [("Deployment", 2), ("Deployment", 0), ("StatefulSet", 2), ("ReplicationController", 1)];
+    for (kind, replicas) in cases {
+        let key = if kind == "StatefulSet" { "restore/0/m0-0" } else { "restore/0/m0" };
+        let mut w = World::session(Workload::new(kind, replicas));
+        while w.jobs.attempts(key) == 0 {
             w.step(1);
         }
-        // A GitOps controller, an impatient colleague, another session.
+        // A GitOps controller, an impatient colleague, an autoscaler.
         w.workloads[0].replicas = 3;
         w.workloads[0].wanted = 3;
         w.settle();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{Workload, World};
+use super::world::{MADE, Workload, World};
 use super::{claim, script, set, web};
 use crate::plan::fake::End;
 
@@ -17,14 +17,18 @@ fn end(world: &World) -> (String, Vec<String>, Vec<String>) {
 #[test]
 fn a_crash_before_any_write_changes_nothing() {
     let world = || {
-        let mut w = World::batch("Sequential", "Continue", vec![web(), set(), claim(), web()]);
+        let (daemons, made) = (Workload::new("DaemonSet", 2), Workload::new(MADE, 2));
+        let on_host = Workload { on_host: true, ..web() };
+        let mut w = World::batch("Sequential", "Continue", vec![web(), set(), claim(), on_host, daemons, made]);
         script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+        script(&mut w, "restore/5/m5-1", &[End::TRANSIENT]);
         script(&mut w, "restore/1/m1-1", &[End::DATA]);
         w
     };
     let mut smooth = world();
     smooth.settle();
-    assert_eq!(smooth.members(), ["Succeeded", "Failed", "Succeeded", "Succeeded"]);
+    let done = "Succeeded";
+    assert_eq!(smooth.members(), [done, "Failed", done, done, done, done]);
     assert!(smooth.writes > 25, "{} writes: the test tries what it says", smooth.writes);
     for write in 0..smooth.writes {
         let mut w = world();
@@ -91,7 +95,15 @@ struct Member {
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    let kind = prop_oneof![Just("Deployment"), Just("StatefulSet"), Just("PersistentVolumeClaim")];
+    let kind = prop::sample::select(vec![
+        "Deployment",
+        "StatefulSet",
+        "PersistentVolumeClaim",
+        "ReplicaSet",
+        "ReplicationController",
+        "DaemonSet",
+        MADE,
+    ]);
     let ends = prop::collection::vec(prop::collection::vec(ending(), 0..4), 2);
     let from = prop_oneof![5 => Just(0usize), 1 => 1..30usize, 1 => Just(usize::MAX)];
     let until = prop_oneof![6 => Just(usize::MAX), 1 => 3..60usize];
@@ -99,7 +111,7 @@ fn member() -> impl Strategy<Value = Member> {
         |(kind, replicas, ends, snapshot, from, until)| {
             let replicas = match kind {
                 "PersistentVolumeClaim" => 0,
-                "StatefulSet" => replicas.max(1),
+                "StatefulSet" | "DaemonSet" | MADE => replicas.max(1),
                 _ => replicas,
             };
             Member { workload: Workload { from, until, ..Workload::new(kind, replicas) }, ends, snapshot }
@@ -110,7 +122,8 @@ fn member() -> impl Strategy<Value = Member> {
 /// Hosts of a member, as its alias names them.
 fn hosts(index: usize, workload: &Workload) -> Vec<String> {
     match workload.kind {
-        "StatefulSet" => (0..workload.wanted).map(|o| format!("m{index}-{o}")).collect(),
+        "StatefulSet" | MADE => (0..workload.wanted).map(|o| format!("m{index}-{o}")).collect(),
+        "DaemonSet" => (0..workload.wanted).map(|n| format!("m{index}-n{n}")).collect(),
         _ => vec![format!("m{index}")],
     }
 }

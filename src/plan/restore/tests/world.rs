@@ -3,17 +3,24 @@
 //! The session is kept as the API server would: a JSON document that is read
 //! anew for every pass, so that nothing survives that is not in status.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::api::restore_batch::Adopted;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::target::RestoreTarget;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
-use crate::plan::contract::Step;
+use crate::plan::claims::{self, Made};
+use crate::plan::contract::{Class, Failure, Step};
 use crate::plan::fake::{Grants, Jobs, task};
-use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::hosts::TargetKind;
+use crate::plan::observed::{RepositorySeen, Rival, Seen, Setup, Surroundings, Writer};
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -22,6 +29,9 @@ use crate::plan::{FinalizerChange, Plan, Prepared};
 const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
+
+/// Stands for a kind where a member's claims are made from templates, one a replica.
+pub const MADE: &str = "";
 
 /// A workload or claim.
 #[derive(Clone, Debug)]
@@ -35,15 +45,22 @@ pub struct Workload {
     /// Pass at which it appears, or goes.
     pub from: usize,
     pub until: usize,
+    /// Its volume is a folder of the node that its pods run on.
+    pub on_host: bool,
 }
 
 impl Workload {
     pub fn new(kind: &'static str, replicas: i32) -> Self {
-        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX }
+        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX, on_host: false }
     }
 
     pub fn is_scalable(&self) -> bool {
-        self.kind != "PersistentVolumeClaim"
+        TargetKind::of_name(self.kind).is_scalable()
+    }
+
+    /// Claims that are made: no workload at all.
+    fn is_made(&self) -> bool {
+        self.kind == MADE
     }
 }
 
@@ -70,8 +87,20 @@ pub struct World {
     pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
     pub gone: bool,
+    /// Claims that were made, or stood there before.
+    pub claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// Autoscalers that interfere.
+    pub autoscalers: Vec<String>,
+    /// Pods may run beside a restore.
+    pub may_run_on: bool,
+    /// What the API server says to claims, if it refuses them.
+    pub refuses_claims: Option<Class>,
+    /// Other sessions, as this one sees them.
+    pub rivals: Vec<Rival>,
+    pub writers: Vec<Writer>,
     /// Events published, by reason.
     pub events: Vec<String>,
+    refused: BTreeMap<String, Failure>,
     again: usize,
 }
 
@@ -117,6 +146,13 @@ impl World {
             shop: None,
             repository_until: usize::MAX,
             gone: false,
+            claims: BTreeMap::new(),
+            autoscalers: vec![],
+            may_run_on: false,
+            refuses_claims: None,
+            rivals: vec![],
+            writers: vec![],
+            refused: BTreeMap::new(),
             events: vec![],
             again: 0,
         }
@@ -161,15 +197,29 @@ impl World {
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             jobs: self.jobs.seen(),
-            progress: std::collections::BTreeMap::new(),
+            rivals: self.rivals.clone(),
+            writers: self.writers.clone(),
+            refused_claims: self.refused.clone(),
+            progress: BTreeMap::new(),
         }
     }
 
     /// What stands where the run looks; nothing where it has nothing to look for.
     fn targets(&self) -> Vec<TargetSeen> {
-        let seen =
-            |t: &Option<TargetRef>| workload_of(t.as_ref()).map_or(TargetSeen::Missing(String::new()), |i| self.see(i));
-        self.run().targets().iter().map(seen).collect()
+        let run = self.run();
+        let seen = |t: Option<&TargetRef>| workload_of(t).map_or(TargetSeen::Missing(String::new()), |i| self.see(i));
+        let spec = |i: usize| run.members.get(i)?.target.as_ref().filter(|t| !t.volume_claim_templates.is_empty());
+        let targets = run.targets();
+        let all = targets.iter().enumerate();
+        all.map(|(i, t)| spec(i).map_or_else(|| seen(t.as_ref()), |spec| self.see_made(&run, spec))).collect()
+    }
+
+    fn see_made(&self, run: &RestoreRun, spec: &RestoreTarget) -> TargetSeen {
+        let to_make = claims::wanted(spec, &run.id);
+        let seen = |c: &PersistentVolumeClaim| ClaimSeen { exists: true, made: Made::of(c), ..ClaimSeen::default() };
+        let claims = to_make.iter().map(|w| (w.name.clone(), self.claims.get(&w.name).map(seen).unwrap_or_default()));
+        let claims = claims.collect();
+        TargetSeen::Found(Box::new(Target { display: "claims".into(), to_make, claims, ..Target::default() }))
     }
 
     fn see(&self, index: usize) -> TargetSeen {
@@ -177,13 +227,14 @@ impl World {
         if !self.is_there(index) {
             return TargetSeen::Missing(name);
         }
-        let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()] };
+        let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
         let mut seen = Target {
             display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
             kind: w.kind.into(),
             name: name.clone(),
             replicas: w.replicas,
-            pods: (0..w.pods).map(|p| PodSeen { name: format!("{name}-{p}"), ..PodSeen::default() }).collect(),
+            autoscalers: self.autoscalers.clone(),
+            pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
             ..Target::default()
         };
         match w.kind {
@@ -193,10 +244,20 @@ impl World {
                 seen.dormant_ordinals = w.wanted;
             }
             "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
-            _ => {
-                let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": "data" } });
+            "DaemonSet" => {
+                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
                 seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-                seen.claims = [("data".to_owned(), claim())].into();
+                seen.desired_nodes = Some(w.wanted);
+            }
+            _ if w.on_host => {
+                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
+                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+            }
+            _ => {
+                let volume =
+                    json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
+                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+                seen.claims = [(format!("data-{name}"), claim())].into();
             }
         }
         TargetSeen::Found(Box::new(seen))
@@ -222,7 +283,11 @@ impl World {
         let at_once = Some(SignedDuration::ZERO);
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         let (again, changed) = (plan.again, plan.finalizer.is_some());
-        let quiet = plan.jobs.is_empty() && plan.scales.is_empty() && plan.stop_jobs.is_empty() && !changed;
+        let quiet = plan.jobs.is_empty()
+            && plan.claims.is_empty()
+            && plan.scales.is_empty()
+            && plan.stop_jobs.is_empty()
+            && !changed;
         if !self.apply(plan) {
             self.again = 0;
             return at_once;
@@ -278,6 +343,17 @@ impl World {
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
+        for claim in &plan.claims {
+            if !self.write() {
+                return false;
+            }
+            let name = claim.metadata.name.clone().unwrap();
+            if let Some(class) = self.refuses_claims {
+                self.refused.insert(name, Failure::new(class, "RefusedByApiServer", "No."));
+            } else {
+                self.claims.entry(name).or_insert_with(|| claim.clone());
+            }
+        }
         for object in plan.grants.iter().flat_map(Grants::objects) {
             if !self.write() {
                 return false;
@@ -313,6 +389,10 @@ impl World {
             let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
             assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
         }
+        if !plan.claims.is_empty() {
+            let said = |m: &RestoreMemberStatus| m.conditions.iter().any(|c| c.type_ == "ClaimsCreated");
+            assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
+        }
         for job in &plan.jobs {
             let Step::Restore(restore) = task(job).step else { continue };
             assert!(run.id.held, "no data is touched before the finalizer is on");
@@ -323,9 +403,12 @@ impl World {
                 job.metadata.annotations.as_ref().unwrap().get(crate::names::annotation::ATTEMPT).cloned()
             );
             assert!(!host.snapshots.is_empty(), "pinned before it is restored");
-            let index = workload_of(run.targets()[restore.member].as_ref()).unwrap();
+            let Some(index) = workload_of(run.targets()[restore.member].as_ref()) else { continue };
             let workload = &self.workloads[index];
-            assert!(!workload.is_scalable() || !self.is_there(index) || workload.pods == 0, "a pod still runs");
+            assert!(
+                self.may_run_on || !workload.is_scalable() || !self.is_there(index) || workload.pods == 0,
+                "a pod still runs"
+            );
         }
     }
 
@@ -333,7 +416,7 @@ impl World {
     fn rests(&self) {
         let plan = self.decide();
         assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
-        assert!(plan.jobs.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
+        assert!(plan.jobs.is_empty() && plan.claims.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
     }
 
     /// Passes until nothing more is to come; then the run is over and everything is as it was.
@@ -357,6 +440,14 @@ impl World {
         self.is_left_well();
     }
 
+    /// One pass, and the time to the next; false when nothing more is to come.
+    pub fn beat(&mut self) -> bool {
+        let wait = self.pass();
+        self.passes += 1;
+        self.goes_by(wait.unwrap_or_default());
+        wait.is_some()
+    }
+
     pub fn cancel(&mut self) {
         self.object["spec"]["cancel"] = true.into();
         let generation = self.object["metadata"]["generation"].as_i64().unwrap();
@@ -376,19 +467,20 @@ impl World {
         self.now += wait;
         self.jobs.now = self.now;
         if !wait.is_zero() {
+            self.refused.clear();
             self.jobs.tick();
             self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
         }
     }
 
     /// Whether a Job writes to a workload's volumes.
-    fn is_restored_now(&self, workload: usize) -> bool {
+    pub fn is_restored_now(&self, workload: usize) -> bool {
         let (targets, running) = (self.run().targets(), self.jobs.running());
         let writes = |i: usize| running.iter().any(|key| key.starts_with(&format!("restore/{i}/")));
         (0..targets.len()).any(|i| workload_of(targets[i].as_ref()) == Some(workload) && writes(i))
     }
 
-    fn is_left_well(&self) {
+    pub fn is_left_well(&self) {
         let run = self.run();
         assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
         assert!(!run.id.held || self.gone, "the finalizer is off");
@@ -421,8 +513,29 @@ fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
     target?.name.as_deref()?.trim_start_matches('m').parse().ok()
 }
 
+fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
+    let spread = workload.kind == "DaemonSet";
+    let node = match (spread, workload.on_host) {
+        (true, _) => Some(format!("n{index}")),
+        (false, true) => Some("n7".to_owned()),
+        (false, false) => None,
+    };
+    PodSeen { name: format!("{name}-{index}"), node, ..PodSeen::default() }
+}
+
 fn target(index: usize, workload: &Workload) -> Value {
-    let version = if workload.is_scalable() { "apps/v1" } else { "v1" };
-    json!({ "ref": { "apiVersion": version, "kind": workload.kind, "name": format!("m{index}") }, "alias": format!("m{index}"),
-        "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "rules": [{ "snapshots": ["latest"] }] })
+    let mut target = json!({ "alias": format!("m{index}"), "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+        "rules": [{ "snapshots": ["latest"] }] });
+    if workload.is_made() {
+        target["replicas"] = workload.wanted.into();
+        target["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data-${POD_ORDINAL}" }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }]);
+    } else {
+        let version = match workload.kind {
+            "PersistentVolumeClaim" | "ReplicationController" => "v1",
+            _ => "apps/v1",
+        };
+        target["ref"] = json!({ "apiVersion": version, "kind": workload.kind, "name": format!("m{index}") });
+    }
+    target
 }

@@ -1,0 +1,134 @@
+//! volumeClaimTemplates: claims that a restore makes, and restores into.
+//!
+//! Every claim must have a name of its own for each replica, a mount, and all
+//! that makes it the same claim when it is looked for again.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaimStatus;
+
+use super::Errors;
+use super::common::name;
+use crate::api::target::RestoreTarget;
+use crate::api::volume::{PartialMeta, PvcTemplate};
+use crate::plan::claims::{ORDINAL, volume_name};
+
+/// Most replicas: each has claims and a Job of its own.
+const MOST_REPLICAS: i32 = 1000;
+
+/// The templates of a target at `at`, and what goes with them. `namespace` is that of the object, where known.
+pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace: Option<&str>) {
+    if target.ref_.is_some() {
+        errors.invalid(
+            format!("{at}.ref"),
+            "stands beside volumeClaimTemplates; write templates to restore into new claims, or a ref to restore into \
+             what is there",
+        );
+    }
+    if let Some(n) = target.replicas.filter(|n| !(1..=MOST_REPLICAS).contains(n)) {
+        errors.invalid(format!("{at}.replicas"), format!("is {n}; 1 to {MOST_REPLICAS} are possible"));
+    }
+    let mut volumes = BTreeSet::new();
+    for (i, template) in target.volume_claim_templates.iter().enumerate() {
+        let at = format!("{at}.volumeClaimTemplates[{i}]");
+        let written = template.metadata.as_ref().and_then(|m| m.name.as_deref()).unwrap_or_default();
+        let volume = volume_name(written);
+        one(errors, &at, template, namespace);
+        naming(errors, &format!("{at}.metadata.name"), written, target.replicas);
+        if !target.volume_mounts.iter().any(|m| m.name == volume) {
+            errors.invalid(
+                format!("{at}.metadata.name"),
+                format!("no mount is named {volume:?}, so nothing would be restored into its claim; write one in volumeMounts"),
+            );
+        }
+        if !volumes.insert(volume.clone()) {
+            errors.invalid(format!("{at}.metadata.name"), format!("{volume:?} stands in another template already"));
+        }
+    }
+    for (i, mount) in target.volume_mounts.iter().enumerate().filter(|(_, m)| !volumes.contains(&m.name)) {
+        errors.invalid(
+            format!("{at}.volumeMounts[{i}].name"),
+            format!(
+                "{:?} is none of the volumeClaimTemplates ({})",
+                mount.name,
+                Vec::from_iter(volumes.clone()).join(", ")
+            ),
+        );
+    }
+}
+
+fn naming(errors: &mut Errors, at: &str, written: &str, replicas: Option<i32>) {
+    name(errors, at, &written.replace(ORDINAL, "0"), "the claim");
+    let has_ordinal = written.contains(ORDINAL);
+    match replicas {
+        None if has_ordinal => {
+            errors.invalid(
+                at,
+                format!("holds {ORDINAL}, but there are no replicas; set target.replicas, or take it out"),
+            );
+        }
+        Some(n) if n > 1 && !has_ordinal => errors
+            .invalid(at, format!("would be one claim for all {n} replicas; write for example {written}-{ORDINAL}")),
+        _ if volume_name(written).contains('$')
+            || volume_name(written).contains('.')
+            || volume_name(written).len() > 63 =>
+        {
+            errors.invalid(
+                at,
+                format!(
+                    "names volume {:?}, which no mount can name; write for example data-{ORDINAL}",
+                    volume_name(written)
+                ),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn one(errors: &mut Errors, at: &str, template: &PvcTemplate, namespace: Option<&str>) {
+    let foreign = |said: Option<&str>, right: &str| said.is_some_and(|s| !s.is_empty() && s != right);
+    if foreign(template.api_version.as_deref(), "v1") {
+        errors.invalid(format!("{at}.apiVersion"), "is not v1; leave it out");
+    }
+    if foreign(template.kind.as_deref(), "PersistentVolumeClaim") {
+        errors.invalid(format!("{at}.kind"), "is not PersistentVolumeClaim; leave it out");
+    }
+    if template.status.as_ref().is_some_and(|s| *s != PersistentVolumeClaimStatus::default()) {
+        errors.invalid(format!("{at}.status"), "cannot be set; leave it out");
+    }
+    let meta = template.metadata.clone().unwrap_or_default();
+    let PartialMeta { name: _, generate_name, namespace: theirs, labels: _, annotations: _, owner_references } = meta;
+    if generate_name.is_some_and(|n| !n.is_empty()) {
+        errors.invalid(format!("{at}.metadata.generateName"), "would be another claim each time; write a name");
+    }
+    if let (Some(theirs), Some(ours)) = (theirs.as_deref().filter(|n| !n.is_empty()), namespace)
+        && theirs != ours
+    {
+        let text = format!("is {theirs:?}, but the object is in {ours:?}, where its Jobs run; leave it out");
+        errors.invalid(format!("{at}.metadata.namespace"), text);
+    }
+    if !owner_references.is_empty() {
+        let text = "would let the restored data go with its owner; leave it out";
+        errors.invalid(format!("{at}.metadata.ownerReferences"), text);
+    }
+    let Some(spec) = &template.spec else {
+        errors.invalid(format!("{at}.spec"), "is missing; write accessModes and resources.requests.storage");
+        return;
+    };
+    if spec.access_modes.as_ref().is_none_or(Vec::is_empty) {
+        errors.invalid(format!("{at}.spec.accessModes"), "is empty; write for example [ReadWriteOnce]");
+    }
+    let asked = spec.resources.as_ref().and_then(|r| r.requests.as_ref()).is_some_and(|r| r.contains_key("storage"));
+    if !asked {
+        errors.invalid(format!("{at}.spec.resources.requests.storage"), "is missing; write for example 1Gi");
+    }
+    if spec.volume_mode.as_deref() == Some("Block") {
+        errors.invalid(format!("{at}.spec.volumeMode"), "is Block, but files are restored; leave it out");
+    }
+    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
+        errors.invalid(
+            format!("{at}.spec.dataSource"),
+            "would fill the claim before the restore does; leave it out, or use driver VolumeSnapshotter",
+        );
+    }
+}

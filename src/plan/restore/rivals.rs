@@ -1,0 +1,69 @@
+//! Two restores of one target at once: one of them waits.
+//!
+//! Sessions know nothing of each other, so each looks at the unfinished ones of
+//! its namespace. Who has begun goes on; of those that have not, the one that
+//! was created first goes first, unless it waits for something that is missing.
+//! Who has begun never waits for a target, so that nobody waits in a circle.
+
+use super::member::is_started;
+use super::{Pass, member_is_over};
+use crate::api::common::TargetRef;
+use crate::api::restore_session::RestorePhase;
+use crate::plan::hosts::TargetKind;
+use crate::plan::jobs;
+use crate::plan::observed::Rival;
+use crate::plan::run::RestoreRun;
+use crate::plan::target::Reach;
+
+/// A target as two sessions name the same one: kind and name, whatever the version says.
+pub fn key(target: &TargetRef) -> Option<String> {
+    let name = target.name.as_deref().filter(|n| !n.is_empty())?;
+    (TargetKind::of(Some(target)) != TargetKind::AppBinding)
+        .then(|| format!("{}/{name}", target.kind.as_deref().unwrap_or_default().to_lowercase()))
+}
+
+/// Targets of a session that it has not finished with; those it may still give way at only where it is about to begin.
+pub fn of(other: &RestoreRun) -> Vec<Rival> {
+    if other.is_over() {
+        return vec![];
+    }
+    // What waits for a Repository or a Secret may wait for a day; one that nobody has looked at is about to begin.
+    let about_to_begin = !other.id.deleting && other.state.phase != Some(RestorePhase::Pending);
+    let targets = other.targets();
+    let member = |i: usize| other.state.members.get(i);
+    let unfinished = targets.iter().enumerate().filter(|(i, _)| member(*i).is_none_or(|m| !member_is_over(m.phase)));
+    unfinished
+        .filter_map(|(i, target)| {
+            let begun = member(i).is_some_and(is_started);
+            (begun || about_to_begin).then_some(())?;
+            let order = (other.id.created, other.id.uid.clone());
+            Some(Rival { session: other.id.label(), order, target: key(target.as_ref()?)?, begun })
+        })
+        .collect()
+}
+
+/// What a member that has not begun must wait for, if anything.
+pub(super) fn ahead(pass: &Pass<'_>, index: usize) -> Option<String> {
+    let target = key(&pass.now.members[index].ref_);
+    let own = (pass.run.id.created, pass.run.id.uid.clone());
+    let first = |r: &&Rival| Some(&r.target) == target.as_ref() && (r.begun || r.order < own);
+    if let Some(rival) = pass.seen.rivals.iter().find(first) {
+        return Some(format!("{} restores {} too; this one begins after it.", rival.session, rival.target));
+    }
+    let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
+    reaches.into_iter().find_map(|(_, reach)| elsewhere(pass, reach))
+}
+
+/// A Job that writes to one of these claims already: of another session, or for another host of this run.
+pub(super) fn writing(pass: &Pass<'_>, own_key: &str, reach: &Reach) -> Option<String> {
+    let jobs = pass.seen.jobs.iter().filter(|j| j.is_active() && j.key != own_key);
+    let about_to = pass.plan.jobs.iter().map(|j| jobs::see(j, &[], pass.at));
+    let own: Vec<String> = jobs.flat_map(|j| j.writes.clone()).chain(about_to.flat_map(|j| j.writes)).collect();
+    let shared = reach.claims().find(|claim| own.iter().any(|c| c == claim));
+    elsewhere(pass, reach).or(shared.map(|c| format!("Another host of this run writes to PersistentVolumeClaim {c}.")))
+}
+
+fn elsewhere(pass: &Pass<'_>, reach: &Reach) -> Option<String> {
+    let other = pass.seen.writers.iter().find(|w| reach.claims().any(|c| c == w.claim))?;
+    Some(format!("{} writes to PersistentVolumeClaim {}; this one begins after it.", other.session, other.claim))
+}
