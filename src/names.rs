@@ -15,10 +15,10 @@ pub const MANAGER: &str = "lifeboat";
 /// Finalizer on sessions, held until nothing of them runs and every workload is scaled back; and on
 /// Repositories that are used, held until nobody uses them.
 pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
+/// Finalizer that Stash put on sessions and backup configurations; taken off when the object is deleted.
+pub const FINALIZER_OF_STASH: &str = "stash.appscode.com";
 /// Finalizer that Stash puts on a Repository; taken off with ours.
 pub const STASH_REPOSITORY_FINALIZER: &str = "stash";
-/// Finalizer that Stash put on its objects. One that was applied before Stash left would never go without it.
-pub const FINALIZER_OF_STASH: &str = "stash.appscode.com";
 /// Name of the operator: Deployment, reporter of events, component label.
 pub const OPERATOR: &str = "lifeboat";
 /// Name of the task that means "the files of this PVC", for backup.

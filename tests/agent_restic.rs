@@ -738,6 +738,7 @@ fn a_lock_stops_no_restore_and_is_never_removed() {
     assert_eq!(locks(), 1);
 }
 
+/// Proves: C08.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn told_to_stop_it_ends_and_says_so() {

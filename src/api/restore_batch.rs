@@ -101,7 +101,9 @@ pub struct BackupBatchRef {
 /// What a run was planned from, taken from a BackupBatch once.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Adopted {
-    /// Where the data comes from.
+    /// What was asked for.
+    pub from: BackupBatchRef,
+    /// Where its data is, unless the restore says so itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
     /// The members.

@@ -162,7 +162,7 @@ async fn target(ctx: &Context, run: &RestoreRun, index: usize, reference: Option
 
 /// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.
 async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (Seen<Adopted>, Option<Refusal>) {
-    let Some(reference) = run.source.as_ref().filter(|_| run.state.adopted.is_none() && refusal.is_none()) else {
+    let Some(reference) = run.untaken().filter(|_| refusal.is_none()) else {
         return (Seen::Missing, refusal);
     };
     let home = reference.namespace.as_deref().unwrap_or(&run.id.namespace);
@@ -171,7 +171,7 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
         Ok(None) => return (Seen::Missing, None),
         Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
     };
-    let adopted = match adopt::adopt(&batch, reference, run.repository.as_ref(), &run.id.namespace) {
+    let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
         Err(e) => return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })),
     };
@@ -179,8 +179,8 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
     written.metadata.namespace = Some(run.id.namespace.clone());
     written.spec = RestoreBatchSpec {
         driver: batch.spec.driver,
-        repository: adopted.repository,
-        members: adopted.members,
+        repository: run.repository.clone().or(adopted.repository.clone()),
+        members: adopted.members.clone(),
         ..RestoreBatchSpec::default()
     };
     let (defaulted, refusal) = validity::examine(&written);
@@ -189,7 +189,7 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
         message: format!("{}, as a restore: {}", adopt::display(reference, &run.id.namespace), r.message),
         ..r
     });
-    (Seen::Found(Adopted { repository: spec.repository, members: spec.members }), refusal)
+    (Seen::Found(Adopted { members: spec.members, ..adopted }), refusal)
 }
 
 /// Counts what ended between two statuses.

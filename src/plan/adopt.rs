@@ -17,16 +17,11 @@ pub fn display(reference: &BackupBatchRef, namespace: &str) -> String {
     format!("BackupBatch {}/{}", reference.namespace.as_deref().unwrap_or(namespace), reference.name)
 }
 
-/// Repository and members that a restore in `namespace` takes from a BackupBatch. `repository` is the restore's own.
+/// Repository and members that a restore in `namespace` takes from a BackupBatch.
 ///
 /// # Errors
 /// The reference names an alias that no member has.
-pub fn adopt(
-    batch: &BackupBatch,
-    reference: &BackupBatchRef,
-    repository: Option<&RepositoryRef>,
-    namespace: &str,
-) -> Result<Adopted, Failure> {
+pub fn adopt(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -> Result<Adopted, Failure> {
     let all: Vec<RestoreMember> =
         batch.spec.members.iter().map(|m| member(m, batch.spec.runtime_settings.as_ref())).collect();
     let alias = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.alias.clone()).unwrap_or_default();
@@ -48,9 +43,9 @@ pub fn adopt(
     };
     // Where the BackupBatch says no namespace it means its own, which may not be ours.
     let home = reference.namespace.clone().filter(|n| n != namespace);
-    let theirs = batch.spec.repository.clone();
-    let theirs = theirs.map(|r| RepositoryRef { namespace: r.namespace.or(home), ..r });
-    Ok(Adopted { repository: repository.cloned().or(theirs), members })
+    let repository = batch.spec.repository.clone();
+    let repository = repository.map(|r| RepositoryRef { namespace: r.namespace.or(home), ..r });
+    Ok(Adopted { from: reference.clone(), repository, members })
 }
 
 fn member(member: &BackupMember, of_all: Option<&crate::api::runtime::RuntimeSettings>) -> RestoreMember {
@@ -119,7 +114,7 @@ mod tests {
     /// Proves: defect 16.
     #[test]
     fn what_was_backed_up_is_what_is_restored() {
-        let adopted = adopt(&batch(), &reference(None, &[]), None, "prod").unwrap();
+        let adopted = adopt(&batch(), &reference(None, &[]), "prod").unwrap();
         assert_eq!(adopted.repository, Some(RepositoryRef { name: "repo".into(), namespace: None }));
         let mounts = json!([{ "name": "data", "mountPath": "/data" }]);
         let expected = json!([
@@ -137,22 +132,19 @@ mod tests {
     #[test]
     fn members_come_in_the_order_in_which_they_are_named() {
         let aliases = |named: &[&str]| {
-            let members = adopt(&batch(), &reference(None, named), None, "prod").unwrap().members;
+            let members = adopt(&batch(), &reference(None, named), "prod").unwrap().members;
             members.into_iter().filter_map(|m| m.target?.alias).collect::<Vec<_>>()
         };
         assert_eq!(aliases(&["cache", "db"]), ["cache", "db"]);
         assert_eq!(aliases(&["cache"]), ["cache"]);
-        let wrong = adopt(&batch(), &reference(None, &["db", "web"]), None, "prod").unwrap_err();
+        let wrong = adopt(&batch(), &reference(None, &["db", "web"]), "prod").unwrap_err();
         let text = "spec.backupBatch.members[1]: BackupBatch prod/shop has no member with the alias \"web\"; it has db, cache.";
         assert_eq!(wrong.message, text);
     }
 
     #[test]
     fn from_another_namespace_the_repository_stays_where_it_is() {
-        let adopted = adopt(&batch(), &reference(Some("prod"), &[]), None, "test").unwrap();
+        let adopted = adopt(&batch(), &reference(Some("prod"), &[]), "test").unwrap();
         assert_eq!(adopted.repository.unwrap().namespace.as_deref(), Some("prod"));
-        let own = RepositoryRef { name: "own".into(), namespace: None };
-        let adopted = adopt(&batch(), &reference(Some("prod"), &[]), Some(&own), "test").unwrap();
-        assert_eq!(adopted.repository, Some(own));
     }
 }

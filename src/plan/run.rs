@@ -127,10 +127,21 @@ impl RestoreRun {
         self
     }
 
+    /// What was taken from the BackupBatch that the spec names.
+    fn taken(&self) -> Option<&Adopted> {
+        self.state.adopted.as_ref().filter(|a| self.source.as_ref() == Some(&a.from))
+    }
+
+    /// The BackupBatch whose members are still to be taken.
+    pub fn untaken(&self) -> Option<&BackupBatchRef> {
+        self.source.as_ref().filter(|_| self.taken().is_none())
+    }
+
     /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
     fn adopted(mut self) -> Self {
-        if let Some(adopted) = self.state.adopted.clone().filter(|_| self.source.is_some()) {
-            (self.repository, self.members) = (adopted.repository, adopted.members);
+        if let Some(adopted) = self.taken().cloned() {
+            self.repository = self.repository.or(adopted.repository);
+            self.members = adopted.members;
         }
         self
     }
@@ -353,6 +364,7 @@ impl RestoreState {
     }
 
     /// A new beginning. What was given stays on the list until it is taken back.
+    #[must_use]
     pub fn anew(&self) -> Self {
         let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
         Self { run, ..Self::default() }

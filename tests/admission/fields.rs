@@ -96,7 +96,8 @@ fn part(at: &str, hook: &str) -> Vec<Entry> {
     .concat()
 }
 
-const RULE: &[&str] = &["targetHosts", "sourceHost", "snapshots", "paths", "include", "exclude"];
+const RULE: &[&str] =
+    &["targetHosts", "sourceHost", "snapshots", "paths", "asOf", "previous", "tags", "include", "exclude"];
 
 fn restore_part(at: &str) -> Vec<Entry> {
     [
@@ -121,6 +122,7 @@ fn backup_part(at: &str) -> Vec<Entry> {
 }
 
 const RUN: &[&str] = &["driver", "repository.name", "repository.namespace", "timeOut"];
+const RESTORE: &[&str] = &["asOf", "backupSession", "cancel"];
 
 fn invoker() -> Vec<Entry> {
     [
@@ -164,11 +166,19 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
     let whole = |at: &str| refused("spec", &[(at, json!(null))]);
     Some(match kind {
         "RestoreSession" => (
-            [used("spec", RUN), restore_part("spec")].concat(),
+            [used("spec", RUN), used("spec", RESTORE), restore_part("spec")].concat(),
             json!({ "repository": { "name": "r" }, "target": restore }),
         ),
         "RestoreBatch" => (
-            [used("spec", RUN), used("spec", ORDER), whole_hooks("Restore"), restore_part("spec.members")].concat(),
+            [
+                used("spec", RUN),
+                used("spec", RESTORE),
+                used("spec", ORDER),
+                used("spec.backupBatch", &["name", "namespace", "members"]),
+                whole_hooks("Restore"),
+                restore_part("spec.members"),
+            ]
+            .concat(),
             json!({ "repository": { "name": "r" }, "members": [{ "target": restore }] }),
         ),
         "BackupConfiguration" => (

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
@@ -10,17 +12,25 @@ use super::operator::Operator;
 const AFTER_TERM: Duration = Duration::from_secs(5);
 const AFTER_KILL: Duration = Duration::from_secs(15);
 
+/// Another one, which is ready though it does not lead.
+async fn standing_by(identity: &str) -> Operator {
+    let operator = Operator::start(identity, &["--webhook", "false"]);
+    eventually("ready, though it does not lead", SOON, || async {
+        operator.page("/readyz").await.filter(|(code, _)| *code == 200).map(|_| ()).ok_or("not ready".into())
+    })
+    .await;
+    assert!(!operator.leads().await);
+    operator
+}
+
+/// Proves: C03.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn one_leads_and_another_takes_over() {
     let cluster = Cluster::enter().await;
     let first = Operator::leading().await;
-    let second = Operator::start("second", &["--webhook", "false"]);
-    eventually("ready, though it does not lead", SOON, || async {
-        second.page("/readyz").await.filter(|(code, _)| *code == 200).map(|_| ()).ok_or("not ready".into())
-    })
-    .await;
-    assert!(first.leads().await && !second.leads().await);
+    let second = standing_by("second").await;
+    assert!(first.leads().await);
     for path in ["/healthz", "/readyz"] {
         let (code, text) = second.page(path).await.unwrap();
         assert!(code == 200 && text.ends_with("ok\n"), "{path}: {text}");
@@ -31,12 +41,7 @@ async fn one_leads_and_another_takes_over() {
     first.terminate();
     second.leads_within(AFTER_TERM).await;
     assert!(first.ended().await, "a graceful stop is a success");
-    let third = Operator::start("test", &["--webhook", "false"]);
-    eventually("standing by", SOON, || async {
-        third.page("/readyz").await.filter(|(code, _)| *code == 200).map(|_| ()).ok_or("not ready".into())
-    })
-    .await;
-    assert!(!third.leads().await);
+    let third = standing_by("test").await;
     drop(second);
     third.leads_within(AFTER_KILL).await;
     // And it works.
@@ -44,4 +49,42 @@ async fn one_leads_and_another_takes_over() {
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
+}
+
+/// Proves: C03, C01, defect 21, invented 18.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_a_second_job() {
+    let cluster = Cluster::enter().await;
+    let first = Operator::leading().await;
+    let second = standing_by("second").await;
+    let ns = cluster.namespace("followed").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
+    let object = session(&ns, &target("Deployment", "web"));
+    cluster.apply(&object).await.unwrap();
+    let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
+
+    // It hangs while the preflight runs, and has not noticed when it goes on: only that another one leads.
+    first.freeze();
+    jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
+    second.leads_within(AFTER_KILL).await;
+    let restore = jobs::of_step(&cluster, &ns, "restore/").await;
+    let before = cluster.until(&object, "quiesced", |o| o["status"]["quiesce"]["state"] == "Quiesced").await;
+    first.thaw();
+    assert!(!first.ended().await, "it must not go on beside the one that leads");
+    assert!(second.leads().await);
+    assert_eq!(cluster.get(&object).await["status"], before["status"], "it wrote nothing more");
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
+
+    // It dies while the restore runs.
+    let third = standing_by("third").await;
+    drop(second);
+    jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
+    third.leads_within(AFTER_KILL).await;
+    let done = cluster.until(&object, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
+    assert_eq!(done["status"]["stats"][0]["attempt"], 1);
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
+    assert_eq!(jobs::keys(&cluster, &ns).await, [jobs::key(&preflight), jobs::key(&restore)], "each step has one Job");
 }

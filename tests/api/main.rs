@@ -9,6 +9,7 @@ mod cluster;
 mod definitions;
 mod jobs;
 mod leadership;
+mod leaving;
 mod manifests;
 mod operator;
 mod refusals;

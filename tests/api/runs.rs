@@ -216,6 +216,7 @@ async fn a_run_waits_for_what_is_missing_and_says_so() {
     cluster.until_phase(&object, "Running").await;
 }
 
+/// Proves: C08, invented 17.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn deletion_in_the_middle_stops_scales_back_and_lets_go() {

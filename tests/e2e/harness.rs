@@ -79,6 +79,14 @@ impl Site {
         self.api(kind).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
+    /// The same, of what may be gone.
+    pub async fn try_delete(&self, kind: &str, name: &str) {
+        match self.api(kind).delete(name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            other => drop(other.unwrap()),
+        }
+    }
+
     /// Waits until an object is as wanted, and gives it.
     pub async fn until(&self, kind: &str, name: &str, seconds: u64, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
@@ -123,6 +131,36 @@ impl Site {
         let mut jobs: Vec<Value> = self.list("Job").await.into_iter().filter(of).collect();
         jobs.sort_by_key(|j| j["metadata"]["creationTimestamp"].as_str().unwrap().to_owned());
         jobs
+    }
+
+    /// Deletes every session and configuration of the test. Each must go within 30 seconds, and with it all that was
+    /// made for it: claims and Secrets of the test itself are the only ones that may stay.
+    pub async fn leaves_nothing(&self) {
+        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
+        let named = |o: &Value| format!("{} {}", o["kind"].as_str().unwrap_or_default(), o["metadata"]["name"]);
+        let written = ["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"];
+        for kind in written {
+            for object in self.list(kind).await {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                // A session goes with its configuration.
+                if self.find(kind, name).await.is_some() {
+                    self.try_delete(kind, name).await;
+                }
+            }
+        }
+        let made = ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
+        let mut left = vec![];
+        let clean = eventually(30, async || {
+            left.clear();
+            for kind in written {
+                left.extend(self.list(kind).await.iter().map(named));
+            }
+            for kind in made {
+                left.extend(self.list(kind).await.iter().filter(|o| ours(o)).map(named));
+            }
+            left.is_empty().then_some(())
+        });
+        assert!(clean.await.is_some(), "left behind: {left:?}");
     }
 
     /// The folder behind a claim, seen from the host, once the claim is bound.
@@ -210,7 +248,7 @@ impl Drop for Site {
             }
         }
         if std::env::var("KEEP").is_err() {
-            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"]);
         }
     }
 }

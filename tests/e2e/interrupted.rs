@@ -1,13 +1,17 @@
-//! Runs that are interrupted in the middle of their data: deleted, or left by the operator.
+//! Runs that are interrupted in the middle of their data: deleted, canceled, or left by the operator.
+
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
 
-use super::harness::{Site, eventually};
+use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, batch, deployment, of_claim, restore, store_at};
 use super::proxy::Proxy;
 use super::store::{assert_tree, prepared};
+use super::support::tree::describe;
 
 /// Restore of host m1 into Deployment `web`.
 const WEB: &str = "{alias: m1, ref: {apiVersion: apps/v1, kind: Deployment, name: web}, \
@@ -20,6 +24,7 @@ async fn web(site: &Site) -> std::path::PathBuf {
     folder
 }
 
+/// Proves: C08.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
@@ -40,8 +45,94 @@ async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
     let left = eventually(15, async || site.list("Job").await.is_empty().then_some(())).await;
     assert!(left.is_some(), "Jobs are left: {:#?}", site.list("Job").await);
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    site.leaves_nothing().await;
 }
 
+/// A batch in order, caught in the middle of its second member. Gives the claims' folders.
+async fn caught(site: &Site, proxy: &Proxy) -> [std::path::PathBuf; 3] {
+    let folders = [site.claim("m0").await, web(site).await, site.claim("m2").await];
+    proxy.hold_after(1_000_000);
+    site.create(&in_order("all")).await;
+    proxy.held().await;
+    folders
+}
+
+fn in_order(name: &str) -> String {
+    let members = [of_claim("m0", "m0", LATEST), WEB.to_owned(), of_claim("m2", "m2", LATEST)];
+    batch("RestoreBatch", name, "maintainOrder: true", &members)
+}
+
+/// Proves: C08, C14, invented 17.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c08_a_batch_that_is_deleted_in_the_middle_leaves_nothing() {
+    let site = Site::new("c08-batch").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    caught(&site, &proxy).await;
+    assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 0);
+    site.leaves_nothing().await;
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+}
+
+/// Proves: C09, C14.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() {
+    let site = Site::new("c09").await;
+    let trees = prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let [first, middle, last] = caught(&site, &proxy).await;
+    let untouched = describe(&last);
+
+    let asked = Instant::now();
+    site.patch("RestoreBatch", "all", json!({ "spec": { "cancel": true } })).await;
+    site.until("RestoreBatch", "all", 10, "acknowledged", |s| !condition(s, "Canceled").0.is_empty()).await;
+    let text = site.failed("RestoreBatch", "all", "Canceled").await;
+    assert!(asked.elapsed().as_secs() < 30, "canceled after {:?}", asked.elapsed());
+    let told =
+        "1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not touched: member 2 (m2)";
+    assert!(text.contains(told), "{text}");
+    let session = site.get("RestoreBatch", "all").await;
+    let phases: Vec<_> = session["status"]["members"].as_array().unwrap().iter().map(|m| &m["phase"]).collect();
+    assert_eq!(phases, ["Succeeded", "Failed", "Skipped"]);
+    assert_eq!(session["status"]["members"][1]["quiesce"]["state"], "Resumed");
+    assert_tree(&first, &trees[0]);
+    assert_tree(&last, &untouched);
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+
+    // What was interrupted is made whole by another run.
+    proxy.release();
+    site.create(&in_order("again")).await;
+    site.succeeded("RestoreBatch", "again").await;
+    for (folder, tree) in [first, middle, last].iter().zip(trees) {
+        assert_tree(folder, tree);
+    }
+    site.leaves_nothing().await;
+}
+
+/// Proves: C11.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c11_a_namespace_that_is_deleted_in_the_middle_goes() {
+    let site = Site::new("c11").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    caught(&site, &proxy).await;
+    // One that waits, and one that has ended, are held up by nothing either.
+    site.create(&restore("waits", &of_claim("m0", "nowhere", LATEST), "")).await;
+    site.until("RestoreSession", "waits", 30, "waiting", |s| phase(s) == "Pending").await;
+    let (name, asked) = (site.namespace.clone(), Instant::now());
+    site.delete("Namespace", &name).await;
+    let gone = eventually(90, async || site.find("Namespace", &name).await.is_none().then_some(())).await;
+    assert!(gone.is_some(), "still there: {:#}", site.get("Namespace", &name).await["status"]);
+    println!("the namespace was gone after {:?}", asked.elapsed());
+}
+
+/// Proves: C01, invented 18.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c01_a_killed_operator_goes_on_where_it_was() {

@@ -149,6 +149,7 @@ async fn a10_a_claim_that_a_pod_holds_is_restored_on_the_pods_node() {
     assert_eq!(site.get("Deployment", "holder").await["spec"]["replicas"], 1, "a restore of a claim scales nobody");
 }
 
+/// Proves: A02.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a02_a_newer_snapshot_does_not_change_a_run_that_has_begun() {

@@ -223,6 +223,24 @@ mod tests {
         assert!(text.contains("one run") && text.contains("(changed: timeOut)"), "{text}");
     }
 
+    /// Proves: C09.
+    #[test]
+    fn a_run_can_be_canceled_and_not_uncanceled() {
+        let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": [{ "snapshots": ["latest"] }] });
+        let session = json!({ "spec": { "repository": { "name": "r" }, "target": target } });
+        let batch = json!({ "spec": { "repository": { "name": "r" }, "members": [{ "target": target }] } });
+        for (kind, running) in [("RestoreSession", session), ("RestoreBatch", batch)] {
+            let mut canceled = running.clone();
+            canceled["spec"]["cancel"] = true.into();
+            assert_eq!(check(kind, &canceled, Some(&running)), []);
+            let text = message(&check(kind, &running, Some(&canceled)));
+            assert!(text.starts_with("spec.cancel: was true") && !text.contains(';'), "{text}");
+            canceled["spec"]["timeOut"] = "1h".into();
+            let text = message(&check(kind, &canceled, Some(&running)));
+            assert!(text.contains("(changed: timeOut)"), "{text}");
+        }
+    }
+
     fn json_value() -> impl Strategy<Value = Value> {
         let word = prop::sample::select(vec![
             "spec",

@@ -228,20 +228,14 @@ fn tagged(snapshot: &Snapshot, lists: &[Vec<String>]) -> bool {
 }
 
 fn not_found(query: &HostQuery, all: &[Snapshot], sets: usize, what: &str) -> Failure {
-    let mut which = String::new();
-    if !query.tags.is_empty() {
-        let lists: Vec<String> = query.tags.iter().map(|l| l.join("+")).collect();
-        which += &format!(" with tags {}", lists.join(" or "));
-    }
-    if let Some(at) = &query.as_of {
-        which += &format!(" from a backup that was complete at {at}");
-    }
-    if let Some(session) = &query.session {
-        which += &format!(" made by BackupSession {session}");
-    }
-    if sets > 0 {
-        which += &format!(", {} back: there are {sets}, and 0 is the newest", query.previous);
-    }
+    let tags = query.tags.iter().map(|l| l.join("+")).collect::<Vec<_>>().join(" or ");
+    let which = [
+        (!tags.is_empty()).then(|| format!(" with tags {tags}")),
+        query.as_of.as_ref().map(|at| format!(" from a backup that was complete at {at}")),
+        query.session.as_ref().map(|session| format!(" made by BackupSession {session}")),
+        (sets > 0).then(|| format!(", {} back: there are {sets}, and 0 is the newest", query.previous)),
+    ];
+    let which: String = which.into_iter().flatten().collect();
     let own: Vec<&Snapshot> = all.iter().filter(|s| s.hostname == query.source_host).collect();
     let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
     let there = match of_session {
@@ -408,23 +402,23 @@ mod tests {
     }
 
     /// Minute `n` of `snapshot`.
-    fn minute(n: u32) -> Option<String> {
-        Some(format!("2026-01-01T00:{n:02}:30+01:00"))
+    fn minute(n: u32) -> String {
+        format!("2026-01-01T00:{n:02}:30+01:00")
     }
 
     /// Proves: A02.
     #[test]
     fn as_of_takes_the_newest_run_that_was_complete_for_all_hosts() {
-        let at = |host: &str, n| resolve(&HostQuery { as_of: minute(n), ..whole_set(host) }, &runs()).unwrap();
+        let at = |host: &str, n| resolve(&HostQuery { as_of: Some(minute(n)), ..whole_set(host) }, &runs()).unwrap();
         assert_eq!((ids(&at("host-0", 59)), ids(&at("host-1", 59))), (vec!["14"], vec!["c"]));
         assert_eq!((ids(&at("host-0", 12)), ids(&at("host-1", 12))), (vec!["a", "b"], vec!["c"]));
         // Host 0 was done by 11, the run was not: both hosts get the run before.
         assert_eq!((ids(&at("host-0", 11)), ids(&at("host-1", 11))), (vec!["1", "2"], vec!["3"]));
-        let early = resolve(&HostQuery { as_of: minute(0), ..whole_set("host-0") }, &runs()).unwrap_err();
+        let early = resolve(&HostQuery { as_of: Some(minute(0)), ..whole_set("host-0") }, &runs()).unwrap_err();
         assert_eq!(early.reason, reason::SNAPSHOT_NOT_FOUND);
         assert!(early.message.contains("complete at 2026-01-01T00:00:30+01:00"), "{}", early.message);
         assert!(early.message.contains("/data (oldest 2025-12-31T23:01:00Z, newest"), "{}", early.message);
-        let path = HostQuery { as_of: minute(15), paths: vec!["/data/x".into()], ..query("host-0") };
+        let path = HostQuery { as_of: Some(minute(15)), paths: vec!["/data/x".into()], ..query("host-0") };
         assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["a"]);
         let wrong = HostQuery { as_of: Some("yesterday".into()), ..whole_set("host-0") };
         assert_eq!(resolve(&wrong, &runs()).unwrap_err().class, Class::Invalid);
@@ -440,7 +434,7 @@ mod tests {
         assert!(none.message.contains("3 back: there are 3"), "{}", none.message);
         let path = HostQuery { previous: 1, paths: vec!["/etc/app".into(), "/data".into()], ..query("host-0") };
         assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["2", "a"], "the newest run does not hold /etc/app");
-        let both = HostQuery { as_of: minute(15), previous: 1, ..whole_set("host-0") };
+        let both = HostQuery { as_of: Some(minute(15)), previous: 1, ..whole_set("host-0") };
         assert_eq!(ids(&resolve(&both, &runs()).unwrap()), ["1", "2"]);
         let foreign = [snapshot(1, "h", &["/data"], None), snapshot(2, "h", &["/data"], None)];
         let q = HostQuery { previous: 1, ..whole_set("h") };

@@ -375,6 +375,7 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
 fn retry(max: i32) -> Option<RetryConfig> {
     Some(serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap())
 }

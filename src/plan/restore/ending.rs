@@ -11,7 +11,6 @@ use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::FinalizerChange;
 use crate::plan::conditions::{self, Health};
 use crate::plan::run::member_label;
 
@@ -20,7 +19,7 @@ pub fn leave(pass: &mut Pass<'_>) {
     let held = pass.run.id.held || pass.run.id.held_by_stash;
     if held && is_out(pass) {
         super::report::given_up(pass);
-        pass.plan.finalizer = Some(FinalizerChange::Remove);
+        pass.release();
     }
 }
 
@@ -110,15 +109,11 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
         return format!("Canceled. {}", upper(&text));
     }
     let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
-    let mut text = format!("Canceled. {done} of {} members restored", members.len());
-    for (what, which) in
-        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)]
-    {
-        if !which.is_empty() {
-            text += &format!("; {what}: {which}");
-        }
-    }
-    text + "."
+    let groups =
+        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)];
+    let groups = groups.iter().filter(|(_, which)| !which.is_empty());
+    let groups: String = groups.map(|(what, which)| format!("; {what}: {which}")).collect();
+    format!("Canceled. {done} of {} members restored{groups}.", members.len())
 }
 
 /// What to do about a session whose spec was changed under its run.

@@ -140,7 +140,7 @@ impl<'a> Pass<'a> {
             return;
         }
         let namespace = &self.run.id.namespace;
-        if let Some(source) = self.run.source.as_ref().filter(|_| self.was.adopted.is_none()) {
+        if let Some(source) = self.run.untaken() {
             find::members(self, &adopt::display(source, namespace));
             return;
         }
@@ -282,7 +282,7 @@ impl<'a> Pass<'a> {
 
     /// Takes grants back, and then the finalizer off a run that is over.
     fn release(&mut self) {
-        if self.run.id.held {
+        if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
             self.plan.revoke.clone_from(&self.was.run.grants);
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }

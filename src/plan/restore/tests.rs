@@ -71,6 +71,7 @@ fn the_line_says_what_is_done() {
     w.settle();
 }
 
+/// Proves: B01, invented 9.
 #[test]
 fn stop_starts_nothing_after_a_failure_and_continue_does() {
     for (policy, members, begun) in [
@@ -87,7 +88,7 @@ fn stop_starts_nothing_after_a_failure_and_continue_does() {
     }
 }
 
-/// Proves: defect 10.
+/// Proves: defect 10, invented 10.
 #[test]
 fn parallel_members_do_not_wait_for_each_other() {
     let mut w = World::batch("Parallel", "Continue", vec![web(), web(), web()]);

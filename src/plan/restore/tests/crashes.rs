@@ -139,6 +139,7 @@ proptest! {
         stop: bool,
         crashes in prop::collection::vec(0..60usize, 0..6),
         delete_at in prop_oneof![4 => Just(usize::MAX), 1 => 0..60usize],
+        cancel_at in prop_oneof![4 => Just(usize::MAX), 1 => 0..60usize],
         repository_until in prop_oneof![6 => Just(usize::MAX), 1 => 0..60usize],
         elsewhere in prop::option::of(0..10usize),
     ) {
@@ -161,7 +162,7 @@ proptest! {
                 }
             }
         }
-        (w.crashes, w.delete_at, w.repository_until) = (crashes, delete_at, repository_until);
+        (w.crashes, w.delete_at, w.cancel_at, w.repository_until) = (crashes, delete_at, cancel_at, repository_until);
         // Ends in bounded passes, with every workload back, nothing running and the finalizer off: `settle` asserts it.
         w.settle();
         let done = |index: usize| hosts(index, &workloads[index]).iter().all(|h| w.jobs.done.contains(&format!("restore/{index}/{h}")));

@@ -120,6 +120,7 @@ impl World {
     }
 
     /// The Repository is in namespace `store`, whose owner allows all from this pass on.
+    #[allow(clippy::wrong_self_convention, reason = "it reads as what the world is")]
     pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
         self.object["spec"]["repository"]["namespace"] = "store".into();
         self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
@@ -174,7 +175,9 @@ impl World {
     fn source(&self) -> Seen<Adopted> {
         let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
         let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
-        members.map_or(Seen::Missing, |members| Seen::Found(Adopted { repository, members }))
+        members.map_or(Seen::Missing, |members| {
+            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
+        })
     }
 
     fn look(&self) -> Surroundings {
