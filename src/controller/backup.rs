@@ -18,7 +18,7 @@ use super::context::Context;
 use super::metrics::Reconciled;
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
-use crate::api::common::{OnFailure, RepositoryRef};
+use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
 use crate::names::MANAGER;
 use crate::plan::access;
@@ -153,23 +153,25 @@ where
     }
 }
 
-/// Other invokers that back up into the same place.
+/// Other invokers that back up into the same place. One of another namespace counts only where it is Ready: whoever
+/// may not use the Repository must not get in the way of those who may.
 fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
-    let beside = |id: &Identity, repository: Option<&RepositoryRef>| {
-        id.uid != invoker.id.uid && place == self::place(ctx, &id.namespace, repository)
+    let beside = |id: &Identity, repository: Option<&RepositoryRef>, phase: Option<InvokerPhase>| {
+        let counts = id.namespace == invoker.id.namespace || phase == Some(InvokerPhase::Ready);
+        id.uid != invoker.id.uid && counts && place == self::place(ctx, &id.namespace, repository)
     };
     let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
     for c in ctx.configurations.state() {
         let id = Identity::of(c.as_ref());
-        if beside(&id, c.spec.repository.as_ref()) {
+        if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
             found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
         }
     }
     for b in ctx.batches.state() {
         let id = Identity::of(b.as_ref());
-        if beside(&id, b.spec.repository.as_ref()) {
+        if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
             let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
             found.push(Neighbour { name: name(&id), targets });
         }
@@ -177,14 +179,15 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     found
 }
 
-/// Where a reference leads: a URL for a store that all can reach, else the Repository itself.
+/// Where a reference leads: the namespace of the Repository, and its URL or, for a volume, its name. Two namespaces
+/// that reach one bucket are strangers: what one writes there must not hold up the other.
 fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
     let reference = reference?;
     let home = reference.namespace.as_deref().unwrap_or(namespace);
     let spec = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)).map(|r| r.spec.clone());
     let access = spec.and_then(|s| access::of(&s, &reference.name).ok());
     let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);
-    Some(url.unwrap_or_else(|| format!("{home}/{}", reference.name)))
+    Some(format!("{home} {}", url.unwrap_or_else(|| reference.name.clone())))
 }
 
 fn of_configuration(object: BackupConfiguration) -> Invoker {

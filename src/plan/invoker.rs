@@ -27,6 +27,8 @@ use crate::names::{condition, reason};
 
 /// Missing things are looked for this often.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(5);
+/// Sessions that are not over are looked at this often.
+const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
 /// A missing target is looked for this often: nothing waits for it.
 const LOOK_FOR_TARGET: Duration = Duration::from_mins(1);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
@@ -170,6 +172,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             plan.phase = InvokerPhase::Invalid;
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
+    }
+    // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
+    if seen.sessions.iter().any(|s| !is_over(s.phase) || s.awaits_retry) {
+        plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
     }
     plan.conditions = list;
     plan

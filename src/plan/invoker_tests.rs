@@ -102,6 +102,7 @@ fn a_schedule_counts_from_when_it_was_written() {
     assert_eq!(created(&next(&given, at(36_000))), None);
 }
 
+/// Proves: scenario 31, scenario 22.
 #[test]
 fn what_comes_while_paused_is_not_made_up_for_and_what_waits_is() {
     let begun = after(&seen(None), &next(&seen(None), at(301)));
@@ -139,6 +140,7 @@ fn a_scheduled_session_carries_its_retries() {
     assert_eq!(left(Some(json!({ "maxRetry": 3, "delay": "1m" }))), Some(3));
 }
 
+/// Proves: scenario 31.
 #[test]
 fn history_keeps_the_limit_the_newest_success_and_what_is_tried_again() {
     let session = |name: &str, t, phase| SessionSeen {

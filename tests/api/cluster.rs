@@ -99,6 +99,13 @@ impl Cluster {
         self.api_of(object).patch(name, &params, &Patch::Apply(object)).await.map(|o| json!(o))
     }
 
+    /// The same, as far as the API server and its webhooks judge it, and no further.
+    pub async fn try_apply(&self, object: &Value) -> kube::Result<Value> {
+        let params = PatchParams::apply("test").force().validation_strict().dry_run();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        self.api_of(object).patch(name, &params, &Patch::Apply(object)).await.map(|o| json!(o))
+    }
+
     pub async fn patch(&self, object: &Value, patch: Value) -> kube::Result<Value> {
         let name = object["metadata"]["name"].as_str().unwrap();
         self.api_of(object).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|o| json!(o))

@@ -6,7 +6,8 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use lifeboat::names::{FINALIZER, annotation, label};
 use lifeboat::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, Step, TASK_ENV, Task, VERSION,
+    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
+    TASK_ENV, Task, VERSION,
 };
 use serde_json::{Value, json};
 
@@ -65,6 +66,11 @@ pub fn key(job: &Job) -> String {
     job.annotations()[annotation::STEP_KEY].clone()
 }
 
+/// Name of the session a Job belongs to.
+pub fn session_of(job: &Job) -> String {
+    job.annotations()[annotation::SESSION_NAME].clone()
+}
+
 /// Waits for the Job of a step, named by the beginning of its key.
 pub async fn of_step(cluster: &Cluster, namespace: &str, start: &str) -> Job {
     eventually(&format!("a Job of {start}"), SOON, || async {
@@ -100,6 +106,16 @@ pub fn success(job: &Job) -> Outcome {
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
         }
         Step::Restore(_) => Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }),
+        Step::Prepare(_) => Answer::Prepared { created: false },
+        Step::Backup(asked) => {
+            let made =
+                |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
+            Answer::BackedUp(asked.paths.iter().map(made).collect())
+        }
+        Step::Maintain(_) => {
+            Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
+        }
+        #[allow(unreachable_patterns, reason = "a step that is new here fails in the test that meets it")]
         other => panic!("no answer to {}", other.verb()),
     };
     Outcome { version: VERSION, run: task.run.id, seconds: 1.0, failure: None, answer: Some(answer) }

@@ -12,6 +12,7 @@ use super::operator::Operator;
 /// `Ready` condition begins with. What comes later names its field.
 const ENDS: &str = include_str!("manifests.tsv");
 
+/// Proves: D02.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn each_applies_strictly_and_ends_where_it_should() {

@@ -158,6 +158,7 @@ async fn a_session_runs_to_success_and_rests() {
     assert!(versions.end().len() >= 5, "the watch saw the run");
 }
 
+/// Proves: invented 5.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_batch_goes_in_order_and_stops_at_a_failure() {

@@ -1,12 +1,15 @@
 //! Backups: where they go, what is kept, when they are taken, and what is said about them.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use super::faults::assert_no_secrets;
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, PASSWORD, backup_session, configuration, of_claim, repository, restore, secret, store};
+use super::manifests::{
+    LATEST, PASSWORD, backup_session, configuration, of_claim, repository, restore, secret, stateful_set, store,
+};
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
 
@@ -102,16 +105,152 @@ async fn retention_removes_only_what_is_its_own_and_the_repository_says_what_it_
     assert_no_secrets(&site).await;
 }
 
-/// Asks the repository itself, past everything that is under test.
+/// Asks the repository of the test's bucket itself, past everything that is under test.
 fn restic(site: &Site, words: &[&str]) -> Value {
+    restic_at(&site.bucket().join("a/b"), words)
+}
+
+fn restic_at(repository: &Path, words: &[&str]) -> Value {
     let state = std::path::PathBuf::from(std::env::var("LIFEBOAT_CLUSTER_STATE").unwrap());
     let mut command = Command::new(state.ancestors().nth(2).unwrap().join("bin/restic"));
-    command.env("RESTIC_PASSWORD", PASSWORD).arg("--repo").arg(site.bucket().join("a/b")).arg("--no-lock");
+    command.env("RESTIC_PASSWORD", PASSWORD).arg("--repo").arg(repository).arg("--no-lock");
     let out = command.args(words).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
+/// Hosts of all snapshots, sorted, each with its tags but the one that names the run.
+fn hosts(repository: &Path) -> Vec<String> {
+    let all = restic_at(repository, &["snapshots", "--json"]);
+    let said = |s: &Value| {
+        let tags = s["tags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let tags: Vec<&str> = tags.filter(|t| ["gold"].contains(t)).collect();
+        format!("{} {}", s["hostname"].as_str().unwrap(), tags.join(",")).trim().to_owned()
+    };
+    let mut hosts: Vec<String> = all.as_array().unwrap().iter().map(said).collect();
+    hosts.sort();
+    hosts
+}
+
+async fn run(site: &Site, invoker: &str, session: &str) -> Value {
+    site.create(&backup_session(session, "BackupConfiguration", invoker)).await;
+    site.succeeded("BackupSession", session).await
+}
+
+/// Retention in a repository: a dry run removes nothing, a tag keeps a snapshot, and other hosts keep all they have.
+async fn kept(site: &Site, repo: &str, repository: &Path) {
+    let of = |name: &str, retention: &str, args: &str| {
+        let target = of_claim("data", "data", args);
+        at(repo, &configuration(name, &target, "")).replace("{name: keep, keepLast: 5, prune: true}", retention)
+    };
+    let (gold, plain) = (format!("{repo}-gold"), format!("{repo}-plain"));
+    let all = "{name: all, prune: false}";
+    site.create(&at(repo, &configuration(&format!("{repo}-other"), &of_claim("other", "data", ""), ""))).await;
+    run(site, &format!("{repo}-other"), &format!("{repo}-o1")).await;
+    run(site, &format!("{repo}-other"), &format!("{repo}-o2")).await;
+    site.create(&of(&gold, all, ", args: ['--tag=gold']")).await;
+    run(site, &gold, &format!("{repo}-g1")).await;
+    site.delete("BackupConfiguration", &gold).await;
+    site.create(&of(&plain, "{name: dry, keepLast: 1, keepTags: [gold], prune: true, dryRun: true}", "")).await;
+    for n in ["p1", "p2"] {
+        run(site, &plain, &format!("{repo}-{n}")).await;
+    }
+    let dry = run(site, &plain, &format!("{repo}-p3")).await;
+    let (applied, _, text) = condition(&dry, "RetentionPolicyApplied");
+    assert_eq!((applied.as_str(), text.contains("would remove 2 snapshots")), ("True", true), "{text}");
+    assert_eq!(hosts(repository), ["data", "data", "data", "data gold", "other", "other"]);
+    let wet = serde_json::json!({ "spec": { "retentionPolicy": { "dryRun": false } } });
+    site.patch("BackupConfiguration", &plain, wet).await;
+    run(site, &plain, &format!("{repo}-p4")).await;
+    assert_eq!(hosts(repository), ["data", "data gold", "other", "other"]);
+    assert_eq!(site.get("Repository", repo).await["status"]["snapshotsRemovedOnLastCleanup"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn retention_keeps_tags_and_other_hosts_and_a_dry_run_only_says_in_a_bucket_and_in_a_volume() {
+    let site = Site::new("kept").await;
+    store(&site).await;
+    seed(&site.claim("data").await, 1, 20_000);
+    let vault = site.claim("vault").await;
+    site.create(&repository_in("volume", "vault")).await;
+    kept(&site, "repo", &site.bucket().join("a/b")).await;
+    kept(&site, "volume", &vault.join("inner")).await;
+}
+
+fn repository_in(name: &str, claim: &str) -> String {
+    format!(
+        "apiVersion: stash.appscode.com/v1alpha1
+kind: Repository
+metadata: {{name: {name}}}
+spec: {{backend: {{storageSecretName: store, local: {{mountPath: /safe, subPath: inner, persistentVolumeClaim: {{claimName: {claim}}}}}}}}}
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn retention_touches_neither_ordinals_that_are_gone_nor_what_another_invoker_calls_the_same() {
+    let site = Site::new("shared").await;
+    store(&site).await;
+    let repository = site.bucket().join("a/b");
+    site.create(&stateful_set("db", 2)).await;
+    for ordinal in 0..2 {
+        seed(&site.folder(&format!("data-db-{ordinal}")).await, ordinal, 10_000);
+    }
+    let target = "{alias: db, ref: {apiVersion: apps/v1, kind: StatefulSet, name: db}, volumeMounts: [{name: data, mountPath: /data}]}";
+    site.create(&configuration("db", target, "").replace("keepLast: 5", "keepLast: 1")).await;
+    run(&site, "db", "both-1").await;
+    run(&site, "db", "both-2").await;
+    assert_eq!(hosts(&repository), ["db-0", "db-1"]);
+    site.patch("StatefulSet", "db", serde_json::json!({ "spec": { "replicas": 1 } })).await;
+    site.until("StatefulSet", "db", 60, "scaled down", |s| s["status"]["replicas"] == 1).await;
+    run(&site, "db", "one-1").await;
+    run(&site, "db", "one-2").await;
+    assert_eq!(hosts(&repository), ["db-0", "db-1"], "the ordinal that is gone keeps its last");
+
+    // Neither of two claims has an alias: both are host-0, at the same path.
+    for name in ["left", "right"] {
+        seed(&site.claim(name).await, 7, 1_000);
+        let target = format!("{{ref: {{apiVersion: v1, kind: PersistentVolumeClaim, name: {name}}}}}");
+        let retry = "  retryConfig: {maxRetry: 2, delay: 1s}\n";
+        site.create(&configuration(name, &target, retry).replace("keepLast: 5", "keepLast: 1")).await;
+    }
+    for name in ["left", "right"] {
+        site.create(&backup_session(name, "BackupConfiguration", name)).await;
+        let text = site.failed("BackupSession", name, "FailedToApplyRetentionPolicy").await;
+        let other = if name == "left" { "right" } else { "left" };
+        assert!(text.contains("host host-0") && text.contains(&format!("/{other} backs up")), "{text}");
+        assert!(site.get("BackupSession", name).await["status"].get("nextRetry").is_none(), "a retry mends nothing");
+    }
+    assert_eq!(hosts(&repository), ["db-0", "db-1", "host-0", "host-0"]);
+}
+
+/// Proves: scenario 31.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_failed_backup_is_tried_again_as_a_session_of_its_own() {
+    let site = Site::new("retry").await;
+    store(&site).await;
+    let folder = site.claim("data").await;
+    seed(&folder, 1, 1_000);
+    let target = of_claim("data", "data", ", paths: [/stash-data/late]");
+    let more = "  retryConfig: {maxRetry: 2, delay: 4s}\n  backupHistoryLimit: 5\n";
+    site.create(&configuration("data", &target, more)).await;
+    site.create(&backup_session("first", "BackupConfiguration", "data")).await;
+    site.failed("BackupSession", "first", "PathNotFound").await;
+    std::fs::create_dir(folder.join("late")).unwrap();
+    std::fs::write(folder.join("late/file"), "here").unwrap();
+    let made = eventually(30, async || site.find("BackupSession", "first-retry-1").await).await;
+    assert_eq!(made.expect("no retry within 30 s")["spec"]["retryLeft"], 1);
+    site.succeeded("BackupSession", "first-retry-1").await;
+    let first = site.get("BackupSession", "first").await;
+    assert_eq!(first["status"]["retried"], true);
+    assert!(site.find("BackupSession", "first-retry-2").await.is_none(), "a success is not tried again");
+    assert_eq!(hosts(&site.bucket().join("a/b")), ["data"]);
+}
+
+/// Proves: scenario 31.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
@@ -142,6 +281,7 @@ async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
     assert!(left.await.is_some(), "backupHistoryLimit is 1: {:#?}", site.list("BackupSession").await);
 }
 
+/// Proves: scenario 31.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_second_session_is_skipped_and_a_missing_path_fails() {

@@ -68,6 +68,7 @@ mod tests {
         object
     }
 
+    /// Proves: scenario 17, invented 5, invented 6.
     #[test]
     fn the_three_dialects_of_one_restore_become_equal() {
         let rules = json!([{ "paths": ["/data"] }]);
@@ -91,6 +92,7 @@ mod tests {
         assert_eq!(defaulted("RestoreBatch", silent), defaulted("RestoreBatch", kep));
     }
 
+    /// Proves: invented 7.
     #[test]
     fn a_contradiction_is_left_for_validation() {
         let object = json!({ "spec": {
@@ -100,6 +102,7 @@ mod tests {
         assert_eq!(defaulted("RestoreBatch", object.clone()), object);
     }
 
+    /// Proves: scenario 16.
     #[test]
     fn an_alias_is_what_the_kind_has_always_had() {
         let alias = |kind: &str| {

@@ -158,22 +158,16 @@ pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
     }
 }
 
-/// Fields that a run may be told while it runs.
-const MUTABLE: [&str; 1] = ["cancel"];
-
 /// Refuses a changed spec of an object that is one run, naming what changed.
 pub(super) fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
     let Some(old) = old.filter(|old| *old != new) else { return };
     let (new, old) = (api::to_json(new), api::to_json(old));
     let empty = serde_json::Map::new();
     let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let is_changed = |k: &&String| new.get(*k) != old.get(*k) && !MUTABLE.contains(&k.as_str());
-    let mut changed: Vec<&str> = new.keys().chain(old.keys()).filter(is_changed).map(String::as_str).collect();
+    let mut changed: Vec<&str> =
+        new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k)).map(String::as_str).collect();
     changed.sort_unstable();
     changed.dedup();
-    if changed.is_empty() {
-        return;
-    }
     errors.invalid(
         "spec",
         format!(
@@ -188,6 +182,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Proves: defect 26, invented 21.
     #[test]
     fn an_object_that_cannot_be_read_names_the_place() {
         let object = json!({ "spec": { "members": [{ "target": { "paths": "x" } }] } });
@@ -239,6 +234,34 @@ mod tests {
             let text = message(&check(kind, &canceled, Some(&running)));
             assert!(text.contains("(changed: timeOut)"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_target_stays_once_backups_of_it_could_be_taken() {
+        let mut object = json!({ "spec": {
+            "repository": { "name": "r" },
+            "retentionPolicy": { "name": "k", "keepLast": 1, "prune": true },
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" } },
+        }});
+        let target: api::target::BackupTarget = {
+            let mut stored = object.clone();
+            super::super::default("BackupConfiguration", &mut stored);
+            serde_json::from_value(stored["spec"]["target"].clone()).unwrap()
+        };
+        let hash = backup_configuration::hash_of_target(Some(&target));
+        object["status"] = json!({ "phase": "Ready", "targetHash": hash });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "as it was, in either form");
+        object["spec"]["paused"] = true.into();
+        object["spec"]["schedule"] = "@daily".into();
+        assert_eq!(check("BackupConfiguration", &object, None), [], "all else may change");
+        object["spec"]["target"]["exclude"] = json!(["*.tmp"]);
+        let text = message(&check("BackupConfiguration", &object, None));
+        assert!(text.starts_with("spec.target: cannot be changed any more"), "{text}");
+        object["status"] = json!({ "phase": "NotReady" });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "before that, it may be mended");
+        // A status that nobody can read judges nothing.
+        object["status"] = json!({ "phase": 3, "targetHash": hash });
+        assert_eq!(check("BackupConfiguration", &object, None), []);
     }
 
     fn json_value() -> impl Strategy<Value = Value> {
@@ -306,6 +329,7 @@ mod tests {
     }
 
     proptest! {
+        /// Proves: defect 15.
         #[test]
         fn no_object_makes_it_panic(spec in json_value(), old in json_value()) {
             for (kind, _) in super::super::KINDS {

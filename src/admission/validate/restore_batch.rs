@@ -9,6 +9,7 @@ use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::{BackupBatchRef, RestoreBatchSpec};
 use crate::plan::hosts::HostSet;
+use crate::plan::run::is_sequential;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
@@ -48,6 +49,10 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         .map(|m| m.target.as_ref().map(|t| Member { hosts: HostSet::of_restore(t), target: t.ref_.as_ref() }))
         .collect();
     members::validate(&mut errors, &all);
+    if !is_sequential(spec.execution_order, spec.maintain_order) {
+        let targets: Vec<_> = spec.members.iter().map(|m| m.target.as_ref()).collect();
+        members::disjoint(&mut errors, &targets);
+    }
     errors.into_vec()
 }
 

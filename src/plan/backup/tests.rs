@@ -355,6 +355,7 @@ fn a_session_applied_before_its_invoker_waits_for_it() {
     assert_eq!(w.phase(), "Succeeded");
 }
 
+/// Proves: defect 15, scenario 31.
 #[test]
 fn what_cannot_be_taken_is_skipped_with_the_reason() {
     let mut w = World::new(1, false, true);
@@ -375,15 +376,15 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the type of the field")]
-fn retry(max: i32) -> Option<RetryConfig> {
-    Some(serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap())
+fn retry(max: i32) -> RetryConfig {
+    serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap()
 }
 
+/// Proves: scenario 31.
 #[test]
 fn a_failed_session_is_followed_by_another_after_the_delay() {
     let mut w = World::new(1, false, true);
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     script(&mut w, "backup/0/m0", &[End::DATA]);
     let begin = w.now;
     w.settle();
@@ -395,7 +396,7 @@ fn a_failed_session_is_followed_by_another_after_the_delay() {
     // The last of them is followed by none, and neither is a success.
     for (left, ends, phase) in [(0, vec![End::DATA], "Failed"), (3, vec![], "Succeeded")] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         w.run.retry_left = Some(left);
         script(&mut w, "backup/0/m0", &ends);
         w.settle();
@@ -409,13 +410,13 @@ fn what_a_retry_cannot_mend_or_nobody_wants_is_not_tried_again() {
     // The Repository does not let it in.
     let mut w = from_elsewhere(1);
     w.policy = Value::Null;
-    w.invoker().retry = retry(2);
+    w.invoker().retry = Some(retry(2));
     w.settle();
     assert_eq!((w.phase(), w.followers.len(), w.status.get("nextRetry")), ("Failed", 0, None));
     // Paused, or gone, while the delay lasts.
     for gone in [false, true] {
         let mut w = World::new(1, false, true);
-        w.invoker().retry = retry(2);
+        w.invoker().retry = Some(retry(2));
         script(&mut w, "backup/0/m0", &[End::DATA]);
         while w.phase() != "Failed" {
             let wait = w.pass().unwrap();
@@ -484,7 +485,7 @@ fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     };
     let mut w = World::new(2, false, true);
     keep(&mut w);
-    w.invoker().retry = retry(3);
+    w.invoker().retry = Some(retry(3));
     w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
     w.settle();
     assert_eq!(own(&w), at(&["m0"]));
@@ -582,7 +583,7 @@ proptest! {
         elsewhere: bool,
     ) {
         let mut w = World::new(members.len(), sequential, stop);
-        w.invoker().retry = retry(retries);
+        w.invoker().retry = Some(retry(retries));
         if elsewhere {
             w.run.invoker.as_mut().unwrap().repository = from_elsewhere(1).run.invoker.unwrap().repository;
         }
