@@ -482,10 +482,9 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         }
         return;
     }
-    // What kept it from beginning is said in the pass before: in this one it no longer tries to.
-    let said = pass.was.members.get(index).and_then(|m| m.message.clone());
+    let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
     let status = &mut pass.now.members[index];
-    let waited_for = status.message.clone().or(said).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
+    let waited_for = status.message.clone().or(kept).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }
