@@ -231,6 +231,8 @@ pub mod reason {
     pub const INCOMPLETE: &str = "Incomplete";
     /// The repository does not exist (restic exit code 10).
     pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
+    /// The bucket does not exist.
+    pub const BUCKET_MISSING: &str = "BucketMissing";
     /// The repository is locked (restic exit code 11).
     pub const REPOSITORY_LOCKED: &str = "RepositoryLocked";
     /// The password does not open the repository (restic exit code 12).
@@ -275,8 +277,18 @@ pub mod reason {
     pub const OOM_KILLED: &str = "OOMKilled";
     /// The image of the Job cannot be pulled or started.
     pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
-    /// The pod was evicted.
+    /// The kubelet evicted the pod for what it used.
     pub const EVICTED: &str = "Evicted";
+    /// The cluster took the pod away: drained, preempted, shut down, or its node is gone.
+    pub const DISRUPTED: &str = "Disrupted";
+    /// The node of the pod does not answer.
+    pub const NODE_LOST: &str = "NodeLost";
+    /// The scratch volume is smaller than what restic keeps in it.
+    pub const TEMP_DIR_FULL: &str = "TempDirFull";
+    /// The name of the image is no name.
+    pub const IMAGE_INVALID: &str = "ImageNameInvalid";
+    /// The Pod Security level of the namespace forbids the pod.
+    pub const POD_SECURITY: &str = "PodSecurityViolation";
     /// The Job gets no pod.
     pub const POD_NOT_CREATED: &str = "PodNotCreated";
     /// No node takes the pod.

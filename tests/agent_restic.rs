@@ -392,7 +392,8 @@ fn enospc_is_refused_before_anything_is_written() {
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
 }
 
-// A05, the race: what was free when we looked is gone when restic writes.
+/// The race: what was free when we looked is gone when restic writes.
+/// Proves: A05.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn enospc_while_writing_is_a_failure_with_honest_counts() {
@@ -613,6 +614,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     assert!(failure.message.contains("bucket"), "{}", failure.message);
 }
 
+/// Proves: A08.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
@@ -655,7 +657,7 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
     site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
 }
 
-// A04
+/// Proves: A04.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
@@ -698,6 +700,7 @@ fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
     site.run(Step::Maintain(Maintain::default())).answer();
 }
 
+/// Proves: A04.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
@@ -715,27 +718,149 @@ fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
     assert_eq!(fs::read_dir(target).unwrap().count(), 0);
 }
 
+/// Proves: C10, defect 11.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
-fn a_lock_stops_no_restore_and_is_never_removed() {
+fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() {
     let site = Site::new();
     let (data, path) = site.data("data");
     write_noise(&data.join("f"), 2_000_000, 5);
     site.backup("host-0", &[&path]);
     let step = site.step(&[&path]);
     site.target(&path);
-    // A check holds an exclusive lock; it is alive, so nobody may call it stale.
+    // A check holds an exclusive lock, as a prune does; it is alive, so nobody may call it stale.
     let slow = ["check", "--read-data", "--limit-download", "20"];
     let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let locks = || fs::read_dir(site.path("repo/locks")).unwrap().count();
     wait_for(|| locks() > 0);
-    let locked = site.restic(&["restore", "latest", "--target", "/nonexistent", "--dry-run"]).output().unwrap();
-    assert_eq!(locked.status.code(), Some(11), "{locked:?}");
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query.clone());
+    let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(failure.message.contains("removes nobody's lock"), "{}", failure.message);
+    // What is running already goes on.
     site.run(Step::Restore(step)).restored();
     assert_eq!(locks(), 1);
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(locks(), 1, "killed, it leaves its lock");
+    // Half an hour later.
+    let later = site.path("later");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" cat lock \"*) '{0}' \"$@\" | sed 's/\"time\": \"20../\"time\": \"2001/';; *) exec '{0}' \"$@\";; esac\n",
+        restic()
+    );
+    fs::write(&later, script).unwrap();
+    fs::set_permissions(&later, PermissionsExt::from_mode(0o755)).unwrap();
+    let task = site.task(Step::Preflight(Preflight { hosts: vec![query] })).encode();
+    let _ = fs::remove_file(site.path("outcome"));
+    let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
+    assert_eq!(ended.hosts()[0].failure, None);
     assert_eq!(locks(), 1);
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_truncated_index_is_data_and_nothing_is_written() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 100_000, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    let _ = fs::remove_dir_all(site.path("work"));
+    for index in fs::read_dir(site.path("repo/index")).unwrap() {
+        let index = index.unwrap().path();
+        let bytes = fs::read(&index).unwrap();
+        replace(&index, &bytes[..bytes.len() / 2]);
+    }
+    site.run(Step::Restore(step)).failed(Class::Data, reason::DATA_CORRUPT);
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+/// Proves: A05.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_sparse_file_needs_the_room_of_its_data_only() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("image"), 100_000, 7);
+    fs::File::options().write(true).open(data.join("image")).unwrap().set_len(200 << 20).unwrap();
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    fs::create_dir_all(site.path("work")).unwrap();
+    site.run(Step::Restore(site.step(&[&path]))).restored();
+    assert_eq!(fs::metadata(target.join("image")).unwrap().len(), 200 << 20);
+    assert_equal(&describe(&data), &target);
+}
+
+/// Proves: A09.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn owners_may_be_ignored_and_are_asked_about_before_the_workload_is_down() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::create_dir(data.join("folder")).unwrap();
+    fs::write(data.join("folder/roots"), "x").unwrap();
+    symlink("folder/roots", data.join("link")).unwrap();
+    site.backup("host-0", &[&path]);
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        runner: Some(Runner { uid: 65_534, gids: vec![65_534] }),
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query.clone());
+    let failure = ended.hosts()[0].failure.as_ref().expect("not theirs");
+    assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::OWNERSHIP));
+    assert!(failure.message.contains("ownership: Ignore"), "{}", failure.message);
+    let root = HostQuery { runner: Some(Runner { uid: 0, gids: vec![0] }), ..query };
+    assert_eq!(site.resolve(root).hosts()[0].failure, None, "all of it is root's");
+
+    let step = Restore { ignore_owners: true, ..site.step(&[&path]) };
+    let target = site.target(&path);
+    give_to(&site, 65_534, &target);
+    // The mount point as a volume with an fsGroup has it: not ours, but writable.
+    std::os::unix::fs::chown(&target, Some(0), Some(65_534)).unwrap();
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o2775)).unwrap();
+    fs::write(site.path("outcome"), "").unwrap();
+    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let ended = site.finish(site.command(&site.task(Step::Restore(step)).encode(), &user).spawn().unwrap());
+    ended.restored();
+    assert_eq!(fs::metadata(target.join("folder/roots")).unwrap().uid(), 65_534);
+    assert_eq!(fs::read_to_string(target.join("link")).unwrap(), "x");
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn cache_and_temporary_files_go_to_the_interim_volume() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("f"), "x").unwrap();
+    site.backup("host-0", &[&path]);
+    fs::remove_dir_all(site.path("work")).unwrap();
+    fs::create_dir(site.path("interim")).unwrap();
+    let _ = fs::remove_file(site.path("outcome"));
+    let mut task = site.task(Step::Maintain(Maintain::default()));
+    task.settings.interim = true;
+    let child = site.command(&task.encode(), &[]).env("LIFEBOAT_INTERIM_DIR", site.path("interim")).spawn().unwrap();
+    site.finish(child).answer();
+    assert!(fs::read_dir(site.path("interim/data/cache")).unwrap().count() > 0, "the cache is there");
+    assert!(!site.path("work/cache").exists() && !site.path("work/tmp").exists());
+    let all = Command::new("grep").args(["-r", "-l", PASSWORD]).arg(site.path("interim")).output().unwrap();
+    assert!(all.stdout.is_empty(), "no secret outlives the pod");
 }
 
 /// Proves: C08.
@@ -818,7 +943,7 @@ fn no_secret_is_where_others_can_read_it() {
     assert!(ended.log.contains(r#""step":"restore""#) && ended.log.contains(r#""host":"host-0""#));
 }
 
-// A09
+/// Proves: A09.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
@@ -985,7 +1110,13 @@ fn nonsense_is_an_outcome_too() {
 fn priorities_and_no_cache_are_honoured() {
     let site = Site::empty();
     let mut task = site.task(Step::Prepare(Prepare {}));
-    task.settings = Settings { no_cache: true, nice: Some(5), ionice_class: Some(2), ionice_class_data: Some(7) };
+    task.settings = Settings {
+        no_cache: true,
+        nice: Some(5),
+        ionice_class: Some(2),
+        ionice_class_data: Some(7),
+        ..Settings::default()
+    };
     assert_eq!(*site.run_task(&task).answer(), Answer::Prepared { created: true });
     assert_eq!(fs::read_dir(site.path("work/cache")).unwrap().count(), 0);
 }

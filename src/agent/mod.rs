@@ -20,8 +20,8 @@ use tracing::Instrument;
 use crate::drivers::restic::{self, Control, Done, Places, Repository};
 use crate::names::reason;
 use crate::plan::contract::{
-    Class, Failure, OUTCOME_FILE, Outcome, PROGRESS_PORT, Progress, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task,
-    VERSION, WORK_DIR,
+    Class, Failure, INTERIM_DIR, OUTCOME_FILE, Outcome, PROGRESS_PORT, Progress, RESTORE_ROOT, SECRET_DIR, Step,
+    TASK_ENV, Task, VERSION, WORK_DIR,
 };
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
@@ -69,6 +69,7 @@ async fn step(task: Task, control: Control) -> Done {
         program: setting("LIFEBOAT_RESTIC", "restic"),
         secret_dir: setting("LIFEBOAT_SECRET_DIR", SECRET_DIR).into(),
         work_dir: setting("LIFEBOAT_WORK_DIR", WORK_DIR).into(),
+        interim_dir: setting("LIFEBOAT_INTERIM_DIR", INTERIM_DIR).into(),
         restore_root: setting("LIFEBOAT_RESTORE_ROOT", RESTORE_ROOT).into(),
     };
     if let Some(secret) = &task.repository.secret

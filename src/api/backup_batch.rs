@@ -105,12 +105,17 @@ pub struct BackupMember {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// Claim for dumps. Declared; not built yet.
+    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
     /// Hooks around this member. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
+    /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
+    /// the batch goes on as onFailure says. The batch's own timeOut holds all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub time_out: Option<String>,
 }
 
 /// Whether backups can be taken.

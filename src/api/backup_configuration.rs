@@ -79,7 +79,7 @@ pub struct BackupConfigurationSpec {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// Claim for dumps. Declared; not built yet.
+    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
     /// Hooks around the backup. Declared; not built yet.

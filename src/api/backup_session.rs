@@ -156,6 +156,9 @@ pub struct BackupTargetStatus {
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupTargetPhase>,
+    /// Extension: when it fails if it has not ended; set when it starts, where `timeOut` of the member is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
     /// What was done before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pre_backup_actions: Vec<String>,
@@ -193,6 +196,10 @@ pub struct HostBackupStats {
     /// Extension: tries, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
+    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
+    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_deaths: Option<i32>,
     /// Extension: when the next try is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,

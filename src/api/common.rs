@@ -41,6 +41,15 @@ pub enum Quiesce {
     Never,
 }
 
+/// Whether a restore gives files back their owners.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Ownership {
+    /// Every file gets its owner, or the restore fails before anything is touched. Needs a Job that may run as root.
+    Keep,
+    /// Files belong to whom the Job runs as. It runs as an ordinary user, which the Pod Security level `restricted` allows.
+    Ignore,
+}
+
 /// Reference to a Task, and its parameters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct TaskRef {

@@ -127,12 +127,17 @@ pub struct RestoreMember {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// Claim for dumps. Declared; not built yet.
+    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
     /// Hooks around this member. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<RestoreHooks>,
+    /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
+    /// the batch goes on as onFailure says. The batch's own timeOut holds all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub time_out: Option<String>,
     /// What is restored into which hosts. Moved below `target` on creation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -194,6 +199,9 @@ pub struct RestoreMemberStatus {
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<MemberPhase>,
+    /// Extension: when it fails if it has not ended; set when it starts, where `timeOut` of the member is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
     /// Extension: why it waits, failed or was not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

@@ -54,7 +54,7 @@ pub struct RestoreSessionSpec {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// Claim for dumps. Declared; not built yet.
+    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
     /// Hooks around the restore. Declared; not built yet.
@@ -200,6 +200,10 @@ pub struct HostRestoreStats {
     /// Extension: tries, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
+    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
+    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_deaths: Option<i32>,
     /// Extension: when the next try is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
@@ -322,6 +326,10 @@ pub struct StepStatus {
     pub name: String,
     /// Tries, from 1.
     pub attempt: i32,
+    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
+    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_deaths: Option<i32>,
     /// It is over.
     #[serde(default)]
     pub done: bool,

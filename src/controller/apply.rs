@@ -1,4 +1,4 @@
-//! The writes of a decision: finalizers, claims, grants, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is `report`'s.
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end
@@ -72,25 +72,27 @@ where
             "scaling a workload"
         );
     }
-    let mut refused_claims = BTreeMap::new();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &namespace);
+    let (mut refused, mut refused_claims, mut without_claim) = (vec![], BTreeMap::new(), BTreeMap::new());
     for claim in &plan.claims {
         let name = claim.name_any();
         match claims.create(&PostParams::default(), claim).await {
             Ok(_) => info!(namespace, claim = name, session = object.name_any(), "created a claim"),
             // Whose it is, the next look judges.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e @ kube::Error::Api(_)) => {
-                refused_claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
-            }
+            Err(e) if is_verdict(&e) => match claim.annotations().get(annotation::STEP_KEY) {
+                Some(step) => drop(without_claim.insert(step.clone(), e)),
+                None => {
+                    refused_claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+                }
+            },
             Err(e) => return Err(e),
         }
     }
-    let mut refused = vec![];
     for grant in &plan.grants {
         match grants::make(ctx, grant).await {
             Ok(()) => {}
-            Err(e @ kube::Error::Api(_)) => {
+            Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
                 refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
                 return Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh));
@@ -100,6 +102,10 @@ where
     }
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
+        if let Some(e) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
+            refused.extend(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
+            continue;
+        }
         match jobs.create(&PostParams::default(), job).await {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
@@ -107,7 +113,7 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e @ kube::Error::Api(_)) => refused.extend(refusal(ctx, job, &e, "")),
+            Err(e) if is_verdict(&e) => refused.extend(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
     }
@@ -115,6 +121,11 @@ where
         sessions::create(ctx, new).await?;
     }
     Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
+}
+
+/// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.
+fn is_verdict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.

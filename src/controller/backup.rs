@@ -48,7 +48,7 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
-        let mut seen = observe(ctx, &object, &run, refusal).await;
+        let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
@@ -201,6 +201,7 @@ fn of_configuration(object: BackupConfiguration) -> Invoker {
             temp_dir: s.temp_dir,
             interim_volume_template: s.interim_volume_template,
             hooks: s.hooks,
+            time_out: None,
         }],
     }
 }
@@ -222,28 +223,34 @@ fn of_batch(object: BackupBatch) -> Invoker {
     }
 }
 
-async fn observe(ctx: &Context, object: &BackupSession, run: &BackupRun, refusal: Option<Refusal>) -> Surroundings {
+async fn observe(
+    ctx: &Context,
+    object: &BackupSession,
+    run: &BackupRun,
+    refusal: Option<Refusal>,
+) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
     let targets = join_all(references.map(|r| observe::target(ctx, namespace, r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = observe::repository(ctx, reference, namespace);
-    let (targets, repository) = futures::join!(targets, repository);
+    let pod_security = observe::pod_security(ctx, namespace);
+    let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    let room = users::room(ctx, object);
-    Surroundings {
+    Ok(Surroundings {
         refusal,
         source: Seen::Missing,
         repository,
         targets,
+        pod_security: pod_security?,
         jobs,
-        room,
+        room: users::room(ctx, object),
         rivals: vec![],
         writers: vec![],
         refused_claims: BTreeMap::new(),
         progress: BTreeMap::new(),
-    }
+    })
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

@@ -9,6 +9,7 @@ use kube::runtime::reflector::Store;
 
 use tokio::sync::watch::Sender;
 
+use super::clock::Clock;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
 use super::users::Users;
@@ -29,6 +30,8 @@ pub struct Children {
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Its clock.
+    pub clock: Clock,
     /// How the operator is set up.
     pub setup: Setup,
     /// Counters.
@@ -82,6 +85,6 @@ impl Context {
 
     /// The clock; the only place where the operator's decisions get it.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.clock.now()
     }
 }

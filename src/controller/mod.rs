@@ -8,6 +8,7 @@ pub mod apply;
 pub mod backup;
 pub mod blueprint;
 pub mod certs;
+pub mod clock;
 pub mod context;
 pub mod grants;
 pub mod http;

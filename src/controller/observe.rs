@@ -27,6 +27,7 @@ use crate::plan::claims::{Made, wanted};
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
+use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::{display, rivals};
 use crate::plan::run::{Identity, RestoreRun};
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -72,12 +73,26 @@ pub async fn secret(ctx: &Context, namespace: &str, name: &str) -> Seen<()> {
     }
 }
 
+/// Pod Security level that a namespace enforces. Without the right to look, only what the API server then
+/// refuses shows it.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn pod_security(ctx: &Context, namespace: &str) -> kube::Result<Level> {
+    match Api::<Namespace>::all(ctx.client.clone()).get_metadata_opt(namespace).await {
+        Ok(found) => Ok(Level::of(found.as_ref().and_then(|n| n.labels().get(ENFORCE_LABEL)).map(String::as_str))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Level::Privileged),
+        Err(e) => Err(e),
+    }
+}
+
 /// Jobs of a session, each with what became of it.
 pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let pods = children.pods.state_filter(|p| p.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
     let pods: Vec<&Pod> = pods.iter().map(std::convert::AsRef::as_ref).collect();
     let of_session = children.jobs.state_filter(|j| j.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
-    of_session.iter().map(|j| jobs::see(j, &pods, now)).collect()
+    let of_session: Vec<&Job> = of_session.iter().map(std::convert::AsRef::as_ref).collect();
+    jobs::see_all(&of_session, &pods, now)
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -88,8 +103,8 @@ pub async fn jobs_now(ctx: &Context, namespace: &str, uid: &str) -> kube::Result
     let of_session = ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID));
     let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
     let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
-    let pods: Vec<&Pod> = pods.items.iter().collect();
-    Ok(jobs.items.iter().map(|j| jobs::see(j, &pods, ctx.now())).collect())
+    let (jobs, pods): (Vec<&Job>, Vec<&Pod>) = (jobs.items.iter().collect(), pods.items.iter().collect());
+    Ok(jobs::see_all(&jobs, &pods, ctx.now()))
 }
 
 /// Whether a watched Job of a session runs.

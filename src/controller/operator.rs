@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch::Receiver;
 use tracing::{error, info};
 
+use super::clock::Clock;
 use super::context::Context;
 use super::http::{self, Readiness};
 use super::leader::Leader;
@@ -53,7 +55,8 @@ pub struct Options {
 /// # Errors
 /// There is no way to the API server, or leadership was lost: the process should end, and be started again.
 pub async fn run(options: Options) -> Result<(), String> {
-    let client = Client::try_default().await.map_err(|e| format!("cannot find the API server: {e}"))?;
+    let clock = Clock::default();
+    let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let metrics = Metrics::default();
     let readiness = Readiness::waiting_for(["custom resource definitions"]);
@@ -69,7 +72,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     if options.webhook {
         webhook(&client, &options, &stopping, &mut servers);
     }
-    let leading = lead(client, &options, metrics, readiness, stopping.clone());
+    let leading = lead(client, clock, &options, metrics, readiness, stopping.clone());
     tokio::pin!(leading);
     let result = tokio::select! {
         () = signal() => {
@@ -85,6 +88,17 @@ pub async fn run(options: Options) -> Result<(), String> {
         info!("some requests were still being answered at the end");
     }
     result
+}
+
+/// A client whose every response sets the clock.
+async fn client(clock: &Clock) -> Result<Client, kube::Error> {
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let clock = clock.clone();
+    let hear = tower::util::MapResponseLayer::new(move |response: hyper::Response<_>| {
+        clock.hear(response.headers());
+        response
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&hear).build())
 }
 
 fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut tokio::task::JoinSet<()>) {
@@ -118,6 +132,7 @@ async fn signal() {
 /// Waits for leadership, reconciles while it lasts, and gives it back.
 async fn lead(
     client: Client,
+    clock: Clock,
     options: &Options,
     metrics: Metrics,
     readiness: Readiness,
@@ -134,7 +149,7 @@ async fn lead(
     };
     metrics.leading(true);
     let result = tokio::select! {
-        () = reconcile(client, options, metrics.clone()) => Ok(()),
+        () = reconcile(client, clock, options, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
         () = ended(stopping) => Ok(()),
     };
@@ -155,7 +170,7 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 }
 
 /// Runs every controller until the process ends.
-async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
+async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Metrics) {
     let sources = Sources::new(&client);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client);
@@ -164,6 +179,7 @@ async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
     let (repositories, of_repositories) = watch::with_jobs(sources.repositories.controller(), &client);
     let blueprints = Source::<BackupBlueprint>::new(&client).controller();
     let context = Arc::new(Context {
+        clock,
         setup: options.setup.clone(),
         metrics,
         reporter: Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) },

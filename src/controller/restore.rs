@@ -132,13 +132,16 @@ async fn observe(
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
-    let (targets, repository, progress, (source, refusal)) = futures::join!(targets, repository, progress, source);
+    let pod_security = observe::pod_security(ctx, namespace);
+    let (targets, repository, progress, (source, refusal), pod_security) =
+        futures::join!(targets, repository, progress, source, pod_security);
     let (rivals, writers) = (observe::rivals(ctx, run), observe::writers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {
         refusal,
         source,
         repository,
         targets,
+        pod_security: pod_security?,
         jobs,
         room,
         rivals,

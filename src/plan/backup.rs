@@ -13,6 +13,7 @@ mod tests;
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -28,7 +29,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, retry, sessions};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig};
@@ -419,6 +420,7 @@ impl<'a> Pass<'a> {
             at: self.at,
             expired: self.expired,
             jobs: &seen.jobs,
+            pod_security: seen.pod_security,
             steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
             gate: Some(&mut self.gate),
             plan: &mut self.plan,
@@ -427,6 +429,11 @@ impl<'a> Pass<'a> {
             let key = name.to_owned();
             objects::job(frame, &task, JobParts { key, attempt, runtime, seconds_left, ..JobParts::default() })
         })
+    }
+
+    /// Whether the namespace lets the pod of a Job in.
+    fn may_run(&self, job: &Job) -> Result<(), super::contract::Failure> {
+        pod_security::check_job(self.seen.pod_security, job)
     }
 
     fn stop(&mut self, key: &str, attempt: i32) {

@@ -27,6 +27,8 @@ pub const SECRET_DIR: &str = "/etc/lifeboat/repository";
 pub const PASSWORD_KEY: &str = "RESTIC_PASSWORD";
 /// Writable scratch space of the agent: cache, derived credentials files.
 pub const WORK_DIR: &str = "/lifeboat/work";
+/// Where the claim of an `interimVolumeTemplate` is mounted (Stash's path).
+pub const INTERIM_DIR: &str = "/stash-interim-volume";
 /// Where a repository on a volume (`backend.local`) is mounted.
 pub const LOCAL_REPOSITORY_DIR: &str = "/lifeboat/repository";
 /// Restores write below this folder: the volume that the user mounts at `/data`
@@ -114,6 +116,9 @@ pub struct Settings {
     /// I/O priority within the class, 0 to 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ionice_class_data: Option<i32>,
+    /// Cache and temporary files go to the claim at [`INTERIM_DIR`].
+    #[serde(default)]
+    pub interim: bool,
 }
 
 /// What a Job does.
@@ -187,6 +192,18 @@ pub struct HostQuery {
     pub previous: usize,
     /// Mount points of the target. A snapshot path outside all of them cannot be restored.
     pub mounts: Vec<String>,
+    /// Whom the restore will run as, where it cannot give files their owners and must: every entry must be theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<Runner>,
+}
+
+/// A user without the right to give files away.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Runner {
+    /// User id.
+    pub uid: u32,
+    /// Group ids.
+    pub gids: Vec<u32>,
 }
 
 /// A snapshot fixed before data is touched.
@@ -224,6 +241,9 @@ pub struct Restore {
     /// Nothing to restore is a success.
     #[serde(default)]
     pub allow_empty: bool,
+    /// Files may belong to whom the Job runs as.
+    #[serde(default)]
+    pub ignore_owners: bool,
 }
 
 /// Open or create a repository.

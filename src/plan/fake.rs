@@ -55,6 +55,8 @@ pub enum End {
     Empty,
     /// All done, but of another run.
     OtherRun,
+    /// Somebody deletes the Job while its pod runs, which then takes its grace. The Job made next ends well.
+    DeletedByHand,
     /// It runs until it is stopped.
     Never,
     /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
@@ -77,6 +79,8 @@ struct FakeJob {
     going: Option<u32>,
     /// When it was deleted.
     deleted: Option<Timestamp>,
+    /// The Job is gone, its pod is not.
+    orphan: bool,
 }
 
 impl FakeJob {
@@ -145,6 +149,8 @@ pub struct Jobs {
     contents: BTreeMap<String, Value>,
     /// Keys and attempts in the order of their creation.
     pub created: Vec<(String, i32)>,
+    /// The same, as they were made.
+    pub made: Vec<Job>,
     /// Restore and backup steps that ended well.
     pub done: BTreeSet<String>,
     /// The clock of the API server.
@@ -157,20 +163,23 @@ impl Jobs {
         let name = job.name_any();
         let (key, attempt) = (note(job, annotation::STEP_KEY), note(job, annotation::ATTEMPT).parse().unwrap());
         let content = json!(task(job));
+        let anew = self.contents.contains_key(&name);
         let known = self.contents.entry(name.clone()).or_insert_with(|| content.clone());
         assert_eq!(*known, content, "one name, two contents: {name}");
-        if self.all.contains_key(&name) {
+        if self.all.get(&name).is_some_and(|j| !j.orphan) {
             return;
         }
         let writes = matches!(task(job).step, Step::Restore(_) | Step::Backup(_));
         let other = self.all.values().find(|j| writes && note(&j.job, annotation::STEP_KEY) == key && j.runs());
         assert!(other.is_none(), "{key}: attempt {attempt} starts while {} still runs", other.unwrap().job.name_any());
         let end = self.script.get(&key).and_then(|ends| ends.get(usize::try_from(attempt - 1).unwrap()));
-        let end = if self.away { End::TRANSIENT } else { end.cloned().unwrap_or(End::Ok) };
+        let end = end.cloned().filter(|end| !(anew && *end == End::DeletedByHand)).unwrap_or(End::Ok);
+        let end = if self.away { End::TRANSIENT } else { end };
         let mut job = job.clone();
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
-        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None });
+        self.made.push(job.clone());
+        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None, orphan: false });
     }
 
     /// Deletes one in the foreground: it stays while its pod runs.
@@ -187,6 +196,9 @@ impl Jobs {
     pub fn tick(&mut self) {
         self.all.retain(|_, j| j.going != Some(0));
         for job in self.all.values_mut() {
+            if job.end == End::DeletedByHand && !job.orphan {
+                (job.orphan, job.going) = (true, Some(GRACE));
+            }
             match &mut job.going {
                 Some(_) if job.end == End::NodeGone => {}
                 Some(left) => *left -= 1,
@@ -236,9 +248,11 @@ impl Jobs {
             status = self.pod_status(fake);
         }
         let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
-        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner }, "status": status });
+        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner, "annotations": job.annotations() },
+            "spec": job.spec.as_ref().unwrap().template.spec, "status": status });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        jobs::see(&job, &[&pod], self.now)
+        let jobs: &[&Job] = if fake.orphan { &[] } else { &[&job] };
+        jobs::see_all(jobs, &[&pod], self.now).remove(0)
     }
 
     fn pod_status(&self, fake: &FakeJob) -> Value {
@@ -306,6 +320,11 @@ impl Jobs {
 /// The task in a Job.
 pub fn task(job: &Job) -> Task {
     jobs::see(job, &[], Timestamp::UNIX_EPOCH).task.unwrap()
+}
+
+/// Key of the step that a Job is an attempt at.
+pub fn key_of(job: &Job) -> &str {
+    &job.annotations()[annotation::STEP_KEY]
 }
 
 fn note(job: &Job, key: &str) -> String {

@@ -4,11 +4,14 @@
 //! without a readable one is an infrastructure failure, never a success. Why a
 //! pod does not start is told apart, so that status can say what to do.
 
+mod pods;
+
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
+use self::pods::{death, held, is_dead, phase, terminated};
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
 use super::objects::REPOSITORY_VOLUME;
 use crate::names::{annotation, label, reason};
@@ -58,7 +61,43 @@ impl JobSeen {
 }
 
 /// A Job gets its pod within a second; after this long something refuses the pod.
-const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
+/// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.
+pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
+    let has_job = |pod: &Pod| {
+        let owners = pod.owner_references();
+        jobs.iter().any(|j| j.uid().is_some_and(|uid| owners.iter().any(|o| o.uid == uid)))
+    };
+    let orphans = pods.iter().filter(|p| !has_job(p)).map(|p| see_orphan(p, now));
+    jobs.iter().map(|j| see(j, pods, now)).chain(orphans).collect()
+}
+
+fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
+    let note = |key: &str| pod.annotations().get(key).cloned();
+    let job = pod.owner_references().iter().find(|o| o.kind == "Job").map(|o| o.name.clone());
+    let message = outcome_text(&[pod]);
+    JobSeen {
+        name: job.unwrap_or_else(|| pod.name_any()),
+        key: note(annotation::STEP_KEY).unwrap_or_default(),
+        attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
+        deleting: false,
+        given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
+        address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
+        state: match (message.and_then(|m| Outcome::decode(m).ok()), death(pod)) {
+            (Some(outcome), _) => JobState::Done(Box::new(outcome)),
+            (None, Some(failure)) => JobState::Lost(failure),
+            (None, None) => JobState::Active { held: held(pod, now) },
+        },
+        task: pod.spec.as_ref().and_then(task),
+        writes: writes(pod, pod.spec.as_ref()),
+    }
+}
+
+fn outcome_text<'p>(pods: &[&'p Pod]) -> Option<&'p str> {
+    pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()))
+}
 
 /// A pod has 20 seconds to end, and a node that answers confirms it within seconds; it counts as gone after 40 seconds
 /// without a word. Twice that. Whoever leaves a run does not wait for a Job any longer: the node may never come back.
@@ -79,28 +118,26 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         address,
         state: state(job, &own, now),
-        task: task(job),
-        writes: writes(job),
+        task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
+        writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
     }
 }
 
 /// Claims of the target that a restore mounts; a repository's own is not among them.
-fn writes(job: &Job) -> Vec<String> {
-    let is_restore = job.labels().get(label::STEP).is_some_and(|s| s == "restore");
-    let pod = job.spec.as_ref().and_then(|s| s.template.spec.as_ref()).filter(|_| is_restore);
-    let volumes = pod.into_iter().flat_map(|p| p.volumes.iter().flatten());
+fn writes(labelled: &impl kube::ResourceExt, pod: Option<&PodSpec>) -> Vec<String> {
+    let is_restore = labelled.labels().get(label::STEP).is_some_and(|s| s == "restore");
+    let volumes = pod.filter(|_| is_restore).into_iter().flat_map(|p| p.volumes.iter().flatten());
     let of_target = volumes.filter(|v| v.name != REPOSITORY_VOLUME);
     of_target.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }
 
-fn task(job: &Job) -> Option<Task> {
-    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+fn task(pod: &PodSpec) -> Option<Task> {
     let env = pod.containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?;
     Task::decode(env.value.as_deref()?).ok()
 }
 
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
-    let message = pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()));
+    let message = outcome_text(pods);
     if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
         return JobState::Done(Box::new(outcome));
     }
@@ -125,59 +162,15 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
             ),
         )),
         (None, None) if pods.is_empty() => JobState::Active { held: podless(job, now) },
-        (None, None) => JobState::Active { held: pods.iter().find_map(|p| held(p)) },
+        (None, None) => {
+            let held = pods.iter().find_map(|p| held(p, now));
+            match held {
+                // No wait heals it, so it is over; whoever reads that stops the Job.
+                Some(failure) if failure.class == Class::Invalid => JobState::Lost(failure),
+                held => JobState::Active { held },
+            }
+        }
     }
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
-}
-
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten())
-}
-
-fn terminated(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
-    containers(pod).find_map(|c| c.state.as_ref()?.terminated.as_ref())
-}
-
-fn is_dead(pod: &Pod) -> bool {
-    matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some()
-}
-
-/// Why a pod that is over left no outcome.
-fn death(pod: &Pod) -> Option<Failure> {
-    let status = pod.status.as_ref().filter(|_| is_dead(pod))?;
-    let name = pod.name_any();
-    if status.reason.as_deref() == Some("Evicted") {
-        let why = status.message.clone().unwrap_or_default();
-        return Some(Failure::new(
-            Class::Transient,
-            reason::EVICTED,
-            format!(
-                "Pod {name} was evicted: {why} Give it resource requests under runtimeSettings.container.resources."
-            ),
-        ));
-    }
-    let end = terminated(pod);
-    if end.and_then(|t| t.reason.as_deref()) == Some("OOMKilled") {
-        let mut failure = Failure::new(
-            Class::Transient,
-            reason::OOM_KILLED,
-            format!(
-                "Pod {name} used more memory than its limit and was killed. Raise runtimeSettings.container.resources.limits.memory."
-            ),
-        );
-        failure.exit_code = end.map(|t| t.exit_code);
-        return Some(failure);
-    }
-    let code = end.map(|t| format!(" with exit code {}", t.exit_code)).unwrap_or_default();
-    let why = end.and_then(|t| t.reason.clone()).or_else(|| status.reason.clone()).unwrap_or_default();
-    Some(Failure::new(
-        Class::Transient,
-        reason::OUTCOME_LOST,
-        format!("Pod {name} ended{code} ({why}) without a result. See kubectl logs {name}."),
-    ))
 }
 
 /// What keeps a Job without a pod. The refusal itself stands only in events.
@@ -193,44 +186,6 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
             ),
         )
     })
-}
-
-/// What keeps a pod from running.
-fn held(pod: &Pod) -> Option<Failure> {
-    let name = pod.name_any();
-    for container in containers(pod) {
-        let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else { continue };
-        let why = waiting.reason.as_deref().unwrap_or_default();
-        let detail = waiting.message.as_deref().unwrap_or_default();
-        match why {
-            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-                return Some(Failure::new(
-                    Class::Waiting,
-                    reason::IMAGE_UNAVAILABLE,
-                    format!("Image {} of pod {name} cannot be had ({why}): {detail}", container.image),
-                ));
-            }
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                return Some(Failure::new(
-                    Class::Waiting,
-                    reason::CONTAINER_NOT_CREATED,
-                    format!("The container of pod {name} cannot be started ({why}): {detail}"),
-                ));
-            }
-            _ => {}
-        }
-    }
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    for condition in conditions {
-        if condition.type_ == "PodScheduled" && condition.status == "False" {
-            return Some(Failure::new(
-                Class::Waiting,
-                reason::UNSCHEDULABLE,
-                format!("No node takes pod {name}: {}", condition.message.as_deref().unwrap_or_default()),
-            ));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -265,7 +220,7 @@ mod tests {
         let mut job = job(json!([]));
         job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
         assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
-        let JobState::Active { held: Some(failure) } = see(&job, &[], at(116)).state else { panic!("must be held") };
+        let JobState::Active { held: Some(failure) } = see(&job, &[], at(111)).state else { panic!("must be held") };
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
     }
 
@@ -301,21 +256,41 @@ mod tests {
         }
     }
 
+    /// Proves: defect 9, C05.
     #[test]
     fn deaths_have_their_own_reasons() {
         let oom = container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));
+        let target =
+            |why: &str| json!([{ "type": "DisruptionTarget", "status": "True", "reason": why, "message": "x." }]);
         let cases = [
-            (json!({ "phase": "Failed", "containerStatuses": oom }), reason::OOM_KILLED),
-            (json!({ "phase": "Failed", "reason": "Evicted", "message": "disk." }), reason::EVICTED),
-            (json!({ "phase": "Failed" }), reason::OUTCOME_LOST),
+            (json!({ "phase": "Failed", "containerStatuses": oom }), reason::OOM_KILLED, Class::Transient),
+            (json!({ "phase": "Failed", "reason": "Evicted", "message": "disk." }), reason::EVICTED, Class::Transient),
+            (
+                json!({ "phase": "Failed", "reason": "Evicted",
+                    "message": "Usage of EmptyDir volume \"lifeboat-work\" exceeds the limit \"1Mi\". " }),
+                reason::TEMP_DIR_FULL,
+                Class::Invalid,
+            ),
+            (
+                json!({ "phase": "Failed", "conditions": target("PreemptionByScheduler") }),
+                reason::DISRUPTED,
+                Class::Transient,
+            ),
+            (
+                json!({ "phase": "Failed", "conditions": target("DeletionByPodGC") }),
+                reason::DISRUPTED,
+                Class::Transient,
+            ),
+            (json!({ "phase": "Failed" }), reason::OUTCOME_LOST, Class::Transient),
         ];
-        for (status, expected) in cases {
+        for (status, expected, class) in cases {
             let p = pod(status);
             let JobState::Lost(failure) = see(&job(json!([])), &[&p], at(0)).state else { panic!("must be lost") };
-            assert_eq!(failure.reason, expected);
+            assert_eq!((failure.reason.as_str(), failure.class), (expected, class));
         }
     }
 
+    /// Proves: defect 9, C07.
     #[test]
     fn a_pod_that_cannot_start_is_active_and_says_why() {
         let cases = [
@@ -340,5 +315,56 @@ mod tests {
             assert_eq!(failure.reason, expected);
         }
         assert_eq!(see(&job(json!([])), &[], at(0)).state, JobState::Active { held: None });
+    }
+
+    #[test]
+    fn an_image_without_a_name_is_over_at_once() {
+        let p = pod(
+            json!({ "phase": "Pending", "containerStatuses": container(json!({ "waiting": { "reason": "InvalidImageName" } })) }),
+        );
+        let JobState::Lost(failure) = see(&job(json!([])), &[&p], at(0)).state else { panic!("must be over") };
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::IMAGE_INVALID));
+    }
+
+    /// Proves: C05.
+    #[test]
+    fn a_node_that_does_not_answer_is_told_from_a_container_that_is_not_ready() {
+        let of = |containers: &str, ready: Value| {
+            let mut ready_condition = json!({ "type": "Ready", "status": "False" });
+            ready_condition["reason"] = ready;
+            let conditions = json!([{ "type": "ContainersReady", "status": containers }, ready_condition]);
+            pod(
+                json!({ "phase": "Running", "conditions": conditions, "containerStatuses": container(json!({ "running": {} })) }),
+            )
+        };
+        let held = |p: &Pod| match see(&job(json!([])), &[p], at(1000)).state {
+            JobState::Active { held } => held.map(|f| f.reason),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(held(&of("True", Value::Null)).as_deref(), Some(reason::NODE_LOST));
+        assert_eq!(held(&of("False", json!("ContainersNotReady"))), None);
+        assert_eq!(held(&of("True", json!("ReadinessGatesNotReady"))), None);
+        let mut overdue = pod(json!({ "phase": "Running" }));
+        overdue.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(900)));
+        assert_eq!(held(&overdue).as_deref(), Some(reason::NODE_LOST));
+        overdue.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(990)));
+        assert_eq!(held(&overdue), None);
+    }
+
+    /// Proves: defect 9.
+    #[test]
+    fn a_pod_whose_job_is_gone_stands_for_it() {
+        let mut p = pod(json!({ "phase": "Running" }));
+        p.metadata.annotations = Some(
+            [
+                (annotation::STEP_KEY.to_owned(), "restore/0/app".to_owned()),
+                (annotation::ATTEMPT.to_owned(), "2".to_owned()),
+            ]
+            .into(),
+        );
+        let seen = see_all(&[], &[&p], at(0)).remove(0);
+        assert_eq!((seen.name.as_str(), seen.key.as_str(), seen.attempt), ("j", "restore/0/app", 2));
+        assert!(seen.is_active());
+        assert_eq!(see_all(&[&job(json!([]))], &[&p], at(0)).len(), 1, "with its Job there it is no second one");
     }
 }

@@ -22,6 +22,7 @@ pub mod invoker;
 pub mod jobs;
 pub mod objects;
 pub mod observed;
+pub mod pod_security;
 pub mod repository;
 pub mod restic_args;
 pub mod restore;
@@ -42,6 +43,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
 
+use self::contract::Failure;
 use self::grants::Grant;
 use crate::api::restore_session::GrantStatus;
 use crate::names;
@@ -127,6 +129,13 @@ impl Plan<Prepared> {
             requeue: self.requeue,
             again: self.again,
             state: PhantomData,
+        }
+    }
+
+    /// Warns once of what holds a Job up; `before` is the reason that stood in status.
+    pub fn warn_of(&mut self, held: &Failure, before: Option<&str>) {
+        if before != Some(held.reason.as_str()) {
+            self.events.push(Event::new(true, &held.reason, &held.message));
         }
     }
 

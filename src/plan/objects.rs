@@ -9,20 +9,23 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
     DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, KeyToPath, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume,
-    VolumeMount, VolumeProjection,
+    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec,
+    PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::access::Access;
-use super::contract::{LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR};
+use super::contract::{
+    INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR,
+};
 use super::grants::Grant;
 use super::hosts::normal_path;
-use super::target::Reach;
+use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
+use crate::api::volume::PvcTemplate;
 use crate::names::{annotation, child_name, is_tracker, label};
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.
@@ -32,11 +35,13 @@ const NOBODY: i64 = 65532;
 const FILE_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"];
 /// Volume names of ours; a prefix keeps them apart from the user's.
 const SECRET_VOLUME: &str = "lifeboat-repository-secret";
-const WORK_VOLUME: &str = "lifeboat-work";
-const TOKEN_VOLUME: &str = "lifeboat-token";
+/// Volume of cache and temporary files; the kubelet names it when it is full.
+pub const WORK_VOLUME: &str = "lifeboat-work";
 const ROOT_VOLUME: &str = "lifeboat-restore-root";
 /// Volume of a repository that lives on one.
 pub const REPOSITORY_VOLUME: &str = "lifeboat-repository";
+const INTERIM_VOLUME: &str = "stash-interim-volume";
+const TOKEN_VOLUME: &str = "lifeboat-token";
 /// Where every client in a pod looks for its token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.
@@ -92,6 +97,10 @@ pub struct JobParts<'a> {
     pub runtime: Option<&'a RuntimeSettings>,
     /// Scratch volume.
     pub temp_dir: Option<&'a EmptyDirSettings>,
+    /// Claim for cache and temporary files.
+    pub interim: Option<&'a PvcTemplate>,
+    /// Files may belong to whom the Job runs as, so it runs as an ordinary user.
+    pub unowned: bool,
     /// Volumes of the target.
     pub reach: Reach,
     /// Seconds until the run's deadline.
@@ -103,6 +112,42 @@ pub struct JobParts<'a> {
 pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String {
     let readable = format!("{}-{}-{verb}", frame.component, frame.owner.name);
     child_name(&readable, &[&frame.owner.uid, key, &attempt.to_string()])
+}
+
+/// Name of the claim for dumps of a step, the same for all attempts.
+fn interim_name(frame: &JobFrame, template: &PvcTemplate, key: &str) -> String {
+    let said = template.metadata.as_ref().and_then(|m| m.name.as_deref()).unwrap_or("interim");
+    child_name(&format!("{}-{said}", frame.owner.name), &[&frame.owner.uid, key])
+}
+
+/// The claim that a step wants for its cache and temporary files. One for each step: hosts that are restored side
+/// by side may be on different nodes. It belongs to the session and goes with it.
+pub fn interim_claim(frame: &JobFrame, parts: &JobParts<'_>) -> Option<PersistentVolumeClaim> {
+    let template = parts.interim?;
+    let said = template.metadata.clone().unwrap_or_default();
+    let mut labels = said.labels;
+    labels.extend(
+        [
+            (label::MANAGED_BY, label::MANAGED_BY_VALUE),
+            (label::COMPONENT, frame.component),
+            (label::SESSION_UID, &frame.owner.uid),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned())),
+    );
+    let mut notes = said.annotations;
+    notes.insert(annotation::STEP_KEY.to_owned(), parts.key.clone());
+    Some(PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(interim_name(frame, template, &parts.key)),
+            namespace: Some(frame.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(notes),
+            owner_references: Some(vec![frame.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    })
 }
 
 /// Builds the Job of a step.
@@ -160,9 +205,15 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     }
 }
 
+/// The pod of a Job.
+pub fn pod_of(job: &Job) -> Option<&PodSpec> {
+    job.spec.as_ref()?.template.spec.as_ref()
+}
+
 fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.clone()).unwrap_or_default();
-    let files = needs_files(&task.step) || frame.local_repository.is_some();
+    let files = needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some();
+    let (pod_security, security) = security(parts.runtime, files);
     let (volumes, mounts) = volumes(frame, task, parts);
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
@@ -187,8 +238,8 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
         readiness_gates: Some(settings.readiness_gates).filter(|g| !g.is_empty()),
         runtime_class_name: settings.runtime_class_name,
         topology_spread_constraints: Some(settings.topology_spread_constraints).filter(|t| !t.is_empty()),
-        security_context: Some(settings.security_context.unwrap_or_else(|| pod_security(files))),
-        containers: vec![container(frame, task, parts, files, mounts)],
+        security_context: Some(pod_security),
+        containers: vec![container(frame, task, parts, security, mounts)],
         volumes: Some(volumes),
         ..PodSpec::default()
     }
@@ -199,30 +250,49 @@ fn needs_files(step: &Step) -> bool {
     matches!(step, Step::Restore(_) | Step::Backup(_))
 }
 
-/// No fsGroup in either: it would change the group of the user's files.
-fn pod_security(files: bool) -> PodSecurityContext {
-    PodSecurityContext {
-        run_as_non_root: Some(!files),
-        run_as_user: Some(if files { 0 } else { NOBODY }),
-        run_as_group: Some(if files { 0 } else { NOBODY }),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
-        ..PodSecurityContext::default()
-    }
+/// Who the pod runs as: what the user says, field by field, and what fits it where the user says nothing.
+/// No fsGroup of ours: it would change the group of the user's files.
+fn security(runtime: Option<&RuntimeSettings>, files: bool) -> (PodSecurityContext, SecurityContext) {
+    let pod = runtime.and_then(|r| r.pod.as_ref()?.security_context.clone()).unwrap_or_default();
+    let container = runtime.and_then(|r| r.container.as_ref()?.security_context.clone()).unwrap_or_default();
+    let chosen = container.run_as_user.or(pod.run_as_user);
+    let root = files && container.run_as_non_root.or(pod.run_as_non_root) != Some(true);
+    let user = chosen.unwrap_or(if root { 0 } else { NOBODY });
+    // A group of ours goes with a user of ours only.
+    let group = chosen.is_none().then_some(user);
+    let privileged = container.privileged == Some(true);
+    let capabilities = Capabilities {
+        drop: Some(vec!["ALL".into()]),
+        add: (files && user == 0).then(|| FILE_CAPABILITIES.map(str::to_owned).to_vec()),
+    };
+    (
+        PodSecurityContext {
+            run_as_non_root: Some(pod.run_as_non_root.unwrap_or(user != 0)),
+            run_as_user: Some(pod.run_as_user.unwrap_or(user)),
+            run_as_group: pod.run_as_group.or(group),
+            seccomp_profile: pod
+                .seccomp_profile
+                .clone()
+                .or(Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None })),
+            ..pod
+        },
+        SecurityContext {
+            // The API server refuses the one beside the other.
+            allow_privilege_escalation: container.allow_privilege_escalation.or((!privileged).then_some(false)),
+            read_only_root_filesystem: container.read_only_root_filesystem.or(Some(true)),
+            capabilities: container.capabilities.clone().or(Some(capabilities)),
+            ..container
+        },
+    )
 }
 
-fn container_security(files: bool) -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".into()]),
-            add: files.then(|| FILE_CAPABILITIES.map(str::to_owned).to_vec()),
-        }),
-        ..SecurityContext::default()
-    }
-}
-
-fn container(frame: &JobFrame, task: &Task, parts: &JobParts<'_>, files: bool, mounts: Vec<VolumeMount>) -> Container {
+fn container(
+    frame: &JobFrame,
+    task: &Task,
+    parts: &JobParts<'_>,
+    security: SecurityContext,
+    mounts: Vec<VolumeMount>,
+) -> Container {
     let settings = parts.runtime.and_then(|r| r.container.clone()).unwrap_or_default();
     let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, task.encode())];
     let mut env = settings.env;
@@ -244,7 +314,7 @@ fn container(frame: &JobFrame, task: &Task, parts: &JobParts<'_>, files: bool, m
             container_port: i32::from(PROGRESS_PORT),
             ..ContainerPort::default()
         }]),
-        security_context: Some(settings.security_context.unwrap_or_else(|| container_security(files))),
+        security_context: Some(security),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
@@ -272,6 +342,10 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     if let Some((volume, sub_path)) = &frame.local_repository {
         volumes.push(Volume { name: REPOSITORY_VOLUME.into(), ..volume.clone() });
         mounts.push(VolumeMount { sub_path: sub_path.clone(), ..at(REPOSITORY_VOLUME, LOCAL_REPOSITORY_DIR, false) });
+    }
+    if let Some(template) = parts.interim {
+        volumes.push(claim_volume(INTERIM_VOLUME, &interim_name(frame, template, &parts.key)));
+        mounts.push(at(INTERIM_VOLUME, INTERIM_DIR, false));
     }
     let restores = matches!(task.step, Step::Restore(_));
     if restores {

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::contract::{Failure, Progress};
 use super::gate::Room;
 use super::jobs::JobSeen;
+use super::pod_security::Level;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
 use crate::api::restore_batch::Adopted;
@@ -90,6 +91,8 @@ pub struct Surroundings {
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.
     pub targets: Vec<TargetSeen>,
+    /// Pod Security level that its namespace enforces.
+    pub pod_security: Level,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
     /// Room for more of them on its Repository.

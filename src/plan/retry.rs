@@ -1,7 +1,7 @@
 //! How often, and after how long, a step is tried again.
 //!
 //! Infrastructure is tried again until the run's deadline; a container that is
-//! killed for its memory or evicted gets a few tries, because the next one will
+//! killed for its memory or evicted gets a few tries of its own, because the next one will
 //! most likely end the same way. Data and configuration are not tried again.
 
 use std::time::Duration;
@@ -24,15 +24,17 @@ pub fn wait_after(attempt: i32) -> Duration {
     LONGEST_WAIT.min(FIRST_WAIT * 2u32.pow(doublings))
 }
 
-/// Whether a step that failed so is tried again after `attempt`.
-pub fn again(failure: &Failure, attempt: i32) -> bool {
+/// Deaths of a step's pod by its own doing, this failure counted in. Other failures count nothing: a store that
+/// was away for an hour must not use up what is there for memory.
+pub fn deaths(failure: &Failure, before: Option<i32>) -> Option<i32> {
+    let died = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
+    if died { Some(before.unwrap_or(0) + 1) } else { before }
+}
+
+/// Whether a step that failed so is tried again; `deaths` as [`deaths`] has counted them.
+pub fn again(failure: &Failure, deaths: Option<i32>) -> bool {
     match failure.class {
-        Class::Transient => {
-            let pod_death =
-                [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
-            !pod_death || attempt < POD_DEATH_TRIES
-        }
-        Class::Waiting => true,
+        Class::Transient | Class::Waiting => deaths.is_none_or(|n| n < POD_DEATH_TRIES),
         Class::Invalid | Class::Data | Class::Fatal => false,
     }
 }
@@ -62,11 +64,24 @@ mod tests {
     #[test]
     fn only_infrastructure_is_tried_again() {
         let f = |class, reason: &str| Failure::new(class, reason, "");
-        assert!(again(&f(Class::Transient, reason::REPOSITORY_UNREACHABLE), 1000));
-        assert!(again(&f(Class::Transient, reason::OOM_KILLED), 2));
-        assert!(!again(&f(Class::Transient, reason::OOM_KILLED), 3));
+        assert!(again(&f(Class::Transient, reason::REPOSITORY_UNREACHABLE), None));
         for class in [Class::Invalid, Class::Data, Class::Fatal] {
-            assert!(!again(&f(class, reason::WRONG_PASSWORD), 1));
+            assert!(!again(&f(class, reason::WRONG_PASSWORD), None));
+        }
+    }
+
+    #[test]
+    fn only_deaths_use_up_the_tries_for_deaths() {
+        let f = |reason: &str| Failure::new(Class::Transient, reason, "");
+        let mut so_far = None;
+        for _ in 0..100 {
+            so_far = deaths(&f(reason::REPOSITORY_UNREACHABLE), so_far);
+            so_far = deaths(&f(reason::DISRUPTED), so_far);
+        }
+        assert_eq!(so_far, None);
+        for (reason, want) in [(reason::OOM_KILLED, true), (reason::EVICTED, true), (reason::OUTCOME_LOST, false)] {
+            so_far = deaths(&f(reason), so_far);
+            assert_eq!(again(&f(reason), so_far), want, "{so_far:?}");
         }
     }
 }

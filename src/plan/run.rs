@@ -207,6 +207,8 @@ impl RestoreRun {
             temp_dir: s.temp_dir,
             interim_volume_template: s.interim_volume_template,
             hooks: s.hooks,
+            // Its own time is the run's.
+            time_out: None,
             rules: s.rules,
         };
         let id = Identity::of(object);

@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::contract::{Class, Failure, Outcome};
 use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
+use super::pod_security::{self, Level};
 use super::{Plan, Prepared, conditions, retry};
 use crate::api::restore_session::StepStatus;
 use crate::names::reason;
@@ -38,6 +39,8 @@ pub struct Lone<'a> {
     pub at: Timestamp,
     /// The deadline has passed.
     pub expired: bool,
+    /// What the namespace of its Jobs enforces.
+    pub pod_security: Level,
     /// The Jobs of the run.
     pub jobs: &'a [JobSeen],
     /// The entries of status.
@@ -74,7 +77,12 @@ impl Lone<'_> {
         // What the earlier attempt came to stands in status.
         self.plan.stop(find(attempt - 1));
         let failure = match find(attempt).map(|j| &j.state) {
-            Some(JobState::Active { .. }) if !self.expired => {
+            Some(JobState::Active { held }) if !self.expired => {
+                if let Some(failure) = held {
+                    self.plan.warn_of(failure, entry.reason.as_deref());
+                }
+                entry.reason = held.as_ref().map(|f| f.reason.clone());
+                entry.message = held.as_ref().map(|f| f.message.clone());
                 self.plan.look_again(LOOK_AT_RUNNING);
                 return StepState::Running;
             }
@@ -87,14 +95,20 @@ impl Lone<'_> {
                     let text = format!("The {name} step answered for another run ({}).", outcome.run);
                     return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
                 }
-                Some(failure) if retry::again(failure, attempt) => failure.clone(),
+                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure.clone(),
                 Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
                 _ => {
                     entry.done = true;
                     return StepState::Done(outcome.clone());
                 }
             },
-            Some(JobState::Lost(failure)) => failure.clone(),
+            Some(JobState::Lost(failure)) => {
+                if failure.class == Class::Invalid {
+                    // A pod that can never start is still there.
+                    self.plan.stop(find(attempt));
+                }
+                failure.clone()
+            }
             None if self.expired => {
                 let silence = self.gate.and_then(|g| g.silence().map(|(_, text)| text.to_owned()));
                 return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
@@ -102,18 +116,26 @@ impl Lone<'_> {
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
-                } else if self.gate.is_none_or(|g| g.admit(self.plan)) {
-                    self.plan.jobs.push(job(attempt));
+                } else {
+                    let job = job(attempt);
+                    if let Err(failure) = pod_security::check_job(self.pod_security, &job) {
+                        return StepState::Failed(failure);
+                    }
+                    if self.gate.is_none_or(|g| g.admit(self.plan)) {
+                        self.plan.jobs.push(job);
+                    }
                     self.plan.look_again(LOOK_AT_RUNNING);
                 }
                 return StepState::Running;
             }
         };
-        if self.expired || !retry::again(&failure, attempt) {
+        let deaths = retry::deaths(&failure, entry.pod_deaths);
+        if self.expired || !retry::again(&failure, deaths) {
             return StepState::Failed(failure);
         }
         self.plan.note(&failure);
         entry.attempt += 1;
+        entry.pod_deaths = deaths;
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
         entry.reason = Some(failure.reason);
         entry.message = Some(failure.message);

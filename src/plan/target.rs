@@ -325,7 +325,8 @@ impl TargetKind {
     }
 }
 
-fn claim_volume(name: &str, claim: &str) -> Volume {
+/// A volume that is a claim.
+pub fn claim_volume(name: &str, claim: &str) -> Volume {
     Volume {
         name: name.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {

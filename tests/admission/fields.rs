@@ -80,11 +80,12 @@ fn part(at: &str, hook: &str) -> Vec<Entry> {
     let handler = json!({ "exec": { "command": ["true"] } });
     [
         used(at, &["task.name", "tempDir.medium", "tempDir.sizeLimit", "tempDir.disableCaching"]),
+        // Of its metadata, what a claim of the session can carry.
+        used(at, &["interimVolumeTemplate"]),
         refused(
             at,
             &[
                 ("task.params", json!([{ "name": "a", "value": "b" }])),
-                ("interimVolumeTemplate", json!({ "spec": {} })),
                 (&format!("hooks.pre{hook}"), handler.clone()),
                 (&format!("hooks.post{hook}"), handler),
             ],
@@ -102,7 +103,7 @@ const RULE: &[&str] =
 fn restore_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Restore"),
-        used(&format!("{at}.target"), &["quiesce", "allowEmpty", "replicas"]),
+        used(&format!("{at}.target"), &["quiesce", "allowEmpty", "ownership", "replicas"]),
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),
@@ -175,6 +176,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                 used("spec", RESTORE),
                 used("spec", ORDER),
                 used("spec.backupBatch", &["name", "namespace", "members"]),
+                used("spec.members", &["timeOut"]),
                 whole_hooks("Restore"),
                 restore_part("spec.members"),
             ]
@@ -186,8 +188,15 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
             json!({ "repository": { "name": "r" }, "target": backup, "retentionPolicy": retention }),
         ),
         "BackupBatch" => (
-            [invoker(), used("spec", ORDER), runtime("spec"), whole_hooks("Backup"), backup_part("spec.members")]
-                .concat(),
+            [
+                invoker(),
+                used("spec", ORDER),
+                used("spec.members", &["timeOut"]),
+                runtime("spec"),
+                whole_hooks("Backup"),
+                backup_part("spec.members"),
+            ]
+            .concat(),
             json!({ "repository": { "name": "r" }, "members": [{ "target": backup }], "retentionPolicy": retention }),
         ),
         "BackupSession" => (

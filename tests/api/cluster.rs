@@ -162,11 +162,7 @@ pub fn message<'a>(object: &'a Value, type_: &str) -> &'a str {
 }
 
 /// Tries until it works; then what it gave. Fails with the last reason why not.
-pub async fn eventually<T, F: Future<Output = Result<T, String>>>(
-    what: &str,
-    limit: Duration,
-    mut look: impl FnMut() -> F,
-) -> T {
+pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let end = Instant::now() + limit;
     loop {
         match look().await {

@@ -1,5 +1,7 @@
 //! Plays kubelet, Job controller and garbage collector for the operator's Jobs, and lays the ground of a run.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -73,7 +75,12 @@ pub fn session_of(job: &Job) -> String {
 
 /// Waits for the Job of a step, named by the beginning of its key.
 pub async fn of_step(cluster: &Cluster, namespace: &str, start: &str) -> Job {
-    eventually(&format!("a Job of {start}"), SOON, || async {
+    of_step_within(cluster, namespace, start, SOON).await
+}
+
+/// The same, in bad weather.
+pub async fn of_step_within(cluster: &Cluster, namespace: &str, start: &str, limit: Duration) -> Job {
+    eventually(&format!("a Job of {start}"), limit, || async {
         let all = all(cluster, namespace).await;
         let keys: Vec<String> = all.iter().map(key).collect();
         all.into_iter().find(|j| key(j).starts_with(start)).ok_or(format!("{keys:?}"))

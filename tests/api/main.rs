@@ -8,6 +8,7 @@
 mod backups;
 mod cluster;
 mod definitions;
+mod front;
 mod jobs;
 mod leadership;
 mod leaving;
@@ -18,3 +19,4 @@ mod repository;
 mod restarts;
 mod runs;
 mod targets;
+mod weather;

@@ -28,14 +28,31 @@ impl Operator {
         operator
     }
 
+    /// One that leads, and reaches the API server by another way.
+    pub async fn through(kubeconfig: &Path) -> Self {
+        let operator = Self::start_at("test", &["--webhook", "false"], Some(kubeconfig));
+        operator.leads_within(STARTS_WITHIN).await;
+        operator
+    }
+
+    /// Whether its process is there.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Starts one.
     pub fn start(identity: &str, flags: &[&str]) -> Self {
+        Self::start_at(identity, flags, None)
+    }
+
+    fn start_at(identity: &str, flags: &[&str], kubeconfig: Option<&Path>) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{identity}.log"));
         let log = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
             .args(["operator", "--job-image", "localhost/test:1", "--identity", identity, "--port", &port.to_string()])
             .args(flags)
+            .envs(kubeconfig.map(|path| ("KUBECONFIG", path)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -16,8 +16,8 @@ use super::store::{assert_tree, back_up, prepared, seed};
 const PROBE_INTERVAL: u64 = 10;
 /// Sessions of the incident.
 const SESSIONS: usize = 31;
-/// Jobs on one Repository at once: the operator's default.
-const AT_ONCE: i64 = 16;
+/// Jobs on one Repository at once, set up there too.
+const AT_ONCE: i64 = 6;
 
 /// Attempts at a step that belongs to no host.
 fn attempts(object: &Value, steps: &str, name: &str) -> i64 {
@@ -41,7 +41,7 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
     let began = Instant::now();
     for name in &names {
         site.create(&claim(name)).await;
-        site.create(&restore(name, &of_claim("m0", name, LATEST), "  timeOut: 10m\n")).await;
+        site.create(&restore(name, &of_claim("m0", name, LATEST), "  timeOut: 30m\n")).await;
     }
     let silent = |r: &Value| condition(r, "Reachable").0 == "False";
     site.until("Repository", "repo", 60, "known to be away", silent).await;
@@ -63,7 +63,7 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
     let mut in_vain = 0;
     for (name, tree) in names.iter().zip(std::iter::repeat(&trees[0])) {
         let over = |s: &Value| ["Succeeded", "Failed", "Invalid"].contains(&phase(s));
-        let session = site.until("RestoreSession", name, 240, "over", over).await;
+        let session = site.until("RestoreSession", name, 480, "over", over).await;
         assert_eq!(phase(&session), "Succeeded", "{name}: {:#}", session["status"]);
         in_vain += attempts(&session, "/status/run/steps", "preflight") - 1;
         assert_tree(&site.folder(name).await, tree);

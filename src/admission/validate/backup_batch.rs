@@ -23,6 +23,7 @@ pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     runtime::settings(&mut errors, "spec.runtimeSettings", spec.runtime_settings.as_ref());
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     for (i, member) in spec.members.iter().enumerate() {
+        common::positive_duration(&mut errors, &format!("spec.members[{i}].timeOut"), member.time_out.as_deref());
         let part = Part {
             at: &format!("spec.members[{i}]"),
             namespace: new.metadata.namespace.as_deref(),

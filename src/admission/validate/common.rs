@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Errors;
+use super::{Errors, runtime};
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
 use crate::names;
@@ -112,8 +112,27 @@ pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
 
 /// A claim for dumps.
 pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTemplate>) {
-    if template.is_some() {
-        errors.not_supported(at, "is not built yet; the built-in tasks keep nothing in between, leave it out");
+    let Some(template) = template else { return };
+    if template.metadata.as_ref().and_then(|m| m.namespace.as_deref()).is_some_and(|n| !n.is_empty()) {
+        errors.invalid(
+            format!("{at}.metadata.namespace"),
+            "is set; the claim is made in the namespace of the session, leave it out",
+        );
+    }
+    if template.metadata.as_ref().is_some_and(|m| !m.owner_references.is_empty()) {
+        errors.invalid(
+            format!("{at}.metadata.ownerReferences"),
+            "is set; the claim belongs to the session, leave it out",
+        );
+    }
+    let spec = template.spec.clone().unwrap_or_default();
+    let size = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage"));
+    if !size.is_some_and(|q| runtime::is_size(&q.0)) {
+        errors.invalid(format!("{at}.spec.resources.requests.storage"), "is no size; write for example 10Gi");
+    }
+    let modes = spec.access_modes.unwrap_or_default();
+    if !modes.iter().any(|m| m.starts_with("ReadWrite")) {
+        errors.invalid(format!("{at}.spec.accessModes"), "names no mode that can write; write [ReadWriteOnce]");
     }
 }
 

@@ -7,7 +7,7 @@ use super::members::{self, Member};
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
-use crate::api::restore_batch::{BackupBatchRef, RestoreBatchSpec};
+use crate::api::restore_batch::BackupBatchRef;
 use crate::plan::hosts::HostSet;
 use crate::plan::run::is_sequential;
 
@@ -15,8 +15,7 @@ use crate::plan::run::is_sequential;
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    let before = old.map(|o| RestoreBatchSpec { cancel: spec.cancel, ..o.spec.clone() });
-    immutable(&mut errors, "RestoreBatch", spec, before.as_ref());
+    immutable(&mut errors, "RestoreBatch", spec, old.map(|o| &o.spec));
     common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     let from_backup = spec.backup_batch.as_ref();
@@ -31,6 +30,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         return errors.into_vec();
     }
     for (i, member) in spec.members.iter().enumerate() {
+        common::positive_duration(&mut errors, &format!("spec.members[{i}].timeOut"), member.time_out.as_deref());
         let part = Part {
             at: &format!("spec.members[{i}]"),
             namespace: new.metadata.namespace.as_deref(),

@@ -6,14 +6,12 @@
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreSession;
-use crate::api::restore_session::RestoreSessionSpec;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    let before = old.map(|o| RestoreSessionSpec { cancel: spec.cancel, ..o.spec.clone() });
-    immutable(&mut errors, "RestoreSession", spec, before.as_ref());
+    immutable(&mut errors, "RestoreSession", spec, old.map(|o| &o.spec));
     common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());

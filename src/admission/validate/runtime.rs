@@ -44,7 +44,7 @@ pub fn temp_dir(errors: &mut Errors, at: &str, settings: Option<&EmptyDirSetting
 }
 
 /// A quantity of bytes as Kubernetes writes it, and more than nothing.
-fn is_size(text: &str) -> bool {
+pub fn is_size(text: &str) -> bool {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let suffix = matches!(unit, "" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei");

@@ -171,9 +171,24 @@ pub fn check() -> Vec<String> {
     argv
 }
 
-/// Size of the data in the store.
-pub fn stats() -> Vec<String> {
-    list(["stats", "--mode", "raw-data", "--json", "--no-lock"])
+/// Size of the data in the store: of everything, or of what these snapshots need.
+pub fn stats(ids: &[&str]) -> Vec<String> {
+    let mut argv = list(["stats", "--mode", "raw-data", "--json", "--no-lock"]);
+    if !ids.is_empty() {
+        argv.push("--".into());
+        argv.extend(ids.iter().map(|id| (*id).to_owned()));
+    }
+    argv
+}
+
+/// Lists the ids of locks.
+pub fn locks() -> Vec<String> {
+    list(["list", "locks", "--no-lock", "--quiet"])
+}
+
+/// Shows one lock.
+pub fn lock(id: &str) -> Vec<String> {
+    list(["cat", "lock", "--no-lock", "--", id])
 }
 
 #[cfg(test)]
@@ -235,7 +250,8 @@ mod tests {
 
     #[test]
     fn nobody_ever_unlocks() {
-        let all = [prune(), check(), stats(), init(), cat_config(), snapshots(&[]), ls("1")].concat();
+        let all =
+            [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1")].concat();
         assert!(!all.iter().any(|a| a.contains("unlock") || a.contains("remove-all")));
     }
 

@@ -8,10 +8,15 @@ use std::path::Path;
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
+use super::args;
+use super::output::Message;
 use super::planned::{Planned, below};
-use super::select::clean;
+use super::repository::Repository;
+use super::restore::clean_end;
+use super::run::{Limit, STUCK};
+use super::select::{clean, within};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
+use crate::plan::contract::{Class, Failure, Runner};
 
 /// Bit of `CAP_CHOWN` (linux/capability.h).
 const CAP_CHOWN: u32 = 0;
@@ -43,9 +48,8 @@ pub fn mounts(root: &Path, mounts: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each file system has room for what would be written. Sparse files count in full: they may be
-/// restored as such or not.
-pub fn space(root: &Path, planned: &Planned) -> Result<(), Failure> {
+/// Each file system has room for what would be written, of which `at_most` bytes are known to take room at all.
+pub fn space(root: &Path, planned: &Planned, at_most: u64) -> Result<(), Failure> {
     for need in planned.needs() {
         let place = below(root, &need.mount);
         let fs = statvfs(&place).map_err(|e| {
@@ -53,8 +57,9 @@ pub fn space(root: &Path, planned: &Planned) -> Result<(), Failure> {
             Failure::new(Class::Fatal, reason::AGENT_FAILED, text)
         })?;
         let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-        let short = if need.bytes > free {
-            format!("needs {} bytes more and has {free}", need.bytes)
+        let bytes = need.bytes.min(at_most);
+        let short = if bytes > free {
+            format!("needs {bytes} bytes more and has {free}")
         } else if fs.f_files > 0 && need.entries > fs.f_favail {
             format!("needs {} files more and has inodes for {}", need.entries, fs.f_favail)
         } else {
@@ -87,6 +92,11 @@ impl Identity {
         Self { uid: rustix::process::geteuid().as_raw(), gids, chown: has_capability(&status, CAP_CHOWN) }
     }
 
+    /// Of who will restore, in another pod.
+    pub fn of(runner: &Runner) -> Self {
+        Self { uid: runner.uid, gids: runner.gids.clone(), chown: false }
+    }
+
     /// Whether any owner can be given.
     pub fn may_chown(&self) -> bool {
         self.chown
@@ -104,12 +114,38 @@ impl Identity {
             reason::OWNERSHIP,
             format!(
                 "{path} belongs to {uid}:{gid}, and the Job runs as {}:{} without CAP_CHOWN, so its owner would be lost. \
-                 Set runtimeSettings.container.securityContext.runAsUser to 0 (or to {uid}, with runAsGroup {gid}, if all files are of that user). Nothing was written.",
+                 Set target.ownership: Ignore if that is fine, or runtimeSettings.container.securityContext.runAsUser to 0 (or to {uid}, with runAsGroup {gid}, if all files are of that user). Nothing was written.",
                 self.uid,
                 self.gids.last().copied().unwrap_or_default()
             ),
         )
     }
+}
+
+/// Refuses when a selected entry of a snapshot, below `roots`, could not get its owner.
+pub async fn owners(
+    repository: &Repository,
+    id: &str,
+    roots: &[String],
+    mounts: &[String],
+    me: &Identity,
+    selected: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<(), Failure> {
+    // A mount point belongs to whoever made the volume; its owner is not ours to give.
+    let mounts: Vec<String> = mounts.iter().map(|m| clean(m)).collect();
+    let mut first: Option<Failure> = None;
+    let ran = repository
+        .lines(args::ls(id), Limit::Idle(STUCK), &mut |m: &Message| {
+            let counts = first.is_none() && selected(&m.path) && roots.iter().any(|r| within(&m.path, r));
+            if counts && !m.node_type.is_empty() && !mounts.contains(&m.path) && !me.can_make(m.uid, m.gid) {
+                first = Some(me.refuse(&m.path, m.uid, m.gid));
+            }
+        })
+        .await;
+    if !clean_end(&ran) {
+        return Err(repository.failure(&ran, "list the snapshot; nothing was written"));
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// Whether the effective set of a `/proc/self/status` has a capability.

@@ -43,7 +43,7 @@ const SIGNS: &[Sign] = &[
     Sign {
         words: &["nosuchbucket", "bucket does not exist", "invalidbucketname"],
         class: Class::Invalid,
-        reason: reason::REPOSITORY_MISSING,
+        reason: reason::BUCKET_MISSING,
         remedy: "The bucket does not exist: check bucket, endpoint and region of the backend.",
     },
     Sign {
@@ -266,7 +266,7 @@ mod tests {
         let cases: &[(i32, &str, Class, &str)] = &[
             (10, "", Class::Invalid, reason::REPOSITORY_MISSING),
             (10, "unable to open config file: Stat: 403 Forbidden", Class::Invalid, reason::ACCESS_DENIED),
-            (10, "The specified bucket does not exist", Class::Invalid, reason::REPOSITORY_MISSING),
+            (10, "The specified bucket does not exist", Class::Invalid, reason::BUCKET_MISSING),
             (11, "unable to create lock", Class::Transient, reason::REPOSITORY_LOCKED),
             (12, "", Class::Invalid, reason::WRONG_PASSWORD),
             (1, "write /x: no space left on device", Class::Data, reason::NO_SPACE),

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::repository::{Repository, read_document};
+use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
 use super::{Done, args};
 use crate::names::reason;
@@ -17,13 +17,6 @@ use crate::plan::contract::{Answer, Class, Failure, Maintain, RepositoryFacts};
 struct Group {
     #[serde(default)]
     remove: Option<Vec<serde_json::Value>>,
-}
-
-/// `restic stats --json`.
-#[derive(Debug, Deserialize)]
-struct Stats {
-    #[serde(default)]
-    total_size: u64,
 }
 
 /// Applies retention, checks the repository and measures it.
@@ -97,7 +90,7 @@ async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(
 async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
     let all = repository.snapshots(&[]).await?;
     facts.snapshot_count = i64::try_from(all.len()).unwrap_or(i64::MAX);
-    let ran = repository.document_within(args::stats(), Limit::Idle(STUCK)).await;
+    let ran = repository.document_within(args::stats(&[]), Limit::Idle(STUCK)).await;
     if ran.end != End::Exited(0) {
         return Err(repository.failure(&ran, "measure the repository"));
     }

@@ -1,34 +1,42 @@
 //! The first steps of a run: resolve every host's snapshots, or make the repository ready.
 //!
-//! Preflight opens the repository once, takes no lock and writes nothing. Prepare
+//! Preflight opens the repository, waits for nobody but who removes data from it, takes no lock and writes nothing. Prepare
 //! creates a repository only when restic says that there is none (exit code 10):
 //! any other error could be a network that blinked, and creating then would shadow
 //! or damage what is there.
 
+use super::checks::{self, Identity};
 use super::repository::Repository;
 use super::run::{End, LOOK, Limit};
+use super::select::Snapshot;
 use super::{Done, args, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, HostAnswer, Preflight};
+use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, PinnedSnapshot, Preflight};
 
 /// Resolves the snapshots of every host asked for.
 pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
-    let all = match repository.snapshots(&[]).await {
+    if let Err(failure) = repository.reach().await {
+        return Done::failed(failure);
+    }
+    let (all, unlocked) = tokio::join!(repository.snapshots(&[]), repository.unlocked());
+    let all = match all.and_then(|all| unlocked.map(|()| all)) {
         Ok(all) => all,
         Err(failure) => return Done::failed(failure),
     };
     tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
-    let answers = step
-        .hosts
-        .iter()
-        .map(|query| {
-            let (snapshots, failure) = match select::resolve(query, &all) {
-                Ok(pins) => (pins, None),
-                Err(failure) => (Vec::new(), Some(failure)),
-            };
-            HostAnswer { member: query.member, host: query.host.clone(), snapshots, failure }
-        })
-        .collect();
+    let mut answers = Vec::new();
+    for query in &step.hosts {
+        let mut answer = HostAnswer { member: query.member, host: query.host.clone(), ..HostAnswer::default() };
+        let resolved = match select::resolve(query, &all) {
+            Ok(pins) => owners(repository, query, &all, &pins).await.map(|()| pins),
+            Err(failure) => Err(failure),
+        };
+        match resolved {
+            Ok(pins) => answer.snapshots = pins,
+            Err(failure) => answer.failure = Some(failure),
+        }
+        answers.push(answer);
+    }
     Done::ok(Answer::Preflight(answers))
 }
 
@@ -44,6 +52,23 @@ pub async fn probe(repository: &Repository) -> Done {
     Done::failed(repository.failure(&opened, "open the repository"))
 }
 
+/// Who cannot give files away must own all of them; better known now than when the workload is down.
+async fn owners(
+    repository: &Repository,
+    query: &HostQuery,
+    all: &[Snapshot],
+    pins: &[PinnedSnapshot],
+) -> Result<(), Failure> {
+    let Some(runner) = &query.runner else { return Ok(()) };
+    let me = Identity::of(runner);
+    for pin in pins {
+        let whole = || all.iter().find(|s| s.id == pin.id).map(Snapshot::clean_paths).unwrap_or_default();
+        let roots = pin.path.as_ref().map_or_else(whole, |path| vec![select::clean(path)]);
+        checks::owners(repository, &pin.id, &roots, &query.mounts, &me, &|_| true).await?;
+    }
+    Ok(())
+}
+
 /// Opens the repository, and creates it where there is none.
 pub async fn prepare(repository: &Repository) -> Done {
     if let Err(failure) = repository.reach().await {
@@ -56,7 +81,9 @@ pub async fn prepare(repository: &Repository) -> Done {
     let failure = repository.failure(&opened, "open the repository");
     // Exit code 10 is also how a missing bucket or a refusal can look; creating makes the bucket,
     // but a refusal stays one.
-    if opened.end != End::Exited(10) || failure.reason != reason::REPOSITORY_MISSING {
+    if opened.end != End::Exited(10)
+        || ![reason::REPOSITORY_MISSING, reason::BUCKET_MISSING].contains(&failure.reason.as_str())
+    {
         return Done::failed(failure);
     }
     let created = repository.lines(args::init(), Limit::Whole(LOOK), &mut |_| {}).await;

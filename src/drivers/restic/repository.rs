@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -22,6 +23,10 @@ use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
 
 /// Time for a TCP connection to the store: an address that is wrong is told at once.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Age from which restic itself calls a lock stale (restic, `internal/restic/lock.go`).
+const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
+/// Locks looked at: each costs opening the repository once.
+const MOST_LOCKS: usize = 8;
 /// Variables of the Job that restic also gets.
 const PASSED_ON: &[&str] = &[
     "PATH",
@@ -59,6 +64,8 @@ pub struct Places {
     pub secret_dir: PathBuf,
     /// Writable scratch space.
     pub work_dir: PathBuf,
+    /// Claim for cache and temporary files, where the step has one.
+    pub interim_dir: PathBuf,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
 }
@@ -85,15 +92,21 @@ impl Repository {
         control: Control,
     ) -> Result<Self, Failure> {
         let work = &places.work_dir;
-        let made = std::fs::create_dir_all(work.join("cache")).and_then(|()| std::fs::create_dir_all(work.join("tmp")));
-        made.map_err(|e| {
-            let text = format!("Could not create the work folder {}: {e}.", work.display());
-            Failure::new(Class::Fatal, reason::AGENT_FAILED, text)
-        })?;
+        // Derived credentials stay in the scratch volume, which goes with the pod; a claim outlives it.
+        let room = if settings.interim { places.interim_dir.join("data") } else { work.clone() };
+        for folder in [work.clone(), room.join("cache"), room.join("tmp")] {
+            std::fs::create_dir_all(&folder).map_err(|e| {
+                let text = format!(
+                    "Could not create the work folder {}: {e}. The user of the Job must be able to write there: see runtimeSettings.pod.securityContext.fsGroup.",
+                    folder.display()
+                );
+                Failure::new(Class::Invalid, reason::PERMISSION_DENIED, text)
+            })?;
+        }
         let secrets = Secrets::load(&places.secret_dir, work, &access.url)?;
         let mut argv = args::priority(settings);
         argv.push(places.program.clone());
-        argv.extend(args::global(access, settings, &secrets.args, &work.join("cache")));
+        argv.extend(args::global(access, settings, &secrets.args, &room.join("cache")));
 
         let mut env: Vec<(String, String)> = Vec::new();
         let ambient = if secrets.ambient { AMBIENT } else { &[] };
@@ -103,7 +116,7 @@ impl Repository {
             }
         }
         env.push(("HOME".into(), work.to_string_lossy().into_owned()));
-        env.push(("TMPDIR".into(), work.join("tmp").to_string_lossy().into_owned()));
+        env.push(("TMPDIR".into(), room.join("tmp").to_string_lossy().into_owned()));
         // One status a second; restic's default for JSON is sixty.
         env.push(("RESTIC_PROGRESS_FPS".into(), "1".into()));
         if let Some(region) = &access.region {
@@ -191,6 +204,55 @@ impl Repository {
         }
         read_document(&ran.document, "snapshots")
     }
+
+    /// Whether no command that removes data is at work. Its lock is exclusive, and it renews it every five minutes; one
+    /// that nobody renews is left over from a command that died, and no reason to wait.
+    ///
+    /// # Errors
+    /// The lock, to be waited for. What cannot be read is no lock.
+    pub async fn unlocked(&self) -> Result<(), Failure> {
+        let ran = self.document(args::locks()).await;
+        let ids = String::from_utf8_lossy(&ran.document).into_owned();
+        for id in ids.split_whitespace().take(MOST_LOCKS) {
+            let ran = self.document(args::lock(id)).await;
+            let Ok(lock) = read_document::<Lock>(&ran.document, "cat lock") else { continue };
+            let age = Timestamp::now().duration_since(lock.time);
+            if lock.exclusive && age < STALE_LOCK {
+                return Err(Failure::new(
+                    Class::Transient,
+                    reason::REPOSITORY_LOCKED,
+                    format!(
+                        "The repository is locked by a command that may remove data ({}, process {}, since {}). Lifeboat waits for it within the deadline and removes nobody's lock.",
+                        lock.hostname, lock.pid, lock.time
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A lock of restic.
+#[derive(Debug, Deserialize)]
+struct Lock {
+    time: Timestamp,
+    #[serde(default)]
+    exclusive: bool,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    pid: i64,
+}
+
+/// `restic stats --json`.
+#[derive(Debug, Deserialize)]
+pub struct Stats {
+    /// Bytes in the store.
+    #[serde(default)]
+    pub total_size: u64,
+    /// The same before compression.
+    #[serde(default)]
+    pub total_uncompressed_size: u64,
 }
 
 /// Reads a JSON document of restic.

@@ -10,9 +10,9 @@ use super::checks::{self, Identity};
 use super::output::{Message, Report};
 use super::pattern::patterns;
 use super::planned::{Planned, Tally};
-use super::repository::Repository;
+use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
-use super::select::{clean, inside_mounts, within};
+use super::select::{clean, inside_mounts};
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored};
@@ -56,11 +56,16 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore, planned: &mut Plan
     if content == 0 && !step.allow_empty {
         return Err(nothing(step, "No file of the snapshots is selected"));
     }
-    checks::space(&repository.restore_root, planned)?;
+    if let Err(short) = checks::space(&repository.restore_root, planned, u64::MAX) {
+        // Holes of sparse files take no room, and all of them are one and the same data in the repository.
+        let most = distinct_bytes(repository, step).await.ok_or(short)?;
+        checks::space(&repository.restore_root, planned, most)?;
+    }
     let me = Identity::of_process();
-    if !me.may_chown() {
+    if !me.may_chown() && !step.ignore_owners {
         for part in &parts {
-            owners(repository, step, part, planned, &me).await?;
+            let selected = |path: &str| planned.holds(path);
+            checks::owners(repository, &part.pin.id, &part.roots, &step.mounts, &me, &selected).await?;
         }
     }
     Ok(parts)
@@ -146,6 +151,16 @@ async fn dry_run(
     Ok(content)
 }
 
+/// Bytes of the snapshots, the same data counted once; `None` when restic cannot say.
+async fn distinct_bytes(repository: &Repository, step: &Restore) -> Option<u64> {
+    let mut ids: Vec<&str> = step.snapshots.iter().map(|p| p.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let ran = repository.document_within(args::stats(&ids), Limit::Idle(STUCK)).await;
+    let stats: Stats = (ran.end == End::Exited(0)).then(|| read_document(&ran.document, "stats").ok()).flatten()?;
+    Some(stats.total_uncompressed_size.max(stats.total_size))
+}
+
 /// A path that was backed up and is no folder (an empty file, a link) is content by itself.
 async fn lone_entries(repository: &Repository, part: &Part<'_>) -> Result<u64, Failure> {
     let mut count = 0;
@@ -159,32 +174,8 @@ async fn lone_entries(repository: &Repository, part: &Part<'_>) -> Result<u64, F
     if clean_end(&ran) { Ok(count) } else { Err(repository.failure(&ran, "list the snapshot; nothing was written")) }
 }
 
-/// Refuses when an entry of the selection could not get its owner.
-async fn owners(
-    repository: &Repository,
-    step: &Restore,
-    part: &Part<'_>,
-    planned: &Planned,
-    me: &Identity,
-) -> Result<(), Failure> {
-    // A mount point belongs to whoever made the volume; its owner is not ours to give.
-    let mounts: Vec<String> = step.mounts.iter().map(|m| clean(m)).collect();
-    let mut first: Option<Failure> = None;
-    let ran = repository
-        .lines(args::ls(&part.pin.id), Limit::Idle(STUCK), &mut |m: &Message| {
-            let selected = first.is_none() && planned.holds(&m.path) && part.roots.iter().any(|r| within(&m.path, r));
-            if selected && !m.node_type.is_empty() && !mounts.contains(&m.path) && !me.can_make(m.uid, m.gid) {
-                first = Some(me.refuse(&m.path, m.uid, m.gid));
-            }
-        })
-        .await;
-    if !clean_end(&ran) {
-        return Err(repository.failure(&ran, "list the snapshot; nothing was written"));
-    }
-    first.map_or(Ok(()), Err)
-}
-
-fn clean_end(ran: &Ran) -> bool {
+/// Whether a command ended well and without any error of an item.
+pub fn clean_end(ran: &Ran) -> bool {
     ran.end == End::Exited(0) && ran.report.errors == 0
 }
 
@@ -210,6 +201,12 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
         let done = done(part, &ran.report, planned);
         answer.restored = sum([before, done].into_iter());
         failure = verdict(repository, part, &ran, done);
+        // What a command that removes data has moved meanwhile is not lost.
+        if failure.as_ref().is_some_and(|f| f.reason == reason::DATA_CORRUPT)
+            && let Err(locked) = repository.unlocked().await
+        {
+            failure = Some(locked);
+        }
         if failure.is_some() {
             break;
         }

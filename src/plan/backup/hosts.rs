@@ -1,5 +1,7 @@
 //! Hosts of a backup: found, backed up, counted.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 use super::{Invoker, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
@@ -194,6 +196,14 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
         status.total_hosts = i32::try_from(status.stats.len()).ok();
     }
     status.phase = Some(BackupTargetPhase::Running);
+    let limit = spec.time_out.as_deref().and_then(|t| duration::parse(t).ok());
+    if let Some(limit) = limit.and_then(|l| SignedDuration::try_from(l).ok()) {
+        let end = || Time(conditions::whole_second(at).0.checked_add(limit).unwrap_or(Timestamp::MAX));
+        let deadline = status.deadline.get_or_insert_with(end).0;
+        if let Some(left) = retry::left(deadline, at) {
+            pass.plan.look_again(left);
+        }
+    }
     for host in 0..status_len(pass, index) {
         back_up(pass, spec, target, index, host, frame, access);
     }
@@ -202,6 +212,18 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
         let failed = status.stats.iter().any(|h| h.phase == Some(BackupHostPhase::Failed));
         status.phase = Some(if failed { BackupTargetPhase::Failed } else { BackupTargetPhase::Succeeded });
     }
+}
+
+/// Whether the run's deadline has passed, or the member's own.
+fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+    pass.expired || pass.now.targets[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
+}
+
+/// Seconds a Job of the member may take: to the nearer of both deadlines.
+fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
+    let own = pass.now.targets[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
+    let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
+    own.min(pass.seconds_left())
 }
 
 fn status_len(pass: &Pass<'_>, index: usize) -> usize {
@@ -223,10 +245,12 @@ fn back_up(
     }
     let key = format!("backup/{index}/{}", entry.hostname);
     let attempt = entry.attempt.unwrap_or(1);
+    let late = is_late(pass, index);
     // What the earlier attempt came to stands in status.
     pass.stop(&key, attempt - 1);
+    let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
     match pass.job(&key, attempt).map(|j| &j.state) {
-        Some(JobState::Active { .. }) if pass.expired => {
+        Some(JobState::Active { .. }) if late => {
             pass.stop(&key, attempt);
             let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
             fail(pass, index, host, &late);
@@ -234,16 +258,28 @@ fn back_up(
         Some(JobState::Active { held }) => {
             let slot = &mut pass.now.targets[index].stats[host];
             slot.phase = Some(BackupHostPhase::Running);
+            let before = slot.reason.take();
             slot.reason = held.as_ref().map(|f| f.reason.clone());
             slot.error = held.as_ref().map(|f| f.message.clone());
+            if let Some(failure) = held {
+                pass.plan.warn_of(failure, before.as_deref());
+            }
             pass.plan.look_again(LOOK_AT_RUNNING);
         }
         Some(JobState::Done(outcome)) => read(pass, index, host, outcome),
-        Some(JobState::Lost(failure)) => fail(pass, index, host, &failure.clone()),
-        None if pass.expired => {
+        Some(JobState::Lost(failure)) => {
+            if failure.class == Class::Invalid {
+                // A pod that can never start is still there.
+                pass.stop(&key, attempt);
+            }
+            fail(pass, index, host, failure);
+        }
+        None if late => {
             let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
             fail(pass, index, host, &late);
         }
+        // Two that read the same files do no harm, but one is enough.
+        None if !alone => pass.plan.look_again(LOOK_AT_RUNNING),
         None => create(pass, spec, target, index, host, frame, access, key),
     }
 }
@@ -295,16 +331,25 @@ fn create(
     }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
     let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    let task = pass.task(access, runtime, no_cache, Step::Backup(backup));
+    let mut task = pass.task(access, runtime, no_cache, Step::Backup(backup));
+    task.settings.interim = spec.interim_volume_template.is_some();
     let parts = JobParts {
         key,
         attempt: entry.attempt.unwrap_or(1),
         runtime,
         temp_dir: spec.temp_dir.as_ref(),
+        interim: spec.interim_volume_template.as_ref(),
+        unowned: false,
         reach,
-        seconds_left: pass.seconds_left(),
+        seconds_left: seconds_left(pass, index),
     };
-    pass.plan.jobs.push(objects::job(frame, &task, parts));
+    let claim = objects::interim_claim(frame, &parts);
+    let job = objects::job(frame, &task, parts);
+    if let Err(failure) = pass.may_run(&job) {
+        return fail(pass, index, host, &failure);
+    }
+    pass.plan.claims.extend(claim);
+    pass.plan.jobs.push(job);
     pass.plan.look_again(LOOK_AT_RUNNING);
     let at = pass.at;
     let status = &mut pass.now.targets[index];
@@ -343,8 +388,10 @@ fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
 
 fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let at = pass.at;
-    let again = !pass.expired && retry::again(failure, pass.now.targets[index].stats[host].attempt.unwrap_or(1));
+    let late = is_late(pass, index);
     let slot = &mut pass.now.targets[index].stats[host];
+    slot.pod_deaths = retry::deaths(failure, slot.pod_deaths);
+    let again = !late && retry::again(failure, slot.pod_deaths);
     let attempt = slot.attempt.unwrap_or(1);
     slot.reason = Some(failure.reason.clone());
     slot.error = Some(failure.message.clone());

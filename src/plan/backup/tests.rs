@@ -15,6 +15,7 @@ use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
 use crate::plan::hosts::HostSet;
 use crate::plan::observed::{Refusal, RepositorySeen, Seen, Silence, Surroundings};
+use crate::plan::pod_security::Level;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 
@@ -31,6 +32,7 @@ struct World {
     /// What stands there in place of a claim.
     found: Option<Target>,
     repository: bool,
+    pod_security: Level,
     refusal: Option<Refusal>,
     now: Timestamp,
     writes: usize,
@@ -76,6 +78,7 @@ impl World {
             targets: vec![true; members],
             found: None,
             repository: true,
+            pod_security: Level::Privileged,
             refusal: None,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             writes: 0,
@@ -126,6 +129,7 @@ impl World {
             refusal: self.refusal.clone(),
             repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets.iter().enumerate().map(see).collect(),
+            pod_security: self.pod_security,
             jobs: self.jobs.seen(),
             room: Room { free: self.room, ahead: 16 - self.room },
             rivals: vec![],
@@ -655,4 +659,57 @@ proptest! {
             }
         }
     }
+}
+
+/// Proves: defect 9.
+#[test]
+fn deaths_of_pods_are_counted_by_themselves() {
+    let mut w = World::new(1, false, true);
+    w.run.invoker.as_mut().unwrap().time_out = Some("30m".into());
+    let ends = [vec![End::TRANSIENT; 5], vec![End::OutOfMemory; 2]].concat();
+    w.jobs.script.insert("backup/0/m0".into(), ends.clone());
+    w.jobs.script.insert("prepare".into(), ends);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded", "{:#}", w.status);
+    let mut w = World::new(1, false, true);
+    w.jobs.script.insert("backup/0/m0".into(), vec![End::OutOfMemory; 9]);
+    w.settle();
+    assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", "OOMKilled", 3));
+}
+
+/// Proves: defect 9.
+#[test]
+fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
+    for key in ["prepare", "backup/0/m0", "maintain"] {
+        let mut w = World::new(1, false, true);
+        w.jobs.script.insert(key.into(), vec![End::DeletedByHand]);
+        w.settle();
+        assert_eq!((w.phase(), w.jobs.attempts(key)), ("Succeeded", 2), "{key}");
+    }
+}
+
+/// Proves: D10.
+#[test]
+fn a_namespace_that_forbids_root_is_told_of_at_once_and_a_user_helps() {
+    for (runtime, phase) in
+        [(json!({}), "Failed"), (json!({ "pod": { "securityContext": { "runAsUser": 1000 } } }), "Succeeded")]
+    {
+        let mut w = World::new(1, false, true);
+        w.pod_security = Level::Restricted;
+        w.run.invoker.as_mut().unwrap().members[0].runtime_settings = serde_json::from_value(runtime).unwrap();
+        w.settle();
+        assert_eq!(w.phase(), phase, "{:#}", w.status);
+        if phase == "Failed" {
+            assert_eq!((w.stalled(), w.jobs.attempts("backup/0/m0")), (reason::POD_SECURITY, 0));
+        }
+    }
+}
+
+#[test]
+fn a_members_own_deadline_ends_that_member_only() {
+    let mut w = World::new(2, true, false);
+    w.run.invoker.as_mut().unwrap().members[0].time_out = Some("20s".into());
+    w.jobs.script.insert("backup/0/m0".into(), vec![End::Never]);
+    w.settle();
+    assert_eq!((w.targets(), w.stalled()), (vec!["Failed", "Succeeded"], reason::DEADLINE_EXCEEDED), "{:#}", w.status);
 }

@@ -45,8 +45,7 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     let announced = pass.was.members.get(index).is_some_and(|m| said(m).is_some());
     if announced {
         // One that was refused is tried again; until it is there, status says why it is not.
-        let refused = said(status).filter(|c| c.reason.as_deref() != Some(reason::CREATING_CLAIMS));
-        status.message = refused.and_then(|c| c.message.clone());
+        status.message = refused(status);
         pass.plan.claims.extend(missing.into_iter().map(|w| w.claim.clone()));
     } else {
         let names: Vec<&str> = target.to_make.iter().map(|w| w.name.as_str()).collect();
@@ -55,6 +54,12 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     }
     pass.plan.again = true;
     false
+}
+
+/// Why a claim is not there, if it was refused.
+pub fn refused(status: &RestoreMemberStatus) -> Option<String> {
+    let made = |reason: &str| [reason::CREATING_CLAIMS, reason::CLAIMS_CREATED].contains(&reason);
+    said(status).filter(|c| !c.reason.as_deref().is_some_and(made))?.message.clone()
 }
 
 fn said(status: &RestoreMemberStatus) -> Option<&Condition> {

@@ -1,11 +1,13 @@
 //! Members: begun in their order, restored host by host, closed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::quiesce::{quiesce, resume};
 use super::{
     Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, made, member_is_over, preflight, rivals,
 };
+use crate::api::common::Ownership;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -14,6 +16,7 @@ use crate::plan::hosts::rule_for;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
+use crate::plan::target::Reach;
 use crate::plan::{conditions, duration, restic_args, retry};
 
 /// Key of a host's restore within the run.
@@ -52,7 +55,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
         if pass.run.sequential && !may_follow(pass, index, settled, started) {
             continue;
         }
-        if pass.expired {
+        if is_late(pass, index) {
             run_out(pass, index, ground.err());
         } else if is_started(&pass.now.members[index]) {
             restore(pass, index, ground.ok());
@@ -98,6 +101,30 @@ fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
     ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
 }
 
+/// Whether the run's deadline has passed, or the member's own.
+fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+    pass.expired || pass.now.members[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
+}
+
+/// A member's own clock runs from its start, not while it waits for its turn.
+fn start_clock(pass: &mut Pass<'_>, index: usize) {
+    let limit = pass.run.members[index].time_out.as_deref().and_then(|t| duration::parse(t).ok());
+    let Some(limit) = limit.and_then(|l| SignedDuration::try_from(l).ok()) else { return };
+    let at = pass.at;
+    let end = || Time(conditions::whole_second(at).0.checked_add(limit).unwrap_or(Timestamp::MAX));
+    let deadline = pass.now.members[index].deadline.get_or_insert_with(end).0;
+    if let Some(left) = retry::left(deadline, at) {
+        pass.plan.look_again(left);
+    }
+}
+
+/// Seconds a Job of the member may take: to the nearer of both deadlines.
+fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
+    let own = pass.now.members[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
+    let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
+    own.min(pass.seconds_left())
+}
+
 fn is_pinned(status: &RestoreMemberStatus) -> bool {
     !status.stats.is_empty() && status.stats.iter().all(|h| !h.snapshots.is_empty() || is_over(h.phase))
 }
@@ -135,6 +162,7 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
 fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     pass.now.phase = Some(RestorePhase::Running);
     pass.now.members[index].phase = Some(MemberPhase::Running);
+    start_clock(pass, index);
     let hosts_over = pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
     if !hosts_over && made::ensure(pass, index) && quiesce(pass, index) {
         for host in 0..pass.now.members[index].stats.len() {
@@ -154,7 +182,7 @@ pub fn take_answers(pass: &mut Pass<'_>) {
             let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
             let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
             // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
-            let tries = |f: &Failure| *deleting || retry::again(f, entry.attempt.unwrap_or(1));
+            let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
             if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
                 read(pass, index, host, outcome);
             }
@@ -209,12 +237,22 @@ fn restore_host(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&
             if let Some(p) = pass.seen.progress.get(&job.name) {
                 entry.progress = Some(progress(p));
             }
+            let before = entry.reason.take();
             entry.reason = held.as_ref().map(|f| f.reason.clone());
             entry.error = held.as_ref().map(|f| f.message.clone());
             pass.plan.look_again(LOOK_AT_PROGRESS);
+            if let Some(failure) = held {
+                pass.plan.warn_of(failure, before.as_deref());
+            }
         }
         Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
-        Some((_, JobState::Lost(failure))) => fail_host(pass, index, host, &failure.clone()),
+        Some((job, JobState::Lost(failure))) => {
+            // A pod that can never start is still there.
+            if failure.class == Class::Invalid && !job.deleting {
+                pass.plan.stop_jobs.push(job.name.clone());
+            }
+            fail_host(pass, index, host, failure);
+        }
         None if alone => create(pass, index, host, ground, key, attempt),
         None => pass.plan.look_again(LOOK_AT_RUNNING),
     }
@@ -289,16 +327,10 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         args: restic_args::without_tags(&target.args),
         mounts: reach.mount_points(),
         allow_empty: target.allow_empty.unwrap_or(false),
+        ignore_owners: target.ownership == Some(Ownership::Ignore),
     };
-    let member = &pass.run.members[index];
-    let parts = JobParts {
-        key,
-        attempt,
-        runtime: member.runtime_settings.as_ref(),
-        temp_dir: member.temp_dir.as_ref(),
-        reach: reach.clone(),
-        seconds_left: pass.seconds_left(),
-    };
+    let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
+    pass.plan.claims.extend(objects::interim_claim(frame, &parts));
     let job = objects::job(frame, &pass.task(access, index, Step::Restore(restore)), parts);
     pass.plan.jobs.push(job);
     let at = pass.at;
@@ -320,6 +352,21 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         at,
     );
     pass.plan.look_again(LOOK_AT_PROGRESS);
+}
+
+/// What is particular to the restore Job of a host.
+pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> JobParts<'p> {
+    let member = &pass.run.members[index];
+    JobParts {
+        key,
+        attempt: 1,
+        runtime: member.runtime_settings.as_ref(),
+        temp_dir: member.temp_dir.as_ref(),
+        interim: member.interim_volume_template.as_ref(),
+        unowned: member.target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore),
+        reach: reach.clone(),
+        seconds_left: 1,
+    }
 }
 
 /// Success is computed from counts, never from an exit code alone.
@@ -363,11 +410,11 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
 
 /// A failed attempt: another one, or the end of the host.
 fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
-    let again = !pass.expired
-        && !pass.run.canceled
-        && retry::again(failure, pass.now.members[index].stats[host].attempt.unwrap_or(1));
+    let late = is_late(pass, index) || pass.run.canceled;
     let at = pass.at;
     let entry = &mut pass.now.members[index].stats[host];
+    entry.pod_deaths = retry::deaths(failure, entry.pod_deaths);
+    let again = !late && retry::again(failure, entry.pod_deaths);
     entry.reason = Some(failure.reason.clone());
     entry.error = Some(failure.message.clone());
     entry.progress = None;
@@ -410,6 +457,11 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
             if !job.deleting {
                 pass.plan.stop_jobs.push(job.name.clone());
             }
+            if let JobState::Active { held: Some(failure) } = &job.state {
+                let entry = &mut pass.now.members[index].stats[host];
+                entry.reason = Some(failure.reason.clone());
+                entry.error = Some(failure.message.clone());
+            }
         }
     }
     if !stopped {
@@ -439,10 +491,9 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         }
         return;
     }
-    // What kept it from beginning is said in the pass before: in this one it no longer tries to.
-    let said = pass.was.members.get(index).and_then(|m| m.message.clone());
+    let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
     let status = &mut pass.now.members[index];
-    let waited_for = status.message.clone().or(said).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
+    let waited_for = status.message.clone().or(kept).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }

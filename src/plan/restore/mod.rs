@@ -32,7 +32,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::conditions::{self, Health};
-use super::contract::{Failure, Run, Settings, Task, VERSION};
+use super::contract::{Failure, Run, Settings, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
@@ -249,7 +249,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn task(&self, access: &Access, member: usize, step: super::contract::Step) -> Task {
+    fn task(&self, access: &Access, member: usize, step: Step) -> Task {
         Task {
             version: VERSION,
             run: Run {
@@ -259,7 +259,10 @@ impl<'a> Pass<'a> {
                 name: self.run.id.name.clone(),
             },
             repository: access.told.clone(),
-            settings: settings(&self.run.members[member]),
+            settings: Settings {
+                interim: matches!(step, Step::Restore(_)) && self.run.members[member].interim_volume_template.is_some(),
+                ..settings(&self.run.members[member])
+            },
             step,
         }
     }
@@ -308,7 +311,8 @@ impl<'a> Pass<'a> {
 
 /// What the data mover is told of a member's settings.
 fn settings(member: &RestoreMember) -> Settings {
-    mover_settings(member.runtime_settings.as_ref(), member.temp_dir.as_ref().and_then(|t| t.disable_caching))
+    let no_cache = member.temp_dir.as_ref().and_then(|t| t.disable_caching);
+    mover_settings(member.runtime_settings.as_ref(), no_cache)
 }
 
 /// What the data mover is told of pod settings.
@@ -320,6 +324,7 @@ pub fn mover_settings(runtime: Option<&RuntimeSettings>, disable_caching: Option
         nice: container.and_then(|c| c.nice?.adjustment),
         ionice_class: ionice.and_then(|i| i.class),
         ionice_class_data: ionice.and_then(|i| i.class_data),
+        interim: false,
     }
 }
 

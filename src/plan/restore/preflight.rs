@@ -4,16 +4,21 @@
 //! taken from the Jobs of the current attempt; a fault of the infrastructure
 //! makes the next attempt, any other fault is a fault of the hosts asked for.
 
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::member::{key, parts};
 use super::{Ground, LOOK_AT_RUNNING, Pass, is_over, member_is_over};
-use crate::api::common::Rule;
+use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
-use crate::plan::contract::{Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Step};
+use crate::plan::contract::{
+    Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Restore, Runner, Step,
+};
 use crate::plan::hosts::{rule_for, source_host};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
-use crate::plan::{restic_args, retry};
+use crate::plan::{pod_security, restic_args, retry};
 
 /// Key of preflight steps, and name of the step in status.
 pub const PREFLIGHT: &str = "preflight";
@@ -22,10 +27,16 @@ const ANSWER_BYTES: usize = 180;
 /// Bytes of an outcome kept free for what is around the answers.
 const OUTCOME_SLACK: usize = 400;
 
+/// Reasons by which there is nothing to restore.
+const NO_DATA: [&str; 2] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING];
+
 /// Takes answers, and asks for what is still open.
 pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     let attempt = take_answers(pass);
-    let open = open_queries(pass);
+    if let Some(ground) = ground.filter(|_| !pass.expired) {
+        refuse_forbidden(pass, ground);
+    }
+    let open = open_queries(pass, ground);
     if open.is_empty() {
         return;
     }
@@ -42,19 +53,29 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
             return;
         }
         let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
-        let key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         let member = hosts[0].member;
         let task = pass.task(access, member, Step::Preflight(Preflight { hosts }));
         let settings = &pass.run.members[member];
         let parts = JobParts {
-            key,
+            key: step_key,
             attempt,
             runtime: settings.runtime_settings.as_ref(),
             temp_dir: settings.temp_dir.as_ref(),
             seconds_left: pass.seconds_left(),
             ..JobParts::default()
         };
-        pass.plan.jobs.push(objects::job(frame, &task, parts));
+        let job = objects::job(frame, &task, parts);
+        if let Some(pod) = objects::pod_of(&job)
+            && let Err(failure) = pod_security::check(pass.seen.pod_security, pod, &pass.run.id.namespace)
+            && let Step::Preflight(asked) = &task.step
+        {
+            for host in &asked.hosts {
+                take(pass, &refused(host.member, &host.host, failure.clone()));
+            }
+            continue;
+        }
+        pass.plan.jobs.push(job);
         pass.now.phase = Some(RestorePhase::Running);
     }
     pass.plan.look_again(LOOK_AT_RUNNING * 10);
@@ -86,7 +107,9 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
         let failure = match &job.state {
             JobState::Active { held } => {
                 if let Some(held) = held {
+                    let before = step(pass).reason.take();
                     note(pass, held);
+                    pass.plan.warn_of(held, before.as_deref());
                 }
                 if pass.expired && !job.deleting {
                     pass.plan.stop_jobs.push(job.name.clone());
@@ -107,19 +130,18 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
                 }
             },
         };
-        if retry::again(&failure, attempt) {
+        let deaths = retry::deaths(&failure, step(pass).pod_deaths);
+        if retry::again(&failure, deaths) {
             fault = Some(failure);
-        } else if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
+            continue;
+        }
+        if failure.class == Class::Invalid && matches!(job.state, JobState::Lost(_)) && !job.deleting {
+            // A pod that can never start is still there.
+            pass.plan.stop_jobs.push(job.name.clone());
+        }
+        if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
             for host in &asked.hosts {
-                take(
-                    pass,
-                    &HostAnswer {
-                        member: host.member,
-                        host: host.host.clone(),
-                        snapshots: vec![],
-                        failure: Some(failure.clone()),
-                    },
-                );
+                take(pass, &refused(host.member, &host.host, failure.clone()));
             }
         }
     }
@@ -132,12 +154,57 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
         pass.plan.note(&failure);
         let entry = step(pass);
         entry.attempt = attempt + 1;
+        entry.pod_deaths = retry::deaths(&failure, entry.pod_deaths);
         entry.done = false;
         entry.not_before = Some(super::conditions::whole_second(due));
         note(pass, &failure);
         return attempt + 1;
     }
     attempt
+}
+
+fn refused(member: usize, host: &str, failure: Failure) -> HostAnswer {
+    HostAnswer { member, host: host.to_owned(), snapshots: vec![], failure: Some(failure) }
+}
+
+/// Fails every host that is not begun and whose Job the namespace would not let in: with nothing touched, and at
+/// once rather than when its Job has waited for a pod until the deadline.
+fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
+    let level = pass.seen.pod_security;
+    let namespace = pass.run.id.namespace.clone();
+    for query in open_queries(pass, None) {
+        let Some(pod) = restore_pod(pass, ground, query.member, &query.host) else { continue };
+        let Err(mut failure) = pod_security::check(level, &pod, &namespace) else { continue };
+        let unowned =
+            pass.run.members[query.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
+        if !unowned && pod_security::is_about_root(level, &pod) {
+            reason::OWNERSHIP.clone_into(&mut failure.reason);
+            failure.message = format!(
+                "Namespace {namespace} enforces the Pod Security level {}, under which no Job may give files their owners. Restore in a namespace that allows baseline, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was touched.",
+                level.as_str()
+            );
+        }
+        take(pass, &refused(query.member, &query.host, failure));
+    }
+}
+
+/// The pod that will restore a host.
+fn restore_pod(pass: &Pass<'_>, ground: &Ground, member: usize, host: &str) -> Option<PodSpec> {
+    let reach = pass.reaches.get(&(member, host.to_owned()))?;
+    let task = pass.task(&ground.access, member, Step::Restore(Restore::default()));
+    let job = objects::job(&ground.frame, &task, parts(pass, member, key(member, host), reach));
+    objects::pod_of(&job).cloned()
+}
+
+/// Whom the restore of a host will run as, where every file must be theirs. What is left out by patterns is not
+/// known here; with patterns the restore itself refuses, before it writes.
+fn runner(pass: &Pass<'_>, ground: Option<&Ground>, member: usize, host: &str) -> Option<Runner> {
+    let target = pass.run.members[member].target.as_ref()?;
+    let rule = rule_for(&target.rules, host)?;
+    let whole = rule.include.is_empty() && rule.exclude.is_empty() && target.args.is_empty();
+    let keep = target.ownership != Some(Ownership::Ignore);
+    let pod = (whole && keep).then(|| restore_pod(pass, ground?, member, host)).flatten()?;
+    pod_security::runner(&pod)
 }
 
 /// Says in status what holds the preflight up.
@@ -160,7 +227,8 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
     let Some(member) = pass.now.members.get_mut(answer.member) else { return };
     let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
     match &answer.failure {
-        Some(failure) if allow_empty && failure.reason == reason::SNAPSHOT_NOT_FOUND => {
+        // A repository that nothing was ever backed up into is as empty as one without a snapshot of the host.
+        Some(failure) if allow_empty && NO_DATA.contains(&failure.reason.as_str()) => {
             host.phase = Some(HostPhase::Succeeded);
             host.reason = Some(failure.reason.clone());
         }
@@ -193,7 +261,7 @@ fn is_open(host: &HostRestoreStats) -> bool {
 }
 
 /// Hosts that are not resolved yet and can be: their target is there and reachable.
-fn open_queries(pass: &Pass<'_>) -> Vec<HostQuery> {
+fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
     let mut open = vec![];
     for (index, (status, member)) in pass.now.members.iter().zip(&pass.run.members).enumerate() {
         if member_is_over(status.phase) {
@@ -216,6 +284,7 @@ fn open_queries(pass: &Pass<'_>) -> Vec<HostQuery> {
                 session: of_session.session.clone(),
                 previous: rule.previous.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
                 mounts: reach.mount_points(),
+                runner: runner(pass, ground, index, &host.hostname),
             });
         }
     }
@@ -266,7 +335,7 @@ fn chunks(queries: Vec<HostQuery>) -> Vec<Vec<HostQuery>> {
 
 /// Whether every host that can be asked for is resolved or failed.
 pub fn is_settled(pass: &Pass<'_>) -> bool {
-    open_queries(pass).is_empty()
+    open_queries(pass, None).is_empty()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod adopted;
 mod crashes;
 mod elsewhere;
+mod faults;
 mod leaving;
 mod targets;
 mod world;
@@ -218,6 +219,7 @@ fn preflight_key() -> String {
     w.jobs.created[0].0.clone()
 }
 
+/// Proves: defect 9, C05.
 #[test]
 fn a_pod_that_dies_of_its_memory_gets_three_tries() {
     let mut w = World::session(web());

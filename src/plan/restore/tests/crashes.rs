@@ -80,6 +80,7 @@ fn ending() -> impl Strategy<Value = End> {
         1 => Just(End::DATA),
         1 => Just(End::OutOfMemory),
         1 => Just(End::PodLingers),
+        1 => Just(End::DeletedByHand),
         1 => Just(End::Short),
         1 => Just(End::Empty),
         1 => Just(End::OtherRun),

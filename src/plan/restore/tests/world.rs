@@ -23,6 +23,7 @@ use crate::plan::fake::{Grants, Jobs, setup, task};
 use crate::plan::gate::Room;
 use crate::plan::hosts::TargetKind;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
+use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -76,6 +77,8 @@ pub struct World {
     /// usagePolicy of the Repository, by the pass from which it stands.
     pub policies: Vec<(usize, Value)>,
     pub repository: bool,
+    /// What the namespace enforces.
+    pub pod_security: Level,
     pub now: Timestamp,
     pub passes: usize,
     /// Writes so far, and those before which the controller dies.
@@ -144,6 +147,7 @@ impl World {
             grants: Grants::default(),
             policies: vec![],
             repository: true,
+            pod_security: Level::Privileged,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
             writes: 0,
@@ -212,6 +216,7 @@ impl World {
             source: self.source(),
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
+            pod_security: self.pod_security,
             jobs: self.jobs.seen(),
             room: self.room(),
             rivals: self.rivals.clone(),

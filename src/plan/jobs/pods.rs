@@ -1,0 +1,144 @@
+//! Why a pod ended without an outcome, and why one does not get as far as to run.
+//!
+//! The class decides: what the cluster does to pods is tried again, what a pod
+//! does to itself a few times, what no try can mend is not. Written for the reader
+//! of a status: what happened to which pod, and what to do.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+use crate::plan::objects::WORK_VOLUME;
+
+/// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
+const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Phase of a pod; empty when it has none.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten())
+}
+
+fn condition<'p>(pod: &'p Pod, type_: &str) -> Option<&'p PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
+}
+
+/// How the container of a pod ended.
+pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    containers(pod).find_map(|c| c.state.as_ref()?.terminated.as_ref())
+}
+
+/// Whether nothing of the pod runs any more.
+pub fn is_dead(pod: &Pod) -> bool {
+    matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some()
+}
+
+/// Why a pod that is over left no outcome; `None` while it is not over.
+pub fn death(pod: &Pod) -> Option<Failure> {
+    let status = pod.status.as_ref().filter(|_| is_dead(pod))?;
+    let name = pod.name_any();
+    if status.reason.as_deref() == Some("Evicted") {
+        return Some(evicted(&name, status.message.as_deref().unwrap_or_default()));
+    }
+    let end = terminated(pod);
+    if end.and_then(|t| t.reason.as_deref()) == Some("OOMKilled") {
+        let mut failure = Failure::new(
+            Class::Transient,
+            reason::OOM_KILLED,
+            format!(
+                "Pod {name} used more memory than its limit and was killed. Raise runtimeSettings.container.resources.limits.memory."
+            ),
+        );
+        failure.exit_code = end.map(|t| t.exit_code);
+        return Some(failure);
+    }
+    // Kubernetes, "Pod disruption conditions".
+    if let Some(why) = condition(pod, "DisruptionTarget").filter(|c| c.status == "True") {
+        let (what, detail) = (why.reason.as_deref().unwrap_or_default(), why.message.as_deref().unwrap_or_default());
+        let text = format!(
+            "Pod {name} was taken away by the cluster ({what}): {detail} Lifeboat tries again within the deadline."
+        );
+        return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
+    }
+    let code = end.map(|t| format!(" with exit code {}", t.exit_code)).unwrap_or_default();
+    let why = end.and_then(|t| t.reason.clone()).or_else(|| status.reason.clone()).unwrap_or_default();
+    Some(Failure::new(
+        Class::Transient,
+        reason::OUTCOME_LOST,
+        format!("Pod {name} ended{code} ({why}) without a result. See kubectl logs {name}."),
+    ))
+}
+
+/// By the kubelet: the node ran short, or the pod went past a limit of its own.
+fn evicted(name: &str, why: &str) -> Failure {
+    if why.contains("EmptyDir") && why.contains(WORK_VOLUME) {
+        let text = format!(
+            "The scratch volume of pod {name} is too small: {why} Raise tempDir.sizeLimit, or set tempDir.disableCaching: true."
+        );
+        return Failure::new(Class::Invalid, reason::TEMP_DIR_FULL, text);
+    }
+    let text = format!(
+        "Pod {name} was evicted: {why} Give it resource requests under runtimeSettings.container.resources, or raise the limit that is named."
+    );
+    Failure::new(Class::Transient, reason::EVICTED, text)
+}
+
+/// What keeps a pod from running, or from being known to run.
+pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
+    let name = pod.name_any();
+    for container in containers(pod) {
+        let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else { continue };
+        let why = waiting.reason.as_deref().unwrap_or_default();
+        let detail = waiting.message.as_deref().unwrap_or_default();
+        let image = &container.image;
+        match why {
+            "InvalidImageName" => {
+                let text = format!(
+                    "{image:?} is no name of an image ({detail}). Correct the image that the operator gives to Jobs (jobImage of the chart, LIFEBOAT_JOB_IMAGE)."
+                );
+                return Some(Failure::new(Class::Invalid, reason::IMAGE_INVALID, text));
+            }
+            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
+                let text = format!(
+                    "Image {image} of pod {name} cannot be had ({why}): {detail} Load it, or set runtimeSettings.pod.imagePullSecrets."
+                );
+                return Some(Failure::new(Class::Waiting, reason::IMAGE_UNAVAILABLE, text));
+            }
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                let text = format!(
+                    "The container of pod {name} cannot be started ({why}): {detail} Look at runtimeSettings and at what they name."
+                );
+                return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
+            }
+            _ => {}
+        }
+    }
+    if let Some(unscheduled) = condition(pod, "PodScheduled").filter(|c| c.status == "False") {
+        let detail = unscheduled.message.as_deref().unwrap_or_default();
+        let text = format!("No node takes pod {name}: {detail} It waits until the deadline.");
+        return Some(Failure::new(Class::Waiting, reason::UNSCHEDULABLE, text));
+    }
+    is_lost(pod, now).then(|| {
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+        let text = format!(
+            "Node {node} of pod {name} does not answer. The pod may still be writing, so nothing else is started in its place. If the node will not come back, remove it (kubectl delete node {node}) or taint it node.kubernetes.io/out-of-service."
+        );
+        Failure::new(Class::Waiting, reason::NODE_LOST, text)
+    })
+}
+
+/// The node controller calls a pod not ready whose kubelet has fallen silent, and leaves what the kubelet last
+/// said of its containers. One that should be gone and is not has no kubelet that ends it.
+fn is_lost(pod: &Pod, now: Timestamp) -> bool {
+    let is = |type_: &str, value: &str| condition(pod, type_).is_some_and(|c| c.status == value);
+    let gated = condition(pod, "Ready").and_then(|c| c.reason.as_deref()) == Some("ReadinessGatesNotReady");
+    let silent = phase(pod) == "Running" && is("ContainersReady", "True") && is("Ready", "False") && !gated;
+    // The time in it is when the pod must have ended, its grace included.
+    let overdue = pod.metadata.deletion_timestamp.as_ref().is_some_and(|t| now.duration_since(t.0) > GONE_PATIENCE);
+    silent || overdue
+}

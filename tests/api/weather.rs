@@ -1,0 +1,120 @@
+//! An API server that is away, busy or in another time: runs come to their end all the same.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::cluster::{Cluster, condition, eventually};
+use super::front::Front;
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+/// Looks and writes that fail are repeated after seconds, each.
+const BAD_WEATHER: Duration = Duration::from_secs(90);
+
+/// Plays the kubelet to every Job of a session until it is over; gives its phase.
+async fn play(cluster: &Cluster, ns: &str, object: &serde_json::Value, done: &mut Vec<String>) -> String {
+    for job in jobs::all(cluster, ns).await {
+        let name = job.metadata.name.clone().unwrap();
+        if !done.contains(&name) && job.metadata.deletion_timestamp.is_none() {
+            jobs::end(cluster, &job, &jobs::success(&job)).await;
+            done.push(name);
+        }
+    }
+    let now = cluster.get(object).await;
+    now["status"]["phase"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Proves: C04.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn c04_every_other_write_fails_and_the_run_succeeds() {
+    let cluster = Cluster::enter().await;
+    let front = Front::new(&cluster.client).await;
+    let ns = cluster.namespace("busy").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    let operator = Operator::through(&front.kubeconfig).await;
+    front.busy(true);
+    cluster.apply(&object).await.unwrap();
+    let mut done = vec![];
+    let run = eventually("the run's success", BAD_WEATHER, async || {
+        let phase = play(&cluster, &ns, &object, &mut done).await;
+        assert_ne!(phase, "Failed", "{:#}", cluster.get(&object).await["status"]);
+        let over = phase == "Succeeded" && !jobs::is_held(&cluster.get(&object).await);
+        if over { Ok(()) } else { Err(phase) }
+    });
+    run.await;
+    let failed = front.failed();
+    assert!([500, 429, 409].iter().all(|code| failed.contains(code)), "{failed:?}");
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
+    drop(operator);
+}
+
+/// Proves: C04.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
+    let cluster = Cluster::enter().await;
+    let mut front = Front::new(&cluster.client).await;
+    let ns = cluster.namespace("flap").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    let mut operator = Operator::through(&front.kubeconfig).await;
+    cluster.apply(&object).await.unwrap();
+    let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
+    // Away for a moment, and away for so long that leadership is lost; steps end meanwhile.
+    front.down().await;
+    jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    front.up().await;
+    let restore = jobs::of_step_within(&cluster, &ns, "restore/", BAD_WEATHER).await;
+    front.down().await;
+    jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    front.up().await;
+    let over = eventually("the run's success", BAD_WEATHER, async || {
+        if !operator.is_running() {
+            // As its kubelet does.
+            operator = Operator::through(&front.kubeconfig).await;
+        }
+        let now = cluster.get(&object).await;
+        let phase = now["status"]["phase"].as_str().unwrap_or_default().to_owned();
+        if phase == "Succeeded" && !jobs::is_held(&now) { Ok(()) } else { Err(phase) }
+    });
+    over.await;
+    assert_eq!(jobs::keys(&cluster, &ns).await.len(), 2, "each step once");
+}
+
+/// Proves: C12.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn c12_the_operator_goes_by_the_api_servers_clock() {
+    let cluster = Cluster::enter().await;
+    let front = Front::new(&cluster.client).await;
+    for ahead in [3600, -3600] {
+        front.set_ahead(ahead);
+        let ns = cluster.namespace("skew").await;
+        ground(&cluster, &ns, &[], &[]).await;
+        let mut object = session(&ns, &target("Deployment", "web"));
+        object["spec"]["timeOut"] = "4s".into();
+        let operator = Operator::through(&front.kubeconfig).await;
+        let begun = Timestamp::now();
+        cluster.apply(&object).await.unwrap();
+        let ended = eventually("the deadline", BAD_WEATHER, async || {
+            let now = cluster.get(&object).await;
+            if now["status"]["phase"] == "Failed" { Ok(now) } else { Err(format!("{:#}", now["status"])) }
+        });
+        let ended = ended.await;
+        let took = Timestamp::now().duration_since(begun).as_secs();
+        assert!((3..90).contains(&took), "the deadline holds: {took} s");
+        assert_eq!(condition(&ended, "DeadlineExceeded").0, "True");
+        let started: Timestamp = ended["status"]["run"]["startTime"].as_str().unwrap().parse().unwrap();
+        let off = started.duration_since(begun).as_secs() - ahead;
+        assert!(off.abs() < 120, "started {off} s off the API server's time");
+        drop(operator);
+    }
+}
