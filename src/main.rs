@@ -44,6 +44,9 @@ struct OperatorArgs {
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
     default_timeout: std::time::Duration,
+    /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
+    #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
+    snapshot_sync: std::time::Duration,
     /// Serve the admission webhook.
     #[arg(long, env = "LIFEBOAT_WEBHOOK", default_value_t = true, action = clap::ArgAction::Set)]
     webhook: bool,
@@ -66,7 +69,11 @@ async fn main() -> ExitCode {
         Role::Operator(args) => {
             lifeboat::telemetry::init();
             operator::run(Options {
-                setup: Setup { image: args.job_image, default_timeout: args.default_timeout },
+                setup: Setup {
+                    image: args.job_image,
+                    default_timeout: args.default_timeout,
+                    sync_every: args.snapshot_sync,
+                },
                 namespace: args.namespace,
                 identity: args.identity,
                 webhook: args.webhook,

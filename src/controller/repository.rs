@@ -12,7 +12,7 @@ use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::Repository;
 use crate::api::common::RepositoryRef;
 use crate::api::repository::Reference;
-use crate::names::{GROUP, STASH_REPOSITORY_FINALIZER};
+use crate::names::{GROUP, STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings};
@@ -37,6 +37,8 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
         let run = RepositoryRun {
             id: Identity::of(&object),
             spec: object.spec.clone(),
+            labels: object.labels().clone(),
+            sync_request: object.annotations().get(annotation::SYNC).cloned(),
             stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
             state: object.status.clone().unwrap_or_default(),
         };

@@ -20,7 +20,7 @@ use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VER
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
@@ -267,7 +267,8 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
-            secret: SecretSource::of(access, self.grant.as_ref()),
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
             local_repository: access.local.clone(),
         }
     }

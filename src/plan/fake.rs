@@ -253,6 +253,7 @@ impl Jobs {
                     |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
                 Answer::BackedUp(asked.paths.iter().map(made).collect())
             }
+            Step::List(_) => Answer::Listed { snapshots: 3, written: 1, removed: 0 },
             Step::Maintain(_) => {
                 Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
             }

@@ -25,6 +25,7 @@ pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod snapshots;
 pub mod step;
 pub mod target;
 pub mod text;

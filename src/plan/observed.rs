@@ -65,4 +65,6 @@ pub struct Setup {
     pub image: String,
     /// Deadline of a run that names none.
     pub default_timeout: Duration,
+    /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
+    pub sync_every: Duration,
 }

@@ -3,6 +3,11 @@
 //! A Repository can own Jobs, as a session does: each is a [`step`](super::step) with
 //! an entry in status, built by [`Pass::lone_step`], and watched by the same labels.
 
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -10,8 +15,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
 use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::grants;
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Seen, Setup};
 use super::run::Identity;
 use super::step::{Lone, StepState};
@@ -30,6 +36,10 @@ pub struct RepositoryRun {
     pub id: Identity,
     /// What it says.
     pub spec: RepositorySpec,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotation that asks for its Snapshots to be brought up to date.
+    pub sync_request: Option<String>,
     /// It carries Stash's finalizer.
     pub stash: bool,
     /// How it stands, as last written.
@@ -76,9 +86,8 @@ impl Pass<'_> {
             self.plan.finalizer = Some(FinalizerChange::Add);
         }
         self.now.observed_generation = self.run.id.generation;
-        if self.ground().is_none() {
-            return;
-        }
+        let Some(access) = self.ground() else { return };
+        self.sync(&access);
         self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
     }
 
@@ -124,7 +133,6 @@ impl Pass<'_> {
     }
 
     /// A Job of its own: created, tried again, or read. `limit` bounds each attempt.
-    #[allow(dead_code, reason = "the first step of its own follows")]
     fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
         let id = &self.run.id;
         let frame = JobFrame {
@@ -132,7 +140,8 @@ impl Pass<'_> {
             owner: id.owner(),
             namespace: id.namespace.clone(),
             component: label::COMPONENT_REPOSITORY,
-            secret: SecretSource::of(access, None),
+            secret: access.secret.clone(),
+            account: matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name),
             local_repository: access.local.clone(),
         };
         let task = Task {

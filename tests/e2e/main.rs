@@ -16,6 +16,7 @@ mod manifests;
 mod proxy;
 mod restore;
 mod selection;
+mod snapshots;
 mod store;
 
 #[path = "../support/mod.rs"]

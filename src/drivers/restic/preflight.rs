@@ -9,7 +9,7 @@ use super::repository::Repository;
 use super::run::{End, LOOK, Limit};
 use super::{Done, args, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, HostAnswer, Preflight};
+use crate::plan::contract::{Answer, Failure, HostAnswer, Listed, Preflight};
 
 /// Resolves the snapshots of every host asked for.
 pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
@@ -30,6 +30,14 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
         })
         .collect();
     Done::ok(Answer::Preflight(answers))
+}
+
+/// Lists all snapshots. Where there is no repository, there are none.
+pub async fn list(repository: &Repository) -> Result<Vec<Listed>, Failure> {
+    match repository.snapshots(&[]).await {
+        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok(vec![]),
+        other => other,
+    }
 }
 
 /// Opens the repository, and creates it where there is none.

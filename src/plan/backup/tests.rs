@@ -110,7 +110,11 @@ impl World {
     /// One pass; the wait for the next one, or `None` at the end.
     fn pass(&mut self) -> Option<SignedDuration> {
         self.run.state = serde_json::from_value(self.status.clone()).unwrap();
-        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
+        let setup = Setup {
+            image: "i".into(),
+            default_timeout: std::time::Duration::from_mins(10),
+            sync_every: std::time::Duration::ZERO,
+        };
         let plan = next(&self.run, &self.look(), &setup, self.now);
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         // A change of the object wakes the controller.

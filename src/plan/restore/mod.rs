@@ -32,7 +32,7 @@ use super::contract::{Failure, Run, Settings, Task, VERSION};
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
-use super::objects::{JobFrame, SecretSource};
+use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
@@ -228,7 +228,8 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_RESTORE,
-            secret: SecretSource::of(access, self.grant.as_ref()),
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
             local_repository: access.local.clone(),
         }
     }

@@ -186,7 +186,11 @@ impl World {
     }
 
     fn decide(&self) -> Plan<Prepared> {
-        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
+        let setup = Setup {
+            image: "i".into(),
+            default_timeout: std::time::Duration::from_mins(10),
+            sync_every: std::time::Duration::ZERO,
+        };
         next(&self.run(), &self.look(), &setup, self.now)
     }
 
