@@ -68,6 +68,8 @@ pub mod annotation {
     pub const CONTENT: &str = "lifeboat.stash.appscode.com/content";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
+    /// Repository that a Job works on, by namespace and name.
+    pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
 }
@@ -106,6 +108,8 @@ pub mod condition {
     pub const QUIESCED: &str = "Quiesced";
     /// Extension: the Snapshots of a Repository are those of the repository.
     pub const SNAPSHOTS_SYNCED: &str = "SnapshotsSynced";
+    /// Extension: the store of a Repository answers.
+    pub const REACHABLE: &str = "Reachable";
     /// kstatus: fully as asked.
     pub const READY: &str = "Ready";
     /// kstatus: working on it.
@@ -227,6 +231,18 @@ pub mod reason {
     pub const ACCESS_DENIED: &str = "AccessDenied";
     /// The store does not answer.
     pub const REPOSITORY_UNREACHABLE: &str = "RepositoryUnreachable";
+    /// The store answers again.
+    pub const REPOSITORY_REACHABLE: &str = "RepositoryReachable";
+    /// As many Jobs as may be work on the Repository already.
+    pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
+    /// The Repository is being deleted, but somebody uses it.
+    pub const REPOSITORY_IN_USE: &str = "RepositoryInUse";
+    /// Another invoker has the Repository, or a host in it.
+    pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
+    /// The data of a deleted Repository is being removed.
+    pub const WIPING_OUT: &str = "WipingOut";
+    /// The data of a deleted Repository stays, because another Repository's lies there.
+    pub const DATA_SHARED: &str = "DataShared";
     /// The store's certificate is not trusted.
     pub const TLS_NOT_TRUSTED: &str = "CertificateNotTrusted";
     /// Data in the repository is damaged or missing.

@@ -93,6 +93,8 @@ async fn step(task: Task, control: Control) -> Done {
             },
             Err(failure) => Done { answer: None, failure: Some(failure) },
         },
+        Step::Probe(_) => restic::probe(&repository).await,
+        Step::Wipe(_) => restic::wipe(&repository).await,
     }
 }
 

@@ -264,6 +264,9 @@ pub struct RepositoryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Extension: whether the store answers. Absent as long as it always did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Extension: what the operator keeps track of, of its own Jobs on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -299,15 +302,33 @@ pub struct SyncStatus {
 }
 
 /// What a Job that brings Snapshots up to date was begun for.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncBegun {
+    /// When.
+    pub time: Time,
     /// Value of the annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// The newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
+}
+
+/// Whether a store answers. While it does not, one small Job asks it once in a while, and nothing else is started.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reachability {
+    /// It does.
+    pub reachable: bool,
+    /// Since when it does, or does not.
+    pub since: Time,
+    /// What was said when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it is asked next, if somebody waits for it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_probe_time: Option<Time>,
 }
 
 /// An object that uses a Repository.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -15,11 +14,11 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
+use super::users::{self, User as _};
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::OnFailure;
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
-use crate::names::MANAGER;
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::plan::backup::{self, BackupRun, Invoker, is_over};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Surroundings};
@@ -46,24 +45,13 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
-        let mut seen = observe(ctx, &run, refusal).await;
+        let mut seen = observe(ctx, &object, &run, refusal).await;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
-            let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
-            let home = invoker.repository.as_ref().and_then(|r| r.namespace.as_ref()).unwrap_or(&run.id.namespace);
-            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home);
-            // A merge: references and conditions of the same status are the Repository's own reconcile's.
-            let patch = Patch::Merge(serde_json::json!({ "status": facts }));
-            api.patch_status(
-                &name,
-                &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
-                &patch,
-            )
-            .await?;
-        }
+        let home = object.home(&ctx.users);
+        report::repository(ctx, home.as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written);
             object = written;
@@ -93,7 +81,7 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
     // Of two that were created at once, the later by name steps back.
     let before_us =
         |s: &BackupSession| (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any());
-    let running = ctx.sessions.state_filter(|s| {
+    let running = ctx.users.backups.state_filter(|s| {
         let started = match s.status.as_ref().and_then(|s| s.phase) {
             Some(BackupPhase::Running | BackupPhase::Pending) => true,
             None => before_us(s),
@@ -119,14 +107,18 @@ async fn invoker(
 ) -> kube::Result<(Option<Invoker>, Option<Refusal>)> {
     match reference.kind.as_str() {
         "BackupConfiguration" => {
-            let found = current(ctx, &ctx.configurations, namespace, &reference.name).await?;
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
-            Ok((defaulted.map(of_configuration), refusal))
+            let Some(found) = current(ctx, &ctx.users.configurations, namespace, &reference.name).await? else {
+                return Ok((None, None));
+            };
+            let (defaulted, refusal) = validity::examine(&found);
+            Ok((defaulted.map(of_configuration), refusal.or_else(|| ctx.users.rivalry(&found))))
         }
         "BackupBatch" => {
-            let found = current(ctx, &ctx.batches, namespace, &reference.name).await?;
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
-            Ok((defaulted.map(of_batch), refusal))
+            let Some(found) = current(ctx, &ctx.users.batches, namespace, &reference.name).await? else {
+                return Ok((None, None));
+            };
+            let (defaulted, refusal) = validity::examine(&found);
+            Ok((defaulted.map(of_batch), refusal.or_else(|| ctx.users.rivalry(&found))))
         }
         _ => Ok((None, None)),
     }
@@ -177,7 +169,7 @@ fn of_batch(object: BackupBatch) -> Invoker {
     }
 }
 
-async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Surroundings {
+async fn observe(ctx: &Context, object: &BackupSession, run: &BackupRun, refusal: Option<Refusal>) -> Surroundings {
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
@@ -186,7 +178,8 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> Su
     let repository = observe::repository(ctx, reference, namespace);
     let (targets, repository) = futures::join!(targets, repository);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    Surroundings { refusal, repository, targets, jobs, progress: std::collections::BTreeMap::new() }
+    let room = users::room(ctx, object);
+    Surroundings { refusal, repository, targets, jobs, room, progress: std::collections::BTreeMap::new() }
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

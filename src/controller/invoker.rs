@@ -16,13 +16,16 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
+use super::users::User;
 use super::{Error, observe, report, validity};
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
 use crate::api::backup_session::{BackupSessionSpec, InvokerRef};
 use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{GROUP, MANAGER, condition, label};
+use crate::plan::hosts::{HostSet, TargetKind};
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -45,6 +48,8 @@ pub trait Invoker:
     fn timing(&self) -> (Option<&str>, bool, i32);
     /// What it backs up.
     fn targets(&self) -> Vec<Option<&TargetRef>>;
+    /// Hosts of what it backs up.
+    fn hosts(&self) -> Vec<HostSet>;
     /// Conditions and last scheduled time, as last written.
     fn written(&self) -> (Vec<Condition>, Option<Time>);
     /// Conditions of each target, as last written.
@@ -87,6 +92,9 @@ impl Invoker for BackupConfiguration {
     fn targets(&self) -> Vec<Option<&TargetRef>> {
         vec![self.spec.target.as_ref().and_then(|t| t.ref_.as_ref())]
     }
+    fn hosts(&self) -> Vec<HostSet> {
+        hosts_of(self.spec.target.as_ref()).into_iter().collect()
+    }
     fn target_conditions(&self) -> Vec<Vec<Condition>> {
         let all = self.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
         vec![all.into_iter().filter(|c| c.type_ == condition::BACKUP_TARGET_FOUND).collect()]
@@ -94,6 +102,11 @@ impl Invoker for BackupConfiguration {
     fn standing(&self) -> Value {
         to_json(&self.status)
     }
+}
+
+fn hosts_of(target: Option<&BackupTarget>) -> Option<HostSet> {
+    let target = target?;
+    Some(HostSet::of(TargetKind::of(target.ref_.as_ref()), target.alias.as_deref()))
 }
 
 fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition> {
@@ -137,6 +150,9 @@ impl Invoker for BackupBatch {
     fn targets(&self) -> Vec<Option<&TargetRef>> {
         self.spec.members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref())).collect()
     }
+    fn hosts(&self) -> Vec<HostSet> {
+        self.spec.members.iter().filter_map(|m| hosts_of(m.target.as_ref())).collect()
+    }
     fn target_conditions(&self) -> Vec<Vec<Condition>> {
         let all = self.status.as_ref().map(|s| s.member_conditions.clone()).unwrap_or_default();
         all.into_iter().map(|m| m.conditions).collect()
@@ -150,7 +166,7 @@ impl Invoker for BackupBatch {
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Invoker + User>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
     let measured = ctx.metrics.reconcile(&K::kind(&()));
     let result = look(object.as_ref(), &ctx).await;
@@ -158,7 +174,7 @@ pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<
     result
 }
 
-async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
+async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Error> {
     if object.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -169,7 +185,8 @@ async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
         s.namespace().as_deref() == Some(&namespace)
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let sessions = ctx.sessions.state_filter(of_us);
+    let refusal = refusal.or_else(|| ctx.users.rivalry(shown));
+    let sessions = ctx.users.backups.state_filter(of_us);
     let (schedule, paused, history_limit) = shown.timing();
     let (conditions, last) = object.written();
     let now = ctx.now();

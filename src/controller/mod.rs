@@ -20,8 +20,10 @@ pub mod progress;
 pub mod report;
 pub mod repository;
 pub mod restore;
+pub mod users;
 pub mod validity;
 mod watch;
+mod wires;
 
 use std::sync::Arc;
 use std::time::Duration;

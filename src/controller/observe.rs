@@ -21,7 +21,7 @@ use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::label;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
-use crate::plan::observed::{RepositorySeen, Seen};
+use crate::plan::observed::{RepositorySeen, Seen, Silence};
 use crate::plan::restore::display;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::usage;
@@ -42,7 +42,9 @@ pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namesp
     } else {
         Seen::Missing
     };
-    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels })
+    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
+    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
+    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels, unreachable })
 }
 
 /// Labels of a Namespace.

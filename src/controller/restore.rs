@@ -14,9 +14,11 @@ use tracing::{debug, info};
 
 use super::context::{Children, Context};
 use super::metrics::Reconciled;
+use super::users::{self, User};
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
+use crate::plan::gate::Room;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Surroundings};
 use crate::plan::restore;
@@ -25,6 +27,7 @@ use crate::plan::run::{RestoreRun, RestoreState};
 /// A kind that is a restore.
 pub trait Restore:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + User
     + Clone
     + Debug
     + Serialize
@@ -78,7 +81,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         if run.is_over() && !run.id.held && run.state.observed_generation == run.id.generation {
             return Ok(Action::await_change());
         }
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await;
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx), users::room(ctx, &object)).await;
         seen.jobs.append(&mut refused);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
@@ -86,6 +89,7 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
             return Ok(Action::await_change());
         }
+        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.run().state);
             object = written;
@@ -99,7 +103,13 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 
-async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, children: &Children) -> Surroundings {
+async fn observe(
+    ctx: &Context,
+    run: &RestoreRun,
+    refusal: Option<Refusal>,
+    children: &Children,
+    room: Room,
+) -> Surroundings {
     let namespace = &run.id.namespace;
     let jobs = observe::jobs(children, &run.id.uid, ctx.now());
     let references = run.targets();
@@ -107,7 +117,7 @@ async fn observe(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>, chil
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let (targets, repository, progress) = futures::join!(targets, repository, progress);
-    Surroundings { refusal, repository, targets, jobs, progress }
+    Surroundings { refusal, repository, targets, jobs, room, progress }
 }
 
 /// Counts what ended between two statuses.

@@ -17,6 +17,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
@@ -80,8 +81,18 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
-    let mut pass =
-        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, grant: None, plan: Plan::nothing() };
+    let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
+    let mut pass = Pass {
+        run,
+        seen,
+        setup,
+        at: now,
+        now: run.state.clone(),
+        expired: false,
+        grant: None,
+        gate: Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room),
+        plan: Plan::nothing(),
+    };
     if is_over(run.state.phase) || run.id.deleting {
         pass.release();
         return pass.plan;
@@ -105,6 +116,8 @@ struct Pass<'a> {
     expired: bool,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
+    /// To its Repository.
+    gate: Gate,
     plan: Plan<Prepared>,
 }
 
@@ -269,6 +282,7 @@ impl<'a> Pass<'a> {
             component: label::COMPONENT_BACKUP,
             secret: access.secret.clone(),
             account: self.grant.as_ref().map(|g| g.status.name.clone()),
+            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }
@@ -312,6 +326,7 @@ impl<'a> Pass<'a> {
             expired: self.expired,
             jobs: &seen.jobs,
             steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            gate: Some(&mut self.gate),
             plan: &mut self.plan,
         };
         lone.advance(name, |attempt| {

@@ -132,6 +132,10 @@ pub enum Step {
     Maintain(Maintain),
     /// Of a Repository: list its snapshots, and make its Snapshot objects those.
     List(List),
+    /// Repository: does the store answer, and does the repository open?
+    Probe(Probe),
+    /// Repository: remove every snapshot, and the data that nothing needs then.
+    Wipe(Wipe),
 }
 
 impl Step {
@@ -144,6 +148,8 @@ impl Step {
             Self::Backup(_) => "backup",
             Self::Maintain(_) => "maintain",
             Self::List(_) => "list",
+            Self::Probe(_) => "probe",
+            Self::Wipe(_) => "wipe",
         }
     }
 }
@@ -217,6 +223,14 @@ pub struct Restore {
 /// Open or create a repository.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Prepare {}
+
+/// Open a repository, and nothing else.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Probe {}
+
+/// Remove all that is in a repository.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Wipe {}
 
 /// Back up one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -104,6 +104,16 @@ impl HostSet {
         }
     }
 
+    /// A host that can be in both, for a message.
+    pub fn shared(&self, other: &Self) -> Option<String> {
+        self.overlaps(other).then(|| match (self, other) {
+            (Self::One(one), _) | (_, Self::One(one)) => one.clone(),
+            (Self::Nodes(Some(alias)), _) => format!("{alias}-<node>"),
+            (Self::Nodes(None), _) => "<node>".to_owned(),
+            (set, _) => set.host(0),
+        })
+    }
+
     /// Name of the host with this ordinal; of the only host, whatever the ordinal.
     pub fn host(&self, ordinal: i32) -> String {
         match self {

@@ -244,6 +244,7 @@ mod tests {
                 first_backup: None,
                 secret: Seen::Found(()),
                 labels: Seen::Missing,
+                unreachable: None,
             }),
             targets: vec![],
             target_conditions: vec![],

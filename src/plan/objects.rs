@@ -54,6 +54,8 @@ pub struct JobFrame {
     pub namespace: String,
     /// `stash-backup` or `stash-restore`.
     pub component: &'static str,
+    /// Repository that the Job works on, by namespace and name.
+    pub repository: String,
     /// Secret with the repository's password and credentials: mounted, unless the task tells the agent to read it.
     pub secret: String,
     /// ServiceAccount of a grant that the Jobs need; one that the user names goes before it.
@@ -101,6 +103,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     .into();
     let notes: BTreeMap<String, String> = [
         (annotation::SESSION_NAME, frame.owner.name.clone()),
+        (annotation::REPOSITORY, frame.repository.clone()),
         (annotation::STEP_KEY, parts.key.clone()),
         (annotation::ATTEMPT, parts.attempt.to_string()),
     ]
@@ -359,6 +362,7 @@ mod tests {
             },
             namespace: "n".into(),
             component: label::COMPONENT_RESTORE,
+            repository: "n/repo".into(),
             secret: "s".into(),
             account: None,
             local_repository: None,

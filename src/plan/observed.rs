@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
 use super::contract::Progress;
+use super::gate::Room;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
@@ -32,6 +34,17 @@ pub struct RepositorySeen {
     pub secret: Seen<()>,
     /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.
     pub labels: Seen<BTreeMap<String, String>>,
+    /// It does not answer.
+    pub unreachable: Option<Silence>,
+}
+
+/// A Repository that does not answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silence {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was said.
+    pub message: String,
 }
 
 /// Why an object is not valid, as admission says it.
@@ -54,6 +67,8 @@ pub struct Surroundings {
     pub targets: Vec<TargetSeen>,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
+    /// Room for more of them on its Repository.
+    pub room: Room,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }
@@ -67,4 +82,8 @@ pub struct Setup {
     pub default_timeout: Duration,
     /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
     pub sync_every: Duration,
+    /// Jobs that may work on one Repository at once.
+    pub jobs_per_repository: usize,
+    /// Time between two probes of a Repository that does not answer.
+    pub probe_interval: Duration,
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
 use super::contract::{Class, Failure, Outcome};
+use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
 use super::{Plan, Prepared, conditions, retry};
 use crate::api::restore_session::StepStatus;
@@ -41,6 +42,8 @@ pub struct Lone<'a> {
     pub jobs: &'a [JobSeen],
     /// The entries of status.
     pub steps: &'a mut Vec<StepStatus>,
+    /// Whether its Job may be made now; none for Jobs that always may.
+    pub gate: Option<&'a mut Gate>,
     /// Where effects are listed.
     pub plan: &'a mut Plan<Prepared>,
 }
@@ -96,7 +99,7 @@ impl Lone<'_> {
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
-                } else {
+                } else if self.gate.is_none_or(|g| g.admit(self.plan)) {
                     self.plan.jobs.push(job(attempt));
                     self.plan.look_again(LOOK_AT_RUNNING);
                 }
@@ -106,6 +109,7 @@ impl Lone<'_> {
         if self.expired || !retry::again(&failure, attempt) {
             return StepState::Failed(failure);
         }
+        self.plan.note(&failure);
         entry.attempt += 1;
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
         entry.reason = Some(failure.reason);

@@ -16,11 +16,16 @@ pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
         None => errors.invalid("spec.backend", "is missing; write local or s3, and storageSecretName"),
         Some(backend) => self::backend(&mut errors, backend),
     }
-    if new.spec.wipe_out == Some(true) {
-        errors.not_supported(
-            "spec.wipeOut",
-            "data is never removed with a Repository yet; leave it out, and remove the data in the store",
-        );
+    let backend = new.spec.backend.as_ref();
+    for (store, is_set) in
+        [("local", backend.is_some_and(|b| b.local.is_some())), ("b2", backend.is_some_and(|b| b.b2.is_some()))]
+    {
+        if is_set && new.spec.wipe_out == Some(true) {
+            errors.invalid(
+                "spec.wipeOut",
+                format!("is not possible with backend.{store}; leave it out, and remove the data in the store"),
+            );
+        }
     }
     if let Some(policy) = &new.spec.usage_policy {
         usage_policy(&mut errors, policy);

@@ -40,6 +40,18 @@ pub async fn list(repository: &Repository) -> Result<Vec<Listed>, Failure> {
     }
 }
 
+/// Opens the repository, to know whether its store answers.
+pub async fn probe(repository: &Repository) -> Done {
+    if let Err(failure) = repository.reach().await {
+        return Done::failed(failure);
+    }
+    let opened = repository.document(args::cat_config()).await;
+    if opened.end == End::Exited(0) {
+        return Done::ok(Answer::Probed);
+    }
+    Done::failed(repository.failure(&opened, "open the repository"))
+}
+
 /// Opens the repository, and creates it where there is none.
 pub async fn prepare(repository: &Repository) -> Done {
     if let Err(failure) = repository.reach().await {

@@ -32,6 +32,11 @@ pub fn wait(pass: &mut Pass<'_>, text: &str) {
 
 /// The backup goes on.
 pub fn stand(pass: &mut Pass<'_>) {
+    if let Some((why, text)) = pass.gate.refusal().map(|(why, text)| (why, text.to_owned())) {
+        // What was begun goes on; what was not waits.
+        pass.now.phase.get_or_insert(BackupPhase::Pending);
+        return say(pass, Health::Reconciling, why, &format!("Waiting: {text}"));
+    }
     pass.now.phase = Some(BackupPhase::Running);
     let held = pass.now.run.iter().flat_map(|r| &r.steps).find(|s| !s.done && s.message.is_some());
     let (why, text) = if let Some(step) = held {

@@ -52,6 +52,13 @@ pub enum Answer {
         /// Snapshot objects that were removed.
         removed: u64,
     },
+    /// Of [`Step::Probe`]: the repository opened.
+    Probed,
+    /// Of [`Step::Wipe`].
+    Wiped {
+        /// Snapshots removed.
+        snapshots: u64,
+    },
 }
 
 /// Snapshots of one host, or why there are none.

@@ -52,7 +52,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
         }
         if pass.expired {
             run_out(pass, index, ground.err());
-        } else if is_started(&pass.now.members[index]) || (ground.is_ok() && is_pinned(&pass.now.members[index])) {
+        } else if is_started(&pass.now.members[index]) || may_begin(pass, index, ground.is_ok()) {
             restore(pass, index, ground.ok());
         }
     }
@@ -81,6 +81,11 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
             at,
         );
     }
+}
+
+/// Nothing is scaled down for a restore that could not go on at once.
+fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
+    ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
 }
 
 fn is_pinned(status: &RestoreMemberStatus) -> bool {
@@ -234,6 +239,9 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         return;
     };
     let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
+    if !pass.gate.admit(&mut pass.plan) {
+        return;
+    }
     let restore = Restore {
         member: index,
         host: entry.hostname.clone(),
@@ -333,6 +341,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     entry.progress = None;
     let attempt = entry.attempt.unwrap_or(1);
     if again {
+        pass.plan.note(failure);
         entry.attempt = Some(attempt + 1);
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));

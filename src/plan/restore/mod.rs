@@ -29,6 +29,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::conditions::{self, Health};
 use super::contract::{Failure, Run, Settings, Task, VERSION};
+use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
@@ -94,6 +95,8 @@ struct Pass<'a> {
     reaches: BTreeMap<(usize, String), Reach>,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
+    /// To its Repository.
+    gate: Gate,
     plan: Plan<Prepared>,
 }
 
@@ -110,6 +113,7 @@ impl<'a> Pass<'a> {
             expired: false,
             reaches: BTreeMap::new(),
             grant: None,
+            gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
             plan: Plan::nothing(),
         }
     }
@@ -230,6 +234,7 @@ impl<'a> Pass<'a> {
             component: label::COMPONENT_RESTORE,
             secret: access.secret.clone(),
             account: self.grant.as_ref().map(|g| g.status.name.clone()),
+            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }

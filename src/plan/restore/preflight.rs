@@ -36,6 +36,9 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     }
     let waiting_for: Vec<HostQuery> = open.into_iter().filter(|q| !is_asked(pass, q, attempt)).collect();
     for hosts in chunks(waiting_for) {
+        if !pass.gate.admit(&mut pass.plan) {
+            return;
+        }
         let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
         let key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         let member = hosts[0].member;
@@ -124,6 +127,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             return attempt;
         }
         let due = retry::not_before(attempt, pass.at);
+        pass.plan.note(&failure);
         let entry = step(pass);
         entry.attempt = attempt + 1;
         entry.done = false;

@@ -137,6 +137,9 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
             );
         }
     }
+    if let Some((why, text)) = pass.gate.refusal() {
+        return (why.to_owned(), format!("Waiting: {text}"));
+    }
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
         let text = step.message.clone().unwrap_or_default();
         return (step.reason.clone().unwrap_or_default(), format!("Preflight, attempt {}: {text}", step.attempt));

@@ -3,6 +3,8 @@
 //! The session is kept as the API server would: a JSON document that is read
 //! anew for every pass, so that nothing survives that is not in status.
 
+use std::ops::Range;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -11,8 +13,9 @@ use crate::api::common::TargetRef;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
-use crate::plan::fake::{Grants, Jobs, task};
-use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::fake::{Grants, Jobs, setup, task};
+use crate::plan::gate::Room;
+use crate::plan::observed::{RepositorySeen, Seen, Silence, Surroundings};
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -64,6 +67,11 @@ pub struct World {
     /// Pass before which the session is deleted, and the Repository goes.
     pub delete_at: usize,
     pub repository_until: usize,
+    /// Passes during which the store does not answer, and whether that is known.
+    pub away: Range<usize>,
+    pub silent: bool,
+    /// Passes during which others work on the Repository as much as may be.
+    pub busy: Range<usize>,
     pub gone: bool,
     /// Events published, by reason.
     pub events: Vec<String>,
@@ -108,6 +116,9 @@ impl World {
             crashes: vec![],
             delete_at: usize::MAX,
             repository_until: usize::MAX,
+            away: 0..0,
+            silent: false,
+            busy: 0..0,
             gone: false,
             events: vec![],
             again: 0,
@@ -128,15 +139,21 @@ impl World {
         (w.from..w.until).contains(&self.passes)
     }
 
+    fn room(&self) -> Room {
+        if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
+    }
+
     fn look(&self) -> Surroundings {
         let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
             "usagePolicy": policy });
+        let silence = || Silence { since: self.now, message: "It is away.".into() };
         let found = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
             secret: Seen::Found(()),
             labels: Seen::Missing,
+            unreachable: self.silent.then(silence),
         };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
@@ -144,6 +161,7 @@ impl World {
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             jobs: self.jobs.seen(),
+            room: self.room(),
             progress: std::collections::BTreeMap::new(),
         }
     }
@@ -186,12 +204,7 @@ impl World {
     }
 
     fn decide(&self) -> Plan<Prepared> {
-        let setup = Setup {
-            image: "i".into(),
-            default_timeout: std::time::Duration::from_mins(10),
-            sync_every: std::time::Duration::ZERO,
-        };
-        next(&self.run(), &self.look(), &setup, self.now)
+        next(&self.run(), &self.look(), &setup(), self.now)
     }
 
     /// A write; false when the controller dies before it.
@@ -270,12 +283,20 @@ impl World {
             }
             self.grants.make(object);
         }
+        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
+        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for job in &plan.jobs {
             if !self.write() {
                 return false;
             }
             self.grants.serve(job);
             self.jobs.create(job);
+        }
+        if plan.unreachable.is_some() && self.jobs.away {
+            if !self.write() {
+                return false;
+            }
+            self.silent = true;
         }
         if let Some(status) = plan.status {
             if !self.write() {
@@ -351,6 +372,9 @@ impl World {
 
     fn goes_by(&mut self, wait: SignedDuration) {
         self.now += wait;
+        self.jobs.away = self.away.contains(&self.passes);
+        // A probe finds out; what it does is the Repository's.
+        self.silent &= self.jobs.away;
         if !wait.is_zero() {
             self.jobs.tick();
             self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
