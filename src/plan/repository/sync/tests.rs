@@ -166,6 +166,9 @@ fn snapshots_are_listed_at_first_and_then_now_and_then() {
     let mut w = World::new();
     w.every = Duration::ZERO;
     w.live(60 * 24);
+    w.rests(0);
+    w.request = Some("now".into());
+    w.live(60 * 24);
     w.rests(1);
 }
 
