@@ -38,7 +38,7 @@ pub struct RepositorySpec {
     /// The store. Exactly one kind of backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the backed-up data when the Repository is deleted. Declared; not built yet.
+    /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Not for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
     /// Which namespaces may refer to it; its own only, when absent.

@@ -12,6 +12,7 @@ use tokio::sync::watch::Sender;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
 use super::users::Users;
+use super::wires::Bells;
 use crate::api::Repository;
 use crate::plan::observed::Setup;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub repositories: Store<Repository>,
     /// Those that use Repositories.
     pub users: Users,
+    /// Wakes sessions.
+    pub bells: Bells,
     /// Children of RestoreSessions.
     pub of_restore_sessions: Children,
     /// Children of RestoreBatches.

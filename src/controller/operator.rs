@@ -157,7 +157,7 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 /// Runs every controller until the process ends.
 async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
     let sources = Sources::new(&client);
-    let (users, stored) = (sources.users(), sources.repositories.store.clone());
+    let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client);
     let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client);
     let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client);
@@ -170,6 +170,7 @@ async fn reconcile(client: Client, options: &Options, metrics: Metrics) {
         progress: ProgressClient::default(),
         repositories: stored,
         users,
+        bells,
         of_restore_sessions: of_sessions,
         of_restore_batches: of_batches,
         of_backup_sessions: of_backups,

@@ -67,13 +67,16 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> Rep
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { observe::secret(ctx, &run.id.namespace, &name).await };
     let home = ObjectRef::from_obj(object);
+    let at_work = users::at_work(ctx, &home).values().sum();
+    // A change of a session brought us here; perhaps it made room.
+    ctx.bells.next_in_line(&ctx.users, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
     RepositorySurroundings {
         refusal,
         secret,
         references: ctx.users.references(object),
         jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
         waiting: ctx.users.claims(&home).len(),
-        at_work: users::at_work(ctx, &home).values().sum(),
+        at_work,
         shares_data_with: shares_data_with(ctx, object),
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
     }

@@ -49,6 +49,11 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn conditions(&self) -> &[Condition];
 }
 
+fn waits_for<K: User>(object: &K, why: &str) -> bool {
+    let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
+    object.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
+}
+
 fn home(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<Home> {
     let reference = reference?;
     Some(ObjectRef::new(&reference.name).within(&reference.namespace.clone().or(namespace)?))
@@ -136,15 +141,23 @@ impl Users {
     }
 
     fn claim<K: User>(&self, store: &Store<K>, repository: &Home, all: &mut Vec<Claim>) {
-        let waits = |o: &K| {
-            let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
-            o.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(reason::PENDING))
-        };
         let open = |o: &K| !o.is_over() && o.meta().deletion_timestamp.is_none();
         for o in store.state_filter(|o| open(o) && o.home(self).as_ref() == Some(repository)) {
             let created = o.creation_timestamp().map(|t| t.0).unwrap_or_default();
-            all.push(Claim { created, uid: o.uid().unwrap_or_default(), wants: !waits(&o) });
+            all.push(Claim {
+                created,
+                uid: o.uid().unwrap_or_default(),
+                wants: !waits_for(o.as_ref(), reason::PENDING),
+            });
         }
+    }
+
+    /// The oldest sessions that wait for room on the Repository.
+    pub fn turned_away<K: User>(&self, store: &Store<K>, repository: &Home, most: usize) -> Vec<ObjectRef<K>> {
+        let waits = |o: &K| !o.is_over() && waits_for(o, reason::REPOSITORY_BUSY);
+        let mut found = store.state_filter(|o| waits(o) && o.home(self).as_ref() == Some(repository));
+        found.sort_by_key(|o| (o.creation_timestamp(), o.uid()));
+        found.iter().take(most).map(|o| ObjectRef::from_obj(o.as_ref())).collect()
     }
 
     /// Why an invoker may not use its Repository: another one has it.

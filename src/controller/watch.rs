@@ -26,7 +26,8 @@ pub struct Source<K: Resource<DynamicType = ()> + 'static> {
     /// The store.
     pub store: Store<K>,
     changes: Changes<K>,
-    bell: UnboundedSender<ObjectRef<K>>,
+    /// Wakes the reconcile of one.
+    pub bell: UnboundedSender<ObjectRef<K>>,
     rung: UnboundedReceiver<ObjectRef<K>>,
 }
 

@@ -3,6 +3,7 @@
 //! An object that uses a Repository wakes it, and it wakes them: so references are true at
 //! once, and who waits for a Repository goes on when it is there, or answers again.
 
+use futures::channel::mpsc::UnboundedSender;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt as _};
 
@@ -59,6 +60,15 @@ impl Sources {
         all
     }
 
+    /// The bells of sessions.
+    pub fn bells(&self) -> Bells {
+        Bells {
+            backups: self.backups.bell.clone(),
+            restores: self.restores.bell.clone(),
+            restore_batches: self.restore_batches.bell.clone(),
+        }
+    }
+
     /// The stores of those that use Repositories.
     pub fn users(&self) -> Users {
         Users {
@@ -68,6 +78,30 @@ impl Sources {
             restores: self.restores.store.clone(),
             restore_batches: self.restore_batches.store.clone(),
         }
+    }
+}
+
+/// Wakes sessions.
+pub struct Bells {
+    backups: UnboundedSender<ObjectRef<BackupSession>>,
+    restores: UnboundedSender<ObjectRef<RestoreSession>>,
+    restore_batches: UnboundedSender<ObjectRef<RestoreBatch>>,
+}
+
+impl Bells {
+    /// Wakes the oldest sessions that wait for room on a Repository, as many of each kind as there is room.
+    pub fn next_in_line(&self, users: &Users, repository: &Home, room: usize) {
+        if room > 0 {
+            ring(&self.backups, users.turned_away(&users.backups, repository, room));
+            ring(&self.restores, users.turned_away(&users.restores, repository, room));
+            ring(&self.restore_batches, users.turned_away(&users.restore_batches, repository, room));
+        }
+    }
+}
+
+fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRef<K>>, whom: Vec<ObjectRef<K>>) {
+    for one in whom {
+        let _ = bell.unbounded_send(one);
     }
 }
 

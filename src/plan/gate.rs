@@ -103,6 +103,11 @@ impl Gate {
         open
     }
 
+    /// Reason and text when the store does not answer, whether anybody was turned away or not.
+    pub fn silence(&self) -> Option<(&'static str, &str)> {
+        (self.shut.0 == reason::REPOSITORY_UNREACHABLE).then_some((self.shut.0, self.shut.1.as_str()))
+    }
+
     /// Reason and text for a session that was turned away in this pass.
     pub fn refusal(&self) -> Option<(&'static str, &str)> {
         self.turned_away.then_some((self.shut.0, self.shut.1.as_str()))

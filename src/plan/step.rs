@@ -80,7 +80,7 @@ impl Lone<'_> {
             }
             Some(JobState::Active { .. }) => {
                 self.plan.stop(find(attempt));
-                return StepState::Failed(late(name));
+                return StepState::Failed(late(name, entry.message.as_deref()));
             }
             Some(JobState::Done(outcome)) => match &outcome.failure {
                 None if outcome.run != self.run => {
@@ -95,7 +95,10 @@ impl Lone<'_> {
                 }
             },
             Some(JobState::Lost(failure)) => failure.clone(),
-            None if self.expired => return StepState::Failed(late(name)),
+            None if self.expired => {
+                let silence = self.gate.and_then(|g| g.silence().map(|(_, text)| text.to_owned()));
+                return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
+            }
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
@@ -119,7 +122,8 @@ impl Lone<'_> {
     }
 }
 
-fn late(step: &str) -> Failure {
-    let text = format!("The {step} step was not complete before the deadline.");
+fn late(step: &str, last: Option<&str>) -> Failure {
+    let last = last.map(|l| format!(" Last: {l}")).unwrap_or_default();
+    let text = format!("The {step} step was not complete before the deadline.{last}");
     Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }

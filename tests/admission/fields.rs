@@ -202,8 +202,10 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                     ],
                 ),
                 refused("spec.backend.local", &OTHER_VOLUMES.iter().map(|v| (*v, json!({}))).collect::<Vec<_>>()),
-                refused("spec", &[("wipeOut", json!(true))]),
-                used("spec", &["usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"]),
+                used(
+                    "spec",
+                    &["wipeOut", "usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"],
+                ),
             ]
             .concat();
             (backend, json!({ "backend": { "storageSecretName": "s", "local": { "mountPath": "/r" } } }))

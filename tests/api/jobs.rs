@@ -100,6 +100,8 @@ pub fn success(job: &Job) -> Outcome {
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
         }
         Step::Restore(_) => Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }),
+        Step::Probe(_) => Answer::Probed,
+        Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
         other => panic!("no answer to {}", other.verb()),
     };
     Outcome { version: VERSION, run: task.run.id, seconds: 1.0, failure: None, answer: Some(answer) }
@@ -108,6 +110,12 @@ pub fn success(job: &Job) -> Outcome {
 /// What an agent answers whose data is damaged.
 pub fn damaged(job: &Job) -> Outcome {
     let failure = Failure::new(Class::Data, "DataCorrupt", "Pack 1234 is damaged. Run restic check.");
+    Outcome { failure: Some(failure), answer: None, ..success(job) }
+}
+
+/// What an agent answers whose store does not.
+pub fn unreachable(job: &Job) -> Outcome {
+    let failure = Failure::new(Class::Transient, "RepositoryUnreachable", "The store does not answer at b:9000.");
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 

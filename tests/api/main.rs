@@ -12,5 +12,6 @@ mod leadership;
 mod manifests;
 mod operator;
 mod refusals;
+mod repository;
 mod restarts;
 mod runs;

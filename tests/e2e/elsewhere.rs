@@ -86,7 +86,9 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     invalid(told(&format!("objects of namespace {} only", home.namespace))).await;
     allow(&home, "repo", json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } })).await;
     invalid(told("objects of namespaces with the labels team=a only")).await;
-    assert!(site.jobs_of_sessions().await.is_empty() && rights(&home).await.is_empty() && rights(&site).await.is_empty());
+    assert!(
+        site.jobs_of_sessions().await.is_empty() && rights(&home).await.is_empty() && rights(&site).await.is_empty()
+    );
 
     site.patch("Namespace", &site.namespace, json!({ "metadata": { "labels": { "team": "a" } } })).await;
     site.until("RestoreSession", "m0", 60, "begun", |s| phase(s) != "Invalid").await;

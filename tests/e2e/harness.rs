@@ -204,7 +204,7 @@ impl Drop for Site {
             }
         }
         if std::env::var("KEEP").is_err() {
-            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"]);
         }
     }
 }

@@ -14,6 +14,7 @@ mod harness;
 mod interrupted;
 mod manifests;
 mod proxy;
+mod repository;
 mod restore;
 mod selection;
 mod snapshots;

@@ -7,6 +7,7 @@ use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
 use crate::plan::contract::{Failure, RepositoryFacts};
+use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
 use crate::plan::{duration, text};
@@ -32,7 +33,8 @@ pub fn wait(pass: &mut Pass<'_>, text: &str) {
 
 /// The backup goes on.
 pub fn stand(pass: &mut Pass<'_>) {
-    if let Some((why, text)) = pass.gate.refusal().map(|(why, text)| (why, text.to_owned())) {
+    let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
+    if let Some((why, text)) = pass.gate.refusal().filter(|_| idle).map(|(why, text)| (why, text.to_owned())) {
         // What was begun goes on; what was not waits.
         pass.now.phase.get_or_insert(BackupPhase::Pending);
         return say(pass, Health::Reconciling, why, &format!("Waiting: {text}"));

@@ -21,7 +21,7 @@ const WIPE: &str = "wipe";
 /// Users are named up to this many.
 const NAMED: usize = 5;
 /// What holds a deletion up is looked for this often; a watch tells of most of it.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// What to do about it.
 pub fn advance(pass: &mut Pass<'_>) {

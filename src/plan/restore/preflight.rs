@@ -147,8 +147,9 @@ fn note(pass: &mut Pass<'_>, failure: &Failure) {
 
 /// What holds the preflight up: reason and message.
 pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
-    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT)?;
-    Some((step.reason.clone()?, step.message.clone()?))
+    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT);
+    let said = step.and_then(|s| Some((s.reason.clone()?, s.message.clone()?)));
+    said.or_else(|| pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned())))
 }
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.

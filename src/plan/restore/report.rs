@@ -6,6 +6,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
+use crate::plan::jobs::JobSeen;
 use crate::plan::run::{hosts, member_label};
 use crate::plan::{duration, text};
 
@@ -137,7 +138,8 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
             );
         }
     }
-    if let Some((why, text)) = pass.gate.refusal() {
+    let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
+    if let Some((why, text)) = pass.gate.refusal().filter(|_| idle) {
         return (why.to_owned(), format!("Waiting: {text}"));
     }
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
