@@ -21,6 +21,8 @@ pub const MANAGER: &str = "lifeboat";
 pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
 /// Finalizer that Stash puts on a Repository; taken off with ours.
 pub const STASH_REPOSITORY_FINALIZER: &str = "stash";
+/// Finalizer that Stash put on its objects. One that was applied before Stash left would never go without it.
+pub const FINALIZER_OF_STASH: &str = "stash.appscode.com";
 /// Name of the operator: Deployment, reporter of events, component label.
 pub const OPERATOR: &str = "lifeboat";
 /// Name of the task that means "the files of this PVC", for backup.
@@ -102,6 +104,8 @@ pub mod condition {
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreated";
     /// The run took longer than it may.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+    /// Extension: the run was canceled; False while it is being stopped.
+    pub const CANCELED: &str = "Canceled";
     /// Extension: every host's snapshots are resolved and pinned in status.
     pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
     /// Extension: the workload is scaled to zero for the time of the restore.
@@ -183,6 +187,10 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
+    /// A session follows a failed one.
+    pub const RETRIED: &str = "Retried";
+    /// No session follows a failed one, although one was announced.
+    pub const NOT_RETRIED: &str = "NotRetried";
 
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.
@@ -281,6 +289,12 @@ pub mod reason {
     pub const QUIESCE_BROKEN: &str = "QuiesceBroken";
     /// The spec was changed under the run.
     pub const SPEC_CHANGED: &str = "SpecChanged";
+    /// The run is being canceled.
+    pub const CANCELING: &str = "Canceling";
+    /// The run was canceled before it had done all of it.
+    pub const CANCELED: &str = "Canceled";
+    /// A Job was stopped, but nobody can say whether it has ended.
+    pub const JOB_NOT_STOPPED: &str = "JobNotStopped";
     /// The API server refused an object the operator made.
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
     /// A volume of the target cannot be reached by a Job.

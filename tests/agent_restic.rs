@@ -910,19 +910,24 @@ fn retention_touches_only_its_own_hosts() {
         site.backup("host-0", &[&path]);
         site.backup("host-9", &[&path]);
     }
+    // The same host, of another invoker: another path.
+    let (_, other) = site.data("other");
+    site.backup("host-0", &[&other]);
     let maintain = |hosts: &[&str], retention: Retention| {
-        let ended = site.run(Step::Maintain(Maintain { hosts: strings(hosts), retention }));
+        let own = vec![Own { path: path.clone(), hosts: strings(hosts) }];
+        let ended = site.run(Step::Maintain(Maintain { own, retention }));
         let Answer::Maintained(facts) = ended.answer().clone() else { panic!() };
         facts
     };
     let keep = Retention { keep_last: Some(1), prune: true, ..Retention::default() };
     let facts = maintain(&["host-0"], Retention { dry_run: true, ..keep.clone() });
-    assert_eq!((facts.removed, facts.snapshot_count), (0, 8));
-    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, 8);
-    assert_eq!(maintain(&[], keep.clone()).snapshot_count, 8);
-    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, 8);
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (0, Some(3), 9));
+    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, 9);
+    assert_eq!(maintain(&[], keep.clone()).snapshot_count, 9);
+    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, 9);
     let facts = maintain(&["host-0"], keep);
-    assert_eq!((facts.removed, facts.snapshot_count, facts.integrity), (3, 5, Some(true)));
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (3, None, 6));
+    assert_eq!(facts.integrity, Some(true));
     assert!(facts.total_bytes > 0);
     let query = HostQuery {
         source_host: "host-9".into(),

@@ -84,7 +84,7 @@ async fn step(task: Task, control: Control) -> Done {
         Step::Preflight(step) => restic::preflight(&repository, step).await,
         Step::Restore(step) => restic::restore(&repository, step).await,
         Step::Prepare(_) => restic::prepare(&repository).await,
-        Step::Backup(step) => restic::backup(&repository, step, &task.run.id).await,
+        Step::Backup(step) => restic::backup(&repository, step, &task.run).await,
         Step::Maintain(step) => restic::maintain(&repository, step).await,
         Step::List(step) => match restic::list(&repository).await {
             Ok(listed) => match cluster::snapshots::keep(&task.run, step, &listed).await {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{
     DURATION, Driver, EmptyDirSettings, ExecutionOrder, InvokerPhase, OnFailure, RepositoryRef, RetentionPolicy,
-    RetryConfig, TargetRef, TaskRef,
+    RetryConfig, ScheduleInForce, TargetRef, TaskRef,
 };
 use super::condition::Condition;
 use super::hooks::BackupHooks;
@@ -43,9 +43,13 @@ pub struct BackupBatchSpec {
     /// The targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<BackupMember>,
-    /// Cron expression (five fields, or @hourly and the like), in UTC. Without it, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and the like). Without it, backups are taken only by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
+    /// clocks change, a time they leave out runs when they jump, and one they show twice runs the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Settings of the Jobs' pods; a member's own come first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<RuntimeSettings>,
@@ -58,10 +62,10 @@ pub struct BackupBatchSpec {
     pub repository: Option<RepositoryRef>,
     /// What is kept, per host.
     pub retention_policy: RetentionPolicy,
-    /// No scheduled backups while true; those made by hand still run.
+    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Completed BackupSessions to keep; 1 when absent.
+    /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
     /// Hooks around the whole batch. Declared; not built yet.
@@ -80,7 +84,7 @@ pub struct BackupBatchSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// New sessions after a failed one. Declared; not built yet.
+    /// New sessions after a failed one; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
 }
@@ -132,6 +136,9 @@ pub struct BackupBatchStatus {
     /// Extension: when the next scheduled session is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
+    /// Extension: the schedule that is in force. None while paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_in_force: Option<ScheduleInForce>,
 }
 
 /// What was observed of a member.

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{
-    DURATION, Driver, EmptyDirSettings, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef,
+    DURATION, Driver, EmptyDirSettings, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig, ScheduleInForce,
+    TaskRef,
 };
 use super::condition::Condition;
 use super::hooks::BackupHooks;
@@ -37,9 +38,13 @@ use super::volume::PvcTemplate;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfigurationSpec {
-    /// Cron expression (five fields, or @hourly and the like), in UTC. Without it, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and the like). Without it, backups are taken only by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
+    /// clocks change, a time they leave out runs when they jump, and one they show twice runs the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// What moves the data.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
@@ -49,17 +54,17 @@ pub struct BackupConfigurationSpec {
     pub repository: Option<RepositoryRef>,
     /// What is kept.
     pub retention_policy: RetentionPolicy,
-    /// No scheduled backups while true; those made by hand still run.
+    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Completed BackupSessions to keep; 1 when absent.
+    /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
     /// Longest time a session may take, for example `2h`; 24h when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// New sessions after a failed one. Declared; not built yet.
+    /// New sessions after a failed one; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
     /// How an application is backed up. `pvc-backup` is built in; others are declared, not built yet.
@@ -102,4 +107,10 @@ pub struct BackupConfigurationStatus {
     /// Extension: when the next scheduled session is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
+    /// Extension: the schedule that is in force. None while paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_in_force: Option<ScheduleInForce>,
+    /// Extension: hash of the target as it was when the object was Ready first. Another target is another object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_hash: Option<String>,
 }

@@ -38,7 +38,7 @@ pub struct BackupSessionSpec {
     /// The BackupConfiguration or BackupBatch to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoker: Option<InvokerRef>,
-    /// Further tries left. Declared; not built yet.
+    /// Sessions that may still follow this one if it fails; as its invoker's retryConfig says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_left: Option<i32>,
 }
@@ -122,7 +122,7 @@ pub struct BackupSessionStatus {
     /// When it fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
-    /// A further session was made for this one.
+    /// It failed, and a further session was made for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried: Option<bool>,
     /// When a further session will be made.

@@ -1,5 +1,6 @@
 //! Small types that several kinds share.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,19 @@ pub struct Rule {
     /// Paths to restore from the newest snapshot of the source host that holds them. Each must lie within a volume mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// Extension: only snapshots at or before this time (RFC 3339); of a backup run that was still going then, none.
+    /// Not together with snapshot ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub as_of: Option<String>,
+    /// Extension: how many backup runs back, of those that hold what is asked for; 0 is the newest. Not together with
+    /// snapshot ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub previous: Option<i32>,
+    /// Extension: only snapshots that carry all of these tags. Not together with snapshot ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Only files that match one of these restic patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
@@ -128,7 +142,7 @@ pub struct EmptyDirSettings {
     pub disable_caching: Option<bool>,
 }
 
-/// How often a failed backup is tried again.
+/// How often a failed backup is tried again, each time as a session of its own.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryConfig {
@@ -136,7 +150,7 @@ pub struct RetryConfig {
     #[serde(default = "one", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_retry: Option<i32>,
-    /// Wait before each further try, for example `10m`.
+    /// Wait before each further try, for example `10m`; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub delay: Option<String>,
@@ -145,6 +159,19 @@ pub struct RetryConfig {
 #[allow(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
 fn one() -> Option<i32> {
     Some(1)
+}
+
+/// A schedule, and since when its times count: those before are nobody's promise.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleInForce {
+    /// The expression.
+    pub schedule: String,
+    /// Its time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// When the object was created, was given this schedule, or was paused no more.
+    pub since: Time,
 }
 
 /// A duration as Go writes it: `90s`, `1h30m`.

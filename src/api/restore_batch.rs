@@ -12,6 +12,7 @@ use super::condition::Condition;
 use super::hooks::RestoreHooks;
 use super::restore_session::{HostRestoreStats, MemberPhase, QuiesceStatus, RestorePhase, RunStatus};
 use super::runtime::RuntimeSettings;
+use super::schema;
 use super::target::RestoreTarget;
 use super::volume::PvcTemplate;
 
@@ -64,7 +65,46 @@ pub struct RestoreBatchSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
+    /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
+    /// Of a backup run that was still going then, none. Not together with backupSession.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub as_of: Option<String>,
+    /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
+    /// does not select by itself. The object may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_session: Option<String>,
+    /// Extension: ends the run. The only field that may change; it cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
     /// The targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<RestoreMember>,
+    /// Extension: takes the members from a BackupBatch instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_batch: Option<BackupBatchRef>,
+}
+
+/// Which members of which BackupBatch are restored.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct BackupBatchRef {
+    /// Name of the BackupBatch.
+    pub name: String,
+    /// Its namespace; that of the restore when absent. Targets are looked for in the namespace of the restore either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Aliases of the members to restore, in this order; all, in the order of the BackupBatch, when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+}
+
+/// What a run was planned from, taken from a BackupBatch once.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Adopted {
+    /// Where the data comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// The members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<RestoreMember>,
 }
@@ -122,6 +162,11 @@ pub struct RestoreBatchStatus {
     /// Each member, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<RestoreMemberStatus>,
+    /// Extension: repository and members as they were taken from spec.backupBatch when the run began. What becomes of
+    /// the BackupBatch afterwards changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::free_object")]
+    pub adopted: Option<Adopted>,
     /// Extension: the run as the operator keeps track of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,

@@ -64,6 +64,18 @@ pub struct RestoreSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
+    /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
+    /// Of a backup run that was still going then, none. Not together with backupSession.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub as_of: Option<String>,
+    /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
+    /// does not select by itself. The object may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_session: Option<String>,
+    /// Extension: ends the run. The only field that may change; it cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
     /// Deprecated: write them below `target`. Moved there on creation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -100,7 +112,7 @@ pub enum MemberPhase {
     Failed,
     /// Not known.
     Unknown,
-    /// Extension: never started, because an earlier member failed.
+    /// Extension: never started, because an earlier member failed or the run was canceled.
     Skipped,
 }
 

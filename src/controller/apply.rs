@@ -18,7 +18,8 @@ use tracing::info;
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
-use crate::names::{FINALIZER, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
+use super::sessions;
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
@@ -92,6 +93,9 @@ where
             Err(e) => return Err(e),
         }
     }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
+    }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }
 
@@ -106,6 +110,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
         key: note(annotation::STEP_KEY),
         attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
         deleting: false,
+        given_up: false,
         address: None,
         state: JobState::Lost(Failure::new(
             class,
@@ -121,16 +126,20 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
     })
 }
 
-async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+/// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
+///
+/// # Errors
+/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+pub async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut all = object.finalizers().to_vec();
-    all.retain(|f| f != FINALIZER);
-    match change {
-        FinalizerChange::Add => all.push(FINALIZER.to_owned()),
-        // Stash is not there to take its own off.
-        FinalizerChange::Remove => all.retain(|f| f != STASH_REPOSITORY_FINALIZER),
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let left_by_stash = |f: &str| deleting && [FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER].contains(&f);
+    all.retain(|f| f != FINALIZER && !left_by_stash(f));
+    if change == FinalizerChange::Add {
+        all.push(FINALIZER.to_owned());
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });

@@ -17,11 +17,12 @@ use super::metrics::Reconciled;
 use super::users::{self, User as _};
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
-use crate::api::common::OnFailure;
+use crate::api::common::{OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
-use crate::plan::backup::{self, BackupRun, Invoker, is_over};
+use crate::plan::access;
+use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Surroundings};
+use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
 
 /// One look at a backup.
@@ -40,8 +41,9 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
     let mut object = object.as_ref().clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
-        let over = is_over(object.status.as_ref().and_then(|s| s.phase)) || object.meta().deletion_timestamp.is_some();
-        if over && !Identity::of(&object).held {
+        let status = object.status.clone().unwrap_or_default();
+        let rests = is_over(status.phase) && !backup::awaits_retry(&status);
+        if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&object).held {
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
@@ -50,10 +52,12 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        let home = object.home(&ctx.users);
-        report::repository(ctx, home.as_ref(), &done.plan).await?;
+        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
-            count(ctx, &run, &written);
+            // What is written about an ended session, of the one that follows it, is no second end.
+            if !is_over(status.phase) {
+                count(ctx, &run, &written);
+            }
             object = written;
         }
         refused = done.refused;
@@ -89,10 +93,13 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
         };
         started && s.namespace() == Some(id.namespace.clone()) && s.name_any() != id.name && same(s)
     });
+    let others = invoker.as_ref().map(|i| neighbours(ctx, i)).unwrap_or_default();
     let run = BackupRun {
         invoker,
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
+        retry_left: object.spec.retry_left,
+        others,
         refusal: own,
         state: object.status.clone().unwrap_or_default(),
         id,
@@ -126,7 +133,7 @@ async fn invoker(
 
 /// An invoker as the store has it. One that it does not have is asked for: a session created together with its
 /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
-async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+pub(super) async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
@@ -136,9 +143,47 @@ where
     }
 }
 
+/// Other invokers that back up into the same place.
+fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
+    let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
+    let beside = |id: &Identity, repository: Option<&RepositoryRef>| {
+        id.uid != invoker.id.uid && place == self::place(ctx, &id.namespace, repository)
+    };
+    let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
+    let mut found = vec![];
+    for c in ctx.users.configurations.state() {
+        let id = Identity::of(c.as_ref());
+        if beside(&id, c.spec.repository.as_ref()) {
+            found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
+        }
+    }
+    for b in ctx.users.batches.state() {
+        let id = Identity::of(b.as_ref());
+        if beside(&id, b.spec.repository.as_ref()) {
+            let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
+            found.push(Neighbour { name: name(&id), targets });
+        }
+    }
+    found
+}
+
+/// Where a reference leads: a URL for a store that all can reach, else the Repository itself.
+fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
+    let reference = reference?;
+    let home = reference.namespace.as_deref().unwrap_or(namespace);
+    let spec = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)).map(|r| r.spec.clone());
+    let access = spec.and_then(|s| access::of(&s, &reference.name).ok());
+    let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);
+    Some(url.unwrap_or_else(|| format!("{home}/{}", reference.name)))
+}
+
 fn of_configuration(object: BackupConfiguration) -> Invoker {
+    let id = Identity::of(&object);
     let s = object.spec;
     Invoker {
+        id,
+        paused: s.paused.unwrap_or(false),
+        retry: s.retry_config,
         repository: s.repository,
         retention: s.retention_policy,
         sequential: false,
@@ -157,8 +202,12 @@ fn of_configuration(object: BackupConfiguration) -> Invoker {
 }
 
 fn of_batch(object: BackupBatch) -> Invoker {
+    let id = Identity::of(&object);
     let s = object.spec;
     Invoker {
+        id,
+        paused: s.paused.unwrap_or(false),
+        retry: s.retry_config,
         repository: s.repository,
         members: s.members,
         retention: s.retention_policy,
@@ -179,7 +228,15 @@ async fn observe(ctx: &Context, object: &BackupSession, run: &BackupRun, refusal
     let (targets, repository) = futures::join!(targets, repository);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
     let room = users::room(ctx, object);
-    Surroundings { refusal, repository, targets, jobs, room, progress: std::collections::BTreeMap::new() }
+    Surroundings {
+        refusal,
+        source: Seen::Missing,
+        repository,
+        targets,
+        jobs,
+        room,
+        progress: std::collections::BTreeMap::new(),
+    }
 }
 
 fn count(ctx: &Context, run: &BackupRun, written: &BackupSession) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use kube::api::{DeleteParams, PostParams};
-use kube::core::{NamespaceResourceScope, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::DeleteParams;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -17,14 +18,16 @@ use tracing::info;
 use super::context::Context;
 use super::metrics::Reconciled;
 use super::users::User;
-use super::{Error, observe, report, validity};
+use super::{Error, apply, observe, report, sessions, validity};
+use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
-use crate::api::backup_session::{BackupSessionSpec, InvokerRef};
-use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
-use crate::names::{GROUP, MANAGER, condition, label};
+use crate::names::{MANAGER, condition};
+use crate::plan::FinalizerChange;
+use crate::plan::backup;
 use crate::plan::hosts::{HostSet, TargetKind};
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
 use crate::plan::restore::display;
@@ -44,20 +47,37 @@ pub trait Invoker:
 {
     /// Where its data goes.
     fn reference(&self) -> Option<&RepositoryRef>;
-    /// Its schedule, unless it is paused: schedule, paused, history limit.
-    fn timing(&self) -> (Option<&str>, bool, i32);
+    /// When it runs, and what is kept of it.
+    fn timing(&self) -> Timing<'_>;
     /// What it backs up.
-    fn targets(&self) -> Vec<Option<&TargetRef>>;
+    fn targets(&self) -> Vec<Option<&BackupTarget>>;
     /// Hosts of what it backs up.
     fn hosts(&self) -> Vec<HostSet>;
-    /// Conditions and last scheduled time, as last written.
-    fn written(&self) -> (Vec<Condition>, Option<Time>);
+    /// What was last written about it; `None` when nobody has looked at it yet.
+    fn written(&self) -> Option<Written>;
     /// Conditions of each target, as last written.
     fn target_conditions(&self) -> Vec<Vec<Condition>>;
     /// Its status document for a plan.
     fn status(&self, plan: &InvokerPlan) -> Value;
     /// Its status document as it stands.
     fn standing(&self) -> Value;
+}
+
+/// When an invoker runs, and what is kept of it.
+pub struct Timing<'a> {
+    schedule: Option<&'a str>,
+    time_zone: Option<&'a str>,
+    paused: bool,
+    history_limit: i32,
+    retry: Option<&'a RetryConfig>,
+}
+
+/// What was last written about an invoker.
+#[derive(Default)]
+pub struct Written {
+    conditions: Vec<Condition>,
+    last: Option<Time>,
+    in_force: Option<ScheduleInForce>,
 }
 
 /// Completed sessions kept when nobody says how many (Stash's documented default).
@@ -67,17 +87,20 @@ impl Invoker for BackupConfiguration {
     fn reference(&self) -> Option<&RepositoryRef> {
         self.spec.repository.as_ref()
     }
-    fn timing(&self) -> (Option<&str>, bool, i32) {
-        (
-            self.spec.schedule.as_deref(),
-            self.spec.paused.unwrap_or(false),
-            self.spec.backup_history_limit.unwrap_or(HISTORY),
-        )
+    fn timing(&self) -> Timing<'_> {
+        Timing {
+            schedule: self.spec.schedule.as_deref(),
+            time_zone: self.spec.time_zone.as_deref(),
+            paused: self.spec.paused.unwrap_or(false),
+            history_limit: self.spec.backup_history_limit.unwrap_or(HISTORY),
+            retry: self.spec.retry_config.as_ref(),
+        }
     }
-    fn written(&self) -> (Vec<Condition>, Option<Time>) {
-        let status = self.status.clone().unwrap_or_default();
+    fn written(&self) -> Option<Written> {
+        let status = self.status.clone()?;
         let own = status.conditions.into_iter().filter(|c| c.type_ != condition::BACKUP_TARGET_FOUND);
-        (own.collect(), status.last_schedule_time)
+        let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
+        Some(Written { conditions: own.collect(), last, in_force })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupConfigurationStatus {
@@ -87,10 +110,16 @@ impl Invoker for BackupConfiguration {
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
+            schedule_in_force: plan.in_force.clone(),
+            target_hash: self
+                .status
+                .as_ref()
+                .and_then(|s| s.target_hash.clone())
+                .or_else(|| (plan.phase == InvokerPhase::Ready).then(|| hash_of_target(self.spec.target.as_ref()))),
         })
     }
-    fn targets(&self) -> Vec<Option<&TargetRef>> {
-        vec![self.spec.target.as_ref().and_then(|t| t.ref_.as_ref())]
+    fn targets(&self) -> Vec<Option<&BackupTarget>> {
+        vec![self.spec.target.as_ref()]
     }
     fn hosts(&self) -> Vec<HostSet> {
         hosts_of(self.spec.target.as_ref()).into_iter().collect()
@@ -119,15 +148,19 @@ impl Invoker for BackupBatch {
     fn reference(&self) -> Option<&RepositoryRef> {
         self.spec.repository.as_ref()
     }
-    fn timing(&self) -> (Option<&str>, bool, i32) {
-        (
-            self.spec.schedule.as_deref(),
-            self.spec.paused.unwrap_or(false),
-            self.spec.backup_history_limit.unwrap_or(HISTORY),
-        )
+    fn timing(&self) -> Timing<'_> {
+        Timing {
+            schedule: self.spec.schedule.as_deref(),
+            time_zone: self.spec.time_zone.as_deref(),
+            paused: self.spec.paused.unwrap_or(false),
+            history_limit: self.spec.backup_history_limit.unwrap_or(HISTORY),
+            retry: self.spec.retry_config.as_ref(),
+        }
     }
-    fn written(&self) -> (Vec<Condition>, Option<Time>) {
-        self.status.as_ref().map(|s| (s.conditions.clone(), s.last_schedule_time.clone())).unwrap_or_default()
+    fn written(&self) -> Option<Written> {
+        let status = self.status.clone()?;
+        let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
+        Some(Written { conditions: status.conditions, last, in_force })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupBatchStatus {
@@ -138,17 +171,18 @@ impl Invoker for BackupBatch {
                 .into_iter()
                 .zip(&plan.target_conditions)
                 .map(|(target, conditions)| MemberConditions {
-                    target: target.cloned().unwrap_or_default(),
+                    target: target.and_then(|t| t.ref_.clone()).unwrap_or_default(),
                     conditions: conditions.clone(),
                 })
                 .collect(),
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
+            schedule_in_force: plan.in_force.clone(),
         })
     }
-    fn targets(&self) -> Vec<Option<&TargetRef>> {
-        self.spec.members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref())).collect()
+    fn targets(&self) -> Vec<Option<&BackupTarget>> {
+        self.spec.members.iter().map(|m| m.target.as_ref()).collect()
     }
     fn hosts(&self) -> Vec<HostSet> {
         self.spec.members.iter().filter_map(|m| hosts_of(m.target.as_ref())).collect()
@@ -176,6 +210,10 @@ pub async fn reconcile<K: Invoker + User>(object: Arc<K>, ctx: Arc<Context>) -> 
 
 async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Error> {
     if object.meta().deletion_timestamp.is_some() {
+        if Identity::of(object).held_by_stash {
+            let namespace = object.namespace().unwrap_or_default();
+            apply::finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?;
+        }
         return Ok(Action::await_change());
     }
     let (defaulted, refusal) = validity::examine(object);
@@ -186,43 +224,42 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
     let refusal = refusal.or_else(|| ctx.users.rivalry(shown));
-    let sessions = ctx.users.backups.state_filter(of_us);
-    let (schedule, paused, history_limit) = shown.timing();
-    let (conditions, last) = object.written();
+    let of_us = ctx.users.backups.state_filter(of_us);
+    let timing = shown.timing();
+    let written = object.written();
     let now = ctx.now();
-    let targets = shown
-        .targets()
-        .into_iter()
-        .map(async |t| (t.map(display).unwrap_or_default(), observe::target(ctx, &namespace, t).await));
+    let targets = shown.targets();
+    let looked = targets.iter().map(async |t| {
+        let reference = t.and_then(|t| t.ref_.as_ref());
+        (reference.map(display).unwrap_or_default(), observe::target(ctx, &namespace, reference).await)
+    });
+    let is_new = written.is_none();
+    let Written { conditions, last, in_force } = written.unwrap_or_default();
     let seen = InvokerSeen {
-        targets: join_all(targets).await,
+        targets: join_all(looked).await,
+        mounts: targets.iter().map(|t| t.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()).collect(),
         target_conditions: object.target_conditions(),
-        namespace: &namespace,
-        name: &name,
-        generation: object.meta().generation,
+        id: Identity::of(object),
         created: object.creation_timestamp().map_or(now, |t| t.0),
-        schedule,
-        paused,
+        is_new,
+        schedule: timing.schedule,
+        time_zone: timing.time_zone,
+        in_force,
+        retry: timing.retry,
+        paused: timing.paused,
         reference: shown.reference(),
-        history_limit,
+        history_limit: timing.history_limit,
         refusal,
         repository: observe::repository(ctx, shown.reference(), &namespace).await,
-        sessions: sessions
-            .iter()
-            .map(|s| SessionSeen {
-                name: s.name_any(),
-                created: s.creation_timestamp().map_or(now, |t| t.0),
-                phase: s.status.as_ref().and_then(|s| s.phase),
-            })
-            .collect(),
+        sessions: of_us.iter().map(|s| session_seen(s, now)).collect(),
         conditions,
         last,
     };
     let plan = invoker::next(&seen, now);
-    let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), &namespace);
-    if let Some(session) = &plan.create {
-        create(&api, object, session).await?;
+    if let Some(new) = &plan.create {
+        sessions::create(ctx, new).await?;
     }
+    let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), &namespace);
     for old in &plan.delete {
         match api.delete(old, &DeleteParams::background()).await {
             Ok(_) => info!(namespace, session = old, "removed a session beyond backupHistoryLimit"),
@@ -230,43 +267,19 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
             Err(e) => return Err(e.into()),
         }
     }
-    let status = object.status(&plan);
+    let status = shown.status(&plan);
     if status != object.standing() {
         report::write_status(ctx, object, MANAGER, &status, true).await?;
     }
     Ok(plan.requeue.map_or_else(Action::await_change, |r| Action::requeue(r + Duration::from_millis(50))))
 }
 
-/// Creates the session of a scheduled time; its name says which, so a second create changes nothing.
-async fn create<K: Invoker>(api: &Api<BackupSession>, object: &K, name: &str) -> kube::Result<()> {
-    let id = Identity::of(object);
-    let invoker = InvokerRef { api_group: Some(GROUP.into()), kind: id.kind.clone(), name: id.name.clone() };
-    let session = BackupSession {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: Some(
-                [
-                    (label::MANAGED_BY, label::MANAGED_BY_VALUE),
-                    (label::COMPONENT, label::COMPONENT_BACKUP),
-                    (label::INVOKER_TYPE, &id.kind),
-                ]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into_iter()
-                .chain((id.name.len() <= 63).then(|| (label::INVOKER_NAME.to_owned(), id.name.clone())))
-                .collect(),
-            ),
-            owner_references: Some(vec![id.owner()]),
-            ..ObjectMeta::default()
-        },
-        spec: BackupSessionSpec { invoker: Some(invoker), retry_left: None },
-        status: None,
-    };
-    match api.create(&PostParams::default(), &session).await {
-        Ok(_) => {
-            info!(namespace = id.namespace, session = name, invoker = id.name, "a scheduled backup is due");
-            Ok(())
-        }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(e) => Err(e),
+fn session_seen(session: &BackupSession, now: Timestamp) -> SessionSeen {
+    let status = session.status.clone().unwrap_or_default();
+    SessionSeen {
+        name: session.name_any(),
+        created: session.creation_timestamp().map_or(now, |t| t.0),
+        phase: status.phase,
+        awaits_retry: backup::awaits_retry(&status),
     }
 }

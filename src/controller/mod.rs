@@ -20,6 +20,7 @@ pub mod progress;
 pub mod report;
 pub mod repository;
 pub mod restore;
+pub mod sessions;
 pub mod users;
 pub mod validity;
 mod watch;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
@@ -37,13 +38,13 @@ pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namesp
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { secret(ctx, home, &name).await };
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
+    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
+    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
     let labels = if usage::asks_for_labels(found.spec.usage_policy.as_ref(), home, namespace) {
         labels(ctx, namespace).await
     } else {
         Seen::Missing
     };
-    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
-    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
     Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels, unreachable })
 }
 
@@ -72,6 +73,23 @@ pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let pods: Vec<&Pod> = pods.iter().map(std::convert::AsRef::as_ref).collect();
     let of_session = children.jobs.state_filter(|j| j.labels().get(label::SESSION_UID).is_some_and(|u| u == uid));
     of_session.iter().map(|j| jobs::see(j, &pods, now)).collect()
+}
+
+/// Jobs of a session as the API server has them at this moment.
+///
+/// # Errors
+/// They could not be listed: nobody knows then whether anything runs.
+pub async fn jobs_now(ctx: &Context, namespace: &str, uid: &str) -> kube::Result<Vec<JobSeen>> {
+    let of_session = ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID));
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
+    let pods: Vec<&Pod> = pods.items.iter().collect();
+    Ok(jobs.items.iter().map(|j| jobs::see(j, &pods, ctx.now())).collect())
+}
+
+/// Whether a watched Job of a session runs.
+pub fn runs(children: &Children, uid: &str, now: Timestamp) -> bool {
+    jobs(children, uid, now).iter().any(JobSeen::is_active)
 }
 
 /// The target of a member.

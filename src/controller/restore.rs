@@ -15,14 +15,15 @@ use tracing::{debug, info};
 use super::context::{Children, Context};
 use super::metrics::Reconciled;
 use super::users::{self, User};
-use super::{Error, ROUNDS, apply, observe, report, validity};
+use super::{Error, ROUNDS, apply, backup, observe, report, validity};
+use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::plan::gate::Room;
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Surroundings};
-use crate::plan::restore;
+use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{RestoreRun, RestoreState};
+use crate::plan::{adopt, restore};
 
 /// A kind that is a restore.
 pub trait Restore:
@@ -78,21 +79,22 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
     for _ in 0..ROUNDS {
         let (defaulted, refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
-        if run.is_over() && !run.id.held && run.state.observed_generation == run.id.generation {
+        let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
+        if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
             return Ok(Action::await_change());
         }
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx), users::room(ctx, &object)).await;
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx), users::room(ctx, &object)).await?;
         seen.jobs.append(&mut refused);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
-            return Ok(Action::await_change());
-        }
         report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.run().state);
             object = written;
+        }
+        if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
+            return Ok(Action::await_change());
         }
         refused = done.refused;
         if !done.plan.again && refused.is_empty() {
@@ -109,15 +111,55 @@ async fn observe(
     refusal: Option<Refusal>,
     children: &Children,
     room: Room,
-) -> Surroundings {
+) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
-    let jobs = observe::jobs(children, &run.id.uid, ctx.now());
+    // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
+    // write on after all is said to have stopped.
+    let leaves = run.id.deleting || run.canceled || run.is_changed();
+    let jobs = if leaves {
+        observe::jobs_now(ctx, namespace, &run.id.uid).await?
+    } else {
+        observe::jobs(children, &run.id.uid, ctx.now())
+    };
     let references = run.targets();
     let targets = join_all(references.iter().map(|r| observe::target(ctx, namespace, r.as_ref())));
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
-    let (targets, repository, progress) = futures::join!(targets, repository, progress);
-    Surroundings { refusal, repository, targets, jobs, room, progress }
+    let source = source(ctx, run, refusal);
+    let (targets, repository, progress, (source, refusal)) = futures::join!(targets, repository, progress, source);
+    Ok(Surroundings { refusal, source, repository, targets, jobs, room, progress })
+}
+
+/// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.
+async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (Seen<Adopted>, Option<Refusal>) {
+    let Some(reference) = run.source.as_ref().filter(|_| run.state.adopted.is_none() && refusal.is_none()) else {
+        return (Seen::Missing, refusal);
+    };
+    let home = reference.namespace.as_deref().unwrap_or(&run.id.namespace);
+    let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
+        Ok(Some(batch)) => validity::examine(&batch).0.unwrap_or(batch),
+        Ok(None) => return (Seen::Missing, None),
+        Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
+    };
+    let adopted = match adopt::adopt(&batch, reference, run.repository.as_ref(), &run.id.namespace) {
+        Ok(adopted) => adopted,
+        Err(e) => return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })),
+    };
+    let mut written = RestoreBatch::new(&run.id.name, RestoreBatchSpec::default());
+    written.metadata.namespace = Some(run.id.namespace.clone());
+    written.spec = RestoreBatchSpec {
+        driver: batch.spec.driver,
+        repository: adopted.repository,
+        members: adopted.members,
+        ..RestoreBatchSpec::default()
+    };
+    let (defaulted, refusal) = validity::examine(&written);
+    let spec = defaulted.unwrap_or(written).spec;
+    let refusal = refusal.map(|r| Refusal {
+        message: format!("{}, as a restore: {}", adopt::display(reference, &run.id.namespace), r.message),
+        ..r
+    });
+    (Seen::Found(Adopted { repository: spec.repository, members: spec.members }), refusal)
 }
 
 /// Counts what ended between two statuses.

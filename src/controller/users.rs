@@ -60,10 +60,11 @@ fn home(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<
 }
 
 macro_rules! user {
-    ($kind:ty, $over:expr) => {
+    ($kind:ty, $reference:expr, $over:expr) => {
         impl User for $kind {
             fn home(&self, _: &Users) -> Option<Home> {
-                home(self.spec.repository.as_ref(), self.namespace())
+                let reference: fn(&Self) -> Option<&RepositoryRef> = $reference;
+                home(reference(self), self.namespace())
             }
             fn is_over(&self) -> bool {
                 let over: fn(&Self) -> bool = $over;
@@ -75,10 +76,16 @@ macro_rules! user {
         }
     };
 }
-user!(BackupConfiguration, |_| false);
-user!(BackupBatch, |_| false);
-user!(RestoreSession, |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
-user!(RestoreBatch, |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
+user!(BackupConfiguration, |s| s.spec.repository.as_ref(), |_| false);
+user!(BackupBatch, |s| s.spec.repository.as_ref(), |_| false);
+user!(RestoreSession, |s| s.spec.repository.as_ref(), |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
+user!(RestoreBatch, used, |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
+
+/// What a RestoreBatch took from a BackupBatch stands in its status.
+fn used(batch: &RestoreBatch) -> Option<&RepositoryRef> {
+    let adopted = || batch.status.as_ref()?.adopted.as_ref()?.repository.as_ref();
+    batch.spec.repository.as_ref().or_else(adopted)
+}
 
 impl User for BackupSession {
     fn home(&self, users: &Users) -> Option<Home> {

@@ -3,7 +3,8 @@
 //! Prepare the repository (open it, or create it when it is known to be absent);
 //! back up each host, members in parallel or in order; then retention, check and
 //! statistics. A backup writes nothing to its targets, so its Jobs need no
-//! announcement, and what a crash leaves behind is found again by name.
+//! announcement, and what a crash leaves behind is found again by name. A session
+//! that failed is followed by another one, as often as its invoker says.
 
 mod hosts;
 mod report;
@@ -20,19 +21,22 @@ use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VER
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
+use super::hosts::HostSet;
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, retry};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, retry, sessions};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
-use crate::api::common::{RepositoryRef, RetentionPolicy};
+use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
-use crate::names::{condition, label, reason};
+use crate::names::{condition, hash_of, label, reason};
+
+pub use self::hosts::named;
 
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 /// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
@@ -51,6 +55,10 @@ pub struct BackupRun {
     pub refusal: Option<Refusal>,
     /// Name of another session of the invoker that runs.
     pub running: Option<String>,
+    /// Sessions that may follow this one, where it says so itself.
+    pub retry_left: Option<i32>,
+    /// Other invokers that back up into the same place.
+    pub others: Vec<Neighbour>,
     /// How it stands, as last written.
     pub state: BackupSessionStatus,
 }
@@ -58,6 +66,12 @@ pub struct BackupRun {
 /// What a BackupConfiguration or BackupBatch says.
 #[derive(Clone, Debug, Default)]
 pub struct Invoker {
+    /// The object.
+    pub id: Identity,
+    /// Nothing starts by itself.
+    pub paused: bool,
+    /// What follows a failed session.
+    pub retry: Option<RetryConfig>,
     /// Where the data goes.
     pub repository: Option<RepositoryRef>,
     /// What is backed up.
@@ -74,6 +88,34 @@ pub struct Invoker {
     pub runtime: Option<RuntimeSettings>,
 }
 
+impl Invoker {
+    /// Hash of what a session is planned from; retention and times may change while it runs.
+    fn hash(&self) -> String {
+        let what = serde_json::json!([to_json(&self.repository), to_json(&self.members)]);
+        hash_of(&[&what.to_string(), &self.sequential.to_string(), &self.stop.to_string()])
+    }
+}
+
+/// Another invoker with the same repository: what its snapshots are known by.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// Its kind and name.
+    pub name: String,
+    /// Hosts and paths of each of its targets.
+    pub targets: Vec<(HostSet, Vec<String>)>,
+}
+
+impl Neighbour {
+    fn has(&self, host: &str, path: &str) -> bool {
+        self.targets.iter().any(|(hosts, paths)| hosts.contains(host) && paths.iter().any(|p| p == path))
+    }
+}
+
+/// Whether a failed session is still to be followed by another one.
+pub fn awaits_retry(state: &BackupSessionStatus) -> bool {
+    state.phase == Some(BackupPhase::Failed) && state.next_retry.is_some() && state.retried.is_none()
+}
+
 /// Whether a session has ended.
 pub fn is_over(phase: Option<BackupPhase>) -> bool {
     matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed | BackupPhase::Skipped))
@@ -82,6 +124,7 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
+    let gate = Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room);
     let mut pass = Pass {
         run,
         seen,
@@ -89,17 +132,24 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         at: now,
         now: run.state.clone(),
         expired: false,
+        gate,
         grant: None,
-        gate: Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room),
         plan: Plan::nothing(),
     };
-    if is_over(run.state.phase) || run.id.deleting {
+    let over = is_over(run.state.phase);
+    if run.id.deleting || (over && run.id.held) {
         pass.release();
         return pass.plan;
     }
-    pass.step();
+    if over {
+        if awaits_retry(&run.state) {
+            pass.follow();
+        }
+    } else {
+        pass.step();
+    }
     if !pass.plan.jobs.is_empty() {
-        pass.plan.grants.extend(pass.grant);
+        pass.plan.grants.extend(pass.grant.take());
     }
     if pass.now != run.state {
         pass.plan.status = Some(to_json(&pass.now));
@@ -114,15 +164,46 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
-    /// What new Jobs need to read the Secret of another namespace.
-    grant: Option<Grant>,
     /// To its Repository.
     gate: Gate,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
 }
 
 impl<'a> Pass<'a> {
+    /// Makes the session that follows a failed one, when it is time.
+    fn follow(&mut self) {
+        if let Some(wait) = self.now.next_retry.as_ref().and_then(|t| retry::left(t.0, self.at)) {
+            return self.plan.look_again(wait);
+        }
+        let wanted = self.run.invoker.as_ref();
+        let wanted = wanted.filter(|i| !i.paused && self.seen.refusal.is_none() && self.retries_left() > 0);
+        self.now.retried = Some(wanted.is_some());
+        if let Some(invoker) = wanted {
+            let new = sessions::retry(&invoker.id, &self.run.id, self.retries_left() - 1);
+            let text =
+                format!("Made BackupSession {} to try again.", new.session.metadata.name.as_deref().unwrap_or("-"));
+            self.plan.sessions.push(new);
+            self.event(false, reason::RETRIED, &text);
+        } else {
+            let text = format!("Not tried again: {} is gone, paused or not valid.", self.run.invoker_label);
+            self.event(true, reason::NOT_RETRIED, &text);
+        }
+    }
+
+    /// Sessions that may follow this one.
+    fn retries_left(&self) -> i32 {
+        let configured = self.run.invoker.as_ref().and_then(|i| i.retry.as_ref());
+        self.run.retry_left.or(configured.map(|c| c.max_retry.unwrap_or(1))).unwrap_or(0)
+    }
+
     fn step(&mut self) {
+        let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
+        let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());
+        if begun.is_some() && !self.run.invoker.as_ref().is_some_and(same) {
+            return hosts::give_up(self);
+        }
         if let Some(refusal) = &self.run.refusal {
             return report::refuse(self, &refusal.message.clone());
         }
@@ -148,7 +229,10 @@ impl<'a> Pass<'a> {
             Ok(access) => access,
             Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
                 self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
-                return report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+                report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
+                // Only a change of a manifest helps.
+                self.now.next_retry = None;
+                return;
             }
             Err(NoGround::Waiting(text)) if self.expired => {
                 return report::end(self, BackupPhase::Failed, reason::DEADLINE_EXCEEDED, &text);
@@ -158,6 +242,8 @@ impl<'a> Pass<'a> {
                 return report::wait(self, &text);
             }
         };
+        let run = self.now.run.get_or_insert_with(Default::default);
+        run.spec_hash.get_or_insert_with(|| invoker.hash());
         if !self.may_read(invoker, &access) {
             return report::stand(self);
         }
@@ -193,7 +279,8 @@ impl<'a> Pass<'a> {
         if done.is_empty() {
             return report::conclude(self);
         }
-        let maintain = Maintain { hosts: done, retention: retention(&invoker.retention) };
+        let (own, shared) = hosts::own(self, done);
+        let maintain = Maintain { own, retention: retention(&invoker.retention) };
         match self.lone_step("maintain", &frame, &access, || Step::Maintain(maintain.clone())) {
             StepState::Running => report::stand(self),
             StepState::Failed(failure) => {
@@ -206,7 +293,15 @@ impl<'a> Pass<'a> {
                     _ => None,
                 };
                 report::maintained(self, facts, outcome.failure.as_ref());
+                let shared = shared.filter(|_| facts.is_some() && maintain.retention.keeps_something());
+                if let Some(text) = &shared {
+                    report::shared(self, text);
+                }
                 report::conclude(self);
+                if shared.is_some() {
+                    // Only a change of the manifest helps.
+                    self.now.next_retry = None;
+                }
             }
         }
     }
@@ -280,9 +375,9 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
+            repository: access.display.clone(),
             secret: access.secret.clone(),
             account: self.grant.as_ref().map(|g| g.status.name.clone()),
-            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }

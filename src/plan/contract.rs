@@ -44,6 +44,8 @@ pub const OUTCOME_LIMIT: usize = 4096;
 pub const PROGRESS_PORT: u16 = 9180;
 /// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
+/// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
+pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -179,6 +181,15 @@ pub struct HostQuery {
     /// Only snapshots that carry all tags of one of these lists (restic's `--tag a,b --tag c`).
     #[serde(default)]
     pub tags: Vec<Vec<String>>,
+    /// Only sets that were complete at this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// Only the run of this BackupSession, `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Sets back from the newest.
+    #[serde(default)]
+    pub previous: usize,
     /// Mount points of the target. A snapshot path outside all of them cannot be restored.
     pub mounts: Vec<String>,
 }
@@ -249,11 +260,20 @@ pub struct Backup {
     pub args: Vec<String>,
 }
 
+/// What only one invoker backs up: hosts, and the path in each.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Own {
+    /// The path.
+    pub path: String,
+    /// Hosts that have it.
+    pub hosts: Vec<String>,
+}
+
 /// Retention, check and statistics after a backup.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Maintain {
-    /// Hosts of this invoker; retention never touches another's.
-    pub hosts: Vec<String>,
+    /// Snapshots of this invoker; retention never touches another's.
+    pub own: Vec<Own>,
     /// What to keep. No retention is applied when every `keep` is unset.
     pub retention: Retention,
 }
@@ -327,6 +347,15 @@ pub struct Retention {
     /// Only say what would be removed.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl Retention {
+    /// Whether anything is removed by it at all: keeping nothing by rule means keeping everything.
+    pub fn keeps_something(&self) -> bool {
+        let counts =
+            [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];
+        counts.iter().any(|c| c.is_some_and(|c| c != 0)) || self.keep_tags.iter().any(|t| !t.is_empty())
+    }
 }
 
 impl Task {

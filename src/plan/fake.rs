@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -58,6 +58,8 @@ pub enum End {
     OtherRun,
     /// It runs until it is stopped.
     Never,
+    /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
+    NodeGone,
 }
 
 impl End {
@@ -74,12 +76,14 @@ struct FakeJob {
     age: u32,
     /// Looks left after it was deleted.
     going: Option<u32>,
+    /// When it was deleted.
+    deleted: Option<Timestamp>,
 }
 
 impl FakeJob {
     fn runs(&self) -> bool {
         match self.end {
-            End::Never => true,
+            End::Never | End::NodeGone => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
             _ => self.age <= RUNS_FOR,
         }
@@ -144,6 +148,8 @@ pub struct Jobs {
     pub created: Vec<(String, i32)>,
     /// Restore and backup steps that ended well.
     pub done: BTreeSet<String>,
+    /// The clock of the API server.
+    pub now: Timestamp,
 }
 
 impl Jobs {
@@ -165,7 +171,7 @@ impl Jobs {
         let mut job = job.clone();
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
-        self.all.insert(name, FakeJob { job, end, age: 0, going: None });
+        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None });
     }
 
     /// Deletes one in the foreground: it stays while its pod runs.
@@ -174,6 +180,7 @@ impl Jobs {
             && job.going.is_none()
         {
             job.going = Some(if job.runs() { GRACE } else { 0 });
+            job.deleted = Some(self.now);
         }
     }
 
@@ -182,6 +189,7 @@ impl Jobs {
         self.all.retain(|_, j| j.going != Some(0));
         for job in self.all.values_mut() {
             match &mut job.going {
+                Some(_) if job.end == End::NodeGone => {}
                 Some(left) => *left -= 1,
                 None => job.age += 1,
             }
@@ -197,9 +205,10 @@ impl Jobs {
         self.all.values().map(|j| self.see(j)).collect()
     }
 
-    /// Keys of Jobs whose pods run.
+    /// Keys of Jobs whose pods run, as far as anybody can tell.
     pub fn running(&self) -> Vec<String> {
-        self.all.values().filter(|j| j.runs()).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
+        let lost = |j: &&FakeJob| j.end == End::NodeGone && j.going.is_some();
+        self.all.values().filter(|j| j.runs() && !lost(j)).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
     }
 
     /// Attempts made at a step.
@@ -210,9 +219,7 @@ impl Jobs {
     fn see(&self, fake: &FakeJob) -> JobSeen {
         let mut job = fake.job.clone();
         let name = job.name_any();
-        if fake.going.is_some() {
-            job.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-20T00:00:00Z")).unwrap();
-        }
+        job.metadata.deletion_timestamp = fake.deleted.map(Time);
         let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
         let mut status = json!({ "phase": "Running" });
         if ended {
@@ -224,7 +231,7 @@ impl Jobs {
         let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
         let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner }, "status": status });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        jobs::see(&job, &[&pod], Timestamp::UNIX_EPOCH)
+        jobs::see(&job, &[&pod], self.now)
     }
 
     fn pod_status(&self, fake: &FakeJob) -> Value {

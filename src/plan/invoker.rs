@@ -1,25 +1,28 @@
 //! What happens next to a BackupConfiguration or BackupBatch: is it ready, and is a backup due.
 //!
-//! The schedule is computed from what is in the cluster: the last scheduled time
-//! stands in status, and a session's name is made of the time it is due for, so
-//! that a restart neither loses nor doubles one. Of several times that were
-//! missed, the newest is made up for, once.
+//! The schedule is computed from what is in the cluster: since when it counts and
+//! the last scheduled time stand in status, and a session's name is made of the
+//! time it is due for, so that a restart neither loses nor doubles one. Of several
+//! times that were missed, the newest is made up for, once. A time before the
+//! schedule was written, or while it was paused, was not missed.
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::jiff::tz::TimeZone;
 
 use super::backup::is_over;
 use super::conditions::{self, Health, Value};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
-use super::schedule::Schedule;
+use super::run::Identity;
+use super::schedule::{self, Schedule};
+use super::sessions::{self, NewSession};
 use super::target::TargetSeen;
 use crate::api::Condition;
 use crate::api::backup_session::BackupPhase;
-use crate::api::common::{InvokerPhase, RepositoryRef};
+use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
 use crate::names::{condition, reason};
 
 /// Missing things are looked for this often.
@@ -32,16 +35,22 @@ const MISSED_HORIZON: Duration = Duration::from_hours(24);
 /// An invoker as it was found.
 #[derive(Clone, Debug)]
 pub struct InvokerSeen<'a> {
-    /// Its namespace.
-    pub namespace: &'a str,
-    /// Its name.
-    pub name: &'a str,
-    /// Its generation.
-    pub generation: Option<i64>,
+    /// The invoker.
+    pub id: Identity,
     /// When it was created.
     pub created: Timestamp,
+    /// Nobody has looked at it before.
+    pub is_new: bool,
     /// Its schedule.
     pub schedule: Option<&'a str>,
+    /// Time zone of its schedule.
+    pub time_zone: Option<&'a str>,
+    /// The schedule that was in force, as last written.
+    pub in_force: Option<ScheduleInForce>,
+    /// What follows a failed session.
+    pub retry: Option<&'a RetryConfig>,
+    /// What each target mounts, and where.
+    pub mounts: Vec<&'a [VolumeMount]>,
     /// No scheduled backups.
     pub paused: bool,
     /// Its Repository's reference.
@@ -73,13 +82,15 @@ pub struct SessionSeen {
     pub created: Timestamp,
     /// Its phase.
     pub phase: Option<BackupPhase>,
+    /// It failed, and the session that follows it is not made yet.
+    pub awaits_retry: bool,
 }
 
 /// What to do about an invoker.
 #[derive(Clone, Debug)]
 pub struct InvokerPlan {
-    /// Name of a session to create.
-    pub create: Option<String>,
+    /// A session to create.
+    pub create: Option<NewSession>,
     /// Sessions to delete.
     pub delete: Vec<String>,
     /// Its phase.
@@ -92,6 +103,8 @@ pub struct InvokerPlan {
     pub last: Option<Time>,
     /// The next scheduled time.
     pub next: Option<Time>,
+    /// The schedule that is in force.
+    pub in_force: Option<ScheduleInForce>,
     /// When to look again.
     pub requeue: Option<Duration>,
 }
@@ -107,6 +120,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         target_conditions: vec![],
         last: seen.last.clone(),
         next: None,
+        in_force: seen.in_force.clone(),
         requeue: None,
     };
     if let Some(refusal) = &seen.refusal {
@@ -130,7 +144,8 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         now,
     );
     targets(seen, now, &mut plan);
-    match ground::check(seen.reference, seen.namespace, &seen.repository, &mut list, now) {
+    plan.in_force = in_force(seen, now);
+    match ground::check(seen.reference, &seen.id.namespace, &seen.repository, &mut list, now) {
         Ok(_) => {
             plan.phase = InvokerPhase::Ready;
             schedule(seen, now, &mut plan);
@@ -165,7 +180,10 @@ fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     for (index, (name, target)) in seen.targets.iter().enumerate() {
         let mut list = seen.target_conditions.get(index).cloned().unwrap_or_default();
         let (value, why, text) = match target {
-            TargetSeen::Found(_) => (Value::True, reason::TARGET_AVAILABLE, format!("Backup target {name} found.")),
+            TargetSeen::Found(found) => match seen.mounts.get(index).and_then(|m| found.missing_volume(m)) {
+                None => (Value::True, reason::TARGET_AVAILABLE, format!("Backup target {name} found.")),
+                Some(failure) => (Value::False, reason::VOLUME_NOT_REACHABLE, failure.message),
+            },
             TargetSeen::Missing(_) => {
                 (Value::False, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist."))
             }
@@ -179,121 +197,47 @@ fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     }
 }
 
+/// The schedule whose times count, and since when.
+fn in_force(seen: &InvokerSeen<'_>, now: Timestamp) -> Option<ScheduleInForce> {
+    let schedule = seen.schedule.filter(|s| !s.is_empty() && !seen.paused)?;
+    let same = |f: &&ScheduleInForce| f.schedule == schedule && f.time_zone.as_deref() == seen.time_zone;
+    Some(seen.in_force.as_ref().filter(same).cloned().unwrap_or_else(|| ScheduleInForce {
+        schedule: schedule.to_owned(),
+        time_zone: seen.time_zone.map(str::to_owned),
+        since: conditions::whole_second(if seen.is_new { seen.created } else { now }),
+    }))
+}
+
 /// Makes up for the newest time that has come, and says when the next one does.
 fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
-    let Some(schedule) = seen.schedule.filter(|s| !s.is_empty() && !seen.paused).and_then(|s| Schedule::parse(s).ok())
+    let Some(in_force) = &plan.in_force else { return };
+    let (Ok(schedule), Ok(zone)) = (Schedule::parse(&in_force.schedule), schedule::zone(in_force.time_zone.as_deref()))
     else {
         return;
     };
-    let horizon = now.checked_sub(MISSED_HORIZON).unwrap_or(now);
-    let mut from = seen.last.as_ref().map_or(seen.created, |t| t.0).max(horizon);
-    let mut due = None;
-    while let Some(time) = schedule.next(from, &TimeZone::UTC).filter(|t| *t <= now) {
-        due = Some(time);
-        from = time;
-    }
+    let since = seen.last.as_ref().map_or(in_force.since.0, |last| last.0.max(in_force.since.0));
+    let due = schedule.newest(since, now.checked_sub(MISSED_HORIZON).unwrap_or(now), now, &zone);
     if let Some(due) = due {
-        plan.create = Some(session_name(seen.name, due));
+        let retries = seen.retry.map(|r| r.max_retry.unwrap_or(1));
+        plan.create = Some(sessions::scheduled(&seen.id, due, retries));
         plan.last = Some(conditions::whole_second(due));
     }
-    plan.next = schedule.next(now, &TimeZone::UTC).map(conditions::whole_second);
+    plan.next = schedule.upcoming(due.unwrap_or(since), now, &zone).map(conditions::whole_second);
     let until_next = plan.next.as_ref().and_then(|t| super::retry::left(t.0, now));
     plan.requeue = [plan.requeue, until_next].into_iter().flatten().min();
 }
 
-/// Name of the session of a scheduled time: the same time, the same name.
-fn session_name(invoker: &str, due: Timestamp) -> String {
-    let plain = format!("{invoker}-{}", due.as_second());
-    if plain.len() <= 63 { plain } else { crate::names::child_name(invoker, &[invoker, &due.as_second().to_string()]) }
-}
-
-/// Completed sessions beyond the limit, oldest first. The newest success is always kept.
+/// Completed sessions beyond the limit, newest first. The newest success is always kept, and so is
+/// a failed one until the session that follows it is there.
 fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
     let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(|s| is_over(s.phase)).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
     let success = done.iter().find(|s| s.phase == Some(BackupPhase::Succeeded)).map(|s| s.name.clone());
-    done.iter().skip(kept).filter(|s| Some(&s.name) != success.as_ref()).map(|s| s.name.clone()).collect()
+    let needed = |s: &&&SessionSeen| Some(&s.name) == success.as_ref() || s.awaits_retry;
+    done.iter().skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(s: i64) -> Timestamp {
-        Timestamp::from_second(s).unwrap()
-    }
-
-    fn seen(last: Option<i64>) -> InvokerSeen<'static> {
-        let spec = serde_json::from_value(
-            serde_json::json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "bkt" } } }),
-        )
-        .unwrap();
-        InvokerSeen {
-            namespace: "n",
-            name: "b",
-            generation: Some(1),
-            created: at(0),
-            schedule: Some("*/5 * * * *"),
-            paused: false,
-            reference: None,
-            history_limit: 1,
-            refusal: None,
-            repository: Seen::Found(RepositorySeen {
-                spec,
-                first_backup: None,
-                secret: Seen::Found(()),
-                labels: Seen::Missing,
-                unreachable: None,
-            }),
-            targets: vec![],
-            target_conditions: vec![],
-            sessions: vec![],
-            conditions: vec![],
-            last: last.map(|s| Time(at(s))),
-        }
-    }
-
-    #[test]
-    fn a_time_that_has_come_makes_one_session_however_often_it_is_looked_at() {
-        let plan = next(&seen(None), at(301));
-        assert_eq!(plan.create.as_deref(), Some("b-300"));
-        assert_eq!(
-            next(&seen(None), at(302)).create,
-            plan.create,
-            "a crash before the status write makes the same name"
-        );
-        let mut later = seen(None);
-        later.last = plan.last;
-        assert_eq!(next(&later, at(303)).create, None);
-        assert_eq!(next(&later, at(303)).next, Some(Time(at(600))));
-    }
-
-    #[test]
-    fn of_several_missed_times_the_newest_is_made_up_for() {
-        assert_eq!(next(&seen(Some(300)), at(3_000)).create.as_deref(), Some("b-3000"));
-        assert_eq!(next(&seen(Some(300)), at(3_299)).create.as_deref(), Some("b-3000"));
-    }
-
-    #[test]
-    fn a_paused_or_waiting_invoker_starts_nothing() {
-        let paused = InvokerSeen { paused: true, ..seen(None) };
-        assert_eq!((next(&paused, at(301)).create, next(&paused, at(301)).phase), (None, InvokerPhase::Ready));
-        let waiting = InvokerSeen { repository: Seen::Missing, ..seen(None) };
-        assert_eq!((next(&waiting, at(301)).create, next(&waiting, at(301)).phase), (None, InvokerPhase::NotReady));
-    }
-
-    #[test]
-    fn history_keeps_the_limit_and_the_newest_success() {
-        let session = |name: &str, t, phase| SessionSeen { name: name.into(), created: at(t), phase: Some(phase) };
-        let mut s = seen(None);
-        s.sessions = vec![
-            session("a", 1, BackupPhase::Succeeded),
-            session("b", 2, BackupPhase::Succeeded),
-            session("c", 3, BackupPhase::Failed),
-            session("d", 4, BackupPhase::Running),
-            session("e", 5, BackupPhase::Failed),
-        ];
-        assert_eq!(next(&s, at(10)).delete, ["c", "a"]);
-    }
-}
+#[path = "invoker_tests.rs"]
+mod tests;

@@ -23,6 +23,8 @@ pub struct JobSeen {
     pub attempt: i32,
     /// It is being deleted; its pods may still run.
     pub deleting: bool,
+    /// It was told to stop more than [`STOP_PATIENCE`] ago. Its node does not answer, and nobody can say whether it runs.
+    pub given_up: bool,
     /// Address of its running pod, where progress can be asked for.
     pub address: Option<String>,
     /// What became of it.
@@ -46,26 +48,32 @@ pub enum JobState {
 }
 
 impl JobSeen {
-    /// Whether something of it may still run.
+    /// Whether something of it may still run, as far as that can be waited for.
     pub fn is_active(&self) -> bool {
-        self.deleting || matches!(self.state, JobState::Active { .. })
+        !self.given_up && (self.deleting || matches!(self.state, JobState::Active { .. }))
     }
 }
 
 /// A Job gets its pod within a second; after this long something refuses the pod.
 const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
+/// A pod has 20 seconds to end, and a node that answers confirms it within seconds; it counts as gone after 40 seconds
+/// without a word. Twice that. Whoever leaves a run does not wait for a Job any longer: the node may never come back.
+pub const STOP_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
 /// Reads one Job and those of `pods` that are its own.
 pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     let uid = job.uid().unwrap_or_default();
     let own: Vec<&Pod> = pods.iter().copied().filter(|p| p.owner_references().iter().any(|o| o.uid == uid)).collect();
     let note = |key: &str| job.annotations().get(key).cloned();
+    let stopped = job.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     let address = own.iter().find(|p| phase(p) == "Running").and_then(|p| p.status.as_ref()?.pod_ip.clone());
     JobSeen {
         name: job.name_any(),
         key: note(annotation::STEP_KEY).unwrap_or_default(),
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
-        deleting: job.metadata.deletion_timestamp.is_some(),
+        deleting: stopped.is_some(),
+        given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         address,
         state: state(job, &own, now),
         task: task(job),

@@ -6,6 +6,7 @@
 //! writes the status that belongs to what was applied.
 
 pub mod access;
+pub mod adopt;
 pub mod backup;
 pub mod conditions;
 pub mod contract;
@@ -27,6 +28,7 @@ pub mod retry;
 pub mod rivals;
 pub mod run;
 pub mod schedule;
+pub mod sessions;
 pub mod snapshots;
 pub mod step;
 pub mod target;
@@ -65,6 +67,8 @@ pub struct Plan<S> {
     pub stop_jobs: Vec<String>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Backup sessions to create.
+    pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
@@ -90,6 +94,7 @@ impl Plan<Prepared> {
             jobs: vec![],
             stop_jobs: vec![],
             scales: vec![],
+            sessions: vec![],
             status: None,
             repository_facts: None,
             unreachable: None,
@@ -109,6 +114,7 @@ impl Plan<Prepared> {
             jobs: self.jobs,
             stop_jobs: self.stop_jobs,
             scales: self.scales,
+            sessions: self.sessions,
             status: self.status,
             repository_facts: self.repository_facts,
             unreachable: self.unreachable,

@@ -11,6 +11,7 @@ use super::gate::Room;
 use super::jobs::JobSeen;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
+use crate::api::restore_batch::Adopted;
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +62,8 @@ pub struct Refusal {
 pub struct Surroundings {
     /// Why the object is not valid.
     pub refusal: Option<Refusal>,
+    /// Members that are still to be taken from a BackupBatch.
+    pub source: Seen<Adopted>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
     /// The target of each member.

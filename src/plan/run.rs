@@ -5,10 +5,10 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
-use crate::api::restore_batch::{RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
+use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
-use crate::names::{FINALIZER, condition, hash_of, reason};
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, condition, hash_of, reason};
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Identity {
     pub deleting: bool,
     /// It carries our finalizer.
     pub held: bool,
+    /// It carries a finalizer that Stash left.
+    pub held_by_stash: bool,
 }
 
 impl Identity {
@@ -43,6 +45,7 @@ impl Identity {
             generation: object.meta().generation,
             deleting: object.meta().deletion_timestamp.is_some(),
             held: object.finalizers().iter().any(|f| f == FINALIZER),
+            held_by_stash: object.finalizers().iter().any(|f| f == FINALIZER_OF_STASH),
         }
     }
 
@@ -59,6 +62,23 @@ impl Identity {
     }
 }
 
+/// Which backup a session restores, where a rule does not select by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The newest that was complete at this time, RFC 3339.
+    pub as_of: Option<String>,
+    /// What this BackupSession made, `namespace/name`.
+    pub session: Option<String>,
+}
+
+impl Selection {
+    /// `home` is the namespace of a session that is named without one.
+    fn of(as_of: Option<String>, session: Option<String>, home: &str) -> Self {
+        let full = |s: String| if s.contains('/') { s } else { format!("{home}/{s}") };
+        Self { as_of, session: session.filter(|s| !s.is_empty()).map(full) }
+    }
+}
+
 /// A restore.
 #[derive(Clone, Debug, Default)]
 pub struct RestoreRun {
@@ -66,8 +86,16 @@ pub struct RestoreRun {
     pub id: Identity,
     /// Where the data comes from.
     pub repository: Option<RepositoryRef>,
-    /// Its members.
+    /// Its members; none yet while they still have to be taken from `source`.
     pub members: Vec<RestoreMember>,
+    /// BackupBatch that names the members.
+    pub source: Option<BackupBatchRef>,
+    /// Which backup is restored, where the rules do not say so themselves.
+    pub selection: Selection,
+    /// It is to end, or is ending already, because somebody canceled it.
+    pub canceled: bool,
+    /// Hash of what is written that the run is planned from.
+    pub spec_hash: String,
     /// Members run one after another.
     pub sequential: bool,
     /// Members after a failed one are not started.
@@ -79,17 +107,29 @@ pub struct RestoreRun {
 }
 
 impl RestoreRun {
-    /// Hash of what the run is planned from.
-    pub fn spec_hash(&self) -> String {
+    /// With the hash of what it is planned from, as it is written.
+    fn hashed(mut self) -> Self {
         let order = if self.sequential { "sequential" } else { "parallel" };
-        let what = json!([to_json(&self.repository), to_json(&self.members)]);
-        hash_of(&[&what.to_string(), order, if self.stop { "stop" } else { "continue" }])
+        let what = [to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
+        let select =
+            [self.selection.as_of.as_deref(), self.selection.session.as_deref()].map(Option::unwrap_or_default);
+        let stop = if self.stop { "stop" } else { "continue" };
+        self.spec_hash = hash_of(&[&json!(what).to_string(), order, stop, select[0], select[1]]);
+        self
+    }
+
+    /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
+    fn adopted(mut self) -> Self {
+        if let Some(adopted) = self.state.adopted.clone().filter(|_| self.source.is_some()) {
+            (self.repository, self.members) = (adopted.repository, adopted.members);
+        }
+        self
     }
 
     /// Whether the spec is another than the one the run was begun with. The webhook refuses that; without it,
     /// what was pinned and scaled belongs to a plan that nobody can look up any more.
     pub fn is_changed(&self) -> bool {
-        !self.state.is_final() && self.state.run.spec_hash.as_ref().is_some_and(|h| *h != self.spec_hash())
+        !self.state.is_final() && self.state.run.spec_hash.as_ref().is_some_and(|h| *h != self.spec_hash)
     }
 
     /// The target of each member: as written, or, where a workload is scaled down, the one that was.
@@ -120,6 +160,8 @@ pub struct RestoreState {
     pub conditions: Vec<Condition>,
     /// Each member.
     pub members: Vec<RestoreMemberStatus>,
+    /// What was taken from a BackupBatch.
+    pub adopted: Option<Adopted>,
     /// What the operator keeps track of.
     pub run: RunStatus,
 }
@@ -146,37 +188,53 @@ impl RestoreRun {
             hooks: s.hooks,
             rules: s.rules,
         };
+        let id = Identity::of(object);
+        let state = RestoreState::of_session(object.status.clone().unwrap_or_default());
         Self {
-            id: Identity::of(object),
             repository: s.repository,
             members: vec![member],
+            source: None,
+            selection: Selection::of(s.as_of, s.backup_session, &id.namespace),
+            canceled: s.cancel == Some(true) || state.is_being_canceled(),
+            spec_hash: String::new(),
             sequential: false,
             stop: true,
             time_out: s.time_out,
-            state: RestoreState::of_session(object.status.clone().unwrap_or_default()),
+            state,
+            id,
         }
+        .hashed()
     }
 
     /// Of a RestoreBatch whose spec was defaulted.
     pub fn of_batch(object: &RestoreBatch) -> Self {
         let spec = object.spec.clone();
         let sequential = is_sequential(spec.execution_order, spec.maintain_order);
+        let id = Identity::of(object);
+        let state = RestoreState::of_batch(object.status.clone().unwrap_or_default());
+        let home = spec.backup_batch.as_ref().and_then(|b| b.namespace.as_deref()).unwrap_or(&id.namespace);
         Self {
-            id: Identity::of(object),
             repository: spec.repository,
             members: spec.members,
+            selection: Selection::of(spec.as_of, spec.backup_session, home),
+            source: spec.backup_batch,
+            canceled: spec.cancel == Some(true) || state.is_being_canceled(),
+            spec_hash: String::new(),
             sequential,
             stop: spec.on_failure != Some(OnFailure::Continue),
             time_out: spec.time_out,
-            state: RestoreState::of_batch(object.status.clone().unwrap_or_default()),
+            state,
+            id,
         }
+        .hashed()
+        .adopted()
     }
 }
 
 impl RestoreRun {
     /// Whether nothing more is to be done. An invalid object that was changed is looked at again.
     pub fn is_over(&self) -> bool {
-        let changed = self.state.observed_generation != self.id.generation;
+        let changed = self.state.observed_generation != self.id.generation && !self.canceled;
         self.state.is_final() && !(changed && self.state.phase == Some(RestorePhase::Invalid))
     }
 }
@@ -212,6 +270,7 @@ impl RestoreState {
             deadline: status.session_deadline,
             conditions,
             members: vec![member],
+            adopted: None,
             run: status.run.unwrap_or_default(),
         }
     }
@@ -225,6 +284,7 @@ impl RestoreState {
             deadline: status.session_deadline,
             conditions: status.conditions,
             members: status.members,
+            adopted: status.adopted,
             run: status.run.unwrap_or_default(),
         }
     }
@@ -241,6 +301,7 @@ impl RestoreState {
                 session_deadline: s.deadline,
                 conditions: s.conditions,
                 members: s.members,
+                adopted: s.adopted,
                 run: Some(s.run),
             });
         }
@@ -260,6 +321,11 @@ impl RestoreState {
             quiesce: member.quiesce,
             run: Some(s.run),
         })
+    }
+
+    /// Whether the way out was begun because of a cancel, which nothing takes back.
+    fn is_being_canceled(&self) -> bool {
+        !self.is_final() && self.conditions.iter().any(|c| c.type_ == condition::CANCELED)
     }
 
     /// Whether the run is over.

@@ -1,16 +1,19 @@
 //! Schedules: cron expressions with the meaning that Kubernetes CronJobs give them.
 //!
 //! The reference is robfig/cron's `ParseStandard`: five fields, names, ranges,
-//! steps, descriptors, `@every`, and a time zone in front. A wall-clock time
-//! that a change to summer time leaves out does not run; one that a change back
-//! repeats runs twice. Reads no clock: the time to search from is an argument,
-//! and the search ends after [`HORIZON_DAYS`].
+//! steps, descriptors and `@every`; the time zone is an argument. It differs
+//! where clocks are changed, because a night without its backup, or with two, is
+//! nobody's wish: a time that the clock leaves out runs when the clock jumps,
+//! and one that it shows twice runs the first time. Where the hour is `*`, hours
+//! are counted as they pass instead: none is left out, and none repeated.
+//! Reads no clock: the time to search from is an argument, and the search ends
+//! after [`HORIZON_DAYS`].
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-use jiff::{Span, Timestamp};
 
 use super::duration;
 
@@ -19,10 +22,7 @@ const HORIZON_DAYS: usize = 8 * 366;
 
 /// A schedule that was understood.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
-    zone: Option<TimeZone>,
-    kind: Kind,
-}
+pub struct Schedule(Kind);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
@@ -82,37 +82,44 @@ impl Schedule {
     /// Names the part that is wrong, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let (zone, rest) = match text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) {
-            None => (None, text),
-            Some(after) => {
-                let (name, rest) = after
-                    .split_once(char::is_whitespace)
-                    .ok_or_else(|| format!("{text:?} has a time zone but no schedule after it"))?;
-                (Some(zone(name)?), rest.trim())
-            }
-        };
-        if rest.is_empty() {
+        if text.is_empty() {
             return Err("is empty; write for example \"0 3 * * *\" or @daily".to_owned());
         }
-        let kind = if rest.starts_with('@') { descriptor(rest)? } else { Kind::Fields(Box::new(fields(rest)?)) };
-        Ok(Self { zone, kind })
+        if let Some(after) = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) {
+            // One way to say it, and the one that Kubernetes has for CronJobs.
+            let (zone, rest) = after.split_once(char::is_whitespace).unwrap_or((after, "0 3 * * *"));
+            return Err(format!(
+                "{text:?} names a time zone; write it into spec.timeZone: schedule: {:?}, timeZone: {zone}",
+                rest.trim()
+            ));
+        }
+        let kind = if text.starts_with('@') { descriptor(text)? } else { Kind::Fields(Box::new(fields(text)?)) };
+        Ok(Self(kind))
     }
 
-    /// The first time after `after`, in the schedule's own time zone or, where it names none, in `zone`.
-    /// `None` when there is none within eight years.
-    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        match &self.kind {
-            Kind::Every(every) => {
-                let whole = Timestamp::from_second(after.as_second()).ok()?;
-                whole.checked_add(*every).ok()
+    /// The newest time that has come: after `after`, and neither before `oldest` nor after `now`, by the clocks of
+    /// `zone`. `@every` counts from `after`.
+    pub fn newest(&self, after: Timestamp, oldest: Timestamp, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match &self.0 {
+            Kind::Every(every) => nth(after, *every, passed(after, *every, now)).filter(|t| *t > after && *t >= oldest),
+            Kind::Fields(fields) => {
+                let begin = after.checked_add(Duration::from_nanos(1)).ok()?.max(oldest);
+                fields.last(begin, now, zone)
             }
-            Kind::Fields(fields) => fields.next(after, self.zone.as_ref().unwrap_or(zone)),
+        }
+    }
+
+    /// The first time after `now`. `None` when there is none within eight years.
+    pub fn upcoming(&self, after: Timestamp, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match &self.0 {
+            Kind::Every(every) => nth(after, *every, passed(after, *every, now).saturating_add(1)),
+            Kind::Fields(fields) => fields.next(now, zone),
         }
     }
 
     /// Whether any day at all can match: 30 February cannot.
     pub fn is_possible(&self) -> bool {
-        match &self.kind {
+        match &self.0 {
             Kind::Every(_) => true,
             Kind::Fields(f) => {
                 let by_weekday = !f.day.any && !f.weekday.any;
@@ -124,46 +131,59 @@ impl Schedule {
 
 impl Fields {
     fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let first_on = |date: Date| self.instants(date, zone).filter(|t| *t > after).min();
         // One day early: where clocks go back over midnight, yesterday's date comes again.
         let mut date = after.to_zoned(zone.clone()).date().yesterday().ok()?;
         for _ in 0..HORIZON_DAYS {
-            if let Some(found) = self.first_on(date, after, zone) {
+            if let Some(found) = first_on(date) {
                 // For the same reason tomorrow's first may come before today's second pass.
-                let next = date.tomorrow().ok().and_then(|d| self.first_on(d, after, zone));
+                let next = date.tomorrow().ok().and_then(first_on);
                 return Some(next.map_or(found, |n| n.min(found)));
             }
-            date = date.checked_add(Span::new().days(1)).ok()?;
+            date = date.tomorrow().ok()?;
         }
         None
     }
 
-    /// First instant of this date, in any pass of its clock, that is later than `after`.
-    fn first_on(&self, date: Date, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        if !self.month.has(date.month()) || !self.day_matches(date) {
-            return None;
+    /// The last instant from `begin` to `end`.
+    fn last(&self, begin: Timestamp, end: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let day = |t: Timestamp| t.to_zoned(zone.clone()).date();
+        let last_on = |date: Date| self.instants(date, zone).filter(|t| (begin..=end).contains(t)).max();
+        // A day more at both ends, for the same reason.
+        let first = day(begin).yesterday().ok()?;
+        let mut date = day(end).tomorrow().ok()?;
+        while date >= first {
+            if let Some(found) = last_on(date) {
+                let before = date.yesterday().ok().and_then(last_on);
+                return Some(before.map_or(found, |b| b.max(found)));
+            }
+            date = date.yesterday().ok()?;
         }
-        let mut first: Option<Timestamp> = None;
-        for hour in (0..24).filter(|h| self.hour.has(*h)) {
-            for minute in (0..60).filter(|m| self.minute.has(*m)) {
-                let wall = date.to_datetime(Time::constant(hour, minute, 0, 0));
-                let offsets = match zone.to_ambiguous_timestamp(wall).offset() {
-                    AmbiguousOffset::Unambiguous { offset } => [Some(offset), None],
-                    // The clock never shows this time.
-                    AmbiguousOffset::Gap { .. } => [None, None],
-                    AmbiguousOffset::Fold { before, after } => [Some(before), Some(after)],
-                };
-                for instant in offsets.into_iter().flatten().filter_map(|o| o.to_timestamp(wall).ok()) {
-                    if instant > after {
-                        first = Some(first.map_or(instant, |f| f.min(instant)));
-                    }
+        None
+    }
+
+    /// Every instant of this date, in no order.
+    fn instants<'a>(&'a self, date: Date, zone: &'a TimeZone) -> impl Iterator<Item = Timestamp> + 'a {
+        let is_day = self.month.has(date.month()) && self.day_matches(date);
+        let hours = (0..24).filter(move |h| is_day && self.hour.has(*h));
+        let times =
+            hours.flat_map(|h| (0..60).filter(|m| self.minute.has(*m)).map(move |m| Time::constant(h, m, 0, 0)));
+        times.flat_map(move |time| {
+            let wall = date.to_datetime(time);
+            match zone.to_ambiguous_timestamp(wall).offset() {
+                AmbiguousOffset::Unambiguous { offset } => [offset.to_timestamp(wall).ok(), None],
+                // The clock never shows this time.
+                AmbiguousOffset::Gap { .. } if self.hour.any => [None, None],
+                AmbiguousOffset::Gap { before, .. } => {
+                    [before.to_timestamp(wall).ok().and_then(|t| jump(t, zone)), None]
+                }
+                AmbiguousOffset::Fold { before, after } => {
+                    [before.to_timestamp(wall).ok(), after.to_timestamp(wall).ok().filter(|_| self.hour.any)]
                 }
             }
-            // Clocks go back by three hours at most; anything four hours later cannot be earlier.
-            if first.is_some_and(|f| f.to_zoned(zone.clone()).hour() + 4 < hour) {
-                break;
-            }
-        }
-        first
+            .into_iter()
+            .flatten()
+        })
     }
 
     fn day_matches(&self, date: Date) -> bool {
@@ -171,6 +191,17 @@ impl Fields {
         let weekday = self.weekday.has(date.weekday().to_sunday_zero_offset());
         if self.day.any || self.weekday.any { day && weekday } else { day || weekday }
     }
+}
+
+/// How many whole intervals have passed.
+fn passed(after: Timestamp, every: Duration, now: Timestamp) -> u64 {
+    u64::try_from(now.as_second() - after.as_second()).unwrap_or(0) / every.as_secs().max(1)
+}
+
+/// The time so many intervals after another.
+fn nth(after: Timestamp, every: Duration, count: u64) -> Option<Timestamp> {
+    let whole = Timestamp::from_second(after.as_second()).ok()?;
+    whole.checked_add(Duration::from_secs(every.as_secs().checked_mul(count)?)).ok()
 }
 
 fn longest(month: i8) -> i8 {
@@ -181,7 +212,18 @@ fn longest(month: i8) -> i8 {
     }
 }
 
-fn zone(name: &str) -> Result<TimeZone, String> {
+/// When the clock jumped over the time that would have been `at`.
+fn jump(at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    let after = at.checked_add(Duration::from_secs(1)).ok()?;
+    zone.preceding(after).next().map(|t| t.timestamp())
+}
+
+/// A time zone by its IANA name; UTC for none.
+///
+/// # Errors
+/// There is no such zone.
+pub fn zone(name: Option<&str>) -> Result<TimeZone, String> {
+    let Some(name) = name else { return Ok(TimeZone::UTC) };
     // The database that is compiled in: the same answer on every machine.
     TimeZoneDatabase::bundled()
         .get(name)

@@ -181,6 +181,13 @@ impl Target {
         Ok(())
     }
 
+    /// The first volume that is asked for and that the workload does not have.
+    pub fn missing_volume(&self, asked: &[VolumeMount]) -> Option<Failure> {
+        let is_claim = TargetKind::of_name(&self.kind) == TargetKind::Claim;
+        let missing = asked.iter().find(|m| !is_claim && self.volume(&m.name, 0).is_none())?;
+        Some(self.no_such_volume(&missing.name))
+    }
+
     fn no_such_volume(&self, name: &str) -> Failure {
         let known: Vec<&str> = self
             .volumes

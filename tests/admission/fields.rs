@@ -141,7 +141,7 @@ fn invoker() -> Vec<Entry> {
                 "dryRun",
             ],
         ),
-        refused("spec", &[("retryConfig.maxRetry", json!(3)), ("retryConfig.delay", json!("10m"))]),
+        used("spec", &["retryConfig.maxRetry", "retryConfig.delay", "timeZone"]),
     ]
     .concat()
 }
@@ -181,7 +181,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
             json!({ "repository": { "name": "r" }, "members": [{ "target": backup }], "retentionPolicy": retention }),
         ),
         "BackupSession" => (
-            [used("spec.invoker", &["apiGroup", "kind", "name"]), refused("spec", &[("retryLeft", json!(1))])].concat(),
+            used("spec", &["invoker.apiGroup", "invoker.kind", "invoker.name", "retryLeft"]),
             json!({ "invoker": { "kind": "BackupBatch", "name": "b" } }),
         ),
         "Repository" => {
@@ -202,10 +202,8 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                     ],
                 ),
                 refused("spec.backend.local", &OTHER_VOLUMES.iter().map(|v| (*v, json!({}))).collect::<Vec<_>>()),
-                used(
-                    "spec",
-                    &["wipeOut", "usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"],
-                ),
+                used("spec", &["wipeOut"]),
+                used("spec", &["usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"]),
             ]
             .concat();
             (backend, json!({ "backend": { "storageSecretName": "s", "local": { "mountPath": "/r" } } }))

@@ -8,12 +8,12 @@ use super::parts::{self, Part};
 use super::{Errors, FieldError, common, runtime};
 use crate::api::BackupBatch;
 
-/// Everything wrong with the object. It may change at any time: a session that runs keeps what it started with.
+/// Everything wrong with the object. It may change at any time; a session that runs on other members then fails.
 pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
-    common::schedule(&mut errors, spec.schedule.as_deref());
+    common::schedule(&mut errors, spec.schedule.as_deref(), spec.time_zone.as_deref());
     common::retention(&mut errors, &spec.retention_policy);
     common::history_limit(&mut errors, spec.backup_history_limit);
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());

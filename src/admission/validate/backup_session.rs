@@ -28,12 +28,10 @@ pub fn validate(new: &BackupSession, old: Option<&BackupSession>) -> Vec<FieldEr
         }
     }
     match spec.retry_left {
-        None | Some(0) => {}
-        Some(n) if n < 0 => errors.invalid("spec.retryLeft", format!("is {n}; leave it out")),
-        Some(_) => errors.not_supported(
-            "spec.retryLeft",
-            "new sessions after a failed one are not built yet; leave it out, and create another session to try again",
-        ),
+        Some(n) if n < 0 => {
+            errors.invalid("spec.retryLeft", format!("is {n}; write 0 or more, or leave it out"));
+        }
+        _ => {}
     }
     errors.into_vec()
 }

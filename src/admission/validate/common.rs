@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::Errors;
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
 use crate::names;
 use crate::plan::duration;
 use crate::plan::hosts::TargetKind;
-use crate::plan::schedule::Schedule;
+use crate::plan::schedule::{self, Schedule};
 
 /// Whether data is read or written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -94,6 +96,13 @@ pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
     value.is_some_and(|v| *v != T::default())
 }
 
+/// A run that was canceled stays so.
+pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>) {
+    if old == Some(true) && new != Some(true) {
+        errors.invalid("spec.cancel", "was true, and cannot be taken back; create another object to restore again");
+    }
+}
+
 /// Hooks of any kind.
 pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
     if is_set {
@@ -119,8 +128,40 @@ pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
     }
 }
 
-/// A schedule.
-pub fn schedule(errors: &mut Errors, text: Option<&str>) {
+/// A point in time.
+pub fn time(errors: &mut Errors, at: &str, text: Option<&str>) {
+    if let Some(text) = text.filter(|t| t.parse::<Timestamp>().is_err()) {
+        errors.invalid(at, format!("{text:?} is no time; write for example 2026-11-20T16:00:00Z"));
+    }
+}
+
+/// Which backup a session restores, where its rules do not say so themselves.
+pub fn selection(errors: &mut Errors, as_of: Option<&str>, backup_session: Option<&str>) {
+    time(errors, "spec.asOf", as_of);
+    let Some(session) = backup_session else { return };
+    let parts: Vec<&str> = session.split('/').collect();
+    if parts.len() > 2 {
+        errors.invalid("spec.backupSession", format!("{session:?} is no name; write name, or namespace/name"));
+    }
+    for part in parts {
+        name(errors, "spec.backupSession", part, "a BackupSession");
+    }
+    if let Some(as_of) = as_of {
+        errors.invalid("spec.asOf", format!("is {as_of}, but spec.backupSession is {session}; set one of them"));
+    }
+}
+
+/// A schedule and its time zone. An empty one is none: charts write it so.
+pub fn schedule(errors: &mut Errors, text: Option<&str>, time_zone: Option<&str>) {
+    let text = text.filter(|t| !t.is_empty());
+    if let Err(e) = schedule::zone(time_zone) {
+        errors.invalid("spec.timeZone", e);
+    } else if text.is_none() && time_zone.is_some() {
+        errors.invalid(
+            "spec.timeZone",
+            "is that of a schedule, but spec.schedule is missing; write it, or leave timeZone out",
+        );
+    }
     match text.map(Schedule::parse) {
         Some(Err(e)) => errors.invalid("spec.schedule", e),
         Some(Ok(s)) if !s.is_possible() => {
@@ -143,12 +184,7 @@ pub fn retry(errors: &mut Errors, retry: Option<&RetryConfig>) {
     positive_duration(errors, "spec.retryConfig.delay", retry.delay.as_deref());
     match retry.max_retry {
         Some(n) if n < 0 => errors.invalid("spec.retryConfig.maxRetry", format!("is {n}; write 0 or more")),
-        // No retries is what happens anyway.
-        Some(0) => {}
-        _ => errors.not_supported(
-            "spec.retryConfig",
-            "new sessions after a failed one are not built yet; leave it out, the next scheduled backup is the retry",
-        ),
+        _ => {}
     }
 }
 

@@ -114,14 +114,20 @@ fn run<T: DeserializeOwned>(
     }
 }
 
-/// The typed object, defaulted. Status is left out: an object is not judged by what an operator wrote there.
+/// The typed object, defaulted. A status that another build wrote and this one cannot read is left out: what
+/// operators write is no mistake of the user's.
 fn read<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, FieldError> {
     let mut object = object.clone();
     super::default(kind, &mut object);
     api::clean(&mut object);
     if let Some(map) = object.as_object_mut() {
-        map.remove("status");
         map.entry("metadata").or_insert_with(|| json!({}));
+    }
+    if let Ok(read) = T::deserialize(&object) {
+        return Ok(read);
+    }
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
     }
     serde_path_to_error::deserialize(object).map_err(|e| unreadable(&e.path().to_string(), &e.inner().to_string()))
 }
@@ -151,16 +157,22 @@ pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
     }
 }
 
+/// Fields that a run may be told while it runs.
+const MUTABLE: [&str; 1] = ["cancel"];
+
 /// Refuses a changed spec of an object that is one run, naming what changed.
 pub(super) fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
     let Some(old) = old.filter(|old| *old != new) else { return };
     let (new, old) = (api::to_json(new), api::to_json(old));
     let empty = serde_json::Map::new();
     let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let mut changed: Vec<&str> =
-        new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k)).map(String::as_str).collect();
+    let is_changed = |k: &&String| new.get(*k) != old.get(*k) && !MUTABLE.contains(&k.as_str());
+    let mut changed: Vec<&str> = new.keys().chain(old.keys()).filter(is_changed).map(String::as_str).collect();
     changed.sort_unstable();
     changed.dedup();
+    if changed.is_empty() {
+        return;
+    }
     errors.invalid(
         "spec",
         format!(

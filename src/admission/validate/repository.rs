@@ -8,6 +8,8 @@ use super::target::{is_clean_path, is_clean_sub_path};
 use super::{Errors, FieldError};
 use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
+use crate::plan::hosts::is_within;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// Everything wrong with the object.
 pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
@@ -16,16 +18,12 @@ pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
         None => errors.invalid("spec.backend", "is missing; write local or s3, and storageSecretName"),
         Some(backend) => self::backend(&mut errors, backend),
     }
-    let backend = new.spec.backend.as_ref();
-    for (store, is_set) in
-        [("local", backend.is_some_and(|b| b.local.is_some())), ("b2", backend.is_some_and(|b| b.b2.is_some()))]
-    {
-        if is_set && new.spec.wipe_out == Some(true) {
-            errors.invalid(
-                "spec.wipeOut",
-                format!("is not possible with backend.{store}; leave it out, and remove the data in the store"),
-            );
-        }
+    let keeps = |b: &Backend| b.local.as_ref().map(|_| "local").or(b.b2.as_ref().map(|_| "b2"));
+    if let Some(store) = new.spec.backend.as_ref().and_then(keeps).filter(|_| new.spec.wipe_out == Some(true)) {
+        errors.invalid(
+            "spec.wipeOut",
+            format!("is not possible with {store}; leave it out, and remove the data in the store yourself"),
+        );
     }
     if let Some(policy) = &new.spec.usage_policy {
         usage_policy(&mut errors, policy);
@@ -107,6 +105,21 @@ fn local(errors: &mut Errors, local: &LocalBackend) {
             errors.invalid(format!("spec.backend.local.{source}.readOnly"), "is true, but backups write there");
         }
     }
+    let mount = format!("{at}.mountPath");
+    if !is_clean_path(&local.mount_path) {
+        errors.invalid(
+            mount,
+            format!("{:?} is no absolute path; write for example /safe/data, without ..", local.mount_path),
+        );
+    } else if is_within(&local.mount_path, "/stash") {
+        errors.invalid(
+            mount,
+            format!(
+                "{:?} lies within /stash, which Stash keeps for itself; write for example /safe/data",
+                local.mount_path
+            ),
+        );
+    }
     if local.sub_path.as_deref().is_some_and(|s| !is_clean_sub_path(s)) {
         errors.invalid(format!("{at}.subPath"), "must be a path within the volume: relative, and without ..");
     }
@@ -146,9 +159,34 @@ fn usage_policy(errors: &mut Errors, policy: &UsagePolicy) {
         (FromNamespaces::Selector, None) => {
             errors.invalid(at, "is missing; from: Selector needs the labels of the namespaces");
         }
-        (FromNamespaces::Selector, Some(_)) | (_, None) => {}
+        (FromNamespaces::Selector, Some(selector)) => self::selector(errors, at, selector),
+        (_, None) => {}
         (from, Some(_)) => {
             errors.invalid(at, format!("does nothing with from: {from:?}; write from: Selector, or leave it out"));
+        }
+    }
+}
+
+/// A selector that the API server would not understand would let nobody in, and say nothing.
+fn selector(errors: &mut Errors, at: &str, selector: &LabelSelector) {
+    for (i, e) in selector.match_expressions.iter().flatten().enumerate() {
+        let at = format!("{at}.matchExpressions[{i}]");
+        let values = e.values.as_ref().map_or(0, Vec::len);
+        match e.operator.as_str() {
+            "In" | "NotIn" if values == 0 => {
+                errors.invalid(format!("{at}.values"), format!("is empty; {} needs at least one value", e.operator));
+            }
+            "Exists" | "DoesNotExist" if values > 0 => {
+                errors.invalid(format!("{at}.values"), format!("does nothing with {}; leave it out", e.operator));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(
+                format!("{at}.operator"),
+                format!("is {other:?}; possible are In, NotIn, Exists and DoesNotExist"),
+            ),
+        }
+        if e.key.is_empty() {
+            errors.invalid(format!("{at}.key"), "is empty; write the name of a label");
         }
     }
 }

@@ -1,22 +1,33 @@
 //! RestoreBatch: a restore of several targets, once.
 //!
 //! Each member is a part; together they have an order and no host in common. Its
-//! spec cannot be changed: another restore is another object.
+//! spec cannot be changed, but for `cancel`: another restore is another object.
 
 use super::members::{self, Member};
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreBatch;
+use crate::api::restore_batch::{BackupBatchRef, RestoreBatchSpec};
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    immutable(&mut errors, "RestoreBatch", spec, old.map(|o| &o.spec));
-    common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
+    let before = old.map(|o| RestoreBatchSpec { cancel: spec.cancel, ..o.spec.clone() });
+    immutable(&mut errors, "RestoreBatch", spec, before.as_ref());
+    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
+    common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
+    let from_backup = spec.backup_batch.as_ref();
+    if from_backup.is_none() || spec.repository.is_some() {
+        common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
+    }
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
     common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_ref()));
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
+    if let Some(reference) = from_backup {
+        source(&mut errors, reference, spec.members.len());
+        return errors.into_vec();
+    }
     for (i, member) in spec.members.iter().enumerate() {
         let part = Part {
             at: &format!("spec.members[{i}]"),
@@ -37,4 +48,26 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         .collect();
     members::validate(&mut errors, &all);
     errors.into_vec()
+}
+
+/// The BackupBatch that names the members. What it holds is looked at when the run begins.
+fn source(errors: &mut Errors, reference: &BackupBatchRef, members: usize) {
+    common::name(errors, "spec.backupBatch.name", &reference.name, "a BackupBatch");
+    if let Some(namespace) = &reference.namespace {
+        common::name(errors, "spec.backupBatch.namespace", namespace, "a namespace");
+    }
+    if members > 0 {
+        errors.invalid(
+            "spec.members",
+            format!("are written, but spec.backupBatch is {}, which names them; set one of them", reference.name),
+        );
+    }
+    for (i, alias) in reference.members.iter().enumerate() {
+        let at = format!("spec.backupBatch.members[{i}]");
+        if alias.is_empty() {
+            errors.invalid(at, "is empty; write the alias of a member");
+        } else if reference.members[..i].contains(alias) {
+            errors.invalid(at, format!("{alias:?} stands there already; a member is restored once"));
+        }
+    }
 }

@@ -1,17 +1,21 @@
 //! RestoreSession: a restore of one target, once.
 //!
-//! A batch of one part at `spec`. Its spec cannot be changed: another restore is
-//! another object.
+//! A batch of one part at `spec`. Its spec cannot be changed, but for `cancel`:
+//! another restore is another object.
 
 use super::parts::{self, Part};
 use super::{Errors, FieldError, common, immutable};
 use crate::api::RestoreSession;
+use crate::api::restore_session::RestoreSessionSpec;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    immutable(&mut errors, "RestoreSession", spec, old.map(|o| &o.spec));
+    let before = old.map(|o| RestoreSessionSpec { cancel: spec.cancel, ..o.spec.clone() });
+    immutable(&mut errors, "RestoreSession", spec, before.as_ref());
+    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
+    common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
     let part = Part {

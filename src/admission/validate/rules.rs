@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Errors;
 use super::target::{is_clean_path, say_hosts, say_mounts};
+use super::{Errors, common};
 use crate::api::common::Rule;
 use crate::plan::hosts::{HostSet, is_within};
+
+/// Word for "the newest".
+const LATEST: &str = "latest";
 
 /// Where rules apply.
 pub struct Scope<'a> {
@@ -69,6 +72,7 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
             format!("{id:?} is no snapshot; write latest, or an id of 8 to 64 hex digits"),
         );
     }
+    selection(errors, at, rule);
     for (i, path) in rule.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {
@@ -91,6 +95,26 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
     }
 }
 
+/// What narrows down which snapshot is the newest.
+fn selection(errors: &mut Errors, at: &str, rule: &Rule) {
+    let id = rule.snapshots.iter().find(|s| *s != LATEST);
+    let set = [("asOf", rule.as_of.is_some()), ("previous", rule.previous.is_some()), ("tags", !rule.tags.is_empty())];
+    for (field, _) in set.iter().filter(|(_, is_set)| *is_set) {
+        if let Some(id) = id {
+            let text = format!("chooses among snapshots, but snapshots names {id:?}; leave one of them out");
+            errors.invalid(format!("{at}.{field}"), text);
+        }
+    }
+    common::time(errors, &format!("{at}.asOf"), rule.as_of.as_deref());
+    if let Some(n) = rule.previous.filter(|n| *n < 0) {
+        errors
+            .invalid(format!("{at}.previous"), format!("is {n}; write 0 for the newest backup, 1 for the one before"));
+    }
+    for (i, tag) in rule.tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty() || t.contains(',')) {
+        errors.invalid(format!("{at}.tags[{i}]"), format!("{tag:?} is no tag; write one tag, without a comma"));
+    }
+}
+
 fn is_snapshot(id: &str) -> bool {
-    id == "latest" || ((8..=64).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    id == LATEST || ((8..=64).contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use crate::plan::contract::{Backup, Maintain, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Settings};
+use crate::plan::contract::{
+    Backup, Own, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run, SESSION_TAG_PREFIX, Settings,
+};
 
 /// How long a command waits for another's lock before it gives up (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
@@ -92,10 +94,11 @@ pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: 
 }
 
 /// Backs up one path.
-pub fn backup(step: &Backup, run: &str, path: &str) -> Vec<String> {
+pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     let mut argv = list(["backup", "--json", "--host", &step.host]);
     argv.extend(list(RETRY_LOCK));
-    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{run}")]));
+    argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{}", run.id)]));
+    argv.extend(list(["--tag", &format!("{SESSION_TAG_PREFIX}{}/{}", run.namespace, run.name)]));
     for pattern in &step.exclude {
         argv.extend(list(["--exclude", pattern]));
     }
@@ -104,21 +107,22 @@ pub fn backup(step: &Backup, run: &str, path: &str) -> Vec<String> {
     argv
 }
 
-/// Applies retention to the hosts of one invoker. `None` when there is no host or nothing is to
-/// be kept by rule: restic would then touch every host's snapshots, or refuse.
-pub fn forget(step: &Maintain) -> Option<Vec<String>> {
-    let keep = keep(&step.retention);
-    let hosts: Vec<_> = step.hosts.iter().filter(|h| !h.is_empty()).collect();
-    if keep.is_empty() || hosts.is_empty() {
+/// Applies retention to one path of the hosts of one invoker; tags part nothing, because they may differ from
+/// backup to backup. `None` when there is no path, no host or nothing is to be kept by rule: restic would then
+/// touch every host's snapshots, or refuse.
+pub fn forget(own: &Own, retention: &Retention) -> Option<Vec<String>> {
+    let keep = keep(retention);
+    let hosts: Vec<_> = own.hosts.iter().filter(|h| !h.is_empty()).collect();
+    if keep.is_empty() || hosts.is_empty() || own.path.is_empty() {
         return None;
     }
-    let mut argv = list(["forget", "--json", "--group-by", "host,paths"]);
+    let mut argv = list(["forget", "--json", "--group-by", "host,paths", "--path", &own.path]);
     argv.extend(list(RETRY_LOCK));
     for host in hosts {
         argv.extend(list(["--host", host]));
     }
     argv.extend(keep);
-    if step.retention.dry_run {
+    if retention.dry_run {
         argv.push("--dry-run".into());
     }
     Some(argv)
@@ -197,6 +201,7 @@ mod tests {
 
     #[test]
     fn a_backup_is_tagged_and_its_path_cannot_be_a_flag() {
+        let run = Run { id: "r1".into(), namespace: "n".into(), name: "s".into(), ..Run::default() };
         let step = Backup {
             host: "host-0".into(),
             exclude: vec!["*.tmp".into()],
@@ -204,8 +209,8 @@ mod tests {
             ..Backup::default()
         };
         assert_eq!(
-            joined(&backup(&step, "r1", "/source/data")),
-            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --exclude *.tmp --exclude-caches -- /source/data"
+            joined(&backup(&step, &run, "/source/data")),
+            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --tag lifeboat.session=n/s --exclude *.tmp --exclude-caches -- /source/data"
         );
     }
 
@@ -217,14 +222,15 @@ mod tests {
             keep_tags: vec!["gold".into()],
             ..Retention::default()
         };
-        let step = Maintain { hosts: vec!["host-0".into(), "host-1".into()], retention: retention.clone() };
+        let own = |hosts: &[&str]| Own { path: "/data".into(), hosts: hosts.iter().map(|&h| h.into()).collect() };
         assert_eq!(
-            joined(&forget(&step).unwrap()),
-            "forget --json --group-by host,paths --retry-lock 2m --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
+            joined(&forget(&own(&["host-0", "host-1"]), &retention).unwrap()),
+            "forget --json --group-by host,paths --path /data --retry-lock 2m --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
         );
-        assert_eq!(forget(&Maintain { hosts: vec![], retention: retention.clone() }), None);
-        assert_eq!(forget(&Maintain { hosts: vec![String::new()], retention }), None);
-        assert_eq!(forget(&Maintain { hosts: vec!["h".into()], retention: Retention::default() }), None);
+        assert_eq!(forget(&own(&[]), &retention), None);
+        assert_eq!(forget(&own(&[""]), &retention), None);
+        assert_eq!(forget(&Own { path: String::new(), ..own(&["h"]) }, &retention), None);
+        assert_eq!(forget(&own(&["h"]), &Retention::default()), None);
     }
 
     #[test]

@@ -12,10 +12,10 @@ use super::restore::share;
 use super::run::{End, Limit, Ran, STUCK};
 use super::{Done, args};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Backup, Class, Failure, Progress, SnapshotMade};
+use crate::plan::contract::{Answer, Backup, Class, Failure, Progress, Run, SnapshotMade};
 
-/// Backs up one host in the run of this id.
-pub async fn backup(repository: &Repository, step: &Backup, run: &str) -> Done {
+/// Backs up one host in this run.
+pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
     if let Some(missing) = step.paths.iter().find(|p| Path::new(p).symlink_metadata().is_err()) {
         let text = format!(
             "{missing} does not exist or cannot be reached in the volumes of the target. Correct the paths of the target. Nothing was backed up."
@@ -38,7 +38,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &str) -> Done {
     Done::ok(Answer::BackedUp(made))
 }
 
-async fn one(repository: &Repository, step: &Backup, run: &str, path: &str, made: &[SnapshotMade]) -> Ran {
+async fn one(repository: &Repository, step: &Backup, run: &Run, path: &str, made: &[SnapshotMade]) -> Ran {
     let (files, bytes) = made.iter().fold((0, 0), |(f, b), m| (f + m.total_files, b + m.total_bytes));
     let progress = &repository.control().progress;
     repository

@@ -1,7 +1,7 @@
 //! What follows a backup: retention, check, and the facts that status shows.
 //!
-//! Retention names the hosts of its invoker in every command, so that it never
-//! touches a snapshot of another; without hosts or without a rule it does nothing.
+//! Retention names the hosts and the path of its invoker in every command, so that
+//! it never touches a snapshot of another; without them or without a rule it does nothing.
 //! A check that could not run is not a check that failed.
 
 use serde::Deserialize;
@@ -49,20 +49,24 @@ async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFac
 }
 
 async fn retention(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
-    let Some(argv) = args::forget(step) else { return Ok(()) };
-    let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
-    if ran.end != End::Exited(0) {
-        return Err(repository.failure(&ran, "apply the retention policy"));
+    let mut removed = 0;
+    for argv in step.own.iter().filter_map(|own| args::forget(own, &step.retention)) {
+        let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
+        if ran.end != End::Exited(0) {
+            return Err(repository.failure(&ran, "apply the retention policy"));
+        }
+        // restic prints nothing at all when none of the hosts has a snapshot.
+        let groups: Vec<Group> =
+            if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
+        removed += groups.iter().map(|g| g.remove.as_ref().map_or(0, Vec::len)).sum::<usize>();
     }
-    // restic prints nothing at all when none of the hosts has a snapshot.
-    let groups: Vec<Group> =
-        if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
-    let removed: usize = groups.iter().map(|g| g.remove.as_ref().map_or(0, Vec::len)).sum();
     tracing::info!(removed, dry_run = step.retention.dry_run, "retention");
+    let count = i64::try_from(removed).unwrap_or(i64::MAX);
     if step.retention.dry_run {
+        facts.would_remove = Some(count);
         return Ok(());
     }
-    facts.removed = i64::try_from(removed).unwrap_or(i64::MAX);
+    facts.removed = count;
     if step.retention.prune && removed > 0 {
         let ran = repository.lines(args::prune(), Limit::Idle(STUCK), &mut |_| {}).await;
         if ran.end != End::Exited(0) {

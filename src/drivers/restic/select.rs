@@ -4,13 +4,14 @@
 //! yields another host's snapshot. What is found is fixed by full id, so that a
 //! snapshot made a second later changes nothing any more.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, HostQuery, PinnedSnapshot, RUN_TAG_PREFIX};
+use crate::plan::contract::{Class, Failure, HostQuery, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
 
 /// Shortest id we take: restic's own short form.
 const ID_MIN: usize = 8;
@@ -51,6 +52,16 @@ impl Snapshot {
 
     fn run_tag(&self) -> Option<&str> {
         self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
+    }
+
+    /// Whether both are of one backup run. A snapshot without our tag is a run of its own.
+    fn is_of_the_run_of(&self, other: &Self) -> bool {
+        self.id == other.id || self.run_tag().is_some_and(|run| other.run_tag() == Some(run))
+    }
+
+    /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
+    fn age(&self, other: &Self) -> Ordering {
+        self.at().cmp(&other.at()).then_with(|| self.id.cmp(&other.id))
     }
 
     /// Paths that were backed up, normalised.
@@ -104,20 +115,16 @@ pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
 
 /// Resolves one host's question against all snapshots of the repository.
 pub fn resolve(query: &HostQuery, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
-    let mut own: Vec<&Snapshot> =
-        all.iter().filter(|s| s.hostname == query.source_host && tagged(s, &query.tags)).collect();
-    // Oldest first; the id decides between equal times, so that the answer never depends on the store's order.
-    own.sort_by(|a, b| a.at().cmp(&b.at()).then_with(|| a.id.cmp(&b.id)));
-
+    let own = candidates(query, all)?;
     let mut pins = Vec::new();
     for path in query.paths.iter().map(|p| clean(p)) {
         inside_mounts(&path, &query.mounts)?;
-        let newest = own.iter().rev().find(|s| s.clean_paths().iter().any(|held| within(&path, held)));
-        let newest = newest.ok_or_else(|| not_found(query, all, &own, &format!("path {path}")))?;
-        pins.push(newest.pin(Some(path)));
+        let holders = own.iter().copied().filter(|s| s.clean_paths().iter().any(|held| within(&path, held)));
+        let set = chosen(query, all, &holders.collect::<Vec<_>>(), &format!("snapshot that holds {path}"))?;
+        pins.extend(set.last().map(|newest| newest.pin(Some(path))));
     }
     for wanted in &query.snapshots {
-        let found = if wanted == LATEST { latest(query, all, &own)? } else { vec![by_id(query, all, wanted)?] };
+        let found = if wanted == LATEST { whole(query, all, &own)? } else { vec![by_id(query, all, wanted)?] };
         for snapshot in found {
             for path in snapshot.clean_paths() {
                 inside_mounts(&path, &query.mounts)?;
@@ -130,16 +137,59 @@ pub fn resolve(query: &HostQuery, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot
     Ok(pins)
 }
 
-/// The newest snapshot, with the others of its backup run: together they are one consistent set.
-fn latest<'a>(query: &HostQuery, all: &[Snapshot], own: &[&'a Snapshot]) -> Result<Vec<&'a Snapshot>, Failure> {
-    let newest = own.last().ok_or_else(|| not_found(query, all, own, "snapshot"))?;
-    let Some(run) = newest.run_tag() else { return Ok(vec![newest]) };
-    // A step that was tried twice leaves two snapshots of a path: the later one counts.
-    let mut set: BTreeMap<Vec<String>, &Snapshot> = BTreeMap::new();
-    for snapshot in own.iter().filter(|s| s.run_tag() == Some(run)) {
-        set.insert(snapshot.clean_paths(), snapshot);
+/// Snapshots of the source host that may be taken, oldest first.
+fn candidates<'a>(query: &HostQuery, all: &'a [Snapshot]) -> Result<Vec<&'a Snapshot>, Failure> {
+    let as_of = query.as_of.as_deref().map(str::parse::<Timestamp>).transpose();
+    let as_of = as_of.map_err(|e| Failure::new(Class::Invalid, reason::INVALID, format!("asOf is no time: {e}.")))?;
+    // A session that was deleted and made again under its name has two runs: the newer one is meant.
+    let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
+    // When a run ended says the last of its snapshots, whichever host that is of: so all hosts that are asked
+    // for take the same run, even if this one was done before the time asked for and another was not.
+    let mut ended: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for (run, at) in all.iter().filter_map(|s| Some((s.run_tag()?, s.at()))) {
+        let last = ended.entry(run).or_insert(at);
+        *last = at.max(*last);
     }
-    Ok(set.into_values().collect())
+    let done = |s: &Snapshot| s.run_tag().and_then(|run| ended.get(run).copied()).unwrap_or_else(|| s.at());
+    let mut own: Vec<&Snapshot> = all
+        .iter()
+        .filter(|s| s.hostname == query.source_host && tagged(s, &query.tags))
+        .filter(|s| of_session.is_none_or(|newest| newest.is_some_and(|n| s.is_of_the_run_of(n))))
+        .filter(|s| as_of.is_none_or(|at| done(s) <= at))
+        .collect();
+    own.sort_by(|a, b| a.age(b));
+    Ok(own)
+}
+
+/// The newest snapshot that a BackupSession made, of whichever host.
+fn newest_of_session<'a>(name: &str, all: &'a [Snapshot]) -> Option<&'a Snapshot> {
+    let tag = format!("{SESSION_TAG_PREFIX}{name}");
+    all.iter().filter(|s| s.tags().contains(&tag)).max_by(|a, b| a.age(b))
+}
+
+/// Of these snapshots, oldest first, those of the run that is asked for.
+fn chosen<'a>(
+    query: &HostQuery,
+    all: &[Snapshot],
+    from: &[&'a Snapshot],
+    what: &str,
+) -> Result<Vec<&'a Snapshot>, Failure> {
+    let mut newest_of_sets: Vec<&Snapshot> = vec![];
+    for snapshot in from.iter().rev() {
+        if !newest_of_sets.iter().any(|n| snapshot.is_of_the_run_of(n)) {
+            newest_of_sets.push(snapshot);
+        }
+    }
+    let newest = newest_of_sets.get(query.previous).ok_or_else(|| not_found(query, all, newest_of_sets.len(), what))?;
+    Ok(from.iter().copied().filter(|s| s.is_of_the_run_of(newest)).collect())
+}
+
+/// All snapshots of the run that is asked for: together they are one consistent set.
+fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &[&'a Snapshot]) -> Result<Vec<&'a Snapshot>, Failure> {
+    // A step that was tried twice leaves two snapshots of a path: the later one counts.
+    let set = chosen(query, all, own, "snapshot")?;
+    let by_path: BTreeMap<Vec<String>, &Snapshot> = set.into_iter().map(|s| (s.clean_paths(), s)).collect();
+    Ok(by_path.into_values().collect())
 }
 
 fn by_id<'a>(query: &HostQuery, all: &'a [Snapshot], wanted: &str) -> Result<&'a Snapshot, Failure> {
@@ -150,10 +200,7 @@ fn by_id<'a>(query: &HostQuery, all: &'a [Snapshot], wanted: &str) -> Result<&'a
     let wanted = wanted.to_ascii_lowercase();
     let found: Vec<_> = all.iter().filter(|s| s.id.starts_with(&wanted)).collect();
     match found.as_slice() {
-        [] => {
-            let own: Vec<_> = all.iter().filter(|s| s.hostname == query.source_host).collect();
-            Err(not_found(query, all, &own, &format!("snapshot {wanted}")))
-        }
+        [] => Err(not_found(query, all, 0, &format!("snapshot {wanted}"))),
         [one] if one.hostname == query.source_host => Ok(one),
         [one] => Err(Failure::new(
             Class::Invalid,
@@ -180,40 +227,56 @@ fn tagged(snapshot: &Snapshot, lists: &[Vec<String>]) -> bool {
     lists.is_empty() || lists.iter().any(|all| all.iter().all(|tag| snapshot.tags().contains(tag)))
 }
 
-fn not_found(query: &HostQuery, all: &[Snapshot], own: &[&Snapshot], what: &str) -> Failure {
-    let tags = if query.tags.is_empty() {
-        String::new()
-    } else {
-        format!(" and tags {}", query.tags.iter().map(|l| l.join("+")).collect::<Vec<_>>().join(" or "))
-    };
-    let mut newest: BTreeMap<String, &Snapshot> = BTreeMap::new();
-    let there = if !own.is_empty() {
-        for snapshot in own {
-            newest.insert(snapshot.clean_paths().join(" + "), snapshot);
+fn not_found(query: &HostQuery, all: &[Snapshot], sets: usize, what: &str) -> Failure {
+    let mut which = String::new();
+    if !query.tags.is_empty() {
+        let lists: Vec<String> = query.tags.iter().map(|l| l.join("+")).collect();
+        which += &format!(" with tags {}", lists.join(" or "));
+    }
+    if let Some(at) = &query.as_of {
+        which += &format!(" from a backup that was complete at {at}");
+    }
+    if let Some(session) = &query.session {
+        which += &format!(" made by BackupSession {session}");
+    }
+    if sets > 0 {
+        which += &format!(", {} back: there are {sets}, and 0 is the newest", query.previous);
+    }
+    let own: Vec<&Snapshot> = all.iter().filter(|s| s.hostname == query.source_host).collect();
+    let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
+    let there = match of_session {
+        Some(Some(run)) => {
+            let its: Vec<&Snapshot> = all.iter().filter(|s| s.is_of_the_run_of(run)).collect();
+            format!("That session has {}", list(its, |s| format!("host {:?}", s.hostname)))
         }
-        format!("This host has {}", list(&newest))
-    } else if all.is_empty() {
-        "The repository holds no snapshot at all".to_owned()
-    } else {
-        let mut sorted: Vec<_> = all.iter().collect();
-        sorted.sort_by_key(|s| s.at());
-        for snapshot in sorted {
-            newest.insert(format!("host {:?}", snapshot.hostname), snapshot);
+        Some(None) => "The repository holds nothing of that session".to_owned(),
+        None if all.is_empty() => "The repository holds no snapshot at all".to_owned(),
+        None if own.is_empty() => {
+            format!("The repository has {}", list(all.iter().collect(), |s| format!("host {:?}", s.hostname)))
         }
-        format!("The repository has {}", list(&newest))
+        None => format!("This host has {}", list(own, |s| s.clean_paths().join(" + "))),
     };
     Failure::new(
         Class::Data,
         reason::SNAPSHOT_NOT_FOUND,
-        format!("No {what} for host {:?}{tags}. {there}.", query.source_host),
+        format!("No {what} for host {:?}{which}. {there}.", query.source_host),
     )
 }
 
-fn list(newest: &BTreeMap<String, &Snapshot>) -> String {
-    let mut items: Vec<String> =
-        newest.iter().take(NAMED).map(|(name, s)| format!("{name} (newest {})", s.time_text())).collect();
-    if newest.len() > NAMED {
-        items.push(format!("{} more", newest.len() - NAMED));
+/// What there is, by name, each with its oldest and newest time.
+fn list(mut snapshots: Vec<&Snapshot>, name: impl Fn(&Snapshot) -> String) -> String {
+    snapshots.sort_by(|a, b| a.age(b));
+    let mut spans: BTreeMap<String, (&Snapshot, &Snapshot)> = BTreeMap::new();
+    for snapshot in snapshots {
+        spans.entry(name(snapshot)).or_insert((snapshot, snapshot)).1 = snapshot;
+    }
+    let say = |(name, (oldest, newest)): (&String, &(&Snapshot, &Snapshot))| {
+        let from = if oldest.id == newest.id { String::new() } else { format!("oldest {}, ", oldest.time_text()) };
+        format!("{name} ({from}newest {})", newest.time_text())
+    };
+    let mut items: Vec<String> = spans.iter().take(NAMED).map(say).collect();
+    if spans.len() > NAMED {
+        items.push(format!("{} more", spans.len() - NAMED));
     }
     items.join(", ")
 }
@@ -320,6 +383,92 @@ mod tests {
         assert_eq!(ids(&resolve(&q(&[&["lifeboat.run=a"]]), &all()).unwrap()), ["1", "2"]);
         assert!(resolve(&q(&[&["lifeboat.run=a", "lifeboat.run=b"]]), &all()).is_err());
         assert_eq!(ids(&resolve(&q(&[&["x"], &["lifeboat.run=a"]]), &all()).unwrap()), ["1", "2"]);
+    }
+
+    /// Three runs of session nightly, of two hosts; host-1 is missing in the newest, and the second takes until 12.
+    fn runs() -> Vec<Snapshot> {
+        let of = |n, host: &str, path: &str, run: &str, session: &str| {
+            let mut s = snapshot(n, host, &[path], Some(run));
+            s.tags.get_or_insert_default().extend([format!("{SESSION_TAG_PREFIX}demo/{session}"), "weekly".into()]);
+            s
+        };
+        vec![
+            of(1, "host-0", "/data", "a", "first"),
+            of(2, "host-0", "/etc/app", "a", "first"),
+            of(3, "host-1", "/data", "a", "first"),
+            of(10, "host-0", "/data", "b", "second"),
+            of(11, "host-0", "/etc/app", "b", "second"),
+            of(12, "host-1", "/data", "b", "second"),
+            of(20, "host-0", "/data", "c", "third"),
+        ]
+    }
+
+    fn whole_set(host: &str) -> HostQuery {
+        HostQuery { snapshots: vec!["latest".into()], ..query(host) }
+    }
+
+    /// Minute `n` of `snapshot`.
+    fn minute(n: u32) -> Option<String> {
+        Some(format!("2026-01-01T00:{n:02}:30+01:00"))
+    }
+
+    /// Proves: A02.
+    #[test]
+    fn as_of_takes_the_newest_run_that_was_complete_for_all_hosts() {
+        let at = |host: &str, n| resolve(&HostQuery { as_of: minute(n), ..whole_set(host) }, &runs()).unwrap();
+        assert_eq!((ids(&at("host-0", 59)), ids(&at("host-1", 59))), (vec!["14"], vec!["c"]));
+        assert_eq!((ids(&at("host-0", 12)), ids(&at("host-1", 12))), (vec!["a", "b"], vec!["c"]));
+        // Host 0 was done by 11, the run was not: both hosts get the run before.
+        assert_eq!((ids(&at("host-0", 11)), ids(&at("host-1", 11))), (vec!["1", "2"], vec!["3"]));
+        let early = resolve(&HostQuery { as_of: minute(0), ..whole_set("host-0") }, &runs()).unwrap_err();
+        assert_eq!(early.reason, reason::SNAPSHOT_NOT_FOUND);
+        assert!(early.message.contains("complete at 2026-01-01T00:00:30+01:00"), "{}", early.message);
+        assert!(early.message.contains("/data (oldest 2025-12-31T23:01:00Z, newest"), "{}", early.message);
+        let path = HostQuery { as_of: minute(15), paths: vec!["/data/x".into()], ..query("host-0") };
+        assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["a"]);
+        let wrong = HostQuery { as_of: Some("yesterday".into()), ..whole_set("host-0") };
+        assert_eq!(resolve(&wrong, &runs()).unwrap_err().class, Class::Invalid);
+    }
+
+    /// Proves: A02.
+    #[test]
+    fn previous_counts_runs_of_those_that_hold_what_is_asked_for() {
+        let back = |previous| resolve(&HostQuery { previous, ..whole_set("host-0") }, &runs());
+        assert_eq!(ids(&back(0).unwrap()), ["14"]);
+        assert_eq!((ids(&back(1).unwrap()), ids(&back(2).unwrap())), (vec!["a", "b"], vec!["1", "2"]));
+        let none = back(3).unwrap_err();
+        assert!(none.message.contains("3 back: there are 3"), "{}", none.message);
+        let path = HostQuery { previous: 1, paths: vec!["/etc/app".into(), "/data".into()], ..query("host-0") };
+        assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["2", "a"], "the newest run does not hold /etc/app");
+        let both = HostQuery { as_of: minute(15), previous: 1, ..whole_set("host-0") };
+        assert_eq!(ids(&resolve(&both, &runs()).unwrap()), ["1", "2"]);
+        let foreign = [snapshot(1, "h", &["/data"], None), snapshot(2, "h", &["/data"], None)];
+        let q = HostQuery { previous: 1, ..whole_set("h") };
+        assert_eq!(ids(&resolve(&q, &foreign).unwrap()), ["1"], "a snapshot of another program is a run of its own");
+    }
+
+    /// Proves: A02.
+    #[test]
+    fn a_session_is_its_run_and_nothing_else() {
+        let of = |host: &str, session: &str| {
+            resolve(&HostQuery { session: Some(session.into()), ..whole_set(host) }, &runs())
+        };
+        assert_eq!(ids(&of("host-0", "demo/first").unwrap()), ["1", "2"]);
+        assert_eq!(ids(&of("host-1", "demo/second").unwrap()), ["c"]);
+        let lacks = of("host-1", "demo/third").unwrap_err();
+        assert_eq!(lacks.reason, reason::SNAPSHOT_NOT_FOUND);
+        for word in ["host \"host-1\"", "BackupSession demo/third", "That session has host \"host-0\""] {
+            assert!(lacks.message.contains(word), "{}", lacks.message);
+        }
+        assert!(of("host-0", "demo/none").unwrap_err().message.contains("holds nothing of that session"));
+        assert!(of("host-0", "other/first").is_err(), "the namespace counts");
+        // Made again under its name: the newer run.
+        let mut twice = runs();
+        twice.iter_mut().filter(|s| s.run_tag() == Some("lifeboat.run=b")).for_each(|s| {
+            s.tags = Some(vec!["lifeboat.run=b".into(), format!("{SESSION_TAG_PREFIX}demo/first")]);
+        });
+        let q = HostQuery { session: Some("demo/first".into()), ..whole_set("host-0") };
+        assert_eq!(ids(&resolve(&q, &twice).unwrap()), ["a", "b"]);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Hosts of a backup: found, backed up, counted.
 
+use std::collections::BTreeMap;
+
 use super::{Invoker, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{
-    BackupHostPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats,
+    BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats,
 };
-use crate::names::{condition, reason};
+use crate::api::target::BackupTarget;
+use crate::names::{PVC_MOUNT, condition, reason};
 use crate::plan::access::Access;
-use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
+use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, Own, SnapshotMade, Step};
 use crate::plan::hosts::{HostSet, TargetKind, normal_path, ordinal_of};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobFrame, JobParts};
@@ -48,15 +51,65 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, frame: &JobFrame, access:
     pass.now.targets.iter().all(is_over)
 }
 
-/// Hosts that have a new snapshot.
-pub fn backed_up(pass: &Pass<'_>) -> Vec<String> {
-    pass.now
-        .targets
-        .iter()
-        .flat_map(|t| &t.stats)
+/// Hosts that have a new snapshot, each with the path of it.
+pub fn backed_up(pass: &Pass<'_>) -> Vec<(String, String)> {
+    let hosts = pass.now.targets.iter().flat_map(|t| &t.stats);
+    hosts
         .filter(|h| h.phase == Some(BackupHostPhase::Succeeded))
-        .map(|h| h.hostname.clone())
+        .flat_map(|h| h.snapshots.iter().filter_map(|s| Some((s.path.clone()?, h.hostname.clone()))))
+        .map(|(path, host)| (host, path))
         .collect()
+}
+
+/// Parts what only this invoker backs up, by path, from what another one backs up under the same name; of that it
+/// says who does. Nobody can tell whose those snapshots are, so that no retention may touch them.
+pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (Vec<Own>, Option<String>) {
+    let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut shared = None;
+    for (host, path) in done {
+        if let Some(other) = pass.run.others.iter().find(|o| o.has(&host, &path)) {
+            shared.get_or_insert_with(|| {
+                format!(
+                    "Retention was not applied to host {host}, path {path}: {} backs up under the same name into the \
+                     same repository, so that nobody can tell whose snapshots are whose. Give each target an alias of its own.",
+                    other.name
+                )
+            });
+        } else {
+            own.entry(path).or_default().push(host);
+        }
+    }
+    (own.into_iter().map(|(path, hosts)| Own { path, hosts }).collect(), shared)
+}
+
+/// Hosts a target can have, and what of it is backed up: one snapshot a path.
+pub fn named(target: &BackupTarget) -> (HostSet, Vec<String>) {
+    let hosts = HostSet::of(TargetKind::of(target.ref_.as_ref()), target.alias.as_deref());
+    let mounts = || target.volume_mounts.iter().map(|m| normal_path(&m.mount_path)).collect::<Vec<_>>();
+    let paths = match (target.paths.is_empty(), target.volume_mounts.is_empty()) {
+        (false, _) => target.paths.iter().map(|p| normal_path(p)).collect(),
+        (true, false) => mounts(),
+        (true, true) => vec![PVC_MOUNT.to_owned()],
+    };
+    (hosts, paths)
+}
+
+/// Ends a session whose invoker is another one than it was begun with, or is gone: what it has is put under names
+/// and into a place that nobody asks for any more.
+pub fn give_up(pass: &mut Pass<'_>) {
+    let text =
+        format!("{} was changed or deleted while the session ran. Create another session.", pass.run.invoker_label);
+    let running = pass.seen.jobs.iter().filter(|j| !j.deleting && matches!(j.state, JobState::Active { .. }));
+    pass.plan.stop_jobs.extend(running.map(|j| j.name.clone()));
+    for status in pass.now.targets.iter_mut().filter(|t| !is_over(t)) {
+        status.phase = Some(BackupTargetPhase::Failed);
+        for host in status.stats.iter_mut().filter(|h| !host_is_over(h)) {
+            host.phase = Some(BackupHostPhase::Failed);
+            host.reason = Some(reason::SPEC_CHANGED.to_owned());
+            host.error = Some(text.clone());
+        }
+    }
+    super::report::end(pass, BackupPhase::Failed, reason::SPEC_CHANGED, &text);
 }
 
 /// How messages name a member.

@@ -72,8 +72,12 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
     // The answer comes after retention, so a failure with an answer is one of the check.
     let retained = facts.is_some();
     let (value, why) = if retained { (true, reason::RETENTION_APPLIED) } else { (false, reason::RETENTION_FAILED) };
-    let said =
-        if retained { "Successfully applied retention policy.".to_owned() } else { text.clone().unwrap_or_default() };
+    let would_go = facts.and_then(|f| f.would_remove);
+    let said = match (retained, would_go) {
+        (true, None) => "Successfully applied retention policy.".to_owned(),
+        (true, Some(n)) => format!("Dry run of the retention policy: it would remove {n} snapshots."),
+        (false, _) => text.clone().unwrap_or_default(),
+    };
     conditions::set(list, condition::RETENTION_POLICY_APPLIED, value, why, said, at);
     if integrity == Some(true) {
         conditions::set(
@@ -103,6 +107,12 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
         snapshots_removed_on_last_cleanup: Some(facts.removed),
         ..RepositoryStatus::default()
     }));
+}
+
+/// Says that retention was not applied to all of it.
+pub fn shared(pass: &mut Pass<'_>, text: &str) {
+    let list = &mut pass.now.conditions;
+    conditions::set(list, condition::RETENTION_POLICY_APPLIED, false, reason::RETENTION_FAILED, text, pass.at);
 }
 
 /// Draws the conclusion when every member is over.
@@ -158,11 +168,17 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         let took = run.start_time.as_ref().and_then(|s| std::time::Duration::try_from(at.duration_since(s.0)).ok());
         pass.now.session_duration = took.map(duration::format);
     }
+    if phase == BackupPhase::Failed && pass.retries_left() > 0 {
+        let delay = pass.run.invoker.as_ref().and_then(|i| i.retry.as_ref()?.delay.as_deref());
+        let delay = delay.and_then(|d| duration::parse(d).ok()).unwrap_or_default();
+        let due = pass.at.checked_add(delay).unwrap_or(pass.at);
+        pass.now.next_retry = Some(conditions::whole_second(due));
+    }
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
     say(pass, health, why, text);
     pass.event(phase != BackupPhase::Succeeded, why, text);
-    // What holds the session goes in the next pass, after this status is written.
-    pass.plan.again = pass.run.id.held;
+    // What holds the session goes, and what follows it is made, after this status is written.
+    pass.plan.again = pass.run.id.held || pass.now.next_retry.is_some();
 }
 
 /// The session's line and its kstatus conditions.

@@ -6,11 +6,14 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{BackupRun, Invoker, next};
+use super::{BackupRun, Invoker, Neighbour, next};
+use crate::api::common::RetryConfig;
 use crate::names::reason;
 use crate::plan::FinalizerChange;
+use crate::plan::contract::{Own, Step, Task};
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
+use crate::plan::hosts::HostSet;
 use crate::plan::observed::{Refusal, RepositorySeen, Seen, Silence, Surroundings};
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, Target, TargetSeen};
@@ -34,6 +37,9 @@ struct World {
     silent: bool,
     room: usize,
     events: Vec<String>,
+    /// Sessions made after it failed, with what they may still be followed by.
+    followers: BTreeMap<String, Option<i32>>,
+    last_task: Option<Task>,
 }
 
 impl World {
@@ -75,7 +81,19 @@ impl World {
             silent: false,
             room: 16,
             events: vec![],
+            followers: BTreeMap::new(),
+            last_task: None,
         }
+    }
+
+    fn invoker(&mut self) -> &mut Invoker {
+        self.run.invoker.as_mut().unwrap()
+    }
+
+    fn condition(&self, kind: &str) -> (&str, &str) {
+        let all = self.status["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == kind).unwrap_or_else(|| panic!("no {kind}"));
+        (found["status"].as_str().unwrap(), found["message"].as_str().unwrap())
     }
 
     fn look(&self) -> Surroundings {
@@ -100,6 +118,7 @@ impl World {
             if *there { TargetSeen::Found(Box::new(target(i))) } else { TargetSeen::Missing(format!("m{i}")) }
         };
         Surroundings {
+            source: Seen::Missing,
             refusal: self.refusal.clone(),
             repository: if self.repository { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets.iter().enumerate().map(see).collect(),
@@ -155,9 +174,17 @@ impl World {
                 return Some(SignedDuration::ZERO);
             }
             self.grants.serve(job);
+            self.last_task = crate::plan::jobs::see(job, &[], self.now).task;
             self.jobs.create(job);
         }
         self.silent |= plan.unreachable.is_some() && self.jobs.away;
+        for new in &plan.sessions {
+            if !self.write() {
+                return Some(SignedDuration::ZERO);
+            }
+            let name = new.session.metadata.name.clone().unwrap();
+            self.followers.insert(name, new.session.spec.retry_left);
+        }
         if let Some(status) = plan.status {
             if !self.write() {
                 return Some(SignedDuration::ZERO);
@@ -353,6 +380,128 @@ fn what_cannot_be_taken_is_skipped_with_the_reason() {
     assert_eq!(w.steps().len(), 0);
 }
 
+fn retry(max: i32) -> Option<RetryConfig> {
+    Some(serde_json::from_value(json!({ "maxRetry": max, "delay": "10m" })).unwrap())
+}
+
+#[test]
+fn a_failed_session_is_followed_by_another_after_the_delay() {
+    let mut w = World::new(1, false, true);
+    w.invoker().retry = retry(2);
+    script(&mut w, "backup/0/m0", &[End::DATA]);
+    let begin = w.now;
+    w.settle();
+    assert_eq!((w.phase(), w.status["retried"].as_bool()), ("Failed", Some(true)));
+    assert_eq!(w.followers, [("b-retry-1".to_owned(), Some(1))].into());
+    assert_eq!(w.events, ["DataCorrupt", "DataCorrupt", "Retried"]);
+    let due: Timestamp = w.status["nextRetry"].as_str().unwrap().parse().unwrap();
+    assert!(due >= begin + SignedDuration::from_mins(10) && w.now >= due, "{due} {}", w.now);
+    // The last of them is followed by none, and neither is a success.
+    for (left, ends, phase) in [(0, vec![End::DATA], "Failed"), (3, vec![], "Succeeded")] {
+        let mut w = World::new(1, false, true);
+        w.invoker().retry = retry(2);
+        w.run.retry_left = Some(left);
+        script(&mut w, "backup/0/m0", &ends);
+        w.settle();
+        assert_eq!((w.phase(), w.followers.len()), (phase, 0));
+        assert!(w.status.get("nextRetry").is_none() && w.status.get("retried").is_none());
+    }
+}
+
+#[test]
+fn what_a_retry_cannot_mend_or_nobody_wants_is_not_tried_again() {
+    // The Repository does not let it in.
+    let mut w = from_elsewhere(1);
+    w.policy = Value::Null;
+    w.invoker().retry = retry(2);
+    w.settle();
+    assert_eq!((w.phase(), w.followers.len(), w.status.get("nextRetry")), ("Failed", 0, None));
+    // Paused, or gone, while the delay lasts.
+    for gone in [false, true] {
+        let mut w = World::new(1, false, true);
+        w.invoker().retry = retry(2);
+        script(&mut w, "backup/0/m0", &[End::DATA]);
+        while w.phase() != "Failed" {
+            let wait = w.pass().unwrap();
+            w.now += wait;
+            w.jobs.tick();
+        }
+        if gone {
+            w.run.invoker = None;
+        } else {
+            w.invoker().paused = true;
+        }
+        w.settle();
+        assert_eq!((w.followers.len(), w.status["retried"].as_bool()), (0, Some(false)));
+        assert_eq!(w.events.last().map(String::as_str), Some("NotRetried"));
+    }
+}
+
+#[test]
+fn an_invoker_that_is_changed_or_deleted_under_a_session_ends_it() {
+    for change in ["members", "repository", "deleted", "invalid"] {
+        let mut w = World::new(2, true, true);
+        script(&mut w, "backup/0/m0", &[End::Never]);
+        while !w.steps().contains(&"backup/0/m0") {
+            let wait = w.pass().unwrap();
+            w.now += wait;
+            w.jobs.tick();
+        }
+        match change {
+            "members" => w.invoker().members.swap(0, 1),
+            "repository" => w.invoker().repository = serde_json::from_value(json!({ "name": "other" })).unwrap(),
+            "deleted" => w.run.invoker = None,
+            _ => w.refusal = Some(Refusal { reason: "Invalid".into(), message: "spec.x: is wrong".into() }),
+        }
+        w.settle();
+        assert_eq!((w.phase(), w.stalled()), ("Failed", reason::SPEC_CHANGED), "{change}");
+        assert_eq!(w.targets(), ["Failed", "Failed"], "{change}");
+    }
+    // What says nothing of where data comes from and goes may change.
+    let mut w = World::new(1, false, true);
+    w.pass();
+    w.pass();
+    w.invoker().paused = true;
+    w.invoker().retention.keep_last = Some(9);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
+#[test]
+fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
+    let keep = |w: &mut World| w.invoker().retention.keep_last = Some(1);
+    let own = |w: &World| match w.last_task.clone().unwrap().step {
+        Step::Maintain(m) => m.own,
+        other => panic!("{other:?}"),
+    };
+    let at =
+        |hosts: &[&str]| vec![Own { path: "/stash-data".into(), hosts: hosts.iter().map(|&h| h.to_owned()).collect() }];
+    let mut w = World::new(3, false, true);
+    keep(&mut w);
+    script(&mut w, "backup/1/m1", &[End::DATA]);
+    w.settle();
+    assert_eq!(own(&w), at(&["m0", "m2"]), "what failed keeps all it has");
+    // Somebody else's: the same host and path, the same host and another path, another host.
+    let neighbour = |host: &str, path: &str| Neighbour {
+        name: "BackupConfiguration demo/twin".into(),
+        targets: vec![(HostSet::One(host.into()), vec![path.into()])],
+    };
+    let mut w = World::new(2, false, true);
+    keep(&mut w);
+    w.invoker().retry = retry(3);
+    w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
+    w.settle();
+    assert_eq!(own(&w), at(&["m0"]));
+    let (applied, text) = w.condition("RetentionPolicyApplied");
+    assert!(applied == "False" && text.contains("host m1") && text.contains("demo/twin"), "{text}");
+    assert_eq!((w.phase(), w.followers.len()), ("Failed", 0), "a retry would change nothing");
+    // Who keeps everything touches nothing.
+    let mut w = World::new(1, false, true);
+    w.run.others = vec![neighbour("m0", "/stash-data")];
+    w.settle();
+    assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
+}
+
 /// Its Repository is in namespace `store`.
 fn from_elsewhere(members: usize) -> World {
     let mut w = World::new(members, true, true);
@@ -433,9 +582,11 @@ proptest! {
         sequential: bool,
         stop: bool,
         crashes in prop::collection::vec(0..40usize, 0..6),
+        retries in 0..3,
         elsewhere: bool,
     ) {
         let mut w = World::new(members.len(), sequential, stop);
+        w.invoker().retry = retry(retries);
         if elsewhere {
             w.run.invoker.as_mut().unwrap().repository = from_elsewhere(1).run.invoker.unwrap().repository;
         }
@@ -451,6 +602,9 @@ proptest! {
             prop_assert!((0..members.len()).all(done));
             prop_assert_eq!(w.facts, 1);
         }
+        // One follower of a failure, whatever crashed; none of anything else.
+        let wanted = usize::from(w.phase() == "Failed" && retries > 0);
+        prop_assert_eq!(w.followers.len(), wanted, "{:#}", w.status);
         let begun: Vec<usize> = w.jobs.created.iter().filter_map(|(k, _)| k.strip_prefix("backup/")?.split('/').next()?.parse().ok()).collect();
         if sequential {
             prop_assert!(begun.is_sorted(), "{:?}", begun);

@@ -132,6 +132,9 @@ pub struct RepositoryFacts {
     pub snapshot_count: i64,
     /// Snapshots removed by this run's retention.
     pub removed: i64,
+    /// Snapshots that a dry run of retention would remove; `None` when it was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_remove: Option<i64>,
 }
 
 /// How far a running step is.

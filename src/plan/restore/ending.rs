@@ -1,20 +1,124 @@
 //! The way out before the end: Jobs are stopped, then workloads scaled back, and only then is it over.
 //!
 //! A session that is deleted goes this way, and its status is no longer written.
-//! So does one whose spec is changed under its run: half of one plan and half of
-//! another would restore what nobody asked for.
+//! So does one that is canceled, and one whose spec is changed under its run: half of
+//! one plan and half of another would restore what nobody asked for.
 
+use super::member::{close, fail_member, take_answers};
 use super::quiesce::resume;
+use super::report::{conclude, say, upper};
 use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
-use crate::api::restore_session::{HostPhase, RestorePhase};
-use crate::names::reason;
-use crate::plan::restore::member::fail_member;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
+use crate::names::{condition, reason};
+use crate::plan::FinalizerChange;
+use crate::plan::conditions::{self, Health};
+use crate::plan::run::member_label;
 
 /// What to do about a session that is being deleted.
 pub fn leave(pass: &mut Pass<'_>) {
-    if pass.run.id.held && is_out(pass) {
-        pass.release();
+    let held = pass.run.id.held || pass.run.id.held_by_stash;
+    if held && is_out(pass) {
+        super::report::given_up(pass);
+        pass.plan.finalizer = Some(FinalizerChange::Remove);
     }
+}
+
+/// What to do about a session that is canceled. What is restored stays so; what was not begun is not touched.
+pub fn cancel(pass: &mut Pass<'_>) {
+    if pass.now.run.spec_hash.is_none() {
+        pass.begin();
+    }
+    pass.now.observed_generation = pass.run.id.generation;
+    take_answers(pass);
+    let at = pass.at;
+    if !is_out(pass) {
+        let text = "Canceling: Jobs are being stopped, then workloads scaled back.";
+        conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, text, at);
+        say(pass, Health::Reconciling, reason::CANCELING, text);
+        return;
+    }
+    let mut cut = pass.now.members.is_empty();
+    for member in &mut pass.now.members {
+        cut |= cut_off(member);
+    }
+    if !cut {
+        // It came too late: the run had nothing left to do.
+        conditions::remove(&mut pass.now.conditions, condition::CANCELED);
+        conclude(pass);
+        return;
+    }
+    let text = canceled(&pass.now.members);
+    conditions::set(&mut pass.now.conditions, condition::CANCELED, true, reason::CANCELED, &text, at);
+    pass.end_with(RestorePhase::Failed, reason::CANCELED, &text);
+}
+
+/// Closes a member as it stands. True if it was kept from ending by itself.
+fn cut_off(status: &mut RestoreMemberStatus) -> bool {
+    if member_is_over(status.phase) {
+        return false;
+    }
+    if !status.stats.is_empty() && status.stats.iter().all(|h| is_over(h.phase)) {
+        close(status);
+        return false;
+    }
+    if !is_touched(status) {
+        status.phase = Some(MemberPhase::Skipped);
+        status.message = Some(match &status.quiesce {
+            None => "Not touched: the run was canceled.".to_owned(),
+            Some(_) => "No data was touched: the run was canceled. Its workload was scaled down for it.".to_owned(),
+        });
+        return true;
+    }
+    for host in status.stats.iter_mut().filter(|h| !is_over(h.phase)) {
+        let last = host.error.take().map(|e| format!(" Last: {e}")).unwrap_or_default();
+        let text = if host.attempt.is_some() {
+            format!("Interrupted, because the run was canceled: it may be half restored. Restore it again.{last}")
+        } else {
+            "Not begun: the run was canceled.".to_owned()
+        };
+        host.phase = Some(HostPhase::Failed);
+        host.reason = Some(reason::CANCELED.to_owned());
+        host.error = Some(text);
+        host.not_before = None;
+        host.progress = None;
+    }
+    close(status);
+    true
+}
+
+/// Whether data of the member may have been written.
+fn is_touched(status: &RestoreMemberStatus) -> bool {
+    status.stats.iter().any(|h| h.attempt.is_some())
+}
+
+/// What a canceled run leaves behind, member by member.
+fn canceled(members: &[RestoreMemberStatus]) -> String {
+    let named = |is: &dyn Fn(&RestoreMemberStatus) -> bool| {
+        let found = members.iter().enumerate().filter(|(_, m)| is(m));
+        found.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ")
+    };
+    let cut = |m: &RestoreMemberStatus| m.stats.iter().any(|h| h.reason.as_deref() == Some(reason::CANCELED));
+    let interrupted = named(&cut);
+    let failed = named(&|m| m.phase == Some(MemberPhase::Failed) && !cut(m));
+    let untouched = named(&|m| m.phase == Some(MemberPhase::Skipped));
+    if members.len() <= 1 {
+        let text = match members.first() {
+            Some(member) => member.message.clone().unwrap_or_default(),
+            None => "Nothing was touched.".to_owned(),
+        };
+        return format!("Canceled. {}", upper(&text));
+    }
+    let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
+    let mut text = format!("Canceled. {done} of {} members restored", members.len());
+    for (what, which) in
+        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)]
+    {
+        if !which.is_empty() {
+            text += &format!("; {what}: {which}");
+        }
+    }
+    text + "."
 }
 
 /// What to do about a session whose spec was changed under its run.
@@ -36,14 +140,7 @@ pub fn abandon(pass: &mut Pass<'_>) {
 
 /// True when nothing of the run runs any more and every workload has its replicas.
 fn is_out(pass: &mut Pass<'_>) -> bool {
-    let mut active = false;
-    for job in pass.seen.jobs.iter().filter(|j| j.is_active()) {
-        active = true;
-        if !job.deleting {
-            pass.plan.stop_jobs.push(job.name.clone());
-        }
-    }
-    if active {
+    if stop_all(pass) {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }
@@ -56,4 +153,17 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
         pass.plan.look_again(LOOK_AT_RUNNING);
     }
     back
+}
+
+/// Stops whatever still runs; true while something does. After the end that is what a replica left that was stopped
+/// in the middle of a write and did not know yet that another one leads.
+pub fn stop_all(pass: &mut Pass<'_>) -> bool {
+    let mut active = false;
+    for job in pass.seen.jobs.iter().filter(|j| j.is_active()) {
+        active = true;
+        if !job.deleting {
+            pass.plan.stop_jobs.push(job.name.clone());
+        }
+    }
+    active
 }

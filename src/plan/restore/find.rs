@@ -1,14 +1,36 @@
 //! Targets: is each there, which hosts has it, how does a Job reach each.
 
 use super::member::{fail_member, is_started};
-use super::{LOOK_FOR_MISSING, Pass, display, member_is_over};
+use super::{LOOK_FOR_MISSING, Pass, display, member_is_over, report};
 use crate::api::common::Quiesce;
-use crate::api::restore_session::{HostPhase, HostRestoreStats};
+use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions;
 use crate::plan::contract::Class;
 use crate::plan::hosts::{HostSet, TargetKind, ordinal_of, rule_for, source_host};
+use crate::plan::observed::Seen;
 use crate::plan::target::TargetSeen;
+
+/// Takes the members from a BackupBatch, once: from the next pass on they are those in status.
+pub fn members(pass: &mut Pass<'_>, display: &str) {
+    let text = match &pass.seen.source {
+        Seen::Found(adopted) => {
+            pass.now.adopted = Some(adopted.clone());
+            pass.plan.again = true;
+            return report::wait(pass, &format!("members are taken from {display}."));
+        }
+        Seen::Missing => format!("{display} does not exist."),
+        Seen::Unknown(why) => format!("{display} could not be looked up: {why}"),
+    };
+    if pass.expired {
+        report::late(pass);
+        let text = format!("Not begun before the deadline. {text}");
+        pass.end_with(RestorePhase::Failed, reason::DEADLINE_EXCEEDED, &text);
+    } else {
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        report::wait(pass, &text);
+    }
+}
 
 /// Looks at every member's target: is it there, which hosts has it, how does a Job reach each.
 pub fn targets(pass: &mut Pass<'_>) {

@@ -136,8 +136,24 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     }
 }
 
+/// Takes what Jobs answered that have ended while the run is being canceled.
+pub fn take_answers(pass: &mut Pass<'_>) {
+    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
+        for host in 0..pass.now.members[index].stats.len() {
+            let entry = &pass.now.members[index].stats[host];
+            let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
+            let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
+            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
+            let tries = |f: &Failure| *deleting || retry::again(f, entry.attempt.unwrap_or(1));
+            if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
+                read(pass, index, host, outcome);
+            }
+        }
+    }
+}
+
 /// The member's phase once all its hosts are over and its workload is back.
-fn close(status: &mut RestoreMemberStatus) {
+pub fn close(status: &mut RestoreMemberStatus) {
     let failed: Vec<String> = status
         .stats
         .iter()
@@ -333,7 +349,9 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
 
 /// A failed attempt: another one, or the end of the host.
 fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
-    let again = !pass.expired && retry::again(failure, pass.now.members[index].stats[host].attempt.unwrap_or(1));
+    let again = !pass.expired
+        && !pass.run.canceled
+        && retry::again(failure, pass.now.members[index].stats[host].attempt.unwrap_or(1));
     let at = pass.at;
     let entry = &mut pass.now.members[index].stats[host];
     entry.reason = Some(failure.reason.clone());

@@ -9,7 +9,8 @@
 //! The order: repository and Secret are there; each target is there and a Job
 //! can reach it; a preflight Job resolves every host's snapshots, which are
 //! pinned; a member's workload is quiesced; its hosts are restored; the workload
-//! is scaled back; the run ends.
+//! is scaled back; the run ends. Whoever deletes, cancels or changes it goes another
+//! way out, at any point.
 
 mod ending;
 mod find;
@@ -37,7 +38,7 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, Prepared, duration, retry};
+use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -59,7 +60,10 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     } else if run.is_over() {
         // A spec that is changed now changes nothing; who compares generations must not wait for ever.
         pass.now.observed_generation = run.id.generation;
+        ending::stop_all(&mut pass);
         pass.release();
+    } else if run.canceled {
+        ending::cancel(&mut pass);
     } else if !run.id.held {
         // Before anything that a deletion would have to undo.
         pass.plan.finalizer = Some(FinalizerChange::Add);
@@ -93,10 +97,10 @@ struct Pass<'a> {
     expired: bool,
     /// How to reach each host, by member and host name; filled for targets that are there.
     reaches: BTreeMap<(usize, String), Reach>,
-    /// What new Jobs need to read the Secret of another namespace.
-    grant: Option<Grant>,
     /// To its Repository.
     gate: Gate,
+    /// What new Jobs need to read the Secret of another namespace.
+    grant: Option<Grant>,
     plan: Plan<Prepared>,
 }
 
@@ -112,8 +116,8 @@ impl<'a> Pass<'a> {
             now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
-            grant: None,
             gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
+            grant: None,
             plan: Plan::nothing(),
         }
     }
@@ -137,6 +141,10 @@ impl<'a> Pass<'a> {
             return;
         }
         let namespace = &self.run.id.namespace;
+        if let Some(source) = self.run.source.as_ref().filter(|_| self.was.adopted.is_none()) {
+            find::members(self, &adopt::display(source, namespace));
+            return;
+        }
         let ground = ground::check(
             self.run.repository.as_ref(),
             namespace,
@@ -173,7 +181,7 @@ impl<'a> Pass<'a> {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
-        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash());
+        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
         let limit =
             self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);

@@ -5,12 +5,14 @@
 //! makes the next attempt, any other fault is a fault of the hosts asked for.
 
 use super::{Ground, LOOK_AT_RUNNING, Pass, is_over, member_is_over};
+use crate::api::common::Rule;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
 use crate::plan::contract::{Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Step};
 use crate::plan::hosts::{rule_for, source_host};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
+use crate::plan::run::Selection;
 use crate::plan::{restic_args, retry};
 
 /// Key of preflight steps, and name of the step in status.
@@ -201,18 +203,37 @@ fn open_queries(pass: &Pass<'_>) -> Vec<HostQuery> {
         for host in status.stats.iter().filter(|h| is_open(h)) {
             let Some(rule) = rule_for(&target.rules, &host.hostname) else { continue };
             let Some(reach) = pass.reaches.get(&(index, host.hostname.clone())) else { continue };
+            // A rule that selects by itself is not narrowed down by what the session says of the others.
+            let of_session = if selects(rule) { &Selection::default() } else { &pass.run.selection };
             open.push(HostQuery {
                 member: index,
                 host: host.hostname.clone(),
                 source_host: source_host(rule, &host.hostname).to_owned(),
                 snapshots: rule.snapshots.clone(),
                 paths: rule.paths.clone(),
-                tags: restic_args::tags(&target.args),
+                tags: with_tags(restic_args::tags(&target.args), &rule.tags),
+                as_of: rule.as_of.clone().or_else(|| of_session.as_of.clone()),
+                session: of_session.session.clone(),
+                previous: rule.previous.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
                 mounts: reach.mount_points(),
             });
         }
     }
     open
+}
+
+/// Whether a rule says by itself which backup it takes.
+fn selects(rule: &Rule) -> bool {
+    rule.as_of.is_some() || rule.previous.is_some() || rule.snapshots.iter().any(|s| s != "latest")
+}
+
+/// Lists of which one must match in full, each with further tags.
+fn with_tags(mut lists: Vec<Vec<String>>, more: &[String]) -> Vec<Vec<String>> {
+    if lists.is_empty() && !more.is_empty() {
+        lists.push(vec![]);
+    }
+    lists.iter_mut().for_each(|list| list.extend_from_slice(more));
+    lists
 }
 
 /// Whether a Job of this attempt asks for the host already.

@@ -132,7 +132,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     let workload = pass.now.members[index].quiesce.as_ref().map(|q| &q.ref_);
     let mut sharing = pass.was.members.iter().filter(|m| m.quiesce.as_ref().map(|q| &q.ref_) == workload);
     let written = sharing.all(|m| m.stats.iter().all(|h| is_over(h.phase)));
-    let on_the_way_out = pass.run.id.deleting || pass.run.is_changed();
+    let on_the_way_out = pass.run.id.deleting || pass.run.canceled || pass.run.is_changed();
     if in_use && !on_the_way_out && pass.now.members[index].quiesce.is_some() {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;

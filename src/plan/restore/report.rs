@@ -6,7 +6,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::jobs::JobSeen;
+use crate::plan::jobs::{JobSeen, STOP_PATIENCE};
 use crate::plan::run::{hosts, member_label};
 use crate::plan::{duration, text};
 
@@ -24,15 +24,7 @@ pub fn conclude(pass: &mut Pass<'_>) {
     if pass.now.members.iter().all(|m| member_is_over(m.phase)) {
         let failed = pass.now.members.iter().position(|m| m.phase == Some(MemberPhase::Failed));
         if pass.expired && failed.is_some() {
-            let text = format!("Failed to complete restore within {}.", limit(pass));
-            conditions::set(
-                &mut pass.now.conditions,
-                condition::DEADLINE_EXCEEDED,
-                true,
-                reason::DEADLINE_EXCEEDED,
-                text,
-                at,
-            );
+            late(pass);
         }
         match failed {
             None => {
@@ -54,6 +46,19 @@ pub fn conclude(pass: &mut Pass<'_>) {
     say(pass, Health::Reconciling, &reason, &text);
 }
 
+/// Says that the deadline has passed.
+pub fn late(pass: &mut Pass<'_>) {
+    let text = format!("Failed to complete restore within {}.", limit(pass));
+    let (list, why) = (&mut pass.now.conditions, reason::DEADLINE_EXCEEDED);
+    conditions::set(list, condition::DEADLINE_EXCEEDED, true, why, text, pass.at);
+}
+
+/// Says what a run waits for that has not begun.
+pub fn wait(pass: &mut Pass<'_>, text: &str) {
+    pass.now.phase = Some(RestorePhase::Pending);
+    say(pass, Health::Reconciling, reason::PENDING, &format!("Waiting: {text}"));
+}
+
 /// Ends the run.
 pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     let at = pass.at;
@@ -65,8 +70,21 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     let health = if phase == RestorePhase::Succeeded { Health::Ready } else { Health::Stalled };
     say(pass, health, why, text);
     pass.event(phase != RestorePhase::Succeeded, why, text);
+    given_up(pass);
     // The finalizer goes in the next pass, after this status is written.
     pass.plan.again = true;
+}
+
+/// Tells of Jobs that were stopped and not waited for any longer.
+pub fn given_up(pass: &mut Pass<'_>) {
+    for job in pass.seen.jobs.iter().filter(|j| j.given_up) {
+        let text = format!(
+            "Job {} was told to stop more than {} minutes ago and is still there. Its node does not answer; should it come back before the pod is removed, the Job may still write until it hears.",
+            job.name,
+            STOP_PATIENCE.as_secs() / 60
+        );
+        pass.event(true, reason::JOB_NOT_STOPPED, &text);
+    }
 }
 
 /// The run's line and its kstatus conditions.
@@ -122,7 +140,7 @@ fn count(pass: &Pass<'_>, phase: MemberPhase) -> usize {
     pass.now.members.iter().filter(|m| m.phase == Some(phase)).count()
 }
 
-fn upper(text: &str) -> String {
+pub fn upper(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

@@ -1,7 +1,9 @@
 //! Restores from their first pass to their last, in a world of memory.
 
+mod adopted;
 mod crashes;
 mod elsewhere;
+mod leaving;
 mod world;
 
 use serde_json::json;
@@ -305,6 +307,7 @@ fn a_run_without_ground_waits_and_says_for_what() {
     assert_eq!(text, "Not begun before the deadline. Repository demo/repo does not exist.");
 }
 
+/// Proves: invented 17, C08.
 #[test]
 fn deletion_at_any_pass_leaves_everything_as_it_was() {
     for delete_at in 0..40 {

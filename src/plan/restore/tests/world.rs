@@ -9,13 +9,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
-use crate::api::common::TargetRef;
+use crate::api::common::{RepositoryRef, TargetRef};
+use crate::api::restore_batch::Adopted;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::contract::Step;
 use crate::plan::fake::{Grants, Jobs, setup, task};
 use crate::plan::gate::Room;
 use crate::plan::observed::{RepositorySeen, Seen, Silence, Surroundings};
+
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -66,6 +68,10 @@ pub struct World {
     pub crashes: Vec<usize>,
     /// Pass before which the session is deleted, and the Repository goes.
     pub delete_at: usize,
+    /// Pass before which it is canceled.
+    pub cancel_at: usize,
+    /// Members of the BackupBatch `shop`; none while it is not there.
+    pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
     /// Passes during which the store does not answer, and whether that is known.
     pub away: Range<usize>,
@@ -115,6 +121,8 @@ impl World {
             writes: 0,
             crashes: vec![],
             delete_at: usize::MAX,
+            cancel_at: usize::MAX,
+            shop: None,
             repository_until: usize::MAX,
             away: 0..0,
             silent: false,
@@ -143,6 +151,12 @@ impl World {
         if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
     }
 
+    fn source(&self) -> Seen<Adopted> {
+        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
+        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
+        members.map_or(Seen::Missing, |members| Seen::Found(Adopted { repository, members }))
+    }
+
     fn look(&self) -> Surroundings {
         let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
@@ -158,6 +172,7 @@ impl World {
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
             refusal: None,
+            source: self.source(),
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             jobs: self.jobs.seen(),
@@ -203,7 +218,7 @@ impl World {
         TargetSeen::Found(Box::new(seen))
     }
 
-    fn decide(&self) -> Plan<Prepared> {
+    pub fn decide(&self) -> Plan<Prepared> {
         next(&self.run(), &self.look(), &setup(), self.now)
     }
 
@@ -260,6 +275,7 @@ impl World {
             self.object["metadata"]["finalizers"] = if add { json!([FINALIZER]) } else { json!([]) };
             self.gone = self.run().id.deleting && !add;
             if self.gone {
+                self.events.extend(plan.events.into_iter().map(|e| e.reason));
                 return true;
             }
         }
@@ -277,14 +293,14 @@ impl World {
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
+        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
+        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for object in plan.grants.iter().flat_map(Grants::objects) {
             if !self.write() {
                 return false;
             }
             self.grants.make(object);
         }
-        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
-        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for job in &plan.jobs {
             if !self.write() {
                 return false;
@@ -353,12 +369,21 @@ impl World {
                     return;
                 }
             }
+            if self.passes == self.cancel_at {
+                self.cancel();
+            }
             let Some(wait) = self.pass() else { break };
             self.passes += 1;
             assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
             self.goes_by(wait);
         }
         self.is_left_well();
+    }
+
+    pub fn cancel(&mut self) {
+        self.object["spec"]["cancel"] = true.into();
+        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
+        self.object["metadata"]["generation"] = (generation + 1).into();
     }
 
     /// Some passes only.
@@ -372,6 +397,7 @@ impl World {
 
     fn goes_by(&mut self, wait: SignedDuration) {
         self.now += wait;
+        self.jobs.now = self.now;
         self.jobs.away = self.away.contains(&self.passes);
         // A probe finds out; what it does is the Repository's.
         self.silent &= self.jobs.away;

@@ -1,0 +1,154 @@
+//! Batches that take their members from a BackupBatch, and which backup they ask for.
+
+use serde_json::{Value, json};
+
+use super::world::World;
+use super::{claim, order, set, web};
+use crate::names::reason;
+use crate::plan::contract::{HostQuery, Step};
+
+/// A batch in order whose members stand in BackupBatch `shop`.
+fn of_shop() -> (World, Vec<Value>) {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), set(), claim()]);
+    let members = w.object["spec"]["members"].as_array().unwrap().clone();
+    let spec = w.object["spec"].as_object_mut().unwrap();
+    spec.remove("members");
+    spec.remove("repository");
+    spec.insert("backupBatch".into(), json!({ "name": "shop" }));
+    (w, members)
+}
+
+/// Proves: defect 10.
+#[test]
+fn a_backup_batch_that_is_missing_is_waited_for_by_name() {
+    let (mut w, members) = of_shop();
+    w.step(3);
+    assert_eq!((w.phase().as_str(), w.condition("Reconciling").1.as_str()), ("Pending", reason::PENDING));
+    assert_eq!(w.object["status"]["summary"], "Waiting: BackupBatch demo/shop does not exist.");
+    let mut late = w.clone();
+    w.shop = Some(members);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.members().len()), ("Succeeded", 3));
+
+    late.settle();
+    assert_eq!((late.phase().as_str(), late.condition("Stalled").1), ("Failed", reason::DEADLINE_EXCEEDED.to_owned()));
+    assert_eq!(late.condition("DeadlineExceeded").0, "True");
+    assert_eq!(
+        late.object["status"]["summary"],
+        "Not begun before the deadline. BackupBatch demo/shop does not exist."
+    );
+    let (mut canceled, _) = of_shop();
+    canceled.step(3);
+    canceled.cancel();
+    canceled.settle();
+    assert_eq!(canceled.object["status"]["summary"], "Canceled. Nothing was touched.");
+}
+
+#[test]
+fn what_becomes_of_the_backup_batch_afterwards_changes_nothing() {
+    let mut passes = 0;
+    loop {
+        let (mut w, members) = of_shop();
+        w.shop = Some(members.clone());
+        w.step(passes);
+        let (taken, over) = (w.object["status"]["adopted"].is_object(), w.run().state.is_final());
+        w.shop = if passes % 2 == 0 { None } else { Some(members[..1].to_vec()) };
+        if !taken {
+            w.shop = Some(members);
+        }
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.members().len()), ("Succeeded", 3), "edited after {passes}");
+        if over {
+            break;
+        }
+        passes += 1;
+    }
+    assert!(passes > 10, "{passes} passes: the test tries what it says");
+}
+
+/// Proves: C01.
+#[test]
+fn a_crash_changes_nothing_of_what_was_taken() {
+    let world = || {
+        let (mut w, members) = of_shop();
+        w.shop = Some(members);
+        w
+    };
+    let mut smooth = world();
+    smooth.settle();
+    for write in 0..smooth.writes {
+        let mut w = world();
+        w.crashes = vec![write, write + 1];
+        w.settle();
+        assert_eq!((w.phase(), order(&w)), (smooth.phase(), order(&smooth)), "crash before write {write}");
+        assert_eq!(w.object["status"]["adopted"], smooth.object["status"]["adopted"]);
+    }
+}
+
+/// What a spec change does to the run: another reference is another plan.
+#[test]
+fn another_reference_under_the_run_ends_it() {
+    let (mut w, members) = of_shop();
+    w.shop = Some(members);
+    w.step(6);
+    w.object["spec"]["backupBatch"]["members"] = json!(["m0"]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::SPEC_CHANGED));
+}
+
+/// Queries of the first preflight Job of a session whose spec has these fields and this rule.
+fn asked(session: &Value, rule: &Value) -> HostQuery {
+    let mut w = World::session(claim());
+    w.object["spec"]["target"]["rules"] = json!([rule]);
+    w.object["spec"]["target"]["args"] = json!(["--tag=a", "--tag=b"]);
+    w.object["spec"].as_object_mut().unwrap().extend(session.as_object().unwrap().clone());
+    loop {
+        if let Some(job) = w.decide().jobs.first() {
+            let Step::Preflight(step) = crate::plan::fake::task(job).step else { panic!("preflight is the first") };
+            return step.hosts[0].clone();
+        }
+        w.step(1);
+    }
+}
+
+/// Proves: A02.
+#[test]
+fn a_rule_that_selects_by_itself_comes_before_the_session() {
+    let at = "2026-11-20T16:00:00Z";
+    let latest = json!({ "snapshots": ["latest"] });
+    let with = |field: &str, value: Value| {
+        let mut rule = latest.clone();
+        rule[field] = value;
+        rule
+    };
+    let as_of = json!({ "asOf": at });
+    assert_eq!(asked(&as_of, &latest).as_of.as_deref(), Some(at));
+    assert_eq!(asked(&as_of, &json!({ "paths": ["/data"] })).as_of.as_deref(), Some(at));
+    assert_eq!(
+        asked(&as_of, &with("asOf", json!("2020-01-01T00:00:00Z"))).as_of.as_deref(),
+        Some("2020-01-01T00:00:00Z")
+    );
+    assert_eq!(
+        (asked(&as_of, &with("previous", json!(2))).as_of, asked(&as_of, &with("previous", json!(2))).previous),
+        (None, 2)
+    );
+    assert_eq!(asked(&as_of, &json!({ "snapshots": ["0123456789abcdef"] })).as_of, None);
+
+    let nightly = asked(&json!({ "backupSession": "nightly" }), &with("tags", json!(["gold"])));
+    assert_eq!(nightly.session.as_deref(), Some("demo/nightly"));
+    assert_eq!(nightly.tags, [["a", "gold"], ["b", "gold"]], "tags only narrow down");
+    assert_eq!(asked(&json!({ "backupSession": "prod/nightly" }), &latest).session.as_deref(), Some("prod/nightly"));
+    assert_eq!(asked(&json!({ "backupSession": "nightly" }), &with("previous", json!(0))).session, None);
+}
+
+/// Proves: A02.
+#[test]
+fn another_selection_is_another_plan() {
+    for change in [json!({ "asOf": "2026-11-20T16:00:00Z" }), json!({ "backupSession": "nightly" })] {
+        let mut w = World::session(claim());
+        w.step(3);
+        w.object["spec"].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        w.settle();
+        assert_eq!(w.condition("Stalled").1, reason::SPEC_CHANGED);
+    }
+}

@@ -1,0 +1,219 @@
+//! Runs that are canceled, or cannot be waited for, at any point.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::world::{Workload, World};
+use super::{claim, script, set, web};
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, reason};
+use crate::plan::FinalizerChange;
+use crate::plan::fake::End;
+
+/// Passes of the longest of these runs, and some.
+const PASSES: usize = 60;
+
+fn trio(order: &str) -> World {
+    let mut w = World::batch(order, "Stop", vec![web(), set(), claim()]);
+    script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+    w
+}
+
+/// Hosts of each member of `trio`.
+const HOSTS: [&[&str]; 3] = [&["restore/0/m0"], &["restore/1/m1-0", "restore/1/m1-1"], &["restore/2/m2"]];
+
+/// What a canceled run says is what it did.
+fn is_told_truly(w: &World) {
+    let begun: BTreeSet<&str> = w.jobs.created.iter().map(|(k, _)| k.as_str()).collect();
+    for (index, hosts) in HOSTS.iter().enumerate() {
+        let member = &w.object["status"]["members"][index];
+        let (phase, text) = (member["phase"].as_str().unwrap(), member["message"].as_str().unwrap_or_default());
+        let done = hosts.iter().all(|h| w.jobs.done.contains(*h));
+        match phase {
+            "Succeeded" => assert!(done, "m{index} is not restored"),
+            "Skipped" => {
+                assert!(hosts.iter().all(|h| !begun.contains(h)), "m{index} was touched");
+                assert!(text.contains("touched") && text.contains("canceled"), "{text}");
+            }
+            "Failed" => assert!(text.contains("canceled"), "{text}"),
+            other => panic!("m{index} is {other}"),
+        }
+    }
+}
+
+/// Proves: C09.
+#[test]
+fn a_cancel_at_any_pass_ends_the_run_and_begins_nothing_more() {
+    let mut ends = BTreeSet::new();
+    for order in ["Sequential", "Parallel"] {
+        for cancel_at in 0..PASSES {
+            let mut w = trio(order);
+            w.step(cancel_at);
+            if w.run().state.is_final() {
+                ends.insert("over");
+                continue;
+            }
+            let (begun, at) = (w.jobs.created.clone(), w.now);
+            w.cancel();
+            w.step(1);
+            // Said in the first pass, whatever it finds.
+            if w.phase() != "Succeeded" {
+                let said = w.condition("Canceled").1;
+                assert!([reason::CANCELING, reason::CANCELED].contains(&said.as_str()), "{said}");
+            }
+            w.settle();
+            assert_eq!(w.jobs.created, begun, "{order}: begun after a cancel at {cancel_at}");
+            assert!(
+                w.now.duration_since(at).as_secs() < 10,
+                "{order}: {cancel_at}: took {:?}",
+                w.now.duration_since(at)
+            );
+            is_told_truly(&w);
+            if w.phase() == "Failed" {
+                assert_eq!(w.condition("Stalled"), ("True".into(), reason::CANCELED.into()));
+                assert_eq!(w.condition("Canceled"), ("True".into(), reason::CANCELED.into()));
+                ends.insert("canceled");
+            } else {
+                // Too late: only the scaling back was left to do.
+                let conditions = w.object["status"]["conditions"].as_array().unwrap();
+                assert!(conditions.iter().all(|c| c["type"] != "Canceled"), "{conditions:?}");
+                ends.insert("succeeded");
+            }
+            let generation = &w.object["metadata"]["generation"];
+            assert_eq!(&w.object["status"]["observedGeneration"], generation);
+        }
+    }
+    assert_eq!(ends, ["canceled", "over", "succeeded"].into(), "the test tries what it says");
+}
+
+/// Proves: C09, C01.
+#[test]
+fn a_crash_while_it_is_canceled_changes_nothing() {
+    for cancel_at in (0..PASSES).step_by(3) {
+        let canceled = |crashes: Vec<usize>| {
+            let mut w = trio("Sequential");
+            (w.cancel_at, w.crashes) = (cancel_at, crashes);
+            w.settle();
+            w
+        };
+        let smooth = canceled(vec![]);
+        for write in 0..smooth.writes {
+            // A crash before the cancel moves it to another place of the run; what it says must be true all the same.
+            is_told_truly(&canceled(vec![write, write + 1]));
+        }
+    }
+}
+
+/// Proves: C09.
+#[test]
+fn what_is_canceled_before_it_begins_is_not_even_held() {
+    for (mut w, text) in [
+        (World::session(web()), "Canceled. Not touched: the run was canceled."),
+        (
+            trio("Sequential"),
+            "Canceled. 0 of 3 members restored; not touched: member 0 (m0), member 1 (m1), member 2 (m2).",
+        ),
+    ] {
+        w.cancel();
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.writes, w.jobs.created.len()), ("Failed", 1, 0), "status is the only write");
+        assert_eq!(w.object["status"]["conditions"][0]["message"], text);
+    }
+}
+
+/// Proves: C09.
+#[test]
+fn the_end_of_a_canceled_run_names_each_member() {
+    let mut w = trio("Sequential");
+    script(&mut w, "restore/1/m1-1", &[End::Never]);
+    while !w.jobs.done.contains("restore/1/m1-0") {
+        w.step(1);
+    }
+    w.cancel();
+    // Nobody takes it back.
+    w.step(1);
+    w.object["spec"]["cancel"] = Value::Null;
+    w.settle();
+    assert_eq!(w.members(), ["Succeeded", "Failed", "Skipped"]);
+    let text = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not touched: member 2 (m2).";
+    assert_eq!(w.object["status"]["summary"], text);
+    let hosts = &w.object["status"]["members"][1]["stats"];
+    assert_eq!((&hosts[0]["phase"], &hosts[1]["phase"]), (&json!("Succeeded"), &json!("Failed")));
+    assert_eq!(hosts[1]["reason"], reason::CANCELED);
+    assert_eq!(w.events, [reason::CANCELED]);
+}
+
+#[test]
+fn a_cancel_after_the_end_changes_nothing() {
+    let mut w = World::session(web());
+    w.settle();
+    let before = w.object["status"].clone();
+    w.cancel();
+    w.settle();
+    assert_eq!((w.phase(), &w.object["status"]["conditions"]), ("Succeeded".into(), &before["conditions"]));
+    assert_eq!(w.object["status"]["observedGeneration"], 2);
+}
+
+/// Proves: C08, C09.
+#[test]
+fn a_job_whose_node_is_gone_is_waited_for_two_minutes() {
+    for way in ["delete", "cancel", "deadline"] {
+        let mut w = World::session(web());
+        script(&mut w, "restore/0/m0", &[End::NodeGone]);
+        while w.jobs.attempts("restore/0/m0") == 0 {
+            w.step(1);
+        }
+        let from = w.now;
+        match way {
+            "delete" => w.delete_at = w.passes,
+            "cancel" => w.cancel(),
+            _ => {}
+        }
+        w.settle();
+        let took = w.now.duration_since(from).as_secs();
+        let waits = if way == "deadline" { 200..=240 } else { 120..=125 };
+        assert!(waits.contains(&took), "{way}: {took} s");
+        assert!(w.events.contains(&reason::JOB_NOT_STOPPED.to_owned()), "{way}: {:?}", w.events);
+    }
+}
+
+/// Proves: C03.
+#[test]
+fn a_job_that_a_deposed_replica_leaves_after_the_end_is_stopped() {
+    let mut w = World::session(web());
+    let mut job = None;
+    while job.is_none() {
+        job = w.decide().jobs.into_iter().find(|j| j.metadata.name.as_ref().unwrap().contains("-restore-"));
+        w.step(1);
+    }
+    w.cancel();
+    w.settle();
+    assert_eq!(w.phase(), "Failed");
+    let job = job.unwrap();
+    w.jobs.create(&job);
+    assert_eq!(w.jobs.running().len(), 1);
+    w.settle();
+    assert_eq!(w.jobs.running(), Vec::<String>::new());
+}
+
+#[test]
+fn a_finalizer_that_stash_left_goes_with_ours() {
+    for passes in 0..20 {
+        let mut w = World::session(Workload::new("Deployment", 1));
+        w.step(passes);
+        let held = w.run().id.held;
+        let ours: &[&str] = if held { &[FINALIZER, FINALIZER_OF_STASH] } else { &[FINALIZER_OF_STASH] };
+        w.object["metadata"]["finalizers"] = json!(ours);
+        if !held && w.run().state.is_final() {
+            let rest = w.decide();
+            assert!(rest.finalizer.is_none(), "it stays until somebody deletes the object");
+        }
+        w.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+        let mut plans = 0;
+        while w.decide().finalizer != Some(FinalizerChange::Remove) {
+            w.step(1);
+            plans += 1;
+            assert!(plans < PASSES, "deleted at {passes}");
+        }
+    }
+}
