@@ -62,8 +62,8 @@ fn proofs(text: &str, file: &str) -> (Vec<(String, String)>, Vec<String>) {
             wrong.push(format!("{at}: no function follows"));
             continue;
         };
-        if !header.iter().take_while(|l| !l.contains("fn ")).any(|l| l.contains("test]") || l.contains("proptest")) {
-            // Functions inside `proptest!` carry `#[test]`; everything else must be a test by its attribute.
+        let attributes = header.iter().take_while(|l| !l.contains("fn "));
+        if !attributes.into_iter().any(|l| l.starts_with("#[test]") || l.starts_with("#[tokio::test")) {
             wrong.push(format!("{at}: {name} is no test"));
         }
         for id in list.trim_end_matches('.').split(", ") {
