@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::world::{MADE, Workload, World};
+use super::workload::{MADE, Workload};
+use super::world::World;
 use super::{claim, order, script, web};
 use crate::names::reason;
 use crate::plan::contract::Class;
