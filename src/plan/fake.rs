@@ -230,7 +230,7 @@ impl Jobs {
 
     /// The node that the last Job of a step must run on; empty where it may run on any.
     pub fn node(&self, key: &str) -> String {
-        let last = self.all.values().filter(|j| note(&j.job, annotation::STEP_KEY) == key).next_back().unwrap();
+        let last = self.all.values().rfind(|j| note(&j.job, annotation::STEP_KEY) == key).unwrap();
         let pod = &json!(last.job)["spec"]["template"]["spec"];
         let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str().unwrap_or_default().to_owned()

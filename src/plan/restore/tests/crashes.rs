@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::world::{MADE, Workload, World};
+use super::workload::{MADE, Workload};
+use super::world::World;
 use super::{claim, script, set, web};
 use crate::plan::fake::End;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::world::{Workload, World};
+use super::workload::Workload;
+use super::world::World;
 use super::{claim, script, set, web};
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, reason};
 use crate::plan::FinalizerChange;
