@@ -342,6 +342,7 @@ impl RestoreState {
     }
 
     /// A new beginning. What was given stays on the list until it is taken back.
+    #[must_use]
     pub fn anew(&self) -> Self {
         let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
         Self { run, ..Self::default() }
