@@ -44,6 +44,9 @@ struct OperatorArgs {
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
     default_timeout: std::time::Duration,
+    /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
+    #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
+    snapshot_sync: std::time::Duration,
     /// Jobs that may work on one Repository at once; further sessions wait, the oldest first.
     #[arg(long, env = "LIFEBOAT_JOBS_PER_REPOSITORY", default_value_t = 16, value_parser = at_least_one)]
     jobs_per_repository: usize,
@@ -79,6 +82,7 @@ async fn main() -> ExitCode {
                 setup: Setup {
                     image: args.job_image,
                     default_timeout: args.default_timeout,
+                    sync_every: args.snapshot_sync,
                     jobs_per_repository: args.jobs_per_repository,
                     probe_interval: args.probe_interval,
                 },

@@ -238,6 +238,7 @@ async fn observe(
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
+    let room = users::room(ctx, object);
     Ok(Surroundings {
         refusal,
         source: Seen::Missing,
@@ -245,7 +246,7 @@ async fn observe(
         targets,
         pod_security: pod_security?,
         jobs,
-        room: users::room(ctx, object),
+        room,
         rivals: vec![],
         writers: vec![],
         refused_claims: BTreeMap::new(),

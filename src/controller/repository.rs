@@ -12,7 +12,7 @@ use super::context::Context;
 use super::metrics::Reconciled;
 use super::{Error, ROUNDS, apply, observe, report, users, validity};
 use crate::api::Repository;
-use crate::names::STASH_REPOSITORY_FINALIZER;
+use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
@@ -38,6 +38,8 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
         let run = RepositoryRun {
             id: Identity::of(&object),
             spec: object.spec.clone(),
+            labels: object.labels().clone(),
+            sync_request: object.annotations().get(annotation::SYNC).cloned(),
             stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
             state: object.status.clone().unwrap_or_default(),
         };

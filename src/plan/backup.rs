@@ -24,7 +24,7 @@ use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::hosts::HostSet;
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
@@ -377,7 +377,8 @@ impl<'a> Pass<'a> {
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
             repository: access.display.clone(),
-            secret: SecretSource::of(access, self.grant.as_ref()),
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
             local_repository: access.local.clone(),
         }
     }

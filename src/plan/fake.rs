@@ -30,6 +30,7 @@ pub fn setup() -> Setup {
         default_timeout: Duration::from_mins(10),
         jobs_per_repository: 16,
         probe_interval: Duration::from_mins(1),
+        sync_every: Duration::ZERO,
     }
 }
 
@@ -229,7 +230,7 @@ impl Jobs {
 
     /// The node that the last Job of a step must run on; empty where it may run on any.
     pub fn node(&self, key: &str) -> String {
-        let last = self.all.values().filter(|j| note(&j.job, annotation::STEP_KEY) == key).next_back().unwrap();
+        let last = self.all.values().rfind(|j| note(&j.job, annotation::STEP_KEY) == key).unwrap();
         let pod = &json!(last.job)["spec"]["template"]["spec"];
         let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str().unwrap_or_default().to_owned()
@@ -296,6 +297,7 @@ impl Jobs {
                     |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
                 Answer::BackedUp(asked.paths.iter().map(made).collect())
             }
+            Step::List(_) => Answer::Listed { snapshots: 3, written: 1, removed: 0 },
             Step::Probe(_) => Answer::Probed,
             Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
             Step::Maintain(_) => {

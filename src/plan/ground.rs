@@ -39,9 +39,8 @@ pub fn check(
     list: &mut Vec<Condition>,
     at: Timestamp,
 ) -> Result<Access, NoGround> {
-    let reference = reference.cloned().unwrap_or_default();
-    let home = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-    let display = format!("{home}/{}", reference.name);
+    let display = display(reference, namespace);
+    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
     let repository = match seen {
         Seen::Found(r) => r,
         Seen::Missing => {
@@ -55,7 +54,7 @@ pub fn check(
             return Err(NoGround::Waiting(text));
         }
     };
-    match usage::verdict(repository.spec.usage_policy.as_ref(), &home, namespace, &repository.labels) {
+    match usage::verdict(repository.spec.usage_policy.as_ref(), home, namespace, &repository.labels) {
         Verdict::Allowed => {}
         Verdict::Denied(allowed) => {
             let text = format!(
@@ -83,7 +82,7 @@ pub fn check(
     );
     let mut access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
     if home != namespace {
-        access = access.from_elsewhere(&home, &display, namespace).map_err(NoGround::Refused)?;
+        access = access.elsewhere(home, &display, namespace).map_err(NoGround::Refused)?;
     }
     let secret = format!("{home}/{}", access.secret);
     match &repository.secret {

@@ -155,7 +155,7 @@ impl HostSet {
             (Self::One(one), _) | (_, Self::One(one)) => one.clone(),
             (Self::Nodes(Some(alias)), _) => format!("{alias}-<node>"),
             (Self::Nodes(None), _) => "<node>".to_owned(),
-            (Self::Ordinals(prefix), _) => format!("{prefix}-0"),
+            (set, _) => set.host(&Place::ordinal(0)),
         })
     }
 

@@ -31,6 +31,7 @@ pub mod rivals;
 pub mod run;
 pub mod schedule;
 pub mod sessions;
+pub mod snapshots;
 pub mod step;
 pub mod target;
 pub mod text;

@@ -114,6 +114,8 @@ pub struct Setup {
     pub image: String,
     /// Deadline of a run that names none.
     pub default_timeout: Duration,
+    /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
+    pub sync_every: Duration,
     /// Jobs that may work on one Repository at once.
     pub jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer.

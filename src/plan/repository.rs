@@ -5,9 +5,11 @@
 
 mod leave;
 mod reach;
+mod sync;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -16,8 +18,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
 use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::grants;
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
 use super::run::Identity;
@@ -37,6 +40,10 @@ pub struct RepositoryRun {
     pub id: Identity,
     /// What it says.
     pub spec: RepositorySpec,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotation that asks for its Snapshots to be brought up to date.
+    pub sync_request: Option<String>,
     /// It carries Stash's finalizer.
     pub stash: bool,
     /// How it stands, as last written.
@@ -96,6 +103,7 @@ impl Pass<'_> {
         if reach::advance(self, &access) {
             return;
         }
+        sync::advance(self, &access);
         self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
     }
 
@@ -151,10 +159,10 @@ impl Pass<'_> {
             run: &self.run.id.uid,
             at: self.at,
             expired: false,
-            jobs: &self.seen.jobs,
-            steps: &mut self.now.steps,
             // Its steps touch no files, so that every level lets them in.
             pod_security: Level::Privileged,
+            jobs: &self.seen.jobs,
+            steps: &mut self.now.steps,
             gate: None,
             plan: &mut self.plan,
         };
@@ -170,7 +178,8 @@ impl Pass<'_> {
             namespace: id.namespace.clone(),
             component: label::COMPONENT_REPOSITORY,
             repository: access.display.clone(),
-            secret: SecretSource::of(access, None),
+            secret: access.secret.clone(),
+            account: matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name),
             local_repository: access.local.clone(),
         };
         let task = Task {

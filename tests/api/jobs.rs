@@ -113,8 +113,6 @@ pub fn success(job: &Job) -> Outcome {
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
         }
         Step::Restore(_) => Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }),
-        Step::Probe(_) => Answer::Probed,
-        Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
         Step::Prepare(_) => Answer::Prepared { created: false },
         Step::Backup(asked) => {
             let made =
@@ -124,6 +122,8 @@ pub fn success(job: &Job) -> Outcome {
         Step::Maintain(_) => {
             Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
         }
+        Step::Probe(_) => Answer::Probed,
+        Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
         #[allow(unreachable_patterns, reason = "a step that is new here fails in the test that meets it")]
         other => panic!("no answer to {}", other.verb()),
     };

@@ -17,6 +17,7 @@ mod proxy;
 mod repository;
 mod restore;
 mod selection;
+mod snapshots;
 mod store;
 mod targets;
 mod two_nodes;

@@ -88,7 +88,7 @@ async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
     let clone = |name: &str| {
         let mounts = "volumeMounts: [{name: restore-data, mountPath: /source/data}, \
             {name: restore-config, mountPath: /source/config}]";
-        let templates = [template("restore-data"), template("restore-config")].concat().replace("\n", "\n  ");
+        let templates = [template("restore-data"), template("restore-config")].concat().replace('\n', "\n  ");
         let more = format!(
             "    rules: [{{paths: [/source/data, /source/config]}}]\n    {mounts}\n    volumeClaimTemplates:\n  {templates}"
         );
@@ -145,7 +145,7 @@ async fn volumes_of_a_stateful_set_are_cloned_replica_by_replica() {
     let mounts = "[{name: data-copy, mountPath: /data}, {name: config-copy, mountPath: /config}]";
     let more = format!(
         "    replicas: 3\n    rules: [{{paths: [/data, /config]}}]\n    volumeMounts: {mounts}\n    volumeClaimTemplates:\n  {}",
-        templates.replace("\n", "\n  ")
+        templates.replace('\n', "\n  ")
     );
     site.create(&restore("copy", "", more.trim_end_matches(' '))).await;
     let session = site.succeeded("RestoreSession", "copy").await;

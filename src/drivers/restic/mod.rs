@@ -1,7 +1,7 @@
 //! restic, run as a child process.
 //!
 //! One function a step: [`preflight`], [`restore`], [`prepare`], [`backup`],
-//! [`maintain`]; [`probe`] and [`wipe`] for a Repository. Each turns what restic printed into counts and a classified
+//! [`maintain`]; [`list`], [`probe`] and [`wipe`] for a Repository. Each turns what restic printed into counts and a classified
 //! failure; none believes an exit code alone. The room never removes a lock that
 //! it did not make, never passes a secret in argv or environment, and never
 //! starts a command without a bound.
@@ -24,7 +24,7 @@ mod wipe;
 
 pub use backup::backup;
 pub use maintain::maintain;
-pub use preflight::{preflight, prepare, probe};
+pub use preflight::{list, preflight, prepare, probe};
 pub use repository::{Places, Repository};
 pub use restore::restore;
 pub use run::Control;

@@ -5,6 +5,7 @@
 
 use super::repository::Repository;
 use super::run::{End, Limit, STUCK};
+use super::select::Snapshot;
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Failure};
@@ -23,7 +24,7 @@ pub async fn wipe(repository: &Repository) -> Done {
 }
 
 async fn all(repository: &Repository) -> Result<u64, Failure> {
-    let ids: Vec<String> = repository.snapshots(&[]).await?.into_iter().map(|s| s.id).collect();
+    let ids: Vec<String> = repository.snapshots(&[]).await?.into_iter().map(|s: Snapshot| s.id).collect();
     tracing::info!(snapshots = ids.len(), "removing every snapshot");
     for some in ids.chunks(IDS_AT_ONCE) {
         run(repository, args::forget_ids(some), "forget the snapshots").await?;

@@ -131,10 +131,10 @@ impl World {
             targets: self.targets.iter().enumerate().map(see).collect(),
             pod_security: self.pod_security,
             jobs: self.jobs.seen(),
-            room: Room { free: self.room, ahead: 16 - self.room },
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),
+            room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
         }
     }

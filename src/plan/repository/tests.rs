@@ -103,6 +103,8 @@ impl World {
             id: Identity::of(&object),
             spec: object.spec.clone(),
             stash: false,
+            labels: std::collections::BTreeMap::new(),
+            sync_request: None,
             state: object.status.clone().unwrap_or_default(),
         };
         self.seen.jobs = self.jobs.seen();

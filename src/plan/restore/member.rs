@@ -96,11 +96,6 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
     }
 }
 
-/// Nothing is scaled down for a restore that could not go on at once.
-fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
-    ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
-}
-
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
     pass.expired || pass.now.members[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
@@ -123,6 +118,11 @@ fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     let own = pass.now.members[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
     let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
     own.min(pass.seconds_left())
+}
+
+/// Nothing is scaled down for a restore that could not go on at once.
+fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
+    ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
 }
 
 fn is_pinned(status: &RestoreMemberStatus) -> bool {

@@ -37,7 +37,7 @@ use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
-use super::objects::{JobFrame, SecretSource};
+use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
@@ -243,8 +243,9 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_RESTORE,
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
             repository: access.display.clone(),
-            secret: SecretSource::of(access, self.grant.as_ref()),
             local_repository: access.local.clone(),
         }
     }

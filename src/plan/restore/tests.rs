@@ -6,10 +6,12 @@ mod elsewhere;
 mod faults;
 mod leaving;
 mod targets;
+mod workload;
 mod world;
 
 use serde_json::json;
-use world::{Workload, World};
+use workload::Workload;
+use world::World;
 
 use crate::names::reason;
 use crate::plan::fake::End;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::world::{MADE, Workload, World};
+use super::workload::{MADE, Workload};
+use super::world::World;
 use super::{claim, script, set, web};
 use crate::plan::fake::End;
 
@@ -152,7 +153,7 @@ proptest! {
             World::batch(order, if stop { "Stop" } else { "Continue" }, workloads.clone())
         };
         if let Some(allowed_from) = elsewhere {
-            w = w.from_elsewhere(allowed_from);
+            w = w.elsewhere(allowed_from);
         }
         let batch = w.object["kind"] == "RestoreBatch";
         for (index, member) in members.iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::world::{MADE, Workload, World};
+use super::workload::{MADE, Workload};
+use super::world::World;
 use super::{claim, order, script, web};
 use crate::names::reason;
 use crate::plan::contract::Class;
@@ -135,7 +136,7 @@ fn made_claims_are_used_again_and_those_of_others_are_left_alone() {
     again.object["metadata"]["uid"] = "u-2".into();
     again.claims.clone_from(&first.claims);
     again.settle();
-    assert_eq!((again.phase().as_str(), &again.claims == &first.claims), ("Succeeded", true));
+    assert_eq!((again.phase().as_str(), again.claims == first.claims), ("Succeeded", true));
     // Under another name it is another restore.
     let mut other = World::session(Workload::new(MADE, 2));
     other.object["metadata"]["uid"] = "u-3".into();

@@ -11,9 +11,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
+use super::workload::{Workload, pod, target, workload_of};
 use crate::api::common::{RepositoryRef, TargetRef};
-use crate::api::restore_batch::Adopted;
-use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_batch::{Adopted, RestoreMemberStatus};
 use crate::api::target::RestoreTarget;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
@@ -21,51 +21,16 @@ use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure, Step};
 use crate::plan::fake::{Grants, Jobs, setup, task};
 use crate::plan::gate::Room;
-use crate::plan::hosts::TargetKind;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
-use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::target::{ClaimSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
-
-/// Stands for a kind where a member's claims are made from templates, one a replica.
-pub const MADE: &str = "";
-
-/// A workload or claim.
-#[derive(Clone, Debug)]
-pub struct Workload {
-    pub kind: &'static str,
-    pub replicas: i32,
-    /// Replicas as the user wants them.
-    pub wanted: i32,
-    /// Pods that are still there.
-    pub pods: i32,
-    /// Pass at which it appears, or goes.
-    pub from: usize,
-    pub until: usize,
-    /// Its volume is a folder of the node that its pods run on.
-    pub on_host: bool,
-}
-
-impl Workload {
-    pub fn new(kind: &'static str, replicas: i32) -> Self {
-        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX, on_host: false }
-    }
-
-    pub fn is_scalable(&self) -> bool {
-        TargetKind::of_name(self.kind).is_scalable()
-    }
-
-    /// Claims that are made: no workload at all.
-    fn is_made(&self) -> bool {
-        self.kind == MADE
-    }
-}
 
 /// The cluster and its clock.
 #[derive(Clone, Debug)]
@@ -130,8 +95,7 @@ impl World {
     }
 
     /// The Repository is in namespace `store`, whose owner allows all from this pass on.
-    #[allow(clippy::wrong_self_convention, reason = "it reads as what the world is")]
-    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+    pub fn elsewhere(mut self, allowed_from: usize) -> Self {
         self.object["spec"]["repository"]["namespace"] = "store".into();
         self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
         self
@@ -364,8 +328,6 @@ impl World {
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
             self.workloads[index].replicas = scale.replicas;
         }
-        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
-        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for claim in &plan.claims {
             if !self.write() {
                 return false;
@@ -377,6 +339,8 @@ impl World {
                 self.claims.entry(name).or_insert_with(|| claim.clone());
             }
         }
+        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
+        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for object in plan.grants.iter().flat_map(Grants::objects) {
             if !self.write() {
                 return false;
@@ -418,7 +382,11 @@ impl World {
             let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
             assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
         }
-        if !plan.claims.is_empty() {
+        // A claim for dumps is nobody's target, so that it needs no announcement.
+        let of_step = |c: &PersistentVolumeClaim| {
+            c.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::names::annotation::STEP_KEY))
+        };
+        if !plan.claims.iter().all(of_step) {
             let said = |m: &RestoreMemberStatus| m.conditions.iter().any(|c| c.type_ == "ClaimsCreated");
             assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
         }
@@ -538,36 +506,4 @@ impl World {
         let found = all.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no {type_} in {all:?}"));
         (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
     }
-}
-
-/// Index of the workload that a reference names.
-fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
-    target?.name.as_deref()?.trim_start_matches('m').parse().ok()
-}
-
-fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
-    let spread = workload.kind == "DaemonSet";
-    let node = match (spread, workload.on_host) {
-        (true, _) => Some(format!("n{index}")),
-        (false, true) => Some("n7".to_owned()),
-        (false, false) => None,
-    };
-    PodSeen { name: format!("{name}-{index}"), node, ..PodSeen::default() }
-}
-
-fn target(index: usize, workload: &Workload) -> Value {
-    let mut target = json!({ "alias": format!("m{index}"), "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
-        "rules": [{ "snapshots": ["latest"] }] });
-    if workload.is_made() {
-        target["replicas"] = workload.wanted.into();
-        target["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data-${POD_ORDINAL}" }, "spec": {
-            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }]);
-    } else {
-        let version = match workload.kind {
-            "PersistentVolumeClaim" | "ReplicationController" => "v1",
-            _ => "apps/v1",
-        };
-        target["ref"] = json!({ "apiVersion": version, "kind": workload.kind, "name": format!("m{index}") });
-    }
-    target
 }

@@ -1,0 +1,73 @@
+//! Workloads and claims of a world, and the targets that name them.
+
+use serde_json::{Value, json};
+
+use crate::api::common::TargetRef;
+use crate::plan::hosts::TargetKind;
+use crate::plan::target::PodSeen;
+
+/// Stands for a kind where a member's claims are made from templates, one a replica.
+pub const MADE: &str = "";
+
+/// A workload or claim.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub kind: &'static str,
+    pub replicas: i32,
+    /// Replicas as the user wants them.
+    pub wanted: i32,
+    /// Pods that are still there.
+    pub pods: i32,
+    /// Pass at which it appears, or goes.
+    pub from: usize,
+    pub until: usize,
+    /// Its volume is a folder of the node that its pods run on.
+    pub on_host: bool,
+}
+
+impl Workload {
+    pub fn new(kind: &'static str, replicas: i32) -> Self {
+        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX, on_host: false }
+    }
+
+    pub fn is_scalable(&self) -> bool {
+        TargetKind::of_name(self.kind).is_scalable()
+    }
+
+    /// Claims that are made: no workload at all.
+    pub fn is_made(&self) -> bool {
+        self.kind == MADE
+    }
+}
+
+/// Index of the workload that a reference names.
+pub fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
+    target?.name.as_deref()?.trim_start_matches('m').parse().ok()
+}
+
+pub fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
+    let spread = workload.kind == "DaemonSet";
+    let node = match (spread, workload.on_host) {
+        (true, _) => Some(format!("n{index}")),
+        (false, true) => Some("n7".to_owned()),
+        (false, false) => None,
+    };
+    PodSeen { name: format!("{name}-{index}"), node, ..PodSeen::default() }
+}
+
+pub fn target(index: usize, workload: &Workload) -> Value {
+    let mut target = json!({ "alias": format!("m{index}"), "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+        "rules": [{ "snapshots": ["latest"] }] });
+    if workload.is_made() {
+        target["replicas"] = workload.wanted.into();
+        target["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data-${POD_ORDINAL}" }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }]);
+    } else {
+        let version = match workload.kind {
+            "PersistentVolumeClaim" | "ReplicationController" => "v1",
+            _ => "apps/v1",
+        };
+        target["ref"] = json!({ "apiVersion": version, "kind": workload.kind, "name": format!("m{index}") });
+    }
+    target
+}
