@@ -49,6 +49,10 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn conditions(&self) -> &[Condition];
 }
 
+fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
+    found.into_iter().map(|r| (r.namespace, r.name)).collect()
+}
+
 fn waits_for<K: User>(object: &K, why: &str) -> bool {
     let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
     object.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
@@ -127,9 +131,6 @@ impl Users {
                 },
             ));
         };
-        fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
-            found.into_iter().map(|r| (r.namespace, r.name)).collect()
-        }
         add("BackupBatch", names(self.of(&self.batches, &home)));
         add("BackupConfiguration", names(self.of(&self.configurations, &home)));
         add("RestoreBatch", names(self.of(&self.restore_batches, &home)));

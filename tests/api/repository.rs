@@ -243,7 +243,7 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
     jobs::end(&cluster, &again, &jobs::success(&again)).await;
     cluster.until(&repo(&ns), "back", |r| condition(r, "Reachable") == ("True", "RepositoryReachable")).await;
     // Everybody comes to the turn, never more than four at once.
-    let limit = std::time::Duration::from_secs(60);
+    let limit = std::time::Duration::from_mins(1);
     eventually("all succeed", limit, || async {
         let all = jobs::all(&cluster, &ns).await;
         let over = |j: &k8s_openapi::api::batch::v1::Job| j.status.as_ref().is_some_and(|s| s.conditions.is_some());
