@@ -58,7 +58,7 @@ image-load: ## Load the built image into the cluster
 
 install: ## Install the operator into the cluster by its chart
 	@KUBECONFIG=$(CLUSTER_KUBECONFIG) helm upgrade --install lifeboat $(CHART) --namespace lifeboat-system --create-namespace \
-	  --set image.repository=$(patsubst %:$(IMAGE_TAG),%,$(IMAGE)),image.tag=$(IMAGE_TAG) --wait --timeout 90s
+	  --set image.repository=$(patsubst %:$(IMAGE_TAG),%,$(IMAGE)),image.tag=$(IMAGE_TAG) $(HELM_ARGS) --wait --timeout 90s
 
 dev: ## Changed code into the running cluster: build, load, restart
 	@start=$$(date +%s); \

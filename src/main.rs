@@ -44,6 +44,15 @@ struct OperatorArgs {
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
     default_timeout: std::time::Duration,
+    /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
+    #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
+    snapshot_sync: std::time::Duration,
+    /// Jobs that may work on one Repository at once; further sessions wait, the oldest first.
+    #[arg(long, env = "LIFEBOAT_JOBS_PER_REPOSITORY", default_value_t = 16, value_parser = at_least_one)]
+    jobs_per_repository: usize,
+    /// Time between two probes of a Repository that does not answer. For tests.
+    #[arg(long, env = "LIFEBOAT_PROBE_INTERVAL", default_value = "1m", value_parser = duration::parse, hide = true)]
+    probe_interval: std::time::Duration,
     /// Serve the admission webhook.
     #[arg(long, env = "LIFEBOAT_WEBHOOK", default_value_t = true, action = clap::ArgAction::Set)]
     webhook: bool,
@@ -58,6 +67,10 @@ struct OperatorArgs {
     port: u16,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "write a number from 1".to_owned())
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     // One TLS provider for the whole process; rustls refuses to guess between two.
@@ -66,7 +79,13 @@ async fn main() -> ExitCode {
         Role::Operator(args) => {
             lifeboat::telemetry::init();
             operator::run(Options {
-                setup: Setup { image: args.job_image, default_timeout: args.default_timeout },
+                setup: Setup {
+                    image: args.job_image,
+                    default_timeout: args.default_timeout,
+                    sync_every: args.snapshot_sync,
+                    jobs_per_repository: args.jobs_per_repository,
+                    probe_interval: args.probe_interval,
+                },
                 namespace: args.namespace,
                 identity: args.identity,
                 webhook: args.webhook,

@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 
 /// API group of the kinds users write.
 pub const GROUP: &str = "stash.appscode.com";
+/// API group of Snapshot.
+pub const SNAPSHOT_GROUP: &str = "repositories.stash.appscode.com";
+/// Field manager of the Job that writes Snapshots.
+pub const SNAPSHOT_MANAGER: &str = "lifeboat-list";
 /// Field manager of everything the operator applies.
 pub const MANAGER: &str = "lifeboat";
 /// Finalizer on sessions, held until nothing of them runs and every workload is scaled back; and on
@@ -60,10 +64,16 @@ pub mod annotation {
     pub const SESSION_NAME: &str = "lifeboat.stash.appscode.com/session-name";
     /// Namespace of the session that a grant in another namespace belongs to.
     pub const SESSION_NAMESPACE: &str = "lifeboat.stash.appscode.com/session-namespace";
+    /// On a Repository: another value than before asks for its Snapshots to be brought up to date.
+    pub const SYNC: &str = "lifeboat.stash.appscode.com/sync";
+    /// On a Snapshot: hash of what was written of it, so that only what differs is written again.
+    pub const CONTENT: &str = "lifeboat.stash.appscode.com/content";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// On a claim that a restore made: hash of what it was made from.
     pub const TEMPLATE: &str = "lifeboat.stash.appscode.com/template";
+    /// Repository that a Job works on, by namespace and name.
+    pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
 }
@@ -104,6 +114,10 @@ pub mod condition {
     pub const QUIESCED: &str = "Quiesced";
     /// Extension: the claims of the member's templates are there.
     pub const CLAIMS_CREATED: &str = "ClaimsCreated";
+    /// Extension: the Snapshots of a Repository are those of the repository.
+    pub const SNAPSHOTS_SYNCED: &str = "SnapshotsSynced";
+    /// Extension: the store of a Repository answers.
+    pub const REACHABLE: &str = "Reachable";
     /// kstatus: fully as asked.
     pub const READY: &str = "Ready";
     /// kstatus: working on it.
@@ -201,6 +215,8 @@ pub mod reason {
     pub const TARGET_GONE: &str = "TargetGone";
     /// Every host's snapshots are fixed.
     pub const SNAPSHOTS_RESOLVED: &str = "SnapshotsResolved";
+    /// The snapshots of a repository were listed, and its Snapshots are those.
+    pub const SNAPSHOTS_LISTED: &str = "SnapshotsListed";
     /// The invoker is ready.
     pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
     /// The result of a step does not fit a termination message.
@@ -237,6 +253,18 @@ pub mod reason {
     pub const ACCESS_DENIED: &str = "AccessDenied";
     /// The store does not answer.
     pub const REPOSITORY_UNREACHABLE: &str = "RepositoryUnreachable";
+    /// The store answers again.
+    pub const REPOSITORY_REACHABLE: &str = "RepositoryReachable";
+    /// As many Jobs as may be work on the Repository already.
+    pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
+    /// The Repository is being deleted, but somebody uses it.
+    pub const REPOSITORY_IN_USE: &str = "RepositoryInUse";
+    /// Another invoker has the Repository, or a host in it.
+    pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
+    /// The data of a deleted Repository is being removed.
+    pub const WIPING_OUT: &str = "WipingOut";
+    /// The data of a deleted Repository stays, because another Repository's lies there.
+    pub const DATA_SHARED: &str = "DataShared";
     /// The store's certificate is not trusted.
     pub const TLS_NOT_TRUSTED: &str = "CertificateNotTrusted";
     /// Data in the repository is damaged or missing.
@@ -339,6 +367,22 @@ pub fn child_name(prefix: &str, parts: &[&str]) -> String {
     format!("{}-{hash}", clean.trim_matches('-'))
 }
 
+/// A label's value for any text: the text itself where it can be one, else what can be kept of it and a hash.
+pub fn label_value(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let ends = |c: char| c.is_ascii_alphanumeric();
+    let fine =
+        text.len() <= CHILD_NAME_MAX && text.chars().all(plain) && text.starts_with(ends) && text.ends_with(ends);
+    if fine {
+        return text.to_owned();
+    }
+    let kept: String =
+        text.chars().map(|c| if plain(c) { c } else { '-' }).take(CHILD_NAME_MAX - CHILD_HASH_LEN - 1).collect();
+    let kept = kept.trim_matches(|c: char| !ends(c));
+    let hash = hash_of(&[text]);
+    if kept.is_empty() { hash } else { format!("{kept}-{hash}") }
+}
+
 /// Hash over parts, each length-delimited so that `["ab","c"]` and `["a","bc"]` differ.
 pub fn hash_of(parts: &[&str]) -> String {
     let mut sha = Sha256::new();
@@ -366,6 +410,23 @@ mod tests {
             prop_assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             prop_assert!(!name.starts_with('-') && !name.ends_with('-'));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_label_value_is_one(text in ".{0,100}") {
+            let value = label_value(&text);
+            let ends = |c: char| c.is_ascii_alphanumeric();
+            prop_assert!(value.len() <= 63 && value.starts_with(ends) && value.ends_with(ends));
+            prop_assert!(value.chars().all(|c| ends(c) || "-_.".contains(c)));
+        }
+    }
+
+    #[test]
+    fn a_label_value_is_the_text_where_it_can_be() {
+        assert_eq!(label_value("host-0.a_B"), "host-0.a_B");
+        assert_ne!(label_value("a/b"), label_value("a:b"));
+        assert!(label_value("a/b").starts_with("a-b-"));
     }
 
     #[test]

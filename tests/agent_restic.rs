@@ -1066,6 +1066,31 @@ fn retention_touches_only_its_own_hosts() {
 
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
+fn a_probe_opens_and_a_wipe_takes_all_of_this_repository_and_nothing_else() {
+    let site = Site::empty();
+    site.run(Step::Probe(Probe {})).failed(Class::Invalid, reason::REPOSITORY_MISSING);
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "nothing is there");
+    let site = Site::new();
+    assert_eq!(*site.run(Step::Probe(Probe {})).answer(), Answer::Probed);
+    // As old Stash laid out the members of a BackupBatch: a repository below the prefix.
+    let below = site.path("repo/deployment/web");
+    let init = site.restic(&["init"]).args(["--repo", &below.to_string_lossy()]).output().unwrap();
+    assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+    let before = describe(&below);
+    let (_, a) = site.data("a");
+    let (_, b) = site.data("b");
+    site.backup("host-0", &[&a]);
+    site.backup("host-1", &[&b]);
+    assert!(!site.packs().is_empty());
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 2 });
+    assert!(site.packs().is_empty(), "no data is left");
+    assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
+    assert_eq!(describe(&below), before, "what is another's stays");
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "twice is once");
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
 fn nonsense_is_an_outcome_too() {
     let site = Site::empty();
     for task in [

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::names::label;
 use lifeboat::plan::contract::{RepositoryAccess, Restore, Run, Step, Task, VERSION};
-use lifeboat::plan::objects::{JobFrame, JobParts, SecretSource, job, pod_of};
+use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
 use lifeboat::plan::restore::mover_settings;
 use serde_json::{Value, json};
 
@@ -29,7 +29,9 @@ fn pod(settings: &Value) -> Value {
             .unwrap(),
         namespace: "n".into(),
         component: label::COMPONENT_RESTORE,
-        secret: SecretSource::Mounted("s".into()),
+        repository: "n/repo".into(),
+        secret: "s".into(),
+        account: None,
         local_repository: None,
     };
     let task = Task {

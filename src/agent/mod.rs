@@ -87,6 +87,15 @@ async fn step(task: Task, control: Control) -> Done {
         Step::Prepare(_) => restic::prepare(&repository).await,
         Step::Backup(step) => restic::backup(&repository, step, &task.run).await,
         Step::Maintain(step) => restic::maintain(&repository, step).await,
+        Step::List(step) => match restic::list(&repository).await {
+            Ok(listed) => match cluster::snapshots::keep(&task.run, step, &listed).await {
+                Ok(answer) => Done { answer: Some(answer), failure: None },
+                Err(failure) => Done { answer: None, failure: Some(failure) },
+            },
+            Err(failure) => Done { answer: None, failure: Some(failure) },
+        },
+        Step::Probe(_) => restic::probe(&repository).await,
+        Step::Wipe(_) => restic::wipe(&repository).await,
     }
 }
 

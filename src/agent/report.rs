@@ -16,7 +16,9 @@ pub fn span(task: &Task) -> Span {
     let host = match &task.step {
         Step::Restore(step) => step.host.as_str(),
         Step::Backup(step) => step.host.as_str(),
-        Step::Preflight(_) | Step::Prepare(_) | Step::Maintain(_) => "",
+        Step::Preflight(_) | Step::Prepare(_) | Step::Maintain(_) | Step::List(_) | Step::Probe(_) | Step::Wipe(_) => {
+            ""
+        }
     };
     let run = &task.run;
     tracing::info_span!(

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::condition::Condition;
-use super::restore_session::StepStatus;
+use super::restore_session::{GrantStatus, StepStatus};
 use super::schema;
 
 /// A restic repository and who may use it.
@@ -38,7 +38,7 @@ pub struct RepositorySpec {
     /// The store. Exactly one kind of backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the backed-up data when the Repository is deleted. Declared; not built yet.
+    /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Not for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
     /// Which namespaces may refer to it; its own only, when absent.
@@ -264,10 +264,71 @@ pub struct RepositoryStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Extension: whether the store answers. Absent as long as it always did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Extension: what the operator keeps track of, of its own Jobs on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
+    /// Extension: how its Snapshots stand to what the repository holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
+}
+
+/// How the Snapshots of a Repository stand to what it holds.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncStatus {
+    /// When they last were brought up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
+    /// When that was last tried, with whatever result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_time: Option<Time>,
+    /// Value of the annotation `lifeboat.stash.appscode.com/sync` that was last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The newest backup that was last looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_time: Option<Time>,
+    /// A Job is at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<SyncBegun>,
+    /// Rights that were given to the Job, for its time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub grants: Vec<GrantStatus>,
+}
+
+/// What a Job that brings Snapshots up to date was begun for.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncBegun {
+    /// When.
+    pub time: Time,
+    /// Value of the annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The newest backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_time: Option<Time>,
+}
+
+/// Whether a store answers. While it does not, one small Job asks it once in a while, and nothing else is started.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reachability {
+    /// It does.
+    pub reachable: bool,
+    /// Since when it does, or does not.
+    pub since: Time,
+    /// What was said when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it is asked next, if somebody waits for it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_probe_time: Option<Time>,
 }
 
 /// An object that uses a Repository.

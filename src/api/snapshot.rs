@@ -1,5 +1,6 @@
-//! Snapshot: one restic snapshot, as an ordinary object. The operator does not write them yet.
+//! Snapshot: one restic snapshot, as an ordinary object. A view: deleting one deletes no data, and it comes back.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,13 +22,19 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"ID","type":"string","jsonPath":".metadata.name"}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".status.repository"}"#,
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".status.hostname"}"#,
-    printcolumn = r#"{"name":"Created At","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Created At","type":"date","jsonPath":".status.time"}"#
 )]
 pub struct SnapshotSpec {}
 
 /// What restic knows of a snapshot.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SnapshotStatus {
+    /// Extension: its full id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Extension: when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
     /// Id of its root folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,

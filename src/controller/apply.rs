@@ -172,12 +172,11 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut all = object.finalizers().to_vec();
-    let left_by_stash = |f: &str| object.meta().deletion_timestamp.is_some() && f == FINALIZER_OF_STASH;
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let left_by_stash = |f: &str| deleting && [FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER].contains(&f);
     all.retain(|f| f != FINALIZER && !left_by_stash(f));
-    match change {
-        FinalizerChange::Add => all.push(FINALIZER.to_owned()),
-        // Stash is not there to take its own off.
-        FinalizerChange::Remove => all.retain(|f| f != STASH_REPOSITORY_FINALIZER),
+    if change == FinalizerChange::Add {
+        all.push(FINALIZER.to_owned());
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -16,11 +15,11 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
+use super::users::{self, User as _};
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, backup_batch::BackupMember};
-use crate::names::MANAGER;
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
@@ -49,24 +48,12 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
             return Ok(Action::await_change());
         }
         let (run, refusal) = run(ctx, &object).await?;
-        let mut seen = observe(ctx, &run, refusal).await?;
+        let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
         let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        if let (Some(facts), Some(invoker)) = (&done.plan.repository_facts, &run.invoker) {
-            let name = invoker.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default();
-            let home = invoker.repository.as_ref().and_then(|r| r.namespace.as_ref()).unwrap_or(&run.id.namespace);
-            let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home);
-            // A merge: references and conditions of the same status are the Repository's own reconcile's.
-            let patch = Patch::Merge(serde_json::json!({ "status": facts }));
-            api.patch_status(
-                &name,
-                &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
-                &patch,
-            )
-            .await?;
-        }
+        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             // What is written about an ended session, of the one that follows it, is no second end.
             if !is_over(status.phase) {
@@ -99,7 +86,7 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
     // Of two that were created at once, the later by name steps back.
     let before_us =
         |s: &BackupSession| (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any());
-    let running = ctx.sessions.state_filter(|s| {
+    let running = ctx.users.backups.state_filter(|s| {
         let started = match s.status.as_ref().and_then(|s| s.phase) {
             Some(BackupPhase::Running | BackupPhase::Pending) => true,
             None => before_us(s),
@@ -128,14 +115,18 @@ async fn invoker(
 ) -> kube::Result<(Option<Invoker>, Option<Refusal>)> {
     match reference.kind.as_str() {
         "BackupConfiguration" => {
-            let found = current(ctx, &ctx.configurations, namespace, &reference.name).await?;
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
-            Ok((defaulted.map(of_configuration), refusal))
+            let Some(found) = current(ctx, &ctx.users.configurations, namespace, &reference.name).await? else {
+                return Ok((None, None));
+            };
+            let (defaulted, refusal) = validity::examine(&found);
+            Ok((defaulted.map(of_configuration), refusal.or_else(|| ctx.users.rivalry(&found))))
         }
         "BackupBatch" => {
-            let found = current(ctx, &ctx.batches, namespace, &reference.name).await?;
-            let Some((defaulted, refusal)) = found.map(|f| validity::examine(&f)) else { return Ok((None, None)) };
-            Ok((defaulted.map(of_batch), refusal))
+            let Some(found) = current(ctx, &ctx.users.batches, namespace, &reference.name).await? else {
+                return Ok((None, None));
+            };
+            let (defaulted, refusal) = validity::examine(&found);
+            Ok((defaulted.map(of_batch), refusal.or_else(|| ctx.users.rivalry(&found))))
         }
         _ => Ok((None, None)),
     }
@@ -163,13 +154,13 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     };
     let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
-    for c in ctx.configurations.state() {
+    for c in ctx.users.configurations.state() {
         let id = Identity::of(c.as_ref());
         if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
             found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
         }
     }
-    for b in ctx.batches.state() {
+    for b in ctx.users.batches.state() {
         let id = Identity::of(b.as_ref());
         if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
             let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
@@ -232,7 +223,12 @@ fn of_batch(object: BackupBatch) -> Invoker {
     }
 }
 
-async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> kube::Result<Surroundings> {
+async fn observe(
+    ctx: &Context,
+    object: &BackupSession,
+    run: &BackupRun,
+    refusal: Option<Refusal>,
+) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
@@ -242,6 +238,7 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> ku
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
+    let room = users::room(ctx, object);
     Ok(Surroundings {
         refusal,
         source: Seen::Missing,
@@ -249,6 +246,7 @@ async fn observe(ctx: &Context, run: &BackupRun, refusal: Option<Refusal>) -> ku
         targets,
         pod_security: pod_security?,
         jobs,
+        room,
         rivals: vec![],
         writers: vec![],
         refused_claims: BTreeMap::new(),

@@ -12,7 +12,9 @@ use tokio::sync::watch::Sender;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
+use super::users::Users;
+use super::wires::Bells;
+use crate::api::Repository;
 use crate::plan::observed::Setup;
 
 /// Jobs of one kind of session, and their pods, as last watched.
@@ -40,16 +42,10 @@ pub struct Context {
     pub progress: ProgressClient,
     /// Repositories.
     pub repositories: Store<Repository>,
-    /// Invokers of one target.
-    pub configurations: Store<BackupConfiguration>,
-    /// Invokers of many targets.
-    pub batches: Store<BackupBatch>,
-    /// Backup sessions.
-    pub sessions: Store<BackupSession>,
-    /// Restores of one target.
-    pub restore_sessions: Store<RestoreSession>,
-    /// Restores of many targets.
-    pub restore_batches: Store<RestoreBatch>,
+    /// Those that use Repositories.
+    pub users: Users,
+    /// Wakes sessions.
+    pub bells: Bells,
     /// Children of RestoreSessions.
     pub of_restore_sessions: Children,
     /// Children of RestoreBatches.
@@ -68,11 +64,11 @@ impl Context {
     pub async fn fill(&self) {
         // An error means that the writer is gone, which only happens when the operator stops.
         let _ = self.repositories.wait_until_ready().await;
-        let _ = self.configurations.wait_until_ready().await;
-        let _ = self.batches.wait_until_ready().await;
-        let _ = self.sessions.wait_until_ready().await;
-        let _ = self.restore_sessions.wait_until_ready().await;
-        let _ = self.restore_batches.wait_until_ready().await;
+        let _ = self.users.configurations.wait_until_ready().await;
+        let _ = self.users.batches.wait_until_ready().await;
+        let _ = self.users.backups.wait_until_ready().await;
+        let _ = self.users.restores.wait_until_ready().await;
+        let _ = self.users.restore_batches.wait_until_ready().await;
         let all =
             [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions, &self.of_repositories];
         for children in all {

@@ -17,6 +17,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::metrics::Reconciled;
+use super::users::User;
 use super::{Error, apply, observe, report, sessions, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
@@ -27,6 +28,7 @@ use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_
 use crate::names::{MANAGER, condition};
 use crate::plan::FinalizerChange;
 use crate::plan::backup;
+use crate::plan::hosts::{HostSet, TargetKind};
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -49,6 +51,8 @@ pub trait Invoker:
     fn timing(&self) -> Timing<'_>;
     /// What it backs up.
     fn targets(&self) -> Vec<Option<&BackupTarget>>;
+    /// Hosts of what it backs up.
+    fn hosts(&self) -> Vec<HostSet>;
     /// What was last written about it; `None` when nobody has looked at it yet.
     fn written(&self) -> Option<Written>;
     /// Conditions of each target, as last written.
@@ -117,6 +121,9 @@ impl Invoker for BackupConfiguration {
     fn targets(&self) -> Vec<Option<&BackupTarget>> {
         vec![self.spec.target.as_ref()]
     }
+    fn hosts(&self) -> Vec<HostSet> {
+        hosts_of(self.spec.target.as_ref()).into_iter().collect()
+    }
     fn target_conditions(&self) -> Vec<Vec<Condition>> {
         let all = self.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
         vec![all.into_iter().filter(|c| c.type_ == condition::BACKUP_TARGET_FOUND).collect()]
@@ -124,6 +131,11 @@ impl Invoker for BackupConfiguration {
     fn standing(&self) -> Value {
         to_json(&self.status)
     }
+}
+
+fn hosts_of(target: Option<&BackupTarget>) -> Option<HostSet> {
+    let target = target?;
+    Some(HostSet::of(TargetKind::of(target.ref_.as_ref()), target.alias.as_deref()))
 }
 
 fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition> {
@@ -172,6 +184,9 @@ impl Invoker for BackupBatch {
     fn targets(&self) -> Vec<Option<&BackupTarget>> {
         self.spec.members.iter().map(|m| m.target.as_ref()).collect()
     }
+    fn hosts(&self) -> Vec<HostSet> {
+        self.spec.members.iter().filter_map(|m| hosts_of(m.target.as_ref())).collect()
+    }
     fn target_conditions(&self) -> Vec<Vec<Condition>> {
         let all = self.status.as_ref().map(|s| s.member_conditions.clone()).unwrap_or_default();
         all.into_iter().map(|m| m.conditions).collect()
@@ -185,7 +200,7 @@ impl Invoker for BackupBatch {
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Invoker + User>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
     let measured = ctx.metrics.reconcile(&K::kind(&()));
     let result = look(object.as_ref(), &ctx).await;
@@ -193,7 +208,7 @@ pub async fn reconcile<K: Invoker>(object: Arc<K>, ctx: Arc<Context>) -> Result<
     result
 }
 
-async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
+async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Error> {
     if object.meta().deletion_timestamp.is_some() {
         if Identity::of(object).held_by_stash {
             let namespace = object.namespace().unwrap_or_default();
@@ -208,7 +223,8 @@ async fn look<K: Invoker>(object: &K, ctx: &Context) -> Result<Action, Error> {
         s.namespace().as_deref() == Some(&namespace)
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let of_us = ctx.sessions.state_filter(of_us);
+    let refusal = refusal.or_else(|| ctx.users.rivalry(shown));
+    let of_us = ctx.users.backups.state_filter(of_us);
     let timing = shown.timing();
     let written = object.written();
     let now = ctx.now();

@@ -22,8 +22,10 @@ pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod sessions;
+pub mod users;
 pub mod validity;
 mod watch;
+mod wires;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{self, JobSeen};
-use crate::plan::observed::{RepositorySeen, Rival, Seen, Writer};
+use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::{display, rivals};
 use crate::plan::run::{Identity, RestoreRun};
@@ -44,12 +44,14 @@ pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namesp
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { secret(ctx, home, &name).await };
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
+    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
+    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
     let labels = if usage::asks_for_labels(found.spec.usage_policy.as_ref(), home, namespace) {
         labels(ctx, namespace).await
     } else {
         Seen::Missing
     };
-    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels })
+    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels, unreachable })
 }
 
 /// Labels of a Namespace.
@@ -247,8 +249,9 @@ pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
         let over = matches!(phase, Some(RestorePhase::Succeeded | RestorePhase::Failed));
         !over && meta.namespace.as_ref() == Some(&run.id.namespace) && meta.uid.as_ref() != Some(&run.id.uid)
     };
-    let sessions = ctx.restore_sessions.state_filter(|s| near(&s.metadata, s.status.as_ref().and_then(|s| s.phase)));
-    let batches = ctx.restore_batches.state_filter(|b| near(&b.metadata, b.status.as_ref().and_then(|s| s.phase)));
+    let sessions = ctx.users.restores.state_filter(|s| near(&s.metadata, s.status.as_ref().and_then(|s| s.phase)));
+    let batches =
+        ctx.users.restore_batches.state_filter(|b| near(&b.metadata, b.status.as_ref().and_then(|s| s.phase)));
     let others =
         sessions.iter().map(|s| RestoreRun::of_session(s)).chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
     others.flat_map(|other| rivals::of(&other)).filter(|r| own.contains(&r.target)).collect()

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::client::ClientBuilder;
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch::Receiver;
 use tracing::{error, info};
@@ -19,17 +17,15 @@ use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
+use super::watch::Source;
+use super::wires::Sources;
 use super::{Error, backup, blueprint, certs, error_policy, invoker, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
-use crate::api::{
-    BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession,
-};
+use crate::api::{BackupBlueprint, RestoreSession};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
 
-/// Looks that run at once, for each kind. A look waits for the API server only.
-const CONCURRENCY: u16 = 16;
 /// Where the webhook listens; the chart's Service says the same.
 const WEBHOOK_PORT: u16 = 9443;
 /// Name of the Lease, and of the Service of the webhook.
@@ -175,45 +171,26 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 
 /// Runs every controller until the process ends.
 async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Metrics) {
-    let of_sessions = watch::children(&client, "RestoreSession");
-    let of_batches = watch::children(&client, "RestoreBatch");
-    let of_backups = watch::children(&client, "BackupSession");
-    let of_repositories = watch::children(&client, "Repository");
-    let restores = controller::<RestoreSession>(&client)
-        .owns_stream(of_sessions.jobs)
-        .watches_stream(of_sessions.pods, |pod| watch::session_of(&pod));
-    let restore_batches = controller::<RestoreBatch>(&client)
-        .owns_stream(of_batches.jobs)
-        .watches_stream(of_batches.pods, |pod| watch::session_of(&pod));
-    let backups = controller::<BackupSession>(&client)
-        .owns_stream(of_backups.jobs)
-        .watches_stream(of_backups.pods, |pod| watch::session_of(&pod));
-    let sessions = || Api::<BackupSession>::all(client.clone());
-    let configurations =
-        controller::<BackupConfiguration>(&client)
-            .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupConfiguration"));
-    let batches = controller::<BackupBatch>(&client)
-        .watches(sessions(), watcher::Config::default(), |s| invoker_of(&s, "BackupBatch"));
-    let repositories = controller::<Repository>(&client)
-        .owns_stream(of_repositories.jobs)
-        .watches_stream(of_repositories.pods, |pod| watch::session_of(&pod));
-    let blueprints = controller::<BackupBlueprint>(&client);
+    let sources = Sources::new(&client);
+    let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
+    let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client);
+    let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client);
+    let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client);
+    let (repositories, of_repositories) = watch::with_jobs(sources.repositories.controller(), &client);
+    let blueprints = Source::<BackupBlueprint>::new(&client).controller();
     let context = Arc::new(Context {
         clock,
         setup: options.setup.clone(),
         metrics,
         reporter: Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) },
         progress: ProgressClient::default(),
-        repositories: repositories.store(),
-        configurations: configurations.store(),
-        batches: batches.store(),
-        sessions: backups.store(),
-        restore_sessions: restores.store(),
-        restore_batches: restore_batches.store(),
-        of_restore_sessions: of_sessions.children,
-        of_restore_batches: of_batches.children,
-        of_backup_sessions: of_backups.children,
-        of_repositories: of_repositories.children,
+        repositories: stored,
+        users,
+        bells,
+        of_restore_sessions: of_sessions,
+        of_restore_batches: of_batches,
+        of_backup_sessions: of_backups,
+        of_repositories,
         gate: tokio::sync::watch::Sender::new(false),
         client,
     });
@@ -223,19 +200,11 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         drive(restores, restore::reconcile, &context),
         drive(restore_batches, restore::reconcile, &context),
         drive(backups, backup::reconcile, &context),
-        drive(configurations, invoker::reconcile, &context),
-        drive(batches, invoker::reconcile, &context),
+        drive(sources.configurations.controller(), invoker::reconcile, &context),
+        drive(sources.batches.controller(), invoker::reconcile, &context),
         drive(repositories, repository::reconcile, &context),
         drive(blueprints, blueprint::reconcile, &context),
     );
-}
-
-fn controller<K>(client: &Client) -> Controller<K>
-where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-{
-    Controller::new(Api::<K>::all(client.clone()), watcher::Config::default())
-        .with_config(Config::default().concurrency(CONCURRENCY))
 }
 
 async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
@@ -252,9 +221,4 @@ where
             }
         })
         .await;
-}
-
-fn invoker_of<K: Resource<DynamicType = ()>>(session: &BackupSession, kind: &str) -> Option<ObjectRef<K>> {
-    let invoker = session.spec.invoker.as_ref().filter(|i| i.kind == kind)?;
-    Some(ObjectRef::new(&invoker.name).within(session.metadata.namespace.as_ref()?))
 }

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::context::Context;
+use super::users::Home;
+use crate::api::Repository;
 use crate::names::MANAGER;
-use crate::plan::{self, Applied, Plan};
+use crate::plan::{self, Applied, Plan, conditions};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
 ///
@@ -30,6 +32,33 @@ where
         publish(ctx, object, event).await;
     }
     Ok(fresh)
+}
+
+/// Writes what a plan of a session found out about its Repository into the Repository's status.
+///
+/// # Errors
+/// The API server could not be reached. A Repository that is gone is no error.
+pub async fn repository(ctx: &Context, home: Option<&Home>, plan: &Plan<Applied>) -> kube::Result<()> {
+    let Some(home) = home else { return Ok(()) };
+    let mut facts = plan.repository_facts.clone().unwrap_or_else(|| json!({}));
+    // Who reports first is enough: the Repository itself asks from then on.
+    let known =
+        || ctx.repositories.get(home).and_then(|r| r.status.clone()?.reachability).is_some_and(|r| !r.reachable);
+    if let Some(message) = plan.unreachable.as_ref().filter(|_| !known()) {
+        let since = conditions::whole_second(ctx.now());
+        facts["reachability"] = json!({ "reachable": false, "since": since, "message": plan::text::message(message) });
+    }
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(());
+    }
+    let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home.namespace.as_deref().unwrap_or_default());
+    // A merge: the rest of the same status is the Repository's own reconcile's.
+    let patch = Patch::Merge(json!({ "status": facts }));
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    match api.patch_status(&home.name, &params, &patch).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(|_| ()),
+    }
 }
 
 /// Applies a status document. With `guarded`, only over the version that the decision was made from:

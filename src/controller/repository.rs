@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
 use super::metrics::Reconciled;
-use super::{Error, ROUNDS, apply, observe, report, validity};
+use super::{Error, ROUNDS, apply, observe, report, users, validity};
 use crate::api::Repository;
-use crate::api::common::RepositoryRef;
-use crate::api::repository::Reference;
-use crate::names::{GROUP, STASH_REPOSITORY_FINALIZER};
+use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
+use crate::plan::access;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings};
@@ -37,6 +38,8 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
         let run = RepositoryRun {
             id: Identity::of(&object),
             spec: object.spec.clone(),
+            labels: object.labels().clone(),
+            sync_request: object.annotations().get(annotation::SYNC).cloned(),
             stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
             state: object.status.clone().unwrap_or_default(),
         };
@@ -63,32 +66,33 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> Rep
     let (_, refusal) = validity::examine(object);
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = if name.is_empty() { Seen::Missing } else { observe::secret(ctx, &run.id.namespace, &name).await };
+    let home = ObjectRef::from_obj(object);
+    let at_work = users::at_work(ctx, &home).values().sum();
+    // A change of a session brought us here; perhaps it made room.
+    ctx.bells.next_in_line(&ctx.users, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
     RepositorySurroundings {
         refusal,
         secret,
-        references: references(ctx, &run.id.namespace, &run.id.name),
+        references: ctx.users.references(object),
         jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
+        waiting: ctx.users.claims(&home).len(),
+        at_work,
+        shares_data_with: shares_data_with(ctx, object),
+        namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
     }
 }
 
-/// Invokers that send their data here, in a stable order.
-fn references(ctx: &Context, namespace: &str, name: &str) -> Vec<Reference> {
-    let uses = |r: Option<&RepositoryRef>, home: Option<String>| {
-        r.is_some_and(|r| r.name == name && r.namespace.clone().or(home).as_deref() == Some(namespace))
-    };
-    let of = |kind: &str, namespace: Option<String>, name: String| Reference {
-        api_group: Some(GROUP.into()),
-        kind: Some(kind.into()),
-        namespace,
-        name,
-    };
-    let configurations = ctx.configurations.state_filter(|c| uses(c.spec.repository.as_ref(), c.namespace()));
-    let batches = ctx.batches.state_filter(|b| uses(b.spec.repository.as_ref(), b.namespace()));
-    let mut all: Vec<Reference> = configurations
-        .iter()
-        .map(|c| of("BackupConfiguration", c.namespace(), c.name_any()))
-        .chain(batches.iter().map(|b| of("BackupBatch", b.namespace(), b.name_any())))
-        .collect();
-    all.sort_by(|a, b| (&a.kind, &a.namespace, &a.name).cmp(&(&b.kind, &b.namespace, &b.name)));
-    all
+/// Another Repository whose data could be the same. One that is being wiped out itself protects nothing.
+fn shares_data_with(ctx: &Context, object: &Repository) -> Option<String> {
+    let mine = object.spec.backend.as_ref()?;
+    let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
+    let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
+    let found = ctx.repositories.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r));
+    found.iter().map(|r| format!("{}/{}", r.namespace().unwrap_or_default(), r.name_any())).min()
+}
+
+/// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.
+async fn namespace_ends(ctx: &Context, name: &str) -> bool {
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    matches!(api.get_metadata_opt(name).await, Ok(Some(n)) if n.metadata.deletion_timestamp.is_some())
 }

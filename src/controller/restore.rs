@@ -15,11 +15,13 @@ use tracing::{debug, info};
 
 use super::context::{Children, Context};
 use super::metrics::Reconciled;
+use super::users::{self, User};
 use super::{Error, ROUNDS, apply, backup, observe, report, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
+use crate::plan::gate::Room;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{RestoreRun, RestoreState};
@@ -29,6 +31,7 @@ use crate::plan::{adopt, restore};
 /// A kind that is a restore.
 pub trait Restore:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + User
     + Clone
     + Debug
     + Serialize
@@ -84,12 +87,13 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
             return Ok(Action::await_change());
         }
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx)).await?;
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx), users::room(ctx, &object)).await?;
         seen.jobs.append(&mut refused);
         seen.refused_claims = std::mem::take(&mut refused_claims);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
+        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.run().state);
             object = written;
@@ -112,6 +116,7 @@ async fn observe(
     run: &RestoreRun,
     refusal: Option<Refusal>,
     children: &Children,
+    room: Room,
 ) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
@@ -138,6 +143,7 @@ async fn observe(
         targets,
         pod_security: pod_security?,
         jobs,
+        room,
         rivals,
         writers,
         refused_claims: BTreeMap::new(),
@@ -169,7 +175,7 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
         return (Seen::Missing, refusal);
     };
     let home = reference.namespace.as_deref().unwrap_or(&run.id.namespace);
-    let batch = match backup::current(ctx, &ctx.batches, home, &reference.name).await {
+    let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
         Ok(Some(batch)) => validity::examine(&batch).0.unwrap_or(batch),
         Ok(None) => return (Seen::Missing, None),
         Err(e) => return (Seen::Unknown(observe::plain(&e)), None),

@@ -3,12 +3,15 @@
 use k8s_openapi::api::core::v1::Volume;
 
 use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
-use crate::api::repository::RepositorySpec;
+use super::hosts::{is_within, normal_path};
+use crate::api::repository::{Backend, RepositorySpec};
 use crate::names::reason;
 
 /// How a Job reaches a repository.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
+    /// The Repository, by namespace and name.
+    pub display: String,
     /// What the agent is told.
     pub told: RepositoryAccess,
     /// Secret with the password and the store's credentials.
@@ -53,7 +56,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
             .map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is no volume: {e}.")))?;
         let told = RepositoryAccess { url: LOCAL_REPOSITORY_DIR.to_owned(), ..RepositoryAccess::default() };
         let sub_path = local.sub_path.map(|s| s.trim_matches('/').to_owned()).filter(|s| !s.is_empty());
-        return Ok(Access { told, secret, local: Some((volume, sub_path)) });
+        return Ok(Access { display: display.to_owned(), told, secret, local: Some((volume, sub_path)) });
     }
     if let Some(s3) = backend.s3 {
         let told = RepositoryAccess {
@@ -62,7 +65,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
             insecure_tls: s3.insecure_tls.unwrap_or(false),
             secret: None,
         };
-        return Ok(Access { told, secret, local: None });
+        return Ok(Access { display: display.to_owned(), told, secret, local: None });
     }
     let named = [
         (backend.gcs.is_some(), "gcs"),
@@ -75,6 +78,20 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
         || wrong(reason::INVALID, "spec.backend names no backend; set local or s3.".into()),
         |(_, name)| wrong(reason::NOT_SUPPORTED, format!("spec.backend.{name} is not supported yet; use local or s3.")),
     ))
+}
+
+/// Whether data of this backend can be removed with its Repository.
+pub fn can_be_wiped(backend: &Backend) -> bool {
+    backend.s3.is_some() && backend.local.is_none()
+}
+
+/// Whether the data of the two could be the same: one bucket, and one prefix within the other. Two endpoints can be
+/// two names of one store, so they tell nothing apart.
+pub fn could_share_data(a: &Backend, b: &Backend) -> bool {
+    let (Some(a), Some(b)) = (&a.s3, &b.s3) else { return false };
+    let (one, other) =
+        (normal_path(a.prefix.as_deref().unwrap_or_default()), normal_path(b.prefix.as_deref().unwrap_or_default()));
+    a.bucket == b.bucket && (is_within(&one, &other) || is_within(&other, &one))
 }
 
 /// As restic wants it. A leading slash of the prefix, common in published manifests, makes no difference.
@@ -99,6 +116,34 @@ mod tests {
             assert_eq!(s3_url("http://minio:9000/", "b", prefix), "s3:http://minio:9000/b/demo/a");
         }
         assert_eq!(s3_url("s3.amazonaws.com", "b", ""), "s3:https://s3.amazonaws.com/b");
+    }
+
+    #[test]
+    fn data_could_be_shared_by_nested_prefixes_of_one_bucket() {
+        let s3 = |endpoint: &str, bucket: &str, prefix: &str| {
+            spec(serde_json::json!({ "s3": { "endpoint": endpoint, "bucket": bucket, "prefix": prefix } }))
+                .backend
+                .unwrap()
+        };
+        let mine = s3("http://minio:9000", "b", "/demo/a/");
+        for (endpoint, bucket, prefix, shared) in [
+            ("http://minio:9000", "b", "demo/a", true),
+            ("https://minio.storage.svc", "b", "demo/a", true),
+            ("http://minio:9000", "b", "demo", true),
+            ("http://minio:9000", "b", "", true),
+            ("http://minio:9000", "b", "demo//a/deployment/x", true),
+            ("http://minio:9000", "b", "demo/ab", false),
+            ("http://minio:9000", "c", "demo/a", false),
+        ] {
+            let other = s3(endpoint, bucket, prefix);
+            assert_eq!(
+                (could_share_data(&mine, &other), could_share_data(&other, &mine)),
+                (shared, shared),
+                "{prefix}"
+            );
+        }
+        let local = spec(serde_json::json!({ "local": { "mountPath": "/x" } })).backend.unwrap();
+        assert!(!could_share_data(&mine, &local) && can_be_wiped(&mine) && !can_be_wiped(&local));
     }
 
     #[test]

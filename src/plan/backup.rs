@@ -19,11 +19,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::hosts::HostSet;
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
@@ -123,8 +124,19 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 
 /// What to do next about a backup.
 pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
-    let mut pass =
-        Pass { run, seen, setup, at: now, now: run.state.clone(), expired: false, grant: None, plan: Plan::nothing() };
+    let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
+    let gate = Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room);
+    let mut pass = Pass {
+        run,
+        seen,
+        setup,
+        at: now,
+        now: run.state.clone(),
+        expired: false,
+        gate,
+        grant: None,
+        plan: Plan::nothing(),
+    };
     let over = is_over(run.state.phase);
     if run.id.deleting || (over && run.id.held) {
         pass.release();
@@ -153,6 +165,8 @@ struct Pass<'a> {
     at: Timestamp,
     now: BackupSessionStatus,
     expired: bool,
+    /// To its Repository.
+    gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
     plan: Plan<Prepared>,
@@ -362,7 +376,9 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_BACKUP,
-            secret: SecretSource::of(access, self.grant.as_ref()),
+            repository: access.display.clone(),
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
             local_repository: access.local.clone(),
         }
     }
@@ -407,6 +423,7 @@ impl<'a> Pass<'a> {
             jobs: &seen.jobs,
             pod_security: seen.pod_security,
             steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            gate: Some(&mut self.gate),
             plan: &mut self.plan,
         };
         lone.advance(name, |attempt| {

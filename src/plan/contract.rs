@@ -11,6 +11,8 @@
 
 mod outcome;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::outcome::{
@@ -135,6 +137,12 @@ pub enum Step {
     Backup(Backup),
     /// Backup, last step: retention, integrity check, size and count.
     Maintain(Maintain),
+    /// Of a Repository: list its snapshots, and make its Snapshot objects those.
+    List(List),
+    /// Repository: does the store answer, and does the repository open?
+    Probe(Probe),
+    /// Repository: remove every snapshot, and the data that nothing needs then.
+    Wipe(Wipe),
 }
 
 impl Step {
@@ -146,6 +154,9 @@ impl Step {
             Self::Prepare(_) => "prepare",
             Self::Backup(_) => "backup",
             Self::Maintain(_) => "maintain",
+            Self::List(_) => "list",
+            Self::Probe(_) => "probe",
+            Self::Wipe(_) => "wipe",
         }
     }
 }
@@ -244,6 +255,14 @@ pub struct Restore {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Prepare {}
 
+/// Open a repository, and nothing else.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Probe {}
+
+/// Remove all that is in a repository.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Wipe {}
+
 /// Back up one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Backup {
@@ -277,6 +296,45 @@ pub struct Maintain {
     pub own: Vec<Own>,
     /// What to keep. No retention is applied when every `keep` is unset.
     pub retention: Retention,
+}
+
+/// List the snapshots of the Repository that the run is of.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct List {
+    /// Labels that the Snapshots get besides their own: those of the Repository.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A snapshot as restic lists it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Listed {
+    /// Full id.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    #[serde(default)]
+    pub time: String,
+    /// Id of its root folder.
+    #[serde(default)]
+    pub tree: Option<String>,
+    /// Paths it holds.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Host it was made for.
+    #[serde(default)]
+    pub hostname: String,
+    /// User who made it.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// User id of the process that made it; root's is left out.
+    #[serde(default)]
+    pub uid: u32,
+    /// Group id of the process that made it; root's is left out.
+    #[serde(default)]
+    pub gid: u32,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
 }
 
 /// Which snapshots `restic forget` keeps.

@@ -4,6 +4,7 @@
 //! termination message through [`jobs::see`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -18,8 +19,20 @@ use super::contract::{
 };
 use super::grants::Grant;
 use super::jobs::{self, JobSeen};
+use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
 use crate::names::{annotation, reason};
+
+/// How the operator of a test is set up.
+pub fn setup() -> Setup {
+    Setup {
+        image: "i".into(),
+        default_timeout: Duration::from_mins(10),
+        jobs_per_repository: 16,
+        probe_interval: Duration::from_mins(1),
+        sync_every: Duration::ZERO,
+    }
+}
 
 /// Looks for which a Job runs before it ends.
 const RUNS_FOR: u32 = 1;
@@ -131,6 +144,8 @@ pub struct Jobs {
     pub script: BTreeMap<String, Vec<End>>,
     /// Hosts for which the preflight finds no snapshot.
     pub without_snapshot: BTreeSet<String>,
+    /// The store does not answer: what is created now fails.
+    pub away: bool,
     /// Content of each Job that was ever created, by name.
     contents: BTreeMap<String, Value>,
     /// Keys and attempts in the order of their creation.
@@ -160,6 +175,7 @@ impl Jobs {
         assert!(other.is_none(), "{key}: attempt {attempt} starts while {} still runs", other.unwrap().job.name_any());
         let end = self.script.get(&key).and_then(|ends| ends.get(usize::try_from(attempt - 1).unwrap()));
         let end = end.cloned().filter(|end| !(anew && *end == End::DeletedByHand)).unwrap_or(End::Ok);
+        let end = if self.away { End::TRANSIENT } else { end };
         let mut job = job.clone();
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
@@ -281,6 +297,9 @@ impl Jobs {
                     |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
                 Answer::BackedUp(asked.paths.iter().map(made).collect())
             }
+            Step::List(_) => Answer::Listed { snapshots: 3, written: 1, removed: 0 },
+            Step::Probe(_) => Answer::Probed,
+            Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
             Step::Maintain(_) => {
                 Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
             }

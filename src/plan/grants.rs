@@ -18,7 +18,7 @@ use super::run::Identity;
 use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
-use crate::names::{annotation, child_name, label};
+use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label};
 
 /// A right, as objects to create in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,18 @@ pub fn to_read<'a>(
         ..PolicyRule::default()
     };
     grant(id, &secret.namespace, vec![rule], settings)
+}
+
+/// To keep the Snapshots of a Repository's own namespace, for a Job of the Repository.
+pub fn to_list(id: &Identity) -> Grant {
+    let group = |resource: &str, verbs: &[&str]| PolicyRule {
+        api_groups: Some(vec![SNAPSHOT_GROUP.into()]),
+        resources: Some(vec![resource.into()]),
+        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+        ..PolicyRule::default()
+    };
+    let rules = vec![group("snapshots", &["list", "create", "patch", "delete"]), group("snapshots/status", &["patch"])];
+    grant(id, &id.namespace, rules, [None])
 }
 
 /// A grant of `rules` in `namespace` to the Jobs of a run.
@@ -147,6 +159,19 @@ mod tests {
         assert_eq!(subjects(&grant), [grant.status.name.as_str()]);
         assert_eq!(grant.binding.subjects.as_ref().unwrap()[0].namespace.as_deref(), Some("demo"));
         assert_eq!(grant.binding.role_ref.name, grant.status.name);
+    }
+
+    #[test]
+    fn a_list_may_keep_snapshots_of_its_own_namespace_and_nothing_else() {
+        let grant = to_list(&id());
+        assert_eq!(grant.status.namespace, "demo");
+        for rule in grant.role.rules.unwrap() {
+            assert_eq!(rule.api_groups.unwrap(), [SNAPSHOT_GROUP]);
+            assert!(rule.resources.unwrap()[0].starts_with("snapshots") && !rule.verbs.contains(&"*".to_owned()));
+        }
+        for meta in [grant.role.metadata, grant.binding.metadata, grant.account.unwrap().metadata] {
+            assert_eq!(meta.owner_references.unwrap()[0].uid, "u", "it goes with the Repository");
+        }
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub enum NoGround {
     Refused(Failure),
 }
 
+/// How messages name the Repository of a reference: namespace and name.
+pub fn display(reference: Option<&RepositoryRef>, namespace: &str) -> String {
+    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
+    format!("{home}/{}", reference.map(|r| r.name.as_str()).unwrap_or_default())
+}
+
 /// Checks Repository, its usagePolicy and its Secret, says so in the conditions, and works out how Jobs reach the repository.
 ///
 /// # Errors
@@ -33,9 +39,8 @@ pub fn check(
     list: &mut Vec<Condition>,
     at: Timestamp,
 ) -> Result<Access, NoGround> {
-    let reference = reference.cloned().unwrap_or_default();
-    let home = reference.namespace.clone().unwrap_or_else(|| namespace.to_owned());
-    let display = format!("{home}/{}", reference.name);
+    let display = display(reference, namespace);
+    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
     let repository = match seen {
         Seen::Found(r) => r,
         Seen::Missing => {
@@ -118,6 +123,7 @@ mod tests {
             first_backup: None,
             secret: Seen::Found(()),
             labels: Seen::Missing,
+            unreachable: None,
         })
     }
 

@@ -149,6 +149,16 @@ impl HostSet {
         }
     }
 
+    /// A host that can be in both, for a message.
+    pub fn shared(&self, other: &Self) -> Option<String> {
+        self.overlaps(other).then(|| match (self, other) {
+            (Self::One(one), _) | (_, Self::One(one)) => one.clone(),
+            (Self::Nodes(Some(alias)), _) => format!("{alias}-<node>"),
+            (Self::Nodes(None), _) => "<node>".to_owned(),
+            (set, _) => set.host(&Place::ordinal(0)),
+        })
+    }
+
     /// Name of the host at this place; of the only host, wherever it is.
     pub fn host(&self, place: &Place) -> String {
         let node = place.node.as_deref().unwrap_or_default();

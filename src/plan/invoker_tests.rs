@@ -32,6 +32,7 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
             first_backup: None,
             secret: Seen::Found(()),
             labels: Seen::Missing,
+            unreachable: None,
         }),
         targets: vec![],
         target_conditions: vec![],

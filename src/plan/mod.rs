@@ -14,6 +14,7 @@ pub mod contract;
 pub mod duration;
 #[cfg(test)]
 mod fake;
+pub mod gate;
 pub mod grants;
 pub mod ground;
 pub mod hosts;
@@ -26,9 +27,11 @@ pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
+pub mod rivals;
 pub mod run;
 pub mod schedule;
 pub mod sessions;
+pub mod snapshots;
 pub mod step;
 pub mod target;
 pub mod text;
@@ -44,6 +47,7 @@ use serde_json::Value;
 use self::contract::Failure;
 use self::grants::Grant;
 use crate::api::restore_session::GrantStatus;
+use crate::names;
 
 /// A plan that nothing has been done about.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Plan<S> {
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
     pub repository_facts: Option<Value>,
+    /// The Repository did not answer; what was said. Everybody else learns of it from its status.
+    pub unreachable: Option<String>,
     /// Events to publish.
     pub events: Vec<Event>,
     /// Look again after this long, even if nothing changes.
@@ -98,6 +104,7 @@ impl Plan<Prepared> {
             sessions: vec![],
             status: None,
             repository_facts: None,
+            unreachable: None,
             events: vec![],
             requeue: None,
             again: false,
@@ -118,6 +125,7 @@ impl Plan<Prepared> {
             sessions: self.sessions,
             status: self.status,
             repository_facts: self.repository_facts,
+            unreachable: self.unreachable,
             events: self.events,
             requeue: self.requeue,
             again: self.again,
@@ -135,6 +143,13 @@ impl Plan<Prepared> {
     /// Stops a Job, unless it is not there or on its way out.
     pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
         self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
+    }
+
+    /// Takes note of a failure that others should know of: a store that does not answer one answers nobody.
+    pub fn note(&mut self, failure: &contract::Failure) {
+        if failure.class == contract::Class::Transient && failure.reason == names::reason::REPOSITORY_UNREACHABLE {
+            self.unreachable = Some(failure.message.clone());
+        }
     }
 
     /// Looks again after `wait`, or sooner.

@@ -1,4 +1,4 @@
-//! The Job of a step: one pod, one container, no Kubernetes credentials, save for the one grant it may carry.
+//! The Job of a step: one pod, one container, no Kubernetes credentials but those of a grant.
 //!
 //! What the user's runtimeSettings say wins, field by field, over what is set
 //! here, except for what the step cannot work without (its mounts and command).
@@ -16,11 +16,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR,
 };
-use super::grants::Grant;
 use super::hosts::normal_path;
 use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
@@ -51,22 +49,6 @@ const SECRET_ROOM: &str = "2Mi";
 /// Seconds a pod gets to end its data mover and leave an outcome.
 const GRACE_SECONDS: i64 = 20;
 
-/// How the backend Secret gets into a Job's pod.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SecretSource {
-    /// The kubelet mounts this Secret of the Job's own namespace.
-    Mounted(String),
-    /// The agent reads it from the API server, as this ServiceAccount unless the user names another.
-    Read(String),
-}
-
-impl SecretSource {
-    /// For Jobs that reach a repository so. Without a grant the Secret is of their own namespace.
-    pub fn of(access: &Access, grant: Option<&Grant>) -> Self {
-        grant.map_or_else(|| Self::Mounted(access.secret.clone()), |g| Self::Read(g.status.name.clone()))
-    }
-}
-
 /// What is the same for all Jobs of a run.
 #[derive(Clone, Debug)]
 pub struct JobFrame {
@@ -78,8 +60,12 @@ pub struct JobFrame {
     pub namespace: String,
     /// `stash-backup` or `stash-restore`.
     pub component: &'static str,
-    /// How the repository's password and credentials get into the pod.
-    pub secret: SecretSource,
+    /// Repository that the Job works on, by namespace and name.
+    pub repository: String,
+    /// Secret with the repository's password and credentials: mounted, unless the task tells the agent to read it.
+    pub secret: String,
+    /// ServiceAccount of a grant that the Jobs need; one that the user names goes before it.
+    pub account: Option<String>,
     /// Volume of a repository that lives on one, and the folder in it.
     pub local_repository: Option<(Volume, Option<String>)>,
 }
@@ -163,6 +149,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     .into();
     let notes: BTreeMap<String, String> = [
         (annotation::SESSION_NAME, frame.owner.name.clone()),
+        (annotation::REPOSITORY, frame.repository.clone()),
         (annotation::STEP_KEY, parts.key.clone()),
         (annotation::ATTEMPT, parts.attempt.to_string()),
     ]
@@ -220,10 +207,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
         // A grant's token is a volume of its own: short-lived, and gone with the pod.
         automount_service_account_token: Some(settings.automount_service_account_token.unwrap_or(false)),
         enable_service_links: Some(settings.enable_service_links.unwrap_or(false)),
-        service_account_name: settings.service_account_name.or(match &frame.secret {
-            SecretSource::Mounted(_) => None,
-            SecretSource::Read(account) => Some(account.clone()),
-        }),
+        service_account_name: settings.service_account_name.or_else(|| frame.account.clone()),
         node_selector: Some(settings.node_selector).filter(|s| !s.is_empty()),
         node_name: settings.node_name,
         affinity: affinity(settings.affinity, parts.reach.node.as_deref()),
@@ -326,13 +310,13 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     };
     let temp = parts.temp_dir.cloned().unwrap_or_default();
     let scratch = EmptyDirVolumeSource { medium: temp.medium, size_limit: temp.size_limit };
-    let reads = matches!(frame.secret, SecretSource::Read(_));
+    let reads = task.repository.secret.is_some();
     let mut volumes = vec![
-        secret_volume(&frame.secret),
+        if reads { kept_secret() } else { mounted_secret(&frame.secret) },
         Volume { name: WORK_VOLUME.into(), empty_dir: Some(scratch), ..Volume::default() },
     ];
     let mut mounts = vec![at(SECRET_VOLUME, SECRET_DIR, !reads), at(WORK_VOLUME, WORK_DIR, false)];
-    if reads {
+    if frame.account.is_some() {
         volumes.push(token_volume());
         mounts.push(at(TOKEN_VOLUME, TOKEN_DIR, true));
     }
@@ -368,27 +352,23 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     (volumes, mounts)
 }
 
-fn secret_volume(source: &SecretSource) -> Volume {
-    let volume = Volume { name: SECRET_VOLUME.into(), ..Volume::default() };
-    match source {
-        SecretSource::Mounted(name) => Volume {
-            // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(name.clone()),
-                default_mode: Some(0o444),
-                ..SecretVolumeSource::default()
-            }),
-            ..volume
-        },
-        // As a mounted Secret would be: in memory, never on the node's disk.
-        SecretSource::Read(_) => Volume {
-            empty_dir: Some(EmptyDirVolumeSource {
-                medium: Some("Memory".into()),
-                size_limit: Some(Quantity(SECRET_ROOM.into())),
-            }),
-            ..volume
-        },
+fn mounted_secret(name: &str) -> Volume {
+    Volume {
+        name: SECRET_VOLUME.into(),
+        // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.to_owned()),
+            default_mode: Some(0o444),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
     }
+}
+
+/// Room for a Secret that the agent reads: in memory as a mounted one, never on the node's disk.
+fn kept_secret() -> Volume {
+    let room = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(Quantity(SECRET_ROOM.into())) };
+    Volume { name: SECRET_VOLUME.into(), empty_dir: Some(room), ..Volume::default() }
 }
 
 /// What a client inside a pod needs: a token, the API server's CA and the namespace.
@@ -443,7 +423,9 @@ fn affinity(user: Option<Affinity>, node: Option<&str>) -> Option<Affinity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::contract::{Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, Settings, VERSION};
+    use crate::plan::contract::{
+        Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, VERSION,
+    };
 
     fn frame() -> JobFrame {
         JobFrame {
@@ -457,7 +439,9 @@ mod tests {
             },
             namespace: "n".into(),
             component: label::COMPONENT_RESTORE,
-            secret: SecretSource::Mounted("s".into()),
+            repository: "n/repo".into(),
+            secret: "s".into(),
+            account: None,
             local_repository: None,
         }
     }
@@ -504,9 +488,11 @@ mod tests {
     #[test]
     fn a_job_that_reads_the_secret_carries_a_token_of_its_own_and_mounts_no_secret() {
         let read = |runtime: Option<&RuntimeSettings>| {
-            let frame = JobFrame { secret: SecretSource::Read("grant".into()), ..frame() };
+            let frame = JobFrame { account: Some("grant".into()), ..frame() };
             let parts = JobParts { key: "k".into(), attempt: 1, runtime, ..JobParts::default() };
-            job(&frame, &task(Step::Prepare(Prepare {})), parts).spec.unwrap().template.spec.unwrap()
+            let mut task = task(Step::Prepare(Prepare {}));
+            task.repository.secret = Some(SecretPlace { namespace: "other".into(), name: "s".into() });
+            job(&frame, &task, parts).spec.unwrap().template.spec.unwrap()
         };
         let pod = read(None);
         assert_eq!(

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::contract::{Failure, Progress};
+use super::gate::Room;
 use super::jobs::JobSeen;
 use super::pod_security::Level;
 use super::target::TargetSeen;
@@ -35,6 +36,17 @@ pub struct RepositorySeen {
     pub secret: Seen<()>,
     /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.
     pub labels: Seen<BTreeMap<String, String>>,
+    /// It does not answer.
+    pub unreachable: Option<Silence>,
+}
+
+/// A Repository that does not answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Silence {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was said.
+    pub message: String,
 }
 
 /// Why an object is not valid, as admission says it.
@@ -83,6 +95,8 @@ pub struct Surroundings {
     pub pod_security: Level,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
+    /// Room for more of them on its Repository.
+    pub room: Room,
     /// Targets of other sessions that are this one's too.
     pub rivals: Vec<Rival>,
     /// Claims that Jobs of other sessions write to.
@@ -100,4 +114,10 @@ pub struct Setup {
     pub image: String,
     /// Deadline of a run that names none.
     pub default_timeout: Duration,
+    /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
+    pub sync_every: Duration,
+    /// Jobs that may work on one Repository at once.
+    pub jobs_per_repository: usize,
+    /// Time between two probes of a Repository that does not answer.
+    pub probe_interval: Duration,
 }

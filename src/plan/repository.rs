@@ -1,22 +1,31 @@
 //! What happens next to a Repository: is it valid, is its Secret there, who uses it.
 //!
 //! A Repository can own Jobs, as a session does: each is a [`step`](super::step) with
-//! an entry in status, built by [`Pass::lone_step`], and watched by the same labels.
+//! an entry in status, made by [`Pass::lone_step`], and watched by the same labels.
 
+mod leave;
+mod reach;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
 use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::grants;
 use super::jobs::JobSeen;
-use super::objects::{self, JobFrame, JobParts, SecretSource};
+use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
 use super::run::Identity;
-use super::step::{Lone, StepState};
-use super::{FinalizerChange, Plan, Prepared};
+use super::step::{self, Lone, StepState};
+use super::{Event, FinalizerChange, Plan, Prepared, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
@@ -31,6 +40,10 @@ pub struct RepositoryRun {
     pub id: Identity,
     /// What it says.
     pub spec: RepositorySpec,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotation that asks for its Snapshots to be brought up to date.
+    pub sync_request: Option<String>,
     /// It carries Stash's finalizer.
     pub stash: bool,
     /// How it stands, as last written.
@@ -48,6 +61,14 @@ pub struct RepositorySurroundings {
     pub references: Vec<Reference>,
     /// Its own Jobs.
     pub jobs: Vec<JobSeen>,
+    /// Sessions that are not over; they wait for it when it does not answer.
+    pub waiting: usize,
+    /// Jobs of sessions that work on it.
+    pub at_work: usize,
+    /// Another Repository whose data could be the same, by namespace and name.
+    pub shares_data_with: Option<String>,
+    /// Its namespace is being deleted.
+    pub namespace_ends: bool,
 }
 
 /// What to do next about a Repository.
@@ -55,7 +76,7 @@ pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, n
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
     pass.now.references.clone_from(&seen.references);
     if run.id.deleting {
-        pass.leave();
+        leave::advance(&mut pass);
     } else {
         pass.step();
     }
@@ -73,18 +94,22 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn step(&mut self) {
-        if !self.run.id.held && !self.seen.references.is_empty() {
+        let needed = !self.seen.references.is_empty() || self.run.spec.wipe_out == Some(true);
+        if needed && !self.run.id.held {
             self.plan.finalizer = Some(FinalizerChange::Add);
         }
         self.now.observed_generation = self.run.id.generation;
-        if self.ground().is_none() {
+        let Some(access) = self.ground() else { return };
+        if reach::advance(self, &access) {
             return;
         }
+        sync::advance(self, &access);
         self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
     }
 
     /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
     fn ground(&mut self) -> Option<Access> {
+        let display = self.display();
         let list = &mut self.now.conditions;
         if let Some(refusal) = &self.seen.refusal {
             let text = &refusal.message;
@@ -94,15 +119,14 @@ impl Pass<'_> {
         }
         let valid = "Successfully validated.";
         conditions::set(list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, valid, self.at);
-        let id = &self.run.id;
-        let access = match access::of(&self.run.spec, &format!("{}/{}", id.namespace, id.name)) {
+        let access = match access::of(&self.run.spec, &display) {
             Ok(access) => access,
             Err(failure) => {
                 self.say(Health::Stalled, &failure.reason, &failure.message);
                 return None;
             }
         };
-        let name = format!("Backend Secret {}/{}", id.namespace, access.secret);
+        let name = format!("Backend Secret {}/{}", self.run.id.namespace, access.secret);
         let (value, why, text) = match &self.seen.secret {
             Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("{name} exist.")),
             Seen::Missing => (Value::False, reason::BACKEND_SECRET_NOT_AVAILABLE, format!("{name} does not exist.")),
@@ -117,23 +141,45 @@ impl Pass<'_> {
         None
     }
 
-    /// It is being deleted.
-    fn leave(&mut self) {
-        if self.run.id.held || self.run.stash {
-            self.plan.finalizer = Some(FinalizerChange::Remove);
-        }
+    /// How its Jobs reach the repository, if they can; without a word.
+    fn access(&self) -> Option<Access> {
+        let there = self.seen.refusal.is_none() && self.seen.secret == Seen::Found(());
+        access::of(&self.run.spec, &self.display()).ok().filter(|_| there)
     }
 
-    /// A Job of its own: created, tried again, or read. `limit` bounds each attempt.
-    #[allow(dead_code, reason = "the first step of its own follows")]
+    fn display(&self) -> String {
+        format!("{}/{}", self.run.id.namespace, self.run.id.name)
+    }
+
+    /// A step of its own: its Job is created, tried again, or read. `limit` bounds each attempt.
     fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
+        let attempt = step::entry(&mut self.now.steps, name).attempt;
+        let job = self.job(name, attempt, access, limit, step);
+        let lone = Lone {
+            run: &self.run.id.uid,
+            at: self.at,
+            expired: false,
+            // Its steps touch no files, so that every level lets them in.
+            pod_security: Level::Privileged,
+            jobs: &self.seen.jobs,
+            steps: &mut self.now.steps,
+            gate: None,
+            plan: &mut self.plan,
+        };
+        lone.advance(name, |_| job)
+    }
+
+    /// The Job of an attempt at a step of its own.
+    fn job(&self, name: &str, attempt: i32, access: &Access, limit: Duration, step: Step) -> Job {
         let id = &self.run.id;
         let frame = JobFrame {
             image: self.setup.image.clone(),
             owner: id.owner(),
             namespace: id.namespace.clone(),
             component: label::COMPONENT_REPOSITORY,
-            secret: SecretSource::of(access, None),
+            repository: access.display.clone(),
+            secret: access.secret.clone(),
+            account: matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name),
             local_repository: access.local.clone(),
         };
         let task = Task {
@@ -148,21 +194,12 @@ impl Pass<'_> {
             settings: Settings::default(),
             step,
         };
-        let lone = Lone {
-            run: &id.uid,
-            at: self.at,
-            expired: false,
-            // Its steps touch no files, so that every level lets them in.
-            pod_security: Level::Privileged,
-            jobs: &self.seen.jobs,
-            steps: &mut self.now.steps,
-            plan: &mut self.plan,
-        };
-        let seconds_left = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        lone.advance(name, |attempt| {
-            let key = name.to_owned();
-            objects::job(&frame, &task, JobParts { key, attempt, seconds_left, ..JobParts::default() })
-        })
+        let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+        objects::job(&frame, &task, JobParts { key, attempt, seconds_left, ..JobParts::default() })
+    }
+
+    fn event(&mut self, warning: bool, reason: &str, message: &str) {
+        self.plan.events.push(Event::new(warning, reason, message));
     }
 
     fn say(&mut self, health: Health, why: &str, text: &str) {

@@ -353,8 +353,7 @@ impl RestoreState {
 
     /// Whether the run is over.
     pub fn is_final(&self) -> bool {
-        matches!(self.phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
-            && !self.is_denied()
+        is_final(self.phase) && !self.is_denied()
     }
 
     /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
@@ -371,6 +370,11 @@ impl RestoreState {
         let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
         Self { run, ..Self::default() }
     }
+}
+
+/// Whether a restore in this phase is over.
+pub fn is_final(phase: Option<RestorePhase>) -> bool {
+    matches!(phase, Some(RestorePhase::Succeeded | RestorePhase::Failed | RestorePhase::Invalid))
 }
 
 /// `1 host`, `3 hosts`.

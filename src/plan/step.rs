@@ -10,6 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
 use super::contract::{Class, Failure, Outcome};
+use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
 use super::pod_security::{self, Level};
 use super::{Plan, Prepared, conditions, retry};
@@ -44,6 +45,8 @@ pub struct Lone<'a> {
     pub jobs: &'a [JobSeen],
     /// The entries of status.
     pub steps: &'a mut Vec<StepStatus>,
+    /// Whether its Job may be made now; none for Jobs that always may.
+    pub gate: Option<&'a mut Gate>,
     /// Where effects are listed.
     pub plan: &'a mut Plan<Prepared>,
 }
@@ -85,7 +88,7 @@ impl Lone<'_> {
             }
             Some(JobState::Active { .. }) => {
                 self.plan.stop(find(attempt));
-                return StepState::Failed(late(name));
+                return StepState::Failed(late(name, entry.message.as_deref()));
             }
             Some(JobState::Done(outcome)) => match &outcome.failure {
                 None if outcome.run != self.run => {
@@ -106,7 +109,10 @@ impl Lone<'_> {
                 }
                 failure.clone()
             }
-            None if self.expired => return StepState::Failed(late(name)),
+            None if self.expired => {
+                let silence = self.gate.and_then(|g| g.silence().map(|(_, text)| text.to_owned()));
+                return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
+            }
             None => {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
@@ -115,7 +121,9 @@ impl Lone<'_> {
                     if let Err(failure) = pod_security::check_job(self.pod_security, &job) {
                         return StepState::Failed(failure);
                     }
-                    self.plan.jobs.push(job);
+                    if self.gate.is_none_or(|g| g.admit(self.plan)) {
+                        self.plan.jobs.push(job);
+                    }
                     self.plan.look_again(LOOK_AT_RUNNING);
                 }
                 return StepState::Running;
@@ -125,6 +133,7 @@ impl Lone<'_> {
         if self.expired || !retry::again(&failure, deaths) {
             return StepState::Failed(failure);
         }
+        self.plan.note(&failure);
         entry.attempt += 1;
         entry.pod_deaths = deaths;
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
@@ -135,7 +144,8 @@ impl Lone<'_> {
     }
 }
 
-fn late(step: &str) -> Failure {
-    let text = format!("The {step} step was not complete before the deadline.");
+fn late(step: &str, last: Option<&str>) -> Failure {
+    let last = last.map(|l| format!(" Last: {l}")).unwrap_or_default();
+    let text = format!("The {step} step was not complete before the deadline.{last}");
     Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }

@@ -122,6 +122,8 @@ pub fn success(job: &Job) -> Outcome {
         Step::Maintain(_) => {
             Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
         }
+        Step::Probe(_) => Answer::Probed,
+        Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
         #[allow(unreachable_patterns, reason = "a step that is new here fails in the test that meets it")]
         other => panic!("no answer to {}", other.verb()),
     };
@@ -131,6 +133,12 @@ pub fn success(job: &Job) -> Outcome {
 /// What an agent answers whose data is damaged.
 pub fn damaged(job: &Job) -> Outcome {
     let failure = Failure::new(Class::Data, "DataCorrupt", "Pack 1234 is damaged. Run restic check.");
+    Outcome { failure: Some(failure), answer: None, ..success(job) }
+}
+
+/// What an agent answers whose store does not.
+pub fn unreachable(job: &Job) -> Outcome {
+    let failure = Failure::new(Class::Transient, "RepositoryUnreachable", "The store does not answer at b:9000.");
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 

@@ -15,6 +15,7 @@ mod leaving;
 mod manifests;
 mod operator;
 mod refusals;
+mod repository;
 mod restarts;
 mod runs;
 mod targets;

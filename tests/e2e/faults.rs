@@ -179,5 +179,5 @@ async fn a_wrong_object_is_denied_and_one_that_is_not_supported_warned_about() {
     let (ready, reason, text) = condition(&session, "Ready");
     assert_eq!((ready.as_str(), reason.as_str()), ("False", "NotSupported"));
     assert!(text.contains("spec.task.name"), "it names the field: {text}");
-    assert!(site.list("Job").await.is_empty());
+    assert!(site.jobs_of_sessions().await.is_empty());
 }

@@ -163,6 +163,12 @@ impl Site {
         assert!(clean.await.is_some(), "left behind: {left:?}");
     }
 
+    /// Jobs of sessions: all but those that a Repository has of its own.
+    pub async fn jobs_of_sessions(&self) -> Vec<Value> {
+        let kind = |j: &Value| j["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"].clone();
+        self.list("Job").await.into_iter().filter(|j| kind(j) != "Repository").collect()
+    }
+
     /// The folder behind a claim, seen from the host, once the claim is bound.
     pub async fn folder(&self, claim: &str) -> PathBuf {
         let bound = self.until("PersistentVolumeClaim", claim, 30, "bound", |c| phase(c) == "Bound").await;

@@ -42,8 +42,8 @@ async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
     let gone = eventually(30, async || site.find("RestoreSession", "web").await.is_none().then_some(())).await;
     assert!(gone.is_some(), "still there: {:#}", site.get("RestoreSession", "web").await);
     assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 2);
-    let left = eventually(15, async || site.list("Job").await.is_empty().then_some(())).await;
-    assert!(left.is_some(), "Jobs are left: {:#?}", site.list("Job").await);
+    let left = eventually(15, async || site.jobs_of_sessions().await.is_empty().then_some(())).await;
+    assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
     site.leaves_nothing().await;
 }

@@ -24,11 +24,6 @@ pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
             "spec.wipeOut",
             format!("is not possible with {store}; leave it out, and remove the data in the store yourself"),
         );
-    } else if new.spec.wipe_out == Some(true) {
-        errors.not_supported(
-            "spec.wipeOut",
-            "data is never removed with a Repository yet; leave it out, and remove the data in the store",
-        );
     }
     if let Some(policy) = &new.spec.usage_policy {
         usage_policy(&mut errors, policy);

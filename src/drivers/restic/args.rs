@@ -148,6 +148,15 @@ fn keep(retention: &Retention) -> Vec<String> {
     argv
 }
 
+/// Forgets these snapshots. By id: whatever else is in the repository stays.
+pub fn forget_ids(ids: &[String]) -> Vec<String> {
+    let mut argv = list(["forget", "--json"]);
+    argv.extend(list(RETRY_LOCK));
+    argv.push("--".into());
+    argv.extend(ids.iter().cloned());
+    argv
+}
+
 /// Removes data that no snapshot needs. Text, not JSON: only then does restic say how far it is.
 pub fn prune() -> Vec<String> {
     let mut argv = list(["prune"]);

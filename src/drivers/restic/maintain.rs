@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
+use super::select::Snapshot;
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Failure, Maintain, RepositoryFacts};
@@ -88,7 +89,7 @@ async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(
 }
 
 async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
-    let all = repository.snapshots(&[]).await?;
+    let all: Vec<Snapshot> = repository.snapshots(&[]).await?;
     facts.snapshot_count = i64::try_from(all.len()).unwrap_or(i64::MAX);
     let ran = repository.document_within(args::stats(&[]), Limit::Idle(STUCK)).await;
     if ran.end != End::Exited(0) {

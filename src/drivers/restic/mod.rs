@@ -1,7 +1,7 @@
 //! restic, run as a child process.
 //!
 //! One function a step: [`preflight`], [`restore`], [`prepare`], [`backup`],
-//! [`maintain`]. Each turns what restic printed into counts and a classified
+//! [`maintain`]; [`list`], [`probe`] and [`wipe`] for a Repository. Each turns what restic printed into counts and a classified
 //! failure; none believes an exit code alone. The room never removes a lock that
 //! it did not make, never passes a secret in argv or environment, and never
 //! starts a command without a bound.
@@ -20,13 +20,15 @@ mod restore;
 mod run;
 mod secrets;
 mod select;
+mod wipe;
 
 pub use backup::backup;
 pub use maintain::maintain;
-pub use preflight::{preflight, prepare};
+pub use preflight::{list, preflight, prepare, probe};
 pub use repository::{Places, Repository};
 pub use restore::restore;
 pub use run::Control;
+pub use wipe::wipe;
 
 use crate::plan::contract::{Answer, Failure};
 

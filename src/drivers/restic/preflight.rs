@@ -11,7 +11,7 @@ use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
 use super::{Done, args, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, PinnedSnapshot, Preflight};
+use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Resolves the snapshots of every host asked for.
 pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
@@ -55,6 +55,26 @@ async fn owners(
         checks::owners(repository, &pin.id, &roots, &query.mounts, &me, &|_| true).await?;
     }
     Ok(())
+}
+
+/// Lists all snapshots. Where there is no repository, there are none.
+pub async fn list(repository: &Repository) -> Result<Vec<Listed>, Failure> {
+    match repository.snapshots(&[]).await {
+        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok(vec![]),
+        other => other,
+    }
+}
+
+/// Opens the repository, to know whether its store answers.
+pub async fn probe(repository: &Repository) -> Done {
+    if let Err(failure) = repository.reach().await {
+        return Done::failed(failure);
+    }
+    let opened = repository.document(args::cat_config()).await;
+    if opened.end == End::Exited(0) {
+        return Done::ok(Answer::Probed);
+    }
+    Done::failed(repository.failure(&opened, "open the repository"))
 }
 
 /// Opens the repository, and creates it where there is none.

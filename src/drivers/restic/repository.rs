@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
 use super::args;
@@ -17,7 +18,6 @@ use super::error;
 use super::output::Message;
 use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
-use super::select::Snapshot;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
 
@@ -196,7 +196,7 @@ impl Repository {
     }
 
     /// Opens the repository and lists its snapshots of all hosts, or only those of `ids`.
-    pub async fn snapshots(&self, ids: &[String]) -> Result<Vec<Snapshot>, Failure> {
+    pub async fn snapshots<T: DeserializeOwned>(&self, ids: &[String]) -> Result<Vec<T>, Failure> {
         self.reach().await?;
         let ran = self.document(args::snapshots(ids)).await;
         if ran.end != End::Exited(0) {

@@ -12,7 +12,7 @@ use super::pattern::patterns;
 use super::planned::{Planned, Tally};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
-use super::select::{clean, inside_mounts};
+use super::select::{Snapshot, clean, inside_mounts};
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored};
@@ -98,7 +98,7 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
     let mut ids: Vec<String> = step.snapshots.iter().map(|p| p.id.clone()).collect();
     ids.sort();
     ids.dedup();
-    let found = repository.snapshots(&ids).await?;
+    let found: Vec<Snapshot> = repository.snapshots(&ids).await?;
     let mut parts = Vec::new();
     for pin in &step.snapshots {
         let snapshot = found.iter().find(|s| s.id == pin.id).ok_or_else(|| {

@@ -326,6 +326,9 @@ fn create(
         exclude: target_spec.exclude.clone(),
         args: target_spec.args.clone(),
     };
+    if !pass.gate.admit(&mut pass.plan) {
+        return;
+    }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
     let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
     let mut task = pass.task(access, runtime, no_cache, Step::Backup(backup));
@@ -393,6 +396,7 @@ fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     slot.reason = Some(failure.reason.clone());
     slot.error = Some(failure.message.clone());
     if again {
+        pass.plan.note(failure);
         slot.attempt = Some(attempt + 1);
         slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));

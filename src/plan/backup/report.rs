@@ -7,6 +7,7 @@ use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
 use crate::plan::contract::{Failure, RepositoryFacts};
+use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
 use crate::plan::{duration, text};
@@ -32,6 +33,12 @@ pub fn wait(pass: &mut Pass<'_>, text: &str) {
 
 /// The backup goes on.
 pub fn stand(pass: &mut Pass<'_>) {
+    let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
+    if let Some((why, text)) = pass.gate.refusal().filter(|_| idle).map(|(why, text)| (why, text.to_owned())) {
+        // What was begun goes on; what was not waits.
+        pass.now.phase.get_or_insert(BackupPhase::Pending);
+        return say(pass, Health::Reconciling, why, &format!("Waiting: {text}"));
+    }
     pass.now.phase = Some(BackupPhase::Running);
     let held = pass.now.run.iter().flat_map(|r| &r.steps).find(|s| !s.done && s.message.is_some());
     let (why, text) = if let Some(step) = held {

@@ -11,9 +11,10 @@ use crate::api::common::RetryConfig;
 use crate::names::reason;
 use crate::plan::FinalizerChange;
 use crate::plan::contract::{Own, Step, Task};
-use crate::plan::fake::{End, Grants, Jobs};
+use crate::plan::fake::{End, Grants, Jobs, setup};
+use crate::plan::gate::Room;
 use crate::plan::hosts::HostSet;
-use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::observed::{Refusal, RepositorySeen, Seen, Silence, Surroundings};
 use crate::plan::pod_security::Level;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -37,6 +38,8 @@ struct World {
     writes: usize,
     crashes: Vec<usize>,
     facts: usize,
+    silent: bool,
+    room: usize,
     events: Vec<String>,
     /// Sessions made after it failed, with what they may still be followed by.
     followers: BTreeMap<String, Option<i32>>,
@@ -81,6 +84,8 @@ impl World {
             writes: 0,
             crashes: vec![],
             facts: 0,
+            silent: false,
+            room: 16,
             events: vec![],
             followers: BTreeMap::new(),
             last_task: None,
@@ -105,6 +110,7 @@ impl World {
             first_backup: None,
             secret: Seen::Found(()),
             labels: Seen::Missing,
+            unreachable: self.silent.then(|| Silence { since: self.now, message: "It is away.".into() }),
         };
         let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
         let target = |i: usize| Target {
@@ -128,6 +134,7 @@ impl World {
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),
+            room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
         }
     }
@@ -140,8 +147,8 @@ impl World {
     /// One pass; the wait for the next one, or `None` at the end.
     fn pass(&mut self) -> Option<SignedDuration> {
         self.run.state = serde_json::from_value(self.status.clone()).unwrap();
-        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
-        let plan = next(&self.run, &self.look(), &setup, self.now);
+        let plan = next(&self.run, &self.look(), &setup(), self.now);
+        assert!(plan.jobs.len() <= self.room && (plan.jobs.is_empty() || !self.silent), "only what may be made");
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         // A change of the object wakes the controller.
         let wait = if plan.again || plan.finalizer.is_some() { Some(SignedDuration::ZERO) } else { wait };
@@ -181,6 +188,7 @@ impl World {
             self.last_task = crate::plan::jobs::see(job, &[], self.now).task;
             self.jobs.create(job);
         }
+        self.silent |= plan.unreachable.is_some() && self.jobs.away;
         for new in &plan.sessions {
             if !self.write() {
                 return Some(SignedDuration::ZERO);
@@ -319,6 +327,43 @@ fn steps_are_tried_again_by_their_class() {
     script(&mut w, "backup/0/m0", &vec![End::OutOfMemory; 5]);
     w.settle();
     assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", "OOMKilled", 3));
+}
+
+#[test]
+fn nothing_is_begun_on_a_store_that_is_away_or_busy() {
+    for steps_before in 0..4 {
+        let mut w = World::new(2, false, true);
+        w.run.invoker.as_mut().unwrap().time_out = Some("5h".into());
+        let mut passes = 0;
+        while w.jobs.created.len() < steps_before {
+            let wait = w.pass().unwrap();
+            w.now += wait;
+            w.jobs.tick();
+            passes += 1;
+            assert!(passes < MOST_PASSES);
+        }
+        w.jobs.away = true;
+        for _ in 0..20 {
+            let wait = w.pass().unwrap();
+            w.now += wait;
+            w.jobs.tick();
+        }
+        assert!(w.silent && w.stalled_is_absent(), "{:#}", w.status);
+        assert!(w.jobs.created.iter().all(|(_, attempt)| *attempt == 1), "one try learns it: {:?}", w.jobs.created);
+        assert!(w.status["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo has not answered"));
+        w.jobs.away = false;
+        w.silent = false;
+        w.settle();
+        assert_eq!(w.phase(), "Succeeded", "{steps_before}");
+    }
+    let mut w = World::new(2, false, true);
+    w.room = 0;
+    assert!(w.pass().is_some());
+    assert_eq!((w.phase(), w.steps().len()), ("Pending", 0));
+    assert!(w.status["summary"].as_str().unwrap().contains("16 come first"), "{:#}", w.status);
+    w.room = 1;
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
 }
 
 #[test]

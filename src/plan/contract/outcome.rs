@@ -43,6 +43,22 @@ pub enum Answer {
     BackedUp(Vec<SnapshotMade>),
     /// Of [`Step::Maintain`].
     Maintained(RepositoryFacts),
+    /// Of [`Step::List`].
+    Listed {
+        /// Snapshots in the repository.
+        snapshots: u64,
+        /// Snapshot objects that were written.
+        written: u64,
+        /// Snapshot objects that were removed.
+        removed: u64,
+    },
+    /// Of [`Step::Probe`]: the repository opened.
+    Probed,
+    /// Of [`Step::Wipe`].
+    Wiped {
+        /// Snapshots removed.
+        snapshots: u64,
+    },
 }
 
 /// Snapshots of one host, or why there are none.

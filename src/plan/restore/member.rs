@@ -59,7 +59,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
             run_out(pass, index, ground.err());
         } else if is_started(&pass.now.members[index]) {
             restore(pass, index, ground.ok());
-        } else if ground.is_ok() && is_pinned(&pass.now.members[index]) {
+        } else if may_begin(pass, index, ground.is_ok()) {
             match rivals::ahead(pass, index) {
                 None => restore(pass, index, ground.ok()),
                 Some(text) => {
@@ -118,6 +118,11 @@ fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     let own = pass.now.members[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
     let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
     own.min(pass.seconds_left())
+}
+
+/// Nothing is scaled down for a restore that could not go on at once.
+fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
+    ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
 }
 
 fn is_pinned(status: &RestoreMemberStatus) -> bool {
@@ -302,6 +307,9 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         pass.plan.look_again(LOOK_AT_RUNNING);
         return;
     }
+    if !pass.gate.admit(&mut pass.plan) {
+        return;
+    }
     let restore = Restore {
         member: index,
         host: entry.hostname.clone(),
@@ -412,6 +420,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     entry.progress = None;
     let attempt = entry.attempt.unwrap_or(1);
     if again {
+        pass.plan.note(failure);
         entry.attempt = Some(attempt + 1);
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));

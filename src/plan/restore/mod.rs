@@ -33,10 +33,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::conditions::{self, Health};
 use super::contract::{Failure, Run, Settings, Step, Task, VERSION};
+use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
 use super::jobs::JobSeen;
-use super::objects::{JobFrame, SecretSource};
+use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
@@ -99,6 +100,8 @@ struct Pass<'a> {
     expired: bool,
     /// How to reach each host, by member and host name; filled for targets that are there.
     reaches: BTreeMap<(usize, String), Reach>,
+    /// To its Repository.
+    gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
     plan: Plan<Prepared>,
@@ -116,6 +119,7 @@ impl<'a> Pass<'a> {
             now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
+            gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
             grant: None,
             plan: Plan::nothing(),
         }
@@ -239,7 +243,9 @@ impl<'a> Pass<'a> {
             owner: self.run.id.owner(),
             namespace: self.run.id.namespace.clone(),
             component: label::COMPONENT_RESTORE,
-            secret: SecretSource::of(access, self.grant.as_ref()),
+            secret: access.secret.clone(),
+            account: self.grant.as_ref().map(|g| g.status.name.clone()),
+            repository: access.display.clone(),
             local_repository: access.local.clone(),
         }
     }

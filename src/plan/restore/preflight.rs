@@ -49,6 +49,9 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     }
     let waiting_for: Vec<HostQuery> = open.into_iter().filter(|q| !is_asked(pass, q, attempt)).collect();
     for hosts in chunks(waiting_for) {
+        if !pass.gate.admit(&mut pass.plan) {
+            return;
+        }
         let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
         let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         let member = hosts[0].member;
@@ -148,6 +151,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             return attempt;
         }
         let due = retry::not_before(attempt, pass.at);
+        pass.plan.note(&failure);
         let entry = step(pass);
         entry.attempt = attempt + 1;
         entry.pod_deaths = retry::deaths(&failure, entry.pod_deaths);
@@ -212,8 +216,9 @@ fn note(pass: &mut Pass<'_>, failure: &Failure) {
 
 /// What holds the preflight up: reason and message.
 pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
-    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT)?;
-    Some((step.reason.clone()?, step.message.clone()?))
+    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT);
+    let said = step.and_then(|s| Some((s.reason.clone()?, s.message.clone()?)));
+    said.or_else(|| pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned())))
 }
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.

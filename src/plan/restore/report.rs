@@ -6,7 +6,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::jobs::STOP_PATIENCE;
+use crate::plan::jobs::{JobSeen, STOP_PATIENCE};
 use crate::plan::run::{hosts, member_label};
 use crate::plan::{duration, text};
 
@@ -157,6 +157,10 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
                 format!("Waiting: {}", c.message.clone().unwrap_or_default()),
             );
         }
+    }
+    let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
+    if let Some((why, text)) = pass.gate.refusal().filter(|_| idle) {
+        return (why.to_owned(), format!("Waiting: {text}"));
     }
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {
         let text = step.message.clone().unwrap_or_default();

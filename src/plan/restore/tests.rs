@@ -144,6 +144,52 @@ fn infrastructure_is_tried_again_and_data_is_not() {
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1));
 }
 
+/// Proves: C06.
+#[test]
+fn a_store_that_is_away_is_asked_by_nobody_and_nothing_is_scaled_for_it() {
+    for from in 0..12 {
+        let mut w = World::batch("Parallel", "Continue", vec![web(), set(), claim()]);
+        w.object["spec"]["timeOut"] = json!("5h");
+        w.away = from..from + 40;
+        w.step(from + 1);
+        let (before, scaled) = (w.jobs.created.len(), w.workloads.iter().filter(|x| x.replicas != x.wanted).count());
+        w.step(38);
+        let begun = w.jobs.created[before..].iter().filter(|(_, attempt)| *attempt > 1).count();
+        assert_eq!(begun, 0, "away from {from}: {:?}", w.jobs.created);
+        let now = w.workloads.iter().filter(|x| x.replicas != x.wanted).count();
+        assert!(now <= scaled || from < 6, "away from {from}: {now} scaled down, {scaled} before");
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.members()), ("Succeeded", vec!["Succeeded".to_owned(); 3]), "from {from}");
+    }
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = json!("5h");
+    (w.away, w.jobs.away) = (0..20, true);
+    w.step(10);
+    assert_eq!(w.condition("Reconciling"), ("True".into(), "RepositoryUnreachable".into()));
+    assert_eq!((w.jobs.created.len(), w.workloads[0].replicas), (1, 2), "one try, and nothing touched");
+    assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo has not"));
+}
+
+#[test]
+fn a_full_house_is_waited_for_in_peace() {
+    let mut w = World::batch("Parallel", "Stop", vec![web(), set(), set()]);
+    w.object["spec"]["timeOut"] = json!("5h");
+    w.busy = 0..10;
+    w.step(9);
+    assert_eq!((w.phase().as_str(), w.jobs.created.len()), ("Pending", 0));
+    assert_eq!(w.condition("Reconciling"), ("True".into(), "RepositoryBusy".into()));
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+    // Busy between preflight and restore: nothing is scaled down for a restore that cannot begin.
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = json!("5h");
+    w.busy = 3..30;
+    w.step(25);
+    assert_eq!((w.jobs.created.len(), w.workloads[0].replicas), (1, 2));
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
 #[test]
 fn a_preflight_is_tried_again_too() {
     let mut w = World::session(web());

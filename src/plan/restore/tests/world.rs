@@ -4,6 +4,7 @@
 //! anew for every pass, so that nothing survives that is not in status.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -18,8 +19,9 @@ use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure, Step};
-use crate::plan::fake::{Grants, Jobs, task};
-use crate::plan::observed::{RepositorySeen, Rival, Seen, Setup, Surroundings, Writer};
+use crate::plan::fake::{Grants, Jobs, setup, task};
+use crate::plan::gate::Room;
+use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, Target, TargetSeen};
@@ -54,6 +56,11 @@ pub struct World {
     /// Members of the BackupBatch `shop`; none while it is not there.
     pub shop: Option<Vec<Value>>,
     pub repository_until: usize,
+    /// Passes during which the store does not answer, and whether that is known.
+    pub away: Range<usize>,
+    pub silent: bool,
+    /// Passes during which others work on the Repository as much as may be.
+    pub busy: Range<usize>,
     pub gone: bool,
     /// Claims that were made, or stood there before.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
@@ -114,6 +121,9 @@ impl World {
             cancel_at: usize::MAX,
             shop: None,
             repository_until: usize::MAX,
+            away: 0..0,
+            silent: false,
+            busy: 0..0,
             gone: false,
             claims: BTreeMap::new(),
             autoscalers: vec![],
@@ -141,6 +151,10 @@ impl World {
         (w.from..w.until).contains(&self.passes)
     }
 
+    fn room(&self) -> Room {
+        if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
+    }
+
     fn source(&self) -> Seen<Adopted> {
         let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
         let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
@@ -153,11 +167,13 @@ impl World {
         let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
             "usagePolicy": policy });
+        let silence = || Silence { since: self.now, message: "It is away.".into() };
         let found = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
             secret: Seen::Found(()),
             labels: Seen::Missing,
+            unreachable: self.silent.then(silence),
         };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
@@ -167,6 +183,7 @@ impl World {
             targets: self.targets(),
             pod_security: self.pod_security,
             jobs: self.jobs.seen(),
+            room: self.room(),
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),
@@ -234,8 +251,7 @@ impl World {
     }
 
     pub fn decide(&self) -> Plan<Prepared> {
-        let setup = Setup { image: "i".into(), default_timeout: std::time::Duration::from_mins(10) };
-        next(&self.run(), &self.look(), &setup, self.now)
+        next(&self.run(), &self.look(), &setup(), self.now)
     }
 
     /// A write; false when the controller dies before it.
@@ -324,6 +340,8 @@ impl World {
                 self.claims.entry(name).or_insert_with(|| claim.clone());
             }
         }
+        assert!(plan.jobs.is_empty() || !self.silent, "nothing is begun on a store that is away");
+        assert!(plan.jobs.len() <= self.room().free, "no more Jobs than may be");
         for object in plan.grants.iter().flat_map(Grants::objects) {
             if !self.write() {
                 return false;
@@ -336,6 +354,12 @@ impl World {
             }
             self.grants.serve(job);
             self.jobs.create(job);
+        }
+        if plan.unreachable.is_some() && self.jobs.away {
+            if !self.write() {
+                return false;
+            }
+            self.silent = true;
         }
         if let Some(status) = plan.status {
             if !self.write() {
@@ -359,7 +383,11 @@ impl World {
             let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
             assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
         }
-        if !plan.claims.is_empty() {
+        // A claim for dumps is nobody's target, so that it needs no announcement.
+        let of_step = |c: &PersistentVolumeClaim| {
+            c.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::names::annotation::STEP_KEY))
+        };
+        if !plan.claims.iter().all(of_step) {
             let said = |m: &RestoreMemberStatus| m.conditions.iter().any(|c| c.type_ == "ClaimsCreated");
             assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
         }
@@ -436,6 +464,9 @@ impl World {
     fn goes_by(&mut self, wait: SignedDuration) {
         self.now += wait;
         self.jobs.now = self.now;
+        self.jobs.away = self.away.contains(&self.passes);
+        // A probe finds out; what it does is the Repository's.
+        self.silent &= self.jobs.away;
         if !wait.is_zero() {
             self.refused.clear();
             self.jobs.tick();

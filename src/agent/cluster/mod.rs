@@ -3,7 +3,10 @@
 //! Where the backend Secret is in another namespace than the Job, no volume can
 //! bring it. The agent reads that one Secret with its short-lived token and puts
 //! it where a volume would have: into a folder in memory, a file a key, for itself
-//! only. Nothing of it is logged or told.
+//! only. Nothing of it is logged or told. [`snapshots`] keeps the Snapshots of a
+//! Repository, which would not fit an outcome.
+
+pub mod snapshots;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -29,35 +32,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn fetch(place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
     let client = client().await?;
     let api: Api<Secret> = Api::namespaced(client, &place.namespace);
-    let started = tokio::time::Instant::now();
-    let secret = loop {
-        match api.get_opt(&place.name).await {
-            Ok(Some(secret)) => break secret,
-            Ok(None) => {
-                return Err(trouble(
-                    reason::SECRET_INCOMPLETE,
-                    format!("Backend Secret {}/{} does not exist.", place.namespace, place.name),
-                ));
-            }
-            Err(error) if started.elapsed() >= PATIENCE => {
-                let text = format!(
-                    "Backend Secret {}/{} could not be read: {}. Check that policies of the network let the Job reach the API server.",
-                    place.namespace,
-                    place.name,
-                    plain(&error)
-                );
-                return Err(trouble(reason::ACCESS_DENIED, text));
-            }
-            Err(error) => {
-                tracing::info!(
-                    namespace = place.namespace,
-                    secret = place.name,
-                    error = plain(&error),
-                    "asking again for the Secret"
-                );
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+    let found = patiently(|| api.get_opt(&place.name)).await.map_err(|error| {
+        let text = format!(
+            "Backend Secret {}/{} could not be read: {}. Check that policies of the network let the Job reach the API server.",
+            place.namespace,
+            place.name,
+            plain(&error)
+        );
+        trouble(reason::ACCESS_DENIED, text)
+    })?;
+    let Some(secret) = found else {
+        let text = format!("Backend Secret {}/{} does not exist.", place.namespace, place.name);
+        return Err(trouble(reason::SECRET_INCOMPLETE, text));
     };
     tracing::info!(namespace = place.namespace, secret = place.name, "read the backend Secret");
     keep(secret.data.unwrap_or_default(), dir).map_err(|e| {
@@ -65,9 +51,22 @@ pub async fn fetch(place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
     })
 }
 
+/// Asks until there is an answer, or the time for one is over.
+async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut() -> F) -> kube::Result<T> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if started.elapsed() < PATIENCE => {
+                tracing::info!(error = plain(&error), "the API server does not answer as it should yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// With the pod's own token.
 async fn client() -> Result<Client, Failure> {
-    // One TLS provider for the whole process; a second call changes nothing.
     let made =
         async { Client::try_from(kube::Config::incluster().map_err(|e| e.to_string())?).map_err(|e| e.to_string()) };
     made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job has no way to the API server: {e}.")))

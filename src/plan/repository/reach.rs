@@ -1,0 +1,109 @@
+//! A store that does not answer: one small Job asks it once in a while, for all who wait.
+//!
+//! A session that finds it silent says so in the Repository's status; from then on no
+//! session starts anything on it. As long as somebody waits, a probe opens the repository.
+//! When that works, or fails for a reason that is an answer, everybody goes on.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::{Access, Health, Pass, retry};
+use crate::api::repository::Reachability;
+use crate::names::{condition, reason};
+use crate::plan::conditions;
+use crate::plan::contract::{Probe, Step};
+use crate::plan::jobs::JobState;
+use crate::plan::step;
+
+/// Key of the step.
+const PROBE: &str = "probe";
+/// The first probe comes soon: most stores that are away are back at once.
+const FIRST: SignedDuration = SignedDuration::from_secs(5);
+/// Longest time of a probe, its pod's start included. It opens a repository, and does nothing else.
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// Asks again when it is time. True while the store does not answer.
+pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
+    drop_old(pass);
+    let Some(mut known) = pass.now.reachability.clone() else { return false };
+    if !known.reachable {
+        probe(pass, access, &mut known);
+    }
+    let silent = !known.reachable;
+    let said = known.message.clone().unwrap_or_default();
+    let list = &mut pass.now.conditions;
+    if silent {
+        conditions::set(list, condition::REACHABLE, false, reason::REPOSITORY_UNREACHABLE, &said, pass.at);
+        let asked = "One small Job asks it once a minute while somebody waits; nothing else is started meanwhile.";
+        pass.say(Health::Reconciling, reason::REPOSITORY_UNREACHABLE, &format!("{said} {asked}"));
+    } else {
+        let text = "The store answers.";
+        conditions::set(list, condition::REACHABLE, true, reason::REPOSITORY_REACHABLE, text, pass.at);
+    }
+    pass.now.reachability = Some(known);
+    silent
+}
+
+fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
+    let attempt = step::entry(&mut pass.now.steps, PROBE).attempt;
+    let interval = SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX);
+    match pass.seen.jobs.iter().find(|j| j.key == PROBE && j.attempt == attempt).map(|j| &j.state) {
+        Some(JobState::Active { .. }) => return pass.plan.look_again(step::LOOK_AT_RUNNING),
+        Some(JobState::Done(outcome)) => match &outcome.failure {
+            Some(f) if [reason::REPOSITORY_UNREACHABLE, reason::STEP_TIMEOUT].contains(&f.reason.as_str()) => {
+                known.message = Some(f.message.clone());
+            }
+            // It opened, or there was an answer: what is wrong now is told to each who asks.
+            _ => answered(pass, known),
+        },
+        // A Job that came to nothing says nothing of the store.
+        Some(JobState::Lost(_)) => {}
+        None => {
+            let due = due(known, interval);
+            if pass.seen.waiting == 0 {
+                // Whoever comes wakes us.
+            } else if let Some(wait) = retry::left(due, pass.at) {
+                pass.plan.look_again(wait);
+            } else {
+                known.next_probe_time = pass.at.checked_add(interval).ok().map(conditions::whole_second);
+                let job = pass.job(PROBE, attempt, access, LIMIT, Step::Probe(Probe {}));
+                pass.plan.jobs.push(job);
+                pass.plan.look_again(step::LOOK_AT_RUNNING);
+            }
+            return;
+        }
+    }
+    // It may have been made just before a crash, with no time written.
+    let next = || pass.at.checked_add(interval).ok().map(conditions::whole_second);
+    if !known.reachable && known.next_probe_time.as_ref().is_none_or(|t| t.0 <= pass.at) {
+        known.next_probe_time = next();
+    }
+    step::begin_again(step::entry(&mut pass.now.steps, PROBE));
+    pass.plan.again = true;
+}
+
+fn due(known: &Reachability, interval: SignedDuration) -> Timestamp {
+    let first = known.since.0.checked_add(FIRST.min(interval)).unwrap_or(Timestamp::MAX);
+    known.next_probe_time.as_ref().map_or(first, |t| t.0.max(first))
+}
+
+fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
+    *known = Reachability {
+        reachable: true,
+        since: conditions::whole_second(pass.at),
+        message: None,
+        // Stays: a store that comes and goes is not asked more often.
+        next_probe_time: known.next_probe_time.clone().filter(|t: &Time| t.0 > pass.at),
+    };
+    pass.event(false, reason::REPOSITORY_REACHABLE, "The store answers again.");
+}
+
+/// Probes whose result stands in status.
+fn drop_old(pass: &mut Pass<'_>) {
+    let written = pass.run.state.steps.iter().find(|s| s.name == PROBE).map_or(0, |s| s.attempt);
+    for job in pass.seen.jobs.iter().filter(|j| j.key == PROBE && j.attempt < written) {
+        pass.plan.stop(Some(job));
+    }
+}

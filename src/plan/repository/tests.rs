@@ -1,0 +1,372 @@
+//! Repositories from their first pass to their last, with Jobs of memory.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{RepositoryRun, RepositorySurroundings, next};
+use crate::api::Repository;
+use crate::api::repository::Reference;
+use crate::names::{FINALIZER, reason};
+use crate::plan::FinalizerChange;
+use crate::plan::contract::Class;
+use crate::plan::fake::{End, Jobs, setup};
+use crate::plan::observed::Seen;
+use crate::plan::run::Identity;
+
+const MOST_PASSES: usize = 300;
+
+struct World {
+    object: Value,
+    seen: RepositorySurroundings,
+    jobs: Jobs,
+    now: Timestamp,
+    writes: usize,
+    crashes: Vec<usize>,
+    events: Vec<String>,
+    held: bool,
+    gone: bool,
+    /// When a probe or wipe was created, seconds after the start.
+    at: Vec<i64>,
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+impl World {
+    fn new(wipe_out: bool) -> Self {
+        let spec = json!({ "wipeOut": wipe_out, "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
+        Self {
+            object: json!({ "spec": spec, "metadata": { "name": "repo", "namespace": "n", "uid": "u-1", "generation": 1 } }),
+            seen: RepositorySurroundings {
+                refusal: None,
+                secret: Seen::Found(()),
+                references: vec![],
+                jobs: vec![],
+                waiting: 0,
+                at_work: 0,
+                shares_data_with: None,
+                namespace_ends: false,
+            },
+            jobs: Jobs::default(),
+            now: start(),
+            writes: 0,
+            crashes: vec![],
+            events: vec![],
+            held: false,
+            gone: false,
+            at: vec![],
+        }
+    }
+
+    fn used_by(mut self, names: &[&str]) -> Self {
+        self.seen.references = names
+            .iter()
+            .map(|n| Reference {
+                kind: Some("BackupBatch".into()),
+                namespace: Some("n".into()),
+                name: (*n).into(),
+                ..Reference::default()
+            })
+            .collect();
+        self
+    }
+
+    fn delete(&mut self) {
+        self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+    }
+
+    /// As a session does it that finds nobody there.
+    fn falls_silent(&mut self) {
+        let since = serde_json::to_value(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now)).unwrap();
+        self.object["status"]["reachability"]["reachable"] = json!(false);
+        self.object["status"]["reachability"]["since"] = since;
+        self.object["status"]["reachability"]["message"] = json!("It is away.");
+    }
+
+    fn write(&mut self) -> bool {
+        self.writes += 1;
+        !self.crashes.contains(&(self.writes - 1))
+    }
+
+    /// One pass; the wait for the next one, or `None` when nothing more is to come.
+    fn pass(&mut self) -> Option<SignedDuration> {
+        let mut object: Repository = serde_json::from_value({
+            let mut o = self.object.clone();
+            o["apiVersion"] = json!("stash.appscode.com/v1alpha1");
+            o["kind"] = json!("Repository");
+            o
+        })
+        .unwrap();
+        object.metadata.finalizers = self.held.then(|| vec![FINALIZER.to_owned()]);
+        let run = RepositoryRun {
+            id: Identity::of(&object),
+            spec: object.spec.clone(),
+            stash: false,
+            labels: std::collections::BTreeMap::new(),
+            sync_request: None,
+            state: object.status.clone().unwrap_or_default(),
+        };
+        self.seen.jobs = self.jobs.seen();
+        let plan = next(&run, &self.seen, &setup(), self.now);
+        let at_once = Some(SignedDuration::ZERO);
+        if let Some(change) = plan.finalizer {
+            if !self.write() {
+                return at_once;
+            }
+            self.held = change == FinalizerChange::Add;
+            self.gone = run.id.deleting && !self.held;
+            if self.gone {
+                return None;
+            }
+        }
+        for name in &plan.stop_jobs {
+            if !self.write() {
+                return at_once;
+            }
+            self.jobs.stop(name);
+        }
+        for job in &plan.jobs {
+            if crate::plan::fake::task(job).step.verb() == "wipe" {
+                let announced = run.state.steps.iter().any(|s| s.name == "wipe");
+                assert!(announced && run.id.deleting && self.held, "intent before effect");
+            }
+            if !self.write() {
+                return at_once;
+            }
+            let before = self.jobs.created.len();
+            self.jobs.create(job);
+            self.at.extend((self.jobs.created.len() > before).then(|| self.now.duration_since(start()).as_secs()));
+        }
+        if let Some(status) = plan.status {
+            if !self.write() {
+                return at_once;
+            }
+            self.object["status"] = status;
+        }
+        self.events.extend(plan.events.into_iter().map(|e| e.reason));
+        if plan.again {
+            return at_once;
+        }
+        plan.requeue.map(|r| SignedDuration::try_from(r).unwrap())
+    }
+
+    /// Passes for this long, or until it is gone or rests.
+    fn lives(&mut self, seconds: i64) {
+        let end = self.now + SignedDuration::from_secs(seconds);
+        for _ in 0..MOST_PASSES {
+            let wait = self.pass();
+            if self.gone || self.now >= end {
+                return;
+            }
+            // A Job that ends wakes it.
+            let left = end.duration_since(self.now);
+            let running = if self.jobs.running().is_empty() { left } else { SignedDuration::from_secs(2) };
+            let wait = wait.unwrap_or(left).min(running).min(left);
+            self.now += wait;
+            if !wait.is_zero() {
+                self.jobs.tick();
+            }
+        }
+        panic!("no rest: {:#}", self.object["status"]);
+    }
+
+    fn condition(&self, type_: &str) -> (String, String, String) {
+        let all = self.object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = all.into_iter().find(|c| c["type"] == type_).unwrap_or_default();
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+
+    fn attempts(&self, key: &str) -> usize {
+        self.jobs.attempts(key)
+    }
+}
+
+#[test]
+fn it_is_held_from_its_first_use_and_says_by_whom() {
+    let mut w = World::new(false);
+    w.lives(60);
+    assert!(!w.held && w.condition("Ready").0 == "True", "unused, it carries nothing of ours");
+    let mut w = w.used_by(&["a", "b"]);
+    w.lives(60);
+    assert!(w.held);
+    assert_eq!(w.object["status"]["references"].as_array().unwrap().len(), 2);
+    let written = w.object.clone();
+    w.lives(600);
+    assert_eq!(w.object, written, "at rest");
+}
+
+#[test]
+fn it_stays_until_nobody_uses_it() {
+    let mut w = World::new(false).used_by(&["a", "b", "c", "d", "e", "f"]);
+    w.lives(10);
+    w.delete();
+    w.lives(600);
+    assert!(!w.gone && w.held);
+    let (_, why, text) = w.condition("Reconciling");
+    assert!(why == "RepositoryInUse" && text.contains("BackupBatch n/a") && text.contains("1 more"), "{text}");
+    assert_eq!(w.events, ["RepositoryInUse"], "said once");
+    let mut w = w.used_by(&["f"]);
+    w.lives(60);
+    assert!(!w.gone && w.condition("Reconciling").2.contains("BackupBatch n/f."));
+    let mut w = w.used_by(&[]);
+    w.lives(60);
+    assert!(w.gone && w.jobs.created.is_empty());
+}
+
+/// Proves: C11.
+#[test]
+fn in_a_namespace_that_ends_it_holds_nothing_up() {
+    for wipe_out in [false, true] {
+        let mut w = World::new(wipe_out).used_by(&["a"]);
+        w.lives(10);
+        w.delete();
+        w.seen.namespace_ends = true;
+        w.lives(60);
+        assert!(w.gone && w.jobs.created.is_empty());
+    }
+}
+
+#[test]
+fn data_is_removed_on_request_only_and_once() {
+    let mut smooth = World::new(true);
+    smooth.lives(10);
+    assert!(smooth.held && smooth.jobs.created.is_empty());
+    smooth.delete();
+    smooth.lives(600);
+    assert!(smooth.gone);
+    assert_eq!((smooth.attempts("wipe"), smooth.events.clone()), (1, vec!["WipingOut".to_owned()]));
+    for write in 0..smooth.writes {
+        let mut w = World::new(true);
+        w.crashes = vec![write, write + 1];
+        w.lives(10);
+        w.delete();
+        w.lives(600);
+        assert!(w.gone && w.attempts("wipe") == 1, "crash before write {write}");
+    }
+    let mut w = World::new(true);
+    w.jobs.script.insert("wipe".into(), vec![End::TRANSIENT, End::OutOfMemory]);
+    w.lives(10);
+    w.delete();
+    w.lives(600);
+    assert!(w.gone && w.attempts("wipe") == 3);
+}
+
+#[test]
+fn data_that_could_be_anothers_is_never_removed() {
+    let mut w = World::new(true);
+    w.lives(10);
+    w.seen.shares_data_with = Some("n/other".into());
+    w.delete();
+    w.lives(600);
+    let (_, why, text) = w.condition("Stalled");
+    assert!(!w.gone && w.jobs.created.is_empty() && why == "DataShared", "{:#}", w.object["status"]);
+    assert!(text.contains("n/other") && text.contains("spec.wipeOut: false"), "{text}");
+    assert_eq!(w.events.len(), 1, "said once");
+    w.object["spec"]["wipeOut"] = json!(false);
+    w.lives(60);
+    assert!(w.gone && w.jobs.created.is_empty());
+    // One that appears while data is being removed stops it.
+    let mut w = World::new(true);
+    w.jobs.script.insert("wipe".into(), vec![End::Never]);
+    w.lives(10);
+    w.delete();
+    w.lives(30);
+    assert_eq!(w.jobs.running(), ["wipe"]);
+    w.seen.shares_data_with = Some("n/other".into());
+    w.lives(60);
+    assert!(w.jobs.running().is_empty() && !w.gone);
+}
+
+#[test]
+fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
+    let mut w = World::new(true);
+    w.jobs.script.insert("wipe".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD)]);
+    w.lives(10);
+    w.delete();
+    w.lives(600);
+    let (_, why, text) = w.condition("Stalled");
+    assert!(!w.gone && why == "WrongPassword" && text.contains("spec.wipeOut: false"), "{text}");
+    w.object["spec"]["wipeOut"] = json!(false);
+    w.lives(60);
+    assert!(w.gone && w.attempts("wipe") == 1);
+    let mut w = World::new(true);
+    w.seen.at_work = 2;
+    w.lives(10);
+    w.delete();
+    w.lives(60);
+    assert!(!w.gone && w.jobs.created.is_empty() && w.condition("Reconciling").2.contains("2 Jobs"));
+    w.seen.at_work = 0;
+    w.lives(60);
+    assert!(w.gone && w.attempts("wipe") == 1);
+}
+
+/// Proves: C06.
+#[test]
+fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(10);
+    w.falls_silent();
+    w.jobs.away = true;
+    w.lives(600);
+    assert_eq!((w.attempts("probe"), w.condition("Reachable").0.as_str()), (0, "False"), "nobody waits");
+    w.seen.waiting = 31;
+    w.lives(3300);
+    assert!((54..=56).contains(&w.at.len()), "55 minutes: {:?}", w.at);
+    assert!(w.at.windows(2).all(|t| t[1] - t[0] >= 60), "{:?}", w.at);
+    assert_eq!(w.condition("Reconciling").1, "RepositoryUnreachable");
+    w.jobs.away = false;
+    w.lives(70);
+    assert_eq!((w.condition("Reachable").0.as_str(), w.condition("Ready").0.as_str()), ("True", "True"));
+    let asked = w.attempts("probe");
+    w.lives(600);
+    assert_eq!(w.attempts("probe"), asked, "it answers, so nobody asks");
+    assert!(w.jobs.seen().is_empty(), "no probe is left behind");
+    // It goes again at once: still no more than once a minute.
+    w.jobs.away = true;
+    for _ in 0..5 {
+        w.falls_silent();
+        w.jobs.away = false;
+        w.lives(20);
+    }
+    assert!(w.at.windows(2).all(|t| t[1] - t[0] >= 60), "{:?}", w.at);
+    assert!(w.events.iter().all(|e| e == "RepositoryReachable"));
+}
+
+#[test]
+fn any_answer_is_an_answer_and_a_lost_probe_is_none() {
+    for (end, reachable) in [
+        (End::Ok, true),
+        (End::Fails(Class::Invalid, reason::WRONG_PASSWORD), true),
+        (End::Fails(Class::Transient, reason::REPOSITORY_LOCKED), true),
+        (End::TRANSIENT, false),
+        (End::Fails(Class::Transient, reason::STEP_TIMEOUT), false),
+        (End::OutOfMemory, false),
+    ] {
+        for crash in 0..5 {
+            let mut w = World::new(false);
+            w.lives(10);
+            w.jobs.script.insert("probe".into(), vec![end.clone()]);
+            w.seen.waiting = 1;
+            w.falls_silent();
+            w.crashes = vec![w.writes + crash];
+            w.lives(40);
+            assert_eq!(w.condition("Reachable").0 == "True", reachable, "{end:?}, crash before write {crash}");
+            assert_eq!(w.attempts("probe"), 1);
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_store_that_is_away_can_end_though_the_repository_is_being_deleted() {
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(10);
+    w.seen.waiting = 1;
+    w.falls_silent();
+    w.delete();
+    w.lives(60);
+    assert_eq!(w.condition("Reachable").0, "True");
+    assert_eq!(w.condition("Reconciling").1, "RepositoryInUse");
+    assert_eq!(w.events.iter().filter(|e| *e == "RepositoryInUse").count(), 1, "{:?}", w.events);
+}

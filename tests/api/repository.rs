@@ -1,0 +1,262 @@
+//! Repositories: who may use one, who holds it, how it ends, and what happens when it does not answer.
+
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, SOON, condition, eventually, message};
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+fn repo(namespace: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": { "name": "repo", "namespace": namespace },
+        "spec": { "backend": { "storageSecretName": "secret", "s3": { "endpoint": "http://store.invalid", "bucket": namespace } } } })
+}
+
+fn invoker(namespace: &str, kind: &str, name: &str, alias: &str) -> Value {
+    let retention = json!({ "name": "keep", "keepLast": 1, "prune": true });
+    let target = json!({ "alias": alias, "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "a" } });
+    let mut spec = json!({ "repository": { "name": "repo" }, "retentionPolicy": retention });
+    if kind == "BackupBatch" {
+        spec["members"] = json!([{ "target": target }]);
+    } else {
+        spec["target"] = target;
+    }
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind,
+        "metadata": { "name": name, "namespace": namespace }, "spec": spec })
+}
+
+fn named(namespace: &str, name: &str) -> Value {
+    let mut run = session(namespace, &target("PersistentVolumeClaim", "a"));
+    run["metadata"]["name"] = name.into();
+    run
+}
+
+/// Creates an object in a later second than another: times of creation have whole seconds.
+async fn create_after(cluster: &Cluster, other: &Value, object: &Value) {
+    let born = cluster.get(other).await["metadata"]["creationTimestamp"].clone();
+    eventually("a later second", SOON, || async {
+        let made = cluster.apply(object).await.unwrap();
+        if made["metadata"]["creationTimestamp"] != born {
+            return Ok(());
+        }
+        cluster.delete(object).await;
+        Err("the same second".to_owned())
+    })
+    .await;
+}
+
+fn references(repository: &Value) -> Vec<String> {
+    let all = repository["status"]["references"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|r| format!("{} {}", r["kind"].as_str().unwrap(), r["name"].as_str().unwrap())).collect()
+}
+
+/// Proves: scenario 22.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("rivals").await;
+    let first = invoker(&ns, "BackupBatch", "first", "a");
+    cluster.apply(&first).await.unwrap();
+    let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
+    cluster.until(&first, "waiting for its Repository", waits).await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    cluster.until_phase(&first, "Ready").await;
+    let second = invoker(&ns, "BackupBatch", "second", "b");
+    let third = invoker(&ns, "BackupConfiguration", "third", "c");
+    create_after(&cluster, &first, &second).await;
+    create_after(&cluster, &second, &third).await;
+    for (object, label) in [(&second, "BackupBatch"), (&third, "BackupConfiguration")] {
+        let refused = cluster.until_phase(object, "Invalid").await;
+        assert_eq!(condition(&refused, "Stalled"), ("True", "RepositoryTaken"));
+        let text = message(&refused, "Stalled");
+        let me = format!("{label} {ns}/{}", object["metadata"]["name"].as_str().unwrap());
+        assert!(text.contains(&format!("BackupBatch {ns}/first")) && text.contains(&me), "{text}");
+    }
+    let backup = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
+        "metadata": { "name": "b", "namespace": ns }, "spec": { "invoker": { "kind": "BackupBatch", "name": "second" } } });
+    cluster.apply(&backup).await.unwrap();
+    let skipped = cluster.until_phase(&backup, "Skipped").await;
+    assert!(message(&skipped, "Stalled").contains("first"), "{:#}", skipped["status"]);
+    assert!(jobs::all(&cluster, &ns).await.is_empty());
+    let all = ["BackupBatch first", "BackupBatch second", "BackupConfiguration third"];
+    cluster.until(&repo(&ns), "used by three", |r| references(r) == all).await;
+
+    cluster.delete(&first).await;
+    cluster.until_phase(&second, "Ready").await;
+    cluster.until_phase(&third, "Invalid").await;
+    cluster.delete(&second).await;
+    cluster.until_phase(&third, "Ready").await;
+    cluster.until(&repo(&ns), "used by one", |r| references(r) == ["BackupConfiguration third"]).await;
+    // One host in two configurations.
+    let fourth = invoker(&ns, "BackupConfiguration", "zz", "c");
+    create_after(&cluster, &third, &fourth).await;
+    let refused = cluster.until_phase(&fourth, "Invalid").await;
+    let text = message(&refused, "Stalled");
+    assert!(text.contains("host c ") && text.contains("third") && text.contains("zz"), "{text}");
+    assert_eq!(cluster.get(&third).await["status"]["phase"], "Ready");
+    // Another Repository helps, and the first one knows that it is gone.
+    cluster.patch(&fourth, json!({ "spec": { "repository": { "name": "another" } } })).await.unwrap();
+    cluster.until_phase(&fourth, "NotReady").await;
+    cluster.until(&repo(&ns), "used by one", |r| references(r) == ["BackupConfiguration third"]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_repository_in_use_is_not_deleted_and_says_by_whom() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("used").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let (batch, run) = (invoker(&ns, "BackupBatch", "all", "a"), named(&ns, "run"));
+    cluster.apply(&batch).await.unwrap();
+    cluster.apply(&run).await.unwrap();
+    let stash = json!({ "metadata": { "finalizers": ["stash", "lifeboat.stash.appscode.com/run"] } });
+    let both = ["BackupBatch all", "RestoreSession run"];
+    cluster.until(&repo(&ns), "held", |r| references(r) == both && jobs::is_held(r)).await;
+    cluster.patch(&repo(&ns), stash).await.unwrap();
+    cluster.delete(&repo(&ns)).await;
+    let waits = |names: [bool; 2]| {
+        move |r: &Value| {
+            let text = message(r, "Reconciling");
+            condition(r, "Reconciling") == ("True", "RepositoryInUse")
+                && [text.contains("BackupBatch"), text.contains("RestoreSession")] == names
+        }
+    };
+    cluster.until(&repo(&ns), "waiting for both", waits([true, true])).await;
+    cluster.delete(&batch).await;
+    cluster.until(&repo(&ns), "waiting for one", waits([false, true])).await;
+    // The restore still runs to its end.
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    jobs::succeed(&cluster, &ns, "restore/").await;
+    cluster.until_phase(&run, "Succeeded").await;
+    cluster.until(&repo(&ns), "gone, Stash's finalizer too", Value::is_null).await;
+}
+
+/// Proves: C11.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn in_a_namespace_that_ends_nothing_is_held_up() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("ends").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    cluster.apply(&invoker(&ns, "BackupBatch", "all", "a")).await.unwrap();
+    cluster.patch(&repo(&ns), json!({ "spec": { "wipeOut": true } })).await.unwrap();
+    cluster.until(&repo(&ns), "held", jobs::is_held).await;
+    // Nobody plays the namespace controller here: the namespace stays, and what is in it goes one by one.
+    cluster.delete(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } })).await;
+    cluster.delete(&repo(&ns)).await;
+    cluster.until(&repo(&ns), "gone", Value::is_null).await;
+    assert!(jobs::all(&cluster, &ns).await.is_empty(), "nothing is wiped out on the way");
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn data_goes_on_request_and_never_anothers() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("wipe").await;
+    ground(&cluster, &ns, &[], &[]).await;
+    let mut mine = repo(&ns);
+    mine["metadata"]["name"] = "mine".into();
+    mine["spec"]["wipeOut"] = true.into();
+    mine["spec"]["backend"]["s3"]["prefix"] = "demo".into();
+    let mut other = mine.clone();
+    other["metadata"]["name"] = "other".into();
+    other["spec"]["wipeOut"] = false.into();
+    other["spec"]["backend"]["s3"]["prefix"] = "/demo/deployment/web/".into();
+    cluster.apply(&mine).await.unwrap();
+    cluster.apply(&other).await.unwrap();
+    cluster.until(&mine, "held", jobs::is_held).await;
+    cluster.delete(&mine).await;
+    let kept = cluster.until(&mine, "refused", |r| condition(r, "Stalled") == ("True", "DataShared")).await;
+    assert!(message(&kept, "Stalled").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
+    assert!(jobs::all(&cluster, &ns).await.is_empty());
+    cluster.delete(&other).await;
+    cluster.until(&other, "gone at once", Value::is_null).await;
+    let wipe = jobs::of_step(&cluster, &ns, "wipe").await;
+    cluster.until(&mine, "announced", |r| condition(r, "Reconciling") == ("True", "WipingOut")).await;
+    assert_eq!(wipe.labels()["lifeboat.stash.appscode.com/session-kind"], "Repository");
+    jobs::end(&cluster, &wipe, &jobs::success(&wipe)).await;
+    cluster.until(&mine, "gone", Value::is_null).await;
+    // On a volume it is refused.
+    let mut local = repo(&ns);
+    local["spec"]["wipeOut"] = true.into();
+    local["spec"]["backend"] =
+        json!({ "storageSecretName": "secret", "local": { "mountPath": "/r", "hostPath": { "path": "/x" } } });
+    local["metadata"]["name"] = "local".into();
+    cluster.apply(&local).await.unwrap();
+    cluster.until(&local, "refused", |r| message(r, "Stalled").contains("spec.wipeOut")).await;
+}
+
+/// Proves: C06, C13.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by_itself() {
+    let cluster = Cluster::enter().await;
+    let operator =
+        Operator::start("many", &["--webhook", "false", "--jobs-per-repository", "4", "--probe-interval", "2s"]);
+    operator.leads_within(SOON).await;
+    let ns = cluster.namespace("many").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let names: Vec<String> = (0..12).map(|n| format!("run-{n}")).collect();
+    for name in &names {
+        cluster.apply(&named(&ns, name)).await.unwrap();
+    }
+    let why = async |reason: &str| {
+        let mut count = 0;
+        for name in &names {
+            count += usize::from(condition(&cluster.get(&named(&ns, name)).await, "Reconciling") == ("True", reason));
+        }
+        count
+    };
+    eventually("eight wait", SOON, || async {
+        let waiting = why("RepositoryBusy").await;
+        if waiting == 8 { Ok(()) } else { Err(waiting.to_string()) }
+    })
+    .await;
+    let first = jobs::all(&cluster, &ns).await;
+    assert_eq!(first.len(), 4, "no more than four at once");
+    // The store goes: who learns it first tells everybody.
+    for job in &first {
+        jobs::end(&cluster, job, &jobs::unreachable(job)).await;
+    }
+    cluster.until(&repo(&ns), "away", |r| condition(r, "Reachable") == ("False", "RepositoryUnreachable")).await;
+    eventually("all wait", SOON, || async {
+        let waiting = why("RepositoryUnreachable").await;
+        if waiting == 12 { Ok(()) } else { Err(waiting.to_string()) }
+    })
+    .await;
+    let probe = jobs::of_step(&cluster, &ns, "probe").await;
+    jobs::end(&cluster, &probe, &jobs::unreachable(&probe)).await;
+    let again = eventually("another probe", SOON, || async {
+        let all = jobs::all(&cluster, &ns).await;
+        let keys: Vec<String> = all.iter().map(jobs::key).collect();
+        all.into_iter().find(|j| jobs::key(j) == "probe" && j.uid() != probe.uid()).ok_or(format!("{keys:?}"))
+    })
+    .await;
+    let begun = jobs::keys(&cluster, &ns).await.iter().filter(|k| *k != "probe").count();
+    assert!(begun <= 4, "nobody else asks");
+    jobs::end(&cluster, &again, &jobs::success(&again)).await;
+    cluster.until(&repo(&ns), "back", |r| condition(r, "Reachable") == ("True", "RepositoryReachable")).await;
+    // Everybody comes to the turn, never more than four at once.
+    let limit = std::time::Duration::from_secs(60);
+    eventually("all succeed", limit, || async {
+        let all = jobs::all(&cluster, &ns).await;
+        let over = |j: &k8s_openapi::api::batch::v1::Job| j.status.as_ref().is_some_and(|s| s.conditions.is_some());
+        let open: Vec<_> = all.iter().filter(|j| !over(j) && j.metadata.deletion_timestamp.is_none()).collect();
+        assert!(open.len() <= 4, "{} at once", open.len());
+        for job in open {
+            jobs::end(&cluster, job, &jobs::success(job)).await;
+        }
+        let mut done = 0;
+        for name in &names {
+            done += usize::from(cluster.get(&named(&ns, name)).await["status"]["phase"] == "Succeeded");
+        }
+        if done == names.len() { Ok(()) } else { Err(done.to_string()) }
+    })
+    .await;
+}
