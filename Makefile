@@ -97,7 +97,7 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 
 ##@ Checks
 
-.PHONY: lint deny generate generate-crds generate-chart generate-config verify chart ci
+.PHONY: lint deny generate generate-crds generate-chart generate-config generate-docs verify chart ci
 lint: deny ## Format, lints, dependencies
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
@@ -107,7 +107,7 @@ deny: tool-deny ## Licences, sources, banned crates, known vulnerabilities
 	cargo deny --config config/deny.toml check bans licenses sources
 	@config/advisories.sh
 
-generate: generate-crds generate-chart generate-config ## Write what is made from the sources: definitions, the chart's copies, config
+generate: generate-crds generate-chart generate-config generate-docs ## Write what is made from the sources: definitions, the chart's copies, config
 
 generate-crds:
 	cargo run --quiet -- crds --out crds
@@ -125,10 +125,13 @@ generate-config: generate-chart tools
 	} > config/install.yaml.new
 	@mv config/install.yaml.new config/install.yaml
 
+generate-docs:
+	@LIFEBOAT_WRITE_DOCS=1 cargo test --quiet --test compatibility the_table > /dev/null
+
 verify: generate ## Fail if a generated file is not what the sources say
-	@changed=$$(git status --porcelain -- crds $(CHART) config); \
+	@changed=$$(git status --porcelain -- crds $(CHART) config docs); \
 	if [ -n "$$changed" ]; then \
-	  git --no-pager diff -- crds $(CHART) config; \
+	  git --no-pager diff -- crds $(CHART) config docs; \
 	  echo "These are not what the sources say (or not committed):"; echo "$$changed"; \
 	  exit 1; \
 	fi

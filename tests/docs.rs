@@ -248,6 +248,15 @@ fn the_reasons_explained_are_the_reasons_there_are() {
     );
 }
 
+/// Proves: defect 25.
+#[test]
+fn a_reason_is_one_word_without_spaces() {
+    for reason in reasons_given() {
+        let word = reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(char::is_alphanumeric);
+        assert!(word, "{reason:?} is no PascalCase word");
+    }
+}
+
 #[test]
 fn every_metric_is_explained() {
     let code = text(&root().join("src/controller/metrics.rs"));

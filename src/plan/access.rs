@@ -25,7 +25,7 @@ impl Access {
     ///
     /// # Errors
     /// The repository is on a claim.
-    pub fn from_elsewhere(mut self, home: &str, display: &str, namespace: &str) -> Result<Self, Failure> {
+    pub fn elsewhere(mut self, home: &str, display: &str, namespace: &str) -> Result<Self, Failure> {
         let claim = self.local.as_ref().and_then(|(volume, _)| volume.persistent_volume_claim.as_ref());
         if let Some(claim) = claim {
             let text = format!(

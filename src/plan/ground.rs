@@ -54,7 +54,7 @@ pub fn check(
             return Err(NoGround::Waiting(text));
         }
     };
-    match usage::verdict(repository.spec.usage_policy.as_ref(), &home, namespace, &repository.labels) {
+    match usage::verdict(repository.spec.usage_policy.as_ref(), home, namespace, &repository.labels) {
         Verdict::Allowed => {}
         Verdict::Denied(allowed) => {
             let text = format!(
@@ -82,7 +82,7 @@ pub fn check(
     );
     let mut access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
     if home != namespace {
-        access = access.from_elsewhere(&home, &display, namespace).map_err(NoGround::Refused)?;
+        access = access.elsewhere(home, &display, namespace).map_err(NoGround::Refused)?;
     }
     let secret = format!("{home}/{}", access.secret);
     match &repository.secret {

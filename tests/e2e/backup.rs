@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::faults::assert_no_secrets;
 use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{
-    LATEST, PASSWORD, backup_session, configuration, of_claim, repository, restore, secret, stateful_set, store,
+    LATEST, PASSWORD, backup_session, configuration, deployment, of_claim, repository, restore, secret, stateful_set,
+    store,
 };
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
@@ -48,6 +49,36 @@ spec: {{backend: {{local: {{mountPath: /safe, {source}}}, storageSecretName: sto
         site.succeeded("RestoreSession", name).await;
         assert_tree(&folder_of(&site).await, &want);
     }
+}
+
+/// Proves: defect 27.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn two_configurations_of_one_workload_leave_each_other_alone() {
+    let site = Site::new("two").await;
+    let folder = site.claim("data").await;
+    seed(&folder, 1, 10_000);
+    site.create(&deployment("web", 1, &[("data", "/srv")])).await;
+    site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
+    let before = site.get("Deployment", "web").await;
+    store(&site).await;
+    site.create(&repository(&site, "other", &site.s3("endpoint"), "elsewhere")).await;
+    let target = |path: &str| {
+        format!(
+            "{{alias: web, ref: {{apiVersion: apps/v1, kind: Deployment, name: web}}, \
+            volumeMounts: [{{name: data, mountPath: /srv}}], paths: [{path}]}}"
+        )
+    };
+    for (repo, path) in [("repo", "/srv/deep"), ("other", "/srv/noise")] {
+        site.create(&at(repo, &configuration(repo, &target(path), ""))).await;
+        site.create(&backup_session(repo, "BackupConfiguration", repo)).await;
+    }
+    for (repo, path) in [("repo", "/srv/deep"), ("other", "/srv/noise")] {
+        let session = site.succeeded("BackupSession", repo).await;
+        assert_eq!(session["status"]["targets"][0]["stats"][0]["snapshots"][0]["path"], path);
+    }
+    let after = site.get("Deployment", "web").await;
+    assert_eq!(before["metadata"]["generation"], after["metadata"]["generation"], "a backup changes no workload");
 }
 
 async fn folder_of(site: &Site) -> std::path::PathBuf {

@@ -36,7 +36,7 @@ async fn a01_a_claim_comes_back_byte_for_byte() {
     site.until("RestoreSession", "data", 10, "without finalizer", free).await;
 }
 
-/// Proves: scenario 1, A01.
+/// Proves: A01, scenario 1, defect 19, defect 20.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
@@ -53,6 +53,7 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
         volumeMounts: [{name: data, mountPath: /srv/data}, {name: logs, mountPath: /var/log}]";
     back_up(&site, "web", &format!("{{alias: web, {mounts}, paths: [/srv/data, /var/log/kept]}}")).await;
     let (want_data, want_logs) = (describe(&data), describe(&logs.join("kept")));
+    let before = site.get("Deployment", "web").await["spec"].clone();
 
     wipe(&data);
     wipe(&logs.join("kept"));
@@ -73,7 +74,37 @@ async fn a01_a_deployment_is_quiesced_restored_and_scaled_back() {
     assert_eq!(session["status"]["quiesce"]["replicas"], 2);
     assert_eq!(session["status"]["quiesce"]["state"], "Resumed");
     assert_eq!(condition(&session, "Quiesced").1, "ScaledBack");
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    let after = site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    assert_eq!(before, after["spec"], "template, strategy and all else are as they were");
+}
+
+/// Proves: scenario 2.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn what_one_deployment_backed_up_another_gets() {
+    let site = Site::new("another").await;
+    let (old, new) = (site.claim("old").await, site.claim("new").await);
+    let want = seed(&old, 1, 50_000);
+    seed(&new, 2, 1_000);
+    for name in ["old", "new"] {
+        site.create(&deployment(name, 1, &[(name, "/srv")])).await;
+        site.until("Deployment", name, 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
+    }
+    store(&site).await;
+    let of = |name: &str, more: &str| {
+        format!(
+            "{{alias: {name}, ref: {{apiVersion: apps/v1, kind: Deployment, name: {name}}}, \
+            volumeMounts: [{{name: {name}, mountPath: /srv}}], {more}}}"
+        )
+    };
+    back_up(&site, "old", &of("old", "paths: [/srv]")).await;
+    wipe(&new);
+    site.create(&restore("new", &of("new", "rules: [{sourceHost: old, paths: [/srv]}]"), "")).await;
+    let session = site.succeeded("RestoreSession", "new").await;
+    assert_eq!(session["status"]["stats"][0]["sourceHost"], "old");
+    assert_tree(&new, &want);
+    assert_tree(&old, &want);
+    site.until("Deployment", "new", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;
 }
 
 /// Proves: scenario 5, scenario 7, A11.

@@ -300,6 +300,18 @@ mod tests {
         assert!(failure.message.contains("/a"));
     }
 
+    /// Proves: defect 22.
+    #[test]
+    fn what_is_said_last_is_not_cut_however_much_was_said_before() {
+        let noise = "x".repeat(10_000);
+        let mut lines = vec![noise.as_str(); 50];
+        let fatal =
+            r#"{"message_type":"exit_error","code":1,"message":"Fatal: the vault at the end of the passage is shut"}"#;
+        lines.push(fatal);
+        let failure = ended(End::Exited(1), &lines);
+        assert!(failure.message.contains("the vault at the end of the passage is shut"), "{}", failure.message);
+    }
+
     #[test]
     fn a_timeout_says_what_it_waited_for() {
         let limit = std::time::Duration::from_mins(2);

@@ -153,7 +153,7 @@ proptest! {
             World::batch(order, if stop { "Stop" } else { "Continue" }, workloads.clone())
         };
         if let Some(allowed_from) = elsewhere {
-            w = w.from_elsewhere(allowed_from);
+            w = w.elsewhere(allowed_from);
         }
         let batch = w.object["kind"] == "RestoreBatch";
         for (index, member) in members.iter().enumerate() {

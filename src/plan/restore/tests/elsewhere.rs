@@ -17,7 +17,7 @@ fn denied(w: &World) {
 /// Proves: A07.
 #[test]
 fn rights_last_as_long_as_the_run_whatever_crashes() {
-    let world = || World::batch("Sequential", "Continue", vec![web(), set(), claim()]).from_elsewhere(0);
+    let world = || World::batch("Sequential", "Continue", vec![web(), set(), claim()]).elsewhere(0);
     let mut smooth = world();
     smooth.settle();
     assert_eq!((smooth.phase().as_str(), smooth.grants.made.len()), ("Succeeded", 3));
@@ -33,7 +33,7 @@ fn rights_last_as_long_as_the_run_whatever_crashes() {
 fn a_run_that_is_deleted_leaves_no_right_whatever_crashes() {
     for delete_at in 0..10 {
         let world = || {
-            let mut w = World::batch("Parallel", "Stop", vec![web(), set()]).from_elsewhere(0);
+            let mut w = World::batch("Parallel", "Stop", vec![web(), set()]).elsewhere(0);
             w.delete_at = delete_at;
             w
         };
@@ -51,7 +51,7 @@ fn a_run_that_is_deleted_leaves_no_right_whatever_crashes() {
 /// Proves: scenario 21, scenario 22, invented 20.
 #[test]
 fn who_is_not_allowed_is_invalid_and_follows_the_policy() {
-    let mut w = World::session(web()).from_elsewhere(6);
+    let mut w = World::session(web()).elsewhere(6);
     w.step(5);
     denied(&w);
     assert_eq!(w.events, [reason::REPOSITORY_NOT_ALLOWED], "said once");
@@ -61,14 +61,14 @@ fn who_is_not_allowed_is_invalid_and_follows_the_policy() {
 
 #[test]
 fn who_is_never_allowed_fails_at_the_deadline() {
-    let mut w = World::session(web()).from_elsewhere(usize::MAX);
+    let mut w = World::session(web()).elsewhere(usize::MAX);
     w.settle();
     assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::REPOSITORY_NOT_ALLOWED));
 }
 
 #[test]
 fn who_is_not_allowed_may_name_another_repository() {
-    let mut w = World::session(web()).from_elsewhere(usize::MAX);
+    let mut w = World::session(web()).elsewhere(usize::MAX);
     w.step(5);
     denied(&w);
     w.object["spec"]["repository"] = json!({ "name": "repo" });
@@ -80,7 +80,7 @@ fn who_is_not_allowed_may_name_another_repository() {
 #[test]
 fn a_policy_that_changes_under_a_run_begins_nothing_more_and_leaves_no_right() {
     for until in 2..14 {
-        let mut w = World::batch("Sequential", "Stop", vec![web(), claim()]).from_elsewhere(0);
+        let mut w = World::batch("Sequential", "Stop", vec![web(), claim()]).elsewhere(0);
         w.policies.push((until, json!({})));
         script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
         w.settle();
@@ -91,7 +91,7 @@ fn a_policy_that_changes_under_a_run_begins_nothing_more_and_leaves_no_right() {
 #[test]
 fn a_changed_spec_leaves_no_right_in_the_namespace_it_named_before() {
     for passes in 1..12 {
-        let mut w = World::session(claim()).from_elsewhere(0);
+        let mut w = World::session(claim()).elsewhere(0);
         w.step(passes);
         w.object["spec"]["repository"]["namespace"] = "elsewhere".into();
         w.object["metadata"]["generation"] = json!(2);

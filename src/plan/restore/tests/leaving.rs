@@ -149,7 +149,7 @@ fn the_end_of_a_canceled_run_names_each_member() {
 #[test]
 fn what_may_not_use_its_repository_can_be_canceled() {
     for passes in 0..6 {
-        let mut w = trio("Parallel").from_elsewhere(usize::MAX);
+        let mut w = trio("Parallel").elsewhere(usize::MAX);
         w.step(passes);
         w.cancel();
         w.settle();

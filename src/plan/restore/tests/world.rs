@@ -95,8 +95,7 @@ impl World {
     }
 
     /// The Repository is in namespace `store`, whose owner allows all from this pass on.
-    #[allow(clippy::wrong_self_convention, reason = "it reads as what the world is")]
-    pub fn from_elsewhere(mut self, allowed_from: usize) -> Self {
+    pub fn elsewhere(mut self, allowed_from: usize) -> Self {
         self.object["spec"]["repository"]["namespace"] = "store".into();
         self.policies.push((allowed_from, json!({ "allowedNamespaces": { "from": "All" } })));
         self
