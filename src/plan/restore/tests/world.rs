@@ -11,7 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
-use super::workload::{Workload, pod, target, workload_of};
+use super::workload::{Workload, look_at, target, workload_of};
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, RestoreMemberStatus};
 use crate::api::target::RestoreTarget;
@@ -213,39 +213,7 @@ impl World {
         if !self.is_there(index) {
             return TargetSeen::Missing(name);
         }
-        let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
-        let mut seen = Target {
-            display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
-            kind: w.kind.into(),
-            name: name.clone(),
-            replicas: w.replicas,
-            autoscalers: self.autoscalers.clone(),
-            pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
-            ..Target::default()
-        };
-        match w.kind {
-            "StatefulSet" => {
-                seen.claim_templates = vec!["data".into()];
-                seen.claims = (0..w.wanted).map(|o| (format!("data-{name}-{o}"), claim())).collect();
-                seen.dormant_ordinals = w.wanted;
-            }
-            "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
-            "DaemonSet" => {
-                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-                seen.desired_nodes = Some(w.wanted);
-            }
-            _ if w.on_host => {
-                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-            }
-            _ => {
-                let volume =
-                    json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-                seen.claims = [(format!("data-{name}"), claim())].into();
-            }
-        }
+        let seen = Target { autoscalers: self.autoscalers.clone(), ..look_at(name, w) };
         TargetSeen::Found(Box::new(seen))
     }
 
