@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::super::next;
 use super::workload::{Workload, look_at, target, workload_of};
-use crate::api::common::{RepositoryRef, TargetRef};
-use crate::api::restore_batch::{Adopted, RestoreMemberStatus};
+use crate::api::common::TargetRef;
+use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::target::RestoreTarget;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
@@ -152,14 +152,6 @@ impl World {
 
     fn room(&self) -> Room {
         if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
-    }
-
-    fn source(&self) -> Seen<Adopted> {
-        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
-        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
-        members.map_or(Seen::Missing, |members| {
-            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
-        })
     }
 
     fn look(&self) -> Surroundings {
@@ -411,12 +403,6 @@ impl World {
         self.passes += 1;
         self.goes_by(wait.unwrap_or_default());
         wait.is_some()
-    }
-
-    pub fn cancel(&mut self) {
-        self.object["spec"]["cancel"] = true.into();
-        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
-        self.object["metadata"]["generation"] = (generation + 1).into();
     }
 
     /// Some passes only.
