@@ -219,7 +219,7 @@ fn reasons_given() -> BTreeSet<String> {
 
 #[test]
 fn the_reasons_explained_are_the_reasons_there_are() {
-    let explained: BTreeSet<String> = ["docs/restore.md", "docs/backup.md"]
+    let explained: BTreeSet<String> = ["docs/restore.md", "docs/backup.md", "docs/repository.md"]
         .iter()
         .flat_map(|page| {
             let page = text(&root().join(page));
