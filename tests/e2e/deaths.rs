@@ -17,14 +17,14 @@ use super::store::{assert_tree, prepared};
 use super::support::tree::describe;
 
 /// Largest number of restore pods that were there at the same time, not counting those whose container has ended.
-struct Beside {
+pub struct Beside {
     most: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Beside {
     /// Watches from before the first of them.
-    fn watch(site: &Site) -> Self {
+    pub fn watch(site: &Site) -> Self {
         let most = Arc::new(AtomicUsize::new(0));
         let (seen, pods) = (most.clone(), Api::<Pod>::namespaced(site.client.clone(), &site.namespace));
         let task = tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl Beside {
     }
 
     /// They were one at a time, and all were seen.
-    fn assert_alone(&self) {
+    pub fn assert_alone(&self) {
         assert!(!self.task.is_finished(), "the watch ended early");
         assert_eq!(self.most.load(Ordering::SeqCst), 1, "restore pods at the same time");
     }

@@ -244,12 +244,21 @@ impl Site {
 
     /// Runs words among the cluster's mounts, on its node.
     pub fn on_node(&self, words: &[&str]) -> String {
+        output(self.cluster().args(["exec", "--"]).args(words))
+    }
+
+    /// Stops, starts or kills a component of the cluster.
+    pub fn component(&self, name: &str, action: &str) {
+        output(self.cluster().args(["component", name, action]));
+    }
+
+    fn cluster(&self) -> Command {
         let tests = std::env::current_exe().unwrap();
         let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
         let name = self.state.file_name().unwrap();
         let mut command = Command::new(program);
         command.env("NAME", name).env("LIFEBOAT_DIR", self.state.ancestors().nth(2).unwrap());
-        output(command.args(["exec", "--"]).args(words))
+        command
     }
 
     /// Creates objects as a person does; gives what kubectl prints, warnings first.
