@@ -174,22 +174,6 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     }
 }
 
-/// Takes what Jobs answered that have ended while the run is being canceled.
-pub fn take_answers(pass: &mut Pass<'_>) {
-    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
-        for host in 0..pass.now.members[index].stats.len() {
-            let entry = &pass.now.members[index].stats[host];
-            let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
-            let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
-            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
-            let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
-            if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
-                read(pass, index, host, outcome);
-            }
-        }
-    }
-}
-
 /// The member's phase once all its hosts are over and its workload is back.
 pub fn close(status: &mut RestoreMemberStatus) {
     let failed: Vec<String> = status
@@ -259,7 +243,7 @@ fn restore_host(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&
 }
 
 /// Takes what a Job answered.
-fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
+pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     let allow_empty = pass.run.members[index].target.as_ref().and_then(|t| t.allow_empty).unwrap_or(false);
     let failure = judge(outcome, &pass.run.id.uid, allow_empty);
     let entry = &mut pass.now.members[index].stats[host];
