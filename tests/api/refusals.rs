@@ -11,7 +11,7 @@ use super::cluster::{Cluster, SOON, eventually};
 use super::operator::Operator;
 
 /// Refused by the schema or a rule of the definitions, whatever runs.
-const BY_THE_API_SERVER: [&str; 13] = [
+const BY_THE_API_SERVER: [&str; 16] = [
     "backup-batch-order-contradiction",
     "backup-batch-order-typo",
     "backup-retention-missing",
@@ -23,6 +23,9 @@ const BY_THE_API_SERVER: [&str; 13] = [
     "repository-nfs",
     "repository-selector",
     "repository-two-stores",
+    "rules-as-of-no-time",
+    "rules-previous-negative",
+    "session-as-of-no-time",
     "session-driver-unknown",
     "session-timeout",
 ];

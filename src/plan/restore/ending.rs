@@ -4,7 +4,8 @@
 //! So does one that is canceled, and one whose spec is changed under its run: half of
 //! one plan and half of another would restore what nobody asked for.
 
-use super::member::{close, fail_member, take_answers};
+use super::host::{key, read};
+use super::member::{close, fail_member};
 use super::quiesce::resume;
 use super::report::{conclude, say, upper};
 use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
@@ -12,6 +13,9 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
+use crate::plan::contract::Failure;
+use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::retry;
 use crate::plan::run::member_label;
 
 /// What to do about a session that is being deleted.
@@ -50,6 +54,22 @@ pub fn cancel(pass: &mut Pass<'_>) {
     let text = canceled(&pass.now.members);
     conditions::set(&mut pass.now.conditions, condition::CANCELED, true, reason::CANCELED, &text, at);
     pass.end_with(RestorePhase::Failed, reason::CANCELED, &text);
+}
+
+/// Takes what Jobs answered that have ended while the run is being canceled.
+fn take_answers(pass: &mut Pass<'_>) {
+    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
+        for host in 0..pass.now.members[index].stats.len() {
+            let entry = &pass.now.members[index].stats[host];
+            let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
+            let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
+            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
+            let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
+            if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
+                read(pass, index, host, outcome);
+            }
+        }
+    }
 }
 
 /// Closes a member as it stands. True if it was kept from ending by itself.

@@ -8,7 +8,6 @@ use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::contract::Failure;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::run::member_label;
 use crate::plan::{conditions, duration, retry};
@@ -153,22 +152,6 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     }
     if pass.now.members[index].stats.iter().all(|h| is_over(h.phase)) && resume(pass, index) {
         close(&mut pass.now.members[index]);
-    }
-}
-
-/// Takes what Jobs answered that have ended while the run is being canceled.
-pub fn take_answers(pass: &mut Pass<'_>) {
-    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
-        for host in 0..pass.now.members[index].stats.len() {
-            let entry = &pass.now.members[index].stats[host];
-            let job = entry.attempt.and_then(|a| pass.job(&host::key(index, &entry.hostname), a));
-            let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
-            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
-            let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
-            if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
-                host::read(pass, index, host, outcome);
-            }
-        }
     }
 }
 
