@@ -466,6 +466,27 @@ fn only_what_the_rules_select_is_restored() {
     assert_eq!(files(&sub, &[], &["deep"]), ["sub/d.json", "sub/e.txt"]);
 }
 
+/// Proves: scenario 20.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_a_backup_leaves_out_is_not_in_it() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for name in ["kept.txt", "left.tmp", "cache/left.txt"] {
+        fs::create_dir_all(data.join(name).parent().unwrap()).unwrap();
+        fs::write(data.join(name), name).unwrap();
+    }
+    let exclude = strings(&["*.tmp", &format!("{path}/cache")]);
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path]), exclude, ..Backup::default() };
+    site.run(Step::Backup(step)).answer();
+    let restore = site.step(&[&path]);
+    let target = site.target(&path);
+    site.run(Step::Restore(restore)).restored();
+    let names: Vec<_> = fs::read_dir(target).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["kept.txt"]);
+}
+
+/// Proves: defect 7, invented 15.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn hosts_never_get_each_others_data() {
@@ -505,6 +526,7 @@ fn hosts_never_get_each_others_data() {
     site.run(Step::Restore(step)).failed(Class::Invalid, reason::PATH_OUTSIDE_MOUNTS);
 }
 
+/// Proves: defect 12.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn what_is_wrong_with_the_repository_is_said() {
@@ -718,7 +740,7 @@ fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
     assert_eq!(fs::read_dir(target).unwrap().count(), 0);
 }
 
-/// Proves: C10, defect 11.
+/// Proves: C10, defect 11, invented 12.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() {

@@ -173,3 +173,21 @@ stash.appscode.com/v1beta1 Task tasks task Cluster stash,appscode - Age";
     }
     assert!(crds.contains_key("snapshots") && crds.len() == expected.lines().count() + 1, "a kind is not listed here");
 }
+
+/// Proves: defect 2, invented 1.
+#[test]
+fn every_phase_that_a_status_can_have_is_in_the_definitions() {
+    let phases = |kind: &str, at: &str| -> Vec<String> {
+        let all = api::all_crds();
+        let crd = all.iter().find(|c| c["spec"]["names"]["kind"] == kind).unwrap();
+        let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
+        serde_json::from_value(crd.pointer(&format!("{status}{at}/enum")).unwrap().clone()).unwrap()
+    };
+    let member = phases("RestoreBatch", "/members/items/properties/phase");
+    for phase in ["Pending", "Running", "Succeeded", "Failed", "Unknown", "Skipped"] {
+        assert!(member.iter().any(|p| p == phase), "{phase} is not in {member:?}");
+    }
+    for kind in ["RestoreSession", "RestoreBatch"] {
+        assert!(phases(kind, "/phase").iter().any(|p| p == "Unknown"), "{kind}");
+    }
+}

@@ -115,6 +115,7 @@ fn needed(schema: &Value) -> Value {
     object
 }
 
+/// Proves: scenario 24.
 #[test]
 fn every_field_of_the_schema_reaches_the_pod_or_the_agent() {
     let crds = lifeboat::api::all_crds();

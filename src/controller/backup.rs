@@ -43,7 +43,7 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
         let status = object.status.clone().unwrap_or_default();
-        let rests = is_over(status.phase) && !backup::awaits_retry(&status);
+        let rests = is_over(status.phase) && !backup::has_retry_due(&status);
         if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&object).held {
             return Ok(Action::await_change());
         }

@@ -280,6 +280,6 @@ fn session_seen(session: &BackupSession, now: Timestamp) -> SessionSeen {
         name: session.name_any(),
         created: session.creation_timestamp().map_or(now, |t| t.0),
         phase: status.phase,
-        awaits_retry: backup::awaits_retry(&status),
+        has_retry_due: backup::has_retry_due(&status),
     }
 }

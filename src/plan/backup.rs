@@ -113,7 +113,7 @@ impl Neighbour {
 }
 
 /// Whether a failed session is still to be followed by another one.
-pub fn awaits_retry(state: &BackupSessionStatus) -> bool {
+pub fn has_retry_due(state: &BackupSessionStatus) -> bool {
     state.phase == Some(BackupPhase::Failed) && state.next_retry.is_some() && state.retried.is_none()
 }
 
@@ -143,7 +143,7 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         return pass.plan;
     }
     if over {
-        if awaits_retry(&run.state) {
+        if has_retry_due(&run.state) {
             pass.follow();
         }
     } else {

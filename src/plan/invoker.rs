@@ -85,7 +85,7 @@ pub struct SessionSeen {
     /// Its phase.
     pub phase: Option<BackupPhase>,
     /// It failed, and the session that follows it is not made yet.
-    pub awaits_retry: bool,
+    pub has_retry_due: bool,
 }
 
 /// What to do about an invoker.
@@ -174,7 +174,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         }
     }
     // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
-    if seen.sessions.iter().any(|s| !is_over(s.phase) || s.awaits_retry) {
+    if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
         plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
     }
     plan.conditions = list;
@@ -240,7 +240,7 @@ fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
     let success = done.iter().find(|s| s.phase == Some(BackupPhase::Succeeded)).map(|s| s.name.clone());
-    let needed = |s: &&&SessionSeen| Some(&s.name) == success.as_ref() || s.awaits_retry;
+    let needed = |s: &&&SessionSeen| Some(&s.name) == success.as_ref() || s.has_retry_due;
     done.iter().skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
 }
 

@@ -148,7 +148,7 @@ fn history_keeps_the_limit_the_newest_success_and_what_is_tried_again() {
         name: name.into(),
         created: at(t),
         phase: Some(phase),
-        awaits_retry: name == "w",
+        has_retry_due: name == "w",
     };
     let mut s = seen(None);
     s.sessions = vec![

@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Proves: defect 9, C05.
+    /// Proves: defect 9, C05, invented 11.
     #[test]
     fn deaths_have_their_own_reasons() {
         let oom = container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }));

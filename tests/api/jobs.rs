@@ -57,9 +57,11 @@ pub async fn all(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     Api::namespaced(cluster.client.clone(), namespace).list(&ListParams::default()).await.unwrap().items
 }
 
-/// Keys of the steps that have Jobs, sorted.
+/// Keys of the steps of sessions that have Jobs, sorted. A Repository has Jobs of its own.
 pub async fn keys(cluster: &Cluster, namespace: &str) -> Vec<String> {
-    let mut keys: Vec<String> = all(cluster, namespace).await.iter().map(key).collect();
+    let all = all(cluster, namespace).await;
+    let of_session = all.iter().filter(|j| j.labels()[label::SESSION_KIND] != "Repository");
+    let mut keys: Vec<String> = of_session.map(key).collect();
     keys.sort();
     keys
 }

@@ -51,7 +51,7 @@ async fn one_leads_and_another_takes_over() {
     jobs::of_step(&cluster, &ns, "preflight").await;
 }
 
-/// Proves: C03, C01, defect 21, invented 18.
+/// Proves: C03, C01, defect 21, invented 18, scenario 3.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_a_second_job() {

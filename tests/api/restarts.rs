@@ -6,6 +6,7 @@ use super::cluster::{Cluster, condition};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
 
+/// Proves: C01, C02.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn a_run_survives_a_kill_at_every_step() {

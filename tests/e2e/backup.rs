@@ -18,6 +18,7 @@ fn at(repo: &str, manifest: &str) -> String {
     manifest.replace("{name: repo}", &format!("{{name: {repo}}}"))
 }
 
+/// Proves: scenario 29.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn repositories_on_a_claim_and_on_a_host_path_serve_backup_and_restore() {
@@ -85,6 +86,7 @@ async fn folder_of(site: &Site) -> std::path::PathBuf {
     site.folder("data").await
 }
 
+/// Proves: scenario 13.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a08_a_store_over_tls_needs_its_ca_and_a_slash_before_the_prefix_changes_nothing() {

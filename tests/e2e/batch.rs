@@ -79,6 +79,7 @@ async fn b01_in_order_a_failed_member_stops_those_after_it_unless_told_to_contin
     }
 }
 
+/// Proves: B02.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn b02_side_by_side_one_failure_leaves_the_others_alone() {

@@ -133,30 +133,37 @@ impl Site {
         jobs
     }
 
-    /// Deletes every session and configuration of the test. Each must go within 30 seconds, and with it all that was
-    /// made for it: claims and Secrets of the test itself are the only ones that may stay.
+    /// Deletes what the test wrote: sessions and configurations, then Repositories. Each must go within 30 seconds, and
+    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay.
     pub async fn leaves_nothing(&self) {
-        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
-        let named = |o: &Value| format!("{} {}", o["kind"].as_str().unwrap_or_default(), o["metadata"]["name"]);
-        let written = ["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"];
+        const MADE: [&str; 7] =
+            ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
+        self.all_go(
+            &["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"],
+            &MADE,
+            |o| o["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"] != "Repository",
+        )
+        .await;
+        self.all_go(&["Repository"], &MADE, |_| true).await;
+    }
+
+    async fn all_go(&self, written: &[&str], made: &[&str], counts: impl Fn(&Value) -> bool) {
         for kind in written {
             for object in self.list(kind).await {
-                let name = object["metadata"]["name"].as_str().unwrap();
-                // A session goes with its configuration.
-                if self.find(kind, name).await.is_some() {
-                    self.try_delete(kind, name).await;
-                }
+                self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
             }
         }
-        let made = ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
+        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
+        let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
         let mut left = vec![];
         let clean = eventually(30, async || {
             left.clear();
             for kind in written {
-                left.extend(self.list(kind).await.iter().map(named));
+                left.extend(self.list(kind).await.iter().map(|o| named(kind, o)));
             }
             for kind in made {
-                left.extend(self.list(kind).await.iter().filter(|o| ours(o)).map(named));
+                let found = self.list(kind).await;
+                left.extend(found.iter().filter(|o| ours(o) && counts(o)).map(|o| named(kind, o)));
             }
             left.is_empty().then_some(())
         });

@@ -8,7 +8,7 @@ use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
 use super::support::tree::{build, describe};
 
-/// Proves: scenario 12, A01.
+/// Proves: scenario 12, A01, scenario 29.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a01_a_claim_comes_back_byte_for_byte() {

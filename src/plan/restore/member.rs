@@ -1,28 +1,17 @@
-//! Members: begun in their order, restored host by host, closed.
+//! Members: begun in their order, restored host by host (`host`), closed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::quiesce::{quiesce, resume};
-use super::{
-    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, made, member_is_over, preflight, rivals,
-};
-use crate::api::common::Ownership;
+use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{Counts, HostPhase, MemberPhase, Progress, QuiesceState, RestorePhase};
+use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
-use crate::plan::hosts::rule_for;
+use crate::plan::contract::Failure;
 use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
-use crate::plan::target::Reach;
-use crate::plan::{conditions, duration, restic_args, retry};
-
-/// Key of a host's restore within the run.
-pub fn key(member: usize, host: &str) -> String {
-    format!("restore/{member}/{host}")
-}
+use crate::plan::{conditions, duration, retry};
 
 /// Ends a member that cannot go on.
 pub fn fail_member(status: &mut RestoreMemberStatus, text: &str) {
@@ -97,7 +86,7 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
 }
 
 /// Whether the run's deadline has passed, or the member's own.
-fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+pub fn is_late(pass: &Pass<'_>, index: usize) -> bool {
     pass.expired || pass.now.members[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
 }
 
@@ -111,13 +100,6 @@ fn start_clock(pass: &mut Pass<'_>, index: usize) {
     if let Some(left) = retry::left(deadline, at) {
         pass.plan.look_again(left);
     }
-}
-
-/// Seconds a Job of the member may take: to the nearer of both deadlines.
-fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
-    let own = pass.now.members[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
-    let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
-    own.min(pass.seconds_left())
 }
 
 /// Nothing is scaled down for a restore that could not go on at once.
@@ -166,7 +148,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     let hosts_over = pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
     if !hosts_over && made::ensure(pass, index) && quiesce(pass, index) {
         for host in 0..pass.now.members[index].stats.len() {
-            restore_host(pass, index, host, ground);
+            host::restore(pass, index, host, ground);
         }
     }
     if pass.now.members[index].stats.iter().all(|h| is_over(h.phase)) && resume(pass, index) {
@@ -179,12 +161,12 @@ pub fn take_answers(pass: &mut Pass<'_>) {
     for index in 0..pass.now.members.len().min(pass.run.members.len()) {
         for host in 0..pass.now.members[index].stats.len() {
             let entry = &pass.now.members[index].stats[host];
-            let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
+            let job = entry.attempt.and_then(|a| pass.job(&host::key(index, &entry.hostname), a));
             let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
             // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
             let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
             if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
-                read(pass, index, host, outcome);
+                host::read(pass, index, host, outcome);
             }
         }
     }
@@ -209,231 +191,6 @@ pub fn close(status: &mut RestoreMemberStatus) {
     }
 }
 
-/// One host: announce, create its Job, read what became of it.
-fn restore_host(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
-    let entry = &pass.now.members[index].stats[host];
-    if is_over(entry.phase) {
-        return;
-    }
-    let key = key(index, &entry.hostname);
-    let Some(attempt) = entry.attempt else {
-        let entry = &mut pass.now.members[index].stats[host];
-        entry.phase = Some(HostPhase::Running);
-        entry.attempt = Some(1);
-        pass.plan.again = true;
-        return;
-    };
-    // One writer at a time: a Job that is called failed may have a pod that still writes.
-    let mut alone = true;
-    for earlier in pass.seen.jobs.iter().filter(|j| j.key == key && j.attempt < attempt) {
-        alone = false;
-        if !earlier.deleting {
-            pass.plan.stop_jobs.push(earlier.name.clone());
-        }
-    }
-    match pass.job(&key, attempt).map(|j| (j, &j.state)) {
-        Some((job, JobState::Active { held })) => {
-            let entry = &mut pass.now.members[index].stats[host];
-            if let Some(p) = pass.seen.progress.get(&job.name) {
-                entry.progress = Some(progress(p));
-            }
-            let before = entry.reason.take();
-            entry.reason = held.as_ref().map(|f| f.reason.clone());
-            entry.error = held.as_ref().map(|f| f.message.clone());
-            pass.plan.look_again(LOOK_AT_PROGRESS);
-            if let Some(failure) = held {
-                pass.plan.warn_of(failure, before.as_deref());
-            }
-        }
-        Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
-        Some((job, JobState::Lost(failure))) => {
-            // A pod that can never start is still there.
-            if failure.class == Class::Invalid && !job.deleting {
-                pass.plan.stop_jobs.push(job.name.clone());
-            }
-            fail_host(pass, index, host, failure);
-        }
-        None if alone => create(pass, index, host, ground, key, attempt),
-        None => pass.plan.look_again(LOOK_AT_RUNNING),
-    }
-}
-
-/// Takes what a Job answered.
-fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let allow_empty = pass.run.members[index].target.as_ref().and_then(|t| t.allow_empty).unwrap_or(false);
-    let failure = judge(outcome, &pass.run.id.uid, allow_empty);
-    let entry = &mut pass.now.members[index].stats[host];
-    if let Some(Answer::Restored(r)) = &outcome.answer {
-        entry.planned = Some(counts(r.planned));
-        entry.restored = Some(counts(r.restored));
-    }
-    entry.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
-    entry.progress = None;
-    match failure {
-        None => {
-            entry.phase = Some(HostPhase::Succeeded);
-            entry.error = None;
-            entry.reason = None;
-            entry.not_before = None;
-        }
-        Some(failure) => fail_host(pass, index, host, &failure),
-    }
-}
-
-fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
-    if is_broken(&pass.now.members[index]) {
-        let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
-        return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
-    }
-    let entry = &pass.now.members[index].stats[host];
-    if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {
-        pass.plan.look_again(wait);
-        return;
-    }
-    let announced =
-        pass.was.members.get(index).and_then(|m| m.stats.get(host)).is_some_and(|h| h.attempt == Some(attempt));
-    if !announced {
-        pass.plan.again = true;
-        return;
-    }
-    let reach = pass.reaches.get(&(index, entry.hostname.clone()));
-    let (Some(Ground { frame, access }), Some(target), Some(reach)) = (ground, &pass.run.members[index].target, reach)
-    else {
-        pass.plan.look_again(LOOK_FOR_MISSING);
-        return;
-    };
-    let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
-    if rivals::writing(pass, &key, reach).is_some() {
-        pass.plan.look_again(LOOK_AT_RUNNING);
-        return;
-    }
-    if !pass.gate.admit(&mut pass.plan) {
-        return;
-    }
-    let restore = Restore {
-        member: index,
-        host: entry.hostname.clone(),
-        snapshots: entry
-            .snapshots
-            .iter()
-            .map(|s| contract::PinnedSnapshot {
-                id: s.id.clone(),
-                time: s.time.clone().unwrap_or_default(),
-                path: s.path.clone(),
-            })
-            .collect(),
-        include: rule.include.clone(),
-        exclude: rule.exclude.clone(),
-        args: restic_args::without_tags(&target.args),
-        mounts: reach.mount_points(),
-        allow_empty: target.allow_empty.unwrap_or(false),
-        ignore_owners: target.ownership == Some(Ownership::Ignore),
-    };
-    let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
-    pass.plan.claims.extend(objects::interim_claim(frame, &parts));
-    let job = objects::job(frame, &pass.task(access, index, Step::Restore(restore)), parts);
-    pass.plan.jobs.push(job);
-    let at = pass.at;
-    let list = &mut pass.now.members[index].conditions;
-    conditions::set(
-        list,
-        condition::RESTORE_JOB_CREATED,
-        true,
-        reason::RESTORE_JOB_CREATED,
-        "Successfully created restore job.",
-        at,
-    );
-    conditions::set(
-        list,
-        condition::RESTORE_EXECUTOR_ENSURED,
-        true,
-        reason::RESTORE_EXECUTOR_ENSURED,
-        "Successfully ensured restore executor.",
-        at,
-    );
-    pass.plan.look_again(LOOK_AT_PROGRESS);
-}
-
-/// What is particular to the restore Job of a host.
-pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> JobParts<'p> {
-    let member = &pass.run.members[index];
-    JobParts {
-        key,
-        attempt: 1,
-        runtime: member.runtime_settings.as_ref(),
-        temp_dir: member.temp_dir.as_ref(),
-        interim: member.interim_volume_template.as_ref(),
-        unowned: member.target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore),
-        reach: reach.clone(),
-        seconds_left: 1,
-    }
-}
-
-/// Success is computed from counts, never from an exit code alone.
-fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
-    if outcome.failure.is_some() {
-        return outcome.failure.clone();
-    }
-    if outcome.run != run {
-        return Some(Failure::new(
-            Class::Fatal,
-            reason::AGENT_FAILED,
-            format!("The Job answered for another run ({}).", outcome.run),
-        ));
-    }
-    let Some(Answer::Restored(r)) = &outcome.answer else {
-        return Some(Failure::new(
-            Class::Fatal,
-            reason::AGENT_FAILED,
-            "The Job ended without counts of what it restored.",
-        ));
-    };
-    if r.errors > 0 || r.restored != r.planned {
-        return Some(Failure::new(
-            Class::Data,
-            reason::INCOMPLETE,
-            format!(
-                "{} of {} entries and {} of {} bytes were restored, with {} errors. See the log of the Job.",
-                r.restored.files, r.planned.files, r.restored.bytes, r.planned.bytes, r.errors
-            ),
-        ));
-    }
-    if r.restored.files == 0 && !allow_empty {
-        return Some(Failure::new(
-            Class::Data,
-            reason::NOTHING_TO_RESTORE,
-            "Nothing was restored: no file of the snapshot matches the rule. If that is fine, set target.allowEmpty: true.",
-        ));
-    }
-    None
-}
-
-/// A failed attempt: another one, or the end of the host.
-fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
-    let late = is_late(pass, index) || pass.run.canceled;
-    let at = pass.at;
-    let entry = &mut pass.now.members[index].stats[host];
-    entry.pod_deaths = retry::deaths(failure, entry.pod_deaths);
-    let again = !late && retry::again(failure, entry.pod_deaths);
-    entry.reason = Some(failure.reason.clone());
-    entry.error = Some(failure.message.clone());
-    entry.progress = None;
-    let attempt = entry.attempt.unwrap_or(1);
-    if again {
-        pass.plan.note(failure);
-        entry.attempt = Some(attempt + 1);
-        entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
-        pass.plan.look_again(retry::wait_after(attempt));
-    } else {
-        entry.phase = Some(HostPhase::Failed);
-        entry.not_before = None;
-        let name = entry.hostname.clone();
-        let label = member_label(index, &pass.now.members[index]);
-        let text = format!("Restore of host {name} of {label} failed: {}", failure.message);
-        pass.event(true, &failure.reason, &text);
-    }
-}
-
 /// Past the deadline: read what is done, stop what runs, scale back, fail what is not over.
 fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let started = is_started(&pass.now.members[index]);
@@ -444,12 +201,12 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         if is_over(entry.phase) {
             continue;
         }
-        let key = key(index, &entry.hostname);
+        let key = host::key(index, &entry.hostname);
         // It may have ended in time while nobody looked.
         if let Some(JobSeen { state: JobState::Done(outcome), deleting: false, .. }) =
             entry.attempt.and_then(|a| pass.job(&key, a))
         {
-            read(pass, index, host, outcome);
+            host::read(pass, index, host, outcome);
             continue;
         }
         for job in pass.seen.jobs.iter().filter(|j| j.key == key && j.is_active()) {
@@ -496,21 +253,4 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let waited_for = status.message.clone().or(kept).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
-}
-
-fn counts(c: contract::Counts) -> Counts {
-    Counts { files: i64::try_from(c.files).unwrap_or(i64::MAX), bytes: i64::try_from(c.bytes).unwrap_or(i64::MAX) }
-}
-
-fn progress(p: &contract::Progress) -> Progress {
-    let i = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    #[allow(clippy::cast_possible_truncation, reason = "clamped to a percentage")]
-    let percent = p.percent.clamp(0.0, 100.0) as i32;
-    Progress {
-        percent,
-        bytes_done: i(p.bytes_done),
-        bytes_total: i(p.bytes_total),
-        files_done: i(p.files_done),
-        files_total: i(p.files_total),
-    }
 }

@@ -15,6 +15,7 @@
 
 mod ending;
 mod find;
+mod host;
 mod made;
 mod member;
 mod preflight;

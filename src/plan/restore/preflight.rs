@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::member::{key, parts};
+use super::host::{key, parts};
 use super::{Ground, LOOK_AT_RUNNING, Pass, is_over, member_is_over};
 use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};

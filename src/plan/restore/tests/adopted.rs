@@ -4,8 +4,22 @@ use serde_json::{Value, json};
 
 use super::world::World;
 use super::{claim, order, set, web};
+use crate::api::common::RepositoryRef;
+use crate::api::restore_batch::Adopted;
 use crate::names::reason;
 use crate::plan::contract::{HostQuery, Step};
+use crate::plan::observed::Seen;
+
+impl World {
+    /// What a look finds of BackupBatch `shop`.
+    pub fn source(&self) -> Seen<Adopted> {
+        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
+        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
+        members.map_or(Seen::Missing, |members| {
+            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
+        })
+    }
+}
 
 /// A batch in order whose members stand in BackupBatch `shop`.
 fn of_shop() -> (World, Vec<Value>) {

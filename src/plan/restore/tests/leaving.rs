@@ -11,6 +11,14 @@ use crate::names::{FINALIZER, FINALIZER_OF_STASH, reason};
 use crate::plan::FinalizerChange;
 use crate::plan::fake::End;
 
+impl World {
+    pub fn cancel(&mut self) {
+        self.object["spec"]["cancel"] = true.into();
+        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
+        self.object["metadata"]["generation"] = (generation + 1).into();
+    }
+}
+
 /// Passes of the longest of these runs, and some.
 const PASSES: usize = 60;
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::common::TargetRef;
 use crate::plan::hosts::TargetKind;
-use crate::plan::target::PodSeen;
+use crate::plan::target::{ClaimSeen, PodSeen, Target};
 
 /// Stands for a kind where a member's claims are made from templates, one a replica.
 pub const MADE: &str = "";
@@ -45,7 +45,43 @@ pub fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
     target?.name.as_deref()?.trim_start_matches('m').parse().ok()
 }
 
-pub fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
+/// What a look finds of it.
+pub fn look_at(name: String, w: &Workload) -> Target {
+    let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
+    let mut seen = Target {
+        display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
+        kind: w.kind.into(),
+        name: name.clone(),
+        replicas: w.replicas,
+        pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
+        ..Target::default()
+    };
+    match w.kind {
+        "StatefulSet" => {
+            seen.claim_templates = vec!["data".into()];
+            seen.claims = (0..w.wanted).map(|o| (format!("data-{name}-{o}"), claim())).collect();
+            seen.dormant_ordinals = w.wanted;
+        }
+        "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
+        "DaemonSet" => {
+            let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
+            seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+            seen.desired_nodes = Some(w.wanted);
+        }
+        _ if w.on_host => {
+            let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
+            seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+        }
+        _ => {
+            let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
+            seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+            seen.claims = [(format!("data-{name}"), claim())].into();
+        }
+    }
+    seen
+}
+
+fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
     let spread = workload.kind == "DaemonSet";
     let node = match (spread, workload.on_host) {
         (true, _) => Some(format!("n{index}")),

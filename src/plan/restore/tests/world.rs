@@ -11,9 +11,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::next;
-use super::workload::{Workload, pod, target, workload_of};
-use crate::api::common::{RepositoryRef, TargetRef};
-use crate::api::restore_batch::{Adopted, RestoreMemberStatus};
+use super::workload::{Workload, look_at, target, workload_of};
+use crate::api::common::TargetRef;
+use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::target::RestoreTarget;
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
@@ -154,14 +154,6 @@ impl World {
         if self.busy.contains(&self.passes) { Room { free: 0, ahead: 16 } } else { Room { free: 2, ahead: 14 } }
     }
 
-    fn source(&self) -> Seen<Adopted> {
-        let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
-        let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
-        members.map_or(Seen::Missing, |members| {
-            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
-        })
-    }
-
     fn look(&self) -> Surroundings {
         let policy = self.policies.iter().rev().find(|(from, _)| *from <= self.passes).map(|(_, policy)| policy);
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
@@ -213,39 +205,7 @@ impl World {
         if !self.is_there(index) {
             return TargetSeen::Missing(name);
         }
-        let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
-        let mut seen = Target {
-            display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
-            kind: w.kind.into(),
-            name: name.clone(),
-            replicas: w.replicas,
-            autoscalers: self.autoscalers.clone(),
-            pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
-            ..Target::default()
-        };
-        match w.kind {
-            "StatefulSet" => {
-                seen.claim_templates = vec!["data".into()];
-                seen.claims = (0..w.wanted).map(|o| (format!("data-{name}-{o}"), claim())).collect();
-                seen.dormant_ordinals = w.wanted;
-            }
-            "PersistentVolumeClaim" => seen.claims = [(name, claim())].into(),
-            "DaemonSet" => {
-                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-                seen.desired_nodes = Some(w.wanted);
-            }
-            _ if w.on_host => {
-                let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-            }
-            _ => {
-                let volume =
-                    json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
-                seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-                seen.claims = [(format!("data-{name}"), claim())].into();
-            }
-        }
+        let seen = Target { autoscalers: self.autoscalers.clone(), ..look_at(name, w) };
         TargetSeen::Found(Box::new(seen))
     }
 
@@ -443,12 +403,6 @@ impl World {
         self.passes += 1;
         self.goes_by(wait.unwrap_or_default());
         wait.is_some()
-    }
-
-    pub fn cancel(&mut self) {
-        self.object["spec"]["cancel"] = true.into();
-        let generation = self.object["metadata"]["generation"].as_i64().unwrap();
-        self.object["metadata"]["generation"] = (generation + 1).into();
     }
 
     /// Some passes only.
