@@ -92,8 +92,7 @@ fn all_proofs() -> BTreeMap<String, Vec<String>> {
 }
 
 fn table(entries: &[Entry], proofs: &BTreeMap<String, Vec<String>>) -> String {
-    let mut text = String::from("| | About | Proven by |\n|---|---|---|\n");
-    for Entry { id, about, excuse } in entries {
+    let row = |Entry { id, about, excuse }: &Entry| {
         let tests = proofs.get(id).map(|tests| {
             let named = tests.iter().filter_map(|t| t.split_once(": "));
             named.map(|(file, test)| format!("[`{test}`](../{file})")).collect::<Vec<_>>().join(", ")
@@ -104,9 +103,10 @@ fn table(entries: &[Entry], proofs: &BTreeMap<String, Vec<String>>) -> String {
             (None, Some(excuse)) => format!("*does not apply: {excuse}*"),
             (None, None) => String::from("*nothing*"),
         };
-        text.push_str(&format!("| {id} | {about} | {cell} |\n"));
-    }
-    text
+        format!("| {id} | {about} | {cell} |\n")
+    };
+    let rows: String = entries.iter().map(row).collect();
+    format!("| | About | Proven by |\n|---|---|---|\n{rows}")
 }
 
 #[test]

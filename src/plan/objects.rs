@@ -48,6 +48,9 @@ const TOKEN_SECONDS: i64 = 600;
 const SECRET_ROOM: &str = "2Mi";
 /// Seconds a pod gets to end its data mover and leave an outcome.
 const GRACE_SECONDS: i64 = 20;
+/// Seconds past the run's deadline after which a Job ends by itself. The plan ends it in time, and says what it waited for:
+/// a Job that is faster takes its pod away, and the reason with it. This is for a time without an operator.
+const OVERTIME_SECONDS: i64 = 30;
 
 /// What is the same for all Jobs of a run.
 #[derive(Clone, Debug)]
@@ -174,7 +177,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
         spec: Some(JobSpec {
             // The plan decides about a further attempt, with a name of its own: the Job never does.
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(parts.seconds_left.max(1)),
+            active_deadline_seconds: Some(parts.seconds_left.max(1).saturating_add(OVERTIME_SECONDS)),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(pod_labels),

@@ -170,6 +170,28 @@ impl Site {
         assert!(clean.await.is_some(), "left behind: {left:?}");
     }
 
+    /// Warnings with this reason about a session, each as its note and how often it was said.
+    pub async fn warnings(&self, session: &str, reason: &str) -> Vec<(String, i64)> {
+        let of = |e: &Value| e["type"] == "Warning" && e["reason"] == reason && e["involvedObject"]["name"] == session;
+        let said = |e: &Value| e["series"]["count"].as_i64().or(e["count"].as_i64()).unwrap_or(1).max(1);
+        let note = |e: &Value| e["message"].as_str().unwrap_or_default().to_owned();
+        self.list("Event").await.iter().filter(|e| of(e)).map(|e| (note(e), said(e))).collect()
+    }
+
+    /// The pod of a session's newest Job for a step, once its container runs.
+    pub async fn running(&self, session: &str, step: &str) -> Value {
+        let pod = eventually(60, async || {
+            let pods = self.list("Pod").await;
+            pods.into_iter().find(|p| {
+                p["metadata"]["annotations"]["lifeboat.stash.appscode.com/session-name"] == session
+                    && p["metadata"]["labels"]["lifeboat.stash.appscode.com/step"] == step
+                    && p["metadata"]["deletionTimestamp"].is_null()
+                    && p["status"]["containerStatuses"][0]["state"]["running"].is_object()
+            })
+        });
+        pod.await.unwrap_or_else(|| panic!("no pod runs for step {step} of {session}"))
+    }
+
     /// Jobs of sessions: all but those that a Repository has of its own.
     pub async fn jobs_of_sessions(&self) -> Vec<Value> {
         let kind = |j: &Value| j["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"].clone();
@@ -229,12 +251,21 @@ impl Site {
 
     /// Runs words among the cluster's mounts, on its node.
     pub fn on_node(&self, words: &[&str]) -> String {
+        output(self.cluster().args(["exec", "--"]).args(words))
+    }
+
+    /// Stops, starts or kills a component of the cluster.
+    pub fn component(&self, name: &str, action: &str) {
+        output(self.cluster().args(["component", name, action]));
+    }
+
+    fn cluster(&self) -> Command {
         let tests = std::env::current_exe().unwrap();
         let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
         let name = self.state.file_name().unwrap();
         let mut command = Command::new(program);
         command.env("NAME", name).env("LIFEBOAT_DIR", self.state.ancestors().nth(2).unwrap());
-        output(command.args(["exec", "--"]).args(words))
+        command
     }
 
     /// Creates objects as a person does; gives what kubectl prints, warnings first.

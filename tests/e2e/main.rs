@@ -8,6 +8,7 @@
 
 mod backup;
 mod batch;
+mod deaths;
 mod elsewhere;
 mod faults;
 mod harness;
@@ -17,6 +18,7 @@ mod proxy;
 mod repository;
 mod restore;
 mod selection;
+mod settings;
 mod snapshots;
 mod store;
 mod targets;

@@ -103,7 +103,13 @@ spec:
 
 /// A RestoreBatch or BackupBatch; `settings` is a line below its spec.
 pub fn batch(kind: &str, name: &str, settings: &str, targets: &[String]) -> String {
-    let members: Vec<String> = targets.iter().map(|t| format!("  - target: {t}\n")).collect();
+    let members: Vec<String> = targets.iter().map(|t| format!("target: {t}")).collect();
+    batch_of(kind, name, settings, &members)
+}
+
+/// The same; each member is its fields, as within braces.
+pub fn batch_of(kind: &str, name: &str, settings: &str, members: &[String]) -> String {
+    let members: Vec<String> = members.iter().map(|m| format!("  - {{{m}}}\n")).collect();
     let members = members.concat();
     format!(
         "apiVersion: stash.appscode.com/v1beta1

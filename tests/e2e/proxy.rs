@@ -41,8 +41,9 @@ impl Proxy {
         proxy
     }
 
-    /// Lets this many more bytes come down from the store, then none.
+    /// Lets this many more bytes come down from the store, then none. Who was held before does not count any more.
     pub fn hold_after(&self, bytes: u64) {
+        self.held.send_replace(false);
         self.limit.send_replace(self.passed.load(Ordering::SeqCst) + bytes);
     }
 

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::harness::{Site, condition};
-use super::manifests::{backup_session, configuration, on_host, restore, store};
-use super::store::{assert_tree, back_up, seed, wipe};
+use super::deaths::Beside;
+use super::harness::{Site, condition, phase};
+use super::manifests::{LATEST, backup_session, configuration, of_claim, on_host, restore, store, store_at};
+use super::proxy::Proxy;
+use super::store::{assert_tree, back_up, prepared, seed, wipe};
 
 /// Proves: scenario 9, scenario 10, scenario 16.
 #[tokio::test(flavor = "multi_thread")]
@@ -98,4 +100,57 @@ async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
     site.create(&backup_session("spread", "BackupConfiguration", "spread")).await;
     let text = site.failed("BackupSession", "spread", "VolumeNotReachable").await;
     assert!(text.contains("node1, node2"), "{text}");
+}
+
+/// A kubelet that is stopped; it is started again whatever becomes of the test.
+struct Silent<'s>(&'s Site, &'static str);
+
+impl<'s> Silent<'s> {
+    fn stop(site: &'s Site, kubelet: &'static str) -> Self {
+        site.component(kubelet, "stop");
+        Self(site, kubelet)
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        self.0.component(self.1, "start");
+    }
+}
+
+/// Proves: C05.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two nodes: make test-e2e"]
+async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
+    let site = Site::new("lost").await;
+    let trees = prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    let beside = Beside::watch(&site);
+    proxy.hold_after(1_000_000);
+    let there = "  runtimeSettings: {pod: {nodeSelector: {kubernetes.io/hostname: node2}}}\n";
+    site.create(&restore("data", &of_claim("m1", "data", LATEST), there)).await;
+    proxy.held().await;
+    let before = site.running("data", "restore").await;
+
+    let silent = Silent::stop(&site, "kubelet-2");
+    let lost = |s: &serde_json::Value| s["status"]["stats"][0]["reason"] == "NodeLost";
+    let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
+    assert_eq!(phase(&session), "Running");
+    let text = condition(&session, "Reconciling").2;
+    assert!(text.contains("Node node2") && text.contains("kubectl delete node node2"), "{text}");
+    // Its pod was never told to stop: it goes on with its data, and nobody hears of it.
+    proxy.release();
+    let session = site.get("RestoreSession", "data").await;
+    assert_eq!((phase(&session), &session["status"]["stats"][0]["attempt"]), ("Running", &json!(1)));
+    drop(silent);
+
+    let session = site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &trees[1]);
+    beside.assert_alone();
+    assert_eq!(session["status"]["stats"][0]["attempt"], 1);
+    let after = site.jobs("data", "restore").await;
+    assert_eq!(after[0]["metadata"]["name"], before["metadata"]["ownerReferences"][0]["name"]);
+    assert_eq!(site.warnings("data", "NodeLost").await.len(), 1, "said once");
 }

@@ -171,7 +171,7 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
         End::Killed(9) => new(
             Class::Transient,
             reason::OOM_KILLED,
-            "restic was killed, most likely for its memory use. Raise the memory limit of the Job.",
+            "restic was killed, most likely for its memory use. Raise runtimeSettings.container.resources.limits.memory.",
         ),
         End::Killed(signal) => {
             new(Class::Transient, reason::TERMINATED, &format!("restic was ended by signal {signal}."))
