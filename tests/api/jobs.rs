@@ -57,13 +57,6 @@ pub async fn all(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     Api::namespaced(cluster.client.clone(), namespace).list(&ListParams::default()).await.unwrap().items
 }
 
-/// Those of sessions, and what a Repository does on request: not the listings that it has of its own.
-pub async fn asked_for(cluster: &Cluster, namespace: &str) -> Vec<Job> {
-    let mut jobs = all(cluster, namespace).await;
-    jobs.retain(|j| key(j) != "list");
-    jobs
-}
-
 /// Keys of the steps of sessions that have Jobs, sorted. A Repository has Jobs of its own.
 pub async fn keys(cluster: &Cluster, namespace: &str) -> Vec<String> {
     let all = all(cluster, namespace).await;

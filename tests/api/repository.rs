@@ -1,6 +1,8 @@
 //! Repositories: who may use one, who holds it, how it ends, and what happens when it does not answer.
 
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
+use lifeboat::plan::contract::Step;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
@@ -46,6 +48,13 @@ async fn create_after(cluster: &Cluster, other: &Value, object: &Value) {
     .await;
 }
 
+/// Jobs but those by which a Repository lists its snapshots.
+async fn jobs_of(cluster: &Cluster, namespace: &str) -> Vec<Job> {
+    let mut all = jobs::all(cluster, namespace).await;
+    all.retain(|j| !matches!(jobs::task(j).step, Step::List(_)));
+    all
+}
+
 fn references(repository: &Value) -> Vec<String> {
     let all = repository["status"]["references"].as_array().cloned().unwrap_or_default();
     all.iter().map(|r| format!("{} {}", r["kind"].as_str().unwrap(), r["name"].as_str().unwrap())).collect()
@@ -80,7 +89,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     cluster.apply(&backup).await.unwrap();
     let skipped = cluster.until_phase(&backup, "Skipped").await;
     assert!(message(&skipped, "Stalled").contains("first"), "{:#}", skipped["status"]);
-    assert!(jobs::asked_for(&cluster, &ns).await.is_empty());
+    assert!(jobs_of(&cluster, &ns).await.is_empty());
     let all = ["BackupBatch first", "BackupBatch second", "BackupConfiguration third"];
     cluster.until(&repo(&ns), "used by three", |r| references(r) == all).await;
 
@@ -150,7 +159,7 @@ async fn in_a_namespace_that_ends_nothing_is_held_up() {
     cluster.delete(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } })).await;
     cluster.delete(&repo(&ns)).await;
     cluster.until(&repo(&ns), "gone", Value::is_null).await;
-    assert!(jobs::asked_for(&cluster, &ns).await.is_empty(), "nothing is wiped out on the way");
+    assert!(jobs_of(&cluster, &ns).await.is_empty(), "nothing is wiped out on the way");
 }
 
 #[tokio::test]
@@ -174,7 +183,7 @@ async fn data_goes_on_request_and_never_anothers() {
     cluster.delete(&mine).await;
     let kept = cluster.until(&mine, "refused", |r| condition(r, "Stalled") == ("True", "DataShared")).await;
     assert!(message(&kept, "Stalled").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
-    assert!(jobs::asked_for(&cluster, &ns).await.is_empty());
+    assert!(jobs_of(&cluster, &ns).await.is_empty());
     cluster.delete(&other).await;
     cluster.until(&other, "gone at once", Value::is_null).await;
     let wipe = jobs::of_step(&cluster, &ns, "wipe").await;
@@ -218,7 +227,7 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
         if waiting == 8 { Ok(()) } else { Err(waiting.to_string()) }
     })
     .await;
-    let first = jobs::asked_for(&cluster, &ns).await;
+    let first = jobs_of(&cluster, &ns).await;
     assert_eq!(first.len(), 4, "no more than four at once");
     // The store goes: who learns it first tells everybody.
     for job in &first {
@@ -233,20 +242,20 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
     let probe = jobs::of_step(&cluster, &ns, "probe").await;
     jobs::end(&cluster, &probe, &jobs::unreachable(&probe)).await;
     let again = eventually("another probe", SOON, || async {
-        let all = jobs::asked_for(&cluster, &ns).await;
+        let all = jobs_of(&cluster, &ns).await;
         let keys: Vec<String> = all.iter().map(jobs::key).collect();
         all.into_iter().find(|j| jobs::key(j) == "probe" && j.uid() != probe.uid()).ok_or(format!("{keys:?}"))
     })
     .await;
-    let begun = jobs::asked_for(&cluster, &ns).await.iter().filter(|j| jobs::key(j) != "probe").count();
+    let begun = jobs_of(&cluster, &ns).await.iter().filter(|j| jobs::key(j) != "probe").count();
     assert!(begun <= 4, "nobody else asks");
     jobs::end(&cluster, &again, &jobs::success(&again)).await;
     cluster.until(&repo(&ns), "back", |r| condition(r, "Reachable") == ("True", "RepositoryReachable")).await;
     // Everybody comes to the turn, never more than four at once.
     let limit = std::time::Duration::from_mins(1);
     eventually("all succeed", limit, || async {
-        let all = jobs::asked_for(&cluster, &ns).await;
-        let over = |j: &k8s_openapi::api::batch::v1::Job| j.status.as_ref().is_some_and(|s| s.conditions.is_some());
+        let all = jobs_of(&cluster, &ns).await;
+        let over = |j: &Job| j.status.as_ref().is_some_and(|s| s.conditions.is_some());
         let open: Vec<_> = all.iter().filter(|j| !over(j) && j.metadata.deletion_timestamp.is_none()).collect();
         assert!(open.len() <= 4, "{} at once", open.len());
         for job in open {
