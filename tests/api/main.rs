@@ -19,5 +19,6 @@ mod refusals;
 mod repository;
 mod restarts;
 mod runs;
+mod snapshots;
 mod targets;
 mod weather;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
 
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure, SecretPlace};
@@ -65,10 +66,21 @@ async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut()
     }
 }
 
+/// Variable by which a test, which runs in no pod, says where the API server is.
+const KUBECONFIG: &str = "LIFEBOAT_KUBECONFIG";
+
 /// With the pod's own token.
 async fn client() -> Result<Client, Failure> {
-    let made =
-        async { Client::try_from(kube::Config::incluster().map_err(|e| e.to_string())?).map_err(|e| e.to_string()) };
+    let made = async {
+        let config = match std::env::var(KUBECONFIG) {
+            Ok(file) => {
+                let read = Kubeconfig::read_from(file).map_err(|e| e.to_string())?;
+                Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(|e| e.to_string())?
+            }
+            Err(_) => Config::incluster().map_err(|e| e.to_string())?,
+        };
+        Client::try_from(config).map_err(|e| e.to_string())
+    };
     made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job has no way to the API server: {e}.")))
 }
 
