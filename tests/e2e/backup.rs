@@ -337,7 +337,7 @@ async fn a_second_session_is_skipped_and_a_missing_path_fails() {
     proxy.release();
     site.succeeded("BackupSession", "first").await;
 
-    let target = of_claim("data", "data", ", paths: [/stash-data/who, /stash-data/nowhere]");
+    let target = of_claim("lost", "data", ", paths: [/stash-data/who, /stash-data/nowhere]");
     site.create(&configuration("lost", &target, "")).await;
     site.create(&backup_session("lost", "BackupConfiguration", "lost")).await;
     let text = site.failed("BackupSession", "lost", "PathNotFound").await;
