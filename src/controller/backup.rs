@@ -19,7 +19,8 @@ use super::users::{self, User as _};
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, backup_batch::BackupMember};
+use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::jobs::JobSeen;
@@ -154,13 +155,13 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     };
     let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
-    for c in ctx.users.configurations.state() {
+    for c in ctx.users.configurations.state().iter().filter(|c| !is_refused(c.conditions())) {
         let id = Identity::of(c.as_ref());
         if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
             found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
         }
     }
-    for b in ctx.users.batches.state() {
+    for b in ctx.users.batches.state().iter().filter(|b| !is_refused(b.conditions())) {
         let id = Identity::of(b.as_ref());
         if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
             let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
@@ -168,6 +169,12 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
         }
     }
     found
+}
+
+/// Whether somebody else has the Repository, so that this one backs nothing up into it.
+fn is_refused(conditions: &[Condition]) -> bool {
+    let of = |c: &&Condition| c.type_ == condition::STALLED && c.status == "True";
+    conditions.iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(reason::REPOSITORY_TAKEN))
 }
 
 /// Where a reference leads: the namespace of the Repository, and its URL or, for a volume, its name. Two namespaces

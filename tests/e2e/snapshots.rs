@@ -47,7 +47,9 @@ async fn sync(site: &Site, name: &str, request: &str) -> Value {
 }
 
 async fn until_listed(site: &Site, selector: &str, count: usize) -> BTreeSet<String> {
-    let found = eventually(60, async || Some(listed(site, selector)).filter(|l| l.len() == count)).await;
+    // An object is made before its status: one without an id is still on its way.
+    let whole = |l: &BTreeSet<String>| l.len() == count && !l.contains("");
+    let found = eventually(60, async || Some(listed(site, selector)).filter(whole)).await;
     found.unwrap_or_else(|| {
         panic!("{selector}: {:?}; {:#?}", listed(site, selector), site.kubectl(&["get", "repository", "-o", "yaml"]))
     })
