@@ -85,7 +85,7 @@ test-api: tools ## Controllers, definitions and webhook on a real API server
 
 test-e2e: tools ## End to end on a real node (root)
 	tests/with-cluster test-e2e 1 cargo test --test e2e -- --ignored --test-threads=6 --skip two_nodes::
-	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored two_nodes::
+	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
 
 test-cluster: tools ## The local cluster itself (root)
 	cargo build --example cluster

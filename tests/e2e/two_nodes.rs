@@ -95,7 +95,7 @@ async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
     );
     site.create(&spread).await;
     site.until("Deployment", "spread", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
-    let target = target.replace("app}", "spread}");
+    let target = target.replace("app}", "spread}").replace("alias: app", "alias: spread");
     site.create(&configuration("spread", &format!("{{{target}}}"), "")).await;
     site.create(&backup_session("spread", "BackupConfiguration", "spread")).await;
     let text = site.failed("BackupSession", "spread", "VolumeNotReachable").await;
