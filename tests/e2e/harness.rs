@@ -142,8 +142,8 @@ impl Site {
     }
 
     /// Deletes what the test wrote: sessions and configurations, then Repositories. Each must go within 30 seconds, and
-    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay.
-    /// Every test ends with it (peers call it a leak check).
+    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay, and claims
+    /// that it asked for by a template. Every test ends with it.
     pub async fn leaves_nothing(&self) {
         if let Err(left) = self.all_is_gone().await {
             panic!("{left}");
@@ -168,7 +168,11 @@ impl Site {
                 self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
             }
         }
-        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
+        // A claim made from a template is what was asked for: it stays with its data.
+        let ours = |o: &Value| {
+            o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com"
+                && o["metadata"]["annotations"]["lifeboat.stash.appscode.com/template"].is_null()
+        };
         let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
         let mut left = vec![];
         let clean = eventually(30, async || {
