@@ -196,7 +196,9 @@ where
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
     let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
-    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+    let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    ctx.written.note(&written);
+    Ok(written)
 }
 
 async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {

@@ -24,6 +24,9 @@ use crate::plan::run::Identity;
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(object: Arc<Repository>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
+    if ctx.written.is_outdated(object.as_ref()) {
+        return Ok(Action::await_change());
+    }
     let measured = ctx.metrics.reconcile("Repository");
     let result = look(&object, &ctx).await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });

@@ -72,6 +72,9 @@ impl Restore for RestoreBatch {
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
+    if ctx.written.is_outdated(object.as_ref()) {
+        return Ok(Action::await_change());
+    }
     let measured = ctx.metrics.reconcile(&K::kind(&()));
     let result = look(object, &ctx).await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
