@@ -124,6 +124,7 @@ where
         match jobs.create(&PostParams::default(), job).await {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
+                ctx.written.note_job(&object.uid().unwrap_or_default(), &made);
                 let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
