@@ -30,11 +30,8 @@ use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::{display, rivals};
 use crate::plan::run::{Identity, RestoreRun};
-use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 use crate::plan::usage;
-
-/// Ordinals that are looked for when a StatefulSet is scaled to zero.
-const MOST_DORMANT: i32 = 1000;
 
 /// The Repository of a reference, and whether its Secret is there.
 pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namespace: &str) -> Seen<RepositorySeen> {
@@ -298,9 +295,9 @@ async fn stateful_set(ctx: &Context, namespace: &str, name: &str) -> kube::Resul
     };
     let mut target = workload(ctx, namespace, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
-    let last = if target.replicas > 0 { target.replicas } else { MOST_DORMANT };
+    let last = if target.replicas > 0 { target.replicas.min(MOST_HOSTS) } else { MOST_HOSTS };
     for count in 0..last {
-        let ordinal = target.first_ordinal + count;
+        let ordinal = target.first_ordinal.saturating_add(count);
         let names: Vec<String> = target.claim_templates.iter().map(|t| format!("{t}-{name}-{ordinal}")).collect();
         let found = claims(ctx, namespace, names).await?;
         let all = !found.is_empty() && found.values().all(|c| c.exists);

@@ -5,6 +5,7 @@ mod crashes;
 mod elsewhere;
 mod faults;
 mod leaving;
+mod states;
 mod targets;
 mod workload;
 mod world;
