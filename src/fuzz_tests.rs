@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Mutations of each target; LIFEBOAT_FUZZ_SECONDS goes on for that long instead.
-const MUTATIONS: usize = 400;
+const MUTATIONS: usize = 1500;
 /// No input may take longer. Wide, because tests share a machine.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -197,7 +197,8 @@ fn a_body_that_panics_is_caught() {
 /// Every corpus reaches what it is for: its seeds are no noise.
 #[test]
 fn the_seeds_are_read() {
-    let documents = |t: &str| corpus(t).iter().filter_map(|s| serde_json::from_slice::<Value>(s).ok()).collect::<Vec<_>>();
+    let documents =
+        |t: &str| corpus(t).iter().filter_map(|s| serde_json::from_slice::<Value>(s).ok()).collect::<Vec<_>>();
     for scene in documents("plan") {
         let kind = scene["object"]["kind"].as_str().unwrap().to_owned();
         assert_eq!(admission::message(&admission::check(&kind, &scene["object"], None)), "", "{scene:#}");

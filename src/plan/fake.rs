@@ -183,7 +183,10 @@ impl Jobs {
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
         self.made.push(job.clone());
-        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None, orphan: false, seen: RefCell::default() });
+        self.all.insert(
+            name,
+            FakeJob { job, end, age: 0, going: None, deleted: None, orphan: false, seen: RefCell::default() },
+        );
     }
 
     /// Deletes one in the foreground: it stays while its pod runs.

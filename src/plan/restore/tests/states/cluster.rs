@@ -72,16 +72,8 @@ pub enum End {
     ByHand,
 }
 
-const FAULTS: [End; 8] = [
-    End::Data,
-    End::LastData,
-    End::Short,
-    End::Infrastructure,
-    End::Died,
-    End::Lingers,
-    End::NeverStarts,
-    End::ByHand,
-];
+const FAULTS: [End; 8] =
+    [End::Data, End::LastData, End::Short, End::Infrastructure, End::Died, End::Lingers, End::NeverStarts, End::ByHand];
 
 /// A Job in the cluster.
 #[derive(Clone)]
@@ -286,7 +278,7 @@ impl Cluster {
                 ways.push((Move::Delete, after));
             }
         }
-            ways
+        ways
     }
 
     /// Retries that are not due yet.
@@ -361,7 +353,7 @@ impl Cluster {
             for job in &plan.jobs {
                 more()?;
                 let seen = jobs::see(job, &[], self.now);
-                if after.jobs.iter().any(|j| j.seen.name == seen.name) {
+                if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }
                 if let Err(broken) = invariants::may_start(self, scene, &seen) {
@@ -490,29 +482,25 @@ fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
 }
 
 fn answer(seen: &JobSeen, end: End) -> Answer {
-    match &seen.task.as_ref().unwrap().step {
-        Step::Preflight(asked) => {
-            let bad = match end {
-                End::Data => Some(0),
-                End::LastData => Some(asked.hosts.len() - 1),
-                _ => None,
-            };
-            let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
-            let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
-            let of = |(i, host): (usize, &crate::plan::contract::HostQuery)| HostAnswer {
-                member: host.member,
-                host: host.host.clone(),
-                snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
-                failure: (bad == Some(i)).then(none),
-            };
-            Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
-        }
-        _ => {
-            let counts = |files| Counts { files, bytes: files * 10 };
-            let restored = counts(if end == End::Short { 6 } else { 7 });
-            Answer::Restored(Restored { planned: counts(7), restored, errors: 0 })
-        }
-    }
+    let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
+        let counts = |files| Counts { files, bytes: files * 10 };
+        let restored = counts(if end == End::Short { 6 } else { 7 });
+        return Answer::Restored(Restored { planned: counts(7), restored, errors: 0 });
+    };
+    let bad = match end {
+        End::Data => Some(0),
+        End::LastData => Some(asked.hosts.len() - 1),
+        _ => None,
+    };
+    let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
+    let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
+    let of = |(i, host): (usize, &crate::plan::contract::HostQuery)| HostAnswer {
+        member: host.member,
+        host: host.host.clone(),
+        snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
+        failure: (bad == Some(i)).then(none),
+    };
+    Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
 }
 
 /// Whether a host was restored, as status says.

@@ -70,7 +70,10 @@ pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32)
     if replicas == 0 {
         may_touch(cluster, scene, member)?;
         let written = cluster.run.state.members.get(member).and_then(|m| m.quiesce.as_ref());
-        return all(&[(written.is_some_and(|q| q.replicas == wanted), "a workload goes before its replicas are written")]);
+        return all(&[(
+            written.is_some_and(|q| q.replicas == wanted),
+            "a workload goes before its replicas are written",
+        )]);
     }
     let writes = cluster.jobs.iter().any(|j| works(j) && cluster.host(&j.seen.key).is_some_and(|(i, _)| i == member));
     all(&[
@@ -89,7 +92,10 @@ pub fn agree(state: &RestoreState) -> Result<(), String> {
     let text = state.summary.clone().unwrap_or_default();
     all(&[
         (is(condition::READY) == Some(phase == Some(RestorePhase::Succeeded)), "Ready is not what the phase says"),
-        (is(condition::STALLED).is_some() == (phase == Some(RestorePhase::Failed)), "Stalled is not what the phase says"),
+        (
+            is(condition::STALLED).is_some() == (phase == Some(RestorePhase::Failed)),
+            "Stalled is not what the phase says",
+        ),
         (is(condition::RECONCILING).is_some() != over, "Reconciling is not what the phase says"),
         (state.run.completion_time.is_some() == over, "the time of the end is not what the phase says"),
         (!over || members.iter().all(|m| member_is_over(m.phase)), "the run is over, and a member is not"),
@@ -107,7 +113,10 @@ pub fn agree(state: &RestoreState) -> Result<(), String> {
         let count = i32::try_from(hosts.len()).ok();
         all(&[
             (hosts.is_empty() || member.total_hosts == count, "totalHosts is not the number of hosts"),
-            (phase != Some(MemberPhase::Succeeded) || restored == hosts.len(), "a member succeeded, and a host did not"),
+            (
+                phase != Some(MemberPhase::Succeeded) || restored == hosts.len(),
+                "a member succeeded, and a host did not",
+            ),
             (phase != Some(MemberPhase::Failed) || restored < hosts.len(), "a member failed, and its hosts did not"),
             (phase != Some(MemberPhase::Skipped) || restored == 0, "a member was skipped, and a host was restored"),
         ])
