@@ -341,7 +341,7 @@ impl Cluster {
             for scale in &plan.scales {
                 more()?;
                 let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
-                if let Err(broken) = invariants::may_scale(self, scene, index, scale.replicas) {
+                if let Err(broken) = invariants::may_scale(&after, scene, index, scale.replicas) {
                     return Some(Err(broken));
                 }
                 after.workloads[index] = match (scale.replicas, after.workloads[index]) {
@@ -356,7 +356,7 @@ impl Cluster {
                 if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }
-                if let Err(broken) = invariants::may_start(self, scene, &seen) {
+                if let Err(broken) = invariants::may_start(&after, scene, &seen) {
                     return Some(Err(broken));
                 }
                 after.jobs.push(Made { seen: Rc::new(seen), runs: true });
