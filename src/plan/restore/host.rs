@@ -239,7 +239,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     let attempt = entry.attempt.unwrap_or(1);
     if again {
         pass.plan.note(failure);
-        entry.attempt = Some(attempt + 1);
+        entry.attempt = Some(attempt.saturating_add(1));
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));
     } else {
