@@ -114,6 +114,16 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 	@NAME=test-demo $(MAKE) --no-print-directory demo; code=$$?; \
 	NAME=test-demo $(MAKE) --no-print-directory cluster-down; exit $$code
 
+##@ Figures
+
+.PHONY: bench bench-data
+bench: tools ## Latency, requests, memory of the operator (ONLY=latency,requests,broken,batch,leader; then SIZES=1000,10000)
+	tests/with-cluster bench 0 env ONLY=$(or $(ONLY),latency,requests,broken,batch,leader) cargo bench --bench operator
+	@if [ -z "$(ONLY)" ]; then tests/with-cluster bench 0 env ONLY=scale cargo bench --bench operator; fi
+
+bench-data: tools ## The agent against bare restic, and connections against a store that limits each (ROUNDS=3)
+	cargo bench --bench data
+
 ##@ Checks
 
 .PHONY: lint deny generate generate-crds generate-chart generate-config generate-docs verify chart ci
