@@ -72,7 +72,7 @@ dev: ## Changed code into the running cluster: build, load, restart
 ##@ Tests
 
 .PHONY: test test-unit test-agent test-api test-e2e test-cluster test-demo
-test: test-unit test-agent test-api test-e2e test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
+test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
@@ -87,6 +87,9 @@ test-e2e: tools ## End to end on a real node (root)
 	tests/with-cluster test-e2e 1 cargo test --test e2e -- --ignored --test-threads=6 --skip two_nodes::
 	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
 
+test-chaos: tools ## Twenty runs among random faults on a real node (root)
+	RUNS=20 SEED=1 tests/with-cluster test-chaos 1 $(CHAOS)random_faults_at_random_states
+
 test-cluster: tools ## The local cluster itself (root)
 	cargo build --example cluster
 	LIFEBOAT_E2E=1 cargo test --test cluster_lifecycle -- --ignored --test-threads=1
@@ -94,6 +97,20 @@ test-cluster: tools ## The local cluster itself (root)
 test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 	@NAME=test-demo $(MAKE) --no-print-directory demo; code=$$?; \
 	NAME=test-demo $(MAKE) --no-print-directory cluster-down; exit $$code
+
+##@ Chaos (RUNS=20, SEED=1; BESIDE=8 runs go on at a time)
+
+RUNS ?= 20
+SEED ?= 1
+export RUNS SEED
+CHAOS = cargo test --test chaos -- --ignored --nocapture --exact runs::
+
+.PHONY: chaos chaos-states
+chaos: tools ## Restores while what they depend on is killed, cut off or damaged at random (root)
+	tests/with-cluster chaos 1 $(CHAOS)random_faults_at_random_states
+
+chaos-states: tools ## The same, each of five victims killed at each state of a batch (root)
+	tests/with-cluster chaos 1 $(CHAOS)kill_9_at_every_state_change
 
 ##@ Checks
 

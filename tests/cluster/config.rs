@@ -191,6 +191,6 @@ fn kubelet(place: &Place, node: u8) -> serde_json::Value {
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "0%",
                          "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         "serializeImagePulls": false,
-        "crashLoopBackOff": {"maxContainerRestartPeriod": "20s"},
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
     })
 }

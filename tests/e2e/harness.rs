@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -13,12 +14,19 @@ use serde_json::{Value, json};
 const SESSION: u64 = 120;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(250);
+/// Seconds that an API server which a test took away is waited for.
+const AWAY: u64 = 60;
+/// Longest wait for one of its answers: one that is paused keeps its connections.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// One test's namespace; gone when the test has ended, with what is in it.
 pub struct Site {
     pub client: Client,
     pub namespace: String,
-    state: PathBuf,
+    /// Folder of the cluster.
+    pub state: PathBuf,
+    /// The namespace was deleted already.
+    left: AtomicBool,
 }
 
 impl Site {
@@ -27,13 +35,15 @@ impl Site {
             std::env::var("LIFEBOAT_CLUSTER_STATE").expect("LIFEBOAT_CLUSTER_STATE is not set: run make test-e2e"),
         );
         let client = Client::try_default().await.expect("KUBECONFIG is not set: run make test-e2e");
-        let spaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("Namespace"));
-        let space = serde_json::from_value(json!({ "metadata": { "generateName": format!("{name}-") } })).unwrap();
-        let made = spaces.create(&PostParams::default(), &space).await.unwrap();
-        Self { client, namespace: made.metadata.name.unwrap(), state }
+        // Not left to the API server: a name that it chose is lost with its answer.
+        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
+        let site = Self { client, namespace: format!("{name}-{unique:08x}"), state, left: AtomicBool::new(false) };
+        let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": site.namespace } });
+        site.create(&space.to_string()).await;
+        site
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = resource(kind);
         match kind {
             "PersistentVolume" | "Node" | "Namespace" => Api::all_with(self.client.clone(), &resource),
@@ -53,13 +63,24 @@ impl Site {
         for document in lifeboat::yaml::read(yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}")) {
             let kind = document["kind"].as_str().unwrap().to_owned();
             let object: DynamicObject = serde_json::from_value(document).unwrap();
-            self.api(&kind).create(&PostParams::default(), &object).await?;
+            let (api, mut asked) = (self.api(&kind), 0);
+            let made = steadily(async || {
+                asked += 1;
+                api.create(&PostParams::default(), &object).await
+            });
+            match made.await {
+                // Made, and only the answer was lost.
+                Err(kube::Error::Api(status)) if asked > 1 && status.is_already_exists() => {}
+                other => drop(other?),
+            }
         }
         Ok(())
     }
 
     pub async fn find(&self, kind: &str, name: &str) -> Option<Value> {
-        self.api(kind).get_opt(name).await.unwrap().map(|o| serde_json::to_value(o).unwrap())
+        let api = self.api(kind);
+        let found = steadily(async || api.get_opt(name).await).await.unwrap();
+        found.map(|o| serde_json::to_value(o).unwrap())
     }
 
     pub async fn get(&self, kind: &str, name: &str) -> Value {
@@ -67,12 +88,14 @@ impl Site {
     }
 
     pub async fn list(&self, kind: &str) -> Vec<Value> {
-        let list = self.api(kind).list(&ListParams::default()).await.unwrap();
+        let api = self.api(kind);
+        let list = steadily(async || api.list(&ListParams::default()).await).await.unwrap();
         list.items.into_iter().map(|o| serde_json::to_value(o).unwrap()).collect()
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
-        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let (api, patch) = (self.api(kind), Patch::Merge(patch));
+        steadily(async || api.patch(name, &PatchParams::default(), &patch).await).await.unwrap();
     }
 
     pub async fn delete(&self, kind: &str, name: &str) {
@@ -81,7 +104,8 @@ impl Site {
 
     /// The same, of what may be gone.
     pub async fn try_delete(&self, kind: &str, name: &str) {
-        match self.api(kind).delete(name, &DeleteParams::background()).await {
+        let api = self.api(kind);
+        match steadily(async || api.delete(name, &DeleteParams::background()).await).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             other => drop(other.unwrap()),
         }
@@ -122,6 +146,12 @@ impl Site {
         text
     }
 
+    /// Deletes the namespace with all that is in it, and does not wait for that.
+    pub async fn leave(&self) {
+        self.try_delete("Namespace", &self.namespace).await;
+        self.left.store(true, Ordering::SeqCst);
+    }
+
     /// Jobs of a session for one step, oldest first.
     pub async fn jobs(&self, session: &str, step: &str) -> Vec<Value> {
         let of = |j: &Value| {
@@ -136,18 +166,24 @@ impl Site {
     /// Deletes what the test wrote: sessions and configurations, then Repositories. Each must go within 30 seconds, and
     /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay.
     pub async fn leaves_nothing(&self) {
+        self.leaves_nothing_within(30).await;
+    }
+
+    /// The same, in so many seconds for each of the two.
+    pub async fn leaves_nothing_within(&self, seconds: u64) {
         const MADE: [&str; 7] =
             ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
         self.all_go(
+            seconds,
             &["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"],
             &MADE,
             |o| o["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"] != "Repository",
         )
         .await;
-        self.all_go(&["Repository"], &MADE, |_| true).await;
+        self.all_go(seconds, &["Repository"], &MADE, |_| true).await;
     }
 
-    async fn all_go(&self, written: &[&str], made: &[&str], counts: impl Fn(&Value) -> bool) {
+    async fn all_go(&self, seconds: u64, written: &[&str], made: &[&str], counts: impl Fn(&Value) -> bool) {
         for kind in written {
             for object in self.list(kind).await {
                 self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
@@ -156,7 +192,7 @@ impl Site {
         let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
         let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
         let mut left = vec![];
-        let clean = eventually(30, async || {
+        let clean = eventually(seconds, async || {
             left.clear();
             for kind in written {
                 left.extend(self.list(kind).await.iter().map(|o| named(kind, o)));
@@ -200,10 +236,14 @@ impl Site {
 
     /// The folder behind a claim, seen from the host, once the claim is bound.
     pub async fn folder(&self, claim: &str) -> PathBuf {
-        let bound = self.until("PersistentVolumeClaim", claim, 30, "bound", |c| phase(c) == "Bound").await;
+        self.state.join("volumes").join(self.folder_on_node(claim).await.file_name().unwrap())
+    }
+
+    /// The same, as the node sees it.
+    pub async fn folder_on_node(&self, claim: &str) -> PathBuf {
+        let bound = self.until("PersistentVolumeClaim", claim, 60, "bound", |c| phase(c) == "Bound").await;
         let volume = self.get("PersistentVolume", bound["spec"]["volumeName"].as_str().unwrap()).await;
-        let path = PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap());
-        self.state.join("volumes").join(path.file_name().unwrap())
+        PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap())
     }
 
     /// A folder of this test's own for host paths: as pods name it, and as it is on each of these nodes.
@@ -249,6 +289,13 @@ impl Site {
         bucket
     }
 
+    /// Where the processes of this cluster, and of no other, are among the machine's control groups.
+    pub fn control_group(&self) -> String {
+        let facts: Value = serde_json::from_slice(&std::fs::read(self.state.join("cluster.json")).unwrap()).unwrap();
+        let first = facts["netns"][0].as_str().unwrap();
+        format!("/{}/", first.strip_suffix("-1").unwrap())
+    }
+
     /// Runs words among the cluster's mounts, on its node.
     pub fn on_node(&self, words: &[&str]) -> String {
         output(self.cluster().args(["exec", "--"]).args(words))
@@ -272,15 +319,18 @@ impl Site {
     pub fn apply_by_kubectl(&self, yaml: &str) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), yaml).unwrap();
-        let program = self.state.ancestors().nth(2).unwrap().join("bin/kubectl");
-        let mut command = Command::new(program);
-        let out = command.args(["--namespace", &self.namespace, "apply", "-f"]).arg(file.path()).output().unwrap();
+        let out = self.kubectl_command(&["apply", "-f", file.path().to_str().unwrap()]).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout))
     }
 
     pub fn kubectl(&self, words: &[&str]) -> String {
-        let program = self.state.ancestors().nth(2).unwrap().join("bin/kubectl");
-        output(Command::new(program).args(["--namespace", &self.namespace]).args(words))
+        output(&mut self.kubectl_command(words))
+    }
+
+    pub fn kubectl_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.state.ancestors().nth(2).unwrap().join("bin/kubectl"));
+        command.args(["--namespace", &self.namespace]).args(words);
+        command
     }
 }
 
@@ -291,8 +341,10 @@ impl Drop for Site {
                 eprintln!("--- {what} of {}\n{}", self.namespace, self.kubectl(&["get", what, "-o", "wide"]));
             }
         }
-        if std::env::var("KEEP").is_err() {
-            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"]);
+        if std::env::var("KEEP").is_err() && !self.left.load(Ordering::SeqCst) {
+            // An API server that a test took away is no reason to fail here.
+            let words = ["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"];
+            drop(self.kubectl_command(&words).output());
         }
     }
 }
@@ -304,6 +356,27 @@ fn output(command: &mut Command) -> String {
     let fine = out.status.success() || std::thread::panicking();
     assert!(fine, "{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
     text
+}
+
+/// Asks again while the API server is away or coming back, so that a test may take it away. What it refuses is an answer.
+async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube::Result<T> {
+    let mut last = None;
+    let answer = eventually(AWAY, async || match tokio::time::timeout(ANSWER, ask()).await {
+        Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 429 => {
+            Some(Err(kube::Error::Api(status)))
+        }
+        Ok(Err(error)) => {
+            last = Some(error);
+            None
+        }
+        Ok(Ok(answer)) => Some(Ok(answer)),
+        Err(_) => None,
+    });
+    match (answer.await, last) {
+        (Some(answer), _) => answer,
+        (None, Some(error)) => Err(error),
+        (None, None) => panic!("the API server did not answer for {AWAY} s"),
+    }
 }
 
 /// Looks again and again until there is an answer, or the time is over.
