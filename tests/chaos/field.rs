@@ -21,7 +21,7 @@ pub const BATCH: &str = "all";
 /// Where restic's files are in the bucket.
 pub const PREFIX: &str = "a/b";
 /// A run that is not over by then is called lost. Its own `timeOut` is later: it must not hide that.
-pub const PATIENCE: u64 = 480;
+pub const PATIENCE: u64 = 900;
 
 const WEB: &str = "{alias: m1, ref: {apiVersion: apps/v1, kind: Deployment, name: web}, \
     volumeMounts: [{name: web, mountPath: /stash-data}], rules: [{snapshots: [latest]}]}";

@@ -27,3 +27,5 @@ mod proxy;
 #[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../e2e/watchman.rs"]
+mod watchman;

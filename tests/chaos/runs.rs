@@ -18,7 +18,7 @@ use tokio::time::timeout_at;
 
 use super::faults::{Fault, Plan, Planned, When, seed_of};
 use super::field::{BATCH, Field, Ground, PATIENCE, REPLICAS};
-use super::follow::follow;
+use super::follow::{Following, follow};
 use super::harness::{condition, eventually, phase};
 use super::inject::{SHARED, strike};
 use super::judge::{Seen, Tree, defects};
@@ -29,8 +29,8 @@ use super::watched::{Watched, processes};
 /// What came of a run.
 struct Report {
     plan: Plan,
-    /// Its own faults that it met.
-    met: Vec<Planned>,
+    /// Its own faults that it met, and the index of the state in which they came.
+    met: Vec<(Planned, usize)>,
     /// Faults of the cluster while it went on, its own among them.
     felt: usize,
     end: String,
@@ -49,8 +49,8 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         drop(send.send(batch.map_or(Value::Null, |b| serde_json::to_value(b).unwrap())));
     });
     let (over, is_over) = watch::channel(false);
-    let met: Rc<RefCell<Vec<Planned>>> = Rc::default();
-    let go = |planned: Planned| {
+    let met: Rc<RefCell<Vec<(Planned, usize)>>> = Rc::default();
+    let go = |planned: Planned, rank: usize| {
         let (field, watched, is_over, met) = (field.clone(), watched.clone(), is_over.clone(), met.clone());
         spawn_local(async move {
             let held = matches!(planned.when, When::InData(_));
@@ -62,7 +62,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
                 }
             }
             if strike(&field, &watched, planned, is_over).await {
-                met.borrow_mut().push(planned);
+                met.borrow_mut().push((planned, rank));
             }
             if held {
                 field.proxy.release();
@@ -75,7 +75,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     coming.retain(|planned| {
         if let When::InData(bytes) = planned.when {
             field.proxy.hold_after(bytes);
-            strikes.push(go(*planned));
+            strikes.push(go(*planned, 0));
         }
         matches!(planned.when, When::State(_))
     });
@@ -87,7 +87,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         coming.retain(|planned| {
             let due = matches!(planned.when, When::State(state) if state <= rank);
             if due {
-                strikes.push(go(*planned));
+                strikes.push(go(*planned, rank));
             }
             !due
         });
@@ -114,7 +114,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     let workload = field.site.get("Deployment", "web").await;
     let met = met.borrow().clone();
     let observed = Seen {
-        met: met.iter().map(|p| p.fault).collect(),
+        met: met.iter().map(|(p, _)| p.fault).collect(),
         jobs: watched.jobs(),
         beside: watched.beside(),
         trees: trees(&field, ground),
@@ -134,6 +134,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         defects.push("LEAK: see what is left behind above".to_owned());
     }
     field.site.leave().await;
+    std::fs::remove_dir_all(field.site.bucket()).unwrap();
     let felt = SHARED.lock().unwrap().iter().filter(|(at, _)| (started..=ended).contains(at)).count();
     Report {
         plan,
@@ -221,8 +222,12 @@ fn not_judged(plan: Plan, panic: &(dyn std::any::Any + Send)) -> Report {
 
 fn line(report: &Report) -> String {
     let fault = |p: &Planned| {
-        let met = if report.met.contains(p) { "" } else { " (not met)" };
-        format!("{p}{met}")
+        let came = report.met.iter().find(|(met, _)| met == p).map(|(_, rank)| *rank);
+        match (came, p.when) {
+            (None, _) => format!("{p} (not met)"),
+            (Some(rank), When::State(state)) if rank != state => format!("{p} (came at '{}')", STATES[rank]),
+            _ => p.to_string(),
+        }
     };
     let faults: Vec<String> = report.plan.faults.iter().map(fault).collect();
     let verdict = if report.defects.is_empty() { "ok".to_owned() } else { report.defects.join("\n    ") };
@@ -264,11 +269,39 @@ async fn clean(ground: &Ground) -> Vec<String> {
     gone.await.is_none().then_some(left).unwrap_or_default()
 }
 
+/// How the containers of the operator ended, and how often.
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<BTreeMap<String, i32>>>);
+
+impl Ends {
+    fn watch(ground: &Ground) -> (Self, Following) {
+        let ends = Self::default();
+        let all = ends.0.clone();
+        let following =
+            follow(Api::<Pod>::namespaced(ground.site.client.clone(), "lifeboat-system"), move |uid, pod| {
+                for status in pod.and_then(|p| p.status.as_ref()?.container_statuses.as_ref()).into_iter().flatten() {
+                    let states = [status.state.as_ref(), status.last_state.as_ref()];
+                    for ended in states.into_iter().flatten().filter_map(|s| s.terminated.as_ref()) {
+                        let id = ended.container_id.clone().unwrap_or_else(|| uid.to_owned());
+                        all.lock().unwrap().insert(id, ended.exit_code);
+                    }
+                }
+            });
+        (ends, following)
+    }
+
+    fn codes(&self) -> BTreeMap<i32, usize> {
+        let mut codes = BTreeMap::new();
+        self.0.lock().unwrap().values().for_each(|code| *codes.entry(*code).or_default() += 1);
+        codes
+    }
+}
+
 /// Prints what came of all, and fails if anything was wrong.
-async fn conclude(ground: &Ground, reports: &[Report], what: &str, began: Instant) {
+async fn conclude(ground: &Ground, ends: &Ends, reports: &[Report], what: &str, began: Instant) {
     let mut by_fault: BTreeMap<Fault, (usize, usize, usize)> = BTreeMap::new();
     for report in reports {
-        for planned in &report.met {
+        for (planned, _) in &report.met {
             let entry = by_fault.entry(planned.fault).or_default();
             entry.0 += 1;
             entry.1 += usize::from(report.end == "Succeeded");
@@ -295,6 +328,7 @@ async fn conclude(ground: &Ground, reports: &[Report], what: &str, began: Instan
         seconds[seconds.len() - 1],
         began.elapsed().as_secs()
     );
+    println!("containers of the operator that ended, by exit code: {:?}", ends.codes());
     for report in &wrong {
         println!("DEFECT {}\n  again, alone: make chaos RUNS=1 SEED={}", line(report), report.plan.seed);
     }
@@ -307,16 +341,17 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().filter(|v| !v.is_empty()).map_or(default, |v| v.parse().expect(name))
 }
 
-/// Proves: C01, C02, C04, C05, C06, C12, C14.
+/// Proves: C01, C02, C04, C05, C06, C14.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a node: make chaos"]
 async fn random_faults_at_random_states() {
     let began = Instant::now();
     let (runs, seed, beside) = (setting("RUNS", 20), setting("SEED", 1), setting("BESIDE", 8));
     let ground = Arc::new(Ground::prepare().await);
+    let (ends, _following) = Ends::watch(&ground);
     let plans = (0..runs).map(|n| Plan::random(seed_of(seed, n))).collect();
     let reports = all(&ground, plans, usize::try_from(beside).unwrap()).await;
-    conclude(&ground, &reports, &format!("RUNS={runs} SEED={seed}"), began).await;
+    conclude(&ground, &ends, &reports, &format!("RUNS={runs} SEED={seed}"), began).await;
 }
 
 /// Proves: C01, C05, C14.
@@ -325,11 +360,14 @@ async fn random_faults_at_random_states() {
 async fn kill_9_at_every_state_change() {
     let began = Instant::now();
     let ground = Arc::new(Ground::prepare().await);
+    let (ends, _following) = Ends::watch(&ground);
     let calm = all(&ground, vec![Plan { seed: 0, faults: vec![] }], 1).await;
     assert_eq!(calm[0].states, (0..STATES.len()).collect::<Vec<_>>(), "STATES are not all that status goes through");
     let beside = usize::try_from(setting("BESIDE", 8)).unwrap();
     let reports = all(&ground, Plan::every_state(), beside).await;
+    let exact = reports.iter().flat_map(|r| &r.met).filter(|(p, rank)| p.when == When::State(*rank)).count();
+    println!("{exact} of {} came in the very state that they were meant for", reports.len());
     let not_met: Vec<String> = reports.iter().filter(|r| r.met.is_empty()).map(line).collect();
     assert!(not_met.is_empty(), "no victim was there: {not_met:#?}");
-    conclude(&ground, &reports, "every state", began).await;
+    conclude(&ground, &ends, &reports, "every state", began).await;
 }

@@ -10,6 +10,8 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::watchman;
+
 /// Longest time a session of a test may take on a busy machine.
 const SESSION: u64 = 120;
 /// How often a condition is looked at.
@@ -35,6 +37,7 @@ impl Site {
             std::env::var("LIFEBOAT_CLUSTER_STATE").expect("LIFEBOAT_CLUSTER_STATE is not set: run make test-e2e"),
         );
         let client = Client::try_default().await.expect("KUBECONFIG is not set: run make test-e2e");
+        watchman::start(&state);
         // Not left to the API server: a name that it chose is lost with its answer.
         let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
         let site = Self { client, namespace: format!("{name}-{unique:08x}"), state, left: AtomicBool::new(false) };
@@ -46,7 +49,9 @@ impl Site {
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = resource(kind);
         match kind {
-            "PersistentVolume" | "Node" | "Namespace" => Api::all_with(self.client.clone(), &resource),
+            "PersistentVolume" | "Node" | "Namespace" | "BackupBlueprint" => {
+                Api::all_with(self.client.clone(), &resource)
+            }
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
         }
     }
@@ -414,6 +419,7 @@ fn resource(kind: &str) -> ApiResource {
         "ReplicationController" => ("", "v1", "replicationcontrollers"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
+        "BackupBlueprint" => ("stash.appscode.com", "v1beta1", "backupblueprints"),
         "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),
         "BackupBatch" => ("stash.appscode.com", "v1beta1", "backupbatches"),
         "BackupSession" => ("stash.appscode.com", "v1beta1", "backupsessions"),
