@@ -113,7 +113,7 @@ chaos: tools ## Restores while what they depend on is killed, cut off or damaged
 	tests/with-cluster chaos 1 $(CHAOS)random_faults_at_random_states
 
 chaos-states: tools ## The same, each of five victims killed at each state of a batch (root)
-	tests/with-cluster chaos 1 $(CHAOS)kill_9_at_every_state_change
+	tests/with-cluster chaos-states 1 $(CHAOS)kill_9_at_every_state_change
 
 ##@ Checks
 

@@ -163,7 +163,7 @@ fn harm(repository: &Path, planned: Planned) {
             open.write_all(&vec![0x5a; usize::try_from((size / 4).clamp(1, 4096)).unwrap()]).unwrap();
         }
         Fault::PackCut | Fault::IndexCut => {
-            OpenOptions::new().write(true).open(file).unwrap().set_len(size / 2).unwrap()
+            OpenOptions::new().write(true).open(file).unwrap().set_len(size / 2).unwrap();
         }
         _ => fs::remove_file(file).unwrap(),
     }

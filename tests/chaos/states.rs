@@ -1,5 +1,7 @@
 //! The states that an ordered batch of three members goes through, told from its status alone.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::harness::{condition, phase};
@@ -63,7 +65,8 @@ pub fn shape(batch: &Value) -> String {
     let mut shape = format!("{} {} [{}]", status["phase"], status["run"]["steps"], conditions(status));
     for member in status["members"].as_array().cloned().unwrap_or_default() {
         let host = &member["stats"][0];
-        shape += &format!(
+        let _ = write!(
+            shape,
             " | {} quiesce {} host {} attempt {} pinned {} [{}]",
             member["phase"],
             member["quiesce"]["state"],
