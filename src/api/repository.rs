@@ -257,7 +257,7 @@ pub struct RepositoryStatus {
     /// Snapshots the last retention removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed_on_last_cleanup: Option<i64>,
-    /// Objects that use it.
+    /// Objects that use it; the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
     /// Extension: what was observed, Ready among it.

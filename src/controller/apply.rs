@@ -48,11 +48,26 @@ where
     for grant in &plan.revoke {
         grants::take_back(ctx, grant, &namespace).await?;
     }
-    let mut fresh = None;
-    if let Some(change) = plan.finalizer {
-        fresh = Some(finalizer(ctx, object, &namespace, change).await?);
-    }
-    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    let hold = async {
+        match plan.finalizer {
+            Some(change) => finalizer(ctx, object, &namespace, change).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    // Beside a new finalizer stands only what leaves nothing to undo: see `plan::restore::next`.
+    let (fresh, refused) = futures::join!(hold, effects(ctx, object, &namespace, &plan));
+    let (fresh, (refused, refused_claims)) = (fresh?, refused?);
+    Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
+}
+
+/// Jobs that were refused, and claims, by name.
+type Refused = (Vec<JobSeen>, BTreeMap<String, Failure>);
+
+async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Plan<Prepared>) -> kube::Result<Refused>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), namespace);
     for name in &plan.stop_jobs {
         // In the foreground: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
         match jobs.delete(name, &DeleteParams::foreground()).await {
@@ -62,7 +77,7 @@ where
         }
     }
     for change in &plan.scales {
-        scale(ctx, &namespace, change).await?;
+        scale(ctx, namespace, change).await?;
         info!(
             namespace,
             kind = change.kind,
@@ -72,7 +87,7 @@ where
             "scaling a workload"
         );
     }
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
     let (mut refused, mut refused_claims, mut without_claim) = (vec![], BTreeMap::new(), BTreeMap::new());
     for claim in &plan.claims {
         let name = claim.name_any();
@@ -95,7 +110,7 @@ where
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
                 refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
-                return Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh));
+                return Ok((refused, refused_claims));
             }
             Err(e) => return Err(e),
         }
@@ -120,7 +135,7 @@ where
     for new in &plan.sessions {
         sessions::create(ctx, new).await?;
     }
-    Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
+    Ok((refused, refused_claims))
 }
 
 /// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.

@@ -8,15 +8,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::context::Context;
+use super::index::Indexed;
 use super::metrics::Reconciled;
-use super::users::{self, User as _};
-use super::{Error, ROUNDS, apply, observe, report, validity};
+use super::users::User as _;
+use super::watched::Reads;
+use super::{Error, ROUNDS, apply, observe, report, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, backup_batch::BackupMember};
@@ -87,7 +89,7 @@ async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, 
     // Of two that were created at once, the later by name steps back.
     let before_us =
         |s: &BackupSession| (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any());
-    let running = ctx.users.backups.state_filter(|s| {
+    let running = ctx.users.backups.store.state_filter(|s| {
         let started = match s.status.as_ref().and_then(|s| s.phase) {
             Some(BackupPhase::Running | BackupPhase::Pending) => true,
             None => before_us(s),
@@ -135,7 +137,12 @@ async fn invoker(
 
 /// An invoker as the store has it. One that it does not have is asked for: a session created together with its
 /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
-pub(super) async fn current<K>(ctx: &Context, store: &Store<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+pub(super) async fn current<K>(
+    ctx: &Context,
+    store: &Indexed<K>,
+    namespace: &str,
+    name: &str,
+) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
 {
@@ -155,13 +162,13 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     };
     let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
-    for c in ctx.users.configurations.state().iter().filter(|c| !is_refused(c.conditions())) {
+    for c in ctx.users.configurations.store.state().iter().filter(|c| !is_refused(c.conditions())) {
         let id = Identity::of(c.as_ref());
         if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
             found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
         }
     }
-    for b in ctx.users.batches.state().iter().filter(|b| !is_refused(b.conditions())) {
+    for b in ctx.users.batches.store.state().iter().filter(|b| !is_refused(b.conditions())) {
         let id = Identity::of(b.as_ref());
         if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
             let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
@@ -239,13 +246,13 @@ async fn observe(
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
-    let targets = join_all(references.map(|r| observe::target(ctx, namespace, r)));
+    let targets = join_all(references.map(|r| targets::target(Reads::watched(ctx, namespace), r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = observe::repository(ctx, reference, namespace);
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
-    let room = users::room(ctx, object);
+    let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
     Ok(Surroundings {
         refusal,
         source: Seen::Missing,

@@ -5,14 +5,16 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Reporter;
-use kube::runtime::reflector::Store;
-
 use tokio::sync::watch::Sender;
 
 use super::clock::Clock;
+use super::index::Indexed;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
+use super::queues::Queues;
+use super::secrets::Secrets;
 use super::users::Users;
+use super::watched::Watched;
 use super::wires::Bells;
 use crate::api::Repository;
 use crate::plan::observed::Setup;
@@ -21,9 +23,9 @@ use crate::plan::observed::Setup;
 #[derive(Clone)]
 pub struct Children {
     /// Jobs.
-    pub jobs: Store<Job>,
+    pub jobs: Indexed<Job>,
     /// Their pods.
-    pub pods: Store<Pod>,
+    pub pods: Indexed<Pod>,
 }
 
 /// What every reconcile shares.
@@ -41,9 +43,15 @@ pub struct Context {
     /// Asks running Jobs how far they are.
     pub progress: ProgressClient,
     /// Repositories.
-    pub repositories: Store<Repository>,
+    pub repositories: Indexed<Repository>,
     /// Those that use Repositories.
     pub users: Users,
+    /// Who waits for Jobs on them.
+    pub queues: Queues,
+    /// Targets, and what belongs to them.
+    pub watched: Watched,
+    /// Which backend Secrets are there.
+    pub secrets: Secrets,
     /// Wakes sessions.
     pub bells: Bells,
     /// Children of RestoreSessions.
@@ -63,17 +71,17 @@ impl Context {
     /// The one waiter of each store; looks wait for the gate it opens.
     pub async fn fill(&self) {
         // An error means that the writer is gone, which only happens when the operator stops.
-        let _ = self.repositories.wait_until_ready().await;
-        let _ = self.users.configurations.wait_until_ready().await;
-        let _ = self.users.batches.wait_until_ready().await;
-        let _ = self.users.backups.wait_until_ready().await;
-        let _ = self.users.restores.wait_until_ready().await;
-        let _ = self.users.restore_batches.wait_until_ready().await;
+        let _ = self.repositories.store.wait_until_ready().await;
+        let _ = self.users.configurations.store.wait_until_ready().await;
+        let _ = self.users.batches.store.wait_until_ready().await;
+        let _ = self.users.backups.store.wait_until_ready().await;
+        let _ = self.users.restores.store.wait_until_ready().await;
+        let _ = self.users.restore_batches.store.wait_until_ready().await;
         let all =
             [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions, &self.of_repositories];
         for children in all {
-            let _ = children.jobs.wait_until_ready().await;
-            let _ = children.pods.wait_until_ready().await;
+            let _ = children.jobs.store.wait_until_ready().await;
+            let _ = children.pods.store.wait_until_ready().await;
         }
         self.gate.send_replace(true);
     }

@@ -18,7 +18,8 @@ use tracing::info;
 use super::context::Context;
 use super::metrics::Reconciled;
 use super::users::User;
-use super::{Error, apply, observe, report, sessions, validity};
+use super::watched::Reads;
+use super::{Error, apply, observe, report, sessions, targets as found, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
@@ -224,14 +225,14 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
     let refusal = refusal.or_else(|| ctx.users.rivalry(shown));
-    let of_us = ctx.users.backups.state_filter(of_us);
+    let of_us = ctx.users.backups.store.state_filter(of_us);
     let timing = shown.timing();
     let written = object.written();
     let now = ctx.now();
     let targets = shown.targets();
     let looked = targets.iter().map(async |t| {
         let reference = t.and_then(|t| t.ref_.as_ref());
-        (reference.map(display).unwrap_or_default(), observe::target(ctx, &namespace, reference).await)
+        (reference.map(display).unwrap_or_default(), found::target(Reads::watched(ctx, &namespace), reference).await)
     });
     let is_new = written.is_none();
     let Written { conditions, last, in_force } = written.unwrap_or_default();

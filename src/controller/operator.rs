@@ -17,7 +17,10 @@ use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
 use super::progress::ProgressClient;
+use super::queues::Queues;
+use super::secrets::Secrets;
 use super::watch::Source;
+use super::watched::Watched;
 use super::wires::Sources;
 use super::{Error, backup, blueprint, certs, error_policy, invoker, repository, restore, watch};
 use crate::admission;
@@ -30,6 +33,11 @@ use crate::plan::observed::Setup;
 const WEBHOOK_PORT: u16 = 9443;
 /// Name of the Lease, and of the Service of the webhook.
 const LEASE: &str = "lifeboat";
+
+/// Longest silence of an answer or a watch.
+const SILENCE: Duration = Duration::from_secs(90);
+/// How the operator calls itself to the API server.
+const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
 
 /// How the operator is started.
 #[derive(Clone, Debug)]
@@ -92,13 +100,20 @@ pub async fn run(options: Options) -> Result<(), String> {
 
 /// A client whose every response sets the clock.
 async fn client(clock: &Clock) -> Result<Client, kube::Error> {
-    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    // The API server says something on every watch once a minute; one on which nothing comes has lost its way.
+    config.read_timeout = Some(SILENCE);
     let clock = clock.clone();
     let hear = tower::util::MapResponseLayer::new(move |response: hyper::Response<_>| {
         clock.hear(response.headers());
         response
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&hear).build())
+    // Audit logs say who asked.
+    let name = tower::util::MapRequestLayer::new(|mut request: hyper::Request<_>| {
+        request.headers_mut().insert(hyper::header::USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
+        request
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build())
 }
 
 fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut tokio::task::JoinSet<()>) {
@@ -171,13 +186,14 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 
 /// Runs every controller until the process ends.
 async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Metrics) {
-    let sources = Sources::new(&client);
+    let queues = Queues::default();
+    let sources = Sources::new(&client, &queues);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
-    let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client);
-    let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client);
-    let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client);
-    let (repositories, of_repositories) = watch::with_jobs(sources.repositories.controller(), &client);
-    let blueprints = Source::<BackupBlueprint>::new(&client).controller();
+    let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
+    let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
+    let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, Some(&queues));
+    let (repositories, of_repositories) = watch::with_jobs(sources.repositories.patient_controller(), &client, None);
+    let blueprints = Source::<BackupBlueprint>::new(&client, |_| vec![]).controller();
     let context = Arc::new(Context {
         clock,
         setup: options.setup.clone(),
@@ -186,6 +202,9 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         progress: ProgressClient::default(),
         repositories: stored,
         users,
+        queues,
+        watched: Watched::new(&client),
+        secrets: Secrets::default(),
         bells,
         of_restore_sessions: of_sessions,
         of_restore_batches: of_batches,

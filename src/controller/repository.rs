@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
 
 use super::context::Context;
 use super::metrics::Reconciled;
-use super::{Error, ROUNDS, apply, observe, report, users, validity};
+use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
@@ -65,17 +64,18 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
 async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> RepositorySurroundings {
     let (_, refusal) = validity::examine(object);
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret = if name.is_empty() { Seen::Missing } else { observe::secret(ctx, &run.id.namespace, &name).await };
+    let secret =
+        if name.is_empty() { Seen::Missing } else { ctx.secrets.look(&ctx.client, &run.id.namespace, &name).await };
     let home = ObjectRef::from_obj(object);
-    let at_work = users::at_work(ctx, &home).values().sum();
+    let (waiting, at_work) = ctx.queues.look(&home, |q| (q.len(), q.at_work())).unwrap_or_default();
     // A change of a session brought us here; perhaps it made room.
-    ctx.bells.next_in_line(&ctx.users, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
+    ctx.bells.next_in_line(&ctx.queues, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
     RepositorySurroundings {
         refusal,
         secret,
         references: ctx.users.references(object),
         jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
-        waiting: ctx.users.claims(&home).len(),
+        waiting,
         at_work,
         shares_data_with: shares_data_with(ctx, object),
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
@@ -87,12 +87,11 @@ fn shares_data_with(ctx: &Context, object: &Repository) -> Option<String> {
     let mine = object.spec.backend.as_ref()?;
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
     let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
-    let found = ctx.repositories.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r));
+    let found = ctx.repositories.store.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r));
     found.iter().map(|r| format!("{}/{}", r.namespace().unwrap_or_default(), r.name_any())).min()
 }
 
 /// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.
 async fn namespace_ends(ctx: &Context, name: &str) -> bool {
-    let api: Api<Namespace> = Api::all(ctx.client.clone());
-    matches!(api.get_metadata_opt(name).await, Ok(Some(n)) if n.metadata.deletion_timestamp.is_some())
+    matches!(ctx.watched.namespace(name).await, Ok(Some(n)) if n.metadata.deletion_timestamp.is_some())
 }

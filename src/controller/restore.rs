@@ -15,14 +15,16 @@ use tracing::{debug, info};
 
 use super::context::{Children, Context};
 use super::metrics::Reconciled;
-use super::users::{self, User};
-use super::{Error, ROUNDS, apply, backup, observe, report, validity};
+use super::users::User;
+use super::watched::Reads;
+use super::{Error, ROUNDS, apply, backup, observe, report, targets, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::plan::gate::Room;
-use crate::plan::jobs::JobSeen;
+use crate::plan::hosts::TargetKind;
+use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
@@ -87,7 +89,8 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
             return Ok(Action::await_change());
         }
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx), users::room(ctx, &object)).await?;
+        let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
+        let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused);
         seen.refused_claims = std::mem::take(&mut refused_claims);
         let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
@@ -127,8 +130,8 @@ async fn observe(
     } else {
         observe::jobs(children, &run.id.uid, ctx.now())
     };
-    let references = run.targets();
-    let targets = join_all(references.iter().enumerate().map(|(i, r)| target(ctx, run, i, r.as_ref())));
+    let reads = if touches_workloads(run, &jobs) { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
+    let targets = targets(reads, run);
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
@@ -151,20 +154,34 @@ async fn observe(
     })
 }
 
-async fn target(ctx: &Context, run: &RestoreRun, index: usize, reference: Option<&TargetRef>) -> TargetSeen {
+/// Whether it scales workloads and writes under them, or is about to: its snapshots are known. Watches lag behind,
+/// and a workload that was scaled a moment ago, by us or by somebody else, must be seen as it is.
+fn touches_workloads(run: &RestoreRun, jobs: &[JobSeen]) -> bool {
+    let begun =
+        run.state.members.iter().any(|m| m.quiesce.is_some() || m.stats.iter().any(|h| !h.snapshots.is_empty()));
+    let answered = jobs.iter().any(|j| matches!(j.state, JobState::Done(_)));
+    (begun || answered) && run.targets().iter().any(|t| TargetKind::of(t.as_ref()).is_workload())
+}
+
+async fn targets(reads: Reads<'_>, run: &RestoreRun) -> Vec<TargetSeen> {
+    let references = run.targets();
+    join_all(references.iter().enumerate().map(|(i, r)| target(reads, run, i, r.as_ref()))).await
+}
+
+async fn target(reads: Reads<'_>, run: &RestoreRun, index: usize, reference: Option<&TargetRef>) -> TargetSeen {
     let spec = run.members.get(index).and_then(|m| m.target.as_ref());
     if let Some(spec) = spec.filter(|t| !t.volume_claim_templates.is_empty()) {
-        return observe::made_claims(ctx, &run.id, spec).await;
+        // What was made a moment ago must be seen.
+        return targets::made_claims(reads.at_once(), &run.id, spec).await;
     }
-    let namespace = &run.id.namespace;
-    let mut seen = observe::target(ctx, namespace, reference).await;
+    let mut seen = targets::target(reads, reference).await;
     let quiesced = run.state.members.get(index).is_some_and(|m| m.quiesce.is_some());
     if let TargetSeen::Found(target) = &mut seen
         && target.is_scalable()
         && !quiesced
     {
         // A warning is all that hangs on it: who may not list them goes without.
-        target.autoscalers = observe::autoscalers(ctx, namespace, target).await.unwrap_or_default();
+        target.autoscalers = targets::autoscalers(reads, target).await.unwrap_or_default();
     }
     seen
 }

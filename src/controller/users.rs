@@ -1,25 +1,22 @@
-//! Who uses a Repository, from the watched stores: the reads behind its references, the
-//! queue for Jobs on it, and the rule that a BackupBatch has it to itself.
+//! Who uses a Repository, from the watched stores: the reads behind its references,
+//! and the rule that a BackupBatch has it to itself.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::batch::v1::Job;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
-use super::context::Context;
+use super::index::Indexed;
 use super::invoker::Invoker;
 use crate::api::common::RepositoryRef;
 use crate::api::repository::{FromNamespaces, Reference};
 use crate::api::{
     BackupBatch, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch, RestoreSession,
 };
-use crate::names::{GROUP, annotation, condition, label, reason};
+use crate::names::{GROUP, condition};
 use crate::plan::backup;
-use crate::plan::gate::{self, Claim, Room};
 use crate::plan::observed::Refusal;
+use crate::plan::restore::rivals as targets;
 use crate::plan::rivals::{self, Rival};
-use crate::plan::run;
+use crate::plan::run::{self, RestoreRun};
 
 /// A Repository, by name.
 pub type Home = ObjectRef<Repository>;
@@ -28,15 +25,15 @@ pub type Home = ObjectRef<Repository>;
 #[derive(Clone)]
 pub struct Users {
     /// Invokers of one target.
-    pub configurations: Store<BackupConfiguration>,
+    pub configurations: Indexed<BackupConfiguration>,
     /// Invokers of many targets.
-    pub batches: Store<BackupBatch>,
+    pub batches: Indexed<BackupBatch>,
     /// Backups.
-    pub backups: Store<BackupSession>,
+    pub backups: Indexed<BackupSession>,
     /// Restores of one target.
-    pub restores: Store<RestoreSession>,
+    pub restores: Indexed<RestoreSession>,
     /// Restores of many targets.
-    pub restore_batches: Store<RestoreBatch>,
+    pub restore_batches: Indexed<RestoreBatch>,
 }
 
 /// Something that uses a Repository.
@@ -47,15 +44,56 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn is_over(&self) -> bool;
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+    /// Whether it says that it waits for this.
+    fn waits_for(&self, why: &str) -> bool {
+        let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
+        self.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
+    }
+}
+
+/// Key of what uses a Repository and is not over.
+fn uses(repository: &Home) -> String {
+    format!("repository {}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name)
+}
+
+/// Key of unfinished restores that have this target.
+pub fn restores(namespace: &str, target: &str) -> String {
+    format!("target {namespace}/{target}")
+}
+
+/// Key of backups that are not over; there are few, and where they lead depends on their invoker.
+const OPEN: &str = "open";
+
+/// Keys of an invoker.
+pub fn keys_of_invoker<K: Invoker>(invoker: &K) -> Vec<String> {
+    home(invoker.reference(), invoker.namespace()).iter().map(uses).collect()
+}
+
+/// Keys of a backup.
+pub fn keys_of_backup(session: &BackupSession) -> Vec<String> {
+    if session.is_over() { vec![] } else { vec![OPEN.to_owned()] }
+}
+
+/// Keys of a RestoreSession.
+pub fn keys_of_session(session: &RestoreSession) -> Vec<String> {
+    let reference = session.spec.repository.as_ref();
+    if session.is_over() { vec![] } else { keys_of_run(&RestoreRun::of_session(session), reference) }
+}
+
+/// Keys of a RestoreBatch.
+pub fn keys_of_batch(batch: &RestoreBatch) -> Vec<String> {
+    if batch.is_over() { vec![] } else { keys_of_run(&RestoreRun::of_batch(batch), used(batch)) }
+}
+
+fn keys_of_run(run: &RestoreRun, reference: Option<&RepositoryRef>) -> Vec<String> {
+    let namespace = &run.id.namespace;
+    let mut all: Vec<String> = home(reference, Some(namespace.clone())).iter().map(uses).collect();
+    all.extend(run.targets().iter().filter_map(|t| Some(restores(namespace, &targets::key(t.as_ref()?)?))));
+    all
 }
 
 fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
     found.into_iter().map(|r| (r.namespace, r.name)).collect()
-}
-
-fn waits_for<K: User>(object: &K, why: &str) -> bool {
-    let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
-    object.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
 }
 
 fn home(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<Home> {
@@ -112,9 +150,10 @@ impl User for BackupSession {
 
 impl Users {
     /// Those of one kind that use the Repository and are not over.
-    pub fn of<K: User>(&self, store: &Store<K>, repository: &Home) -> Vec<ObjectRef<K>> {
-        let found = store.state_filter(|o| !o.is_over() && o.home(self).as_ref() == Some(repository));
-        found.iter().map(|o| ObjectRef::from_obj(o.as_ref())).collect()
+    pub fn of<K: User>(&self, all: &Indexed<K>, repository: &Home) -> Vec<ObjectRef<K>> {
+        let found = all.with(&uses(repository)).into_iter().chain(all.with(OPEN));
+        let found = found.filter(|o| !o.is_over() && o.home(self).as_ref() == Some(repository));
+        found.map(|o| ObjectRef::from_obj(o.as_ref())).collect()
     }
 
     /// Who uses the Repository, in a stable order. Of backups the invoker is named, not each session.
@@ -139,45 +178,12 @@ impl Users {
         all
     }
 
-    /// The queue for Jobs on the Repository: sessions that are not over.
-    pub fn claims(&self, repository: &Home) -> Vec<Claim> {
-        let mut all = vec![];
-        self.claim(&self.backups, repository, &mut all);
-        self.claim(&self.restores, repository, &mut all);
-        self.claim(&self.restore_batches, repository, &mut all);
-        all
-    }
-
-    fn claim<K: User>(&self, store: &Store<K>, repository: &Home, all: &mut Vec<Claim>) {
-        let open = |o: &K| !o.is_over() && o.meta().deletion_timestamp.is_none();
-        for o in store.state_filter(|o| open(o) && o.home(self).as_ref() == Some(repository)) {
-            let created = o.creation_timestamp().map(|t| t.0).unwrap_or_default();
-            all.push(Claim {
-                created,
-                uid: o.uid().unwrap_or_default(),
-                wants: !waits_for(o.as_ref(), reason::PENDING),
-            });
-        }
-    }
-
-    /// The oldest sessions that wait for room on the Repository.
-    pub fn turned_away<K: User>(&self, store: &Store<K>, repository: &Home, most: usize) -> Vec<ObjectRef<K>> {
-        let waits = |o: &K| !o.is_over() && waits_for(o, reason::REPOSITORY_BUSY);
-        let mut found = store.state_filter(|o| waits(o) && o.home(self).as_ref() == Some(repository));
-        found.sort_by_key(|o| (o.creation_timestamp(), o.uid()));
-        found.iter().take(most).map(|o| ObjectRef::from_obj(o.as_ref())).collect()
-    }
-
     /// Why an invoker may not use its Repository: another one has it.
     pub fn rivalry<K: Invoker + User>(&self, object: &K) -> Option<Refusal> {
         let home = object.home(self)?;
-        let mut all = vec![];
-        for o in self.configurations.state_filter(|o| o.home(self).as_ref() == Some(&home)) {
-            all.push(rival(o.as_ref()));
-        }
-        for o in self.batches.state_filter(|o| o.home(self).as_ref() == Some(&home)) {
-            all.push(rival(o.as_ref()));
-        }
+        let mut all: Vec<Rival> = vec![];
+        all.extend(self.configurations.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
+        all.extend(self.batches.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
         let shown = format!("{}/{}", home.namespace.as_deref().unwrap_or_default(), home.name);
         rivals::refusal(&rival(object), &all, &shown)
     }
@@ -198,30 +204,4 @@ fn rival<K: Invoker>(object: &K) -> Rival {
 fn may_use(repository: &Repository, namespace: Option<&str>) -> bool {
     namespace == repository.metadata.namespace.as_deref()
         || repository.spec.usage_policy.as_ref().is_some_and(|p| p.allowed_namespaces.from != FromNamespaces::Same)
-}
-
-/// Room for Jobs of the session `object` on its Repository.
-pub fn room<K: User>(ctx: &Context, object: &K) -> Room {
-    let Some(home) = object.home(&ctx.users) else { return Room { free: ctx.setup.jobs_per_repository, ahead: 0 } };
-    let created = object.creation_timestamp().map(|t| t.0).unwrap_or_default();
-    let uid = object.uid().unwrap_or_default();
-    gate::room(created, &uid, &ctx.users.claims(&home), &at_work(ctx, &home), ctx.setup.jobs_per_repository)
-}
-
-/// Jobs of sessions that work on a Repository, by the uid of their session.
-pub fn at_work(ctx: &Context, repository: &Home) -> BTreeMap<String, usize> {
-    let name = format!("{}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name);
-    let here = |j: &Job| !is_over(j) && j.annotations().get(annotation::REPOSITORY) == Some(&name);
-    let mut count = BTreeMap::new();
-    for children in [&ctx.of_restore_sessions, &ctx.of_restore_batches, &ctx.of_backup_sessions] {
-        for job in children.jobs.state_filter(|j| here(j)) {
-            *count.entry(job.labels().get(label::SESSION_UID).cloned().unwrap_or_default()).or_default() += 1;
-        }
-    }
-    count
-}
-
-fn is_over(job: &Job) -> bool {
-    let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
 }

@@ -1,31 +1,43 @@
 //! Watches that fill a store and wake a reconcile in one stream, so that a
 //! reconcile never looks at a store older than what woke it.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
 use serde::de::DeserializeOwned;
 
 use super::context::Children;
+use super::index::{Indexed, Keys};
+use super::observe;
+use super::queues::Queues;
 use crate::names::{annotation, label};
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 16;
 
+/// Whoever is woken by the changes of many is woken once for those of this long.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 /// Objects of one kind that users write, as they change. The store is filled before a change is heard of.
-pub struct Source<K: Resource<DynamicType = ()> + 'static> {
+pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The store.
-    pub store: Store<K>,
+    pub store: Indexed<K>,
     changes: Changes<K>,
+    ear: Ear<K>,
     /// Wakes the reconcile of one.
     pub bell: UnboundedSender<ObjectRef<K>>,
     rung: UnboundedReceiver<ObjectRef<K>>,
@@ -36,16 +48,23 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Watches all objects of the kind.
-    pub fn new(client: &Client) -> Self {
-        let (store, changes) = changes::<K>(client, watcher::Config::default());
+    pub fn new(client: &Client, keys: Keys<K>) -> Self {
+        let ear = Ear::default();
+        let hears = ear.clone();
+        let hear = move |event: &Event<K>, store: &Store<K>| {
+            if let Some(hear) = hears.get() {
+                hear(event, store);
+            }
+        };
+        let (store, changes) = changes::<K>(client, watcher::Config::default(), |_| {}, keys, hear);
         let (bell, rung) = futures::channel::mpsc::unbounded();
-        Self { store, changes, bell, rung }
+        Self { store, changes, ear, bell, rung }
     }
 
     /// Has a change also wake those of another kind that `whom` names; they look after the store has the change.
-    pub fn tell<T>(&mut self, other: &Source<T>, whom: impl Fn(&K) -> Vec<ObjectRef<T>> + Send + 'static)
+    pub fn tell<T>(&mut self, other: &Source<T>, mut whom: impl FnMut(&K) -> Vec<ObjectRef<T>> + Send + 'static)
     where
-        T: Resource<DynamicType = ()> + 'static,
+        T: Resource<DynamicType = ()> + Clone + 'static,
     {
         let bell = other.bell.clone();
         let changes = std::mem::replace(&mut self.changes, futures::stream::empty().boxed());
@@ -58,44 +77,89 @@ where
         self.changes = told.boxed();
     }
 
+    /// Has one more follow the store.
+    pub fn follow(&self, hear: impl Fn(&Event<K>, &Store<K>) + Send + Sync + 'static) {
+        let _ = self.ear.set(Box::new(hear));
+    }
+
+    /// A controller whose bell is rung by so many that it answers for several at once.
+    pub fn patient_controller(self) -> Controller<K> {
+        let rung = stream::unfold(self.rung, async |mut rung| {
+            let first = rung.next().await?;
+            tokio::time::sleep(TOGETHER).await;
+            let mut all = HashSet::from([first]);
+            while let Ok(one) = rung.try_recv() {
+                all.insert(one);
+            }
+            Some((stream::iter(all), rung))
+        });
+        Controller::for_stream(self.changes, self.store.store)
+            .reconcile_on(rung.flatten())
+            .with_config(Config::default().concurrency(CONCURRENCY))
+    }
+
     /// A controller that hears of all of it.
     pub fn controller(self) -> Controller<K> {
-        Controller::for_stream(self.changes, self.store)
+        Controller::for_stream(self.changes, self.store.store)
             .reconcile_on(self.rung)
             .with_config(Config::default().concurrency(CONCURRENCY))
     }
 }
 
-type Changes<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+/// Somebody who follows a store; set once its watch is wired.
+type Ear<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>;
+
+/// Changes of a kind.
+pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
-pub fn with_jobs<K>(controller: Controller<K>, client: &Client) -> (Controller<K>, Children)
+/// A Repository's own Jobs stand in no queue: it has none to give.
+pub fn with_jobs<K>(controller: Controller<K>, client: &Client, queues: Option<&Queues>) -> (Controller<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
-    let (jobs, changed_jobs) = changes::<Job>(client, config.clone());
-    let (pods, changed_pods) = changes::<Pod>(client, config);
+    let queues = queues.cloned();
+    let line_up = move |event: &Event<Job>, store: &Store<Job>| {
+        if let Some(queues) = &queues {
+            queues.hear_job(K::kind(&()), event, store);
+        }
+    };
+    let (jobs, changed_jobs) = changes::<Job>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Pod>(client, config, |_| {}, observe::keys_of_pod, |_, _| {});
     let controller = controller.owns_stream(changed_jobs).watches_stream(changed_pods, |pod| session_of(&pod));
     (controller, Children { jobs, pods })
 }
 
-fn changes<K>(client: &Client, config: watcher::Config) -> (Store<K>, Changes<K>)
+/// Watches a kind: its store, indexed, and its changes, each heard of after the store has it.
+/// `prune` takes off what nobody reads; `hear` follows the store.
+pub fn changes<K>(
+    client: &Client,
+    config: watcher::Config,
+    prune: fn(&mut K),
+    keys: Keys<K>,
+    hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
+) -> (Indexed<K>, Changes<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
+    let indexed = Indexed::new(store, keys);
+    let follows = indexed.clone();
     let stream = watcher(Api::<K>::all(client.clone()), config)
         .default_backoff()
-        // Half of an object's memory, and nothing here reads it.
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(move |object| {
+            // Half of an object's memory, and nothing here reads it.
+            object.managed_fields_mut().clear();
+            prune(object);
+        })
         .reflect(writer)
+        .inspect_ok(move |event| {
+            follows.hear(event);
+            hear(event, &follows.store);
+        })
         .touched_objects();
-    (store, boxed(stream))
-}
-
-fn boxed<K: Send + 'static>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Changes<K> {
-    stream.boxed()
+    (indexed, stream.boxed())
 }
 
 /// The session that a pod works for.

@@ -3,13 +3,17 @@
 //! An object that uses a Repository wakes it, and it wakes them: so references are true at
 //! once, and who waits for a Repository goes on when it is there, or answers again.
 
+use std::collections::HashMap;
+
 use futures::channel::mpsc::UnboundedSender;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 
-use super::users::{Home, User, Users};
+use super::queues::Queues;
+use super::users::{self, Home, User, Users};
 use super::watch::Source;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
+use crate::plan::gate::Claim;
 
 /// The watches.
 pub struct Sources {
@@ -29,22 +33,24 @@ pub struct Sources {
 
 impl Sources {
     /// Watches, with the bells between them.
-    pub fn new(client: &Client) -> Self {
+    pub fn new(client: &Client, queues: &Queues) -> Self {
         let mut all = Self {
-            repositories: Source::new(client),
-            configurations: Source::new(client),
-            batches: Source::new(client),
-            backups: Source::new(client),
-            restores: Source::new(client),
-            restore_batches: Source::new(client),
+            repositories: Source::new(client, |_| vec![]),
+            configurations: Source::new(client, users::keys_of_invoker),
+            batches: Source::new(client, users::keys_of_invoker),
+            backups: Source::new(client, users::keys_of_backup),
+            restores: Source::new(client, users::keys_of_session),
+            restore_batches: Source::new(client, users::keys_of_batch),
         };
         let users = all.users();
-        let repositories = all.repositories.store.clone();
-        all.configurations.tell(&all.repositories, homes(&users, &repositories));
-        all.batches.tell(&all.repositories, homes(&users, &repositories));
-        all.backups.tell(&all.repositories, homes(&users, &repositories));
-        all.restores.tell(&all.repositories, homes(&users, &repositories));
-        all.restore_batches.tell(&all.repositories, homes(&users, &repositories));
+        line_up(&all.backups, queues, &users);
+        line_up(&all.restores, queues, &users);
+        line_up(&all.restore_batches, queues, &users);
+        all.configurations.tell(&all.repositories, homes(&users));
+        all.batches.tell(&all.repositories, homes(&users));
+        all.backups.tell(&all.repositories, homes(&users));
+        all.restores.tell(&all.repositories, homes(&users));
+        all.restore_batches.tell(&all.repositories, homes(&users));
         all.backups.tell(&all.configurations, |s| invoker_of(s, "BackupConfiguration").into_iter().collect());
         all.backups.tell(&all.batches, |s| invoker_of(s, "BackupBatch").into_iter().collect());
         let u = users.clone();
@@ -89,34 +95,46 @@ pub struct Bells {
 }
 
 impl Bells {
-    /// Wakes the oldest sessions that wait for room on a Repository, as many of each kind as there is room.
-    pub fn next_in_line(&self, users: &Users, repository: &Home, room: usize) {
-        if room > 0 {
-            ring(&self.backups, users.turned_away(&users.backups, repository, room));
-            ring(&self.restores, users.turned_away(&users.restores, repository, room));
-            ring(&self.restore_batches, users.turned_away(&users.restore_batches, repository, room));
+    /// Wakes the oldest sessions that wait for room on a Repository, as many as there is room.
+    pub fn next_in_line(&self, queues: &Queues, repository: &Home, room: usize) {
+        let next = queues.look(repository, |q| q.first(room).cloned().collect::<Vec<Claim>>());
+        for claim in next.unwrap_or_default() {
+            match claim.kind.as_str() {
+                "BackupSession" => ring(&self.backups, &claim),
+                "RestoreSession" => ring(&self.restores, &claim),
+                _ => ring(&self.restore_batches, &claim),
+            }
         }
     }
 }
 
-fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRef<K>>, whom: Vec<ObjectRef<K>>) {
-    for one in whom {
-        let _ = bell.unbounded_send(one);
-    }
+fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRef<K>>, whom: &Claim) {
+    let _ = bell.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
 }
 
-/// The Repositories that hear of a change of a user: the one it uses, and those that still say that it uses them.
-fn homes<K: User>(users: &Users, repositories: &Store<Repository>) -> impl Fn(&K) -> Vec<Home> + Send + 'static {
-    let (users, repositories) = (users.clone(), repositories.clone());
+/// Has the queues follow a kind of sessions.
+fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
+    source: &Source<K>,
+    queues: &Queues,
+    users: &Users,
+) {
+    let (queues, users) = (queues.clone(), users.clone());
+    source.follow(move |event, store| queues.hear_session(&users, event, store));
+}
+
+/// The Repositories that hear of a change of a user: the one it uses, and the one that it used.
+fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
+    let users = users.clone();
+    let mut last: HashMap<String, Home> = HashMap::new();
     move |object| {
-        let (kind, name, namespace) = (K::kind(&()), object.name_any(), object.namespace());
-        let said = repositories.state_filter(|r| {
-            let all = r.status.as_ref().map(|s| s.references.as_slice()).unwrap_or_default();
-            all.iter().any(|u| u.name == name && u.namespace == namespace && u.kind.as_deref() == Some(&kind))
-        });
-        let mut all: Vec<Home> = said.iter().map(|r| ObjectRef::from_obj(r.as_ref())).collect();
-        all.extend(object.home(&users).filter(|h| !all.contains(h)));
-        all
+        let uid = object.uid().unwrap_or_default();
+        let uses = object.home(&users).filter(|_| !object.is_over());
+        let used = match &uses {
+            Some(home) => last.insert(uid, home.clone()),
+            None => last.remove(&uid),
+        };
+        let used = used.filter(|u| Some(u) != uses.as_ref());
+        used.into_iter().chain(uses).collect()
     }
 }
 

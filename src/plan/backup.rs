@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::contract::{Answer, Maintain, Prepare, Retention, Run, Step, Task, VERSION};
+use super::contract::{Answer, Maintain, Prepare, Retention, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
@@ -371,28 +371,14 @@ impl<'a> Pass<'a> {
     }
 
     fn frame(&self, access: &Access) -> JobFrame {
-        JobFrame {
-            image: self.setup.image.clone(),
-            owner: self.run.id.owner(),
-            namespace: self.run.id.namespace.clone(),
-            component: label::COMPONENT_BACKUP,
-            repository: access.display.clone(),
-            secret: access.secret.clone(),
-            account: self.grant.as_ref().map(|g| g.status.name.clone()),
-            local_repository: access.local.clone(),
-        }
+        let account = self.grant.as_ref().map(|g| g.status.name.clone());
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account)
     }
 
     fn task(&self, access: &Access, runtime: Option<&RuntimeSettings>, no_cache: Option<bool>, step: Step) -> Task {
-        let id = &self.run.id;
         Task {
             version: VERSION,
-            run: Run {
-                id: id.uid.clone(),
-                kind: id.kind.clone(),
-                namespace: id.namespace.clone(),
-                name: id.name.clone(),
-            },
+            run: self.run.id.told(),
             repository: access.told.clone(),
             settings: mover_settings(runtime, no_cache),
             step,
@@ -400,11 +386,7 @@ impl<'a> Pass<'a> {
     }
 
     fn seconds_left(&self) -> i64 {
-        self.now
-            .session_deadline
-            .as_ref()
-            .and_then(|d| retry::left(d.0, self.at))
-            .map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
+        retry::seconds_left(self.now.session_deadline.as_ref(), self.at)
     }
 
     fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {

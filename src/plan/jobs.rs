@@ -6,6 +6,8 @@
 
 mod pods;
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -58,10 +60,21 @@ impl JobSeen {
     pub fn is_active(&self) -> bool {
         !self.given_up && (self.deleting || matches!(self.state, JobState::Active { .. }))
     }
+
+    /// When to look again at one that works, if no watch tells of it before: patience runs out, and a node falls
+    /// silent, without a word.
+    pub fn next_look(&self) -> Duration {
+        match self.state {
+            JobState::Active { held: None } if self.address.is_none() => FIRST_LOOK,
+            _ => Duration::from_mins(1),
+        }
+    }
 }
 
 /// A Job gets its pod within a second; after this long something refuses the pod.
 const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+/// By then a Job that was just made has its pod, or it is known that it gets none.
+pub const FIRST_LOOK: Duration = Duration::from_secs(12);
 
 /// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
 /// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.

@@ -16,10 +16,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR,
 };
 use super::hosts::normal_path;
+use super::observed::Setup;
+use super::run::Identity;
 use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
@@ -71,6 +74,22 @@ pub struct JobFrame {
     pub account: Option<String>,
     /// Volume of a repository that lives on one, and the folder in it.
     pub local_repository: Option<(Volume, Option<String>)>,
+}
+
+impl JobFrame {
+    /// Of the Jobs of `id` on the repository of `access`; `account` is a ServiceAccount made for them.
+    pub fn of(setup: &Setup, id: &Identity, component: &'static str, access: &Access, account: Option<String>) -> Self {
+        Self {
+            image: setup.image.clone(),
+            owner: id.owner(),
+            namespace: id.namespace.clone(),
+            component,
+            repository: access.display.clone(),
+            secret: access.secret.clone(),
+            account,
+            local_repository: access.local.clone(),
+        }
+    }
 }
 
 /// What is particular to one Job.

@@ -17,7 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
-use super::contract::{Run, Settings, Step, Task, VERSION};
+use super::contract::{Settings, Step, Task, VERSION};
 use super::grants;
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
@@ -71,10 +71,14 @@ pub struct RepositorySurroundings {
     pub namespace_ends: bool,
 }
 
+/// Users that are listed in status.
+const LISTED: usize = 100;
+
 /// What to do next about a Repository.
 pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
-    pass.now.references.clone_from(&seen.references);
+    // A status has a limit; who holds it is decided by all of them.
+    pass.now.references = seen.references.iter().take(LISTED).cloned().collect();
     if run.id.deleting {
         leave::advance(&mut pass);
     } else {
@@ -172,24 +176,11 @@ impl Pass<'_> {
     /// The Job of an attempt at a step of its own.
     fn job(&self, name: &str, attempt: i32, access: &Access, limit: Duration, step: Step) -> Job {
         let id = &self.run.id;
-        let frame = JobFrame {
-            image: self.setup.image.clone(),
-            owner: id.owner(),
-            namespace: id.namespace.clone(),
-            component: label::COMPONENT_REPOSITORY,
-            repository: access.display.clone(),
-            secret: access.secret.clone(),
-            account: matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name),
-            local_repository: access.local.clone(),
-        };
+        let account = matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name);
+        let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account);
         let task = Task {
             version: VERSION,
-            run: Run {
-                id: id.uid.clone(),
-                kind: id.kind.clone(),
-                namespace: id.namespace.clone(),
-                name: id.name.clone(),
-            },
+            run: id.told(),
             repository: access.told.clone(),
             settings: Settings::default(),
             step,

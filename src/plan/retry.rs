@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::contract::{Class, Failure};
@@ -47,6 +48,11 @@ pub fn not_before(attempt: i32, now: Timestamp) -> Timestamp {
 /// Time left until `then`; `None` when it has come.
 pub fn left(then: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(then.duration_since(now)).ok().filter(|d| !d.is_zero())
+}
+
+/// Whole seconds that a Job may take until `deadline`, at least one; as many as can be where there is none.
+pub fn seconds_left(deadline: Option<&Time>, now: Timestamp) -> i64 {
+    deadline.map_or(i64::MAX, |d| (d.0.as_second() - now.as_second()).max(1))
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl Operator {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; whether that was a success.
     pub async fn ended(mut self) -> bool {
         let child = &mut self.child;

@@ -20,6 +20,7 @@ mod restore;
 mod run;
 mod secrets;
 mod select;
+mod tuning;
 mod wipe;
 
 pub use backup::backup;

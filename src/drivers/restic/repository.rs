@@ -18,6 +18,7 @@ use super::error;
 use super::output::Message;
 use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
+use super::tuning::Memory;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
 
@@ -107,6 +108,8 @@ impl Repository {
         let mut argv = args::priority(settings);
         argv.push(places.program.clone());
         argv.extend(args::global(access, settings, &secrets.args, &room.join("cache")));
+        let memory = Memory::look();
+        argv.extend(memory.options(&access.url));
 
         let mut env: Vec<(String, String)> = Vec::new();
         let ambient = if secrets.ambient { AMBIENT } else { &[] };
@@ -114,6 +117,9 @@ impl Repository {
             if let Ok(value) = std::env::var(name) {
                 env.push(((*name).to_owned(), value));
             }
+        }
+        if let Some(bytes) = memory.go_limit().filter(|_| !env.iter().any(|(name, _)| name == "GOMEMLIMIT")) {
+            env.push(("GOMEMLIMIT".into(), bytes));
         }
         env.push(("HOME".into(), work.to_string_lossy().into_owned()));
         env.push(("TMPDIR".into(), room.join("tmp").to_string_lossy().into_owned()));

@@ -221,9 +221,7 @@ fn is_late(pass: &Pass<'_>, index: usize) -> bool {
 
 /// Seconds a Job of the member may take: to the nearer of both deadlines.
 fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
-    let own = pass.now.targets[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
-    let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
-    own.min(pass.seconds_left())
+    retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
 fn status_len(pass: &Pass<'_>, index: usize) -> usize {

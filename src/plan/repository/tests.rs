@@ -195,6 +195,10 @@ fn it_is_held_from_its_first_use_and_says_by_whom() {
     let written = w.object.clone();
     w.lives(600);
     assert_eq!(w.object, written, "at rest");
+    let many: Vec<String> = (0..20_000).map(|n| format!("r{n}")).collect();
+    let mut w = w.used_by(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    w.lives(60);
+    assert_eq!(w.object["status"]["references"].as_array().unwrap().len(), 100, "a status has a limit");
 }
 
 #[test]

@@ -176,9 +176,7 @@ pub fn stop_all(pass: &mut Pass<'_>) -> bool {
     let mut active = false;
     for job in pass.seen.jobs.iter().filter(|j| j.is_active()) {
         active = true;
-        if !job.deleting {
-            pass.plan.stop_jobs.push(job.name.clone());
-        }
+        pass.plan.stop(Some(job));
     }
     active
 }

@@ -9,7 +9,7 @@ use crate::api::restore_session::{Counts, HostPhase, Progress};
 use crate::names::{condition, reason};
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
 use crate::plan::hosts::rule_for;
-use crate::plan::jobs::JobState;
+use crate::plan::jobs::{FIRST_LOOK, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
 use crate::plan::target::Reach;
@@ -38,9 +38,7 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
     let mut alone = true;
     for earlier in pass.seen.jobs.iter().filter(|j| j.key == key && j.attempt < attempt) {
         alone = false;
-        if !earlier.deleting {
-            pass.plan.stop_jobs.push(earlier.name.clone());
-        }
+        pass.plan.stop(Some(earlier));
     }
     match pass.job(&key, attempt).map(|j| (j, &j.state)) {
         Some((job, JobState::Active { held })) => {
@@ -51,7 +49,8 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             let before = entry.reason.take();
             entry.reason = held.as_ref().map(|f| f.reason.clone());
             entry.error = held.as_ref().map(|f| f.message.clone());
-            pass.plan.look_again(LOOK_AT_PROGRESS);
+            let moves = job.address.is_some();
+            pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { job.next_look() });
             if let Some(failure) = held {
                 pass.plan.warn_of(failure, before.as_deref());
             }
@@ -59,8 +58,8 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
         Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
         Some((job, JobState::Lost(failure))) => {
             // A pod that can never start is still there.
-            if failure.class == Class::Invalid && !job.deleting {
-                pass.plan.stop_jobs.push(job.name.clone());
+            if failure.class == Class::Invalid {
+                pass.plan.stop(Some(job));
             }
             fail_host(pass, index, host, failure);
         }
@@ -162,7 +161,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         "Successfully ensured restore executor.",
         at,
     );
-    pass.plan.look_again(LOOK_AT_PROGRESS);
+    pass.plan.look_again(FIRST_LOOK);
 }
 
 /// What is particular to the restore Job of a host.
@@ -247,9 +246,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
 
 /// Seconds a Job of the member may take: to the nearer of both deadlines.
 fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
-    let own = pass.now.members[index].deadline.as_ref().and_then(|d| retry::left(d.0, pass.at));
-    let own = own.map_or(i64::MAX, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1));
-    own.min(pass.seconds_left())
+    retry::seconds_left(pass.now.members[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
 fn counts(c: contract::Counts) -> Counts {

@@ -194,9 +194,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         }
         for job in pass.seen.jobs.iter().filter(|j| j.key == key && j.is_active()) {
             stopped = false;
-            if !job.deleting {
-                pass.plan.stop_jobs.push(job.name.clone());
-            }
+            pass.plan.stop(Some(job));
             if let JobState::Active { held: Some(failure) } = &job.state {
                 let entry = &mut pass.now.members[index].stats[host];
                 entry.reason = Some(failure.reason.clone());

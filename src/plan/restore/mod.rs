@@ -33,7 +33,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::conditions::{self, Health};
-use super::contract::{Failure, Run, Settings, Step, Task, VERSION};
+use super::contract::{Failure, Settings, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
@@ -69,9 +69,17 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     } else if run.canceled {
         ending::cancel(&mut pass);
     } else if !run.id.held {
-        // Before anything that a deletion would have to undo.
+        // Before anything that a deletion would have to undo. What a run of which nothing is written yet may do, a
+        // preflight that only reads, leaves nothing to undo.
         pass.plan.finalizer = Some(FinalizerChange::Add);
-        pass.plan.again = true;
+        if run.state.run.start_time.is_some() {
+            pass.plan.again = true;
+        } else {
+            pass.step();
+            if pass.now.is_final() {
+                pass.plan.finalizer = None;
+            }
+        }
     } else if run.is_changed() {
         ending::abandon(&mut pass);
     } else {
@@ -239,27 +247,14 @@ impl<'a> Pass<'a> {
     }
 
     fn frame(&self, access: &Access) -> JobFrame {
-        JobFrame {
-            image: self.setup.image.clone(),
-            owner: self.run.id.owner(),
-            namespace: self.run.id.namespace.clone(),
-            component: label::COMPONENT_RESTORE,
-            secret: access.secret.clone(),
-            account: self.grant.as_ref().map(|g| g.status.name.clone()),
-            repository: access.display.clone(),
-            local_repository: access.local.clone(),
-        }
+        let account = self.grant.as_ref().map(|g| g.status.name.clone());
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account)
     }
 
     fn task(&self, access: &Access, member: usize, step: Step) -> Task {
         Task {
             version: VERSION,
-            run: Run {
-                id: self.run.id.uid.clone(),
-                kind: self.run.id.kind.clone(),
-                namespace: self.run.id.namespace.clone(),
-                name: self.run.id.name.clone(),
-            },
+            run: self.run.id.told(),
             repository: access.told.clone(),
             settings: Settings {
                 interim: matches!(step, Step::Restore(_)) && self.run.members[member].interim_volume_template.is_some(),
@@ -270,11 +265,7 @@ impl<'a> Pass<'a> {
     }
 
     fn seconds_left(&self) -> i64 {
-        self.now
-            .deadline
-            .as_ref()
-            .and_then(|d| retry::left(d.0, self.at))
-            .map_or(1, |l| i64::try_from(l.as_secs()).unwrap_or(i64::MAX).max(1))
+        retry::seconds_left(self.now.deadline.as_ref(), self.at)
     }
 
     fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {

@@ -7,7 +7,7 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::host::{key, parts};
-use super::{Ground, LOOK_AT_RUNNING, Pass, is_over, member_is_over};
+use super::{Ground, Pass, is_over, member_is_over};
 use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
@@ -15,7 +15,7 @@ use crate::plan::contract::{
     Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Restore, Runner, Step,
 };
 use crate::plan::hosts::{rule_for, source_host};
-use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
 use crate::plan::{pod_security, restic_args, retry};
@@ -76,9 +76,9 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
             continue;
         }
         pass.plan.jobs.push(job);
+        pass.plan.look_again(FIRST_LOOK);
         pass.now.phase = Some(RestorePhase::Running);
     }
-    pass.plan.look_again(LOOK_AT_RUNNING * 10);
 }
 
 /// The run-level entry of this step, made when it is not there.
@@ -99,8 +99,8 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
     for job in jobs {
         if job.attempt < attempt {
             // Its fault stands in status; two attempts at once would only fill the namespace.
-            if !job.deleting && pass.was.run.steps.iter().any(|s| s.name == PREFLIGHT && s.attempt == attempt) {
-                pass.plan.stop_jobs.push(job.name.clone());
+            if pass.was.run.steps.iter().any(|s| s.name == PREFLIGHT && s.attempt == attempt) {
+                pass.plan.stop(Some(job));
             }
             continue;
         }
@@ -111,9 +111,10 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
                     note(pass, held);
                     pass.plan.warn_of(held, before.as_deref());
                 }
-                if pass.expired && !job.deleting {
-                    pass.plan.stop_jobs.push(job.name.clone());
+                if pass.expired {
+                    pass.plan.stop(Some(job));
                 }
+                pass.plan.look_again(job.next_look());
                 continue;
             }
             JobState::Lost(failure) => failure.clone(),
@@ -135,9 +136,9 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             fault = Some(failure);
             continue;
         }
-        if failure.class == Class::Invalid && matches!(job.state, JobState::Lost(_)) && !job.deleting {
+        if failure.class == Class::Invalid && matches!(job.state, JobState::Lost(_)) {
             // A pod that can never start is still there.
-            pass.plan.stop_jobs.push(job.name.clone());
+            pass.plan.stop(Some(job));
         }
         if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
             for host in &asked.hosts {

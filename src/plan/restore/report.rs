@@ -1,7 +1,7 @@
 //! The run's phase, conditions and one line, from its members.
 
 use super::member::{is_broken, is_started};
-use super::{LOOK_AT_RUNNING, Pass, member_is_over, rivals};
+use super::{Pass, member_is_over, rivals};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -187,7 +187,6 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
         let text = if total == 1 { text } else { format!("{}: {text}", upper(&member_label(index, member))) };
         return (why.to_owned(), format!("Waiting: {text}"));
     }
-    pass.plan.look_again(LOOK_AT_RUNNING * 10);
     (reason::PREFLIGHT.to_owned(), "Resolving snapshots.".to_owned())
 }
 

@@ -183,7 +183,7 @@ fn a_full_house_is_waited_for_in_peace() {
     // Busy between preflight and restore: nothing is scaled down for a restore that cannot begin.
     let mut w = World::session(web());
     w.object["spec"]["timeOut"] = json!("5h");
-    w.busy = 3..30;
+    w.busy = 2..30;
     w.step(25);
     assert_eq!((w.jobs.created.len(), w.workloads[0].replicas), (1, 2));
     w.settle();

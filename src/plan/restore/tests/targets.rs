@@ -47,7 +47,7 @@ fn a_daemon_set_waits_for_the_nodes_it_should_run_on() {
     w.workloads[0].pods = 1;
     w.workloads[0].wanted = 2;
     let mut before = w.clone();
-    before.step(2);
+    before.step(1);
     let text = before.object["status"]["summary"].as_str().unwrap();
     assert!(text.contains("should run on 2 nodes, and has pods for 1"), "{text}");
     w.settle();

@@ -248,7 +248,7 @@ impl World {
         }
         // A change of the object, or of a Job, wakes the controller.
         if changed || !self.jobs.running().is_empty() {
-            Some(wait.unwrap_or(SignedDuration::from_secs(1)))
+            Some(wait.unwrap_or(SignedDuration::from_secs(1)).min(SignedDuration::from_secs(5)))
         } else {
             wait
         }
@@ -262,13 +262,12 @@ impl World {
             }
             self.grants.there.remove(&object);
         }
-        if let Some(change) = plan.finalizer {
+        if plan.finalizer == Some(FinalizerChange::Remove) {
             if !self.write() {
                 return false;
             }
-            let add = change == FinalizerChange::Add;
-            self.object["metadata"]["finalizers"] = if add { json!([FINALIZER]) } else { json!([]) };
-            self.gone = self.run().id.deleting && !add;
+            self.object["metadata"]["finalizers"] = json!([]);
+            self.gone = self.run().id.deleting;
             if self.gone {
                 self.events.extend(plan.events.into_iter().map(|e| e.reason));
                 return true;
@@ -313,6 +312,14 @@ impl World {
             }
             self.grants.serve(job);
             self.jobs.create(job);
+        }
+        // It is put on beside the first effects; here they are through before it.
+        if plan.finalizer == Some(FinalizerChange::Add) {
+            assert!(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty(), "nothing to be undone");
+            if !self.write() {
+                return false;
+            }
+            self.object["metadata"]["finalizers"] = json!([FINALIZER]);
         }
         if plan.unreachable.is_some() && self.jobs.away {
             if !self.write() {

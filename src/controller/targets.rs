@@ -1,0 +1,236 @@
+//! Targets: what a run restores or backs up, as one look finds it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::ResourceExt as _;
+use kube::core::Selector;
+
+use super::observe::plain;
+use super::watched::Reads;
+use crate::api::common::TargetRef;
+use crate::api::target::RestoreTarget;
+use crate::names::label;
+use crate::plan::claims::{Made, wanted};
+use crate::plan::hosts::TargetKind;
+use crate::plan::restore::display;
+use crate::plan::run::Identity;
+use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+
+/// Ordinals that are looked for when a StatefulSet is scaled to zero.
+const MOST_DORMANT: i32 = 1000;
+
+/// The target of a member.
+pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSeen {
+    let Some(reference) = reference else { return TargetSeen::Missing("no target".into()) };
+    let name = reference.name.clone().unwrap_or_default();
+    let shown = display(reference);
+    let found = match TargetKind::of(Some(reference)) {
+        TargetKind::Claim => claim(reads, &name).await,
+        TargetKind::Deployment => deployment(reads, &name).await,
+        TargetKind::StatefulSet => stateful_set(reads, &name).await,
+        TargetKind::DaemonSet => daemon_set(reads, &name).await,
+        TargetKind::ReplicaSet => replica_set(reads, &name).await,
+        TargetKind::ReplicationController => replication_controller(reads, &name).await,
+        _ => Ok(None),
+    };
+    match found {
+        Ok(Some(target)) => TargetSeen::Found(Box::new(Target { display: shown, name, ..target })),
+        Ok(None) => TargetSeen::Missing(shown),
+        Err(e) => TargetSeen::Unknown(plain(&e)),
+    }
+}
+
+async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(claim) = reads.get::<PersistentVolumeClaim>(name).await? else { return Ok(None) };
+    let mut target = Target { kind: "PersistentVolumeClaim".into(), replicas: 1, ..Target::default() };
+    target.claims.insert(name.to_owned(), claim_seen(&claim));
+    let users = pods(reads, &Selector::default()).await?;
+    target.pods = users.into_iter().filter(|p| p.claims.iter().any(|c| c == name)).collect();
+    Ok(Some(target))
+}
+
+async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
+    let spec = found.spec.clone().unwrap_or_default();
+    let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
+    workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
+}
+
+async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = reads.get::<ReplicaSet>(name).await? else { return Ok(None) };
+    let spec = found.spec.clone().unwrap_or_default();
+    let target = Target {
+        kind: "ReplicaSet".into(),
+        replicas: spec.replicas.unwrap_or(1),
+        controller: controller(&found.metadata),
+        ..Target::default()
+    };
+    workload(reads, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
+}
+
+async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = reads.get::<ReplicationController>(name).await? else { return Ok(None) };
+    let spec = found.spec.clone().unwrap_or_default();
+    let target = Target {
+        kind: "ReplicationController".into(),
+        replicas: spec.replicas.unwrap_or(1),
+        controller: controller(&found.metadata),
+        ..Target::default()
+    };
+    let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
+    workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
+}
+
+async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = reads.get::<DaemonSet>(name).await? else { return Ok(None) };
+    let spec = found.spec.clone().unwrap_or_default();
+    let counted = found.status.as_ref().filter(|s| s.observed_generation >= found.metadata.generation);
+    let target = Target {
+        kind: "DaemonSet".into(),
+        desired_nodes: counted.map(|s| s.desired_number_scheduled),
+        ..Target::default()
+    };
+    workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
+}
+
+/// What the kinds have in common: pods, volumes, and the claims behind them.
+async fn workload(
+    reads: Reads<'_>,
+    mut target: Target,
+    selector: LabelSelector,
+    pod: Option<PodSpec>,
+) -> kube::Result<Target> {
+    target.pods = workload_pods(reads, selector).await?;
+    let pod = pod.unwrap_or_default();
+    target.volumes = pod.volumes.unwrap_or_default();
+    target.tolerations = pod.tolerations.unwrap_or_default();
+    let names =
+        target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
+    target.claims = claims(reads, names).await?;
+    Ok(target)
+}
+
+fn controller(meta: &ObjectMeta) -> Option<String> {
+    let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+    Some(format!("{}/{}", owner.kind, owner.name))
+}
+
+/// HorizontalPodAutoscalers of a workload that scale it up from zero; the others rest while it is there.
+pub async fn autoscalers(reads: Reads<'_>, target: &Target) -> kube::Result<Vec<String>> {
+    let mut all = reads.list::<HorizontalPodAutoscaler>(&Selector::default()).await?;
+    all.retain(|a| {
+        a.spec.as_ref().is_some_and(|s| {
+            let of = &s.scale_target_ref;
+            of.kind == target.kind && of.name == target.name && s.min_replicas == Some(0)
+        })
+    });
+    Ok(all.iter().map(|a| a.name_any()).collect())
+}
+
+/// The claims that a restore makes, as they are.
+pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
+    let look = async {
+        let mut target = Target { to_make: wanted(spec, id), ..Target::default() };
+        target.display = "the claims of volumeClaimTemplates".into();
+        let names: Vec<String> = target.to_make.iter().map(|w| w.name.clone()).collect();
+        target.claims = claims(reads, names).await?;
+        if target.claims.values().any(|c| c.exists) {
+            let users = pods(reads, &Selector::default()).await?;
+            target.pods =
+                users.into_iter().filter(|p| p.claims.iter().any(|c| target.claims.contains_key(c))).collect();
+        }
+        Ok::<_, kube::Error>(target)
+    };
+    match look.await {
+        Ok(target) => TargetSeen::Found(Box::new(target)),
+        Err(e) => TargetSeen::Unknown(plain(&e)),
+    }
+}
+
+async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+    let Some(found) = reads.get::<StatefulSet>(name).await? else { return Ok(None) };
+    let spec = found.spec.clone().unwrap_or_default();
+    let deletes =
+        spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
+    let target = Target {
+        kind: "StatefulSet".into(),
+        name: name.to_owned(),
+        replicas: spec.replicas.unwrap_or(1),
+        first_ordinal: spec.ordinals.and_then(|o| o.start).unwrap_or(0),
+        claim_templates: spec.volume_claim_templates.iter().flatten().map(kube::ResourceExt::name_any).collect(),
+        deletes_claims: deletes,
+        ..Target::default()
+    };
+    let mut target = workload(reads, target, spec.selector, spec.template.spec).await?;
+    // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
+    let last = if target.replicas > 0 { target.replicas } else { MOST_DORMANT };
+    for count in 0..last {
+        let ordinal = target.first_ordinal + count;
+        let names: Vec<String> = target.claim_templates.iter().map(|t| format!("{t}-{name}-{ordinal}")).collect();
+        let found = claims(reads, names).await?;
+        let all = !found.is_empty() && found.values().all(|c| c.exists);
+        target.claims.extend(found);
+        if target.replicas == 0 {
+            if !all {
+                break;
+            }
+            target.dormant_ordinals = count + 1;
+        }
+    }
+    Ok(Some(target))
+}
+
+async fn claims(reads: Reads<'_>, names: Vec<String>) -> kube::Result<BTreeMap<String, ClaimSeen>> {
+    let mut seen = BTreeMap::new();
+    for name in names {
+        let found = reads.get::<PersistentVolumeClaim>(&name).await?;
+        seen.insert(name, found.as_deref().map(claim_seen).unwrap_or_default());
+    }
+    Ok(seen)
+}
+
+fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
+    let modes = claim.spec.as_ref().and_then(|s| s.access_modes.clone()).unwrap_or_default();
+    let is_going = claim.metadata.deletion_timestamp.is_some();
+    ClaimSeen { exists: !is_going, access_modes: modes, is_going, made: Made::of(claim) }
+}
+
+async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
+    let Ok(selector) = Selector::try_from(selector) else { return Ok(vec![]) };
+    pods(reads, &selector).await
+}
+
+/// Pods that are not over and not ours.
+async fn pods(reads: Reads<'_>, selector: &Selector) -> kube::Result<Vec<PodSeen>> {
+    let all = reads.list::<Pod>(selector).await?;
+    let ours = |p: &Pod| p.labels().get(label::MANAGED_BY).is_some_and(|v| v == label::MANAGED_BY_VALUE);
+    let over = |p: &Pod| matches!(p.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    let found = all.iter().filter(|p| !ours(p) && !over(p));
+    Ok(found.map(|p| pod_seen(p)).collect())
+}
+
+fn pod_seen(pod: &Pod) -> PodSeen {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let claims =
+        spec.volumes.iter().flatten().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone()));
+    PodSeen {
+        name: pod.name_any(),
+        meant_for: meant_for(&spec),
+        node: spec.node_name,
+        claims: claims.collect(),
+        tolerations: spec.tolerations.unwrap_or_default(),
+    }
+}
+
+/// The one node that a pod's affinity names, as the DaemonSet controller writes it.
+fn meant_for(pod: &PodSpec) -> Option<String> {
+    let required = pod.affinity.as_ref()?.node_affinity.as_ref()?;
+    let terms = &required.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
+    let fields = terms.first()?.match_fields.iter().flatten();
+    let mut named = fields.filter(|f| f.key == "metadata.name").filter_map(|f| f.values.as_ref()?.first());
+    named.next().cloned()
+}
