@@ -19,11 +19,18 @@ const HOME: &str = "lifeboat-system";
 /// How a test that tries what an account may do calls itself.
 const TEST: &str = "lifeboat-test";
 
-/// Rights that no request of the operator shows, and why it has them.
+/// Rights that no request of the operator need show, and why it has them: resource, verb, reason.
 const NOT_SEEN: &[(&str, &str, &str)] = &[
-    ("*", "finalizers", "the admission plugin OwnerReferencesPermissionEnforcement asks for it, without a request"),
-    ("snapshots", "", "held only to be given to Jobs, whose use of it is looked for instead"),
-    ("snapshots", "status", "held only to be given to Jobs, whose use of it is looked for instead"),
+    (
+        "*/finalizers",
+        "update",
+        "the admission plugin OwnerReferencesPermissionEnforcement asks for it, without a request",
+    ),
+    ("snapshots", "*", "held only to be given to Jobs, whose use of it is looked for instead"),
+    ("snapshots/status", "*", "held only to be given to Jobs, whose use of it is looked for instead"),
+    ("backupbatches", "get", "only where the watch is behind what names it"),
+    ("backupconfigurations", "get", "only where the watch is behind what names it"),
+    ("backupsessions", "get", "only where a session that is to be made is there already"),
 ];
 
 /// One verb on one kind of object.
@@ -86,8 +93,11 @@ fn unused<'r>(rights: &'r [Right], uses: &[Used]) -> Vec<&'r Right> {
 }
 
 fn is_excused(right: &Right) -> bool {
-    let (resource, sub) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
-    NOT_SEEN.iter().any(|(r, s, _)| (*r == "*" || *r == resource) && *s == sub)
+    let of = |pattern: &str| match pattern.strip_prefix('*') {
+        Some(end) => right.resource.ends_with(end),
+        None => right.resource == pattern,
+    };
+    NOT_SEEN.iter().any(|(resource, verb, _)| of(resource) && (*verb == "*" || *verb == right.verb))
 }
 
 /// A line of the audit log as a use of a right; none for what is not about objects.
@@ -269,6 +279,7 @@ mod tests {
         assert!(is_excused(&right("restoresessions/finalizers", "update", "", &[])));
         assert!(is_excused(&right("snapshots", "list", "", &[])));
         assert!(!is_excused(&right("secrets", "get", "", &[])));
+        assert!(!is_excused(&right("backupsessions", "delete", "", &[])));
         assert!(!is_excused(&right("deployments/scale", "patch", "", &[])));
     }
 }

@@ -82,7 +82,7 @@ impl Field {
 
     /// Waits until the workload has all its pods.
     pub async fn available(&self) {
-        self.site.until("Deployment", "web", 120, "available", |d| d["status"]["availableReplicas"] == REPLICAS).await;
+        self.site.until("Deployment", "web", 300, "available", |d| d["status"]["availableReplicas"] == REPLICAS).await;
     }
 
     /// Puts a file system over a claim's folder that is too small for its data. Pods that have it mounted keep what they have.

@@ -17,7 +17,7 @@ const SESSION: u64 = 120;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(250);
 /// Seconds that an API server which a test took away is waited for.
-const AWAY: u64 = 60;
+const AWAY: u64 = 120;
 /// Longest wait for one of its answers: one that is paused keeps its connections.
 const ANSWER: Duration = Duration::from_secs(15);
 
