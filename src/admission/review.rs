@@ -10,7 +10,7 @@
 use serde_json::{Map, Value, json};
 
 use super::validate::{FieldError, Reason, check, message, object_reason};
-use super::{default, kind_of};
+use super::{Elsewhere, default, kind_of};
 use crate::names::GROUP;
 
 /// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
@@ -78,11 +78,21 @@ pub fn mutate(segment: &str, review: &Value) -> Result<Value, String> {
     Ok(answer(request.uid, response))
 }
 
-/// Answers a validating review for a path segment that names the kind.
+/// What must be asked before [`validate`] can answer: a Repository of another namespace. An object that is wrong
+/// by itself needs no question.
+pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
+    let request = Request::read(review).ok()?;
+    let (kind, object) = (kind_of(segment)?, request.subject()?);
+    let asked = Elsewhere::of(object, request.old, request.namespace?)?;
+    check(kind, object, request.old).is_empty().then_some(asked)
+}
+
+/// Answers a validating review for a path segment that names the kind. `refusal` is what came of the [`question`]:
+/// why the Repository may not be used.
 ///
 /// # Errors
 /// The text is no review.
-pub fn validate(segment: &str, review: &Value) -> Result<Value, String> {
+pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<Value, String> {
     let request = Request::read(review)?;
     let (Some(kind), Some(object)) = (kind_of(segment), request.subject()) else {
         return Ok(answer(request.uid, Map::new()));
@@ -96,8 +106,14 @@ pub fn validate(segment: &str, review: &Value) -> Result<Value, String> {
     }
     let errors = check(kind, &object, request.old);
     let mut response = Map::new();
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     match object_reason(&errors) {
-        None => {}
+        None => {
+            if let Some(text) = refusal {
+                response.insert("allowed".into(), false.into());
+                response.insert("status".into(), forbidden(kind, name, text));
+            }
+        }
         Some(Reason::NotSupported) => {
             let warnings = errors.iter().take(WARNINGS).map(|error| {
                 let mut text = message(std::slice::from_ref(error));
@@ -107,7 +123,6 @@ pub fn validate(segment: &str, review: &Value) -> Result<Value, String> {
             response.insert("warnings".into(), warnings.collect());
         }
         Some(Reason::Invalid) => {
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             response.insert("allowed".into(), false.into());
             response.insert("status".into(), denial(kind, name, &errors));
         }
@@ -133,5 +148,16 @@ fn denial(kind: &str, name: &str, errors: &[FieldError]) -> Value {
         "reason": "Invalid",
         "message": message(errors),
         "details": { "group": GROUP, "kind": kind, "name": name, "causes": causes },
+    })
+}
+
+/// A status as the API server itself writes for what somebody may not do.
+fn forbidden(kind: &str, name: &str, text: &str) -> Value {
+    json!({
+        "status": "Failure",
+        "code": 403,
+        "reason": "Forbidden",
+        "message": text,
+        "details": { "group": GROUP, "kind": kind, "name": name, "causes": [{ "field": "spec.repository", "message": text }] },
     })
 }

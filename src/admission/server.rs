@@ -3,7 +3,8 @@
 //! `POST /default/{kind}` and `POST /validate/{kind}` take an AdmissionReview.
 //! The certificate is asked for at every handshake, so that a new one needs no
 //! restart. Bounded everywhere: size of a body, time of a handshake and of a
-//! request, connections at once. Knows nothing of the cluster.
+//! request, connections at once. Knows nothing of the cluster: what owners of
+//! Repositories allow is asked of whom it is given for that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
-use super::review;
+use super::{Owners, review};
 
 /// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -35,26 +36,39 @@ const CONNECTIONS: usize = 256;
 /// Longest time running requests get at the end. A webhook call may take 30 seconds at most.
 const DRAIN: Duration = Duration::from_secs(30);
 
-type Answer = fn(&str, &Value) -> Result<Value, String>;
-
 /// The paths of the webhook.
-pub fn router() -> Router {
+pub fn router(owners: Owners) -> Router {
     Router::new()
-        .route(
-            "/default/{kind}",
-            post(|Path(kind): Path<String>, body: Bytes| async move { handle(review::mutate, &kind, &body) }),
-        )
+        .route("/default/{kind}", post(|Path(kind): Path<String>, body: Bytes| async move { mutate(&kind, &body) }))
         .route(
             "/validate/{kind}",
-            post(|Path(kind): Path<String>, body: Bytes| async move { handle(review::validate, &kind, &body) }),
+            post(|Path(kind): Path<String>, body: Bytes| async move { validate(&kind, &body, &owners).await }),
         )
         .route("/healthz", get(|| async { "ok" }))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn handle(answer: Answer, kind: &str, body: &Bytes) -> Response {
-    let answered =
-        serde_json::from_slice::<Value>(body).map_err(|e| e.to_string()).and_then(|review| answer(kind, &review));
+fn mutate(kind: &str, body: &Bytes) -> Response {
+    respond(kind, read(body).and_then(|review| review::mutate(kind, &review)))
+}
+
+async fn validate(kind: &str, body: &Bytes, owners: &Owners) -> Response {
+    let review = match read(body) {
+        Ok(review) => review,
+        Err(text) => return respond(kind, Err(text)),
+    };
+    let refusal = match review::question(kind, &review) {
+        Some(elsewhere) => owners(elsewhere).await,
+        None => None,
+    };
+    respond(kind, review::validate(kind, &review, refusal.as_deref()))
+}
+
+fn read(body: &Bytes) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|e| e.to_string())
+}
+
+fn respond(kind: &str, answered: Result<Value, String>) -> Response {
     match answered {
         Ok(review) => Json(review).into_response(),
         Err(text) => {
@@ -71,10 +85,11 @@ fn handle(answer: Answer, kind: &str, body: &Bytes) -> Response {
 pub async fn serve(
     addr: SocketAddr,
     resolver: Arc<dyn ResolvesServerCert>,
+    owners: Owners,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
-    serve_on(listener, resolver, shutdown).await
+    serve_on(listener, resolver, owners, shutdown).await
 }
 
 /// As [`serve`], on a listener that is already bound.
@@ -84,6 +99,7 @@ pub async fn serve(
 pub async fn serve_on(
     listener: TcpListener,
     resolver: Arc<dyn ResolvesServerCert>,
+    owners: Owners,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -93,7 +109,7 @@ pub async fn serve_on(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let router = router();
+    let router = router(owners);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let (stop, stopping) = watch::channel(());
     if let Ok(addr) = listener.local_addr() {

@@ -18,6 +18,7 @@ pub mod leader;
 pub mod metrics;
 pub mod observe;
 pub mod operator;
+pub mod owners;
 pub mod progress;
 pub mod queues;
 pub mod report;

@@ -22,7 +22,7 @@ use super::secrets::Secrets;
 use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
-use super::{Error, backup, blueprint, certs, error_policy, invoker, repository, restore, watch};
+use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
 use crate::api::{BackupBlueprint, RestoreSession};
@@ -121,10 +121,10 @@ fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, server
     let (namespace, service, secret) =
         (options.namespace.clone(), options.service.clone(), options.certificate.clone());
     servers.spawn(certs::maintain(client.clone(), namespace, service, secret, handle.clone(), ended(stopping.clone())));
-    let stopped = ended(stopping.clone());
+    let (stopped, owners) = (ended(stopping.clone()), owners::owners(client.clone()));
     servers.spawn(async move {
         let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
-        if let Err(error) = admission::server::serve(address, handle, stopped).await {
+        if let Err(error) = admission::server::serve(address, handle, owners, stopped).await {
             // Objects are still defaulted and validated by the controller.
             error!(%error, "the webhook cannot be served");
         }

@@ -156,6 +156,11 @@ mod tests {
         assert_eq!(access.told.url, LOCAL_REPOSITORY_DIR);
         let (volume, sub_path) = access.local.unwrap();
         assert_eq!((volume.host_path.unwrap().path.as_str(), sub_path.as_deref()), ("/x", Some("a")));
+
+        let share = serde_json::json!({ "server": "files.example.com", "path": "/exports/r" });
+        let local = serde_json::json!({ "mountPath": "/safe", "nfs": share });
+        let access = of(&spec(serde_json::json!({ "storageSecretName": "s", "local": local })), "n/r").unwrap();
+        assert_eq!(serde_json::to_value(access.local.unwrap().0.nfs).unwrap(), share);
     }
 
     #[test]

@@ -57,9 +57,7 @@ pub fn check(
     match usage::verdict(repository.spec.usage_policy.as_ref(), home, namespace, &repository.labels) {
         Verdict::Allowed => {}
         Verdict::Denied(allowed) => {
-            let text = format!(
-                "Repository {display} cannot be used from namespace {namespace}: its usagePolicy allows {allowed}. Its owner can change spec.usagePolicy.allowedNamespaces."
-            );
+            let text = usage::denial(&display, namespace, &allowed);
             set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
             // Who may not use it learns no more of it.
             list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);

@@ -1,4 +1,5 @@
 //! Who may use a Repository: its usagePolicy against the namespace that refers to it.
+//! The webhook and the controller both judge here, each with what it has read.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,14 @@ pub enum Verdict {
     Denied(String),
     /// The labels of the namespace could not be looked up; why.
     Unknown(String),
+}
+
+/// What is said to an object of `namespace` that may not use `repository` (namespace and name); `allowed` as in
+/// [`Verdict::Denied`].
+pub fn denial(repository: &str, namespace: &str, allowed: &str) -> String {
+    format!(
+        "Repository {repository} cannot be used from namespace {namespace}: its usagePolicy allows {allowed}. Its owner can change spec.usagePolicy.allowedNamespaces."
+    )
 }
 
 /// Whether objects of `namespace` may refer to a Repository of namespace `home`. Of its own namespace they always may.

@@ -1,6 +1,6 @@
 //! The webhook as the API server sees it: reviews in, patches and denials out, over TLS.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,14 +9,35 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use lifeboat::admission::certs::{Bundle, CertHandle, issue};
 use lifeboat::admission::server::{router, serve_on};
+use lifeboat::admission::{Elsewhere, Owners};
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
+/// Owners who allow everything, and must not be asked.
+fn unasked() -> Owners {
+    Arc::new(|asked| panic!("asked about {asked:?}"))
+}
+
+/// Owners who all say this; and what they were asked.
+fn owners(say: Option<&'static str>) -> (Owners, Arc<Mutex<Vec<Elsewhere>>>) {
+    let asked = Arc::<Mutex<Vec<Elsewhere>>>::default();
+    let heard = asked.clone();
+    let owners: Owners = Arc::new(move |about| {
+        heard.lock().unwrap().push(about);
+        Box::pin(async move { say.map(str::to_owned) })
+    });
+    (owners, asked)
+}
+
 async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    post_to(unasked(), path, body).await
+}
+
+async fn post_to(owners: Owners, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     let request = Request::post(path).body(body.into()).unwrap();
-    let response = router().oneshot(request).await.unwrap();
+    let response = router(owners).oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = axum::body::to_bytes(response.into_body(), 10 << 20).await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or_default())
@@ -118,6 +139,41 @@ async fn a_target_in_another_namespace_is_seen_by_the_request() {
     assert!(response["status"]["message"].as_str().unwrap().contains("is \"prod\", but the object is in \"demo\""));
 }
 
+/// Proves: A07, invented 20.
+#[tokio::test]
+async fn a_repository_whose_owner_refuses_is_denied_in_his_words() {
+    let mut object = kep();
+    object["spec"]["repository"]["namespace"] = "store".into();
+    let ask = async |say, operation: &str, object: &Value, old: &Value| {
+        let (owners, asked) = owners(say);
+        let (status, answer) =
+            post_to(owners, "/validate/restorebatches", review(operation, object, old).to_string()).await;
+        assert_eq!(status, StatusCode::OK);
+        let asked = asked.lock().unwrap().clone();
+        (answer["response"].clone(), asked)
+    };
+    let (response, asked) = ask(Some("not yours"), "CREATE", &object, &Value::Null).await;
+    assert_eq!(asked, [Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() }]);
+    assert_eq!((&response["allowed"], &response["uid"]), (&json!(false), &json!("u-1")));
+    let status = &response["status"];
+    assert_eq!((&status["code"], &status["reason"]), (&json!(403), &json!("Forbidden")));
+    assert_eq!(status["message"], "not yours");
+
+    let (response, asked) = ask(None, "CREATE", &object, &Value::Null).await;
+    assert_eq!((&response["allowed"], asked.len()), (&json!(true), 1), "he allows it, or nobody knows");
+
+    // What began may be canceled, whatever the owner says by now.
+    let mut canceled = object.clone();
+    canceled["spec"]["cancel"] = true.into();
+    let (response, asked) = ask(Some("not yours"), "UPDATE", &canceled, &object).await;
+    assert_eq!((&response["allowed"], asked.len()), (&json!(true), 0), "{response}");
+
+    // What is wrong by itself costs no question, and is told as ever.
+    object["spec"]["timeOut"] = "1d".into();
+    let (response, asked) = ask(Some("not yours"), "CREATE", &object, &Value::Null).await;
+    assert_eq!((&response["status"]["code"], asked.len()), (&json!(422), 0));
+}
+
 #[tokio::test]
 async fn a_run_cannot_be_changed() {
     let old = kep();
@@ -197,7 +253,7 @@ async fn a_new_certificate_is_used_without_a_restart() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve_on(listener, handle.clone(), async move {
+    let server = tokio::spawn(serve_on(listener, handle.clone(), unasked(), async move {
         let _ = stopped.await;
     }));
 

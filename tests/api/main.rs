@@ -22,3 +22,4 @@ mod runs;
 mod snapshots;
 mod targets;
 mod weather;
+mod webhook;

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use base64::Engine as _;
 use lifeboat::admission::{check, message};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, SOON, eventually};
+use super::cluster::Cluster;
 use super::operator::Operator;
+use super::webhook::Webhook;
 
 /// Refused by the schema or a rule of the definitions, whatever runs.
 const BY_THE_API_SERVER: [&str; 16] = [
@@ -163,48 +163,7 @@ async fn what_is_mended_begins_anew() {
 async fn with_the_webhook_it_is_denied_in_the_same_words() {
     let cluster = Cluster::enter().await;
     let ns = cluster.namespace("denied").await;
-    let state = std::env::var("LIFEBOAT_CLUSTER_STATE").expect("make test-api names the cluster's state folder");
-    let state = fs::read_to_string(Path::new(&state).join("cluster.json")).unwrap();
-    let state: Value = serde_json::from_str(&state).unwrap();
-    // The API server resolves the Service of the webhook to the host, on which the operator runs.
-    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" },
-        "spec": { "type": "ExternalName", "externalName": state["hostAddress"] } });
-    cluster.apply(&service).await.unwrap();
-    let operator = Operator::start("test", &["--webhook", "true"]);
-    operator.leads_within(SOON).await;
-    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lifeboat-webhook-cert", "namespace": "lifeboat-system" } });
-    let secret = cluster.until(&secret, "a certificate", |s| s["data"]["ca.crt"].is_string()).await;
-    let bundle = secret["data"]["ca.crt"].as_str().unwrap();
-    assert!(base64::prelude::BASE64_STANDARD.decode(bundle).unwrap().starts_with(b"-----BEGIN CERTIFICATE"));
-    let installed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/install.yaml")).unwrap();
-    let mut configurations: Vec<Value> = lifeboat::yaml::read(&installed).unwrap();
-    configurations.retain(|o| o["kind"].as_str().is_some_and(|k| k.ends_with("WebhookConfiguration")));
-    assert_eq!(configurations.len(), 2);
-    for configuration in &mut configurations {
-        for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-            webhook["clientConfig"]["service"]["port"] = 9443.into();
-            webhook["clientConfig"]["caBundle"] = bundle.into();
-            webhook["timeoutSeconds"] = 10.into();
-        }
-        cluster.apply(configuration).await.unwrap();
-    }
-    let valid = super::jobs::session(&ns, &super::jobs::target("PersistentVolumeClaim", "a"));
-    let dialect = |name: &str| {
-        let mut object = valid.clone();
-        object["metadata"]["name"] = name.into();
-        let rules = object["spec"]["target"]["rules"].take();
-        object["spec"]["rules"] = rules;
-        object["spec"]["target"].as_object_mut().unwrap().remove("rules");
-        object
-    };
-    // The API server takes up new configurations within a second or so.
-    eventually("the webhook is asked", SOON, || async {
-        let made = cluster.apply(&dialect("moved")).await.unwrap();
-        cluster.delete(&made).await;
-        let moved = made["spec"]["target"]["rules"].is_array() && made["spec"].get("rules").is_none();
-        if moved { Ok(()) } else { Err(format!("{:#}", made["spec"])) }
-    })
-    .await;
+    let webhook = Webhook::install(&cluster).await;
     let mut wrong = vec![];
     for (name, object, _) in manifests("good", &ns) {
         if let Err(error) = cluster.try_apply(&object).await {
@@ -218,8 +177,6 @@ async fn with_the_webhook_it_is_denied_in_the_same_words() {
             other => wrong.push(format!("{name}: expected {said:?}, got {other:?}")),
         }
     }
-    for configuration in &configurations {
-        cluster.delete(configuration).await;
-    }
+    webhook.remove(&cluster).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -7,6 +7,7 @@ use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::faults::WEBHOOK;
 use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, store};
 use super::proxy::Proxy;
@@ -69,9 +70,10 @@ async fn no_rights_left(sites: [&Site; 2]) {
 async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     let (home, site) = (Site::new("a07-home").await, Site::new("a07").await);
     let trees = prepared(&home).await;
-    store(&home).await;
     let folder = site.claim("m0").await;
+    // It comes before its Repository, as it may where both are applied at once: admission has nothing to judge by.
     site.create(&of(&home, "repo", &restore("m0", &of_claim("m0", "m0", LATEST), ""))).await;
+    store(&home).await;
     let told = |allowed: &str| {
         format!(
             "Repository {0}/repo cannot be used from namespace {1}: its usagePolicy allows {allowed}. Its owner can change spec.usagePolicy.allowedNamespaces.",
@@ -86,7 +88,13 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
         let session = site.until("RestoreSession", "m0", 30, &text, is).await;
         assert_eq!(condition(&session, "RepositoryFound").2, text);
     };
-    invalid(told(&format!("objects of namespace {} only", home.namespace))).await;
+    let own = told(&format!("objects of namespace {} only", home.namespace));
+    invalid(own.clone()).await;
+    let present = WEBHOOK.read().await;
+    let late = of(&home, "repo", &restore("late", &of_claim("m0", "m0", LATEST), ""));
+    let refusal = site.try_create(&late).await.expect_err("it may not use the Repository").to_string();
+    assert!(refusal.contains(&format!("denied the request: {own}")), "{refusal}");
+    drop(present);
     allow(&home, "repo", json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } })).await;
     invalid(told("objects of namespaces with the labels team=a only")).await;
     assert!(
@@ -152,13 +160,13 @@ async fn a07_a_right_is_for_one_secret_and_goes_with_the_run_even_when_it_is_del
 #[ignore = "needs a node: make test-e2e"]
 async fn a07_a_backup_goes_to_a_repository_of_another_namespace_and_comes_back() {
     let (home, site) = (Site::new("a07-backup-home").await, Site::new("a07-backup").await);
-    store(&home).await;
     let folder = site.claim("data").await;
     let tree = seed(&folder, 7, 50_000);
     let target = of_claim("data", "data", "");
     site.create(&of(&home, "repo", &configuration("data", &target, ""))).await;
-    let denied = site.until("BackupConfiguration", "data", 30, "NotReady", |c| phase(c) == "NotReady").await;
-    assert_eq!(condition(&denied, "Stalled").1, "RepositoryNotAllowed");
+    store(&home).await;
+    let denied = |c: &Value| phase(c) == "NotReady" && condition(c, "Stalled").1 == "RepositoryNotAllowed";
+    site.until("BackupConfiguration", "data", 30, "not allowed", denied).await;
     site.create(&backup_session("early", "BackupConfiguration", "data")).await;
     let text = site.failed("BackupSession", "early", "RepositoryNotAllowed").await;
     assert!(text.contains(&format!("cannot be used from namespace {}", site.namespace)), "{text}");

@@ -5,9 +5,9 @@ use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
 use super::harness::{Site, condition, phase};
-use super::manifests::{LATEST, PASSWORD, claim, of_claim, repository, restore, secret, store, store_at};
+use super::manifests::{LATEST, PASSWORD, claim, deployment, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, damage_largest_pack, prepared, seed};
+use super::store::{Small, assert_tree, damage_largest_pack, prepared, seed, wipe};
 use super::support::tree::describe;
 
 /// Held for reading by who needs the operator's answer or log, for writing by who takes it away.
@@ -158,6 +158,95 @@ async fn a04_damaged_data_is_never_a_success() {
     assert_eq!(site.jobs("data", "restore").await.len(), 1, "damaged data is not tried again");
     assert_eq!(describe(&folder).get("./who"), trees[1].get("./who"), "what is whole is restored");
     assert_no_secrets(&site).await;
+}
+
+/// Proves: A05.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a05_a_volume_that_somebody_fills_in_the_middle_ends_the_restore_with_true_counts() {
+    let site = Site::new("a05-race").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let small = Small::new(&site, "16m").await;
+    site.create(&deployment("web", 1, &[("small", "/srv")])).await;
+    site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
+    let target = format!(
+        "{{alias: m1, ref: {{apiVersion: apps/v1, kind: Deployment, name: web}}, \
+         volumeMounts: [{{name: small, mountPath: /stash-data}}]{LATEST}}}"
+    );
+    proxy.hold_after(1_000_000);
+    site.create(&restore("web", &target, "")).await;
+    proxy.held().await;
+    small.fill();
+    proxy.release();
+    let text = site.failed("RestoreSession", "web", "NoSpace").await;
+    assert!(text.contains("host m1"), "{text}");
+    let session = site.get("RestoreSession", "web").await;
+    let host = &session["status"]["stats"][0];
+    assert_eq!((&host["phase"], &host["attempt"]), (&"Failed".into(), &1.into()), "{host:#}");
+    let (planned, restored) = (&host["planned"]["bytes"], &host["restored"]["bytes"]);
+    assert!(planned.as_i64().unwrap() > 3_000_000, "{host:#}");
+    assert!(restored.as_i64().unwrap_or_default() < planned.as_i64().unwrap(), "it is not called whole: {host:#}");
+    assert_eq!(site.jobs("web", "restore").await.len(), 1, "a volume does not grow by trying again");
+    assert_eq!(condition(&session, "Quiesced").1, "ScaledBack");
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;
+}
+
+/// Locks of the repository.
+fn locks(site: &Site) -> usize {
+    std::fs::read_dir(site.bucket().join("a/b/locks")).unwrap().count()
+}
+
+/// Proves: C10, defect 11, invented 12.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not() {
+    let site = Site::new("c10").await;
+    let trees = prepared(&site).await;
+    store(&site).await;
+    let folder = site.claim("data").await;
+    let untouched = describe(&folder);
+    let proxy = Proxy::start(&site).await;
+    // A pack of which a part goes: the rest is read, and packed anew.
+    let (own, endpoint) = (tempfile::tempdir().unwrap(), site.s3("endpoint"));
+    seed(own.path(), 9, 2_000_000);
+    for _ in 0..2 {
+        let taken = site.restic(&endpoint).args(["backup", "--quiet", "--host", "own"]).arg(own.path()).status();
+        assert!(taken.await.unwrap().success());
+        std::fs::remove_dir_all(own.path().join("deep")).unwrap();
+        std::fs::create_dir(own.path().join("deep")).unwrap();
+    }
+    proxy.hold_after(500_000);
+    let prune = ["forget", "--host", "own", "--keep-last", "1", "--prune", "--max-unused", "0"];
+    let mut prune = site.restic(&proxy.endpoint).args(prune).spawn().unwrap();
+    proxy.held().await;
+    assert_eq!(locks(&site), 1);
+    site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
+    let waits = |s: &Value| condition(s, "Reconciling").1 == "RepositoryLocked";
+    let session = site.until("RestoreSession", "data", 60, "waiting for the prune", waits).await;
+    assert!(condition(&session, "Reconciling").2.contains("removes nobody's lock"), "{:#}", session["status"]);
+    assert!(session["status"]["stats"][0]["snapshots"].is_null(), "nothing is chosen while data goes");
+    assert!(site.jobs("data", "restore").await.is_empty());
+    assert_tree(&folder, &untouched);
+    proxy.release();
+    let ended = prune.wait().await.unwrap();
+    assert!(ended.success(), "the prune failed under the restore: {ended}");
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &trees[1]);
+
+    // A reader that dies leaves a lock which says that it may still read.
+    proxy.hold_after(500_000);
+    let mut dump = site.restic(&proxy.endpoint).args(["dump", "--host", "m1", "latest", "/"]).spawn().unwrap();
+    proxy.held().await;
+    dump.kill().await.unwrap();
+    proxy.release();
+    assert_eq!(locks(&site), 1, "killed, it leaves its lock");
+    wipe(&folder);
+    site.create(&restore("again", &of_claim("m1", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "again").await;
+    assert_tree(&folder, &trees[1]);
+    assert_eq!(locks(&site), 1, "nobody's lock is removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

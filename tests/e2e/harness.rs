@@ -1,7 +1,7 @@
 //! A place for a test: its own namespace and bucket, and what it asks of the cluster.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,8 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, Pat
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use super::watchman;
 
@@ -21,7 +23,8 @@ const AWAY: u64 = 120;
 /// Longest wait for one of its answers: one that is paused keeps its connections.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// One test's namespace; gone when the test has ended, with what is in it.
+/// One test's namespace; gone when the test has ended, with what is in it. Before that every test deletes what it wrote,
+/// and fails if something of ours stays ([`Site::leaves_nothing`]).
 pub struct Site {
     pub client: Client,
     pub namespace: String,
@@ -93,9 +96,14 @@ impl Site {
     }
 
     pub async fn list(&self, kind: &str) -> Vec<Value> {
+        self.try_list(kind).await.unwrap()
+    }
+
+    /// The same, or why the API server does not say.
+    pub async fn try_list(&self, kind: &str) -> kube::Result<Vec<Value>> {
         let api = self.api(kind);
-        let list = steadily(async || api.list(&ListParams::default()).await).await.unwrap();
-        list.items.into_iter().map(|o| serde_json::to_value(o).unwrap()).collect()
+        let list = steadily(async || api.list(&ListParams::default()).await).await?;
+        Ok(list.items.into_iter().map(|o| serde_json::to_value(o).unwrap()).collect())
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
@@ -169,32 +177,49 @@ impl Site {
     }
 
     /// Deletes what the test wrote: sessions and configurations, then Repositories. Each must go within 30 seconds, and
-    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay.
+    /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay, and claims
+    /// that it asked for by a template. Every test ends with it.
     pub async fn leaves_nothing(&self) {
         self.leaves_nothing_within(30).await;
     }
 
     /// The same, in so many seconds for each of the two.
     pub async fn leaves_nothing_within(&self, seconds: u64) {
-        const MADE: [&str; 7] =
-            ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding"];
+        if let Err(left) = self.all_is_gone(seconds).await {
+            panic!("{left}");
+        }
+    }
+
+    async fn all_is_gone(&self, seconds: u64) -> Result<(), String> {
+        const MADE: [&str; 8] =
+            ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding", "Snapshot"];
         self.all_go(
             seconds,
             &["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"],
-            &MADE,
+            &MADE[..7],
             |o| o["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"] != "Repository",
         )
-        .await;
-        self.all_go(seconds, &["Repository"], &MADE, |_| true).await;
+        .await?;
+        self.all_go(seconds, &["Repository"], &MADE, |_| true).await
     }
 
-    async fn all_go(&self, seconds: u64, written: &[&str], made: &[&str], counts: impl Fn(&Value) -> bool) {
+    async fn all_go(
+        &self,
+        seconds: u64,
+        written: &[&str],
+        made: &[&str],
+        counts: impl Fn(&Value) -> bool,
+    ) -> Result<(), String> {
         for kind in written {
             for object in self.list(kind).await {
                 self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
             }
         }
-        let ours = |o: &Value| o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com";
+        // A claim made from a template is what was asked for: it stays with its data.
+        let ours = |o: &Value| {
+            o["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "stash.appscode.com"
+                && o["metadata"]["annotations"]["lifeboat.stash.appscode.com/template"].is_null()
+        };
         let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
         let mut left = vec![];
         let clean = eventually(seconds, async || {
@@ -208,7 +233,7 @@ impl Site {
             }
             left.is_empty().then_some(())
         });
-        assert!(clean.await.is_some(), "left behind: {left:?}");
+        clean.await.ok_or_else(|| format!("left behind in {}: {left:?}", self.namespace))
     }
 
     /// Warnings with this reason about a session, each as its note and how often it was said.
@@ -311,6 +336,33 @@ impl Site {
         output(self.cluster().args(["component", name, action]));
     }
 
+    /// Asks the container runtime of a node.
+    pub fn containerd(&self, node: &str, words: &[&str]) -> String {
+        let config = std::fs::read_to_string(self.state.join(node).join("containerd.toml")).unwrap();
+        let socket = config.lines().find_map(|l| l.trim().strip_prefix("address = ")).unwrap().trim_matches('\'');
+        let mut command = Command::new(self.bin("ctr"));
+        output(command.args(["--address", socket, "--namespace", "k8s.io"]).args(words))
+    }
+
+    /// restic itself on the repository of the test's bucket, past everything that is under test. It reaches the store
+    /// by this endpoint, and ends with the test.
+    pub fn restic(&self, endpoint: &str) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(self.bin("restic"));
+        command
+            .env("RESTIC_PASSWORD", super::manifests::PASSWORD)
+            .env("AWS_ACCESS_KEY_ID", self.s3("accessKey"))
+            .env("AWS_SECRET_ACCESS_KEY", self.s3("secretKey"))
+            .env("RESTIC_REPOSITORY", format!("s3:{endpoint}/{}/a/b", self.namespace))
+            .arg("--no-cache")
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    fn bin(&self, name: &str) -> PathBuf {
+        self.state.ancestors().nth(2).unwrap().join("bin").join(name)
+    }
+
     fn cluster(&self) -> Command {
         let tests = std::env::current_exe().unwrap();
         let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
@@ -333,7 +385,7 @@ impl Site {
     }
 
     pub fn kubectl_command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(self.state.ancestors().nth(2).unwrap().join("bin/kubectl"));
+        let mut command = Command::new(self.bin("kubectl"));
         command.args(["--namespace", &self.namespace]).args(words);
         command
     }
@@ -347,9 +399,15 @@ impl Drop for Site {
             }
         }
         if std::env::var("KEEP").is_err() && !self.left.load(Ordering::SeqCst) {
+            let failed = std::thread::panicking();
+            let left =
+                if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone(30))) };
             // An API server that a test took away is no reason to fail here.
             let words = ["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"];
             drop(self.kubectl_command(&words).output());
+            if let Err(left) = left {
+                panic!("{left}");
+            }
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Runs that are interrupted in the middle of their data: deleted, canceled, or left by the operator.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use futures::TryStreamExt as _;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, batch, deployment, of_claim, restore, store_at};
+use super::manifests::{LATEST, batch, claim, deployment, of_claim, restore, store_at};
 use super::proxy::Proxy;
 use super::store::{assert_tree, prepared};
 use super::support::tree::describe;
@@ -45,7 +50,6 @@ async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
     let left = eventually(15, async || site.jobs_of_sessions().await.is_empty().then_some(())).await;
     assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
-    site.leaves_nothing().await;
 }
 
 /// A batch in order, caught in the middle of its second member. Gives the claims' folders.
@@ -110,7 +114,6 @@ async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() 
     for (folder, tree) in [first, middle, last].iter().zip(trees) {
         assert_tree(folder, tree);
     }
-    site.leaves_nothing().await;
 }
 
 /// Proves: C11.
@@ -184,5 +187,67 @@ async fn c01_a_killed_operator_goes_on_where_it_was() {
     let jobs = site.jobs("all", "restore").await;
     assert_eq!(jobs.len(), 3, "each member has one Job: {:#?}", session["status"]);
     assert_eq!(session["status"]["members"][1]["quiesce"]["state"], "Resumed");
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+}
+
+/// Proves: C13, C08.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c13_many_sessions_that_are_deleted_at_once_are_gone_at_once() {
+    const SESSIONS: usize = 24;
+    // As `tests/with-cluster` sets the operator up.
+    const AT_ONCE: usize = 6;
+    let site = Site::new("c13").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    web(&site).await;
+    let most = Arc::new(AtomicUsize::new(0));
+    let (client, namespace, seen) = (site.client.clone(), site.namespace.clone(), most.clone());
+    // Jobs that are there and not yet over, as the API server has them, in every one of its states.
+    let watch = tokio::spawn(async move {
+        let jobs = Api::<Job>::namespaced(client, &namespace);
+        let sessions = WatchParams::default().labels("lifeboat.stash.appscode.com/session-kind!=Repository");
+        let mut events = std::pin::pin!(jobs.watch(&sessions, "0").await.unwrap());
+        let mut alive = BTreeSet::new();
+        while let Some(event) = events.try_next().await.unwrap() {
+            match event {
+                WatchEvent::Added(job) | WatchEvent::Modified(job) => {
+                    let over = job.status.as_ref().is_some_and(|s| s.completion_time.is_some());
+                    if over {
+                        alive.remove(&job.uid())
+                    } else {
+                        alive.insert(job.uid())
+                    };
+                }
+                WatchEvent::Deleted(job) => drop(alive.remove(&job.uid())),
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(error) => panic!("{error:?}"),
+            }
+            seen.fetch_max(alive.len(), Ordering::SeqCst);
+        }
+        panic!("the watch ended");
+    });
+    proxy.hold_after(500_000);
+    site.create(&restore("web", WEB, "")).await;
+    proxy.held().await;
+    for n in 1..SESSIONS {
+        let name = format!("d{n}");
+        site.create(&claim(&name)).await;
+        site.create(&restore(&name, &of_claim("m1", &name, LATEST), "")).await;
+    }
+    let full = async || (site.jobs_of_sessions().await.len() >= AT_ONCE).then_some(());
+    assert!(eventually(60, full).await.is_some(), "as many as may be are at work");
+
+    let asked = Instant::now();
+    site.kubectl(&["delete", "restoresessions", "--all", "--wait=false"]);
+    let gone = eventually(60, async || site.list("RestoreSession").await.is_empty().then_some(())).await;
+    assert!(gone.is_some(), "still there: {:#?}", site.list("RestoreSession").await);
+    println!("{SESSIONS} sessions were gone after {:?}", asked.elapsed());
+    let left = eventually(15, async || site.jobs_of_sessions().await.is_empty().then_some(())).await;
+    assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
+    assert!(!watch.is_finished(), "the watch ended early");
+    let most = most.load(Ordering::SeqCst);
+    assert_eq!(most, AT_ONCE, "Jobs at once");
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
 }

@@ -1,8 +1,8 @@
 //! Which backup is chosen, what of it, what there is to choose from, and whether there is room for it.
 
 use super::harness::Site;
-use super::manifests::{LATEST, backup_session, batch, claim, of_claim, repository, restore, store};
-use super::store::{Tree, assert_tree, files, prepared, seed, wipe};
+use super::manifests::{LATEST, backup_session, batch, of_claim, repository, restore, store};
+use super::store::{Small, Tree, assert_tree, files, prepared, seed, wipe};
 use super::support::tree::describe;
 
 /// Proves: A03.
@@ -81,29 +81,10 @@ async fn a05_a_full_volume_is_refused_before_a_byte_is_written() {
     let site = Site::new("a05").await;
     prepared(&site).await;
     store(&site).await;
-    let place = format!("/run/{}", site.namespace);
-    site.on_node(&["sh", "-c", &format!("mkdir -p {place} && mount -t tmpfs -o size=1m none {place}")]);
-    let volume = format!(
-        "apiVersion: v1
-kind: PersistentVolume
-metadata: {{name: {0}}}
-spec:
-  capacity: {{storage: 64Mi}}
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: ''
-  claimRef: {{namespace: {0}, name: small}}
-  hostPath: {{path: {place}}}
-",
-        site.namespace
-    );
-    site.create(&volume).await;
-    site.create(&claim("small").replace("spec: {", "spec: {storageClassName: '', ")).await;
+    let small = Small::new(&site, "1m").await;
     site.create(&restore("small", &of_claim("m1", "small", LATEST), "")).await;
     let text = site.failed("RestoreSession", "small", "NoSpace").await;
-    let left = site.on_node(&["find", &place, "-mindepth", "1"]);
-    site.on_node(&["sh", "-c", &format!("umount {place} && rmdir {place}")]);
-    site.delete("PersistentVolume", &site.namespace).await;
+    let left = site.on_node(&["find", &small.place, "-mindepth", "1"]);
     assert_eq!(left, "", "something was written: {text}");
     assert!(text.contains("/stash-data"), "it names the volume: {text}");
     assert_eq!(site.jobs("small", "restore").await.len(), 1, "a volume does not grow by trying again");
@@ -168,7 +149,6 @@ async fn a02_a_backup_is_chosen_by_time_place_tag_or_session() {
     let text = site.failed("RestoreSession", "nobody", "SnapshotNotFound").await;
     assert!(text.contains("host \"c\"") && text.contains(&format!("{}/night-2", site.namespace)), "{text}");
     assert!(text.contains("That session has host \"a\""), "{text}");
-    site.leaves_nothing().await;
 }
 
 /// Proves: A02.
@@ -209,5 +189,4 @@ spec:
     assert_eq!(session["status"]["members"].as_array().unwrap().len(), 1);
     assert_tree(&a, &nights[1].0[0]);
     assert_tree(&b, &nights[2].0[1]);
-    site.leaves_nothing().await;
 }

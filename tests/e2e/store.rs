@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::harness::Site;
-use super::manifests::{backup_session, batch, configuration, of_claim, store};
+use super::manifests::{backup_session, batch, claim, configuration, of_claim, store};
 use super::support::tree::{describe, difference, write_noise};
 
 pub type Tree = BTreeMap<String, String>;
@@ -100,4 +100,51 @@ pub fn damage_largest_pack(bucket: &Path) {
     let mut pack = fs::OpenOptions::new().write(true).open(&largest).unwrap();
     pack.seek(SeekFrom::Start(middle)).unwrap();
     pack.write_all(&[0x5a; 4096]).unwrap();
+}
+
+/// Claim `small` on a volume that has only this much room. Gone when the test has ended.
+pub struct Small<'s> {
+    site: &'s Site,
+    /// Where it is on the node.
+    pub place: String,
+}
+
+impl<'s> Small<'s> {
+    pub async fn new(site: &'s Site, size: &str) -> Self {
+        let name = &site.namespace;
+        let place = format!("/run/{name}");
+        site.on_node(&["sh", "-c", &format!("mkdir -p {place} && mount -t tmpfs -o size={size} none {place}")]);
+        let small = Self { site, place };
+        let volume = format!(
+            "apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: {name}}}
+spec:
+  capacity: {{storage: 64Mi}}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ''
+  claimRef: {{namespace: {name}, name: small}}
+  hostPath: {{path: {}}}
+",
+            small.place
+        );
+        site.create(&volume).await;
+        site.create(&claim("small").replace("spec: {", "spec: {storageClassName: '', ")).await;
+        small
+    }
+
+    /// Somebody else takes all the room there is.
+    pub fn fill(&self) {
+        let filled = self.site.on_node(&["sh", "-c", &format!("cat /dev/zero > {0}/filler; df {0}", self.place)]);
+        assert!(filled.contains("100%"), "{filled}");
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        // Pods of the test may still have it.
+        self.site.on_node(&["sh", "-c", &format!("umount -l {0} && rmdir {0}", self.place)]);
+        self.site.kubectl(&["delete", "persistentvolume", &self.site.namespace, "--wait=false"]);
+    }
 }

@@ -1,12 +1,22 @@
-//! What needs two nodes: `make test-e2e` runs these on a cluster of their own.
+//! What needs two nodes, or stops what every test shares: `make test-e2e` runs these one by one, on a cluster of
+//! their own.
 
-use serde_json::json;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use super::deaths::Beside;
-use super::harness::{Site, condition, phase};
-use super::manifests::{LATEST, backup_session, configuration, of_claim, on_host, restore, store, store_at};
+use super::harness::{Site, condition, eventually, phase};
+use super::manifests::{
+    LATEST, backup_session, configuration, deployment, of_claim, on_host, restore, store, store_at,
+};
 use super::proxy::Proxy;
 use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::support::tree::describe;
+
+/// Jobs of a session are on the second node.
+const ON_NODE2: &str = "  runtimeSettings: {pod: {nodeSelector: {kubernetes.io/hostname: node2}}}\n";
 
 /// Proves: scenario 9, scenario 10, scenario 16.
 #[tokio::test(flavor = "multi_thread")]
@@ -102,13 +112,13 @@ async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
     assert!(text.contains("node1, node2"), "{text}");
 }
 
-/// A kubelet that is stopped; it is started again whatever becomes of the test.
+/// A component of the cluster that is stopped; it is started again whatever becomes of the test.
 struct Silent<'s>(&'s Site, &'static str);
 
 impl<'s> Silent<'s> {
-    fn stop(site: &'s Site, kubelet: &'static str) -> Self {
-        site.component(kubelet, "stop");
-        Self(site, kubelet)
+    fn stop(site: &'s Site, component: &'static str) -> Self {
+        site.component(component, "stop");
+        Self(site, component)
     }
 }
 
@@ -129,13 +139,12 @@ async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     let folder = site.claim("data").await;
     let beside = Beside::watch(&site);
     proxy.hold_after(1_000_000);
-    let there = "  runtimeSettings: {pod: {nodeSelector: {kubernetes.io/hostname: node2}}}\n";
-    site.create(&restore("data", &of_claim("m1", "data", LATEST), there)).await;
+    site.create(&restore("data", &of_claim("m1", "data", LATEST), ON_NODE2)).await;
     proxy.held().await;
     let before = site.running("data", "restore").await;
 
     let silent = Silent::stop(&site, "kubelet-2");
-    let lost = |s: &serde_json::Value| s["status"]["stats"][0]["reason"] == "NodeLost";
+    let lost = |s: &Value| s["status"]["stats"][0]["reason"] == "NodeLost";
     let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
     assert_eq!(phase(&session), "Running");
     let text = condition(&session, "Reconciling").2;
@@ -153,4 +162,130 @@ async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     let after = site.jobs("data", "restore").await;
     assert_eq!(after[0]["metadata"]["name"], before["metadata"]["ownerReferences"][0]["name"]);
     assert_eq!(site.warnings("data", "NodeLost").await.len(), 1, "said once");
+}
+
+/// Deployment `web` of two replicas, caught in the middle of its restore from host m1 by a Job on node2.
+async fn caught(site: &Site, proxy: &Proxy) -> PathBuf {
+    store_at(site, &proxy.endpoint).await;
+    let folder = site.claim("web").await;
+    site.create(&deployment("web", 2, &[("web", "/srv")])).await;
+    site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;
+    let target = format!(
+        "{{alias: m1, ref: {{apiVersion: apps/v1, kind: Deployment, name: web}}, \
+         volumeMounts: [{{name: web, mountPath: /stash-data}}]{LATEST}}}"
+    );
+    proxy.hold_after(1_000_000);
+    site.create(&restore("web", &target, ON_NODE2)).await;
+    proxy.held().await;
+    assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 0);
+    folder
+}
+
+/// Nobody can say whether a Job still writes whose node does not answer, so it is waited for, two minutes and no longer.
+/// Proves: C08, C05.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two nodes: make test-e2e"]
+async fn c08_a_run_that_is_deleted_while_its_node_is_lost_scales_back_and_lets_go() {
+    let site = Site::new("c08-lost").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    caught(&site, &proxy).await;
+    let silent = Silent::stop(&site, "kubelet-2");
+    let asked = Instant::now();
+    site.delete("RestoreSession", "web").await;
+    let gone = eventually(150, async || site.find("RestoreSession", "web").await.is_none().then_some(())).await;
+    assert!(gone.is_some(), "still there: {:#}", site.get("RestoreSession", "web").await);
+    println!("the session was gone after {:?}, its node away", asked.elapsed());
+    assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 2);
+    let said = site.warnings("web", "JobNotStopped").await;
+    assert!(matches!(said.as_slice(), [(_, 1)]), "said once: {said:?}");
+    proxy.release();
+    drop(silent);
+    let left = eventually(60, async || site.jobs_of_sessions().await.is_empty().then_some(())).await;
+    assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+}
+
+/// Proves: C04, C02.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster of its own: make test-e2e"]
+async fn c04_an_api_server_that_is_killed_and_away_for_half_a_minute_ends_no_run() {
+    let site = Site::new("c04").await;
+    let trees = prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    let folder = caught(&site, &proxy).await;
+    site.component("apiserver", "kill");
+    let answers = eventually(30, async || site.try_list("RestoreSession").await.ok());
+    assert!(answers.await.is_some(), "the API server did not come back");
+    let silent = Silent::stop(&site, "apiserver");
+    // The Job ends while nobody can be told.
+    proxy.release();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(site.try_list("RestoreSession").await.is_err(), "the API server was not away");
+    drop(silent);
+    let answers = eventually(60, async || site.try_list("RestoreSession").await.ok());
+    assert!(answers.await.is_some(), "the API server did not come back");
+
+    let session = site.succeeded("RestoreSession", "web").await;
+    assert_tree(&folder, &trees[1]);
+    assert_eq!(session["status"]["stats"][0]["attempt"], 1, "{:#}", session["status"]);
+    assert_eq!((site.jobs("web", "preflight").await.len(), site.jobs("web", "restore").await.len()), (1, 1));
+    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+}
+
+/// The image of Jobs, taken from node2; it is there again whatever becomes of the test.
+struct NoImage<'s>(&'s Site, String);
+
+impl<'s> NoImage<'s> {
+    const KEPT: &'static str = "localhost/kept:1";
+
+    fn take(site: &'s Site) -> Self {
+        let path = "jsonpath={.spec.template.spec.containers[0].image}";
+        let image = site.kubectl(&["--namespace=lifeboat-system", "get", "deployment/lifeboat", "-o", path]);
+        site.containerd("node2", &["images", "tag", "--force", &image, Self::KEPT]);
+        site.containerd("node2", &["images", "remove", "--sync", &image]);
+        Self(site, image)
+    }
+}
+
+impl Drop for NoImage<'_> {
+    fn drop(&mut self) {
+        self.0.containerd("node2", &["images", "tag", "--force", Self::KEPT, &self.1]);
+        self.0.containerd("node2", &["images", "remove", Self::KEPT]);
+    }
+}
+
+/// Proves: defect 9.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two nodes: make test-e2e"]
+async fn an_image_that_a_node_does_not_have_is_named_and_waited_for_until_the_deadline() {
+    let site = Site::new("image").await;
+    let trees = prepared(&site).await;
+    store(&site).await;
+    let (data, late) = (site.claim("data").await, site.claim("late").await);
+    let untouched = describe(&late);
+    let missing = NoImage::take(&site);
+    site.create(&restore("data", &of_claim("m0", "data", LATEST), ON_NODE2)).await;
+    site.create(&restore("late", &of_claim("m0", "late", LATEST), &format!("{ON_NODE2}  timeOut: 15s\n"))).await;
+    let says = |s: &Value| condition(s, "Reconciling").1 == "ImageUnavailable";
+    let session = site.until("RestoreSession", "data", 30, "waiting for the image", says).await;
+    let text = condition(&session, "Reconciling").2;
+    assert!(text.contains(&missing.1) && text.contains("runtimeSettings.pod.imagePullSecrets"), "{text}");
+    assert!(["Pending", "Running"].contains(&phase(&session)), "{:#}", session["status"]);
+
+    let asked = Instant::now();
+    let text = site.failed("RestoreSession", "late", "ImageUnavailable").await;
+    assert!(asked.elapsed().as_secs() < 45, "it ended {:?} later", asked.elapsed());
+    assert!(text.contains("deadline") && text.contains(&missing.1), "{text}");
+    let session = site.get("RestoreSession", "late").await;
+    assert_eq!(condition(&session, "DeadlineExceeded").0, "True");
+    assert!(site.jobs("late", "restore").await.is_empty());
+    assert_tree(&late, &untouched);
+
+    drop(missing);
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&data, &trees[0]);
+    assert_eq!(site.jobs("data", "preflight").await.len(), 1, "it waited, and was not made again");
+    let said = site.warnings("data", "ImageUnavailable").await;
+    assert!(matches!(said.as_slice(), [(_, 1)]), "said once: {said:?}");
 }

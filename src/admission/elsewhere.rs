@@ -1,0 +1,81 @@
+//! A Repository of another namespace: the one thing that an object alone does not tell.
+//!
+//! Its owner says who may use it, so somebody has to look. Only an object that
+//! newly names one is asked about: a policy of today must not hold up a `cancel`
+//! or a `paused` of a session that began under the one of yesterday.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+/// A Repository, and the other namespace whose object names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Elsewhere {
+    /// Namespace of the Repository.
+    pub home: String,
+    /// Its name.
+    pub name: String,
+    /// Namespace of the object.
+    pub namespace: String,
+}
+
+/// Who looks up what owners allow, and says why a Repository may not be used. `None` if it may be, and also if that
+/// is not known, or not soon: the controller judges again before anything runs.
+pub type Owners = Arc<dyn Fn(Elsewhere) -> BoxFuture<'static, Option<String>> + Send + Sync>;
+
+impl Elsewhere {
+    /// What an object of `namespace` names that its older form did not.
+    pub fn of(object: &Value, old: Option<&Value>, namespace: &str) -> Option<Self> {
+        let named = |o: &Value| {
+            let text = |field| o.pointer(field).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+            Some((text("/spec/repository/namespace")?, text("/spec/repository/name")?))
+        };
+        let (home, name) = named(object)?;
+        let is_new = old.and_then(named).is_none_or(|before| before != (home.clone(), name.clone()));
+        // What belongs to no namespace, a blueprint say, uses nothing itself.
+        let is_elsewhere = !namespace.is_empty() && home != namespace;
+        (is_new && is_elsewhere).then(|| Self { home, name, namespace: namespace.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(repository: Value) -> Value {
+        json!({ "spec": { "repository": repository } })
+    }
+
+    #[test]
+    fn only_another_namespace_is_asked_about() {
+        let there = object(json!({ "name": "r", "namespace": "store" }));
+        let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
+        assert_eq!(Elsewhere::of(&there, None, "demo"), Some(asked));
+        assert_eq!(Elsewhere::of(&there, None, "store"), None);
+        assert_eq!(Elsewhere::of(&there, None, ""), None);
+        for repository in [
+            json!({ "name": "r" }),
+            json!({ "name": "r", "namespace": "" }),
+            json!({ "name": "r", "namespace": null }),
+            json!({ "name": 1, "namespace": "store" }),
+            json!({ "namespace": "store" }),
+            json!("r"),
+            Value::Null,
+        ] {
+            assert_eq!(Elsewhere::of(&object(repository), None, "demo"), None);
+        }
+    }
+
+    #[test]
+    fn only_what_is_newly_named_is_asked_about() {
+        let there = |name: &str| object(json!({ "name": name, "namespace": "store" }));
+        let mut canceled = there("r");
+        canceled["spec"]["cancel"] = true.into();
+        assert_eq!(Elsewhere::of(&canceled, Some(&there("r")), "demo"), None);
+        for before in [there("other"), object(json!({ "name": "r" })), json!({})] {
+            assert!(Elsewhere::of(&there("r"), Some(&before), "demo").is_some());
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What owners of Repositories allow, for the webhook: every replica answers, also those that watch nothing.
+//!
+//! Best effort. Of what is not there yet, or does not answer soon, the controller
+//! judges before anything runs, by the same function and in the same words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+use tracing::debug;
+
+use crate::admission::{Elsewhere, Owners};
+use crate::api::Repository;
+use crate::plan::observed::Seen;
+use crate::plan::usage::{self, Verdict};
+
+/// For all reads of one question: within the two seconds that the API server waits for the webhook (the chart's
+/// `webhook.timeoutSeconds`), past which it would admit objects unseen.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Answers by looking at the cluster.
+pub fn owners(client: Client) -> Owners {
+    Arc::new(move |asked| {
+        let client = client.clone();
+        Box::pin(async move {
+            match tokio::time::timeout(PATIENCE, refusal(&client, &asked)).await {
+                Ok(Ok(refusal)) => refusal,
+                Ok(Err(error)) => unknown(&asked, &error.to_string()),
+                Err(_) => unknown(&asked, "the API server does not answer in time"),
+            }
+        })
+    })
+}
+
+fn unknown(asked: &Elsewhere, error: &str) -> Option<String> {
+    debug!(?asked, error, "what the owner of a Repository allows is not known; the controller asks again");
+    None
+}
+
+async fn refusal(client: &Client, asked: &Elsewhere) -> kube::Result<Option<String>> {
+    let Elsewhere { home, name, namespace } = asked;
+    let Some(found) = Api::<Repository>::namespaced(client.clone(), home).get_opt(name).await? else {
+        return Ok(None);
+    };
+    let policy = found.spec.usage_policy.as_ref();
+    let labels = if usage::asks_for_labels(policy, home, namespace) {
+        let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await?;
+        found.map_or(Seen::Missing, |n| Seen::Found(n.metadata.labels.unwrap_or_default()))
+    } else {
+        Seen::Missing
+    };
+    Ok(match usage::verdict(policy, home, namespace, &labels) {
+        Verdict::Denied(allowed) => Some(usage::denial(&format!("{home}/{name}"), namespace, &allowed)),
+        Verdict::Allowed | Verdict::Unknown(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a read is answered with.
+    #[derive(Clone, Debug)]
+    enum Answer {
+        Silence,
+        Says(u16, Value),
+    }
+    use Answer::{Says, Silence};
+
+    /// What is said about a Repository, and the paths that were read.
+    async fn ask(repository: Answer, namespace: Answer) -> (Option<String>, Vec<String>) {
+        let paths = Arc::<Mutex<Vec<String>>>::default();
+        let read = paths.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let path = request.uri().path().to_owned();
+            let answer = if path.contains("/repositories/") { repository.clone() } else { namespace.clone() };
+            read.lock().unwrap().push(path);
+            async move {
+                let Says(code, body) = answer else { return std::future::pending().await };
+                let body = Body::from(body.to_string());
+                Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        let owners = owners(Client::new(service, "default"));
+        let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
+        let said = owners(asked).await;
+        let paths = paths.lock().unwrap().clone();
+        (said, paths)
+    }
+
+    fn repository(allowed: Value) -> Answer {
+        let spec = json!({ "usagePolicy": { "allowedNamespaces": allowed } });
+        let meta = json!({ "name": "r", "namespace": "store" });
+        Says(
+            200,
+            json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta, "spec": spec }),
+        )
+    }
+
+    fn namespace(labels: Value) -> Answer {
+        let meta = json!({ "name": "demo", "labels": labels });
+        Says(200, json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta }))
+    }
+
+    fn refused(code: u16) -> Answer {
+        Says(code, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "X" }))
+    }
+
+    const REPOSITORY: &str = "/apis/stash.appscode.com/v1alpha1/namespaces/store/repositories/r";
+    const NAMESPACE: &str = "/api/v1/namespaces/demo";
+
+    #[tokio::test]
+    async fn the_namespace_is_read_only_where_the_policy_asks_for_its_labels() {
+        let (said, read) = ask(repository(json!({ "from": "Same" })), Silence).await;
+        assert_eq!(said, Some(usage::denial("store/r", "demo", "objects of namespace store only")));
+        assert_eq!(read, [REPOSITORY]);
+        assert_eq!(ask(repository(json!({ "from": "All" })), Silence).await, (None, vec![REPOSITORY.to_owned()]));
+        let (said, read) = ask(by_label(), namespace(json!({ "team": "b" }))).await;
+        let allowed = "objects of namespaces with the labels team=a only";
+        assert_eq!(said, Some(usage::denial("store/r", "demo", allowed)));
+        assert_eq!(read, [REPOSITORY, NAMESPACE]);
+        assert_eq!(ask(by_label(), namespace(json!({ "team": "a" }))).await.0, None);
+        assert!(ask(by_label(), namespace(json!(null))).await.0.is_some(), "no labels at all");
+    }
+
+    fn by_label() -> Answer {
+        repository(json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } }))
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_or_not_known_is_admitted() {
+        for answer in [refused(404), refused(403), refused(500), Says(200, json!("?"))] {
+            assert_eq!(ask(answer.clone(), Silence).await.0, None, "{answer:?}");
+            assert_eq!(ask(by_label(), answer.clone()).await.0, None, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_soon_is_admitted() {
+        let before = Instant::now();
+        let said = tokio::join!(ask(Silence, Silence), ask(by_label(), Silence));
+        assert_eq!((said.0.0, said.1.0), (None, None));
+        assert!((PATIENCE..PATIENCE * 2).contains(&before.elapsed()), "{:?}", before.elapsed());
+    }
+}
