@@ -71,11 +71,30 @@ dev: ## Changed code into the running cluster: build, load, restart
 
 ##@ Tests
 
-.PHONY: test test-unit test-agent test-api test-e2e test-cluster test-demo
+.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo
 test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
+
+states: ## Every state of a restore within the full bounds (minutes)
+	cargo test --lib no_state_of_the_full_bounds -- --ignored --nocapture
+
+# libFuzzer needs a nightly compiler; without one, the seeded mutations of the unit tests go on for TIME seconds.
+FUZZ_TARGETS = admission plan restic listing outcome names
+TIME ?= 60
+fuzz: ## Any input through what reads text of others (TIME=60 seconds for each of FUZZ_TARGETS)
+	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+	  for target in $(FUZZ_TARGETS); do \
+	    mkdir -p $(CARGO_TARGET_DIR)/fuzz-corpus/$$target && \
+	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir $(CARGO_TARGET_DIR)/fuzz $$target \
+	      $(CARGO_TARGET_DIR)/fuzz-corpus/$$target tests/fuzz/corpus/$$target \
+	      -- -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=2048 || exit 1; \
+	  done; \
+	else \
+	  echo "no nightly compiler with cargo-fuzz: seeded mutations on the stable one"; \
+	  LIFEBOAT_FUZZ_SECONDS=$(TIME) cargo test --lib fuzz:: -- --nocapture; \
+	fi
 
 test-agent: tools ## The agent and the restic driver with a real restic (root)
 	cargo test --test agent_restic -- --ignored

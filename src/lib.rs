@@ -23,6 +23,8 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod drivers;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod names;
 pub mod plan;
 pub mod telemetry;

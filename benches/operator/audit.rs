@@ -44,8 +44,8 @@ impl Audit {
         Self { path, mark }
     }
 
-    /// What the operator asked since the mark; its Lease is left out.
-    pub async fn requests(&self) -> Requests {
+    /// What the operator asked about a namespace since the mark, or about all; its Lease is left out.
+    pub async fn requests(&self, namespace: Option<&str>) -> Requests {
         // The log is written in batches.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let mut file = File::open(&self.path).unwrap();
@@ -57,6 +57,9 @@ impl Audit {
             let resource = [text("/objectRef/resource"), text("/objectRef/subresource")].join("/");
             let resource = resource.trim_end_matches('/').to_owned();
             if !text("/userAgent").starts_with("lifeboat/") || resource == "leases" {
+                continue;
+            }
+            if namespace.is_some_and(|n| n != text("/objectRef/namespace")) {
                 continue;
             }
             // The end of a watch is logged as well as its beginning.

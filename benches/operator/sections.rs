@@ -71,11 +71,11 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     }
     seen.all(&names).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let first = audit.requests().await;
+    let first = audit.requests(Some(&ns)).await;
     show("requests per restore until the Job and 2 s more", &first, COUNT);
     let quiet = Audit::from_now();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let rest = quiet.requests().await;
+    let rest = quiet.requests(Some(&ns)).await;
     show("requests per restore in 20 s while its Job waits", &rest, COUNT);
     let over = Seen::sessions(cluster, &ns, |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
     let kubelet = Kubelet::of(cluster, &ns).await;
@@ -83,7 +83,7 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     drop(kubelet);
     tokio::time::sleep(Duration::from_secs(3)).await;
     // All 21 ended after the mark; the first had begun before it.
-    show("requests per restore over its whole life", &audit.requests().await, COUNT);
+    show("requests per restore over its whole life", &audit.requests(Some(&ns)).await, COUNT);
 }
 
 fn show(what: &str, requests: &Requests, per: usize) {
@@ -222,7 +222,7 @@ pub async fn scale(cluster: &Cluster, sizes: Vec<usize>) {
         let (audit, before) = (Audit::from_now(), cpu(&running));
         tokio::time::sleep(Duration::from_mins(1)).await;
         let used = cpu(&running) - before;
-        let rest = audit.requests().await;
+        let rest = audit.requests(None).await;
         say(
             &format!("{size} pending, nothing changes, 60 s: requests"),
             &format!("{} (CPU {:.2} s)", rest.total(), used.as_secs_f64()),

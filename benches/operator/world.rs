@@ -79,7 +79,11 @@ pub async fn create(cluster: &Cluster, object: &Value) -> Instant {
 
 /// Creates many, a few at once.
 pub async fn create_all(cluster: &Cluster, objects: Vec<Value>) {
-    stream::iter(&objects).for_each_concurrent(HANDS, |object| async { drop(create(cluster, object).await) }).await;
+    stream::iter(&objects)
+        .for_each_concurrent(HANDS, |object| async {
+            create(cluster, object).await;
+        })
+        .await;
 }
 
 /// Names with a prefix.

@@ -19,7 +19,7 @@ pub use elsewhere::{Elsewhere, Owners};
 pub use validate::{FieldError, Reason, check, message, object_reason};
 
 /// Kinds that have defaults or rules, with the plural their webhook paths may use.
-const KINDS: [(&str, &str); 9] = [
+pub const KINDS: [(&str, &str); 9] = [
     ("BackupBatch", "backupbatches"),
     ("BackupBlueprint", "backupblueprints"),
     ("BackupConfiguration", "backupconfigurations"),

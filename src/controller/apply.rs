@@ -124,6 +124,7 @@ where
         match jobs.create(&PostParams::default(), job).await {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
+                ctx.written.note_job(&object.uid().unwrap_or_default(), &made);
                 let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
@@ -196,7 +197,9 @@ where
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
     let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
-    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await
+    let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    ctx.written.note(&written);
+    Ok(written)
 }
 
 async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {

@@ -18,6 +18,7 @@ use super::index::Indexed;
 use super::metrics::Reconciled;
 use super::users::User as _;
 use super::watched::Reads;
+use super::written::LAG;
 use super::{Error, ROUNDS, apply, observe, report, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
@@ -35,6 +36,9 @@ use crate::plan::run::{Identity, is_sequential};
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(object: Arc<BackupSession>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
+    if ctx.written.is_ahead(object.as_ref(), &ctx.of_backup_sessions) {
+        return Ok(Action::requeue(LAG));
+    }
     let measured = ctx.metrics.reconcile("BackupSession");
     let result = look(object, &ctx).await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });

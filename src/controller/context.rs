@@ -16,6 +16,7 @@ use super::secrets::Secrets;
 use super::users::Users;
 use super::watched::Watched;
 use super::wires::Bells;
+use super::written::Written;
 use crate::api::Repository;
 use crate::plan::observed::Setup;
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub watched: Watched,
     /// Which backend Secrets are there.
     pub secrets: Secrets,
+    /// What was written, and the watches have not told yet.
+    pub written: Written,
     /// Wakes sessions.
     pub bells: Bells,
     /// Children of RestoreSessions.

@@ -32,6 +32,7 @@ pub mod validity;
 mod watch;
 pub mod watched;
 mod wires;
+pub mod written;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,6 +22,7 @@ use super::secrets::Secrets;
 use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
+use super::written::Written;
 use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
@@ -205,6 +206,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         queues,
         watched: Watched::new(&client),
         secrets: Secrets::default(),
+        written: Written::default(),
         bells,
         of_restore_sessions: of_sessions,
         of_restore_batches: of_batches,

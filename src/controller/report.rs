@@ -80,7 +80,10 @@ where
     if guarded && let Some(version) = object.resource_version() {
         body["metadata"]["resourceVersion"] = version.into();
     }
-    api.patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(body)).await
+    let params = PatchParams::apply(manager).force();
+    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await?;
+    ctx.written.note(&written);
+    Ok(written)
 }
 
 async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)

@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
 use super::metrics::Reconciled;
+use super::written::LAG;
 use super::{Error, ROUNDS, apply, observe, report, validity};
 use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
@@ -24,6 +25,9 @@ use crate::plan::run::Identity;
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(object: Arc<Repository>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
+    if ctx.written.is_ahead(object.as_ref(), &ctx.of_repositories) {
+        return Ok(Action::requeue(LAG));
+    }
     let measured = ctx.metrics.reconcile("Repository");
     let result = look(&object, &ctx).await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });

@@ -17,6 +17,7 @@ use super::context::{Children, Context};
 use super::metrics::Reconciled;
 use super::users::User;
 use super::watched::Reads;
+use super::written::LAG;
 use super::{Error, ROUNDS, apply, backup, observe, report, targets, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
@@ -72,6 +73,9 @@ impl Restore for RestoreBatch {
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
     ctx.filled().await;
+    if ctx.written.is_ahead(object.as_ref(), K::children(&ctx)) {
+        return Ok(Action::requeue(LAG));
+    }
     let measured = ctx.metrics.reconcile(&K::kind(&()));
     let result = look(object, &ctx).await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });

@@ -18,10 +18,7 @@ use crate::plan::claims::{Made, wanted};
 use crate::plan::hosts::TargetKind;
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
-use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-
-/// Ordinals that are looked for when a StatefulSet is scaled to zero.
-const MOST_DORMANT: i32 = 1000;
+use crate::plan::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 
 /// The target of a member.
 pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSeen {
@@ -167,9 +164,9 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Targe
     };
     let mut target = workload(reads, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
-    let last = if target.replicas > 0 { target.replicas } else { MOST_DORMANT };
+    let last = if target.replicas > 0 { target.replicas.min(MOST_HOSTS) } else { MOST_HOSTS };
     for count in 0..last {
-        let ordinal = target.first_ordinal + count;
+        let ordinal = target.first_ordinal.saturating_add(count);
         let names: Vec<String> = target.claim_templates.iter().map(|t| format!("{t}-{name}-{ordinal}")).collect();
         let found = claims(reads, names).await?;
         let all = !found.is_empty() && found.values().all(|c| c.exists);

@@ -30,7 +30,7 @@ use crate::names::{annotation, label};
 const CONCURRENCY: u16 = 16;
 
 /// Whoever is woken by the changes of many is woken once for those of this long.
-const TOGETHER: Duration = Duration::from_millis(250);
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Objects of one kind that users write, as they change. The store is filled before a change is heard of.
 pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {

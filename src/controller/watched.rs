@@ -5,8 +5,8 @@
 //! server nothing. Whoever is about to overwrite data asks the API server itself.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -17,11 +17,11 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
+use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -36,7 +36,8 @@ const FILLS_WITHIN: Duration = Duration::from_secs(10);
 pub struct Lookup<K: Resource<DynamicType = ()> + Clone + 'static> {
     client: Client,
     prune: fn(&mut K),
-    opened: OnceCell<(Indexed<K>, JoinHandle<()>)>,
+    opened: OnceLock<(Indexed<K>, JoinHandle<()>)>,
+    filled: Sender<bool>,
     silent: AtomicBool,
 }
 
@@ -46,15 +47,23 @@ where
 {
     /// Not watched yet. `prune` takes off what nobody reads.
     pub fn new(client: &Client, prune: fn(&mut K)) -> Self {
-        Self { client: client.clone(), prune, opened: OnceCell::new(), silent: AtomicBool::new(false) }
+        Self {
+            client: client.clone(),
+            prune,
+            opened: OnceLock::new(),
+            filled: Sender::new(false),
+            silent: AtomicBool::new(false),
+        }
     }
 
     /// The store, once it is filled; `None` when it does not fill.
     async fn filled(&self) -> Option<&Indexed<K>> {
-        let (indexed, _) = self.opened.get_or_init(async || self.open()).await;
+        let (indexed, _) = self.opened.get_or_init(|| self.open());
         // Who has waited once in vain does not wait again.
         let patience = if self.silent.load(Ordering::Relaxed) { Duration::ZERO } else { FILLS_WITHIN };
-        if let Ok(Ok(())) = tokio::time::timeout(patience, indexed.store.wait_until_ready()).await {
+        // Not the store's own `wait_until_ready`: of many who wait there at once, some are never woken.
+        let mut filled = self.filled.subscribe();
+        if let Ok(Ok(_)) = tokio::time::timeout(patience, filled.wait_for(|f| *f)).await {
             return Some(indexed);
         }
         if !self.silent.swap(true, Ordering::Relaxed) {
@@ -65,9 +74,15 @@ where
 
     fn open(&self) -> (Indexed<K>, JoinHandle<()>) {
         info!(kind = %K::kind(&()), "watching from now on");
+        let filled = self.filled.clone();
+        let hear = move |event: &Event<K>, _: &Store<K>| {
+            if matches!(event, Event::InitDone) {
+                filled.send_replace(true);
+            }
+        };
         let by_namespace = |object: &K| object.meta().namespace.iter().cloned().collect();
         let (indexed, changes) =
-            watch::changes(&self.client, watcher::Config::default(), self.prune, by_namespace, |_, _| {});
+            watch::changes(&self.client, watcher::Config::default(), self.prune, by_namespace, hear);
         // Nobody is woken: who waits looks again by itself.
         let task = tokio::spawn(changes.for_each(async |_| {}));
         (indexed, task)

@@ -3,6 +3,7 @@
 //! What a plan sees of them goes the real way: a Job object and a pod with a
 //! termination message through [`jobs::see`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ struct FakeJob {
     deleted: Option<Timestamp>,
     /// The Job is gone, its pod is not.
     orphan: bool,
+    /// What was seen of it last, and when.
+    seen: RefCell<Option<(Timestamp, JobSeen)>>,
 }
 
 impl FakeJob {
@@ -180,7 +183,10 @@ impl Jobs {
         job.metadata.uid = Some(format!("uid-{name}"));
         self.created.push((key, attempt));
         self.made.push(job.clone());
-        self.all.insert(name, FakeJob { job, end, age: 0, going: None, deleted: None, orphan: false });
+        self.all.insert(
+            name,
+            FakeJob { job, end, age: 0, going: None, deleted: None, orphan: false, seen: RefCell::default() },
+        );
     }
 
     /// Deletes one in the foreground: it stays while its pod runs.
@@ -190,6 +196,7 @@ impl Jobs {
         {
             job.going = Some(if job.runs() { GRACE } else { 0 });
             job.deleted = Some(self.now);
+            job.seen.take();
         }
     }
 
@@ -197,6 +204,7 @@ impl Jobs {
     pub fn tick(&mut self) {
         self.all.retain(|_, j| j.going != Some(0));
         for job in self.all.values_mut() {
+            job.seen.take();
             if job.end == End::DeletedByHand && !job.orphan {
                 (job.orphan, job.going) = (true, Some(GRACE));
             }
@@ -214,7 +222,7 @@ impl Jobs {
 
     /// What a plan sees.
     pub fn seen(&self) -> Vec<JobSeen> {
-        self.all.values().map(|j| self.see(j)).collect()
+        self.all.values().map(|j| self.seen_now(j)).collect()
     }
 
     /// Keys of Jobs whose pods run, as far as anybody can tell.
@@ -234,6 +242,16 @@ impl Jobs {
         let pod = &json!(last.job)["spec"]["template"]["spec"];
         let terms = &pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Looked at anew when it, or the clock, has moved on.
+    fn seen_now(&self, fake: &FakeJob) -> JobSeen {
+        let mut last = fake.seen.borrow_mut();
+        let (_, seen) = match last.take().filter(|(at, _)| *at == self.now) {
+            Some(same) => last.insert(same),
+            None => last.insert((self.now, self.see(fake))),
+        };
+        seen.clone()
     }
 
     fn see(&self, fake: &FakeJob) -> JobSeen {

@@ -29,7 +29,7 @@ pub fn wait_after(attempt: i32) -> Duration {
 /// was away for an hour must not use up what is there for memory.
 pub fn deaths(failure: &Failure, before: Option<i32>) -> Option<i32> {
     let died = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
-    if died { Some(before.unwrap_or(0) + 1) } else { before }
+    if died { Some(before.unwrap_or(0).saturating_add(1)) } else { before }
 }
 
 /// Whether a step that failed so is tried again; `deaths` as [`deaths`] has counted them.

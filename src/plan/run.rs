@@ -309,7 +309,8 @@ impl RestoreState {
         }
     }
 
-    fn of_batch(status: RestoreBatchStatus) -> Self {
+    /// Of the status of a RestoreBatch.
+    pub fn of_batch(status: RestoreBatchStatus) -> Self {
         Self {
             observed_generation: status.observed_generation,
             phase: status.phase,

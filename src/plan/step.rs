@@ -62,7 +62,7 @@ pub fn entry<'a>(steps: &'a mut Vec<StepStatus>, name: &str) -> &'a mut StepStat
 
 /// Makes a step that is over do its work once more. Attempts count on, so that no name of a Job comes twice.
 pub fn begin_again(entry: &mut StepStatus) {
-    *entry = StepStatus { name: entry.name.clone(), attempt: entry.attempt + 1, ..StepStatus::default() };
+    *entry = StepStatus { name: entry.name.clone(), attempt: entry.attempt.saturating_add(1), ..StepStatus::default() };
 }
 
 impl Lone<'_> {
@@ -75,7 +75,7 @@ impl Lone<'_> {
         }
         let find = |attempt| self.jobs.iter().find(|j| j.key == name && j.attempt == attempt);
         // What the earlier attempt came to stands in status.
-        self.plan.stop(find(attempt - 1));
+        self.plan.stop(find(attempt.saturating_sub(1)));
         let failure = match find(attempt).map(|j| &j.state) {
             Some(JobState::Active { held }) if !self.expired => {
                 if let Some(failure) = held {
@@ -134,7 +134,7 @@ impl Lone<'_> {
             return StepState::Failed(failure);
         }
         self.plan.note(&failure);
-        entry.attempt += 1;
+        entry.attempt = attempt.saturating_add(1);
         entry.pod_deaths = deaths;
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
         entry.reason = Some(failure.reason);

@@ -13,6 +13,10 @@ use super::contract::{Class, Failure};
 use super::hosts::{Place, TargetKind, normal_path};
 use crate::names::{PVC_MOUNT, reason};
 
+/// Most hosts of one target: each has a Job, and an entry in a status that must fit into etcd. An API server takes
+/// any number of replicas, so nothing may count to it.
+pub const MOST_HOSTS: i32 = 1000;
+
 /// A target, or why it is not there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetSeen {
@@ -122,7 +126,7 @@ impl Target {
         match TargetKind::of_name(&self.kind) {
             TargetKind::StatefulSet => {
                 let count = if self.replicas > 0 { self.replicas } else { self.dormant_ordinals };
-                (self.first_ordinal..self.first_ordinal + count).map(Place::ordinal).collect()
+                (0..count.min(MOST_HOSTS)).map(|n| Place::ordinal(self.first_ordinal.saturating_add(n))).collect()
             }
             TargetKind::DaemonSet => self.nodes().into_iter().map(Place::node).collect(),
             _ if !self.to_make.is_empty() => {
@@ -136,6 +140,16 @@ impl Target {
     /// Nodes that its pods run on, or are meant for.
     fn nodes(&self) -> BTreeSet<&str> {
         self.pods.iter().filter_map(|p| p.node.as_deref().or(p.meant_for.as_deref())).collect()
+    }
+
+    /// Why it has more hosts than a run can have.
+    pub fn too_many(&self) -> Option<String> {
+        (TargetKind::of_name(&self.kind) == TargetKind::StatefulSet && self.replicas > MOST_HOSTS).then(|| {
+            format!(
+                "{} has {} replicas; a member can have at most {MOST_HOSTS} hosts. Scale it down.",
+                self.display, self.replicas
+            )
+        })
     }
 
     /// What its hosts cannot be counted for yet.
@@ -442,6 +456,14 @@ mod tests {
     fn a_set_scaled_to_zero_keeps_the_hosts_of_its_claims() {
         let t = Target { replicas: 0, dormant_ordinals: 3, first_ordinal: 1, ..stateful_set() };
         assert_eq!(t.places(), [1, 2, 3].map(Place::ordinal));
+    }
+
+    #[test]
+    fn no_number_of_replicas_is_counted_to() {
+        let t = Target { replicas: i32::MAX, first_ordinal: i32::MAX, ..stateful_set() };
+        assert_eq!(t.places().len(), 1000);
+        assert!(t.too_many().unwrap().contains("2147483647 replicas; a member can have at most 1000 hosts"));
+        assert_eq!(Target { replicas: 1000, ..stateful_set() }.too_many(), None);
     }
 
     #[test]

@@ -11,15 +11,15 @@ mod backup;
 mod checks;
 mod error;
 mod maintain;
-mod output;
+pub(crate) mod output;
 mod pattern;
 mod planned;
 mod preflight;
-mod repository;
+pub(crate) mod repository;
 mod restore;
 mod run;
 mod secrets;
-mod select;
+pub(crate) mod select;
 mod tuning;
 mod wipe;
 

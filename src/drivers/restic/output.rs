@@ -58,9 +58,10 @@ pub struct Message {
 impl Message {
     /// What moves while a command gets on; two equal values mean no progress.
     pub fn position(&self) -> (u64, u64) {
+        let all = |counts: [u64; 4]| counts.into_iter().fold(0, u64::saturating_add);
         (
-            self.files_done + self.files_restored + self.files_skipped + self.total_files,
-            self.bytes_done + self.bytes_restored + self.bytes_skipped + self.total_bytes,
+            all([self.files_done, self.files_restored, self.files_skipped, self.total_files]),
+            all([self.bytes_done, self.bytes_restored, self.bytes_skipped, self.total_bytes]),
         )
     }
 

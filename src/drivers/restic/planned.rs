@@ -91,7 +91,7 @@ impl Planned {
 
     /// Bytes planned for the paths of these keys.
     pub fn bytes_of<'a>(&self, keys: impl Iterator<Item = &'a u64>) -> u64 {
-        keys.filter_map(|k| self.sizes.get(k)).sum()
+        keys.filter_map(|k| self.sizes.get(k)).fold(0, |all, size| all.saturating_add(*size))
     }
 
     /// What each file system is asked for.

@@ -157,6 +157,12 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
     let Some(target_spec) = &spec.target else { return };
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
     if status.stats.is_empty() {
+        if let Some(text) = target.too_many() {
+            status.phase = Some(BackupTargetPhase::Failed);
+            let (list, why) = (&mut status.conditions, reason::BACKUP_EXECUTOR_FAILED);
+            conditions::set(list, condition::BACKUP_EXECUTOR_ENSURED, false, why, text, at);
+            return;
+        }
         let places = target.places();
         if let Some(text) = target.uncounted().filter(|_| !pass.expired) {
             conditions::set(
@@ -245,7 +251,7 @@ fn back_up(
     let attempt = entry.attempt.unwrap_or(1);
     let late = is_late(pass, index);
     // What the earlier attempt came to stands in status.
-    pass.stop(&key, attempt - 1);
+    pass.stop(&key, attempt.saturating_sub(1));
     let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
     match pass.job(&key, attempt).map(|j| &j.state) {
         Some(JobState::Active { .. }) if late => {
@@ -395,7 +401,7 @@ fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     slot.error = Some(failure.message.clone());
     if again {
         pass.plan.note(failure);
-        slot.attempt = Some(attempt + 1);
+        slot.attempt = Some(attempt.saturating_add(1));
         slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));
     } else {

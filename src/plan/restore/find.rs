@@ -98,6 +98,10 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         pass.plan.look_again(LOOK_FOR_MISSING);
         return;
     }
+    if let Some(text) = target.too_many().and_then(waits) {
+        fail_member(status, &text);
+        return;
+    }
     let all: Vec<(Place, String)> = if known {
         status.stats.iter().map(|h| (set.place(&h.hostname, h.node.as_deref()), h.hostname.clone())).collect()
     } else {

@@ -40,7 +40,11 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
         alone = false;
         pass.plan.stop(Some(earlier));
     }
-    match pass.job(&key, attempt).map(|j| (j, &j.state)) {
+    let job = pass.job(&key, attempt);
+    if job.is_some_and(|j| j.address.is_some() || !matches!(j.state, JobState::Active { held: None })) {
+        say_created(pass, index);
+    }
+    match job.map(|j| (j, &j.state)) {
         Some((job, JobState::Active { held })) => {
             let entry = &mut pass.now.members[index].stats[host];
             if let Some(p) = pass.seen.progress.get(&job.name) {
@@ -66,6 +70,28 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
         None if alone => create(pass, index, host, ground, key, attempt),
         None => pass.plan.look_again(LOOK_AT_RUNNING),
     }
+}
+
+/// Says that a member has Jobs: not in a status of its own, but with the first that tells more.
+fn say_created(pass: &mut Pass<'_>, index: usize) {
+    let at = pass.at;
+    let list = &mut pass.now.members[index].conditions;
+    conditions::set(
+        list,
+        condition::RESTORE_JOB_CREATED,
+        true,
+        reason::RESTORE_JOB_CREATED,
+        "Successfully created restore job.",
+        at,
+    );
+    conditions::set(
+        list,
+        condition::RESTORE_EXECUTOR_ENSURED,
+        true,
+        reason::RESTORE_EXECUTOR_ENSURED,
+        "Successfully ensured restore executor.",
+        at,
+    );
 }
 
 /// Takes what a Job answered.
@@ -143,24 +169,6 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
     pass.plan.claims.extend(objects::interim_claim(frame, &parts));
     let job = objects::job(frame, &pass.task(access, index, Step::Restore(restore)), parts);
     pass.plan.jobs.push(job);
-    let at = pass.at;
-    let list = &mut pass.now.members[index].conditions;
-    conditions::set(
-        list,
-        condition::RESTORE_JOB_CREATED,
-        true,
-        reason::RESTORE_JOB_CREATED,
-        "Successfully created restore job.",
-        at,
-    );
-    conditions::set(
-        list,
-        condition::RESTORE_EXECUTOR_ENSURED,
-        true,
-        reason::RESTORE_EXECUTOR_ENSURED,
-        "Successfully ensured restore executor.",
-        at,
-    );
     pass.plan.look_again(FIRST_LOOK);
 }
 
@@ -231,7 +239,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     let attempt = entry.attempt.unwrap_or(1);
     if again {
         pass.plan.note(failure);
-        entry.attempt = Some(attempt + 1);
+        entry.attempt = Some(attempt.saturating_add(1));
         entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
         pass.plan.look_again(retry::wait_after(attempt));
     } else {

@@ -293,10 +293,10 @@ impl<'a> Pass<'a> {
         if !self.plan.jobs.is_empty() {
             self.plan.grants.extend(self.grant);
         }
-        // As documents: what a kind's status does not hold is no difference.
-        let document = self.now.document(&self.run.id.kind);
-        if !self.run.id.deleting && document != self.was.document(&self.run.id.kind) {
-            self.plan.status = Some(document);
+        if !self.run.id.deleting && self.now != *self.was {
+            // As documents: what a kind's status does not hold is no difference.
+            let document = self.now.document(&self.run.id.kind);
+            self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));
         }
         self.plan
     }

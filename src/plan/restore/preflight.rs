@@ -154,12 +154,12 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
         let due = retry::not_before(attempt, pass.at);
         pass.plan.note(&failure);
         let entry = step(pass);
-        entry.attempt = attempt + 1;
+        entry.attempt = attempt.saturating_add(1);
         entry.pod_deaths = retry::deaths(&failure, entry.pod_deaths);
         entry.done = false;
         entry.not_before = Some(super::conditions::whole_second(due));
         note(pass, &failure);
-        return attempt + 1;
+        return attempt.saturating_add(1);
     }
     attempt
 }

@@ -99,8 +99,10 @@ fn limit(pass: &Pass<'_>) -> String {
 
 fn success(pass: &Pass<'_>) -> String {
     let count: usize = pass.now.members.iter().map(|m| m.stats.len()).sum();
-    let files: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.files).sum();
-    let bytes: i64 = pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored).map(|c| c.bytes).sum();
+    // What Jobs say of themselves may be any number.
+    let restored = || pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored);
+    let files = restored().fold(0i64, |all, c| all.saturating_add(c.files));
+    let bytes = restored().fold(0i64, |all, c| all.saturating_add(c.bytes));
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
     format!("Restored {of}{}: {files} entries, {bytes} bytes.", hosts(count))

@@ -16,7 +16,7 @@ impl World {
         let repository = Some(RepositoryRef { name: "repo".into(), namespace: None });
         let members = self.shop.as_ref().map(|m| serde_json::from_value(json!(m)).unwrap());
         members.map_or(Seen::Missing, |members| {
-            Seen::Found(Adopted { from: self.run().source.unwrap(), repository, members })
+            Seen::Found(Adopted { from: self.run().source.clone().unwrap(), repository, members })
         })
     }
 }
@@ -83,17 +83,11 @@ fn what_becomes_of_the_backup_batch_afterwards_changes_nothing() {
 /// Proves: C01.
 #[test]
 fn a_crash_changes_nothing_of_what_was_taken() {
-    let world = || {
-        let (mut w, members) = of_shop();
-        w.shop = Some(members);
-        w
-    };
-    let mut smooth = world();
-    smooth.settle();
-    for write in 0..smooth.writes {
-        let mut w = world();
-        w.crashes = vec![write, write + 1];
-        w.settle();
+    let (mut smooth, members) = of_shop();
+    smooth.shop = Some(members);
+    let mut crashed = vec![];
+    smooth.settle_dying(true, |write, w| crashed.push((write, w)));
+    for (write, w) in crashed {
         assert_eq!((w.phase(), order(&w)), (smooth.phase(), order(&smooth)), "crash before write {write}");
         assert_eq!(w.object["status"]["adopted"], smooth.object["status"]["adopted"]);
     }

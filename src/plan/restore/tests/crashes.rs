@@ -17,45 +17,29 @@ fn end(world: &World) -> (String, Vec<String>, Vec<String>) {
 
 #[test]
 fn a_crash_before_any_write_changes_nothing() {
-    let world = || {
-        let (daemons, made) = (Workload::new("DaemonSet", 2), Workload::new(MADE, 2));
-        let on_host = Workload { on_host: true, ..web() };
-        let mut w = World::batch("Sequential", "Continue", vec![web(), set(), claim(), on_host, daemons, made]);
-        script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
-        script(&mut w, "restore/5/m5-1", &[End::TRANSIENT]);
-        script(&mut w, "restore/1/m1-1", &[End::DATA]);
-        w
-    };
-    let mut smooth = world();
-    smooth.settle();
+    let (daemons, made) = (Workload::new("DaemonSet", 2), Workload::new(MADE, 2));
+    let on_host = Workload { on_host: true, ..web() };
+    let mut smooth = World::batch("Sequential", "Continue", vec![web(), set(), claim(), on_host, daemons, made]);
+    script(&mut smooth, "restore/0/m0", &[End::TRANSIENT]);
+    script(&mut smooth, "restore/5/m5-1", &[End::TRANSIENT]);
+    script(&mut smooth, "restore/1/m1-1", &[End::DATA]);
+    let mut crashed = vec![];
+    // Twice: the resumed controller dies at its first write again.
+    smooth.settle_dying(true, |write, w| crashed.push((write, end(&w))));
     let done = "Succeeded";
     assert_eq!(smooth.members(), [done, "Failed", done, done, done, done]);
     assert!(smooth.writes > 25, "{} writes: the test tries what it says", smooth.writes);
-    for write in 0..smooth.writes {
-        let mut w = world();
-        // Twice: the resumed controller dies at its first write again.
-        w.crashes = vec![write, write + 1];
-        w.settle();
-        assert_eq!(end(&w), end(&smooth), "crash before write {write}");
+    for (write, ended) in crashed {
+        assert_eq!(ended, end(&smooth), "crash before write {write}");
     }
 }
 
 #[test]
 fn a_crash_in_a_session_or_under_a_shared_workload_is_nobodys_scaling() {
-    let shared = || {
-        let mut w = World::batch("Parallel", "Stop", vec![web(), web()]);
-        w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
-        w
-    };
-    for world in [&(|| World::session(web())) as &dyn Fn() -> World, &shared] {
-        let mut smooth = world();
-        smooth.settle();
-        for write in 0..smooth.writes {
-            let mut w = world();
-            w.crashes = vec![write];
-            w.settle();
-            assert_eq!(w.phase(), "Succeeded", "crash before write {write}");
-        }
+    let mut shared = World::batch("Parallel", "Stop", vec![web(), web()]);
+    shared.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+    for mut world in [World::session(web()), shared] {
+        world.settle_dying(false, |write, w| assert_eq!(w.phase(), "Succeeded", "crash before write {write}"));
     }
 }
 
@@ -64,13 +48,8 @@ fn a_crash_while_it_leaves_changes_nothing() {
     for delete_at in [5, 7, 9] {
         let mut smooth = World::batch("Parallel", "Stop", vec![web(), set()]);
         smooth.delete_at = delete_at;
-        smooth.settle();
+        smooth.settle_dying(false, |write, w| assert!(w.gone, "crash before write {write}"));
         assert!(smooth.gone);
-        for write in 0..smooth.writes {
-            let mut w = World::batch("Parallel", "Stop", vec![web(), set()]);
-            (w.delete_at, w.crashes) = (delete_at, vec![write]);
-            w.settle();
-        }
     }
 }
 

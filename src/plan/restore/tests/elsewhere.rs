@@ -17,14 +17,11 @@ fn denied(w: &World) {
 /// Proves: A07.
 #[test]
 fn rights_last_as_long_as_the_run_whatever_crashes() {
-    let world = || World::batch("Sequential", "Continue", vec![web(), set(), claim()]).elsewhere(0);
-    let mut smooth = world();
-    smooth.settle();
+    let mut smooth = World::batch("Sequential", "Continue", vec![web(), set(), claim()]).elsewhere(0);
+    let mut crashed = vec![];
+    smooth.settle_dying(true, |write, w| crashed.push((write, w)));
     assert_eq!((smooth.phase().as_str(), smooth.grants.made.len()), ("Succeeded", 3));
-    for write in 0..smooth.writes {
-        let mut w = world();
-        w.crashes = vec![write, write + 1];
-        w.settle();
+    for (write, w) in crashed {
         assert_eq!((w.phase().as_str(), &w.grants.made), ("Succeeded", &smooth.grants.made), "crash before {write}");
     }
 }
@@ -32,19 +29,10 @@ fn rights_last_as_long_as_the_run_whatever_crashes() {
 #[test]
 fn a_run_that_is_deleted_leaves_no_right_whatever_crashes() {
     for delete_at in 0..10 {
-        let world = || {
-            let mut w = World::batch("Parallel", "Stop", vec![web(), set()]).elsewhere(0);
-            w.delete_at = delete_at;
-            w
-        };
-        let mut smooth = world();
-        smooth.settle();
+        let mut smooth = World::batch("Parallel", "Stop", vec![web(), set()]).elsewhere(0);
+        smooth.delete_at = delete_at;
+        smooth.settle_dying(false, |write, w| assert!(w.gone, "crash before write {write}"));
         assert!(smooth.gone);
-        for write in 0..smooth.writes {
-            let mut w = world();
-            w.crashes = vec![write];
-            w.settle();
-        }
     }
 }
 

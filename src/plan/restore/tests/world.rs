@@ -3,11 +3,14 @@
 //! The session is kept as the API server would: a JSON document that is read
 //! anew for every pass, so that nothing survives that is not in status.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::super::next;
@@ -32,10 +35,51 @@ const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
 
+/// A session as the API server keeps it, read once for each time it is written.
+#[derive(Clone, Debug)]
+pub struct Document {
+    object: Value,
+    read: OnceCell<Rc<RestoreRun>>,
+}
+
+impl Document {
+    fn new(object: Value) -> Self {
+        Self { object, read: OnceCell::new() }
+    }
+
+    fn run(&self) -> Rc<RestoreRun> {
+        self.read.get_or_init(|| Rc::new(self.parse())).clone()
+    }
+
+    fn parse(&self) -> RestoreRun {
+        if self.object["kind"] == "RestoreBatch" {
+            RestoreRun::of_batch(&RestoreBatch::deserialize(&self.object).unwrap())
+        } else {
+            RestoreRun::of_session(&RestoreSession::deserialize(&self.object).unwrap())
+        }
+    }
+}
+
+impl Deref for Document {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.object
+    }
+}
+
+impl DerefMut for Document {
+    /// Whoever may change it makes it read anew.
+    fn deref_mut(&mut self) -> &mut Value {
+        self.read.take();
+        &mut self.object
+    }
+}
+
 /// The cluster and its clock.
 #[derive(Clone, Debug)]
 pub struct World {
-    pub object: Value,
+    pub object: Document,
     pub workloads: Vec<Workload>,
     pub jobs: Jobs,
     pub grants: Grants,
@@ -105,7 +149,7 @@ impl World {
         let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "spec": spec,
             "metadata": { "name": "all", "namespace": "demo", "uid": "u-1", "generation": 1 } });
         Self {
-            object,
+            object: Document::new(object),
             workloads,
             jobs: Jobs::default(),
             grants: Grants::default(),
@@ -136,13 +180,8 @@ impl World {
         }
     }
 
-    pub fn run(&self) -> RestoreRun {
-        let object = self.object.clone();
-        if object["kind"] == "RestoreBatch" {
-            RestoreRun::of_batch(&serde_json::from_value::<RestoreBatch>(object).unwrap())
-        } else {
-            RestoreRun::of_session(&serde_json::from_value::<RestoreSession>(object).unwrap())
-        }
+    pub fn run(&self) -> Rc<RestoreRun> {
+        self.object.run()
     }
 
     pub fn is_there(&self, index: usize) -> bool {
@@ -385,21 +424,44 @@ impl World {
 
     /// Passes until nothing more is to come; then the run is over and everything is as it was.
     pub fn settle(&mut self) {
+        while self.advance() {}
+        self.is_left_well();
+    }
+
+    /// What befalls the session, one pass, and the time to the next; false when nothing more is to come.
+    fn advance(&mut self) -> bool {
+        if self.passes == self.delete_at {
+            self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+            if !self.run().id.held {
+                self.gone = true;
+                return false;
+            }
+        }
+        if self.passes == self.cancel_at {
+            self.cancel();
+        }
+        let Some(wait) = self.pass() else { return false };
+        self.passes += 1;
+        assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
+        self.goes_by(wait);
+        true
+    }
+
+    /// Settles, and gives for every write on the way the world in which the controller had died before it, settled too.
+    /// `again`: so did the one that took over, before its own first write.
+    pub fn settle_dying(&mut self, again: bool, mut each: impl FnMut(usize, World)) {
         loop {
-            if self.passes == self.delete_at {
-                self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
-                if !self.run().id.held {
-                    self.gone = true;
-                    return;
-                }
+            let before = self.clone();
+            let more = self.advance();
+            for write in before.writes..self.writes {
+                let mut w = before.clone();
+                w.crashes = if again { vec![write, write + 1] } else { vec![write] };
+                w.settle();
+                each(write, w);
             }
-            if self.passes == self.cancel_at {
-                self.cancel();
+            if !more {
+                break;
             }
-            let Some(wait) = self.pass() else { break };
-            self.passes += 1;
-            assert!(self.passes < MOST_PASSES, "no end: {:#}", self.object["status"]);
-            self.goes_by(wait);
         }
         self.is_left_well();
     }

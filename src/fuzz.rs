@@ -1,0 +1,316 @@
+//! What reads text that others wrote, fed with any text at all: no panic, no endless work.
+//!
+//! Compiled for tests and for `cargo fuzz` only. Each function takes bytes and
+//! ends the process, by a panic, if it finds a defect. The unit tests below give them the committed corpus
+//! and mutations of it, with a fixed seed, so that a stable compiler and no time to
+//! spare are enough; `make fuzz` lets libFuzzer search for as long as it is told to.
+
+#![allow(clippy::missing_panics_doc, reason = "to panic is how a defect is told")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::tz::TimeZone;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::admission::{self, review};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
+use crate::drivers::restic::{output, repository, select};
+use crate::names;
+use crate::plan::backup::{self, BackupRun, Invoker};
+use crate::plan::contract::{HostQuery, Listed, Outcome, Run, Task};
+use crate::plan::gate::Room;
+use crate::plan::hosts::TargetKind;
+use crate::plan::jobs;
+use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
+use crate::plan::pod_security::Level;
+use crate::plan::run::{Identity, RestoreRun};
+use crate::plan::schedule::Schedule;
+use crate::plan::snapshots::Listing;
+use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::{duration, restic_args, restore};
+
+/// Reads bytes, and panics at a defect.
+pub type Body = fn(&[u8]);
+
+/// Every target, by the name of its corpus.
+pub const BODIES: [(&str, Body); 6] = [
+    ("admission", admission),
+    ("plan", plan),
+    ("restic", restic),
+    ("listing", listing),
+    ("outcome", outcome),
+    ("names", names),
+];
+
+/// Any object, as any kind, through default and validate, and through the webhook.
+pub fn admission(data: &[u8]) {
+    let Ok(object) = serde_json::from_slice::<Value>(data) else { return };
+    for (kind, segment) in admission::KINDS {
+        let mut once = object.clone();
+        admission::default(kind, &mut once);
+        let mut twice = once.clone();
+        admission::default(kind, &mut twice);
+        assert_eq!(once, twice, "{kind}: twice is once");
+        let errors = admission::check(kind, &object, None);
+        let stored = admission::check(kind, &once, None);
+        assert_eq!(admission::message(&errors), admission::message(&stored), "{kind}: the webhook changes no verdict");
+        admission::check(kind, &object, Some(&once));
+        let asked = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": { "uid": "u", "operation": "UPDATE", "namespace": "n", "object": object, "oldObject": {} } });
+        let answers = [review::mutate(segment, &asked), review::validate(segment, &asked, None)];
+        assert!(!object.is_object() || answers.iter().all(Result::is_ok), "{answers:?}");
+        let _ = review::validate(segment, &object, Some("No."));
+    }
+}
+
+/// What a plan is asked with.
+#[derive(Deserialize)]
+struct Scene {
+    /// The session.
+    object: Value,
+    /// The invoker of a backup.
+    #[serde(default)]
+    invoker: Value,
+    #[serde(default)]
+    repository: Value,
+    #[serde(default)]
+    targets: Vec<Value>,
+    #[serde(default)]
+    jobs: Vec<Value>,
+    #[serde(default)]
+    pods: Vec<Value>,
+    /// Seconds since 1970.
+    #[serde(default)]
+    now: i64,
+}
+
+fn read<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    T::deserialize(value).ok()
+}
+
+fn target(value: &Value) -> TargetSeen {
+    let number = |key: &str| value[key].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default();
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let texts = |key: &str| -> Vec<String> { read(&value[key]).unwrap_or_default() };
+    if !value.is_object() {
+        return TargetSeen::Missing(String::new());
+    }
+    let claim = || ClaimSeen { exists: true, access_modes: texts("accessModes"), ..ClaimSeen::default() };
+    let pod = |name: String| PodSeen { node: Some(name.clone()), name, ..PodSeen::default() };
+    TargetSeen::Found(Box::new(Target {
+        display: text("display"),
+        kind: text("kind"),
+        name: text("name"),
+        replicas: number("replicas"),
+        first_ordinal: number("firstOrdinal"),
+        dormant_ordinals: number("dormantOrdinals"),
+        volumes: read(&value["volumes"]).unwrap_or_default(),
+        claim_templates: texts("claimTemplates"),
+        desired_nodes: value["desiredNodes"].as_i64().and_then(|n| i32::try_from(n).ok()),
+        pods: texts("pods").into_iter().map(pod).collect(),
+        claims: texts("claims").into_iter().map(|name| (name, claim())).collect(),
+        ..Target::default()
+    }))
+}
+
+/// Passes that one scene is taken through: the status of each is what the next one reads.
+const PASSES: usize = 4;
+
+/// Any session, status and surroundings: a plan, whose status reads back, and then the next.
+pub fn plan(data: &[u8]) {
+    let Ok(scene) = serde_json::from_slice::<Scene>(data) else { return };
+    let mut now = Timestamp::from_second(scene.now.clamp(0, 4_000_000_000)).unwrap_or_default();
+    let all: Vec<Job> = scene.jobs.iter().filter_map(read).collect();
+    let pods: Vec<Pod> = scene.pods.iter().filter_map(read).collect();
+    let (all, pods): (Vec<&Job>, Vec<&Pod>) = (all.iter().collect(), pods.iter().collect());
+    let found = |spec| RepositorySeen {
+        spec,
+        first_backup: None,
+        secret: Seen::Found(()),
+        labels: Seen::Found(BTreeMap::new()),
+        unreachable: None,
+    };
+    let setup = Setup {
+        image: "i".into(),
+        default_timeout: std::time::Duration::from_mins(10),
+        jobs_per_repository: 16,
+        probe_interval: std::time::Duration::from_mins(1),
+        sync_every: std::time::Duration::ZERO,
+    };
+    let mut object = scene.object.clone();
+    for _ in 0..PASSES {
+        let seen = Surroundings {
+            refusal: None,
+            source: Seen::Missing,
+            repository: read(&scene.repository).map_or(Seen::Missing, |spec| Seen::Found(found(spec))),
+            targets: scene.targets.iter().map(target).collect(),
+            pod_security: Level::Baseline,
+            jobs: jobs::see_all(&all, &pods, now),
+            room: Room { free: 4, ahead: 0 },
+            rivals: vec![],
+            writers: vec![],
+            refused_claims: BTreeMap::new(),
+            progress: BTreeMap::new(),
+        };
+        let Some(plan) = decide(&object, &scene.invoker, &seen, &setup, now) else { return };
+        let Some(status) = plan.status else { break };
+        object["status"] = status;
+        now = now.checked_add(SignedDuration::from_secs(30)).unwrap_or(now);
+    }
+}
+
+/// None where admission refuses the object, so that no plan is made.
+fn decide(
+    object: &Value,
+    invoker: &Value,
+    seen: &Surroundings,
+    setup: &Setup,
+    now: Timestamp,
+) -> Option<crate::plan::Plan<crate::plan::Prepared>> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    if !admission::check(kind, object, None).is_empty() {
+        return None;
+    }
+    let mut defaulted = object.clone();
+    admission::default(kind, &mut defaulted);
+    match kind {
+        "RestoreSession" => {
+            Some(restore::next(&RestoreRun::of_session(&read::<RestoreSession>(&defaulted)?), seen, setup, now))
+        }
+        "RestoreBatch" => {
+            Some(restore::next(&RestoreRun::of_batch(&read::<RestoreBatch>(&defaulted)?), seen, setup, now))
+        }
+        "BackupSession" => {
+            let session = read::<BackupSession>(&defaulted)?;
+            let run = BackupRun {
+                id: Identity::of(&session),
+                invoker: members_of(invoker),
+                state: session.status.clone().unwrap_or_default(),
+                ..BackupRun::default()
+            };
+            Some(backup::next(&run, seen, setup, now))
+        }
+        _ => None,
+    }
+}
+
+fn members_of(object: &Value) -> Option<Invoker> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    if !admission::check(kind, object, None).is_empty() {
+        return None;
+    }
+    if kind == "BackupBatch" {
+        let batch = read::<BackupBatch>(object)?;
+        let id = Identity::of(&batch);
+        let s = batch.spec;
+        return Some(Invoker { id, repository: s.repository, members: s.members, ..Invoker::default() });
+    }
+    let id = Identity::of(&read::<BackupConfiguration>(object)?);
+    let member = read(&object["spec"])?;
+    let repository = read(&object["spec"]["repository"]);
+    Some(Invoker { id, repository, members: vec![member], ..Invoker::default() })
+}
+
+/// What restic prints, in pieces as a pipe gives them.
+pub fn restic(data: &[u8]) {
+    let size = usize::from(data.first().copied().unwrap_or(1)).max(1);
+    let mut lines = output::Lines::new(4096);
+    let mut report = output::Report::default();
+    let mut take = |line: &[u8]| {
+        let line = output::parse(line);
+        if let output::Line::Json(message) = &line {
+            message.position();
+        }
+        report.note(&line);
+    };
+    for piece in data.chunks(size) {
+        lines.feed(piece, &mut take);
+    }
+    lines.finish(&mut take);
+    assert!(report.tail().map(str::len).sum::<usize>() <= 1 << 20, "what is kept is bounded");
+}
+
+/// What `restic snapshots` lists, and what becomes of it.
+pub fn listing(data: &[u8]) {
+    let run = Run { id: "u".into(), kind: "Repository".into(), namespace: "n".into(), name: "r".repeat(250) };
+    if let Ok(listed) = repository::read_document::<Vec<Listed>>(data, "snapshots") {
+        let labels = BTreeMap::new();
+        let listing = Listing::new(&run, &labels, &listed);
+        for snapshot in listing.to_write(&BTreeMap::new()) {
+            let name = snapshot.metadata.name.unwrap_or_default();
+            assert!(!name.is_empty() && name.len() <= 253, "{name}");
+        }
+    }
+    let Ok(all) = repository::read_document::<Vec<select::Snapshot>>(data, "snapshots") else { return };
+    let paths: Vec<String> = all.iter().flat_map(select::Snapshot::clean_paths).collect();
+    let hosts = all.iter().map(|s| s.hostname.clone()).take(4).chain([String::new()]);
+    for source_host in hosts {
+        for as_of in [None, all.first().map(|s| s.time.clone())] {
+            for snapshots in [vec!["latest".to_owned()], all.iter().map(|s| s.id.clone()).take(2).collect()] {
+                let query = HostQuery {
+                    source_host: source_host.clone(),
+                    paths: paths.iter().take(2).cloned().collect(),
+                    mounts: paths.iter().take(1).cloned().collect(),
+                    previous: all.len() % 3,
+                    snapshots,
+                    as_of: as_of.clone(),
+                    ..HostQuery::default()
+                };
+                let _ = select::resolve(&query, &all);
+            }
+        }
+    }
+}
+
+/// A termination message, and the task that asked for it.
+pub fn outcome(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = Task::decode(text);
+    if let Ok(read) = Outcome::decode(text) {
+        let again = read.encode();
+        assert!(again.len() <= crate::plan::contract::OUTCOME_LIMIT, "{} bytes", again.len());
+        let is_short = read.run.len() < 100 && read.failure.is_none_or(|f| f.reason.len() < 100);
+        assert!(!is_short || Outcome::decode(&again).is_ok(), "what was written reads back: {again}");
+    }
+}
+
+/// Names, durations, schedules, arguments and annotations, from any text.
+pub fn names(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let parts: Vec<&str> = text.split('\n').collect();
+    let label = names::label_value(&text);
+    assert!(label.len() <= 63, "{label:?}");
+    assert!(names::child_name("lifeboat", &parts).len() <= 63);
+    let _ = names::hash_of(&parts);
+    names::is_tracker(&text);
+    if let Ok(long) = duration::parse(&text) {
+        assert!(duration::parse(&duration::format(long)).is_ok(), "{text:?}: {}", duration::format(long));
+    }
+    if let Ok(schedule) = Schedule::parse(&text) {
+        let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
+        schedule.is_possible();
+        assert!(schedule.upcoming(now, now, &TimeZone::UTC).is_none_or(|next| next > now));
+    }
+    let args: Vec<String> = parts.iter().map(|p| (*p).to_owned()).collect();
+    restic_args::tags(&args);
+    restic_args::without_tags(&args);
+    let _ = restic_args::parse(restic_args::Command::Restore, &args);
+    let _ = restic_args::parse(restic_args::Command::Backup, &args);
+    TargetKind::of_name(&text);
+    let notes: BTreeMap<&str, &str> = [names::annotation::STEP_KEY, names::annotation::ATTEMPT]
+        .into_iter()
+        .zip(parts.iter().copied().cycle())
+        .collect();
+    if let Some(job) = read::<Job>(&json!({ "metadata": { "name": "j", "annotations": notes } })) {
+        jobs::see(&job, &[], Timestamp::UNIX_EPOCH);
+    }
+}
+
+#[cfg(test)]
+#[path = "fuzz_tests.rs"]
+mod tests;

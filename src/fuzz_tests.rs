@@ -1,0 +1,211 @@
+//! The corpus, and mutations of it, on a stable compiler.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Mutations of each target; LIFEBOAT_FUZZ_SECONDS goes on for that long instead.
+const MUTATIONS: usize = 1500;
+/// No input may take longer. Wide, because tests share a machine.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Numbers that look random and are the same in every run (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % below.max(1)
+    }
+}
+
+/// Values that are at an edge of something.
+fn edge(dice: &mut Dice) -> Value {
+    let all = [
+        Value::Null,
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(i32::MAX),
+        json!(i32::MIN),
+        json!(i64::MAX),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("a".repeat(300)),
+        json!("\u{e9}\u{2603}\u{1f600}/../\u{0}"),
+        json!("latest"),
+        json!("2147483647"),
+        json!("9999-12-31T23:59:59Z"),
+        json!("100000h"),
+        json!("$(A) ${B} %s"),
+        json!([]),
+        json!({}),
+        json!([[[[{}]]]]),
+    ];
+    all[dice.roll(all.len())].clone()
+}
+
+/// Places in a document.
+fn places(value: &Value, at: &str, all: &mut Vec<String>) {
+    all.push(at.to_owned());
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                places(inner, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), all);
+            }
+        }
+        Value::Array(list) => {
+            for (i, inner) in list.iter().enumerate() {
+                places(inner, &format!("{at}/{i}"), all);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn mutate_document(document: &mut Value, dice: &mut Dice) {
+    let mut all = vec![];
+    places(document, "", &mut all);
+    let (to, from) = (all[dice.roll(all.len())].clone(), all[dice.roll(all.len())].clone());
+    let other = document.pointer(&from).cloned().unwrap_or_default();
+    let Some(place) = document.pointer_mut(&to) else { return };
+    match (dice.roll(4), place) {
+        (0, Value::Object(map)) if !map.is_empty() => {
+            let key = map.keys().nth(dice.roll(map.len())).unwrap().clone();
+            map.remove(&key);
+        }
+        (1, Value::Array(list)) if !list.is_empty() => {
+            let one = list[dice.roll(list.len())].clone();
+            list.extend(std::iter::repeat_n(one, 1 + dice.roll(40)));
+        }
+        (2, place) => *place = other,
+        (_, place) => *place = edge(dice),
+    }
+}
+
+fn mutate_bytes(data: &mut Vec<u8>, dice: &mut Dice) {
+    let (from, len) = (dice.roll(data.len()), 1 + dice.roll(16));
+    let to = (from + len).min(data.len());
+    match dice.roll(4) {
+        0 if from < data.len() => data[from] = u8::try_from(dice.roll(256)).unwrap(),
+        1 => drop(data.drain(from..to)),
+        2 => {
+            let piece = data[from..to].to_vec();
+            data.splice(from..from, piece.repeat(1 + dice.roll(30)));
+        }
+        _ => drop(data.splice(from..from, edge(dice).to_string().into_bytes())),
+    }
+}
+
+fn mutated(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let times = 1 + dice.roll(4);
+    if dice.roll(5) > 0
+        && let Ok(mut document) = serde_json::from_slice::<Value>(seed)
+    {
+        (0..times).for_each(|_| mutate_document(&mut document, dice));
+        return document.to_string().into_bytes();
+    }
+    let mut data = seed.to_vec();
+    (0..times).for_each(|_| mutate_bytes(&mut data, dice));
+    data
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files = |folder: &Path| {
+        let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        all.sort();
+        all.into_iter().filter(|p| p.is_file()).map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>()
+    };
+    let mut all = files(&tests.join("fuzz/corpus").join(target));
+    if target == "admission" {
+        for folder in ["good", "bad"] {
+            let texts = files(&tests.join("manifests").join(folder)).into_iter();
+            let read = texts.flat_map(|t| crate::yaml::read(&String::from_utf8(t).unwrap()).unwrap());
+            all.extend(read.map(|object| object.to_string().into_bytes()));
+        }
+    }
+    all
+}
+
+fn feed(target: &str, body: Body, data: &[u8]) {
+    let begun = Instant::now();
+    let fine = catch_unwind(AssertUnwindSafe(|| body(data))).is_ok();
+    let took = begun.elapsed();
+    assert!(fine && took < LONGEST, "{target}, {took:?}: {}", data.escape_ascii());
+}
+
+fn fuzz(target: &str) {
+    let body = BODIES.iter().find(|(name, _)| *name == target).unwrap().1;
+    let seeds = corpus(target);
+    assert!(seeds.len() >= 3, "{target} has a corpus");
+    seeds.iter().for_each(|seed| feed(target, body, seed));
+    let seconds = std::env::var("LIFEBOAT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).map(Duration::from_secs);
+    let begun = Instant::now();
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    let mut tried = 0;
+    while seconds.map_or(tried < MUTATIONS, |most| begun.elapsed() < most) {
+        let seed = &seeds[dice.roll(seeds.len())];
+        feed(target, body, &mutated(seed, &mut dice));
+        tried += 1;
+    }
+    println!("{target}: {} seeds, {tried} mutations, {:.1} s", seeds.len(), begun.elapsed().as_secs_f64());
+}
+
+#[test]
+fn any_object_can_be_judged() {
+    fuzz("admission");
+}
+
+#[test]
+fn any_session_in_any_surroundings_can_be_planned() {
+    fuzz("plan");
+}
+
+#[test]
+fn any_output_of_restic_can_be_read() {
+    fuzz("restic");
+}
+
+#[test]
+fn any_listing_of_a_repository_can_be_read() {
+    fuzz("listing");
+}
+
+#[test]
+fn any_termination_message_can_be_read() {
+    fuzz("outcome");
+}
+
+#[test]
+fn any_name_and_annotation_can_be_read() {
+    fuzz("names");
+}
+
+/// The bodies do find defects: one with a defect is caught.
+#[test]
+fn a_body_that_panics_is_caught() {
+    let caught = catch_unwind(|| feed("broken", |data| assert!(data.len() < 3), b"{\"a\":1}"));
+    assert!(caught.is_err());
+}
+
+/// Every corpus reaches what it is for: its seeds are no noise.
+#[test]
+fn the_seeds_are_read() {
+    let documents =
+        |t: &str| corpus(t).iter().filter_map(|s| serde_json::from_slice::<Value>(s).ok()).collect::<Vec<_>>();
+    for scene in documents("plan") {
+        let kind = scene["object"]["kind"].as_str().unwrap().to_owned();
+        assert_eq!(admission::message(&admission::check(&kind, &scene["object"], None)), "", "{scene:#}");
+        let invoker = &scene["invoker"];
+        assert!(kind != "BackupSession" || members_of(invoker).is_some(), "{invoker:#}");
+        assert!(scene["targets"].as_array().unwrap().iter().all(|t| matches!(target(t), TargetSeen::Found(_))));
+    }
+    assert!(corpus("outcome").iter().any(|s| Outcome::decode(std::str::from_utf8(s).unwrap()).is_ok()));
+    assert!(documents("listing").iter().all(|d| Vec::<Listed>::deserialize(d).is_ok()));
+}

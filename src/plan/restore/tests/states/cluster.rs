@@ -1,0 +1,509 @@
+//! A cluster reduced to what the plan of a restore depends on, and every step that it can take.
+//!
+//! The plan is the real one: [`next`] is asked in every state, and the status it
+//! writes is read back from its document. Time stands still but for two steps: to
+//! the next retry that is due, and past the deadline.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize as _;
+use serde_json::json;
+
+use super::super::workload::{Workload, look_at};
+use super::super::world::World;
+use super::{Bound, Fault, invariants};
+use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
+use crate::api::restore_session::{HostPhase, HostRestoreStats};
+use crate::names::reason;
+use crate::plan::contract::{
+    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, Step, VERSION,
+};
+use crate::plan::fake::setup;
+use crate::plan::gate::Room;
+use crate::plan::jobs::{self, JobSeen, JobState};
+use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
+use crate::plan::pod_security::Level;
+use crate::plan::restore::{is_over, next};
+use crate::plan::run::{RestoreRun, RestoreState};
+use crate::plan::target::TargetSeen;
+use crate::plan::{FinalizerChange, Plan, Prepared};
+
+/// What the cluster can do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// One pass of the controller, which dies after so many of its writes, or makes them all.
+    Pass(usize, usize),
+    /// A Job ends, or is found in a state that it does not leave by itself.
+    End(String, End),
+    /// The pod of a Job that was deleted is gone.
+    Left(String),
+    /// Nobody hears of a deleted Job any more; it counts as given up.
+    GivenUp(String),
+    /// The pods of a workload that was scaled down are gone.
+    Drained(usize),
+    /// The next retry is due.
+    Wait,
+    Deadline,
+    Cancel,
+    Delete,
+}
+
+/// How an attempt at a step ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    Ok,
+    /// Its data is at fault. Of a preflight: the first, or only the last, host it asked for has no snapshot.
+    Data,
+    LastData,
+    /// It says that it is done, and has restored less than was planned.
+    Short,
+    /// The infrastructure is at fault.
+    Infrastructure,
+    /// Its pod died without an answer.
+    Died,
+    /// It counts as lost while its pod still runs.
+    Lingers,
+    /// Its pod can never start.
+    NeverStarts,
+    /// Somebody deletes it.
+    ByHand,
+}
+
+const FAULTS: [End; 8] =
+    [End::Data, End::LastData, End::Short, End::Infrastructure, End::Died, End::Lingers, End::NeverStarts, End::ByHand];
+
+/// A Job in the cluster.
+#[derive(Clone)]
+pub struct Made {
+    pub seen: Rc<JobSeen>,
+    /// Its pod runs.
+    pub runs: bool,
+}
+
+/// A workload.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scaled {
+    Up,
+    /// Scaled to zero, with pods that still run.
+    Draining,
+    Down,
+}
+
+/// One state.
+#[derive(Clone)]
+pub struct Cluster {
+    pub run: Rc<RestoreRun>,
+    pub jobs: Vec<Made>,
+    pub workloads: Vec<Scaled>,
+    pub now: Timestamp,
+    pub gone: bool,
+    /// Restores that really ended well, by key.
+    pub done: Rc<BTreeSet<String>>,
+    faults: usize,
+    /// Cancel, deletion and deadline that may still come.
+    turns: usize,
+}
+
+/// What never changes while a bound is explored.
+pub struct Scene {
+    pub bound: Bound,
+    pub workloads: Vec<Workload>,
+    targets: Vec<[TargetSeen; 3]>,
+    repository: RepositorySeen,
+    pub fault: Fault,
+}
+
+impl Scene {
+    pub fn new(bound: Bound, fault: Fault) -> (Self, Cluster) {
+        let kind = |hosts| if hosts == 1 { "Deployment" } else { "StatefulSet" };
+        let workloads: Vec<Workload> = bound.hosts.iter().map(|hosts| Workload::new(kind(*hosts), *hosts)).collect();
+        let world = World::batch(
+            if bound.sequential { "Sequential" } else { "Parallel" },
+            if bound.stop { "Stop" } else { "Continue" },
+            workloads.clone(),
+        );
+        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
+        let repository = RepositorySeen {
+            spec: serde_json::from_value(spec).unwrap(),
+            first_backup: None,
+            secret: Seen::Found(()),
+            labels: Seen::Missing,
+            unreachable: None,
+        };
+        let target = |(i, w): (usize, &Workload)| {
+            [(w.wanted, w.wanted), (0, w.wanted), (0, 0)].map(|(replicas, pods)| {
+                TargetSeen::Found(Box::new(look_at(format!("m{i}"), &Workload { replicas, pods, ..w.clone() })))
+            })
+        };
+        let start = Cluster {
+            run: world.run(),
+            jobs: vec![],
+            workloads: vec![Scaled::Up; workloads.len()],
+            now: world.now,
+            gone: false,
+            done: Rc::default(),
+            faults: bound.faults,
+            turns: bound.turns,
+        };
+        let targets = workloads.iter().enumerate().map(target).collect();
+        (Self { bound, workloads, targets, repository, fault }, start)
+    }
+}
+
+/// Where a state can go, and which of that happens where nothing goes wrong; none where the cluster is at rest.
+pub type Ways = (Vec<(Move, Cluster)>, Option<usize>);
+
+impl Cluster {
+    fn look(&self, scene: &Scene) -> Surroundings {
+        let see = |(i, s): (usize, &Scaled)| scene.targets[i][*s as usize].clone();
+        Surroundings {
+            refusal: None,
+            source: Seen::Missing,
+            repository: Seen::Found(scene.repository.clone()),
+            targets: self.workloads.iter().enumerate().map(see).collect(),
+            pod_security: Level::Privileged,
+            jobs: self.jobs.iter().map(|j| (*j.seen).clone()).collect(),
+            room: Room { free: 64, ahead: 0 },
+            rivals: vec![],
+            writers: vec![],
+            refused_claims: [].into(),
+            progress: [].into(),
+        }
+    }
+
+    fn decide(&self, scene: &Scene) -> Plan<Prepared> {
+        let (mut run, mut seen) = (Rc::clone(&self.run), self.look(scene));
+        scene.fault.before(&mut run, &mut seen);
+        let mut plan = next(&run, &seen, &setup(), self.now);
+        scene.fault.after(&mut plan);
+        plan
+    }
+
+    /// Every state that can follow. An error is an invariant that is broken.
+    pub fn ways(&self, scene: &Scene) -> Result<Ways, String> {
+        let plan = self.decide(scene);
+        let writes = usize::from(plan.finalizer.is_some())
+            + plan.stop_jobs.len()
+            + plan.scales.len()
+            + plan.jobs.len()
+            + usize::from(plan.status.is_some());
+        if writes == 0 && (self.gone || (self.run.state.is_final() && !self.run.id.held)) {
+            invariants::left_well(self)?;
+            return Ok((vec![], None));
+        }
+        let mut ways = vec![];
+        for made in 1..=writes {
+            ways.push((Move::Pass(made, writes), self.apply(scene, &plan, made)?));
+        }
+        let mut fair = writes.checked_sub(1);
+        if writes == 0 {
+            invariants::is_woken(self, &plan)?;
+        }
+        for (step, after) in self.befalls() {
+            // In the order in which they are listed.
+            if fair.is_none() && !matches!(step, Move::Cancel | Move::Delete | Move::GivenUp(_)) && !is_fault(&step) {
+                fair = Some(ways.len());
+            }
+            ways.push((step, after));
+        }
+        if fair.is_none() && !self.gone {
+            return Err("nothing more happens, and the run is not over".to_owned());
+        }
+        Ok((ways, fair))
+    }
+
+    /// What happens beside the controller.
+    fn befalls(&self) -> Vec<(Move, Self)> {
+        let mut ways = vec![];
+        if self.gone {
+            return ways;
+        }
+        for index in 0..self.workloads.len() {
+            if self.workloads[index] == Scaled::Draining {
+                let mut after = self.clone();
+                after.workloads[index] = Scaled::Down;
+                ways.push((Move::Drained(index), after));
+            }
+        }
+        for (at, job) in self.jobs.iter().enumerate() {
+            let name = || format!("{}#{}", job.seen.key, job.seen.attempt);
+            if job.runs && matches!(job.seen.state, JobState::Active { .. }) && !job.seen.given_up {
+                ways.push((Move::End(name(), End::Ok), self.ended(at, End::Ok)));
+                let possible = |end: &End| !job.seen.deleting && (*end != End::LastData || is_preflight(&job.seen));
+                for end in FAULTS.into_iter().filter(|end| self.faults > 0 && possible(end)) {
+                    let mut after = self.ended(at, end);
+                    after.faults -= 1;
+                    ways.push((Move::End(name(), end), after));
+                }
+            }
+            if job.seen.deleting && !job.seen.given_up {
+                let mut after = self.clone();
+                after.jobs.remove(at);
+                ways.push((Move::Left(name()), after));
+                if self.faults > 0 && job.runs {
+                    let mut after = self.clone();
+                    Rc::make_mut(&mut after.jobs[at].seen).given_up = true;
+                    after.faults -= 1;
+                    ways.push((Move::GivenUp(name()), after));
+                }
+            }
+        }
+        if let Some(due) = self.waits().min() {
+            ways.push((Move::Wait, Self { now: due, ..self.clone() }));
+        }
+        let over = self.run.state.is_final();
+        if let Some(deadline) = &self.run.state.deadline
+            && self.now < deadline.0
+            && !over
+        {
+            // It always comes in the end; as a turn of its own, it may come at any time.
+            if self.turns > 0 || ways.is_empty() {
+                let turns = self.turns.saturating_sub(1);
+                ways.push((Move::Deadline, Self { now: deadline.0, turns, ..self.clone() }));
+            }
+        }
+        if self.turns > 0 && !over {
+            if !self.run.canceled {
+                let mut after = Self { turns: self.turns - 1, ..self.clone() };
+                Rc::make_mut(&mut after.run).canceled = true;
+                ways.push((Move::Cancel, after));
+            }
+            if !self.run.id.deleting {
+                let mut after = Self { turns: self.turns - 1, ..self.clone() };
+                Rc::make_mut(&mut after.run).id.deleting = true;
+                after.gone = !after.run.id.held;
+                ways.push((Move::Delete, after));
+            }
+        }
+        ways
+    }
+
+    /// Retries that are not due yet.
+    fn waits(&self) -> impl Iterator<Item = Timestamp> {
+        let hosts = self.run.state.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.not_before.as_ref());
+        let steps = self.run.state.run.steps.iter().filter_map(|s| s.not_before.as_ref());
+        hosts.chain(steps).map(|t| t.0).filter(|due| *due > self.now)
+    }
+
+    fn ended(&self, at: usize, end: End) -> Self {
+        let mut after = self.clone();
+        let run = self.run.id.uid.clone();
+        let Made { seen, runs } = &mut after.jobs[at];
+        let seen = Rc::make_mut(seen);
+        let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
+        *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
+        let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
+        let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
+        match end {
+            End::Ok | End::Short | End::LastData => outcome.answer = Some(answer(seen, end)),
+            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, end)),
+            End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
+            End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
+            End::Lingers => seen.state = lost(Class::Transient, reason::DISRUPTED),
+            End::NeverStarts => seen.state = lost(Class::Invalid, reason::IMAGE_INVALID),
+            End::ByHand => seen.deleting = true,
+        }
+        if outcome.answer.is_some() || outcome.failure.is_some() {
+            if end == End::Ok && !is_preflight(seen) {
+                Rc::make_mut(&mut after.done).insert(seen.key.clone());
+            }
+            seen.state = JobState::Done(Box::new(outcome));
+        }
+        after
+    }
+
+    /// The first writes of a plan, in the controller's order.
+    fn apply(&self, scene: &Scene, plan: &Plan<Prepared>, mut writes: usize) -> Result<Self, String> {
+        let mut after = self.clone();
+        let mut more = || {
+            writes = writes.checked_sub(1)?;
+            Some(())
+        };
+        let mut all = || {
+            if let Some(change) = plan.finalizer {
+                more()?;
+                Rc::make_mut(&mut after.run).id.held = change == FinalizerChange::Add;
+                after.gone = after.run.id.deleting && change == FinalizerChange::Remove;
+                if after.gone {
+                    return None;
+                }
+            }
+            for name in &plan.stop_jobs {
+                more()?;
+                if let Some(job) = after.jobs.iter_mut().find(|j| j.seen.name == *name) {
+                    Rc::make_mut(&mut job.seen).deleting = true;
+                }
+            }
+            for scale in &plan.scales {
+                more()?;
+                let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
+                if let Err(broken) = invariants::may_scale(&after, scene, index, scale.replicas) {
+                    return Some(Err(broken));
+                }
+                after.workloads[index] = match (scale.replicas, after.workloads[index]) {
+                    (0, Scaled::Up) => Scaled::Draining,
+                    (0, as_it_is) => as_it_is,
+                    _ => Scaled::Up,
+                };
+            }
+            for job in &plan.jobs {
+                more()?;
+                let seen = jobs::see(job, &[], self.now);
+                if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
+                    continue;
+                }
+                if let Err(broken) = invariants::may_start(&after, scene, &seen) {
+                    return Some(Err(broken));
+                }
+                after.jobs.push(Made { seen: Rc::new(seen), runs: true });
+            }
+            if let Some(status) = &plan.status {
+                more()?;
+                let state = RestoreState::of_batch(RestoreBatchStatus::deserialize(status).unwrap());
+                let broken = invariants::agree(&state).and_then(|()| invariants::all_restored(self, scene, &state));
+                Rc::make_mut(&mut after.run).state = state;
+                return Some(broken);
+            }
+            None
+        };
+        let broken: Option<Result<(), String>> = all();
+        broken.unwrap_or(Ok(())).map(|()| after)
+    }
+
+    /// What tells two states apart: everything that a decision depends on, but for texts and absolute times. Members and
+    /// hosts count in their order, though they are alike: it is the order of the writes that a crash comes between.
+    pub fn print(&self) -> u64 {
+        let mut h = DefaultHasher::new();
+        let (id, state) = (&self.run.id, &self.run.state);
+        (id.held, id.deleting, self.run.canceled, self.gone, self.faults, self.turns).hash(&mut h);
+        let expired = state.deadline.as_ref().map(|d| self.now >= d.0);
+        (expired, state.phase.map(|p| p as u8), state.run.spec_hash.is_some()).hash(&mut h);
+        print_conditions(&state.conditions, &mut h);
+        for step in &state.run.steps {
+            (step.attempt, step.pod_deaths, step.done, step.message.is_some()).hash(&mut h);
+            step.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(&mut h);
+        }
+        let current = state.run.steps.first().map_or(1, |s| s.attempt);
+        for job in self.jobs.iter().filter(|j| is_preflight(&j.seen)) {
+            print_job(job, job.seen.attempt < current, &mut h);
+        }
+        (0..self.workloads.len()).for_each(|i| self.print_member(i, &mut h));
+        h.finish()
+    }
+
+    fn print_member(&self, index: usize, h: &mut DefaultHasher) {
+        self.workloads[index].hash(h);
+        let empty = RestoreMemberStatus::default();
+        let member = self.run.state.members.get(index).unwrap_or(&empty);
+        (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
+        member.quiesce.as_ref().map(|q| (q.state as u8, q.replicas)).hash(h);
+        print_conditions(&member.conditions, h);
+        // What a preflight says of a member that status does not know yet.
+        if member.stats.is_empty() {
+            self.answers(index).for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
+        }
+        member.stats.iter().for_each(|host| self.print_host(index, host, h));
+    }
+
+    fn print_host(&self, index: usize, host: &HostRestoreStats, h: &mut DefaultHasher) {
+        (host.phase.map(|p| p as u8), host.attempt, host.pod_deaths, host.snapshots.len()).hash(h);
+        (host.error.is_some(), host.planned.is_some()).hash(h);
+        // A cancel tells its own hosts apart by this.
+        (host.reason.as_deref() == Some(reason::CANCELED)).hash(h);
+        host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
+        let key = format!("restore/{index}/{}", host.hostname);
+        self.done.contains(&key).hash(h);
+        let mut jobs: Vec<&Made> = self.jobs.iter().filter(|j| j.seen.key == key).collect();
+        jobs.sort_by_key(|j| j.seen.attempt);
+        for job in jobs {
+            print_job(job, is_over(host.phase) || Some(job.seen.attempt) < host.attempt, h);
+        }
+        if host.snapshots.is_empty() && !is_over(host.phase) {
+            let own = self.answers(index).filter(|(_, a)| a.host == host.hostname);
+            own.for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
+        }
+    }
+
+    /// Answers of preflights about a member, with their attempt.
+    fn answers(&self, index: usize) -> impl Iterator<Item = (i32, &HostAnswer)> {
+        self.jobs.iter().flat_map(move |job| {
+            let answers = match &job.seen.state {
+                JobState::Done(outcome) => match &outcome.answer {
+                    Some(Answer::Preflight(answers)) => answers.as_slice(),
+                    _ => &[],
+                },
+                _ => &[],
+            };
+            answers.iter().filter(move |a| a.member == index).map(move |a| (job.seen.attempt, a))
+        })
+    }
+
+    /// The host of a restore step, and its member, as status has them.
+    pub fn host(&self, key: &str) -> Option<(usize, &HostRestoreStats)> {
+        let mut parts = key.splitn(3, '/').skip(1);
+        let index: usize = parts.next()?.parse().ok()?;
+        let host = parts.next()?;
+        Some((index, self.run.state.members.get(index)?.stats.iter().find(|h| h.hostname == host)?))
+    }
+}
+
+fn is_fault(step: &Move) -> bool {
+    matches!(step, Move::End(_, end) if *end != End::Ok)
+}
+
+pub fn is_preflight(job: &JobSeen) -> bool {
+    job.key.starts_with("preflight")
+}
+
+fn print_conditions(list: &[crate::api::Condition], h: &mut DefaultHasher) {
+    list.iter().for_each(|c| (&c.type_, &c.status).hash(h));
+}
+
+/// What came of a Job counts until it has been read.
+fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
+    let seen = &job.seen;
+    (seen.attempt, seen.deleting, seen.given_up, job.runs).hash(h);
+    let (state, failure) = match &seen.state {
+        JobState::Active { .. } => (0, None),
+        _ if is_read => (3, None),
+        JobState::Lost(failure) => (1, Some(failure)),
+        JobState::Done(outcome) => {
+            if let Some(Answer::Restored(r)) = &outcome.answer {
+                (r.planned == r.restored).hash(h);
+            }
+            (2, outcome.failure.as_ref())
+        }
+    };
+    (state, failure.map(|f| (f.class as u8, f.reason.as_str()))).hash(h);
+}
+
+fn answer(seen: &JobSeen, end: End) -> Answer {
+    let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
+        let counts = |files| Counts { files, bytes: files * 10 };
+        let restored = counts(if end == End::Short { 6 } else { 7 });
+        return Answer::Restored(Restored { planned: counts(7), restored, errors: 0 });
+    };
+    let bad = match end {
+        End::Data => Some(0),
+        End::LastData => Some(asked.hosts.len() - 1),
+        _ => None,
+    };
+    let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
+    let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
+    let of = |(i, host): (usize, &crate::plan::contract::HostQuery)| HostAnswer {
+        member: host.member,
+        host: host.host.clone(),
+        snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
+        failure: (bad == Some(i)).then(none),
+    };
+    Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
+}
+
+/// Whether a host was restored, as status says.
+pub fn is_restored(host: &HostRestoreStats) -> bool {
+    host.phase == Some(HostPhase::Succeeded)
+}

@@ -1,0 +1,162 @@
+//! What must hold in every state. An error says what does not.
+
+use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
+use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
+use crate::names::{condition, reason};
+use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::restore::{is_over, member_is_over};
+use crate::plan::run::RestoreState;
+use crate::plan::{Plan, Prepared};
+
+fn all(holds: &[(bool, &str)]) -> Result<(), String> {
+    holds.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err((*what).to_owned()))
+}
+
+/// Whether every host of a member was really restored.
+fn is_done(cluster: &Cluster, scene: &Scene, member: usize) -> bool {
+    let hosts = scene.bound.hosts[member];
+    let name = |i: i32| if hosts == 1 { format!("m{member}") } else { format!("m{member}-{i}") };
+    (0..hosts).all(|i| cluster.done.contains(&format!("restore/{member}/{}", name(i))))
+}
+
+/// In order, a member is touched after those before it: under Stop only if all of them were really restored.
+fn may_touch(cluster: &Cluster, scene: &Scene, member: usize) -> Result<(), String> {
+    if !scene.bound.sequential {
+        return Ok(());
+    }
+    for before in 0..member {
+        let over = cluster.run.state.members.get(before).is_some_and(|m| member_is_over(m.phase));
+        if !over {
+            return Err(format!("member {member} is touched before member {before} is over"));
+        }
+        if scene.bound.stop && !is_done(cluster, scene, before) {
+            return Err(format!("member {member} is touched after member {before} failed, under Stop"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a Job works, as far as anybody can tell: one that is lost, or given up, cannot be waited for.
+fn works(job: &Made) -> bool {
+    job.runs && !job.seen.given_up && matches!(job.seen.state, JobState::Active { .. })
+}
+
+/// Whether a Job may be made.
+pub fn may_start(cluster: &Cluster, scene: &Scene, job: &JobSeen) -> Result<(), String> {
+    let run = &cluster.run;
+    let expired = run.state.deadline.as_ref().is_some_and(|d| cluster.now >= d.0);
+    all(&[
+        (!run.canceled && !run.id.deleting && !expired, "a Job is made on the way out"),
+        (run.id.held, "a Job is made before the finalizer is on"),
+    ])?;
+    if is_preflight(job) {
+        return Ok(());
+    }
+    let (member, host) = cluster.host(&job.key).ok_or_else(|| format!("{} is not announced", job.key))?;
+    may_touch(cluster, scene, member)?;
+    let beside = cluster.jobs.iter().find(|j| j.seen.key == job.key && j.runs);
+    all(&[
+        (beside.is_none(), "a restore runs twice: the pod of an earlier attempt is still there"),
+        (!is_over(host.phase), "a restore runs twice: status says that it is over"),
+        (host.attempt == Some(job.attempt), "an attempt is not announced"),
+        (!host.snapshots.is_empty(), "a restore begins before its snapshots are pinned"),
+        (cluster.workloads[member] == Scaled::Down, "a restore begins under a workload that runs"),
+    ])
+}
+
+/// Whether a workload may be scaled so.
+pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32) -> Result<(), String> {
+    let wanted = scene.workloads[member].wanted;
+    if replicas == 0 {
+        may_touch(cluster, scene, member)?;
+        let written = cluster.run.state.members.get(member).and_then(|m| m.quiesce.as_ref());
+        return all(&[(
+            written.is_some_and(|q| q.replicas == wanted),
+            "a workload goes before its replicas are written",
+        )]);
+    }
+    let writes = cluster.jobs.iter().any(|j| works(j) && cluster.host(&j.seen.key).is_some_and(|(i, _)| i == member));
+    all(&[
+        (replicas == wanted, "a workload gets other replicas than it had"),
+        (!writes, "a workload comes back under a restore"),
+    ])
+}
+
+/// Phase, conditions and counts of a status say the same.
+pub fn agree(state: &RestoreState) -> Result<(), String> {
+    let is = |type_: &str| state.conditions.iter().find(|c| c.type_ == type_).map(|c| c.status == "True");
+    let phase = state.phase;
+    let over = state.is_final();
+    let members = &state.members;
+    let succeeded = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
+    let text = state.summary.clone().unwrap_or_default();
+    all(&[
+        (is(condition::READY) == Some(phase == Some(RestorePhase::Succeeded)), "Ready is not what the phase says"),
+        (
+            is(condition::STALLED).is_some() == (phase == Some(RestorePhase::Failed)),
+            "Stalled is not what the phase says",
+        ),
+        (is(condition::RECONCILING).is_some() != over, "Reconciling is not what the phase says"),
+        (state.run.completion_time.is_some() == over, "the time of the end is not what the phase says"),
+        (!over || members.iter().all(|m| member_is_over(m.phase)), "the run is over, and a member is not"),
+        (phase != Some(RestorePhase::Succeeded) || succeeded == members.len(), "Succeeded, and not every member is"),
+        (phase != Some(RestorePhase::Failed) || succeeded < members.len(), "Failed, and every member succeeded"),
+        (
+            !text.contains(" members restored") || text.contains(&format!("{succeeded} of {} members", members.len())),
+            "the line counts other members than there are",
+        ),
+    ])?;
+    for (index, member) in members.iter().enumerate() {
+        let hosts = &member.stats;
+        let restored = hosts.iter().filter(|h| is_restored(h)).count();
+        let phase = member.phase;
+        let count = i32::try_from(hosts.len()).ok();
+        all(&[
+            (hosts.is_empty() || member.total_hosts == count, "totalHosts is not the number of hosts"),
+            (
+                phase != Some(MemberPhase::Succeeded) || restored == hosts.len(),
+                "a member succeeded, and a host did not",
+            ),
+            (phase != Some(MemberPhase::Failed) || restored < hosts.len(), "a member failed, and its hosts did not"),
+            (phase != Some(MemberPhase::Skipped) || restored == 0, "a member was skipped, and a host was restored"),
+        ])
+        .map_err(|what| format!("member {index}: {what}"))?;
+        for host in hosts {
+            let failed = host.phase == Some(HostPhase::Failed);
+            let even = host.planned.is_some() && host.planned == host.restored;
+            all(&[
+                (!is_restored(host) || even, "a host succeeded, and less was restored than planned"),
+                (!failed || (host.error.is_some() && host.reason.is_some()), "a host failed, and does not say why"),
+                (!failed || host.reason.as_deref() != Some(reason::SUCCEEDED), "a host failed of success"),
+            ])
+            .map_err(|what| format!("host {}: {what}", host.hostname))?;
+        }
+    }
+    Ok(())
+}
+
+/// Succeeded is said only of what was really restored.
+pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> Result<(), String> {
+    for (index, member) in state.members.iter().enumerate() {
+        if member.phase == Some(MemberPhase::Succeeded) && !is_done(cluster, scene, index) {
+            return Err(format!("member {index} is called Succeeded, and was not restored"));
+        }
+    }
+    Ok(())
+}
+
+/// A cluster that the controller has left.
+pub fn left_well(cluster: &Cluster) -> Result<(), String> {
+    // A preflight only reads: it is told to go, and not waited for.
+    let runs = cluster.jobs.iter().any(|j| works(j) && !(is_preflight(&j.seen) && j.seen.deleting));
+    let down = cluster.workloads.iter().position(|w| *w != Scaled::Up);
+    down.map_or(Ok(()), |m| Err(format!("the run is over, and workload m{m} is not scaled back")))?;
+    all(&[(!runs, "the run is over, and a Job runs on")])
+}
+
+/// A controller that does nothing now will be woken: by a Job, or by its own clock.
+pub fn is_woken(cluster: &Cluster, plan: &Plan<Prepared>) -> Result<(), String> {
+    let watched = cluster.jobs.iter().any(|j| j.seen.deleting || matches!(j.seen.state, JobState::Active { .. }));
+    let over = cluster.gone || cluster.run.state.is_final();
+    all(&[(over || watched || plan.requeue.is_some(), "nothing wakes the controller")])
+}
