@@ -71,8 +71,8 @@ dev: ## Changed code into the running cluster: build, load, restart
 
 ##@ Tests
 
-.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-cluster test-demo
-test: test-unit test-agent test-api test-e2e test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
+.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo
+test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
@@ -103,8 +103,12 @@ test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored
 
 test-e2e: tools ## End to end on a real node (root)
-	tests/with-cluster test-e2e 1 cargo test --test e2e -- --ignored --test-threads=6 --skip two_nodes::
+	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=6 --skip two_nodes::; \
+	  cargo test --test afterwards -- --ignored'
 	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
+
+test-chaos: tools ## Twenty runs among random faults on a real node (root)
+	RUNS=20 SEED=1 tests/with-cluster test-chaos 1 $(CHAOS)random_faults_at_random_states
 
 test-cluster: tools ## The local cluster itself (root)
 	cargo build --example cluster
@@ -117,12 +121,30 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 ##@ Figures
 
 .PHONY: bench bench-data
-bench: tools ## Latency, requests, memory of the operator (ONLY=latency,requests,broken,batch,leader; then SIZES=1000,10000)
-	tests/with-cluster bench 0 env ONLY=$(or $(ONLY),latency,requests,broken,batch,leader) cargo bench --bench operator
+# Thousands of sessions have a cluster of their own: what they leave would be in the way of the others.
+SECTIONS = latency,requests,broken,batch,leader
+bench: tools ## Latency, requests, memory of the operator (ONLY=section,... SIZES=1000,10000)
+	tests/with-cluster bench 0 env ONLY=$(if $(ONLY),$(ONLY),$(SECTIONS)) cargo bench --bench operator
 	@if [ -z "$(ONLY)" ]; then tests/with-cluster bench 0 env ONLY=scale cargo bench --bench operator; fi
 
 bench-data: tools ## The agent against bare restic, and connections against a store that limits each (ROUNDS=3)
 	cargo bench --bench data
+
+##@ Chaos (RUNS=20, SEED=1; BESIDE=8 runs go on at a time)
+
+RUNS ?= 20
+SEED ?= 1
+export RUNS SEED
+# Faults are met by the runs, not by Jobs that list snapshots meanwhile.
+test-chaos chaos chaos-states: export MORE_HELM_ARGS = --set snapshotSync=0s
+CHAOS = cargo test --test chaos -- --ignored --nocapture --exact runs::
+
+.PHONY: chaos chaos-states
+chaos: tools ## Restores while what they depend on is killed, cut off or damaged at random (root)
+	tests/with-cluster chaos 1 $(CHAOS)random_faults_at_random_states
+
+chaos-states: tools ## The same, each of five victims killed at each state of a batch (root)
+	tests/with-cluster chaos-states 1 $(CHAOS)kill_9_at_every_state_change
 
 ##@ Checks
 

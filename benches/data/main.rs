@@ -88,8 +88,8 @@ impl Site {
             fs::create_dir_all(&folder).unwrap();
             tree::write_noise(&folder.join(format!("f{n}")), size, n);
         }
-        self.ok(self.restic(&["init"]));
-        self.ok(self.restic(&["backup", "--host", "h", "--quiet", self.data.to_str().unwrap()]));
+        Self::ok(self.restic(&["init"]));
+        Self::ok(self.restic(&["backup", "--host", "h", "--quiet", self.data.to_str().unwrap()]));
         fs::remove_dir_all(&self.data).unwrap();
     }
 
@@ -103,7 +103,7 @@ impl Site {
         command
     }
 
-    fn ok(&self, mut command: Command) -> Duration {
+    fn ok(mut command: Command) -> Duration {
         let begun = Instant::now();
         assert!(command.status().unwrap().success(), "{command:?}");
         begun.elapsed()
@@ -164,7 +164,7 @@ impl Site {
         let mut args = vec!["restore", "--no-lock", "--json", "--sparse", "--target", target.to_str().unwrap()];
         args.extend(options);
         args.push(&step.snapshots[0].id);
-        let took = self.ok(self.restic(&args));
+        let took = Self::ok(self.restic(&args));
         remove(&target);
         took
     }

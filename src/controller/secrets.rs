@@ -43,17 +43,16 @@ impl Secrets {
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let mut known = known.lock().await;
-        let there = match known.filter(Answer::holds) {
-            Some(answer) => answer.there,
-            None => {
-                let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
-                let there = match api.get_metadata_opt(name).await {
-                    Ok(found) => found.is_some(),
-                    Err(e) => return Seen::Unknown(plain(&e)),
-                };
-                *known = Some(Answer { at: Instant::now(), there });
-                there
-            }
+        let there = if let Some(answer) = known.filter(Answer::holds) {
+            answer.there
+        } else {
+            let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+            let there = match api.get_metadata_opt(name).await {
+                Ok(found) => found.is_some(),
+                Err(e) => return Seen::Unknown(plain(&e)),
+            };
+            *known = Some(Answer { at: Instant::now(), there });
+            there
         };
         if there { Seen::Found(()) } else { Seen::Missing }
     }

@@ -123,7 +123,7 @@ fn apiserver(place: &Place) -> Spec {
         format!("--audit-policy-file={}", place.file("config/audit.json").display()),
         format!("--audit-log-path={}", place.logs().join("audit.log").display()),
         "--audit-log-maxsize=200".into(),
-        "--audit-log-maxbackup=1".into(),
+        "--audit-log-maxbackup=4".into(),
     ];
     let probe = Probe::Https("127.0.0.1:6443".into(), "/readyz");
     // It waits for etcd on its own; starting both at once saves a second.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -11,17 +12,26 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use super::watchman;
+
 /// Longest time a session of a test may take on a busy machine.
 const SESSION: u64 = 120;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(250);
+/// Seconds that an API server which a test took away is waited for.
+const AWAY: u64 = 120;
+/// Longest wait for one of its answers: one that is paused keeps its connections.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// One test's namespace; gone when the test has ended, with what is in it. Before that every test deletes what it wrote,
 /// and fails if something of ours stays ([`Site::leaves_nothing`]).
 pub struct Site {
     pub client: Client,
     pub namespace: String,
-    state: PathBuf,
+    /// Folder of the cluster.
+    pub state: PathBuf,
+    /// The namespace was deleted already.
+    left: AtomicBool,
 }
 
 impl Site {
@@ -30,16 +40,21 @@ impl Site {
             std::env::var("LIFEBOAT_CLUSTER_STATE").expect("LIFEBOAT_CLUSTER_STATE is not set: run make test-e2e"),
         );
         let client = Client::try_default().await.expect("KUBECONFIG is not set: run make test-e2e");
-        let spaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("Namespace"));
-        let space = serde_json::from_value(json!({ "metadata": { "generateName": format!("{name}-") } })).unwrap();
-        let made = spaces.create(&PostParams::default(), &space).await.unwrap();
-        Self { client, namespace: made.metadata.name.unwrap(), state }
+        watchman::start(&state);
+        // Not left to the API server: a name that it chose is lost with its answer.
+        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
+        let site = Self { client, namespace: format!("{name}-{unique:08x}"), state, left: AtomicBool::new(false) };
+        let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": site.namespace } });
+        site.create(&space.to_string()).await;
+        site
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = resource(kind);
         match kind {
-            "PersistentVolume" | "Node" | "Namespace" => Api::all_with(self.client.clone(), &resource),
+            "PersistentVolume" | "Node" | "Namespace" | "BackupBlueprint" => {
+                Api::all_with(self.client.clone(), &resource)
+            }
             _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
         }
     }
@@ -56,13 +71,24 @@ impl Site {
         for document in lifeboat::yaml::read(yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}")) {
             let kind = document["kind"].as_str().unwrap().to_owned();
             let object: DynamicObject = serde_json::from_value(document).unwrap();
-            self.api(&kind).create(&PostParams::default(), &object).await?;
+            let (api, mut asked) = (self.api(&kind), 0);
+            let made = steadily(async || {
+                asked += 1;
+                api.create(&PostParams::default(), &object).await
+            });
+            match made.await {
+                // Made, and only the answer was lost.
+                Err(kube::Error::Api(status)) if asked > 1 && status.is_already_exists() => {}
+                other => drop(other?),
+            }
         }
         Ok(())
     }
 
     pub async fn find(&self, kind: &str, name: &str) -> Option<Value> {
-        self.api(kind).get_opt(name).await.unwrap().map(|o| serde_json::to_value(o).unwrap())
+        let api = self.api(kind);
+        let found = steadily(async || api.get_opt(name).await).await.unwrap();
+        found.map(|o| serde_json::to_value(o).unwrap())
     }
 
     pub async fn get(&self, kind: &str, name: &str) -> Value {
@@ -75,12 +101,14 @@ impl Site {
 
     /// The same, or why the API server does not say.
     pub async fn try_list(&self, kind: &str) -> kube::Result<Vec<Value>> {
-        let list = self.api(kind).list(&ListParams::default()).await?;
+        let api = self.api(kind);
+        let list = steadily(async || api.list(&ListParams::default()).await).await?;
         Ok(list.items.into_iter().map(|o| serde_json::to_value(o).unwrap()).collect())
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: Value) {
-        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        let (api, patch) = (self.api(kind), Patch::Merge(patch));
+        steadily(async || api.patch(name, &PatchParams::default(), &patch).await).await.unwrap();
     }
 
     pub async fn delete(&self, kind: &str, name: &str) {
@@ -89,7 +117,8 @@ impl Site {
 
     /// The same, of what may be gone.
     pub async fn try_delete(&self, kind: &str, name: &str) {
-        match self.api(kind).delete(name, &DeleteParams::background()).await {
+        let api = self.api(kind);
+        match steadily(async || api.delete(name, &DeleteParams::background()).await).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             other => drop(other.unwrap()),
         }
@@ -130,6 +159,12 @@ impl Site {
         text
     }
 
+    /// Deletes the namespace with all that is in it, and does not wait for that.
+    pub async fn leave(&self) {
+        self.try_delete("Namespace", &self.namespace).await;
+        self.left.store(true, Ordering::SeqCst);
+    }
+
     /// Jobs of a session for one step, oldest first.
     pub async fn jobs(&self, session: &str, step: &str) -> Vec<Value> {
         let of = |j: &Value| {
@@ -145,24 +180,36 @@ impl Site {
     /// with it all that was made for it: claims and Secrets of the test itself are the only ones that may stay, and claims
     /// that it asked for by a template. Every test ends with it.
     pub async fn leaves_nothing(&self) {
-        if let Err(left) = self.all_is_gone().await {
+        self.leaves_nothing_within(30).await;
+    }
+
+    /// The same, in so many seconds for each of the two.
+    pub async fn leaves_nothing_within(&self, seconds: u64) {
+        if let Err(left) = self.all_is_gone(seconds).await {
             panic!("{left}");
         }
     }
 
-    async fn all_is_gone(&self) -> Result<(), String> {
+    async fn all_is_gone(&self, seconds: u64) -> Result<(), String> {
         const MADE: [&str; 8] =
             ["Job", "Pod", "PersistentVolumeClaim", "Secret", "ServiceAccount", "Role", "RoleBinding", "Snapshot"];
         self.all_go(
+            seconds,
             &["RestoreSession", "RestoreBatch", "BackupConfiguration", "BackupBatch", "BackupSession"],
             &MADE[..7],
             |o| o["metadata"]["labels"]["lifeboat.stash.appscode.com/session-kind"] != "Repository",
         )
         .await?;
-        self.all_go(&["Repository"], &MADE, |_| true).await
+        self.all_go(seconds, &["Repository"], &MADE, |_| true).await
     }
 
-    async fn all_go(&self, written: &[&str], made: &[&str], counts: impl Fn(&Value) -> bool) -> Result<(), String> {
+    async fn all_go(
+        &self,
+        seconds: u64,
+        written: &[&str],
+        made: &[&str],
+        counts: impl Fn(&Value) -> bool,
+    ) -> Result<(), String> {
         for kind in written {
             for object in self.list(kind).await {
                 self.try_delete(kind, object["metadata"]["name"].as_str().unwrap()).await;
@@ -175,7 +222,7 @@ impl Site {
         };
         let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
         let mut left = vec![];
-        let clean = eventually(30, async || {
+        let clean = eventually(seconds, async || {
             left.clear();
             for kind in written {
                 left.extend(self.list(kind).await.iter().map(|o| named(kind, o)));
@@ -219,10 +266,14 @@ impl Site {
 
     /// The folder behind a claim, seen from the host, once the claim is bound.
     pub async fn folder(&self, claim: &str) -> PathBuf {
-        let bound = self.until("PersistentVolumeClaim", claim, 30, "bound", |c| phase(c) == "Bound").await;
+        self.state.join("volumes").join(self.folder_on_node(claim).await.file_name().unwrap())
+    }
+
+    /// The same, as the node sees it.
+    pub async fn folder_on_node(&self, claim: &str) -> PathBuf {
+        let bound = self.until("PersistentVolumeClaim", claim, 60, "bound", |c| phase(c) == "Bound").await;
         let volume = self.get("PersistentVolume", bound["spec"]["volumeName"].as_str().unwrap()).await;
-        let path = PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap());
-        self.state.join("volumes").join(path.file_name().unwrap())
+        PathBuf::from(volume["spec"]["hostPath"]["path"].as_str().unwrap())
     }
 
     /// A folder of this test's own for host paths: as pods name it, and as it is on each of these nodes.
@@ -266,6 +317,13 @@ impl Site {
         let bucket = self.state.join("s3").join(&self.namespace);
         std::fs::create_dir_all(&bucket).unwrap();
         bucket
+    }
+
+    /// Where the processes of this cluster, and of no other, are among the machine's control groups.
+    pub fn control_group(&self) -> String {
+        let facts: Value = serde_json::from_slice(&std::fs::read(self.state.join("cluster.json")).unwrap()).unwrap();
+        let first = facts["netns"][0].as_str().unwrap();
+        format!("/{}/", first.strip_suffix("-1").unwrap())
     }
 
     /// Runs words among the cluster's mounts, on its node.
@@ -318,13 +376,18 @@ impl Site {
     pub fn apply_by_kubectl(&self, yaml: &str) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), yaml).unwrap();
-        let mut command = Command::new(self.bin("kubectl"));
-        let out = command.args(["--namespace", &self.namespace, "apply", "-f"]).arg(file.path()).output().unwrap();
+        let out = self.kubectl_command(&["apply", "-f", file.path().to_str().unwrap()]).output().unwrap();
         format!("{}{}", String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout))
     }
 
     pub fn kubectl(&self, words: &[&str]) -> String {
-        output(Command::new(self.bin("kubectl")).args(["--namespace", &self.namespace]).args(words))
+        output(&mut self.kubectl_command(words))
+    }
+
+    pub fn kubectl_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.bin("kubectl"));
+        command.args(["--namespace", &self.namespace]).args(words);
+        command
     }
 }
 
@@ -335,10 +398,13 @@ impl Drop for Site {
                 eprintln!("--- {what} of {}\n{}", self.namespace, self.kubectl(&["get", what, "-o", "wide"]));
             }
         }
-        if std::env::var("KEEP").is_err() {
+        if std::env::var("KEEP").is_err() && !self.left.load(Ordering::SeqCst) {
             let failed = std::thread::panicking();
-            let left = if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone())) };
-            self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"]);
+            let left =
+                if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone(30))) };
+            // An API server that a test took away is no reason to fail here.
+            let words = ["delete", "namespace", &self.namespace, "--wait=false", "--ignore-not-found"];
+            drop(self.kubectl_command(&words).output());
             if let Err(left) = left {
                 panic!("{left}");
             }
@@ -353,6 +419,27 @@ fn output(command: &mut Command) -> String {
     let fine = out.status.success() || std::thread::panicking();
     assert!(fine, "{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
     text
+}
+
+/// Asks again while the API server is away or coming back, so that a test may take it away. What it refuses is an answer.
+async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube::Result<T> {
+    let mut last = None;
+    let answer = eventually(AWAY, async || match tokio::time::timeout(ANSWER, ask()).await {
+        Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 429 => {
+            Some(Err(kube::Error::Api(status)))
+        }
+        Ok(Err(error)) => {
+            last = Some(error);
+            None
+        }
+        Ok(Ok(answer)) => Some(Ok(answer)),
+        Err(_) => None,
+    });
+    match (answer.await, last) {
+        (Some(answer), _) => answer,
+        (None, Some(error)) => Err(error),
+        (None, None) => panic!("the API server did not answer for {AWAY} s"),
+    }
 }
 
 /// Looks again and again until there is an answer, or the time is over.
@@ -390,6 +477,7 @@ fn resource(kind: &str) -> ApiResource {
         "ReplicationController" => ("", "v1", "replicationcontrollers"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
+        "BackupBlueprint" => ("stash.appscode.com", "v1beta1", "backupblueprints"),
         "BackupConfiguration" => ("stash.appscode.com", "v1beta1", "backupconfigurations"),
         "BackupBatch" => ("stash.appscode.com", "v1beta1", "backupbatches"),
         "BackupSession" => ("stash.appscode.com", "v1beta1", "backupsessions"),

@@ -11,18 +11,22 @@ mod batch;
 mod deaths;
 mod elsewhere;
 mod faults;
+#[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod harness;
 mod interrupted;
 mod manifests;
+#[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod proxy;
 mod repository;
 mod restore;
+mod rights;
 mod selection;
 mod settings;
 mod snapshots;
 mod store;
 mod targets;
 mod two_nodes;
+mod watchman;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -133,7 +133,7 @@ fn idle(mounts: &[(&str, &str)], volumes: &str) -> String {
       - name: app
         image: localhost/lifeboat-test-app:1
         imagePullPolicy: IfNotPresent
-        command: [sh, -c, 'trap exit TERM; while :; do sleep 1 & wait; done']
+        command: [sh, -c, 'trap exit TERM; sleep infinity & wait']
         volumeMounts: [{}]
       volumes: [{volumes}]",
         mounts.join(", ")

@@ -16,6 +16,7 @@ pub struct Proxy {
     passed: Arc<AtomicU64>,
     limit: watch::Sender<u64>,
     held: watch::Sender<bool>,
+    refuses: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -30,12 +31,20 @@ impl Proxy {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let store = site.s3("endpoint").trim_start_matches("http://").to_owned();
         let (limit, held) = (watch::Sender::new(u64::MAX), watch::Sender::new(false));
-        let proxy = Self { endpoint, passed: Arc::default(), limit, held };
+        let proxy = Self { endpoint, passed: Arc::default(), limit, held, refuses: watch::Sender::new(false) };
         let (passed, limit, held) = (proxy.passed.clone(), proxy.limit.clone(), proxy.held.clone());
+        let refuses = proxy.refuses.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (store, passed, held) = (store.clone(), passed.clone(), held.clone());
-                tokio::spawn(serve(client, store, passed, limit.subscribe(), held));
+                let (served, mut refuses) =
+                    (serve(client, store, passed, limit.subscribe(), held), refuses.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = served => {}
+                        _ = refuses.wait_for(|r| *r) => {}
+                    }
+                });
             }
         });
         proxy
@@ -49,10 +58,18 @@ impl Proxy {
 
     /// Waits until somebody waits for bytes that are held.
     pub async fn held(&self) {
-        let wait = self.held.subscribe();
-        let until = async { wait.clone().wait_for(|held| *held).await.map(|_| ()) };
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(90), until).await;
-        seen.expect("nothing came as far as to be held").unwrap();
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(90), self.until_held()).await;
+        seen.expect("nothing came as far as to be held");
+    }
+
+    /// The same without a bound, for who knows when to leave off.
+    pub async fn until_held(&self) {
+        self.held.subscribe().wait_for(|held| *held).await.unwrap();
+    }
+
+    /// From now on all connections are closed, those that are open too; or not any more.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.send_replace(refuses);
     }
 
     pub fn release(&self) {

@@ -23,14 +23,19 @@ pub const FILES: u32 = 240;
 
 /// Builds the tree of a seed below `root`, which must be empty or absent.
 pub fn build(root: &Path, seed: u32) {
+    build_of(root, seed, FILES, 3_000_000, 24 << 20);
+}
+
+/// The same with so many ordinary files, one in 60 of them of `large` bytes, and a sparse one with such a `hole`.
+pub fn build_of(root: &Path, seed: u32, files: u32, large: u64, hole: u64) {
     let as_root = rustix::process::geteuid().is_root();
     fs::create_dir_all(root).unwrap();
     let mut random = Random(u64::from(seed) + 1);
-    for n in 0..FILES {
+    for n in 0..files {
         let dir = root.join(format!("dir-{}", n % 12)).join(format!("sub-{}", n % 3));
         fs::create_dir_all(&dir).unwrap();
         let file = dir.join(format!("file-{n}.{}", if n % 4 == 0 { "json" } else { "bin" }));
-        let size = if n % 60 == 0 { 3_000_000 } else { random.next() % 9_000 };
+        let size = if n % 60 == 0 { large } else { random.next() % 9_000 };
         write_random(&file, size, &mut random);
         fs::set_permissions(&file, PermissionsExt::from_mode([0o644, 0o600, 0o755, 0o440, 0o666][n as usize % 5]))
             .unwrap();
@@ -71,7 +76,7 @@ pub fn build(root: &Path, seed: u32) {
     symlink("/nowhere/at all", root.join("link-dangling")).unwrap();
     let mut sparse = File::create(root.join("sparse")).unwrap();
     sparse.write_all(b"head").unwrap();
-    sparse.seek(SeekFrom::Start(24 << 20)).unwrap();
+    sparse.seek(SeekFrom::Start(hole)).unwrap();
     sparse.write_all(b"tail").unwrap();
     if as_root {
         lchown(root.join("link-dangling"), Some(4242), Some(4243)).unwrap();

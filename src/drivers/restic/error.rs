@@ -118,6 +118,7 @@ const SIGNS: &[Sign] = &[
         words: &[
             "failed to load pack",
             "load(<data/",
+            "readfull(<data/",
             "loadblob(",
             "loadtree(",
             "blob not found",
@@ -274,6 +275,8 @@ mod tests {
             (1, "dial tcp 1.2.3.4:9000: connect: connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
             (1, "Load(<data/12>, 0, 0): connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
             (1, "Load(<data/12>, 0, 0): no such file", Class::Data, reason::DATA_CORRUPT),
+            (1, "ReadFull(<data/12>): The specified key does not exist.", Class::Data, reason::DATA_CORRUPT),
+            (1, "ReadFull(<data/12>): connection refused", Class::Transient, reason::REPOSITORY_UNREACHABLE),
             (1, "x509: certificate signed by unknown authority", Class::Invalid, reason::TLS_NOT_TRUSTED),
             (1, "open /x: permission denied", Class::Invalid, reason::PERMISSION_DENIED),
             (1, "", Class::Fatal, reason::RESTIC_FAILED),

@@ -1,0 +1,175 @@
+//! How each fault is made.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{EvictParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::faults::{Fault, Planned};
+use super::field::{CLAIMS, Field, PREFIX};
+use super::harness::eventually;
+use super::watched::{Watched, command_line, kill_9, processes};
+
+/// How often a victim is looked for.
+const POLL: Duration = Duration::from_millis(50);
+/// Longest search for the operator, which may be away by another fault.
+const OPERATOR: u64 = 60;
+
+/// Faults of the cluster, and when they came: all runs felt them.
+pub static SHARED: Mutex<Vec<(Instant, Fault)>> = Mutex::new(vec![]);
+
+/// Makes a fault. False where its victim was not there before the run was over.
+pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: watch::Receiver<bool>) -> bool {
+    let site = &field.site;
+    let lasting = Duration::from_secs(planned.seconds);
+    let shared = || SHARED.lock().unwrap().push((Instant::now(), planned.fault));
+    let component = |name: &str, action: &str| site.component(name, action);
+    let killed = |name: &str| {
+        component(name, "kill");
+        shared();
+        true
+    };
+    let away = async |name: &str, from: &str, to: &str| {
+        component(name, from);
+        shared();
+        tokio::time::sleep(lasting).await;
+        component(name, to);
+        true
+    };
+    match planned.fault {
+        Fault::Operator => {
+            let group = site.control_group();
+            let killed = eventually(OPERATOR, async || {
+                let all = processes("lifeboat", |g| g.contains(&group));
+                let found = all.into_iter().filter(|pid| command_line(*pid).iter().any(|w| w == "operator"));
+                (found.filter(|pid| kill_9(*pid)).count() > 0).then_some(())
+            });
+            let killed = killed.await.is_some();
+            if killed {
+                shared();
+            }
+            killed
+        }
+        Fault::OperatorAway => {
+            operators(field, 0).await;
+            shared();
+            tokio::time::sleep(lasting).await;
+            operators(field, 1).await;
+            true
+        }
+        Fault::Kubelet => killed("kubelet"),
+        Fault::Containerd => killed("containerd"),
+        Fault::ApiServer => killed("apiserver"),
+        Fault::Etcd => killed("etcd"),
+        Fault::ControllerManager => killed("controller-manager"),
+        Fault::Scheduler => killed("scheduler"),
+        Fault::Store => killed("s3"),
+        Fault::ApiServerAway => away("apiserver", "stop", "start").await,
+        Fault::ApiServerSilent => away("apiserver", "pause", "resume").await,
+        Fault::StoreAway => away("s3", "stop", "start").await,
+        Fault::StoreSilent => away("s3", "pause", "resume").await,
+        Fault::Agent => found(over, || watched.process("lifeboat").filter(|pid| kill_9(*pid))).await.is_some(),
+        Fault::Restic => found(over, || watched.process("restic").filter(|pid| kill_9(*pid))).await.is_some(),
+        Fault::PodDeleted => {
+            let Some(pod) = found(over, || watched.pod()).await else { return false };
+            site.try_delete("Pod", &pod.name).await;
+            true
+        }
+        Fault::JobDeleted => {
+            let Some(pod) = found(over, || watched.pod()).await else { return false };
+            site.try_delete("Job", &pod.job).await;
+            true
+        }
+        Fault::PodEvicted => {
+            let Some(pod) = found(over, || watched.pod()).await else { return false };
+            let pods: Api<Pod> = Api::namespaced(site.client.clone(), &site.namespace);
+            pods.evict(&pod.name, &EvictParams::default()).await.is_ok()
+        }
+        Fault::NetworkCut => {
+            let Some(address) = found(over, || watched.pod().and_then(|p| p.address)).await else { return false };
+            let rule = |action: &str| {
+                let words = ["iptables", "-w", "-t", "raw", action, "PREROUTING", "-s", &address, "-j", "DROP"];
+                site.on_node(&words);
+            };
+            rule("-I");
+            tokio::time::sleep(lasting).await;
+            rule("-D");
+            true
+        }
+        Fault::StoreRefuses => {
+            field.proxy.refuse(true);
+            tokio::time::sleep(lasting).await;
+            field.proxy.refuse(false);
+            true
+        }
+        Fault::DiskFull => {
+            field.fill(CLAIMS[2]).await;
+            true
+        }
+        _ => {
+            harm(&site.bucket().join(PREFIX), planned);
+            true
+        }
+    }
+}
+
+/// Looks for a victim until there is one or the run is over.
+async fn found<T>(over: watch::Receiver<bool>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        if let Some(victim) = look() {
+            return Some(victim);
+        }
+        if *over.borrow() {
+            return None;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Scales the operator, API server or not.
+async fn operators(field: &Field, replicas: i32) {
+    let api: Api<Deployment> = Api::namespaced(field.site.client.clone(), "lifeboat-system");
+    let (params, patch) = (PatchParams::default(), Patch::Merge(json!({ "spec": { "replicas": replicas } })));
+    let scaled = eventually(60, async || {
+        let asked = api.patch("lifeboat", &params, &patch);
+        tokio::time::timeout(Duration::from_secs(10), asked).await.ok()?.ok()
+    });
+    scaled.await.expect("the operator could not be scaled");
+}
+
+/// Harms one file of the repository.
+fn harm(repository: &Path, planned: Planned) {
+    let folder = match planned.fault {
+        Fault::PackDamaged | Fault::PackMissing | Fault::PackCut => "data",
+        Fault::IndexDamaged | Fault::IndexMissing | Fault::IndexCut => "index",
+        _ => "snapshots",
+    };
+    let mut all = files(&repository.join(folder));
+    all.sort_by_key(|f| fs::metadata(f).unwrap().len());
+    let file = &all[usize::try_from(planned.seconds).unwrap() % all.len()];
+    let size = fs::metadata(file).unwrap().len();
+    match planned.fault {
+        Fault::PackDamaged | Fault::IndexDamaged => {
+            let mut open = OpenOptions::new().write(true).open(file).unwrap();
+            open.seek(SeekFrom::Start(size / 2)).unwrap();
+            open.write_all(&vec![0x5a; usize::try_from((size / 4).clamp(1, 4096)).unwrap()]).unwrap();
+        }
+        Fault::PackCut | Fault::IndexCut => {
+            OpenOptions::new().write(true).open(file).unwrap().set_len(size / 2).unwrap();
+        }
+        _ => fs::remove_file(file).unwrap(),
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}

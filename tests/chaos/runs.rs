@@ -1,0 +1,381 @@
+//! Runs, several side by side, and what is left when all are over.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout_at;
+
+use super::faults::{Fault, Plan, Planned, When, seed_of};
+use super::field::{BATCH, Field, Ground, PATIENCE, REPLICAS};
+use super::follow::{Following, follow};
+use super::harness::{condition, eventually, phase};
+use super::inject::{SHARED, strike};
+use super::judge::{Seen, Tree, defects};
+use super::states::{self, STATES};
+use super::support::tree::{describe, difference};
+use super::watched::{Watched, processes};
+
+/// What came of a run.
+struct Report {
+    plan: Plan,
+    /// Its own faults that it met, and the index of the state in which they came.
+    met: Vec<(Planned, usize)>,
+    /// Faults of the cluster while it went on, its own among them.
+    felt: usize,
+    end: String,
+    seconds: u64,
+    /// Indexes of STATES that its status showed.
+    states: Vec<usize>,
+    defects: Vec<String>,
+}
+
+/// One run from its empty targets to its last trace.
+async fn run(ground: &Ground, plan: Plan) -> Report {
+    let field = Rc::new(Field::new(ground).await);
+    let watched = Rc::new(Watched::of(&field.site));
+    let (send, mut versions) = mpsc::unbounded_channel();
+    let _batch = follow(field.site.api("RestoreBatch"), move |_, batch| {
+        drop(send.send(batch.map_or(Value::Null, |b| serde_json::to_value(b).unwrap())));
+    });
+    let (over, is_over) = watch::channel(false);
+    let met: Rc<RefCell<Vec<(Planned, usize)>>> = Rc::default();
+    let go = |planned: Planned, rank: usize| {
+        let (field, watched, is_over, met) = (field.clone(), watched.clone(), is_over.clone(), met.clone());
+        spawn_local(async move {
+            let held = matches!(planned.when, When::InData(_));
+            if held {
+                let mut over = is_over.clone();
+                tokio::select! {
+                    () = field.proxy.until_held() => {}
+                    _ = over.wait_for(|over| *over) => return,
+                }
+            }
+            if strike(&field, &watched, planned, is_over).await {
+                met.borrow_mut().push((planned, rank));
+            }
+            if held {
+                field.proxy.release();
+            }
+        })
+    };
+
+    let started = Instant::now();
+    let (mut strikes, mut coming) = (vec![], plan.faults.clone());
+    coming.retain(|planned| {
+        if let When::InData(bytes) = planned.when {
+            field.proxy.hold_after(bytes);
+            strikes.push(go(*planned, 0));
+        }
+        matches!(planned.when, When::State(_))
+    });
+    field.start().await;
+    let (mut shapes, mut seen) = (vec![], vec![]);
+    let patience = tokio::time::Instant::now() + Duration::from_secs(PATIENCE);
+    while let Ok(Some(batch)) = timeout_at(patience, versions.recv()).await {
+        let rank = states::rank(&batch);
+        coming.retain(|planned| {
+            let due = matches!(planned.when, When::State(state) if state <= rank);
+            if due {
+                strikes.push(go(*planned, rank));
+            }
+            !due
+        });
+        let shape = states::shape(&batch);
+        if shapes.last() != Some(&shape) {
+            shapes.push(shape);
+            seen.push(rank);
+        }
+        if states::is_over(&batch) {
+            break;
+        }
+    }
+    let ended = Instant::now();
+    over.send_replace(true);
+    for strike in strikes {
+        strike.await.unwrap();
+    }
+
+    // What a fault at the very end did shows only now.
+    let batch = field.site.find("RestoreBatch", BATCH).await.unwrap_or_default();
+    if states::is_over(&batch) {
+        field.available().await;
+    }
+    let workload = field.site.get("Deployment", "web").await;
+    let met = met.borrow().clone();
+    let observed = Seen {
+        met: met.iter().map(|(p, _)| p.fault).collect(),
+        jobs: watched.jobs(),
+        beside: watched.beside(),
+        trees: trees(&field, ground, &batch),
+        replicas: workload["spec"]["replicas"].as_i64().unwrap_or(-1),
+        wanted: REPLICAS,
+        batch,
+    };
+    let mut defects = defects(&observed);
+    let reason = condition(&observed.batch, "Stalled").1;
+    if !defects.is_empty() {
+        keep_traces(&field, &observed);
+    }
+    field.uncover();
+    let leaving = field.clone();
+    let left = spawn_local(async move { leaving.site.leaves_nothing_within(240).await });
+    if left.await.is_err() {
+        defects.push("LEAK: see what is left behind above".to_owned());
+    }
+    field.site.leave().await;
+    std::fs::remove_dir_all(field.site.bucket()).unwrap();
+    let felt = SHARED.lock().unwrap().iter().filter(|(at, _)| (started..=ended).contains(at)).count();
+    Report {
+        plan,
+        met,
+        felt,
+        end: format!("{} {reason}", phase(&observed.batch)).trim().to_owned(),
+        seconds: ended.duration_since(started).as_secs(),
+        states: seen,
+        defects,
+    }
+}
+
+fn trees(field: &Field, ground: &Ground, batch: &Value) -> Vec<Tree> {
+    let all = field.folders.iter().zip(&ground.trees).zip(&field.before).enumerate();
+    all.map(|(n, ((folder, want), before))| {
+        let have = describe(folder);
+        let again = batch["status"]["members"][n]["stats"][0]["attempt"].as_i64() > Some(1);
+        let wrong =
+            if again { difference(&without_holes(want), &without_holes(&have)) } else { difference(want, &have) };
+        match () {
+            () if wrong.is_empty() => Tree::Whole,
+            () if have == *before => Tree::Untouched,
+            () => Tree::Other(wrong[..wrong.len().min(4)].join("\n")),
+        }
+    })
+    .collect()
+}
+
+/// What is restored once more is written over what is there, and a hole is no hole then (docs/restore.md).
+fn without_holes(tree: &super::field::Tree) -> super::field::Tree {
+    tree.iter().map(|(path, line)| (path.clone(), line.replace(" sparse=true", " sparse=false"))).collect()
+}
+
+/// Writes down what a look at the cluster would show, beside the cluster's logs.
+fn keep_traces(field: &Field, seen: &Seen) {
+    let site = &field.site;
+    let path = site.state.join("logs").join(format!("{}.txt", site.namespace));
+    let mut file = std::fs::File::create(&path).unwrap();
+    writeln!(file, "{seen:#?}").unwrap();
+    for words in [
+        &["get", "jobs,pods", "-o", "yaml"][..],
+        &["get", "events", "--sort-by=.metadata.creationTimestamp"],
+        &["--namespace=lifeboat-system", "logs", "deploy/lifeboat", "--tail=-1"],
+        &["--namespace=lifeboat-system", "logs", "deploy/lifeboat", "--tail=-1", "--previous"],
+    ] {
+        let out = site.kubectl_command(words).output().unwrap();
+        writeln!(file, "--- {words:?}").unwrap();
+        file.write_all(&out.stdout).unwrap();
+    }
+    println!("what there was to see is in {}", path.display());
+}
+
+/// All runs, so many side by side, each in a thread that it may block. Gives what came of them.
+async fn all(ground: &Arc<Ground>, plans: Vec<Plan>, beside: usize) -> Vec<Report> {
+    let count = plans.len();
+    let waiting: Arc<Mutex<VecDeque<Plan>>> = Arc::new(Mutex::new(plans.into()));
+    let (send, mut reports) = mpsc::unbounded_channel();
+    for _ in 0..beside {
+        let (waiting, ground, send) = (waiting.clone(), ground.clone(), send.clone());
+        thread::spawn(move || {
+            while let Some(plan) = { waiting.lock().unwrap().pop_front() } {
+                let (ground, planned) = (ground.clone(), plan.clone());
+                let came = thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    LocalSet::new().block_on(&runtime, run(&ground, planned))
+                });
+                drop(send.send(came.join().unwrap_or_else(|panic| not_judged(plan, &*panic))));
+            }
+        });
+    }
+    drop(send);
+    let mut all = vec![];
+    while let Some(report) = reports.recv().await {
+        all.push(report);
+        println!("{:3}/{count} {}", all.len(), line(&all[all.len() - 1]));
+    }
+    all
+}
+
+fn not_judged(plan: Plan, panic: &(dyn std::any::Any + Send)) -> Report {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    Report {
+        plan,
+        met: vec![],
+        felt: 0,
+        end: "?".to_owned(),
+        seconds: 0,
+        states: vec![],
+        defects: vec![format!("NOT JUDGED: {}", text.unwrap_or("a panic"))],
+    }
+}
+
+fn line(report: &Report) -> String {
+    let fault = |p: &Planned| {
+        let came = report.met.iter().find(|(met, _)| met == p).map(|(_, rank)| *rank);
+        match (came, p.when) {
+            (None, _) => format!("{p} (not met)"),
+            (Some(rank), When::State(state)) if rank != state => format!("{p} (came at '{}')", STATES[rank]),
+            _ => p.to_string(),
+        }
+    };
+    let faults: Vec<String> = report.plan.faults.iter().map(fault).collect();
+    let verdict = if report.defects.is_empty() { "ok".to_owned() } else { report.defects.join("\n    ") };
+    format!(
+        "seed {} [{}] and {} of the cluster in all: {} after {} s: {verdict}",
+        report.plan.seed,
+        faults.join("; "),
+        report.felt,
+        report.end,
+        report.seconds
+    )
+}
+
+/// Nothing is left in the cluster of any run.
+async fn clean(ground: &Ground) -> Vec<String> {
+    let site = &ground.site;
+    let mut left = vec![];
+    let gone = eventually(180, async || {
+        left.clear();
+        for space in site.list("Namespace").await {
+            let name = space["metadata"]["name"].as_str().unwrap();
+            if name.starts_with("run-") {
+                left.push(format!("Namespace {name}"));
+            }
+        }
+        let group = site.control_group();
+        let ours = |pods: &[Pod], pid| {
+            let group = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default().replace('_', "-");
+            pods.iter().any(|p| p.uid().is_some_and(|uid| group.contains(&uid)))
+        };
+        let pods: Api<Pod> = Api::all(site.client.clone());
+        let pods = pods.list(&ListParams::default()).await.map(|l| l.items).unwrap_or_default();
+        for name in ["restic", "lifeboat"] {
+            let found = processes(name, |g| g.contains(&group));
+            left.extend(found.iter().filter(|pid| !ours(&pods, **pid)).map(|pid| format!("process {name} {pid}")));
+        }
+        left.is_empty().then_some(())
+    });
+    let gone = gone.await.is_some();
+    if gone { vec![] } else { left }
+}
+
+/// How the containers of the operator ended, and how often.
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<BTreeMap<String, i32>>>);
+
+impl Ends {
+    fn watch(ground: &Ground) -> (Self, Following) {
+        let ends = Self::default();
+        let all = ends.0.clone();
+        let following =
+            follow(Api::<Pod>::namespaced(ground.site.client.clone(), "lifeboat-system"), move |uid, pod| {
+                for status in pod.and_then(|p| p.status.as_ref()?.container_statuses.as_ref()).into_iter().flatten() {
+                    let states = [status.state.as_ref(), status.last_state.as_ref()];
+                    for ended in states.into_iter().flatten().filter_map(|s| s.terminated.as_ref()) {
+                        let id = ended.container_id.clone().unwrap_or_else(|| uid.to_owned());
+                        all.lock().unwrap().insert(id, ended.exit_code);
+                    }
+                }
+            });
+        (ends, following)
+    }
+
+    fn codes(&self) -> BTreeMap<i32, usize> {
+        let mut codes = BTreeMap::new();
+        self.0.lock().unwrap().values().for_each(|code| *codes.entry(*code).or_default() += 1);
+        codes
+    }
+}
+
+/// Prints what came of all, and fails if anything was wrong.
+async fn conclude(ground: &Ground, ends: &Ends, reports: &[Report], what: &str, began: Instant) {
+    let mut by_fault: BTreeMap<Fault, (usize, usize, usize)> = BTreeMap::new();
+    for report in reports {
+        for (planned, _) in &report.met {
+            let entry = by_fault.entry(planned.fault).or_default();
+            entry.0 += 1;
+            entry.1 += usize::from(report.end == "Succeeded");
+            entry.2 += usize::from(report.end.starts_with("Failed"));
+        }
+    }
+    println!("\n| Fault | met | then Succeeded | then Failed |\n|---|---|---|---|");
+    for (fault, (met, succeeded, failed)) in by_fault {
+        println!("| {fault:?} | {met} | {succeeded} | {failed} |");
+    }
+    let mut seconds: Vec<u64> = reports.iter().map(|r| r.seconds).collect();
+    seconds.sort_unstable();
+    let ended = |phase: &str| reports.iter().filter(|r| r.end.starts_with(phase)).count();
+    let wrong: Vec<&Report> = reports.iter().filter(|r| !r.defects.is_empty()).collect();
+    println!(
+        "\n{what}: {} runs, {} Succeeded, {} Failed with a true reason or a defect, {} with defects, {} faults of the cluster; \
+         a run took {} s in the middle and {} s at most; all of it {} s",
+        reports.len(),
+        ended("Succeeded"),
+        ended("Failed"),
+        wrong.len(),
+        SHARED.lock().unwrap().len(),
+        seconds[seconds.len() / 2],
+        seconds[seconds.len() - 1],
+        began.elapsed().as_secs()
+    );
+    println!("containers of the operator that ended, by exit code: {:?}", ends.codes());
+    for report in &wrong {
+        println!("DEFECT {}\n  again, alone: make chaos RUNS=1 SEED={}", line(report), report.plan.seed);
+    }
+    let left = clean(ground).await;
+    assert!(left.is_empty(), "left in the cluster: {left:?}");
+    assert!(wrong.is_empty(), "{} of {} runs have defects", wrong.len(), reports.len());
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().filter(|v| !v.is_empty()).map_or(default, |v| v.parse().expect(name))
+}
+
+/// Proves: A04, A05, C01, C02, C04, C05, C06, C14.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: make chaos"]
+async fn random_faults_at_random_states() {
+    let began = Instant::now();
+    let (runs, seed, beside) = (setting("RUNS", 20), setting("SEED", 1), setting("BESIDE", 8));
+    let ground = Arc::new(Ground::prepare().await);
+    let (ends, _following) = Ends::watch(&ground);
+    let plans = (0..runs).map(|n| Plan::random(seed_of(seed, n))).collect();
+    let reports = all(&ground, plans, usize::try_from(beside).unwrap()).await;
+    conclude(&ground, &ends, &reports, &format!("RUNS={runs} SEED={seed}"), began).await;
+}
+
+/// Proves: C01, C05, C14.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a node: make chaos-states"]
+async fn kill_9_at_every_state_change() {
+    let began = Instant::now();
+    let ground = Arc::new(Ground::prepare().await);
+    let (ends, _following) = Ends::watch(&ground);
+    let calm = all(&ground, vec![Plan { seed: 0, faults: vec![] }], 1).await;
+    assert_eq!(calm[0].states, (0..STATES.len()).collect::<Vec<_>>(), "STATES are not all that status goes through");
+    let beside = usize::try_from(setting("BESIDE", 8)).unwrap();
+    let reports = all(&ground, Plan::every_state(), beside).await;
+    let exact = reports.iter().flat_map(|r| &r.met).filter(|(p, rank)| p.when == When::State(*rank)).count();
+    println!("{exact} of {} came in the very state that they were meant for", reports.len());
+    let not_met: Vec<String> = reports.iter().filter(|r| r.met.is_empty()).map(line).collect();
+    assert!(not_met.is_empty(), "no victim was there: {not_met:#?}");
+    conclude(&ground, &ends, &reports, "every state", began).await;
+}
