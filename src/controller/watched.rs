@@ -201,6 +201,7 @@ impl<'a> Reads<'a> {
     }
 
     /// The same, past the watches.
+    #[must_use]
     pub fn at_once(self) -> Self {
         Self { now: true, ..self }
     }
