@@ -118,6 +118,18 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 	@NAME=test-demo $(MAKE) --no-print-directory demo; code=$$?; \
 	NAME=test-demo $(MAKE) --no-print-directory cluster-down; exit $$code
 
+##@ Figures
+
+.PHONY: bench bench-data
+# Thousands of sessions have a cluster of their own: what they leave would be in the way of the others.
+SECTIONS = latency,requests,broken,batch,leader
+bench: tools ## Latency, requests, memory of the operator (ONLY=section,... SIZES=1000,10000)
+	tests/with-cluster bench 0 env ONLY=$(if $(ONLY),$(ONLY),$(SECTIONS)) cargo bench --bench operator
+	@if [ -z "$(ONLY)" ]; then tests/with-cluster bench 0 env ONLY=scale cargo bench --bench operator; fi
+
+bench-data: tools ## The agent against bare restic, and connections against a store that limits each (ROUNDS=3)
+	cargo bench --bench data
+
 ##@ Chaos (RUNS=20, SEED=1; BESIDE=8 runs go on at a time)
 
 RUNS ?= 20

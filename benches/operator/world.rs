@@ -16,7 +16,7 @@ use crate::jobs;
 use crate::operator::Operator;
 
 /// Longest wait of any section for one thing.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 /// Connections that create objects at once when many are needed.
 const HANDS: usize = 16;
 

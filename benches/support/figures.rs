@@ -29,17 +29,17 @@ pub fn chart(name: &str, title: &str, bars: &[Bar<'_>]) {
     use plotters::prelude::*;
 
     const WIDTH: u32 = 640;
-    const ROW: u32 = 34;
+    const ROW: i32 = 34;
     let file = format!("{}/docs/charts/{name}.svg", env!("CARGO_MANIFEST_DIR"));
     std::fs::create_dir_all(std::path::Path::new(&file).parent().unwrap()).unwrap();
-    let height = ROW * (bars.len() as u32 + 1);
+    let height = ROW.unsigned_abs() * (bars.len() as u32 + 1);
     let area = SVGBackend::new(&file, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE).unwrap();
     let text = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
     area.draw(&Text::new(title.to_owned(), (10, 10), text(16))).unwrap();
     let most = bars.iter().map(|b| b.1).fold(f64::MIN_POSITIVE, f64::max);
     for (row, (label, value)) in (1..).zip(bars) {
-        let top = row * ROW as i32;
+        let top = row * ROW;
         let end = 150 + (value / most * 380.0) as i32;
         let color = if row == 1 { RGBColor(0, 105, 92) } else { RGBColor(176, 190, 197) };
         area.draw(&Text::new((*label).to_owned(), (10, top + 7), text(14))).unwrap();

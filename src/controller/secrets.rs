@@ -3,7 +3,7 @@
 //! serves all who use the same Repository, for a short while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -19,9 +19,11 @@ const THERE_FOR: Duration = Duration::from_secs(30);
 /// One that was missing is not asked for again before this.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
-/// What was last heard of each.
+/// What was last heard of each. Who asks while another does waits for the same answer.
 #[derive(Default)]
-pub struct Secrets(Mutex<HashMap<(String, String), Answer>>);
+pub struct Secrets(Mutex<HashMap<(String, String), Arc<Known>>>);
+
+type Known = tokio::sync::Mutex<Option<Answer>>;
 
 #[derive(Clone, Copy)]
 struct Answer {
@@ -30,8 +32,8 @@ struct Answer {
 }
 
 impl Answer {
-    fn holds(&self, now: Instant) -> bool {
-        now - self.at < if self.there { THERE_FOR } else { MISSING_FOR }
+    fn holds(&self) -> bool {
+        self.at.elapsed() < if self.there { THERE_FOR } else { MISSING_FOR }
     }
 }
 
@@ -39,21 +41,18 @@ impl Secrets {
     /// Whether the Secret is there.
     pub async fn look(&self, client: &Client, namespace: &str, name: &str) -> Seen<()> {
         let key = (namespace.to_owned(), name.to_owned());
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        let there = match known.filter(|a| a.holds(Instant::now())) {
-            Some(answer) => answer.there,
-            None => {
-                let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
-                let at = Instant::now();
-                let there = match api.get_metadata_opt(name).await {
-                    Ok(found) => found.is_some(),
-                    Err(e) => return Seen::Unknown(plain(&e)),
-                };
-                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                all.retain(|_, a| a.holds(at));
-                all.insert(key, Answer { at, there });
-                there
-            }
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let mut known = known.lock().await;
+        let there = if let Some(answer) = known.filter(Answer::holds) {
+            answer.there
+        } else {
+            let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);
+            let there = match api.get_metadata_opt(name).await {
+                Ok(found) => found.is_some(),
+                Err(e) => return Seen::Unknown(plain(&e)),
+            };
+            *known = Some(Answer { at: Instant::now(), there });
+            there
         };
         if there { Seen::Found(()) } else { Seen::Missing }
     }

@@ -1,0 +1,217 @@
+//! How fast data moves: the agent as a Job runs it against bare restic with the same flags, in turns, and what
+//! connections do where a store limits each of them. `make bench-data`; `docs/performance.md` says what it means.
+//!
+//! `ROUNDS=5` takes more rounds; `FILES`, `SMALL` and `LARGE` set the sizes of the three trees (files of 1 MiB, files of
+//! 4 KiB, MiB of the one large file; 0 leaves a tree out).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
+#![allow(dead_code, reason = "shares the tests' helpers, and not all of them")]
+
+#[path = "../support/figures.rs"]
+mod figures;
+mod store;
+#[path = "../../tests/support/tree.rs"]
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use figures::quantile;
+use lifeboat::plan::contract::{
+    Answer, HostQuery, Outcome, Preflight, RepositoryAccess, Restore, Run, Settings, Step, TASK_ENV, Task, VERSION,
+};
+use store::{KEY, S3, Throttle};
+
+const PASSWORD: &str = "bench";
+
+fn main() {
+    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    if !std::env::args().any(|a| a == "--bench") {
+        return;
+    }
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |v| v.parse().unwrap());
+    let rounds = number("ROUNDS", 3);
+    let trees = [
+        ("files of 1 MiB", number("FILES", 2000), 1 << 20),
+        ("files of 4 KiB", number("SMALL", 50_000), 4 << 10),
+        ("one large file", u64::from(number("LARGE", 4096) > 0), number("LARGE", 4096) << 20),
+    ];
+    let s3 = S3::start();
+    for (name, count, size) in trees.into_iter().filter(|t| t.1 > 0) {
+        for url in [None, Some(s3.url("whole"))] {
+            let place = if url.is_some() { "S3" } else { "local" };
+            let site = Site::new(url);
+            site.fill(count, size);
+            site.compare(&format!("{count} {name}, {place}"), rounds);
+        }
+    }
+    connections(&s3, rounds);
+}
+
+/// A repository, its Secret, data in it, and a place to restore to.
+struct Site {
+    dir: tempfile::TempDir,
+    url: String,
+    data: PathBuf,
+}
+
+impl Site {
+    fn new(url: Option<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = url.unwrap_or_else(|| dir.path().join("repo").to_str().unwrap().to_owned());
+        let data = dir.path().join("data");
+        for folder in ["secret", "work", "data"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for (name, value) in [("RESTIC_PASSWORD", PASSWORD), ("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", KEY)]
+        {
+            fs::write(dir.path().join("secret").join(name), value).unwrap();
+        }
+        Self { dir, url, data }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn fill(&self, count: u64, size: u64) {
+        for n in 0..count {
+            let folder = self.data.join(format!("d{}", n / 500));
+            fs::create_dir_all(&folder).unwrap();
+            tree::write_noise(&folder.join(format!("f{n}")), size, n);
+        }
+        Self::ok(self.restic(&["init"]));
+        Self::ok(self.restic(&["backup", "--host", "h", "--quiet", self.data.to_str().unwrap()]));
+        fs::remove_dir_all(&self.data).unwrap();
+    }
+
+    /// restic with the flags that the agent gives it, those of connections apart.
+    fn restic(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(std::env::var("LIFEBOAT_RESTIC").unwrap_or_else(|_| "restic".into()));
+        command.args(["--repo", &self.url, "--password-file"]).arg(self.path("secret/RESTIC_PASSWORD"));
+        command.args(["--cache-dir"]).arg(self.path("work/cache")).args(args);
+        command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", KEY).env("RESTIC_PROGRESS_FPS", "1");
+        command.stdout(Stdio::null());
+        command
+    }
+
+    fn ok(mut command: Command) -> Duration {
+        let begun = Instant::now();
+        assert!(command.status().unwrap().success(), "{command:?}");
+        begun.elapsed()
+    }
+
+    fn agent(&self, step: Step) -> (Answer, Duration) {
+        let task = Task {
+            version: VERSION,
+            run: Run { id: "r".into(), kind: "RestoreSession".into(), namespace: "n".into(), name: "s".into() },
+            repository: RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() },
+            settings: Settings::default(),
+            step,
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command.arg("agent").env(TASK_ENV, task.encode()).env("LIFEBOAT_PROGRESS_PORT", "0").stdout(Stdio::null());
+        command.stderr(Stdio::null());
+        for (name, folder) in
+            [("SECRET_DIR", "secret"), ("WORK_DIR", "work"), ("RESTORE_ROOT", "root"), ("OUTCOME_FILE", "outcome")]
+        {
+            command.env(format!("LIFEBOAT_{name}"), self.path(folder));
+        }
+        let begun = Instant::now();
+        command.status().unwrap();
+        let took = begun.elapsed();
+        let outcome = Outcome::decode(&fs::read_to_string(self.path("outcome")).unwrap()).unwrap();
+        assert_eq!(outcome.failure, None);
+        (outcome.answer.unwrap(), took)
+    }
+
+    /// What the preflight pins.
+    fn pinned(&self) -> (Restore, Duration) {
+        let data = vec![self.data.to_str().unwrap().to_owned()];
+        let query = HostQuery {
+            host: "h".into(),
+            source_host: "h".into(),
+            paths: data.clone(),
+            mounts: data.clone(),
+            ..HostQuery::default()
+        };
+        let (answer, took) = self.agent(Step::Preflight(Preflight { hosts: vec![query] }));
+        let Answer::Preflight(hosts) = answer else { panic!("{answer:?}") };
+        (Restore { host: "h".into(), snapshots: hosts[0].snapshots.clone(), mounts: data, ..Restore::default() }, took)
+    }
+
+    fn by_agent(&self, step: &Restore) -> Duration {
+        let target = self.path("root").join(self.data.to_str().unwrap().trim_start_matches('/'));
+        fs::create_dir_all(&target).unwrap();
+        let (answer, took) = self.agent(Step::Restore(step.clone()));
+        let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+        assert_eq!(restored.planned, restored.restored);
+        remove(&self.path("root"));
+        took
+    }
+
+    fn by_restic(&self, step: &Restore, options: &[&str]) -> Duration {
+        let target = self.path("bare");
+        fs::create_dir_all(&target).unwrap();
+        let mut args = vec!["restore", "--no-lock", "--json", "--sparse", "--target", target.to_str().unwrap()];
+        args.extend(options);
+        args.push(&step.snapshots[0].id);
+        let took = Self::ok(self.restic(&args));
+        remove(&target);
+        took
+    }
+
+    /// In turns, so that a machine that slows down slows both.
+    fn compare(&self, what: &str, rounds: u64) {
+        let (step, preflight) = self.pinned();
+        let (mut ours, mut bare) = (vec![], vec![]);
+        // The first of each fills caches.
+        for round in 0..=rounds {
+            let (a, b) = (self.by_agent(&step), self.by_restic(&step, &[]));
+            if round > 0 {
+                ours.push(a);
+                bare.push(b);
+            }
+        }
+        let [ours, bare] = [ours, bare].map(|v| quantile(&v, 0.5).as_secs_f64());
+        println!(
+            "{what:<40} agent {ours:.2} s, bare restic {bare:.2} s: {:+.2} s, {:+.1} % (median of {rounds}; preflight {:.2} s)",
+            ours - bare,
+            (ours / bare - 1.0) * 100.0,
+            preflight.as_secs_f64()
+        );
+    }
+}
+
+fn remove(path: &Path) {
+    fs::remove_dir_all(path).unwrap();
+}
+
+/// A store that gives each connection 10 MB/s.
+fn connections(s3: &S3, rounds: u64) {
+    const RATE: u64 = 10_000_000;
+    let throttle = Throttle::start(s3.port, RATE);
+    let mut site = Site::new(Some(s3.url("limited")));
+    site.fill(400, 1 << 20);
+    site.url = throttle.url("limited");
+    let (step, _) = site.pinned();
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for _ in 0..rounds {
+        ours.push(site.by_agent(&step));
+        bare.push(site.by_restic(&step, &[]));
+    }
+    let [ours, bare] = [ours, bare].map(|v| quantile(&v, 0.5).as_secs_f64());
+    println!(
+        "{:<40} agent {ours:.2} s, restic's default of 5 connections {bare:.2} s: {:.1} times as fast",
+        "400 files of 1 MiB, 10 MB/s a connection",
+        bare / ours
+    );
+}
