@@ -27,7 +27,7 @@ use super::queues::Queues;
 use crate::names::{annotation, label};
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
-const CONCURRENCY: u16 = 16;
+const CONCURRENCY: u16 = 64;
 
 /// Whoever is woken by the changes of many is woken once for those of this long.
 const TOGETHER: Duration = Duration::from_secs(1);
