@@ -103,7 +103,7 @@ test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored
 
 test-e2e: tools ## End to end on a real node (root)
-	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=6 --skip two_nodes::; \
+	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \
 	  cargo test --test afterwards -- --ignored'
 	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
 

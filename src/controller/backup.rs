@@ -252,7 +252,7 @@ async fn observe(
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
     let targets = join_all(references.map(|r| targets::target(Reads::watched(ctx, namespace), r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
-    let repository = observe::repository(ctx, reference, namespace);
+    let repository = observe::repository(ctx, reference, namespace, false);
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());

@@ -251,7 +251,7 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
         reference: shown.reference(),
         history_limit: timing.history_limit,
         refusal,
-        repository: observe::repository(ctx, shown.reference(), &namespace).await,
+        repository: observe::repository(ctx, shown.reference(), &namespace, false).await,
         sessions: of_us.iter().map(|s| session_seen(s, now)).collect(),
         conditions,
         last,

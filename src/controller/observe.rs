@@ -22,13 +22,18 @@ use crate::plan::restore::rivals;
 use crate::plan::run::{Identity, RestoreRun};
 use crate::plan::usage;
 
-/// The Repository of a reference, and whether its Secret is there.
-pub async fn repository(ctx: &Context, reference: Option<&RepositoryRef>, namespace: &str) -> Seen<RepositorySeen> {
+/// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
+pub async fn repository(
+    ctx: &Context,
+    reference: Option<&RepositoryRef>,
+    namespace: &str,
+    now: bool,
+) -> Seen<RepositorySeen> {
     let Some(reference) = reference else { return Seen::Missing };
     let home = reference.namespace.as_deref().unwrap_or(namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret = if name.is_empty() { Seen::Missing } else { ctx.secrets.look(&ctx.client, home, &name).await };
+    let secret = if name.is_empty() { Seen::Missing } else { ctx.secrets.look(&ctx.client, home, &name, now).await };
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
     let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });

@@ -68,8 +68,11 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
 async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> RepositorySurroundings {
     let (_, refusal) = validity::examine(object);
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret =
-        if name.is_empty() { Seen::Missing } else { ctx.secrets.look(&ctx.client, &run.id.namespace, &name).await };
+    let secret = if name.is_empty() {
+        Seen::Missing
+    } else {
+        ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await
+    };
     let home = ObjectRef::from_obj(object);
     let (waiting, at_work) = ctx.queues.look(&home, |q| (q.len(), q.at_work())).unwrap_or_default();
     // A change of a session brought us here; perhaps it made room.

@@ -134,9 +134,10 @@ async fn observe(
     } else {
         observe::jobs(children, &run.id.uid, ctx.now())
     };
-    let reads = if touches_workloads(run, &jobs) { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
+    let now = touches_workloads(run, &jobs);
+    let reads = if now { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
     let targets = targets(reads, run);
-    let repository = observe::repository(ctx, run.repository.as_ref(), namespace);
+    let repository = observe::repository(ctx, run.repository.as_ref(), namespace, now);
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
     let pod_security = observe::pod_security(ctx, namespace);
@@ -159,7 +160,8 @@ async fn observe(
 }
 
 /// Whether it scales workloads and writes under them, or is about to: its snapshots are known. Watches lag behind,
-/// and a workload that was scaled a moment ago, by us or by somebody else, must be seen as it is.
+/// and a workload that was scaled a moment ago, by us or by somebody else, must be seen as it is. Nor is one scaled for
+/// a restore that cannot go on, because its Secret has gone.
 fn touches_workloads(run: &RestoreRun, jobs: &[JobSeen]) -> bool {
     let begun =
         run.state.members.iter().any(|m| m.quiesce.is_some() || m.stats.iter().any(|h| !h.snapshots.is_empty()));

@@ -38,12 +38,12 @@ impl Answer {
 }
 
 impl Secrets {
-    /// Whether the Secret is there.
-    pub async fn look(&self, client: &Client, namespace: &str, name: &str) -> Seen<()> {
+    /// Whether the Secret is there; with `now`, as the API server says at this moment.
+    pub async fn look(&self, client: &Client, namespace: &str, name: &str, now: bool) -> Seen<()> {
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let mut known = known.lock().await;
-        let there = if let Some(answer) = known.filter(Answer::holds) {
+        let there = if let Some(answer) = known.filter(|a| !now && a.holds()) {
             answer.there
         } else {
             let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), namespace);

@@ -15,7 +15,7 @@ async fn d11_the_finalizer_that_stash_left_on_a_configuration_is_taken_off() {
     };
     let target = of_claim("m0", "data", "");
     site.create(&left(configuration("old", &target, ""), "old")).await;
-    let retention = "retentionPolicy: {name: keep, keepLast: 5}";
+    let retention = "retentionPolicy: {name: keep, keepLast: 5, prune: false}";
     site.create(&left(batch("BackupBatch", "older", retention, &[target]), "older")).await;
     for (kind, name) in [("BackupConfiguration", "old"), ("BackupBatch", "older")] {
         site.delete(kind, name).await;
@@ -37,7 +37,7 @@ metadata: {{name: {name}}}
 spec:
   repoNamespace: {name}
   backend: {{s3: {{endpoint: 'http://s3', bucket: b}}, storageSecretName: store}}
-  retentionPolicy: {{name: keep, keepLast: 5}}
+  retentionPolicy: {{name: keep, keepLast: 5, prune: false}}
 "
     ))
     .await;

@@ -165,7 +165,7 @@ impl<'a> Pass<'a> {
             self.at,
         );
         if let Err(NoGround::Denied(failure)) = &ground
-            && self.now.run.steps.is_empty()
+            && !self.has_begun()
         {
             return self.stay_out(&failure.clone());
         }
@@ -216,9 +216,16 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether anything was made for it. To have waited for its Repository is no beginning.
+    fn has_begun(&self) -> bool {
+        let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
+        tried || !self.seen.jobs.is_empty() || self.now.members.iter().any(member::is_started)
+    }
+
     /// The usagePolicy keeps a run out that has not begun. It is called invalid, and follows when the policy changes.
     fn stay_out(&mut self, failure: &Failure) {
         self.now.members.clear();
+        self.now.run.steps.clear();
         self.enlist();
         if self.expired {
             return self.end_with(RestorePhase::Failed, &failure.reason, &failure.message);

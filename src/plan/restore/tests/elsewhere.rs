@@ -47,6 +47,20 @@ fn who_is_not_allowed_is_invalid_and_follows_the_policy() {
     assert_eq!((w.phase().as_str(), w.grants.made.len()), ("Succeeded", 3));
 }
 
+/// To have waited for a Repository that came later is no beginning.
+#[test]
+fn who_came_before_a_repository_that_does_not_allow_it_is_invalid_too() {
+    let mut w = World::session(web()).elsewhere(20);
+    w.repository = false;
+    w.step(3);
+    assert_eq!(w.phase(), "Pending");
+    w.repository = true;
+    w.step(3);
+    denied(&w);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.grants.made.len()), ("Succeeded", 3));
+}
+
 #[test]
 fn who_is_never_allowed_fails_at_the_deadline() {
     let mut w = World::session(web()).elsewhere(usize::MAX);
