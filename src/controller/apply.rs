@@ -55,8 +55,13 @@ where
         }
     };
     // Beside a new finalizer stands only what leaves nothing to undo: see `plan::restore::next`.
-    let (fresh, refused) = futures::join!(hold, effects(ctx, object, &namespace, &plan));
-    let (fresh, (refused, refused_claims)) = (fresh?, refused?);
+    let (fresh, done) = futures::join!(hold, effects(ctx, object, &namespace, &plan));
+    // Of those that were made all the same the watch tells.
+    let not_made = |name: &str| done.as_ref().map_or(true, |(refused, _)| refused.iter().any(|j| j.name == name));
+    for job in plan.jobs.iter().map(kube::ResourceExt::name_any).filter(|name| not_made(name)) {
+        ctx.queues.give_back(&namespace, &job);
+    }
+    let (fresh, (refused, refused_claims)) = (fresh?, done?);
     Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
 }
 

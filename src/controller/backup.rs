@@ -26,6 +26,7 @@ use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, bac
 use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
+use crate::plan::gate::Room;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
@@ -57,7 +58,12 @@ async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
-        let plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
+        let mut plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
+        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
+            // Others were faster.
+            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
+            plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
+        }
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;

@@ -22,7 +22,7 @@ struct All {
     queues: HashMap<String, Queue>,
     /// Where each session stands, by uid.
     sessions: HashMap<String, Place>,
-    /// Where each Job works, and for whom, by uid.
+    /// Where each Job works, and for whom, by namespace and name: it is counted before it is there.
     jobs: HashMap<String, Place>,
 }
 
@@ -90,14 +90,14 @@ impl Queues {
     /// Follows the watch of the Jobs of a kind of sessions.
     pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<Job>, store: &Store<Job>) {
         match event {
-            Event::Apply(job) | Event::InitApply(job) if is_over(job) => self.end(&job.uid().unwrap_or_default()),
+            Event::Apply(job) | Event::InitApply(job) if is_over(job) => self.end(&full_name(job)),
             Event::Apply(job) | Event::InitApply(job) => self.begin(kind, job),
-            Event::Delete(job) => self.end(&job.uid().unwrap_or_default()),
+            Event::Delete(job) => self.end(&full_name(job)),
             Event::Init => {}
             Event::InitDone => {
-                let there: HashSet<String> = store.state().iter().filter_map(|j| j.uid()).collect();
+                let there: HashSet<String> = store.state().iter().map(|j| full_name(j)).collect();
                 let gone = self.with(|all| all.jobs.gone(&kind, &there));
-                gone.iter().for_each(|uid| self.end(uid));
+                gone.iter().for_each(|name| self.end(name));
             }
         }
     }
@@ -105,18 +105,37 @@ impl Queues {
     fn begin(&self, kind: Cow<'static, str>, job: &Job) {
         let Some(repository) = job.annotations().get(annotation::REPOSITORY).cloned() else { return };
         let session = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
-        self.with(|all| {
-            let uid = job.uid().unwrap_or_default();
-            if !all.jobs.contains_key(&uid) {
-                all.change(&repository, |q| q.begin(&session));
-                all.jobs.insert(uid, Place { repository, kind, session });
-            }
-        });
+        self.with(|all| all.begin(full_name(job), Place { repository, kind, session }));
     }
 
-    fn end(&self, uid: &str) {
+    /// Counts Jobs that a session is about to make; false, and none of them, where others have taken the room
+    /// since it was looked for. What comes to nothing is given back with [`Queues::give_back`].
+    pub fn reserve<K: User>(&self, users: &Users, session: &K, jobs: &[Job], most: usize) -> bool {
+        let Some(home) = session.home(users) else { return true };
+        let (repository, uid) = (name(&home), session.uid().unwrap_or_default());
+        let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
         self.with(|all| {
-            if let Some(place) = all.jobs.remove(uid) {
+            let new: Vec<String> = jobs.iter().map(full_name).filter(|n| !all.jobs.contains_key(n)).collect();
+            let room = all.queues.get(&repository).map_or(most, |q| q.room(created, &uid, most).free);
+            if new.len() > room {
+                return false;
+            }
+            for name in new {
+                let place = Place { repository: repository.clone(), kind: K::kind(&()), session: uid.clone() };
+                all.begin(name, place);
+            }
+            true
+        })
+    }
+
+    /// Counts a Job no more that was not made after all.
+    pub fn give_back(&self, namespace: &str, job: &str) {
+        self.end(&format!("{namespace}/{job}"));
+    }
+
+    fn end(&self, name: &str) {
+        self.with(|all| {
+            if let Some(place) = all.jobs.remove(name) {
                 all.change(&place.repository, |q| q.end(&place.session));
             }
         });
@@ -136,7 +155,18 @@ impl Queues {
     }
 }
 
+fn full_name(job: &Job) -> String {
+    format!("{}/{}", job.namespace().unwrap_or_default(), job.name_any())
+}
+
 impl All {
+    fn begin(&mut self, name: String, place: Place) {
+        if !self.jobs.contains_key(&name) {
+            self.change(&place.repository, |q| q.begin(&place.session));
+            self.jobs.insert(name, place);
+        }
+    }
+
     fn change(&mut self, repository: &str, act: impl FnOnce(&mut Queue)) {
         let queue = self.queues.entry(repository.to_owned()).or_default();
         act(queue);
@@ -159,4 +189,74 @@ impl Places for HashMap<String, Place> {
 fn is_over(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::RestoreSession;
+    use crate::controller::index::Indexed;
+
+    fn users() -> Users {
+        Users {
+            configurations: Indexed::new(reflector::store().0, |_| vec![]),
+            batches: Indexed::new(reflector::store().0, |_| vec![]),
+            backups: Indexed::new(reflector::store().0, |_| vec![]),
+            restores: Indexed::new(reflector::store().0, |_| vec![]),
+            restore_batches: Indexed::new(reflector::store().0, |_| vec![]),
+        }
+    }
+
+    fn session(uid: &str) -> RestoreSession {
+        let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": uid } });
+        let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
+        serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
+            "metadata": meta, "spec": { "repository": { "name": "r" }, "target": target } }))
+        .unwrap()
+    }
+
+    fn job(session: &str, over: bool) -> Job {
+        let condition = json!([{ "type": "Complete", "status": if over { "True" } else { "False" } }]);
+        serde_json::from_value(json!({
+            "metadata": { "name": format!("job-{session}"), "namespace": "n", "uid": format!("u-{session}"),
+                "labels": { label::SESSION_UID: session, label::SESSION_KIND: "RestoreSession" },
+                "annotations": { annotation::REPOSITORY: "n/r" } },
+            "status": { "conditions": condition } }))
+        .unwrap()
+    }
+
+    /// Proves: C13.
+    #[test]
+    fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
+        let (users, queues) = (users(), Queues::default());
+        let (sessions, _) = reflector::store::<RestoreSession>();
+        let (jobs, _) = reflector::store::<Job>();
+        let all = ["b", "a"].map(session);
+        for session in &all {
+            queues.hear_session(&users, &Event::Apply(session.clone()), &sessions);
+        }
+        let [later, first] = &all;
+        // Whose uid sorts first goes first, but not over one whose place is taken already.
+        assert!(!queues.reserve(&users, later, &[job("b", false)], 1), "the place of the first is kept");
+        assert!(queues.reserve(&users, first, &[job("a", false)], 1));
+        assert!(queues.reserve(&users, first, &[job("a", false)], 1), "the same Job is the same place");
+        let kind = || Cow::Borrowed("RestoreSession");
+        queues.hear_job(kind(), &Event::Apply(job("a", false)), &jobs);
+        let home = first.home(&users).unwrap();
+        assert_eq!(queues.look(&home, Queue::at_work), Some(1));
+        assert!(!queues.reserve(&users, later, &[job("b", false)], 1));
+        queues.hear_job(kind(), &Event::Apply(job("a", true)), &jobs);
+        queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
+        assert!(queues.reserve(&users, later, &[job("b", false)], 1));
+        queues.give_back("n", "job-b");
+        assert_eq!(queues.look(&home, Queue::at_work), Some(0));
+        // What went while nobody listened is not counted for ever.
+        queues.hear_job(kind(), &Event::Apply(job("b", false)), &jobs);
+        queues.hear_job(kind(), &Event::InitDone, &jobs);
+        queues.hear_session::<RestoreSession>(&users, &Event::InitDone, &sessions);
+        assert_eq!(queues.look(&home, Queue::len), None);
+    }
 }

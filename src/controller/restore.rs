@@ -97,7 +97,12 @@ async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused);
         seen.refused_claims = std::mem::take(&mut refused_claims);
-        let plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
+        let mut plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
+        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
+            // Others were faster.
+            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
+            plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
+        }
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
