@@ -256,7 +256,8 @@ async fn observe(
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
-    let targets = join_all(references.map(|r| targets::target(Reads::watched(ctx, namespace), r)));
+    // Hosts are counted by replicas that somebody may just have changed.
+    let targets = join_all(references.map(|r| targets::target(Reads::now(ctx, namespace), r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = observe::repository(ctx, reference, namespace, false);
     let pod_security = observe::pod_security(ctx, namespace);

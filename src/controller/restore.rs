@@ -186,7 +186,13 @@ async fn target(reads: Reads<'_>, run: &RestoreRun, index: usize, reference: Opt
         return targets::made_claims(reads.at_once(), &run.id, spec).await;
     }
     let mut seen = targets::target(reads, reference).await;
-    let quiesced = run.state.members.get(index).is_some_and(|m| m.quiesce.is_some());
+    let state = run.state.members.get(index);
+    let uncounted = state.is_none_or(|m| m.stats.is_empty());
+    if uncounted && TargetKind::of(reference).is_workload() && matches!(seen, TargetSeen::Found(_)) {
+        // Its hosts are counted once, and not by replicas that somebody has just changed.
+        seen = targets::target(reads.at_once(), reference).await;
+    }
+    let quiesced = state.is_some_and(|m| m.quiesce.is_some());
     if let TargetSeen::Found(target) = &mut seen
         && target.is_scalable()
         && !quiesced
