@@ -1,6 +1,6 @@
 //! What a whole end-to-end run leaves to be judged: who used which right, and whether a secret is anywhere.
 //!
-//! Run by `make test-e2e` when its tests are through, on the cluster that they ran on. Reads the audit log, which
+//! Run by `make test-rights` when its tests are through, on the cluster that they ran on. Reads the audit log, which
 //! has every request, and what `tests/e2e/watchman.rs` saw meanwhile.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -140,9 +140,8 @@ fn audit(mut each: impl FnMut(&str)) {
     }
 }
 
-/// Proves: D11.
 #[tokio::test]
-#[ignore = "needs the record of a run: make test-e2e"]
+#[ignore = "needs the record of a run: make test-rights"]
 async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
     let client = Client::try_default().await.unwrap();
     let cluster = Api::<ClusterRole>::all(client.clone()).get("lifeboat").await.unwrap();
@@ -200,7 +199,7 @@ async fn d11_each_right_is_used_and_each_that_is_used_is_granted() {
 
 /// Proves: D11.
 #[test]
-#[ignore = "needs the record of a run: make test-e2e"]
+#[ignore = "needs the record of a run: make test-rights"]
 fn planted_secrets_are_found_nowhere() {
     let seen: Value = serde_json::from_slice(&fs::read(logs().join("planted.json")).unwrap()).unwrap();
     let count = |key: &str| seen[key].as_u64().unwrap();
