@@ -312,5 +312,4 @@ pub fn names(data: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "fuzz_tests.rs"]
 mod tests;

@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admission", &["api", "names", "plan"]),
     ("controller", &["admission", "api", "names", "plan", "telemetry", "yaml"]),
     ("drivers", &["names", "plan::contract"]),
-    ("fuzz", &["admission", "api", "drivers", "names", "plan"]),
+    ("fuzz", &["admission", "api", "drivers", "names", "plan", "yaml"]),
     ("agent", &["api", "drivers", "names", "plan", "telemetry"]),
     ("yaml", &[]),
     ("telemetry", &[]),

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod crashes;
+mod document;
 mod elsewhere;
 mod faults;
 mod leaving;

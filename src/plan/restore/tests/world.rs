@@ -3,22 +3,20 @@
 //! The session is kept as the API server would: a JSON document that is read
 //! anew for every pass, so that nothing survives that is not in status.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::super::next;
+use super::document::Document;
 use super::workload::{Workload, look_at, target, workload_of};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::target::RestoreTarget;
-use crate::api::{RestoreBatch, RestoreSession};
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure, Step};
@@ -34,47 +32,6 @@ use crate::plan::{FinalizerChange, Plan, Prepared};
 const MOST_PASSES: usize = 900;
 /// The reconcile loop gives up on a chain of `again` after 8 rounds.
 const MOST_AGAIN: usize = 7;
-
-/// A session as the API server keeps it, read once for each time it is written.
-#[derive(Clone, Debug)]
-pub struct Document {
-    object: Value,
-    read: OnceCell<Rc<RestoreRun>>,
-}
-
-impl Document {
-    fn new(object: Value) -> Self {
-        Self { object, read: OnceCell::new() }
-    }
-
-    fn run(&self) -> Rc<RestoreRun> {
-        self.read.get_or_init(|| Rc::new(self.parse())).clone()
-    }
-
-    fn parse(&self) -> RestoreRun {
-        if self.object["kind"] == "RestoreBatch" {
-            RestoreRun::of_batch(&RestoreBatch::deserialize(&self.object).unwrap())
-        } else {
-            RestoreRun::of_session(&RestoreSession::deserialize(&self.object).unwrap())
-        }
-    }
-}
-
-impl Deref for Document {
-    type Target = Value;
-
-    fn deref(&self) -> &Value {
-        &self.object
-    }
-}
-
-impl DerefMut for Document {
-    /// Whoever may change it makes it read anew.
-    fn deref_mut(&mut self) -> &mut Value {
-        self.read.take();
-        &mut self.object
-    }
-}
 
 /// The cluster and its clock.
 #[derive(Clone, Debug)]

@@ -5,7 +5,6 @@
 //! the next retry that is due, and past the deadline.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +14,7 @@ use serde_json::json;
 use super::super::workload::{Workload, look_at};
 use super::super::world::World;
 use super::{Bound, Fault, invariants};
-use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
+use crate::api::restore_batch::RestoreBatchStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::names::reason;
 use crate::plan::contract::{
@@ -26,7 +25,7 @@ use crate::plan::gate::Room;
 use crate::plan::jobs::{self, JobSeen, JobState};
 use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
 use crate::plan::pod_security::Level;
-use crate::plan::restore::{is_over, next};
+use crate::plan::restore::next;
 use crate::plan::run::{RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
 use crate::plan::{FinalizerChange, Plan, Prepared};
@@ -102,9 +101,9 @@ pub struct Cluster {
     pub gone: bool,
     /// Restores that really ended well, by key.
     pub done: Rc<BTreeSet<String>>,
-    faults: usize,
+    pub faults: usize,
     /// Cancel, deletion and deadline that may still come.
-    turns: usize,
+    pub turns: usize,
 }
 
 /// What never changes while a bound is explored.
@@ -374,74 +373,6 @@ impl Cluster {
         broken.unwrap_or(Ok(())).map(|()| after)
     }
 
-    /// What tells two states apart: everything that a decision depends on, but for texts and absolute times. Members and
-    /// hosts count in their order, though they are alike: it is the order of the writes that a crash comes between.
-    pub fn print(&self) -> u64 {
-        let mut h = DefaultHasher::new();
-        let (id, state) = (&self.run.id, &self.run.state);
-        (id.held, id.deleting, self.run.canceled, self.gone, self.faults, self.turns).hash(&mut h);
-        let expired = state.deadline.as_ref().map(|d| self.now >= d.0);
-        (expired, state.phase.map(|p| p as u8), state.run.spec_hash.is_some()).hash(&mut h);
-        print_conditions(&state.conditions, &mut h);
-        for step in &state.run.steps {
-            (step.attempt, step.pod_deaths, step.done, step.message.is_some()).hash(&mut h);
-            step.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(&mut h);
-        }
-        let current = state.run.steps.first().map_or(1, |s| s.attempt);
-        for job in self.jobs.iter().filter(|j| is_preflight(&j.seen)) {
-            print_job(job, job.seen.attempt < current, &mut h);
-        }
-        (0..self.workloads.len()).for_each(|i| self.print_member(i, &mut h));
-        h.finish()
-    }
-
-    fn print_member(&self, index: usize, h: &mut DefaultHasher) {
-        self.workloads[index].hash(h);
-        let empty = RestoreMemberStatus::default();
-        let member = self.run.state.members.get(index).unwrap_or(&empty);
-        (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
-        member.quiesce.as_ref().map(|q| (q.state as u8, q.replicas)).hash(h);
-        print_conditions(&member.conditions, h);
-        // What a preflight says of a member that status does not know yet.
-        if member.stats.is_empty() {
-            self.answers(index).for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
-        }
-        member.stats.iter().for_each(|host| self.print_host(index, host, h));
-    }
-
-    fn print_host(&self, index: usize, host: &HostRestoreStats, h: &mut DefaultHasher) {
-        (host.phase.map(|p| p as u8), host.attempt, host.pod_deaths, host.snapshots.len()).hash(h);
-        (host.error.is_some(), host.planned.is_some()).hash(h);
-        // A cancel tells its own hosts apart by this.
-        (host.reason.as_deref() == Some(reason::CANCELED)).hash(h);
-        host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
-        let key = format!("restore/{index}/{}", host.hostname);
-        self.done.contains(&key).hash(h);
-        let mut jobs: Vec<&Made> = self.jobs.iter().filter(|j| j.seen.key == key).collect();
-        jobs.sort_by_key(|j| j.seen.attempt);
-        for job in jobs {
-            print_job(job, is_over(host.phase) || Some(job.seen.attempt) < host.attempt, h);
-        }
-        if host.snapshots.is_empty() && !is_over(host.phase) {
-            let own = self.answers(index).filter(|(_, a)| a.host == host.hostname);
-            own.for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
-        }
-    }
-
-    /// Answers of preflights about a member, with their attempt.
-    fn answers(&self, index: usize) -> impl Iterator<Item = (i32, &HostAnswer)> {
-        self.jobs.iter().flat_map(move |job| {
-            let answers = match &job.seen.state {
-                JobState::Done(outcome) => match &outcome.answer {
-                    Some(Answer::Preflight(answers)) => answers.as_slice(),
-                    _ => &[],
-                },
-                _ => &[],
-            };
-            answers.iter().filter(move |a| a.member == index).map(move |a| (job.seen.attempt, a))
-        })
-    }
-
     /// The host of a restore step, and its member, as status has them.
     pub fn host(&self, key: &str) -> Option<(usize, &HostRestoreStats)> {
         let mut parts = key.splitn(3, '/').skip(1);
@@ -457,28 +388,6 @@ fn is_fault(step: &Move) -> bool {
 
 pub fn is_preflight(job: &JobSeen) -> bool {
     job.key.starts_with("preflight")
-}
-
-fn print_conditions(list: &[crate::api::Condition], h: &mut DefaultHasher) {
-    list.iter().for_each(|c| (&c.type_, &c.status).hash(h));
-}
-
-/// What came of a Job counts until it has been read.
-fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
-    let seen = &job.seen;
-    (seen.attempt, seen.deleting, seen.given_up, job.runs).hash(h);
-    let (state, failure) = match &seen.state {
-        JobState::Active { .. } => (0, None),
-        _ if is_read => (3, None),
-        JobState::Lost(failure) => (1, Some(failure)),
-        JobState::Done(outcome) => {
-            if let Some(Answer::Restored(r)) = &outcome.answer {
-                (r.planned == r.restored).hash(h);
-            }
-            (2, outcome.failure.as_ref())
-        }
-    };
-    (state, failure.map(|f| (f.class as u8, f.reason.as_str()))).hash(h);
 }
 
 fn answer(seen: &JobSeen, end: End) -> Answer {
