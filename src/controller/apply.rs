@@ -114,7 +114,7 @@ where
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
-                refused.extend(plan.jobs.iter().filter_map(|j| refusal(ctx, j, &e, &what)));
+                refused.extend(plan.jobs.iter().map(|j| refusal(ctx, j, &e, &what)));
                 return Ok((refused, refused_claims));
             }
             Err(e) => return Err(e),
@@ -123,7 +123,7 @@ where
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
         if let Some(e) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
-            refused.extend(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
+            refused.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
             continue;
         }
         match jobs.create(&PostParams::default(), job).await {
@@ -134,7 +134,7 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e) if is_verdict(&e) => refused.extend(refusal(ctx, job, &e, "")),
+            Err(e) if is_verdict(&e) => refused.push(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
     }
@@ -150,12 +150,11 @@ fn is_verdict(error: &kube::Error) -> bool {
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<JobSeen> {
-    let kube::Error::Api(_) = error else { return None };
+fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> JobSeen {
     let class = class(error);
     let name = job.name_any();
     let note = |key: &str| job.annotations().get(key).cloned().unwrap_or_default();
-    Some(JobSeen {
+    JobSeen {
         key: note(annotation::STEP_KEY),
         attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
         deleting: false,
@@ -173,7 +172,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> Option<
         task: crate::plan::jobs::see(job, &[], ctx.now()).task,
         writes: vec![],
         name,
-    })
+    }
 }
 
 /// A quota or a namespace's policy may change while we wait; a malformed object stays malformed.

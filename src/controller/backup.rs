@@ -15,14 +15,12 @@ use tracing::info;
 
 use super::context::Context;
 use super::index::Indexed;
-use super::metrics::Reconciled;
-use super::users::User as _;
+use super::users::User;
 use super::watched::Reads;
-use super::written::LAG;
-use super::{Error, ROUNDS, apply, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, measured, observe, report, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
-use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, backup_batch::BackupMember};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
@@ -36,18 +34,11 @@ use crate::plan::run::{Identity, is_sequential};
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(object: Arc<BackupSession>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.filled().await;
-    if ctx.written.is_ahead(object.as_ref(), &ctx.of_backup_sessions) {
-        return Ok(Action::requeue(LAG));
-    }
-    let measured = ctx.metrics.reconcile("BackupSession");
-    let result = look(object, &ctx).await;
-    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
-    result
+    measured(&ctx, object.as_ref(), Some(&ctx.of_backup_sessions), Box::pin(look(&object, &ctx))).await
 }
 
-async fn look(object: Arc<BackupSession>, ctx: &Context) -> Result<Action, Error> {
-    let mut object = object.as_ref().clone();
+async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
+    let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
         let status = object.status.clone().unwrap_or_default();
@@ -172,13 +163,13 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     };
     let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
-    for c in ctx.users.configurations.store.state().iter().filter(|c| !is_refused(c.conditions())) {
+    for c in ctx.users.configurations.store.state().iter().filter(|c| !is_refused(c.as_ref())) {
         let id = Identity::of(c.as_ref());
         if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
             found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
         }
     }
-    for b in ctx.users.batches.store.state().iter().filter(|b| !is_refused(b.conditions())) {
+    for b in ctx.users.batches.store.state().iter().filter(|b| !is_refused(b.as_ref())) {
         let id = Identity::of(b.as_ref());
         if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
             let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
@@ -189,9 +180,8 @@ fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
 }
 
 /// Whether somebody else has the Repository, so that this one backs nothing up into it.
-fn is_refused(conditions: &[Condition]) -> bool {
-    let of = |c: &&Condition| c.type_ == condition::STALLED && c.status == "True";
-    conditions.iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(reason::REPOSITORY_TAKEN))
+fn is_refused<K: User>(invoker: &K) -> bool {
+    invoker.says(condition::STALLED, reason::REPOSITORY_TAKEN)
 }
 
 /// Where a reference leads: the namespace of the Repository, and its URL or, for a volume, its name. Two namespaces

@@ -16,10 +16,9 @@ use serde_json::Value;
 use tracing::info;
 
 use super::context::Context;
-use super::metrics::Reconciled;
 use super::users::User;
 use super::watched::Reads;
-use super::{Error, apply, observe, report, sessions, targets as found, validity};
+use super::{Error, apply, measured, observe, report, sessions, targets as found, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
@@ -202,11 +201,7 @@ impl Invoker for BackupBatch {
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile<K: Invoker + User>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.filled().await;
-    let measured = ctx.metrics.reconcile(&K::kind(&()));
-    let result = look(object.as_ref(), &ctx).await;
-    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
-    result
+    measured(&ctx, object.as_ref(), None, Box::pin(look(object.as_ref(), &ctx))).await
 }
 
 async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Error> {

@@ -34,6 +34,7 @@ pub mod watched;
 mod wires;
 pub mod written;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,9 @@ use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::warn;
 
-use self::context::Context;
+use self::context::{Children, Context};
+use self::metrics::Reconciled;
+use self::written::LAG;
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
 /// three-host restore takes four at most, and a loop without end would be a defect.
@@ -56,6 +59,27 @@ pub enum Error {
     /// The API server could not be reached, or refused a write.
     #[error("{0}")]
     Kube(#[from] kube::Error),
+}
+
+/// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
+/// watches have told of our own last writes.
+async fn measured<K>(
+    ctx: &Context,
+    object: &K,
+    children: Option<&Children>,
+    look: Pin<Box<impl Future<Output = Result<Action, Error>>>>,
+) -> Result<Action, Error>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    ctx.filled().await;
+    if children.is_some_and(|c| ctx.written.is_ahead(object, c)) {
+        return Ok(Action::requeue(LAG));
+    }
+    let measured = ctx.metrics.reconcile(&K::kind(&()));
+    let result = look.await;
+    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
+    result
 }
 
 /// What happens after a failed look.

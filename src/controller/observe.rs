@@ -33,7 +33,7 @@ pub async fn repository(
     let home = reference.namespace.as_deref().unwrap_or(namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret = if name.is_empty() { Seen::Missing } else { ctx.secrets.look(&ctx.client, home, &name, now).await };
+    let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
     let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
@@ -123,12 +123,10 @@ pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
     let mut found = vec![];
     for target in run.targets().iter().filter_map(|t| rivals::key(t.as_ref()?)) {
         let key = restores(namespace, &target);
-        let sessions = ctx.users.restores.with(&key);
-        let batches = ctx.users.restore_batches.with(&key);
-        let others =
-            sessions.iter().filter(|s| s.uid().as_ref() != Some(&run.id.uid)).map(|s| RestoreRun::of_session(s));
-        let others = others
-            .chain(batches.iter().filter(|b| b.uid().as_ref() != Some(&run.id.uid)).map(|b| RestoreRun::of_batch(b)));
+        let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
+        let all = sessions.iter().map(|s| RestoreRun::of_session(s));
+        let all = all.chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
+        let others = all.filter(|other| other.id.uid != run.id.uid);
         found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
     }
     found

@@ -9,8 +9,8 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 
-use super::users::{Home, User, Users};
-use crate::names::{annotation, label, reason};
+use super::users::{Home, User, Users, full_name};
+use crate::names::{annotation, condition, label, reason};
 use crate::plan::gate::{Claim, Queue, Room};
 
 /// All of them, by Repository.
@@ -30,10 +30,6 @@ struct Place {
     repository: String,
     kind: Cow<'static, str>,
     session: String,
-}
-
-fn name(repository: &Home) -> String {
-    format!("{}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name)
 }
 
 impl Queues {
@@ -59,7 +55,7 @@ impl Queues {
     fn enter<K: User>(&self, users: &Users, session: &K) {
         let uid = session.uid().unwrap_or_default();
         let open = !session.is_over() && session.meta().deletion_timestamp.is_none();
-        let home = session.home(users).filter(|_| open).map(|h| name(&h));
+        let home = session.home(users).filter(|_| open).map(|h| full_name(&h));
         if self.with(|all| all.sessions.get(&uid).is_some_and(|p| Some(&p.repository) != home.as_ref())) {
             self.leave(&uid);
         }
@@ -70,7 +66,7 @@ impl Queues {
             name: session.name_any(),
             created: session.creation_timestamp().map(|t| t.0).unwrap_or_default(),
             uid: uid.clone(),
-            wants: !session.waits_for(reason::PENDING),
+            wants: !session.says(condition::RECONCILING, reason::PENDING),
         };
         self.with(|all| {
             all.change(&home, |q| q.enter(claim));
@@ -90,12 +86,12 @@ impl Queues {
     /// Follows the watch of the Jobs of a kind of sessions.
     pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<Job>, store: &Store<Job>) {
         match event {
-            Event::Apply(job) | Event::InitApply(job) if is_over(job) => self.end(&full_name(job)),
+            Event::Apply(job) | Event::InitApply(job) if is_over(job) => self.end(&job_name(job)),
             Event::Apply(job) | Event::InitApply(job) => self.begin(kind, job),
-            Event::Delete(job) => self.end(&full_name(job)),
+            Event::Delete(job) => self.end(&job_name(job)),
             Event::Init => {}
             Event::InitDone => {
-                let there: HashSet<String> = store.state().iter().map(|j| full_name(j)).collect();
+                let there: HashSet<String> = store.state().iter().map(|j| job_name(j)).collect();
                 let gone = self.with(|all| all.jobs.gone(&kind, &there));
                 gone.iter().for_each(|name| self.end(name));
             }
@@ -105,17 +101,17 @@ impl Queues {
     fn begin(&self, kind: Cow<'static, str>, job: &Job) {
         let Some(repository) = job.annotations().get(annotation::REPOSITORY).cloned() else { return };
         let session = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
-        self.with(|all| all.begin(full_name(job), Place { repository, kind, session }));
+        self.with(|all| all.begin(job_name(job), Place { repository, kind, session }));
     }
 
     /// Counts Jobs that a session is about to make; false, and none of them, where others have taken the room
     /// since it was looked for. What comes to nothing is given back with [`Queues::give_back`].
     pub fn reserve<K: User>(&self, users: &Users, session: &K, jobs: &[Job], most: usize) -> bool {
         let Some(home) = session.home(users) else { return true };
-        let (repository, uid) = (name(&home), session.uid().unwrap_or_default());
+        let (repository, uid) = (full_name(&home), session.uid().unwrap_or_default());
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
         self.with(|all| {
-            let new: Vec<String> = jobs.iter().map(full_name).filter(|n| !all.jobs.contains_key(n)).collect();
+            let new: Vec<String> = jobs.iter().map(job_name).filter(|n| !all.jobs.contains_key(n)).collect();
             let room = all.queues.get(&repository).map_or(most, |q| q.room(created, &uid, most).free);
             if new.len() > room {
                 return false;
@@ -151,11 +147,11 @@ impl Queues {
 
     /// Reads the queue of a Repository; `None` when nobody stands there.
     pub fn look<T>(&self, repository: &Home, read: impl FnOnce(&Queue) -> T) -> Option<T> {
-        self.with(|all| all.queues.get(&name(repository)).map(read))
+        self.with(|all| all.queues.get(&full_name(repository)).map(read))
     }
 }
 
-fn full_name(job: &Job) -> String {
+fn job_name(job: &Job) -> String {
     format!("{}/{}", job.namespace().unwrap_or_default(), job.name_any())
 }
 

@@ -8,14 +8,11 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
-use super::metrics::Reconciled;
-use super::written::LAG;
-use super::{Error, ROUNDS, apply, observe, report, validity};
+use super::{Error, ROUNDS, apply, measured, observe, report, validity};
 use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::Seen;
 use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings};
 use crate::plan::run::Identity;
 
@@ -24,14 +21,7 @@ use crate::plan::run::Identity;
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(object: Arc<Repository>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.filled().await;
-    if ctx.written.is_ahead(object.as_ref(), &ctx.of_repositories) {
-        return Ok(Action::requeue(LAG));
-    }
-    let measured = ctx.metrics.reconcile("Repository");
-    let result = look(&object, &ctx).await;
-    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
-    result
+    measured(&ctx, object.as_ref(), Some(&ctx.of_repositories), Box::pin(look(&object, &ctx))).await
 }
 
 async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
@@ -68,11 +58,7 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
 async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> RepositorySurroundings {
     let (_, refusal) = validity::examine(object);
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret = if name.is_empty() {
-        Seen::Missing
-    } else {
-        ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await
-    };
+    let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
     let home = ObjectRef::from_obj(object);
     let (waiting, at_work) = ctx.queues.look(&home, |q| (q.len(), q.at_work())).unwrap_or_default();
     // A change of a session brought us here; perhaps it made room.

@@ -14,11 +14,9 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
 use super::context::{Children, Context};
-use super::metrics::Reconciled;
 use super::users::User;
 use super::watched::Reads;
-use super::written::LAG;
-use super::{Error, ROUNDS, apply, backup, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, backup, measured, observe, report, targets, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
@@ -72,18 +70,11 @@ impl Restore for RestoreBatch {
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
-    ctx.filled().await;
-    if ctx.written.is_ahead(object.as_ref(), K::children(&ctx)) {
-        return Ok(Action::requeue(LAG));
-    }
-    let measured = ctx.metrics.reconcile(&K::kind(&()));
-    let result = look(object, &ctx).await;
-    measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
-    result
+    measured(&ctx, object.as_ref(), Some(K::children(&ctx)), Box::pin(look(object.as_ref(), &ctx))).await
 }
 
-async fn look<K: Restore>(object: Arc<K>, ctx: &Context) -> Result<Action, Error> {
-    let mut object = object.as_ref().clone();
+async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
+    let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     let mut refused_claims = BTreeMap::new();
     for _ in 0..ROUNDS {

@@ -38,8 +38,11 @@ impl Answer {
 }
 
 impl Secrets {
-    /// Whether the Secret is there; with `now`, as the API server says at this moment.
+    /// Whether the Secret is there; with `now`, as the API server says at this moment. None is named by "".
     pub async fn look(&self, client: &Client, namespace: &str, name: &str, now: bool) -> Seen<()> {
+        if name.is_empty() {
+            return Seen::Missing;
+        }
         let key = (namespace.to_owned(), name.to_owned());
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let mut known = known.lock().await;

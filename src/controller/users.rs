@@ -11,7 +11,7 @@ use crate::api::repository::{FromNamespaces, Reference};
 use crate::api::{
     BackupBatch, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch, RestoreSession,
 };
-use crate::names::{GROUP, condition};
+use crate::names::GROUP;
 use crate::plan::backup;
 use crate::plan::observed::Refusal;
 use crate::plan::restore::rivals as targets;
@@ -44,16 +44,21 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn is_over(&self) -> bool;
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
-    /// Whether it says that it waits for this.
-    fn waits_for(&self, why: &str) -> bool {
-        let of = |c: &&Condition| c.type_ == condition::RECONCILING && c.status == "True";
+    /// Whether a condition of it is true for this reason.
+    fn says(&self, type_: &str, why: &str) -> bool {
+        let of = |c: &&Condition| c.type_ == type_ && c.status == "True";
         self.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
     }
 }
 
+/// Namespace and name of a Repository, as Jobs and messages have them.
+pub fn full_name(repository: &Home) -> String {
+    format!("{}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name)
+}
+
 /// Key of what uses a Repository and is not over.
 fn uses(repository: &Home) -> String {
-    format!("repository {}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name)
+    format!("repository {}", full_name(repository))
 }
 
 /// Key of unfinished restores that have this target.
@@ -184,8 +189,7 @@ impl Users {
         let mut all: Vec<Rival> = vec![];
         all.extend(self.configurations.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
         all.extend(self.batches.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
-        let shown = format!("{}/{}", home.namespace.as_deref().unwrap_or_default(), home.name);
-        rivals::refusal(&rival(object), &all, &shown)
+        rivals::refusal(&rival(object), &all, &full_name(&home))
     }
 }
 

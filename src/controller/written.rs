@@ -39,13 +39,18 @@ impl Written {
     /// Takes note of an object as a write gave it back.
     pub fn note<K: Resource>(&self, object: &K) {
         if let Some((uid, version)) = version(object) {
-            self.all().versions.insert(uid, (version, Instant::now()));
+            let mut all = self.all();
+            // Of what is gone nobody asks again.
+            all.versions.retain(|_, (_, at)| at.elapsed() < LAG);
+            all.versions.insert(uid, (version, Instant::now()));
         }
     }
 
     /// Takes note of a Job that is there now.
     pub fn note_job(&self, session: &str, job: &Job) {
-        self.all().jobs.entry(session.to_owned()).or_default().push((job.name_any(), Instant::now()));
+        let mut all = self.all();
+        all.jobs.retain(|_, jobs| jobs.iter().any(|(_, at)| at.elapsed() < LAG));
+        all.jobs.entry(session.to_owned()).or_default().push((job.name_any(), Instant::now()));
     }
 
     /// Whether a watch has yet to tell of a write: to the object, or of a Job of it.
@@ -104,6 +109,9 @@ mod tests {
         let long_ago = Instant::now().checked_sub(LAG).unwrap();
         written.all().versions.insert("a".into(), (10, long_ago));
         assert!(!written.is_outdated(&object("a", "9")), "not for ever");
+        written.all().versions.insert("gone".into(), (10, long_ago));
+        written.note(&object("b", "11"));
+        assert_eq!(written.all().versions.len(), 1, "what nobody asks about again is forgotten");
     }
 
     #[test]
@@ -119,5 +127,8 @@ mod tests {
         let long_ago = Instant::now().checked_sub(LAG).unwrap();
         written.all().jobs.insert("a".into(), vec![("j".into(), long_ago)]);
         assert!(!written.has_unseen_jobs("a", |_| true), "not for ever");
+        written.all().jobs.insert("gone".into(), vec![("j".into(), long_ago)]);
+        written.note_job("a", &job);
+        assert_eq!(written.all().jobs.len(), 1, "what nobody asks about again is forgotten");
     }
 }

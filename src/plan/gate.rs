@@ -4,7 +4,7 @@
 //! itself, once in a while. Too many Jobs work on it already: then who was created first
 //! goes first. What already runs is never touched, and a deadline keeps running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -62,7 +62,7 @@ pub struct Room {
 pub struct Queue {
     claims: BTreeMap<String, Claim>,
     /// Of those that want a Job and have none: their place is kept.
-    line: BTreeMap<Order, String>,
+    line: BTreeSet<Order>,
     /// Jobs that work, of each session.
     at_work: BTreeMap<String, usize>,
     total: usize,
@@ -106,7 +106,7 @@ impl Queue {
     fn line_up(&mut self, uid: &str) {
         let Some(claim) = self.claims.get(uid) else { return };
         if claim.wants && !self.at_work.contains_key(uid) {
-            self.line.insert(claim.order(), uid.to_owned());
+            self.line.insert(claim.order());
         } else {
             self.line.remove(&claim.order());
         }
@@ -122,7 +122,7 @@ impl Queue {
 
     /// The first of those that want a Job and have none.
     pub fn first(&self, most: usize) -> impl Iterator<Item = &Claim> {
-        self.line.values().take(most).filter_map(|uid| self.claims.get(uid))
+        self.line.iter().take(most).filter_map(|(_, uid)| self.claims.get(uid))
     }
 
     /// Sessions that are not over.
