@@ -231,6 +231,9 @@ async fn c04_an_api_server_that_is_killed_and_away_for_half_a_minute_ends_no_run
     assert_eq!(session["status"]["stats"][0]["attempt"], 1, "{:#}", session["status"]);
     assert_eq!((site.jobs("web", "preflight").await.len(), site.jobs("web", "restore").await.len()), (1, 1));
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    // Pods of deleted Jobs go by Kubernetes' garbage collector. Its watches come back up to a minute after an outage as
+    // long as this one: client-go doubles the pause to 30 s, and adds as much again by chance.
+    site.leaves_nothing_within(90).await;
 }
 
 /// The image of Jobs, taken from node2; it is there again whatever becomes of the test.
