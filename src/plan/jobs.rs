@@ -303,6 +303,20 @@ mod tests {
         }
     }
 
+    /// It is not the restore's own doing, and takes nothing off its three tries.
+    #[test]
+    fn a_pod_that_is_deleted_before_it_can_answer_was_taken_away() {
+        let ended = container(json!({ "terminated": { "exitCode": 143, "reason": "Error" } }));
+        let mut p = pod(json!({ "phase": "Running", "containerStatuses": ended }));
+        let reason_of = |p: &Pod| match see(&job(json!([])), &[p], at(0)).state {
+            JobState::Lost(failure) => failure.reason,
+            other => panic!("must be lost: {other:?}"),
+        };
+        assert_eq!(reason_of(&p), reason::OUTCOME_LOST);
+        p.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+        assert_eq!(reason_of(&p), reason::DISRUPTED);
+    }
+
     /// Proves: defect 9, C07.
     #[test]
     fn a_pod_that_cannot_start_is_active_and_says_why() {

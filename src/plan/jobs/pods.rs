@@ -65,6 +65,13 @@ pub fn death(pod: &Pod) -> Option<Failure> {
         );
         return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
     }
+    // Told to stop before the agent could hear of it, it says nothing.
+    if pod.metadata.deletion_timestamp.is_some() {
+        let text = format!(
+            "Pod {name} was deleted, itself or with its Job, before it had a result. Lifeboat tries again within the deadline."
+        );
+        return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
+    }
     let code = end.map(|t| format!(" with exit code {}", t.exit_code)).unwrap_or_default();
     let why = end.and_then(|t| t.reason.clone()).or_else(|| status.reason.clone()).unwrap_or_default();
     Some(Failure::new(
