@@ -1,7 +1,8 @@
 //! The operator as a child of the test.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,6 +14,16 @@ use super::cluster::eventually;
 
 /// Starting, and taking a free Lease. Its own Lease a process takes back at once.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Image of Jobs where no node runs them.
+const JOB_IMAGE: &str = "localhost/test:1";
+
+/// The library of Debian's package faketime, which the cluster's tool installs.
+fn faketime() -> PathBuf {
+    let folder = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().path().join("faketime/libfaketime.so.1");
+    let found = std::fs::read_dir("/usr/lib").unwrap().map(folder).find(|p| p.is_file());
+    found.expect("libfaketime.so.1 is missing: install the package faketime")
+}
 
 /// A running operator. Dropped, it is killed.
 pub struct Operator {
@@ -30,7 +41,23 @@ impl Operator {
 
     /// One that leads, and reaches the API server by another way.
     pub async fn through(kubeconfig: &Path) -> Self {
-        let operator = Self::start_at("test", &["--webhook", "false"], Some(kubeconfig));
+        let env = [(OsStr::new("KUBECONFIG"), kubeconfig.as_os_str())];
+        let operator = Self::start_with("test", JOB_IMAGE, &["--webhook", "false"], &env);
+        operator.leads_within(STARTS_WITHIN).await;
+        operator
+    }
+
+    /// The same on a node that has this image, its own clock so many seconds from the API server's.
+    pub async fn skewed(kubeconfig: &Path, image: &str, seconds: i64) -> Self {
+        let (library, offset) = (faketime(), OsString::from(format!("{seconds:+}s")));
+        let env = [
+            (OsStr::new("KUBECONFIG"), kubeconfig.as_os_str()),
+            (OsStr::new("LD_PRELOAD"), library.as_os_str()),
+            (OsStr::new("FAKETIME"), offset.as_os_str()),
+            // Its timers run as they do: only the time of day is wrong.
+            (OsStr::new("FAKETIME_DONT_FAKE_MONOTONIC"), OsStr::new("1")),
+        ];
+        let operator = Self::start_with("skewed", image, &["--webhook", "false"], &env);
         operator.leads_within(STARTS_WITHIN).await;
         operator
     }
@@ -42,23 +69,27 @@ impl Operator {
 
     /// Starts one.
     pub fn start(identity: &str, flags: &[&str]) -> Self {
-        Self::start_at(identity, flags, None)
+        Self::start_with(identity, JOB_IMAGE, flags, &[])
     }
 
-    fn start_at(identity: &str, flags: &[&str], kubeconfig: Option<&Path>) -> Self {
+    fn start_with(identity: &str, image: &str, flags: &[&str], env: &[(&OsStr, &OsStr)]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{identity}.log"));
-        let log = File::options().create(true).append(true).open(log).unwrap();
+        let log = File::options().create(true).append(true).open(Self::log(identity)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
-            .args(["operator", "--job-image", "localhost/test:1", "--identity", identity, "--port", &port.to_string()])
+            .args(["operator", "--job-image", image, "--identity", identity, "--port", &port.to_string()])
             .args(flags)
-            .envs(kubeconfig.map(|path| ("KUBECONFIG", path)))
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         Self { child, port }
+    }
+
+    /// Where one of this name writes its log.
+    pub fn log(identity: &str) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{identity}.log"))
     }
 
     /// Status and text of a page of its plain port; `None` while it does not answer.

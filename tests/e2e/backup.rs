@@ -86,7 +86,7 @@ async fn folder_of(site: &Site) -> std::path::PathBuf {
     site.folder("data").await
 }
 
-/// Proves: scenario 13.
+/// Proves: A08, scenario 13.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a08_a_store_over_tls_needs_its_ca_and_a_slash_before_the_prefix_changes_nothing() {
@@ -102,8 +102,16 @@ async fn a08_a_store_over_tls_needs_its_ca_and_a_slash_before_the_prefix_changes
     site.create(&restore("data", &of_claim("m2", "data", LATEST), "")).await;
     site.create(&at("stranger", &restore("copy", &of_claim("m2", "copy", LATEST), ""))).await;
 
-    let text = site.failed("RestoreSession", "copy", "CertificateNotTrusted").await;
-    assert!(text.contains("CA_CERT_DATA"), "it says what to do: {text}");
+    let other = rcgen::generate_simple_self_signed(vec!["other.example.com".to_owned()]).unwrap().cert.pem();
+    let wrong = format!(", CA_CERT_DATA: {}", serde_json::to_string(&other).unwrap());
+    site.create(&secret(&site, "wrong-ca", PASSWORD, &wrong)).await;
+    site.create(&repository(&site, "wrong", &endpoint, "a/b").replace(": store", ": wrong-ca")).await;
+    site.create(&at("wrong", &restore("copy2", &of_claim("m2", "copy", LATEST), ""))).await;
+
+    for session in ["copy", "copy2"] {
+        let text = site.failed("RestoreSession", session, "CertificateNotTrusted").await;
+        assert!(text.contains("CA_CERT_DATA"), "it says what to do: {text}");
+    }
     site.succeeded("RestoreSession", "data").await;
     assert_tree(&data, &trees[2]);
     assert!(!copy.join("who").exists());
@@ -317,7 +325,7 @@ async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
     assert!(left.await.is_some(), "backupHistoryLimit is 1: {:#?}", site.list("BackupSession").await);
 }
 
-/// Proves: scenario 31.
+/// Proves: scenario 31, defect 15.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_second_session_is_skipped_and_a_missing_path_fails() {

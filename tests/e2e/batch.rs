@@ -34,6 +34,7 @@ async fn restored(site: &Site, session: &str) -> Vec<(String, String, String)> {
     all
 }
 
+/// Proves: B01.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn b01_in_order_a_failed_member_stops_those_after_it_unless_told_to_continue() {

@@ -1,5 +1,7 @@
 //! What is missing, wrong or damaged: said by name, waited for when it may come, never called a success.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
@@ -7,7 +9,9 @@ use tokio::sync::RwLock;
 use super::harness::{Site, condition, phase};
 use super::manifests::{LATEST, PASSWORD, claim, deployment, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
-use super::store::{Small, assert_tree, damage_largest_pack, prepared, seed, wipe};
+use super::store::{
+    Small, assert_tree, damage_largest_pack, halve_the_index, prepared, remove_largest_pack, seed, wipe,
+};
 use super::support::tree::describe;
 
 /// Held for reading by who needs the operator's answer or log, for writing by who takes it away.
@@ -58,6 +62,7 @@ async fn a_wrong_password_is_said_once_and_shown_nowhere() {
     assert!(!site.kubectl(&["get", "pods,jobs,events,restoresessions", "-o", "yaml"]).contains("not-the-password"));
 }
 
+/// Proves: defect 25, scenario 23.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn what_is_missing_is_named_and_waited_for() {
@@ -82,6 +87,7 @@ async fn what_is_missing_is_named_and_waited_for() {
     assert_tree(&site.folder("data").await, &trees[0]);
 }
 
+/// Proves: defect 10.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn what_stays_missing_fails_at_the_deadline_by_name() {
@@ -108,6 +114,7 @@ async fn what_stays_missing_fails_at_the_deadline_by_name() {
     }
 }
 
+/// Proves: C06.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c06_a_store_that_is_away_is_tried_again_until_the_deadline() {
@@ -141,6 +148,24 @@ async fn c06_a_store_that_is_away_is_tried_again_until_the_deadline() {
     assert_tree(&late, &before);
 }
 
+/// Proves: A04.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a04_a_pack_or_an_index_that_is_gone_or_cut_is_damaged_data() {
+    for (name, harm) in [("a04-missing", remove_largest_pack as fn(&Path)), ("a04-index", halve_the_index)] {
+        let site = Site::new(name).await;
+        prepared(&site).await;
+        harm(&site.bucket());
+        store(&site).await;
+        site.claim("data").await;
+        site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
+        let text = site.failed("RestoreSession", "data", "DataCorrupt").await;
+        assert!(text.contains("restic check"), "{name}: it says what to do: {text}");
+        assert!(site.jobs("data", "restore").await.len() <= 1, "{name}: damaged data is not tried again");
+    }
+}
+
+/// Proves: A04.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a04_damaged_data_is_never_a_success() {

@@ -475,6 +475,7 @@ fn resource(kind: &str) -> ApiResource {
         "DaemonSet" => ("apps", "v1", "daemonsets"),
         "ReplicaSet" => ("apps", "v1", "replicasets"),
         "ReplicationController" => ("", "v1", "replicationcontrollers"),
+        "HorizontalPodAutoscaler" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "Job" => ("batch", "v1", "jobs"),
         "Repository" => ("stash.appscode.com", "v1alpha1", "repositories"),
         "BackupBlueprint" => ("stash.appscode.com", "v1beta1", "backupblueprints"),

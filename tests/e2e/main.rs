@@ -7,14 +7,24 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod backup_faults;
 mod batch;
+#[allow(dead_code, reason = "some of it is for tests without a node")]
+#[path = "../api/cluster.rs"]
+mod cluster;
 mod deaths;
 mod elsewhere;
 mod faults;
+#[allow(dead_code, reason = "some of it is for tests without a node")]
+#[path = "../api/front.rs"]
+mod front;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod harness;
 mod interrupted;
 mod manifests;
+#[allow(dead_code, reason = "some of it is for tests without a node")]
+#[path = "../api/operator.rs"]
+mod operator;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod proxy;
 mod repository;

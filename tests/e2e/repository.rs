@@ -83,6 +83,7 @@ fn files(folder: &Path) -> usize {
     entries.map(|e| e.unwrap().path()).map(|p| if p.is_dir() { files(&p) } else { 1 }).sum()
 }
 
+/// Proves: scenario 29.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn data_goes_with_its_repository_on_request_and_a_neighbours_stays() {

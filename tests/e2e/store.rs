@@ -85,17 +85,33 @@ pub async fn prepared(site: &Site) -> &'static [Tree] {
     trees
 }
 
-/// Flips bytes in the middle of the largest pack of the repository.
-pub fn damage_largest_pack(bucket: &Path) {
-    let mut packs: Vec<PathBuf> = vec![];
-    let mut open = vec![bucket.join("a/b/data")];
+/// The largest file of a folder of the repository.
+fn largest(bucket: &Path, of: &str) -> PathBuf {
+    let mut files: Vec<PathBuf> = vec![];
+    let mut open = vec![bucket.join("a/b").join(of)];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { open.push(path) } else { packs.push(path) }
+            if path.is_dir() { open.push(path) } else { files.push(path) }
         }
     }
-    let largest = packs.into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();
+    files.into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap()
+}
+
+/// Takes the largest pack away.
+pub fn remove_largest_pack(bucket: &Path) {
+    fs::remove_file(largest(bucket, "data")).unwrap();
+}
+
+/// Cuts the largest index to half.
+pub fn halve_the_index(bucket: &Path) {
+    let index = fs::OpenOptions::new().write(true).open(largest(bucket, "index")).unwrap();
+    index.set_len(index.metadata().unwrap().len() / 2).unwrap();
+}
+
+/// Flips bytes in the middle of the largest pack of the repository.
+pub fn damage_largest_pack(bucket: &Path) {
+    let largest = largest(bucket, "data");
     let middle = fs::metadata(&largest).unwrap().len() / 2;
     let mut pack = fs::OpenOptions::new().write(true).open(&largest).unwrap();
     pack.seek(SeekFrom::Start(middle)).unwrap();

@@ -1,6 +1,9 @@
 //! What needs two nodes, or stops what every test shares: `make test-e2e` runs these one by one, on a cluster of
 //! their own.
 
+mod late;
+mod nodes;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -258,7 +261,7 @@ impl Drop for NoImage<'_> {
     }
 }
 
-/// Proves: defect 9.
+/// Proves: defect 9, invented 11.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]
 async fn an_image_that_a_node_does_not_have_is_named_and_waited_for_until_the_deadline() {

@@ -1,0 +1,70 @@
+//! Backups that are disturbed: the same faults have the same reasons as in restores, and a backup is whole or Failed.
+
+use serde_json::json;
+
+use super::harness::{Site, eventually};
+use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
+use super::proxy::Proxy;
+use super::store::{assert_tree, prepared, seed, wipe};
+
+/// Proves: C05, defect 9.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
+    let site = Site::new("backup-pod").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    let want = seed(&folder, 11, 300_000);
+    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
+    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
+    let made = eventually(60, async || (!site.jobs("data", "backup").await.is_empty()).then_some(()));
+    assert!(made.await.is_some(), "no backup Job");
+    // Its pod takes longer to start than this.
+    proxy.hold_after(0);
+    proxy.held().await;
+    let pod = site.running("data", "backup").await;
+    site.delete("Pod", pod["metadata"]["name"].as_str().unwrap()).await;
+    let again = eventually(60, async || (site.jobs("data", "backup").await.len() > 1).then_some(()));
+    proxy.release();
+    assert!(again.await.is_some(), "it is not tried again");
+    let session = site.succeeded("BackupSession", "data").await;
+    let host = &session["status"]["targets"][0]["stats"][0];
+    assert_eq!(host["attempt"], 2, "{host:#}");
+    wipe(&folder);
+    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &want);
+}
+
+/// Proves: C05, defect 9.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_backup_without_memory_or_the_password_fails_with_the_reason_and_keeps_what_is_there() {
+    let site = Site::new("backup-fails").await;
+    let trees = prepared(&site).await;
+    store(&site).await;
+    seed(&site.claim("data").await, 11, 20_000);
+    // restic needs 32 MiB to derive its key.
+    let little = "  runtimeSettings: {container: {resources: {limits: {memory: 24Mi}}}}\n";
+    site.create(&configuration("little", &of_claim("little", "data", ""), little)).await;
+    site.create(&secret(&site, "wrong", "not-the-password", "")).await;
+    let wrong = repository(&site, "wrong", &site.s3("endpoint"), "a/b").replace(": store", ": wrong");
+    site.create(&wrong).await;
+    let stranger = configuration("stranger", &of_claim("stranger", "data", ""), "");
+    site.create(&stranger.replace("{name: repo}", "{name: wrong}")).await;
+    for name in ["little", "stranger"] {
+        site.create(&backup_session(name, "BackupConfiguration", name)).await;
+    }
+    let text = site.failed("BackupSession", "little", "OOMKilled").await;
+    assert!(text.contains("runtimeSettings.container.resources"), "it says what to do: {text}");
+    let text = site.failed("BackupSession", "stranger", "WrongPassword").await;
+    assert!(text.contains("RESTIC_PASSWORD"), "it says what to do: {text}");
+    let session = site.get("BackupSession", "stranger").await;
+    assert_eq!(session["status"]["run"]["steps"][0]["attempt"], json!(1), "no wait mends a password");
+    let back = site.claim("back").await;
+    site.create(&restore("back", &of_claim("m0", "back", LATEST), "")).await;
+    site.succeeded("RestoreSession", "back").await;
+    assert_tree(&back, &trees[0]);
+}
