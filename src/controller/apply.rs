@@ -20,6 +20,7 @@ use tracing::info;
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
+use super::openshift::DeploymentConfig;
 use super::sessions;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
@@ -219,6 +220,9 @@ async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<(
         }
         "ReplicationController" => {
             Api::<ReplicationController>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
+        }
+        "DeploymentConfig" => {
+            Api::<DeploymentConfig>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
         }
         _ => Api::<Deployment>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await,
     };

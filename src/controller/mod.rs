@@ -17,6 +17,7 @@ pub mod invoker;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+mod openshift;
 pub mod operator;
 pub mod owners;
 pub mod progress;

@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use kube::core::Selector;
 
 use super::observe::plain;
+use super::openshift::{self, Answer};
 use super::watched::Reads;
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
@@ -32,6 +33,11 @@ pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSe
         TargetKind::DaemonSet => daemon_set(reads, &name).await,
         TargetKind::ReplicaSet => replica_set(reads, &name).await,
         TargetKind::ReplicationController => replication_controller(reads, &name).await,
+        TargetKind::DeploymentConfig => match deployment_config(reads, &name).await {
+            Ok(None) => return TargetSeen::Unknown(openshift::NO_SUCH_API.into()),
+            Ok(Some(found)) => Ok(found),
+            Err(e) => Err(e),
+        },
         _ => Ok(None),
     };
     match found {
@@ -80,6 +86,20 @@ async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Op
     };
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
+}
+
+/// `None` where there is no such kind.
+async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<Option<Target>>> {
+    let found = match openshift::get(reads.client(), reads.namespace, name).await? {
+        Answer::Found(found) => found,
+        Answer::Missing => return Ok(Some(None)),
+        Answer::NoSuchApi => return Ok(None),
+    };
+    let spec = found.spec;
+    let target = Target { kind: "DeploymentConfig".into(), replicas: spec.replicas, ..Target::default() };
+    let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
+    let target = workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await?;
+    Ok(Some(Some(target)))
 }
 
 async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {

@@ -186,6 +186,11 @@ impl<'a> Reads<'a> {
         Self { ctx, namespace, now: true }
     }
 
+    /// The way to the API server.
+    pub fn client(&self) -> Client {
+        self.ctx.client.clone()
+    }
+
     /// The object of a name.
     ///
     /// # Errors

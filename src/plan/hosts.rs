@@ -55,7 +55,14 @@ impl TargetKind {
 
     /// Whether its replicas can be scaled.
     pub fn is_scalable(self) -> bool {
-        matches!(self, Self::Deployment | Self::StatefulSet | Self::ReplicaSet | Self::ReplicationController)
+        matches!(
+            self,
+            Self::Deployment
+                | Self::StatefulSet
+                | Self::ReplicaSet
+                | Self::ReplicationController
+                | Self::DeploymentConfig
+        )
     }
 
     /// Whether it is a workload whose pods mount the volumes.

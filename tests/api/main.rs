@@ -14,6 +14,7 @@ mod jobs;
 mod leadership;
 mod leaving;
 mod manifests;
+mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;
 mod refusals;

@@ -50,8 +50,8 @@ pub fn reference(
 ) -> Seen {
     let kind = TargetKind::of(target);
     let at = format!("{at}.ref");
-    let possible = "possible are PersistentVolumeClaim, Deployment, StatefulSet, DaemonSet, ReplicaSet and \
-                    ReplicationController";
+    let possible = "possible are PersistentVolumeClaim, Deployment, StatefulSet, DaemonSet, ReplicaSet, \
+                    ReplicationController and OpenShift's DeploymentConfig";
     let Some(target) = target else {
         if !is_elsewhere {
             errors.invalid(at, format!("is missing; write kind and name of the target ({possible})"));
@@ -66,17 +66,12 @@ pub fn reference(
     let group = target.api_version.as_deref().map(|v| v.rsplit_once('/').map_or("", |(group, _)| group));
     let is_supported = match kind {
         TargetKind::Claim | TargetKind::ReplicationController => group.is_none_or(str::is_empty),
+        // The second one is what OpenShift 3 called it.
+        TargetKind::DeploymentConfig => group.is_none_or(|g| matches!(g, "apps.openshift.io" | "")),
         kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "" | "apps" | "extensions")),
         _ => false,
     };
-    if kind == TargetKind::DeploymentConfig {
-        errors.not_supported(
-            format!("{at}.kind"),
-            format!(
-                "DeploymentConfig is of OpenShift alone, where Deployment takes its place; it is not built; {possible}"
-            ),
-        );
-    } else if !is_supported {
+    if !is_supported {
         let group = group.filter(|g| !g.is_empty()).map(|g| format!(" of {g}")).unwrap_or_default();
         errors.not_supported(format!("{at}.kind"), format!("{kind_name}{group} is not built yet; {possible}"));
     }
