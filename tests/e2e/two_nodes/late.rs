@@ -112,7 +112,7 @@ async fn c12_an_operator_whose_clock_is_an_hour_off_restores_and_keeps_deadlines
         let began: Timestamp = done["status"]["run"]["startTime"].as_str().unwrap().parse().unwrap();
         let created: Timestamp = done["metadata"]["creationTimestamp"].as_str().unwrap().parse().unwrap();
         assert!(began.duration_since(created).abs().as_secs() < 60, "it goes by the API server's clock: {began}");
-        let text = site.failed("RestoreSession", &late, "DeadlineExceeded").await;
+        let text = site.failed("RestoreSession", &late, "FailedToCompleteWithinDeadline").await;
         assert!(text.contains("nowhere"), "{text}");
         let session = site.get("RestoreSession", &late).await;
         assert_eq!(condition(&session, "DeadlineExceeded").0, "True");

@@ -85,8 +85,8 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
     // The machine is off: what ran on it runs no more.
     let running = site.containerd("node2", &["tasks", "list", "--quiet"]);
     let of_pod = |id: &&str| {
-        let labels = site.containerd("node2", &["containers", "label", id]);
-        labels.contains(pod["metadata"]["name"].as_str().unwrap())
+        let facts = site.containerd("node2", &["containers", "info", id]);
+        facts.contains(pod["metadata"]["name"].as_str().unwrap())
     };
     for id in running.lines().filter(of_pod) {
         site.containerd("node2", &["tasks", "kill", "--signal", "SIGKILL", id]);
