@@ -236,6 +236,7 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
     let Written { conditions, last, in_force } = written.unwrap_or_default();
     let seen = InvokerSeen {
         targets: join_all(looked).await,
+        first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),
         mounts: targets.iter().map(|t| t.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()).collect(),
         target_conditions: object.target_conditions(),
         id: Identity::of(object),
