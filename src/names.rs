@@ -56,6 +56,12 @@ pub mod label {
     pub const INVOKER_TYPE: &str = "stash.appscode.com/invoker-type";
     /// Name of the invoker of a BackupSession.
     pub const INVOKER_NAME: &str = "stash.appscode.com/invoker-name";
+    /// Kind of the target of a BackupSession; of a batch, that of its first member.
+    pub const TARGET_KIND: &str = "stash.appscode.com/target-kind";
+    /// Name of the target of a BackupSession.
+    pub const TARGET_NAME: &str = "stash.appscode.com/target-name";
+    /// Namespace of the target of a BackupSession.
+    pub const TARGET_NAMESPACE: &str = "stash.appscode.com/target-namespace";
 }
 
 /// Annotations on Jobs and their Pods.
@@ -221,6 +227,8 @@ pub mod reason {
     pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
     /// The result of a step does not fit a termination message.
     pub const OUTCOME_TOO_LARGE: &str = "OutcomeTooLarge";
+    /// Jobs that should ask a silent store did not run, so sessions try it for themselves.
+    pub const PROBE_LOST: &str = "ProbeLost";
     /// The Repository could not be looked up.
     pub const REPOSITORY_UNKNOWN: &str = "UnableToCheckRepositoryAvailability";
     /// The Secret could not be looked up.
@@ -328,15 +336,20 @@ pub mod reason {
 }
 
 /// Whether a label or annotation is how a tool tells what it owns (Argo CD, Flux, Helm, kubectl and the like).
-/// On something the tool did not make, it would prune it, or call it changed.
+/// On something the tool did not make, it would prune it, or call it changed. The one list: what is copied to a Job, a
+/// claim, a session or a Snapshot goes past it.
 pub fn is_tracker(key: &str) -> bool {
-    const KEYS: [&str; 3] = [
+    const KEYS: [&str; 5] = [
+        "app.kubernetes.io/created-by",
         "app.kubernetes.io/instance",
+        label::MANAGED_BY,
         "kubectl.kubernetes.io/last-applied-configuration",
         "config.kubernetes.io/owning-inventory",
     ];
-    const GROUPS: [&str; 7] = [
+    const GROUPS: [&str; 9] = [
+        "applyset.kubernetes.io",
         "argocd.argoproj.io",
+        "config.k8s.io",
         "toolkit.fluxcd.io",
         "meta.helm.sh",
         "helm.sh",

@@ -6,7 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::names::label;
@@ -28,6 +28,7 @@ fn pod(settings: &Value) -> Value {
         owner: serde_json::from_value(json!({ "apiVersion": "v", "kind": "RestoreSession", "name": "r", "uid": "u" }))
             .unwrap(),
         namespace: "n".into(),
+        labels: BTreeMap::new(),
         component: label::COMPONENT_RESTORE,
         repository: "n/repo".into(),
         secret: "s".into(),

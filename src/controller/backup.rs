@@ -15,7 +15,7 @@ use tracing::info;
 
 use super::context::Context;
 use super::index::Indexed;
-use super::users::User;
+use super::users::{self, User};
 use super::watched::Reads;
 use super::{Error, ROUNDS, apply, measured, observe, report, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
@@ -25,6 +25,7 @@ use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::gate::Room;
+use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
 use crate::plan::run::{Identity, is_sequential};
@@ -123,16 +124,29 @@ async fn invoker(
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            Ok((defaulted.map(of_configuration), refusal.or_else(|| ctx.users.rivalry(&found))))
+            let refusal = refused(ctx, &found, refusal).await;
+            Ok((defaulted.map(of_configuration), refusal))
         }
         "BackupBatch" => {
             let Some(found) = current(ctx, &ctx.users.batches, namespace, &reference.name).await? else {
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            Ok((defaulted.map(of_batch), refusal.or_else(|| ctx.users.rivalry(&found))))
+            let refusal = refused(ctx, &found, refusal).await;
+            Ok((defaulted.map(of_batch), refusal))
         }
         _ => Ok((None, None)),
+    }
+}
+
+async fn refused<K: super::invoker::Invoker + User>(
+    ctx: &Context,
+    invoker: &K,
+    refusal: Option<Refusal>,
+) -> Option<Refusal> {
+    match refusal {
+        None => users::rivalry(ctx, invoker).await,
+        refused => refused,
     }
 }
 
@@ -188,7 +202,7 @@ fn is_refused<K: User>(invoker: &K) -> bool {
 /// that reach one bucket are strangers: what one writes there must not hold up the other.
 fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
     let reference = reference?;
-    let home = reference.namespace.as_deref().unwrap_or(namespace);
+    let home = ground::home(reference, namespace);
     let spec = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)).map(|r| r.spec.clone());
     let access = spec.and_then(|s| access::of(&s, &reference.name).ok());
     let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);

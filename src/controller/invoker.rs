@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::context::Context;
-use super::users::User;
+use super::users::{self, User};
 use super::watched::Reads;
 use super::{Error, apply, measured, observe, report, sessions, targets as found, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
@@ -219,7 +219,10 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
         s.namespace().as_deref() == Some(&namespace)
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let refusal = refusal.or_else(|| ctx.users.rivalry(shown));
+    let refusal = match refusal {
+        None => users::rivalry(ctx, shown).await,
+        refused => refused,
+    };
     let of_us = ctx.users.backups.store.state_filter(of_us);
     let timing = shown.timing();
     let written = object.written();
@@ -233,6 +236,7 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
     let Written { conditions, last, in_force } = written.unwrap_or_default();
     let seen = InvokerSeen {
         targets: join_all(looked).await,
+        first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),
         mounts: targets.iter().map(|t| t.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()).collect(),
         target_conditions: object.target_conditions(),
         id: Identity::of(object),

@@ -20,7 +20,7 @@ use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
 use crate::plan::run::{Identity, RestoreRun};
-use crate::plan::usage;
+use crate::plan::{ground, usage};
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn repository(
@@ -30,7 +30,7 @@ pub async fn repository(
     now: bool,
 ) -> Seen<RepositorySeen> {
     let Some(reference) = reference else { return Seen::Missing };
-    let home = reference.namespace.as_deref().unwrap_or(namespace);
+    let home = ground::home(reference, namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
@@ -46,7 +46,7 @@ pub async fn repository(
 }
 
 /// Labels of a Namespace.
-async fn labels(ctx: &Context, namespace: &str) -> Seen<BTreeMap<String, String>> {
+pub async fn labels(ctx: &Context, namespace: &str) -> Seen<BTreeMap<String, String>> {
     match ctx.watched.namespace(namespace).await {
         Ok(Some(found)) => Seen::Found(found.labels().clone()),
         Ok(None) => Seen::Missing,

@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use super::context::Context;
-use super::{Error, ROUNDS, apply, measured, observe, report, validity};
+use super::{Error, ROUNDS, apply, measured, observe, report, users, validity};
 use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
@@ -66,7 +66,7 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> Rep
     RepositorySurroundings {
         refusal,
         secret,
-        references: ctx.users.references(object),
+        references: users::references(ctx, object).await,
         jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
         waiting,
         at_work,

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
 use super::context::{Children, Context};
-use super::users::User;
+use super::users::{self, User};
 use super::watched::Reads;
 use super::{Error, ROUNDS, apply, backup, measured, observe, report, targets, validity};
 use crate::api::common::TargetRef;
@@ -22,6 +22,7 @@ use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::plan::gate::Room;
+use crate::plan::ground::NoGround;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::observed::{Refusal, Seen, Surroundings};
@@ -199,12 +200,24 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
     let Some(reference) = run.untaken().filter(|_| refusal.is_none()) else {
         return (Seen::Missing, refusal);
     };
-    let home = reference.namespace.as_deref().unwrap_or(&run.id.namespace);
+    let home = adopt::home(reference, &run.id.namespace);
     let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
         Ok(Some(batch)) => validity::examine(&batch).0.unwrap_or(batch),
         Ok(None) => return (Seen::Missing, None),
         Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
     };
+    // Before anything of it is looked at: messages and status would show it.
+    let verdict = match adopt::repository(&batch, reference, &run.id.namespace) {
+        Some(repository) => users::verdict(ctx, &repository, &run.id.namespace).await,
+        None => None,
+    };
+    match adopt::consent(reference, &run.id.namespace, verdict) {
+        Ok(()) => {}
+        Err(NoGround::Waiting(why)) => return (Seen::Unknown(why), None),
+        Err(NoGround::Denied(e) | NoGround::Refused(e)) => {
+            return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }));
+        }
+    }
     let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
         Err(e) => return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })),

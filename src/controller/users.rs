@@ -1,22 +1,28 @@
 //! Who uses a Repository, from the watched stores: the reads behind its references,
-//! and the rule that a BackupBatch has it to itself.
+//! and the rule that a BackupBatch has it to itself. Whoever its usagePolicy keeps out
+//! does not use it: he neither holds it nor stands in the way of those who may.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
+use super::context::Context;
 use super::index::Indexed;
 use super::invoker::Invoker;
+use super::observe;
 use crate::api::common::RepositoryRef;
-use crate::api::repository::{FromNamespaces, Reference};
+use crate::api::repository::Reference;
 use crate::api::{
     BackupBatch, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch, RestoreSession,
 };
 use crate::names::GROUP;
-use crate::plan::backup;
-use crate::plan::observed::Refusal;
+use crate::plan::observed::{Refusal, Seen};
 use crate::plan::restore::rivals as targets;
 use crate::plan::rivals::{self, Rival};
 use crate::plan::run::{self, RestoreRun};
+use crate::plan::usage::{self, Verdict};
+use crate::plan::{backup, ground};
 
 /// A Repository, by name.
 pub type Home = ObjectRef<Repository>;
@@ -102,8 +108,8 @@ fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
 }
 
 fn home(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<Home> {
-    let reference = reference?;
-    Some(ObjectRef::new(&reference.name).within(&reference.namespace.clone().or(namespace)?))
+    let (reference, namespace) = (reference?, namespace?);
+    Some(ObjectRef::new(&reference.name).within(ground::home(reference, &namespace)))
 }
 
 macro_rules! user {
@@ -160,37 +166,46 @@ impl Users {
         let found = found.filter(|o| !o.is_over() && o.home(self).as_ref() == Some(repository));
         found.map(|o| ObjectRef::from_obj(o.as_ref())).collect()
     }
+}
 
-    /// Who uses the Repository, in a stable order. Of backups the invoker is named, not each session.
-    pub fn references(&self, repository: &Repository) -> Vec<Reference> {
-        let home = ObjectRef::from_obj(repository);
-        let mut all = vec![];
-        let mut add = |kind: &str, found: Vec<(Option<String>, String)>| {
-            all.extend(found.into_iter().filter(|(n, _)| may_use(repository, n.as_deref())).map(
-                |(namespace, name)| Reference {
-                    api_group: Some(GROUP.into()),
-                    kind: Some(kind.into()),
-                    namespace,
-                    name,
-                },
-            ));
-        };
-        add("BackupBatch", names(self.of(&self.batches, &home)));
-        add("BackupConfiguration", names(self.of(&self.configurations, &home)));
-        add("RestoreBatch", names(self.of(&self.restore_batches, &home)));
-        add("RestoreSession", names(self.of(&self.restores, &home)));
-        all.sort_by(|a, b| (&a.kind, &a.namespace, &a.name).cmp(&(&b.kind, &b.namespace, &b.name)));
-        all
-    }
+/// Who uses the Repository, in a stable order. Of backups the invoker is named, not each session.
+pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference> {
+    let (users, home) = (&ctx.users, ObjectRef::from_obj(repository));
+    let mut all = vec![];
+    let mut add = |kind: &str, found: Vec<(Option<String>, String)>| {
+        all.extend(found.into_iter().map(|(namespace, name)| Reference {
+            api_group: Some(GROUP.into()),
+            kind: Some(kind.into()),
+            namespace,
+            name,
+        }));
+    };
+    add("BackupBatch", names(users.of(&users.batches, &home)));
+    add("BackupConfiguration", names(users.of(&users.configurations, &home)));
+    add("RestoreBatch", names(users.of(&users.restore_batches, &home)));
+    add("RestoreSession", names(users.of(&users.restores, &home)));
+    let namespaces = all.iter().filter_map(|r| r.namespace.clone()).collect();
+    let verdicts = verdicts(ctx, &home, Some(repository), namespaces).await;
+    all.retain(|r| !is_denied(&verdicts, r.namespace.as_deref().unwrap_or_default()));
+    all.sort_by(|a, b| (&a.kind, &a.namespace, &a.name).cmp(&(&b.kind, &b.namespace, &b.name)));
+    all
+}
 
-    /// Why an invoker may not use its Repository: another one has it.
-    pub fn rivalry<K: Invoker + User>(&self, object: &K) -> Option<Refusal> {
-        let home = object.home(self)?;
-        let mut all: Vec<Rival> = vec![];
-        all.extend(self.configurations.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
-        all.extend(self.batches.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
-        rivals::refusal(&rival(object), &all, &full_name(&home))
+/// Why an invoker may not use its Repository: another one has it.
+pub async fn rivalry<K: Invoker + User>(ctx: &Context, object: &K) -> Option<Refusal> {
+    let (users, me) = (&ctx.users, rival(object));
+    let home = object.home(users)?;
+    let mut all: Vec<Rival> = vec![];
+    all.extend(users.configurations.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
+    all.extend(users.batches.with(&uses(&home)).iter().map(|o| rival(o.as_ref())));
+    let namespaces = all.iter().chain([&me]).map(|r| r.namespace.clone()).collect();
+    let verdicts = verdicts(ctx, &home, ctx.repositories.get(&home).as_deref(), namespaces).await;
+    // Who may not use it, or perhaps not, is told that, and not who else does.
+    if verdicts.get(&me.namespace) != Some(&Verdict::Allowed) {
+        return None;
     }
+    all.retain(|r| !is_denied(&verdicts, &r.namespace));
+    rivals::refusal(&me, &all, &full_name(&home))
 }
 
 fn rival<K: Invoker>(object: &K) -> Rival {
@@ -204,8 +219,36 @@ fn rival<K: Invoker>(object: &K) -> Rival {
     }
 }
 
-/// Whether objects of a namespace may use the Repository at all; others do not hold it.
-fn may_use(repository: &Repository, namespace: Option<&str>) -> bool {
-    namespace == repository.metadata.namespace.as_deref()
-        || repository.spec.usage_policy.as_ref().is_some_and(|p| p.allowed_namespaces.from != FromNamespaces::Same)
+/// What a Repository's usagePolicy says to a namespace; `None` while there is no such Repository.
+pub async fn verdict(ctx: &Context, reference: &RepositoryRef, namespace: &str) -> Option<Verdict> {
+    let home = home(Some(reference), Some(namespace.to_owned()))?;
+    let repository = ctx.repositories.get(&home)?;
+    verdicts(ctx, &home, Some(&repository), [namespace.to_owned()].into()).await.remove(namespace)
+}
+
+/// What the usagePolicy says to each namespace. A Repository that is not there yet has none, and is its own namespace's.
+async fn verdicts(
+    ctx: &Context,
+    home: &Home,
+    repository: Option<&Repository>,
+    namespaces: BTreeSet<String>,
+) -> BTreeMap<String, Verdict> {
+    let policy = repository.and_then(|r| r.spec.usage_policy.as_ref());
+    let home = home.namespace.as_deref().unwrap_or_default();
+    let mut all = BTreeMap::new();
+    for namespace in namespaces {
+        let labels = if usage::asks_for_labels(policy, home, &namespace) {
+            observe::labels(ctx, &namespace).await
+        } else {
+            Seen::Missing
+        };
+        let verdict = usage::verdict(policy, home, &namespace, &labels);
+        all.insert(namespace, verdict);
+    }
+    all
+}
+
+/// Whether a namespace is kept out for certain. While that is not known, who may be using the Repository counts.
+fn is_denied(verdicts: &BTreeMap<String, Verdict>, namespace: &str) -> bool {
+    matches!(verdicts.get(namespace), Some(Verdict::Denied(_)))
 }

@@ -5,6 +5,8 @@
 //! which judges it as if a user had written it.
 
 use super::contract::{Class, Failure};
+use super::ground::{self, NoGround};
+use super::usage::Verdict;
 use crate::api::BackupBatch;
 use crate::api::backup_batch::BackupMember;
 use crate::api::common::{RepositoryRef, Rule, TargetRef, TaskRef};
@@ -12,9 +14,37 @@ use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreMember};
 use crate::api::target::{BackupTarget, RestoreTarget};
 use crate::names::reason;
 
+/// Namespace of a BackupBatch that an object of `namespace` names. One that is empty says nothing.
+pub fn home<'a>(reference: &'a BackupBatchRef, namespace: &'a str) -> &'a str {
+    reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace)
+}
+
 /// How messages name the BackupBatch of a reference in this namespace.
 pub fn display(reference: &BackupBatchRef, namespace: &str) -> String {
-    format!("BackupBatch {}/{}", reference.namespace.as_deref().unwrap_or(namespace), reference.name)
+    format!("BackupBatch {}/{}", home(reference, namespace), reference.name)
+}
+
+/// Whether a restore in `namespace` may take anything from the BackupBatch: of its own namespace always, else as it may
+/// use that one's Repository. `verdict` is what its usagePolicy says, if it is there.
+///
+/// # Errors
+/// It may not, or not yet.
+pub fn consent(reference: &BackupBatchRef, namespace: &str, verdict: Option<Verdict>) -> Result<(), NoGround> {
+    if home(reference, namespace) == namespace {
+        return Ok(());
+    }
+    match verdict {
+        Some(Verdict::Allowed) => Ok(()),
+        Some(Verdict::Denied(allowed)) => {
+            let text = format!(
+                "spec.backupBatch: nothing can be taken from {} by a restore in namespace {namespace}: the usagePolicy of its Repository allows {allowed}. The Repository's owner can change spec.usagePolicy.allowedNamespaces.",
+                display(reference, namespace)
+            );
+            Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text)))
+        }
+        Some(Verdict::Unknown(why)) => Err(NoGround::Waiting(why)),
+        None => Err(NoGround::Waiting("its Repository, whose usagePolicy says who may, does not exist.".to_owned())),
+    }
 }
 
 /// Repository and members that a restore in `namespace` takes from a BackupBatch.
@@ -42,10 +72,15 @@ pub fn adopt(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -
         reference.members.iter().enumerate().map(find).collect::<Result<_, _>>()?
     };
     // Where the BackupBatch says no namespace it means its own, which may not be ours.
-    let home = reference.namespace.clone().filter(|n| n != namespace);
-    let repository = batch.spec.repository.clone();
-    let repository = repository.map(|r| RepositoryRef { namespace: r.namespace.or(home), ..r });
-    Ok(Adopted { from: reference.clone(), repository, members })
+    Ok(Adopted { from: reference.clone(), repository: repository(batch, reference, namespace), members })
+}
+
+/// The Repository of a BackupBatch, as an object in `namespace` refers to it.
+pub fn repository(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -> Option<RepositoryRef> {
+    let named = batch.spec.repository.clone()?;
+    let home = ground::home(&named, home(reference, namespace)).to_owned();
+    let is_said = named.namespace.as_ref().is_some_and(|n| !n.is_empty());
+    Some(RepositoryRef { namespace: Some(home).filter(|h| is_said || h != namespace), ..named })
 }
 
 fn member(member: &BackupMember, of_all: Option<&crate::api::runtime::RuntimeSettings>) -> RestoreMember {
@@ -143,8 +178,30 @@ mod tests {
     }
 
     #[test]
+    fn who_may_not_use_the_repository_takes_nothing_from_the_batch() {
+        let denied = || Some(Verdict::Denied("objects of namespace prod only".into()));
+        let ask = |home: Option<&str>, verdict| consent(&reference(home, &[]), "test", verdict);
+        for own in [None, Some("test"), Some("")] {
+            assert_eq!(ask(own, denied()), Ok(()), "{own:?} is its own");
+        }
+        assert_eq!(ask(Some("prod"), Some(Verdict::Allowed)), Ok(()));
+        let Err(NoGround::Denied(failure)) = ask(Some("prod"), denied()) else { panic!("must be denied") };
+        assert_eq!(failure.reason, reason::REPOSITORY_NOT_ALLOWED);
+        assert!(failure.message.contains("BackupBatch prod/shop") && failure.message.contains("namespace prod only"));
+        for unknown in [None, Some(Verdict::Unknown("away".into()))] {
+            assert!(matches!(ask(Some("prod"), unknown), Err(NoGround::Waiting(_))));
+        }
+    }
+
+    #[test]
     fn from_another_namespace_the_repository_stays_where_it_is() {
         let adopted = adopt(&batch(), &reference(Some("prod"), &[]), "test").unwrap();
         assert_eq!(adopted.repository.unwrap().namespace.as_deref(), Some("prod"));
+        let mut batch = batch();
+        batch.spec.repository.as_mut().unwrap().namespace = Some(String::new());
+        for (home, namespace) in [(Some("prod"), Some("prod")), (Some(""), None)] {
+            let named = adopt(&batch, &reference(home, &[]), "test").unwrap().repository.unwrap().namespace;
+            assert_eq!(named.as_deref(), namespace, "an empty one says nothing");
+        }
     }
 }

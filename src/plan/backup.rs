@@ -32,7 +32,7 @@ use super::step::{LOOK_AT_RUNNING, Lone, StepState};
 use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
-use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig};
+use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{condition, hash_of, label, reason};
@@ -90,6 +90,11 @@ pub struct Invoker {
 }
 
 impl Invoker {
+    /// The target that the labels of its sessions name.
+    fn first_target(&self) -> Option<&TargetRef> {
+        self.members.first()?.target.as_ref()?.ref_.as_ref()
+    }
+
     /// Hash of what a session is planned from; retention and times may change while it runs.
     fn hash(&self) -> String {
         let what = serde_json::json!([to_json(&self.repository), to_json(&self.members)]);
@@ -182,7 +187,7 @@ impl<'a> Pass<'a> {
         let wanted = wanted.filter(|i| !i.paused && self.seen.refusal.is_none() && self.retries_left() > 0);
         self.now.retried = Some(wanted.is_some());
         if let Some(invoker) = wanted {
-            let new = sessions::retry(&invoker.id, &self.run.id, self.retries_left() - 1);
+            let new = sessions::retry(&invoker.id, invoker.first_target(), &self.run.id, self.retries_left() - 1);
             let text =
                 format!("Made BackupSession {} to try again.", new.session.metadata.name.as_deref().unwrap_or("-"));
             self.plan.sessions.push(new);

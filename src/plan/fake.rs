@@ -61,6 +61,8 @@ pub enum End {
     DeletedByHand,
     /// It runs until it is stopped.
     Never,
+    /// No node takes its pod.
+    Unscheduled,
     /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
     NodeGone,
 }
@@ -90,7 +92,7 @@ struct FakeJob {
 impl FakeJob {
     fn runs(&self) -> bool {
         match self.end {
-            End::Never | End::NodeGone => true,
+            End::Never | End::NodeGone | End::Unscheduled => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
             _ => self.age <= RUNS_FOR,
         }
@@ -260,6 +262,10 @@ impl Jobs {
         job.metadata.deletion_timestamp = fake.deleted.map(Time);
         let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
         let mut status = json!({ "phase": "Running" });
+        if fake.end == End::Unscheduled {
+            let condition = json!([{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes." }]);
+            status = json!({ "phase": "Pending", "conditions": condition });
+        }
         if ended {
             // Ended, as the Job says; its pod may take longer.
             let condition = json!([{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }]);

@@ -22,9 +22,15 @@ pub enum NoGround {
     Refused(Failure),
 }
 
+/// Namespace of the Repository that an object of `namespace` refers to. One that is empty says nothing, as charts
+/// write it whose value is not set.
+pub fn home<'a>(reference: &'a RepositoryRef, namespace: &'a str) -> &'a str {
+    reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace)
+}
+
 /// How messages name the Repository of a reference: namespace and name.
 pub fn display(reference: Option<&RepositoryRef>, namespace: &str) -> String {
-    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
+    let home = reference.map_or(namespace, |r| home(r, namespace));
     format!("{home}/{}", reference.map(|r| r.name.as_str()).unwrap_or_default())
 }
 
@@ -40,7 +46,7 @@ pub fn check(
     at: Timestamp,
 ) -> Result<Access, NoGround> {
     let display = display(reference, namespace);
-    let home = reference.and_then(|r| r.namespace.as_deref()).unwrap_or(namespace);
+    let home = reference.map_or(namespace, |r| home(r, namespace));
     let repository = match seen {
         Seen::Found(r) => r,
         Seen::Missing => {
@@ -153,9 +159,16 @@ mod tests {
         let all = json!({ "allowedNamespaces": { "from": "All" } });
         let place = checked(Some("store"), s3(all.clone())).0.unwrap().told.secret.unwrap();
         assert_eq!((place.namespace.as_str(), place.name.as_str()), ("store", "s"));
-        for home in [None, Some("demo")] {
+        for home in [None, Some("demo"), Some("")] {
             assert_eq!(checked(home, s3(all.clone())).0.unwrap().told.secret, None);
         }
+    }
+
+    #[test]
+    fn an_empty_namespace_is_that_of_the_object() {
+        let reference = RepositoryRef { name: "r".into(), namespace: Some(String::new()) };
+        let waits = check(Some(&reference), "demo", &Seen::Missing, &mut vec![], Timestamp::UNIX_EPOCH);
+        assert_eq!(waits, Err(NoGround::Waiting("Repository demo/r does not exist.".into())));
     }
 
     #[test]

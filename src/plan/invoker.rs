@@ -22,7 +22,7 @@ use super::sessions::{self, NewSession};
 use super::target::TargetSeen;
 use crate::api::Condition;
 use crate::api::backup_session::BackupPhase;
-use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
+use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce, TargetRef};
 use crate::names::{condition, reason};
 
 /// Missing things are looked for this often.
@@ -51,6 +51,8 @@ pub struct InvokerSeen<'a> {
     pub in_force: Option<ScheduleInForce>,
     /// What follows a failed session.
     pub retry: Option<&'a RetryConfig>,
+    /// The first of its targets, which the labels of its sessions name.
+    pub first_target: Option<&'a TargetRef>,
     /// What each target mounts, and where.
     pub mounts: Vec<&'a [VolumeMount]>,
     /// No scheduled backups.
@@ -225,7 +227,7 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     let due = schedule.newest(since, now.checked_sub(MISSED_HORIZON).unwrap_or(now), now, &zone);
     if let Some(due) = due {
         let retries = seen.retry.map(|r| r.max_retry.unwrap_or(1));
-        plan.create = Some(sessions::scheduled(&seen.id, due, retries));
+        plan.create = Some(sessions::scheduled(&seen.id, seen.first_target, due, retries));
         plan.last = Some(conditions::whole_second(due));
     }
     plan.next = schedule.upcoming(due.unwrap_or(since), now, &zone).map(conditions::whole_second);

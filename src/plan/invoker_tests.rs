@@ -22,6 +22,7 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
         time_zone: None,
         in_force: None,
         retry: None,
+        first_target: None,
         mounts: vec![],
         paused: false,
         reference: None,

@@ -206,6 +206,7 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
 mod tests {
     use super::*;
     use crate::plan::contract::{Answer, VERSION};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     fn job(conditions: Value) -> Job {
@@ -340,6 +341,20 @@ mod tests {
                 panic!("must be held")
             };
             assert_eq!(failure.reason, expected);
+        }
+        // A volume that cannot be mounted stands in events only.
+        let scheduled = json!([{ "type": "PodScheduled", "status": "True", "lastTransitionTime": Time(at(1000)) }]);
+        let making = container(json!({ "waiting": { "reason": "ContainerCreating" } }));
+        for statuses in [Value::Null, making] {
+            let p = pod(json!({ "phase": "Pending", "conditions": scheduled, "containerStatuses": statuses }));
+            let seen = see(&job(json!([])), &[&p], at(1120));
+            assert_eq!(seen.state, JobState::Active { held: None }, "it may just be starting");
+            assert_eq!(seen.next_look(), FIRST_LOOK, "nothing else wakes us");
+            let JobState::Active { held: Some(failure) } = see(&job(json!([])), &[&p], at(1121)).state else {
+                panic!("must be held")
+            };
+            assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::CONTAINER_NOT_CREATED));
+            assert!(failure.message.contains("kubectl describe pod p"), "{}", failure.message);
         }
         assert_eq!(see(&job(json!([])), &[], at(0)).state, JobState::Active { held: None });
     }

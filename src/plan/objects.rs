@@ -64,6 +64,8 @@ pub struct JobFrame {
     pub owner: OwnerReference,
     /// Namespace of the session.
     pub namespace: String,
+    /// Labels of the session, which its Jobs get too.
+    pub labels: BTreeMap<String, String>,
     /// `stash-backup` or `stash-restore`.
     pub component: &'static str,
     /// Repository that the Job works on, by namespace and name.
@@ -83,6 +85,7 @@ impl JobFrame {
             image: setup.image.clone(),
             owner: id.owner(),
             namespace: id.namespace.clone(),
+            labels: id.labels.clone(),
             component,
             repository: access.display.clone(),
             secret: access.secret.clone(),
@@ -132,6 +135,7 @@ pub fn interim_claim(frame: &JobFrame, parts: &JobParts<'_>) -> Option<Persisten
     let template = parts.interim?;
     let said = template.metadata.clone().unwrap_or_default();
     let mut labels = said.labels;
+    labels.retain(|key, _| !is_tracker(key));
     labels.extend(
         [
             (label::MANAGED_BY, label::MANAGED_BY_VALUE),
@@ -141,6 +145,7 @@ pub fn interim_claim(frame: &JobFrame, parts: &JobParts<'_>) -> Option<Persisten
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
     let mut notes = said.annotations;
+    notes.retain(|key, _| !is_tracker(key));
     notes.insert(annotation::STEP_KEY.to_owned(), parts.key.clone());
     Some(PersistentVolumeClaim {
         metadata: ObjectMeta {
@@ -169,6 +174,9 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
     .into();
+    // Not of the pod: a Service, or a workload that is restored, could take it for one of its own.
+    let mut job_labels = frame.labels.clone();
+    job_labels.extend(labels.clone());
     let notes: BTreeMap<String, String> = [
         (annotation::SESSION_NAME, frame.owner.name.clone()),
         (annotation::REPOSITORY, frame.repository.clone()),
@@ -180,7 +188,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     let pod_settings = parts.runtime.and_then(|r| r.pod.as_ref());
     let mut pod_labels = pod_settings.map(|p| p.pod_labels.clone()).unwrap_or_default();
     pod_labels.retain(|key, _| !is_tracker(key));
-    pod_labels.extend(labels.clone());
+    pod_labels.extend(labels);
     let mut pod_notes = pod_settings.map(|p| p.pod_annotations.clone()).unwrap_or_default();
     pod_notes.retain(|key, _| !is_tracker(key));
     pod_notes.extend(notes.clone());
@@ -188,7 +196,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
         metadata: ObjectMeta {
             name: Some(job_name(frame, verb, &parts.key, parts.attempt)),
             namespace: Some(frame.namespace.clone()),
-            labels: Some(labels),
+            labels: Some(job_labels),
             annotations: Some(notes),
             owner_references: Some(vec![frame.owner.clone()]),
             ..ObjectMeta::default()
@@ -460,6 +468,7 @@ mod tests {
                 ..OwnerReference::default()
             },
             namespace: "n".into(),
+            labels: BTreeMap::from([("team".into(), "shop".into()), (label::STEP.into(), "lie".into())]),
             component: label::COMPONENT_RESTORE,
             repository: "n/repo".into(),
             secret: "s".into(),
@@ -586,10 +595,30 @@ mod tests {
             pod_annotations: texts("note").into(),
             ..Default::default()
         });
-        let parts = JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), ..JobParts::default() };
+        let template = PvcTemplate {
+            metadata: Some(
+                serde_json::from_value(serde_json::json!({ "labels": BTreeMap::from(texts("team")),
+                "annotations": BTreeMap::from(texts("note")) }))
+                .unwrap(),
+            ),
+            ..PvcTemplate::default()
+        };
+        let parts = JobParts {
+            key: "k".into(),
+            attempt: 1,
+            runtime: Some(&runtime),
+            interim: Some(&template),
+            ..JobParts::default()
+        };
+        let claim = interim_claim(&frame(), &parts).unwrap();
         let made = job(&frame(), &task(Step::Restore(Restore::default())), parts);
-        let text = serde_json::to_string(&made).unwrap();
-        assert!(!text.contains("argocd") && !text.contains("kubernetes.io/instance"), "{text}");
+        for text in [serde_json::to_string(&made).unwrap(), serde_json::to_string(&claim).unwrap()] {
+            assert!(!text.contains("argocd") && !text.contains("kubernetes.io/instance"), "{text}");
+        }
+        let (labels, notes) = (claim.metadata.labels.unwrap(), claim.metadata.annotations.unwrap());
+        assert_eq!((labels["team"].as_str(), notes["note"].as_str()), ("mine", "mine"));
+        let of_job = made.metadata.labels.as_ref().unwrap();
+        assert_eq!((of_job["team"].as_str(), of_job[label::STEP].as_str()), ("shop", "restore"));
         let pod = made.spec.unwrap().template.metadata.unwrap();
         assert_eq!(
             (&pod.labels.as_ref().unwrap()["team"], &pod.annotations.unwrap()["note"]),

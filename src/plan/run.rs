@@ -1,11 +1,15 @@
 //! A restore as the plan sees it: a RestoreSession is a batch of one.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::adopt;
 use super::contract::Run;
+use super::snapshots::own_labels;
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
@@ -35,6 +39,8 @@ pub struct Identity {
     pub held: bool,
     /// It carries a finalizer that Stash left.
     pub held_by_stash: bool,
+    /// Its own labels, without those of tools that keep track of it: its children get them too.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Identity {
@@ -51,6 +57,7 @@ impl Identity {
             deleting: object.meta().deletion_timestamp.is_some(),
             held: object.finalizers().iter().any(|f| f == FINALIZER),
             held_by_stash: object.finalizers().iter().any(|f| f == FINALIZER_OF_STASH),
+            labels: own_labels(object.labels()),
         }
     }
 
@@ -246,7 +253,7 @@ impl RestoreRun {
         let sequential = is_sequential(spec.execution_order, spec.maintain_order);
         let id = Identity::of(object);
         let state = RestoreState::of_batch(object.status.clone().unwrap_or_default());
-        let home = spec.backup_batch.as_ref().and_then(|b| b.namespace.as_deref()).unwrap_or(&id.namespace);
+        let home = spec.backup_batch.as_ref().map_or(id.namespace.as_str(), |b| adopt::home(b, &id.namespace));
         Self {
             repository: spec.repository,
             members: spec.members,

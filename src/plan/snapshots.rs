@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::contract::{Listed, Run};
 use crate::api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 use crate::api::{Repository, to_json};
-use crate::names::{annotation, hash_of, label_value};
+use crate::names::{annotation, hash_of, is_tracker, label_value};
 
 /// Label of a Snapshot: its Repository.
 pub const REPOSITORY: &str = "repository";
@@ -22,27 +22,9 @@ const SHORT: usize = 8;
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
 
-/// Labels by which somebody keeps track of the objects he made. On an object that he did not make
-/// they would have him take it for his own, and prune it.
-const TRACKERS: [&str; 12] = [
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/managed-by",
-    "applyset.kubernetes.io/",
-    "argocd.argoproj.io/",
-    "config.k8s.io/",
-    "fleet.cattle.io/",
-    "helm.sh/",
-    "helm.toolkit.fluxcd.io/",
-    "kapp.k14s.io/",
-    "kustomize.toolkit.fluxcd.io/",
-    "objectset.rio.cattle.io/",
-    "app.kubernetes.io/created-by",
-];
-
 /// Labels of a Repository that its Snapshots get too.
 pub fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let tracks = |key: &str| TRACKERS.iter().any(|t| key == *t || (t.ends_with('/') && key.starts_with(t)));
-    labels.iter().filter(|(key, _)| !tracks(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    labels.iter().filter(|(key, _)| !is_tracker(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// A Snapshot that is there, as far as it matters.
@@ -254,6 +236,9 @@ mod tests {
             "argocd.argoproj.io/instance",
             "helm.sh/chart",
             "kustomize.toolkit.fluxcd.io/name",
+            "source.toolkit.fluxcd.io/name",
+            "config.k8s.io/id",
+            "config.kubernetes.io/owning-inventory",
             "applyset.kubernetes.io/part-of",
             "app.kubernetes.io/managed-by",
             "app.kubernetes.io/name",

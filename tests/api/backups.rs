@@ -1,5 +1,8 @@
 //! Backups whose Jobs the test ends: what follows a failure, and what is taken by hand.
 
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use lifeboat::api::BackupSession;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, condition};
@@ -45,6 +48,10 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     assert_eq!(made["spec"]["retryLeft"], 0);
     assert_eq!(made["metadata"]["ownerReferences"][0]["kind"], "BackupConfiguration");
     assert_eq!(made["metadata"]["labels"]["stash.appscode.com/invoker-name"], "files");
+    let of_target = ListParams::default()
+        .labels("stash.appscode.com/target-name=a,stash.appscode.com/target-kind=PersistentVolumeClaim");
+    let found = Api::<BackupSession>::namespaced(cluster.client.clone(), &ns).list(&of_target).await.unwrap();
+    assert_eq!(found.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["first-retry-1"]);
     let is_of = |job: &&k8s_openapi::api::batch::v1::Job| jobs::session_of(job) == "first-retry-1";
     let prepare = super::cluster::eventually("its Job", super::cluster::SOON, || async {
         jobs::all(&cluster, &ns).await.iter().find(is_of).cloned().ok_or("none".to_owned())

@@ -75,6 +75,27 @@ async fn members_are_taken_from_a_backup_batch_once() {
     let waiting = cluster.until_phase(&object, "Pending").await;
     assert_eq!(waiting["status"]["summary"], format!("Waiting: BackupBatch {home}/shop does not exist."));
     cluster.apply(&backup(&["a", "b", "c"])).await.unwrap();
+    // What it holds is its owner's to give: nothing is taken before he is known to agree.
+    let unknown = |o: &Value| o["status"]["summary"].as_str().is_some_and(|s| s.contains("its Repository"));
+    let waiting = cluster.until(&object, "waiting for the owner's word", unknown).await;
+    assert_eq!((&waiting["status"]["phase"], &waiting["status"]["adopted"]), (&json!("Pending"), &Value::Null));
+    let mut owners = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": { "name": "elsewhere", "namespace": home },
+        "spec": { "backend": { "storageSecretName": "s", "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } } });
+    cluster.apply(&owners).await.unwrap();
+    let denied = cluster.until_phase(&object, "Invalid").await;
+    assert_eq!(condition(&denied, "Stalled"), ("True", "RepositoryNotAllowed"));
+    assert_eq!(denied["status"]["adopted"], Value::Null);
+    let mut nosy = object.clone();
+    nosy["metadata"]["name"] = "nosy".into();
+    nosy["spec"]["backupBatch"]["members"] = json!(["no-such-alias"]);
+    cluster.apply(&nosy).await.unwrap();
+    let told = cluster.until_phase(&nosy, "Invalid").await["status"]["summary"].to_string();
+    assert!(told.contains(&format!("BackupBatch {home}/shop")) && !told.contains("no member"), "{told}");
+    assert_eq!(jobs::keys(&cluster, &ns).await.len(), 0, "nothing was begun");
+    cluster.delete(&nosy).await;
+    owners["spec"]["usagePolicy"] = json!({ "allowedNamespaces": { "from": "All" } });
+    cluster.apply(&owners).await.unwrap();
     let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
     cluster.delete(&backup(&[])).await;
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;

@@ -144,6 +144,41 @@ async fn a_repository_in_use_is_not_deleted_and_says_by_whom() {
     cluster.until(&repo(&ns), "gone, Stash's finalizer too", Value::is_null).await;
 }
 
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let (ns, foreign) = (cluster.namespace("owner").await, cluster.namespace("foreign").await);
+    // The foreign one is there first, before any Repository whose owner could be asked.
+    let mut evil = invoker(&foreign, "BackupBatch", "evil", "a");
+    evil["spec"]["repository"]["namespace"] = ns.as_str().into();
+    cluster.apply(&evil).await.unwrap();
+    let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
+    cluster.until(&evil, "waiting for the Repository", waits).await;
+    let owners = invoker(&ns, "BackupBatch", "owners", "a");
+    create_after(&cluster, &evil, &owners).await;
+    cluster.until(&owners, "waiting for it too", waits).await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let not_allowed = |o: &Value| condition(o, "Stalled") == ("True", "RepositoryNotAllowed");
+    cluster.until(&evil, "kept out", not_allowed).await;
+    cluster.until_phase(&owners, "Ready").await;
+    cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
+
+    // Allowed by label, and not labelled: the same.
+    let selector = json!({ "from": "Selector", "selector": { "matchLabels": { "team": "a" } } });
+    let policy = json!({ "spec": { "usagePolicy": { "allowedNamespaces": selector } } });
+    cluster.patch(&repo(&ns), policy).await.unwrap();
+    let by_label = |o: &Value| not_allowed(o) && message(o, "Stalled").contains("team=a");
+    cluster.until(&evil, "kept out by its labels", by_label).await;
+    cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
+    assert_eq!(cluster.get(&owners).await["status"]["phase"], "Ready");
+    cluster.delete(&owners).await;
+    cluster.until(&repo(&ns), "nobody's", |r| references(r).is_empty()).await;
+    cluster.delete(&repo(&ns)).await;
+    cluster.until(&repo(&ns), "gone", Value::is_null).await;
+}
+
 /// Proves: C11.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]

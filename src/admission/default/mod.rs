@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 /// Brings an object of this kind into its one form. Other kinds are left alone.
 pub fn default(kind: &str, object: &mut Value) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if matches!(kind, "RestoreSession" | "RestoreBatch" | "BackupBatch" | "BackupConfiguration") {
+        ["repository", "backupBatch"].iter().for_each(|field| drop_empty_namespace(spec, field));
+    }
     match kind {
         "RestoreSession" => {
             dialects::move_rules(spec);
@@ -30,6 +33,15 @@ pub fn default(kind: &str, object: &mut Value) {
         }
         "BackupConfiguration" => default_alias(spec),
         _ => {}
+    }
+}
+
+/// Takes an empty namespace off a reference, as charts write it whose value is not set: it means the object's own.
+fn drop_empty_namespace(spec: &mut Map<String, Value>, field: &str) {
+    if let Some(reference) = spec.get_mut(field).and_then(Value::as_object_mut)
+        && reference.get("namespace").and_then(Value::as_str) == Some("")
+    {
+        reference.remove("namespace");
     }
 }
 
@@ -116,6 +128,17 @@ mod tests {
         assert_eq!(defaulted("RestoreSession", no_ref.clone()), no_ref);
         let no_target = json!({ "spec": { "rules": [{ "paths": ["/a"] }] } });
         assert_eq!(defaulted("RestoreSession", no_target.clone()), no_target);
+    }
+
+    #[test]
+    fn an_empty_namespace_is_none() {
+        let spec =
+            json!({ "repository": { "name": "r", "namespace": "" }, "backupBatch": { "name": "b", "namespace": "" } });
+        let after = defaulted("RestoreBatch", json!({ "spec": spec }));
+        let of = |field: &str| after["spec"][field].clone();
+        assert_eq!((of("repository"), of("backupBatch")), (json!({ "name": "r" }), json!({ "name": "b" })));
+        let said = json!({ "spec": { "repository": { "name": "r", "namespace": "store" }, "target": null } });
+        assert_eq!(defaulted("BackupConfiguration", said.clone()), said);
     }
 
     #[test]

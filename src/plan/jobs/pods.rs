@@ -15,6 +15,9 @@ use crate::plan::objects::WORK_VOLUME;
 /// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
 const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
+/// A container is made within seconds of its volumes; attaching those of a cloud takes up to a minute or so.
+const START_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
 /// Phase of a pod; empty when it has none.
 pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
@@ -130,6 +133,12 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         let text = format!("No node takes pod {name}: {detail} It waits until the deadline.");
         return Some(Failure::new(Class::Waiting, reason::UNSCHEDULABLE, text));
     }
+    if is_stuck(pod, now) {
+        let text = format!(
+            "The container of pod {name} is not there minutes after its node took it: most likely a volume cannot be attached or mounted, or its image takes long. It waits until the deadline. See kubectl describe pod {name}."
+        );
+        return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
+    }
     is_lost(pod, now).then(|| {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
         let text = format!(
@@ -137,6 +146,15 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         );
         Failure::new(Class::Waiting, reason::NODE_LOST, text)
     })
+}
+
+/// A kubelet that cannot mount a volume says so in events only, and the container waits as one that is just being made.
+fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
+    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True");
+    let since = scheduled.and_then(|c| c.last_transition_time.as_ref());
+    let mut states = containers(pod).map(|c| c.state.as_ref());
+    let is_made = states.any(|s| s.is_some_and(|s| s.running.is_some() || s.terminated.is_some()));
+    phase(pod) == "Pending" && !is_made && since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
 }
 
 /// The node controller calls a pod not ready whose kubelet has fallen silent, and leaves what the kubelet last

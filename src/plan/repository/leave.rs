@@ -7,21 +7,28 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::{Pass, reach};
 use crate::api::Condition;
 use crate::names::{condition, reason};
 use crate::plan::FinalizerChange;
 use crate::plan::access;
-use crate::plan::conditions::Health;
+use crate::plan::conditions::{self, Health};
 use crate::plan::contract::{Step, Wipe};
 use crate::plan::step::{self, StepState};
 
 /// Key of the step.
 const WIPE: &str = "wipe";
+/// How to go without.
+const KEEP: &str = "To delete the Repository and keep the data, set spec.wipeOut: false.";
 /// Users are named up to this many.
 const NAMED: usize = 5;
 /// What holds a deletion up is looked for this often; a watch tells of most of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// What failed is tried again this often: somebody may have repaired the Secret, or the store.
+const TRY_AGAIN: Duration = Duration::from_mins(1);
 
 /// What to do about it.
 pub fn advance(pass: &mut Pass<'_>) {
@@ -84,8 +91,17 @@ fn wait_for_users(pass: &mut Pass<'_>) {
     hold(pass, Health::Reconciling, reason::REPOSITORY_IN_USE, &text);
 }
 
+fn not_removed(why: &str) -> String {
+    format!("The data could not be removed: {why} It is tried again every minute. {KEEP}")
+}
+
+/// Whether it was said already that the last attempt failed for this reason.
+fn is_stalled(list: &[Condition], why: &str) -> bool {
+    list.iter().any(|c| c.type_ == condition::STALLED && c.status == "True" && c.reason.as_deref() == Some(why))
+}
+
 fn wipe(pass: &mut Pass<'_>) {
-    let keep = "To delete the Repository and keep the data, set spec.wipeOut: false.";
+    let keep = KEEP;
     if let Some(other) = &pass.seen.shares_data_with {
         let text = format!(
             "The data is not removed, because it is, or could be, that of Repository {other}: the same bucket, and one prefix within the other. {keep}"
@@ -111,14 +127,23 @@ fn wipe(pass: &mut Pass<'_>) {
         StepState::Running => {
             let entry = step::entry(&mut pass.now.steps, WIPE);
             if let (Some(why), Some(said)) = (entry.reason.clone(), entry.message.clone()) {
+                if is_stalled(&pass.run.state.conditions, &why) {
+                    return hold(pass, Health::Stalled, &why, &not_removed(&said));
+                }
                 let text = format!("The data is not removed yet (attempt {}): {said} {keep}", entry.attempt);
                 hold(pass, Health::Reconciling, &why, &text);
             }
         }
         StepState::Done(_) => release(pass),
         StepState::Failed(failure) => {
-            let text = format!("The data could not be removed: {} {keep}", failure.message);
-            hold(pass, Health::Stalled, &failure.reason, &text);
+            let entry = step::entry(&mut pass.now.steps, WIPE);
+            step::begin_again(entry);
+            let next = SignedDuration::try_from(TRY_AGAIN).ok().and_then(|wait| pass.at.checked_add(wait).ok());
+            entry.not_before = next.map(conditions::whole_second);
+            entry.reason = Some(failure.reason.clone());
+            entry.message = Some(failure.message.clone());
+            pass.plan.look_again(TRY_AGAIN);
+            hold(pass, Health::Stalled, &failure.reason, &not_removed(&failure.message));
         }
     }
 }

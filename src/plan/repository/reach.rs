@@ -2,7 +2,9 @@
 //!
 //! A session that finds it silent says so in the Repository's status; from then on no
 //! session starts anything on it. As long as somebody waits, a probe opens the repository.
-//! When that works, or fails for a reason that is an answer, everybody goes on.
+//! When that works, or fails for a reason that is an answer, everybody goes on. A probe that
+//! cannot run says nothing of the store; after a few of them those who wait try for themselves,
+//! because their Jobs, with settings of their own, may be able to run.
 
 use std::time::Duration;
 
@@ -10,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Access, Health, Pass, retry};
-use crate::api::repository::Reachability;
+use crate::api::repository::{Reachability, RepositoryStatus};
 use crate::names::{condition, reason};
-use crate::plan::conditions;
+use crate::plan::conditions::{self, Value};
 use crate::plan::contract::{Probe, Step};
 use crate::plan::jobs::JobState;
-use crate::plan::step;
+use crate::plan::{step, text};
 
 /// Key of the step.
 const PROBE: &str = "probe";
@@ -24,12 +26,18 @@ const FIRST: SignedDuration = SignedDuration::from_secs(5);
 /// Longest time of a probe, its pod's start included. It opens a repository, and does nothing else.
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// Probes in a row that came to nothing, after which those who wait try for themselves.
+const MOST_LOST: i32 = 3;
+
 /// Asks again when it is time. True while the store does not answer.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     drop_old(pass);
     let Some(mut known) = pass.now.reachability.clone() else { return false };
     if !known.reachable {
         probe(pass, access, &mut known);
+    }
+    if known.reachable && has_worked(&pass.now, known.since.0) {
+        known.message = None;
     }
     let silent = !known.reachable;
     let said = known.message.clone().unwrap_or_default();
@@ -38,6 +46,8 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
         conditions::set(list, condition::REACHABLE, false, reason::REPOSITORY_UNREACHABLE, &said, pass.at);
         let asked = "One small Job asks it once a minute while somebody waits; nothing else is started meanwhile.";
         pass.say(Health::Reconciling, reason::REPOSITORY_UNREACHABLE, &format!("{said} {asked}"));
+    } else if known.message.is_some() {
+        conditions::set(list, condition::REACHABLE, Value::Unknown, reason::PROBE_LOST, &said, pass.at);
     } else {
         let text = "The store answers.";
         conditions::set(list, condition::REACHABLE, true, reason::REPOSITORY_REACHABLE, text, pass.at);
@@ -47,10 +57,17 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
 }
 
 fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
-    let attempt = step::entry(&mut pass.now.steps, PROBE).attempt;
+    let entry = step::entry(&mut pass.now.steps, PROBE);
+    let (attempt, entry_lost) = (entry.attempt, entry.pod_deaths.unwrap_or_default());
+    let mut lost = 0;
     let interval = SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX);
     match pass.seen.jobs.iter().find(|j| j.key == PROBE && j.attempt == attempt).map(|j| &j.state) {
-        Some(JobState::Active { .. }) => return pass.plan.look_again(step::LOOK_AT_RUNNING),
+        Some(JobState::Active { held }) => {
+            if let Some(failure) = held {
+                known.message = Some(cannot_ask(&failure.message));
+            }
+            return pass.plan.look_again(step::LOOK_AT_RUNNING);
+        }
         Some(JobState::Done(outcome)) => match &outcome.failure {
             Some(f) if [reason::REPOSITORY_UNREACHABLE, reason::STEP_TIMEOUT].contains(&f.reason.as_str()) => {
                 known.message = Some(f.message.clone());
@@ -59,7 +76,14 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
             _ => answered(pass, known),
         },
         // A Job that came to nothing says nothing of the store.
-        Some(JobState::Lost(_)) => {}
+        Some(JobState::Lost(failure)) => {
+            lost = entry_lost.saturating_add(1);
+            known.message = Some(cannot_ask(&failure.message));
+            if lost >= MOST_LOST {
+                lost = 0;
+                give_way(pass, known, &failure.message);
+            }
+        }
         None => {
             let due = due(known, interval);
             if pass.seen.waiting == 0 {
@@ -80,13 +104,41 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     if !known.reachable && known.next_probe_time.as_ref().is_none_or(|t| t.0 <= pass.at) {
         known.next_probe_time = next();
     }
-    step::begin_again(step::entry(&mut pass.now.steps, PROBE));
+    let entry = step::entry(&mut pass.now.steps, PROBE);
+    step::begin_again(entry);
+    // In status, so that a restart does not count anew.
+    entry.pod_deaths = Some(lost).filter(|n| *n > 0);
     pass.plan.again = true;
 }
 
 fn due(known: &Reachability, interval: SignedDuration) -> Timestamp {
     let first = known.since.0.checked_add(FIRST.min(interval)).unwrap_or(Timestamp::MAX);
     known.next_probe_time.as_ref().map_or(first, |t| t.0.max(first))
+}
+
+fn cannot_ask(why: &str) -> String {
+    text::message(&format!("Whether it answers is not known, because the Job that asks it does not run: {why}"))
+}
+
+/// Lets those who wait try for themselves. Whoever finds the store silent says so, and probes begin anew.
+fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
+    let said = format!(
+        "{MOST_LOST} Jobs in a row that should ask the store did not run, so sessions try it for themselves. Last: {why}"
+    );
+    let said = text::message(&said);
+    pass.event(true, reason::PROBE_LOST, &said);
+    *known = Reachability {
+        reachable: true,
+        since: conditions::whole_second(pass.at),
+        message: Some(said),
+        next_probe_time: known.next_probe_time.clone(),
+    };
+}
+
+/// Whether anything was done on the repository after this time, by which it is known to answer.
+fn has_worked(status: &RepositoryStatus, since: Timestamp) -> bool {
+    let listed = status.sync.as_ref().and_then(|s| s.last_time.as_ref());
+    [listed, status.last_backup_time.as_ref()].into_iter().flatten().any(|t| t.0 > since)
 }
 
 fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {

@@ -286,15 +286,19 @@ fn data_that_could_be_anothers_is_never_removed() {
 #[test]
 fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
     let mut w = World::new(true);
-    w.jobs.script.insert("wipe".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD)]);
+    let wrong = End::Fails(Class::Invalid, reason::WRONG_PASSWORD);
+    w.jobs.script.insert("wipe".into(), vec![wrong; 20]);
     w.lives(10);
     w.delete();
     w.lives(600);
+    assert!((8..=10).contains(&w.attempts("wipe")), "once a minute: {:?}", w.at);
+    assert!(w.jobs.seen().len() <= 1, "a failed Job makes room for the next");
+    assert_eq!(w.events, ["WipingOut", "WrongPassword"], "said once");
     let (_, why, text) = w.condition("Stalled");
     assert!(!w.gone && why == "WrongPassword" && text.contains("spec.wipeOut: false"), "{text}");
     w.object["spec"]["wipeOut"] = json!(false);
     w.lives(60);
-    assert!(w.gone && w.attempts("wipe") == 1);
+    assert!(w.gone);
     let mut w = World::new(true);
     w.seen.at_work = 2;
     w.lives(10);
@@ -360,6 +364,53 @@ fn any_answer_is_an_answer_and_a_lost_probe_is_none() {
             assert_eq!(w.attempts("probe"), 1);
         }
     }
+}
+
+#[test]
+fn what_was_repaired_is_removed_without_another_word() {
+    let mut w = World::new(true);
+    w.jobs.script.insert("wipe".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD), End::Ok]);
+    w.lives(10);
+    w.delete();
+    w.lives(40);
+    let (_, why, text) = w.condition("Stalled");
+    assert!(why == "WrongPassword" && text.contains("again every minute"), "{text}");
+    w.lives(60);
+    assert!(w.gone && w.attempts("wipe") == 2);
+}
+
+#[test]
+fn probes_that_cannot_run_do_not_keep_the_store_shut() {
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(10);
+    w.seen.waiting = 1;
+    w.jobs.script.insert("probe".into(), vec![End::OutOfMemory; 6]);
+    w.falls_silent();
+    for round in 1..=2 {
+        w.lives(100);
+        let (value, why, text) = w.condition("Reachable");
+        assert_eq!((value.as_str(), why.as_str()), ("False", "RepositoryUnreachable"));
+        assert!(text.contains("does not run") && text.contains("memory"), "it does not blame the store: {text}");
+        w.lives(100);
+        let (value, why, text) = w.condition("Reachable");
+        assert_eq!((value.as_str(), why.as_str(), w.attempts("probe")), ("Unknown", "ProbeLost", 3 * round));
+        assert!(text.contains("memory"), "{text}");
+        assert_eq!(w.condition("Ready").0, "True", "who waits goes on");
+        assert_eq!(w.events.iter().filter(|e| *e == "ProbeLost").count(), round);
+        // Whoever finds nobody there says so, and it begins anew.
+        w.falls_silent();
+    }
+    w.lives(70);
+    assert_eq!(w.condition("Reachable").0, "True");
+    // One that waits for a node says so too.
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(10);
+    w.seen.waiting = 1;
+    w.jobs.script.insert("probe".into(), vec![End::Unscheduled]);
+    w.falls_silent();
+    w.lives(60);
+    let text = w.condition("Reachable").2;
+    assert!(text.contains("does not run") && text.contains("0/1 nodes"), "{text}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::conditions::{self, Health};
-use super::contract::{Failure, Settings, Step, Task, VERSION};
+use super::contract::{Class, Failure, Settings, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
@@ -137,6 +137,12 @@ impl<'a> Pass<'a> {
     fn step(&mut self) {
         self.begin();
         if let Some(refusal) = &self.seen.refusal {
+            if refusal.reason == reason::REPOSITORY_NOT_ALLOWED && !self.has_begun() {
+                // Of the BackupBatch that it names.
+                let (list, text) = (&mut self.now.conditions, refusal.message.as_str());
+                conditions::set(list, condition::REPOSITORY_FOUND, false, &refusal.reason, text, self.at);
+                return self.stay_out(&Failure::new(Class::Invalid, &refusal.reason, text));
+            }
             self.now.phase = Some(RestorePhase::Invalid);
             let text = &refusal.message;
             // Said of another spec.

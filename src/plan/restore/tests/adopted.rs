@@ -8,7 +8,7 @@ use crate::api::common::RepositoryRef;
 use crate::api::restore_batch::Adopted;
 use crate::names::reason;
 use crate::plan::contract::{HostQuery, Step};
-use crate::plan::observed::Seen;
+use crate::plan::observed::{Refusal, Seen};
 
 impl World {
     /// What a look finds of BackupBatch `shop`.
@@ -56,6 +56,20 @@ fn a_backup_batch_that_is_missing_is_waited_for_by_name() {
     canceled.cancel();
     canceled.settle();
     assert_eq!(canceled.object["status"]["summary"], "Canceled. Nothing was touched.");
+}
+
+#[test]
+fn who_may_not_take_from_a_backup_batch_takes_nothing_and_follows_the_policy() {
+    let (mut w, members) = of_shop();
+    w.refusal = Some(Refusal { reason: reason::REPOSITORY_NOT_ALLOWED.into(), message: "Not you.".into() });
+    w.step(5);
+    let not_allowed = reason::REPOSITORY_NOT_ALLOWED;
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Invalid", not_allowed));
+    assert_eq!((w.jobs.created.len(), w.events.as_slice()), (0, [not_allowed.to_owned()].as_slice()), "said once");
+    assert!(w.object["status"]["adopted"].is_null());
+    (w.refusal, w.shop) = (None, Some(members));
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure, Step};
 use crate::plan::fake::{Grants, Jobs, setup, task};
 use crate::plan::gate::Room;
-use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
+use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, Target, TargetSeen};
@@ -74,6 +74,8 @@ pub struct World {
     /// Other sessions, as this one sees them.
     pub rivals: Vec<Rival>,
     pub writers: Vec<Writer>,
+    /// Why it is not valid.
+    pub refusal: Option<Refusal>,
     /// Events published, by reason.
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
@@ -131,6 +133,7 @@ impl World {
             refuses_claims: None,
             rivals: vec![],
             writers: vec![],
+            refusal: None,
             refused: BTreeMap::new(),
             events: vec![],
             again: 0,
@@ -164,7 +167,7 @@ impl World {
         };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {
-            refusal: None,
+            refusal: self.refusal.clone(),
             source: self.source(),
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
