@@ -28,38 +28,6 @@ fn each_is_told_what_is_wrong() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn a_deployment_config_is_told_that_it_is_not_built_and_what_takes_its_place() {
-    let reference = json!({ "apiVersion": "apps.openshift.io/v1", "kind": "DeploymentConfig", "name": "web" });
-    let mounts = json!([{ "name": "data", "mountPath": "/data" }]);
-    let repository = json!({ "name": "repo" });
-    let restored = json!({ "ref": reference, "volumeMounts": mounts, "rules": [{ "paths": ["/data"] }] });
-    let saved = json!({ "ref": reference, "volumeMounts": mounts, "paths": ["/data"] });
-    let retention = json!({ "name": "keep", "keepLast": 5, "prune": true });
-    let text =
-        "DeploymentConfig is of OpenShift alone, where Deployment takes its place; it is not built; possible are ";
-    for (kind, at, spec) in [
-        ("RestoreSession", "spec.target", json!({ "repository": repository, "target": restored })),
-        (
-            "RestoreBatch",
-            "spec.members[0].target",
-            json!({ "repository": repository, "members": [{ "target": restored }] }),
-        ),
-        (
-            "BackupConfiguration",
-            "spec.target",
-            json!({ "repository": repository, "target": saved, "retentionPolicy": retention }),
-        ),
-    ] {
-        let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind,
-            "metadata": { "name": "bad", "namespace": "demo" }, "spec": spec });
-        let errors = check(kind, &object, None);
-        let told = message(&errors);
-        assert!(told.starts_with(&format!("{at}.ref.kind: {text}")), "{kind}: {told}");
-        assert_eq!((errors.len(), object_reason(&errors)), (1, Some(Reason::NotSupported)), "{kind}: {told}");
-    }
-}
-
 /// Proves: scenario 16, scenario 17, invented 4, invented 5, invented 6.
 #[test]
 fn each_good_one_is_right_before_and_after_it_is_brought_into_its_one_form() {
