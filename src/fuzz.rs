@@ -261,7 +261,7 @@ pub fn listing(data: &[u8]) {
                     as_of: as_of.clone(),
                     ..HostQuery::default()
                 };
-                let _ = select::resolve(&query, &all);
+                let _ = select::resolve(&query, &[], &all);
             }
         }
     }

@@ -177,7 +177,7 @@ impl Site {
     }
 
     fn resolve(&self, query: HostQuery) -> Ended {
-        self.run(Step::Preflight(Preflight { hosts: vec![query] }))
+        self.run(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }))
     }
 
     /// A restore of the newest of these paths of host-0, mounted where they were.
@@ -531,7 +531,7 @@ fn hosts_never_get_each_others_data() {
 #[ignore = "needs root and restic: make test-agent"]
 fn what_is_wrong_with_the_repository_is_said() {
     let site = Site::empty();
-    let look = || site.run(Step::Preflight(Preflight { hosts: vec![] }));
+    let look = || site.run(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     assert_eq!(look().failed(Class::Invalid, reason::REPOSITORY_MISSING).exit_code, Some(10));
     site.run(Step::Prepare(Prepare {})).answer();
     assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
@@ -551,7 +551,7 @@ fn what_is_wrong_with_the_repository_is_said() {
 fn a_store_that_does_not_answer_is_said_at_once() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
-    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     task.repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
     assert!(
         site.run_task(&task)
@@ -614,7 +614,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     fs::write(site.path("secret/AWS_SESSION_TOKEN"), "odd #token; with\"quotes").unwrap();
     let ask = |status, code| {
         let (at, asked) = store(status, code);
-        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
         task.repository = RepositoryAccess {
             url: format!("s3:http://{at}/bucket/prefix"),
             region: Some("eu-test-1".into()),
@@ -667,7 +667,7 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
             });
         }
     });
-    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     task.repository.url = format!("s3:https://{at}/bucket");
     let started = Instant::now();
     site.run_task(&task).failed(Class::Invalid, reason::TLS_NOT_TRUSTED);
@@ -779,7 +779,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     );
     fs::write(&later, script).unwrap();
     fs::set_permissions(&later, PermissionsExt::from_mode(0o755)).unwrap();
-    let task = site.task(Step::Preflight(Preflight { hosts: vec![query] })).encode();
+    let task = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() })).encode();
     let _ = fs::remove_file(site.path("outcome"));
     let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
     assert_eq!(ended.hosts()[0].failure, None);
