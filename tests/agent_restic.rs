@@ -1094,7 +1094,8 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     assert_eq!(site.resolve(named).hosts()[0].snapshots[0].id, made[0].id);
 
     // Where marking fails, that is said.
-    let script = r#"case " $* " in *" backup "*) "$RESTIC" "$@"; exit 3;; *" tag "*) exit 1;; esac; exec "$RESTIC" "$@""#;
+    let script =
+        r#"case " $* " in *" backup "*) "$RESTIC" "$@"; exit 3;; *" tag "*) exit 1;; esac; exec "$RESTIC" "$@""#;
     let ended = site.run_through(script, &site.task_of("run-3", Step::Backup(step)));
     let failure = ended.failed(Class::Data, reason::INCOMPLETE);
     assert!(failure.message.contains("restic tag --add lifeboat.incomplete"), "{}", failure.message);
@@ -1125,8 +1126,7 @@ fn half_a_backup_is_not_the_newest() {
 }
 
 /// restic that does not wait for a lock.
-const HASTY: &str =
-    r#"for a in "$@"; do shift; [ "$a" = 2m ] && a=1s; set -- "$@" "$a"; done; exec "$RESTIC" "$@""#;
+const HASTY: &str = r#"for a in "$@"; do shift; [ "$a" = 2m ] && a=1s; set -- "$@" "$a"; done; exec "$RESTIC" "$@""#;
 
 /// Proves: C10, defect 11.
 #[test]
@@ -1230,8 +1230,13 @@ exec "$RESTIC" "$@""#,
             count.display()
         );
         let ended = site.run_through(&script, task);
-        assert_eq!(fs::read(&count).unwrap().len(), usize::try_from(times.min(2)).unwrap(), "{pattern}
-{}", ended.log);
+        assert_eq!(
+            fs::read(&count).unwrap().len(),
+            usize::try_from(times.min(2)).unwrap(),
+            "{pattern}
+{}",
+            ended.log
+        );
         ended
     };
     for pattern in ["*' --dry-run '*", "*' --dry-run '*) ;; *' restore '*", "*' snapshots '*"] {

@@ -210,7 +210,8 @@ fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> 
     // A session that was deleted and made again under its name has two runs: the newer one is meant.
     let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
     let ends = as_of.map(|at| (at, runs::ends(all)));
-    let complete_then = |s: &Snapshot| ends.as_ref().is_none_or(|(at, ends)| ends.get(s.run()).is_some_and(|e| e <= at));
+    let complete_then =
+        |s: &Snapshot| ends.as_ref().is_none_or(|(at, ends)| ends.get(s.run()).is_some_and(|e| e <= at));
     let mut own: Vec<&Snapshot> = all
         .iter()
         .filter(|s| s.hostname == query.source_host && tagged(s, &query.tags))

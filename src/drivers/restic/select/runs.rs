@@ -60,8 +60,7 @@ pub fn common<'a>(
     let members: Vec<&Companion> = set.iter().filter(|c| related.contains(c.source_host.as_str())).collect();
     let ends = ends(all);
     let holds_any = |run: &str| runs[run].iter().any(|s| related.contains(s.hostname.as_str()));
-    let mut candidates: Vec<&str> =
-        runs.keys().copied().filter(|run| ends[run] <= as_of && holds_any(run)).collect();
+    let mut candidates: Vec<&str> = runs.keys().copied().filter(|run| ends[run] <= as_of && holds_any(run)).collect();
     candidates.sort_by_key(|run| std::cmp::Reverse((ends[run], *run)));
     // What others of the set have got already is what there is to get.
     if let Some(pinned) = members.iter().find_map(|c| c.pinned.as_deref()) {

@@ -229,7 +229,9 @@ fn whatever_there_is_all_hosts_of_a_set_get_one_run_and_all_of_it() {
     let mut every = vec![];
     for (run, name) in ["a", "b", "c"].iter().enumerate() {
         for (i, (host, path)) in
-            [("host-0", "/data"), ("host-1", "/data"), ("host-0", "/etc/app"), ("host-1", "/etc/app")].iter().enumerate()
+            [("host-0", "/data"), ("host-1", "/data"), ("host-0", "/etc/app"), ("host-1", "/etc/app")]
+                .iter()
+                .enumerate()
         {
             let n = u32::try_from(run * 10 + i).unwrap();
             let mut s = snapshot(n, host, &[path], Some(name));
@@ -351,9 +353,8 @@ fn previous_counts_runs_of_those_that_hold_what_is_asked_for() {
 /// Proves: A02.
 #[test]
 fn a_session_is_its_run_and_nothing_else() {
-    let of = |host: &str, session: &str| {
-        resolve(&HostQuery { session: Some(session.into()), ..whole_set(host) }, &runs())
-    };
+    let of =
+        |host: &str, session: &str| resolve(&HostQuery { session: Some(session.into()), ..whole_set(host) }, &runs());
     assert_eq!(ids(&of("host-0", "demo/first").unwrap()), ["1", "2"]);
     assert_eq!(ids(&of("host-1", "demo/second").unwrap()), ["c"]);
     let lacks = of("host-1", "demo/third").unwrap_err();
