@@ -142,7 +142,7 @@ fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
     for p in &all {
         assert_eq!(hosts(p), ["m0", "m1-0", "m1-1", "m2"]);
         assert_eq!(p.together.iter().filter(|c| c.optional).count(), 1);
-        let start = w.object["status"]["startTime"].as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap();
+        let start = w.run().state.run.start_time.unwrap().0;
         for q in &p.hosts {
             assert_eq!(q.together, q.host != "m3", "{}", q.host);
             let at = q.as_of.as_ref().map(|at| at.parse::<k8s_openapi::jiff::Timestamp>().unwrap());
