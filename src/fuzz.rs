@@ -22,7 +22,7 @@ use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, 
 use crate::drivers::restic::{output, repository, select};
 use crate::names;
 use crate::plan::backup::{self, BackupRun, Invoker};
-use crate::plan::contract::{HostQuery, Listed, Outcome, Run, Task};
+use crate::plan::contract::{Companion, HostQuery, Listed, Outcome, Run, Task};
 use crate::plan::gate::Room;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs;
@@ -249,6 +249,8 @@ pub fn listing(data: &[u8]) {
     let Ok(all) = repository::read_document::<Vec<select::Snapshot>>(data, "snapshots") else { return };
     let paths: Vec<String> = all.iter().flat_map(select::Snapshot::clean_paths).collect();
     let hosts = all.iter().map(|s| s.hostname.clone()).take(4).chain([String::new()]);
+    let set: Vec<Companion> =
+        hosts.clone().map(|source_host| Companion { source_host, ..Companion::default() }).collect();
     for source_host in hosts {
         for as_of in [None, all.first().map(|s| s.time.clone())] {
             for snapshots in [vec!["latest".to_owned()], all.iter().map(|s| s.id.clone()).take(2).collect()] {
@@ -259,9 +261,10 @@ pub fn listing(data: &[u8]) {
                     previous: all.len() % 3,
                     snapshots,
                     as_of: as_of.clone(),
+                    together: as_of.is_some(),
                     ..HostQuery::default()
                 };
-                let _ = select::resolve(&query, &all);
+                let _ = select::resolve(&query, &set, &all);
             }
         }
     }

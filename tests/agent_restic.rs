@@ -169,6 +169,37 @@ impl Site {
         self.run_task(&self.task(step))
     }
 
+    /// The same with another program in the place of restic, a shell script in which `$RESTIC` is restic.
+    fn run_through(&self, script: &str, task: &Task) -> Ended {
+        let program = self.path("through");
+        replace(&program, format!("#!/bin/sh\nRESTIC='{}'\n{script}\n", restic()).as_bytes());
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let _ = fs::remove_file(self.path("outcome"));
+        let mut command = self.command(&task.encode(), &[]);
+        self.finish(command.env("LIFEBOAT_RESTIC", &program).env("LIFEBOAT_LOCK_WATCH", "0").spawn().unwrap())
+    }
+
+    /// A step of another run.
+    fn task_of(&self, run: &str, step: Step) -> Task {
+        let mut task = self.task(step);
+        task.run.id = run.into();
+        task
+    }
+
+    /// What `latest` of a host is.
+    fn latest(&self, host: &str, mounts: &[&str]) -> Vec<String> {
+        let query = HostQuery {
+            source_host: host.into(),
+            snapshots: vec!["latest".into()],
+            mounts: strings(mounts),
+            ..HostQuery::default()
+        };
+        let ended = self.resolve(query);
+        let mut ids: Vec<String> = ended.hosts()[0].snapshots.iter().map(|s| s.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
     fn backup(&self, host: &str, paths: &[&str]) -> Vec<SnapshotMade> {
         let step = Backup { host: host.into(), paths: strings(paths), ..Backup::default() };
         let ended = self.run(Step::Backup(step));
@@ -177,7 +208,7 @@ impl Site {
     }
 
     fn resolve(&self, query: HostQuery) -> Ended {
-        self.run(Step::Preflight(Preflight { hosts: vec![query] }))
+        self.run(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }))
     }
 
     /// A restore of the newest of these paths of host-0, mounted where they were.
@@ -531,7 +562,7 @@ fn hosts_never_get_each_others_data() {
 #[ignore = "needs root and restic: make test-agent"]
 fn what_is_wrong_with_the_repository_is_said() {
     let site = Site::empty();
-    let look = || site.run(Step::Preflight(Preflight { hosts: vec![] }));
+    let look = || site.run(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     assert_eq!(look().failed(Class::Invalid, reason::REPOSITORY_MISSING).exit_code, Some(10));
     site.run(Step::Prepare(Prepare {})).answer();
     assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
@@ -551,7 +582,7 @@ fn what_is_wrong_with_the_repository_is_said() {
 fn a_store_that_does_not_answer_is_said_at_once() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
-    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     task.repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
     assert!(
         site.run_task(&task)
@@ -614,7 +645,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     fs::write(site.path("secret/AWS_SESSION_TOKEN"), "odd #token; with\"quotes").unwrap();
     let ask = |status, code| {
         let (at, asked) = store(status, code);
-        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
         task.repository = RepositoryAccess {
             url: format!("s3:http://{at}/bucket/prefix"),
             region: Some("eu-test-1".into()),
@@ -667,7 +698,7 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
             });
         }
     });
-    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![] }));
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
     task.repository.url = format!("s3:https://{at}/bucket");
     let started = Instant::now();
     site.run_task(&task).failed(Class::Invalid, reason::TLS_NOT_TRUSTED);
@@ -764,7 +795,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     };
     let ended = site.resolve(query.clone());
     let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
-    assert!(failure.message.contains("removes nobody's lock"), "{}", failure.message);
+    assert!(failure.message.contains("removes no live lock"), "{}", failure.message);
     // What is running already goes on.
     site.run(Step::Restore(step)).restored();
     assert_eq!(locks(), 1);
@@ -779,7 +810,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     );
     fs::write(&later, script).unwrap();
     fs::set_permissions(&later, PermissionsExt::from_mode(0o755)).unwrap();
-    let task = site.task(Step::Preflight(Preflight { hosts: vec![query] })).encode();
+    let task = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() })).encode();
     let _ = fs::remove_file(site.path("outcome"));
     let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
     assert_eq!(ended.hosts()[0].failure, None);
@@ -1036,16 +1067,192 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     symlink("open", data.join("link")).unwrap();
     give_to(&site, 65_534, &data);
     let step = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    let whole = site.backup("host-0", &[&path]);
+    give_to(&site, 65_534, &data);
     fs::write(site.path("outcome"), "").unwrap();
     fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
     std::os::unix::fs::chown(data.join("closed"), Some(0), Some(0)).unwrap();
     let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-    let ended = site.finish(site.command(&site.task(Step::Backup(step)).encode(), &user).spawn().unwrap());
+    let task = site.task_of("run-2", Step::Backup(step.clone()));
+    let ended = site.finish(site.command(&task.encode(), &user).spawn().unwrap());
     let failure = ended.failed(Class::Data, reason::PERMISSION_DENIED);
     assert_eq!(failure.exit_code, Some(3));
     assert!(failure.message.contains("closed"), "{}", failure.message);
+    assert!(!failure.message.contains("could not be marked"), "{}", failure.message);
     let Some(Answer::BackedUp(made)) = &ended.outcome.answer else { panic!() };
     assert_eq!(made[0].id.len(), 64);
+    assert!(site.path("repo/snapshots").join(&made[0].id).exists(), "what is reported is what is there");
+    // It is not the newest backup, but there for who asks for it.
+    assert_eq!(site.latest("host-0", &[&path]), [whole[0].id.clone()]);
+    assert_eq!(site.step(&[&path]).snapshots[0].id, whole[0].id);
+    let named = HostQuery {
+        source_host: "host-0".into(),
+        snapshots: vec![made[0].id.clone()],
+        mounts: strings(&[&path]),
+        ..HostQuery::default()
+    };
+    assert_eq!(site.resolve(named).hosts()[0].snapshots[0].id, made[0].id);
+
+    // Where marking fails, that is said.
+    let script =
+        r#"case " $* " in *" backup "*) "$RESTIC" "$@"; exit 3;; *" tag "*) exit 1;; esac; exec "$RESTIC" "$@""#;
+    let ended = site.run_through(script, &site.task_of("run-3", Step::Backup(step)));
+    let failure = ended.failed(Class::Data, reason::INCOMPLETE);
+    assert!(failure.message.contains("restic tag --add lifeboat.incomplete"), "{}", failure.message);
+}
+
+/// Proves: A02.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn half_a_backup_is_not_the_newest() {
+    let site = Site::new();
+    let (a, path_a) = site.data("a");
+    let (_, path_b) = site.data("b");
+    let step = Step::Backup(Backup { host: "host-0".into(), paths: strings(&[&path_a, &path_b]), ..Backup::default() });
+    let whole = site.run_task(&site.task_of("run-1", step.clone()));
+    let Answer::BackedUp(whole) = whole.answer() else { panic!() };
+    let mut whole: Vec<String> = whole.iter().map(|s| s.id.clone()).collect();
+    whole.sort();
+    fs::write(a.join("new"), "new").unwrap();
+    let script = format!("case \"$*\" in *' -- {path_b}') exit 1;; esac; exec \"$RESTIC\" \"$@\"");
+    let half = site.run_through(&script, &site.task_of("run-2", step.clone()));
+    half.failed(Class::Fatal, reason::RESTIC_FAILED);
+    let Some(Answer::BackedUp(made)) = &half.outcome.answer else { panic!() };
+    assert_eq!(made.len(), 1, "the first path is there");
+    assert_eq!(site.latest("host-0", &[&path_a, &path_b]), whole);
+    // Tried again, the run is whole.
+    site.run_task(&site.task_of("run-2", step)).answer();
+    assert_ne!(site.latest("host-0", &[&path_a, &path_b]), whole);
+}
+
+/// restic that does not wait for a lock.
+const HASTY: &str = r#"for a in "$@"; do shift; [ "$a" = 2m ] && a=1s; set -- "$@" "$a"; done; exec "$RESTIC" "$@""#;
+
+/// Proves: C10, defect 11.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 2_000_000, 5);
+    site.backup("host-0", &[&path]);
+    let slow = ["check", "--read-data", "--limit-download", "20"];
+    let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(site.path("repo/locks")).unwrap().count();
+    wait_for(|| locks() > 0);
+    let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    let steps = [Step::Backup(backup), Step::Maintain(Maintain::default())];
+    for step in &steps {
+        let ended = site.run_through(HASTY, &site.task(step.clone()));
+        let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+        assert!(failure.message.contains("never a live one"), "{}", failure.message);
+        assert_eq!(locks(), 1, "the lock stays");
+    }
+    for step in &steps {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(locks(), 1, "killed, it leaves its lock");
+        site.run_through(HASTY, &site.task(step.clone())).answer();
+        assert_eq!(locks(), 0);
+        child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for(|| locks() > 0);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Proves: C10, defect 11.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn an_old_lock_is_removed_only_if_nobody_renews_it() {
+    let site = Site::new();
+    let (_, path) = site.data("data");
+    let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    // The second list of locks has the name that `$NEXT` says; the lock is of another machine, and old by our clock.
+    let run = |next: &str, age: &str| {
+        for mark in ["listed", "unlocked"] {
+            let _ = fs::remove_file(site.path(mark));
+        }
+        let here = site.dir.path().display();
+        let script = format!(
+            r#"case " $* " in
+*" list locks "*) if [ -e {here}/listed ]; then echo {next}; else touch {here}/listed; echo aaaa; fi; exit;;
+*" cat lock "*) echo '{{"time":"{age}","exclusive":true,"hostname":"elsewhere","pid":1}}'; exit;;
+*" unlock "*) touch {here}/unlocked; exit;;
+*" backup "*) [ -e {here}/unlocked ] || exit 11;;
+esac
+exec "$RESTIC" "$@""#
+        );
+        let ended = site.run_through(&script, &site.task(Step::Backup(backup.clone())));
+        (ended, site.path("unlocked").exists())
+    };
+    let (ended, unlocked) = run("aaaa", "2001-01-01T00:00:00Z");
+    ended.answer();
+    assert!(unlocked);
+    let (ended, unlocked) = run("bbbb", "2001-01-01T00:00:00Z");
+    ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(!unlocked, "somebody renews it: it is our clock that is wrong");
+    let (ended, unlocked) = run("aaaa", "2999-01-01T00:00:00Z");
+    ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(!unlocked);
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_a_prune_has_moved_meanwhile_is_read_again() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 100_000, 5);
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let step = site.step(&[&path]);
+    let restore = site.task(Step::Restore(step.clone()));
+    let query = HostQuery {
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        runner: Some(Runner { uid: 0, gids: vec![0] }),
+        ..HostQuery::default()
+    };
+    let preflight = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
+    // A command of each kind meets an index that is out of date, so many times.
+    let run = |pattern: &str, times: u32, task: &Task| {
+        let count = site.path("count");
+        fs::write(&count, "").unwrap();
+        let script = format!(
+            r#"case " $* " in {pattern})
+if [ $(wc -c < {0}) -lt {times} ]; then printf x >> {0}
+echo '{{"message_type":"error","error":{{"message":"Load(<data/1c2d3e4f>, 4242, 0): The specified key does not exist."}},"during":"restore","item":"{path}/f"}}' >&2
+echo '{{"message_type":"exit_error","code":1,"message":"Fatal: There were 1 errors"}}' >&2
+exit 1; fi;; esac
+exec "$RESTIC" "$@""#,
+            count.display()
+        );
+        let ended = site.run_through(&script, task);
+        assert_eq!(
+            fs::read(&count).unwrap().len(),
+            usize::try_from(times.min(2)).unwrap(),
+            "{pattern}
+{}",
+            ended.log
+        );
+        ended
+    };
+    for pattern in ["*' --dry-run '*", "*' --dry-run '*) ;; *' restore '*", "*' snapshots '*"] {
+        assert_eq!(run(pattern, 1, &restore).restored().planned.files, 2, "{pattern}");
+        fs::remove_file(target.join("f")).unwrap();
+        run(pattern, 9, &restore).failed(Class::Data, reason::DATA_CORRUPT);
+    }
+    for pattern in ["*' ls '*", "*' snapshots '*"] {
+        assert_eq!(run(pattern, 1, &preflight).hosts()[0].failure, None, "{pattern}");
+    }
+    let ended = run("*' ls '*", 9, &preflight);
+    assert_eq!(ended.hosts()[0].failure.as_ref().unwrap().reason, reason::DATA_CORRUPT);
+    // What a run has begun would stay as it is with these: not tried again.
+    let keeps = site.task(Step::Restore(Restore { args: strings(&["--overwrite", "never"]), ..step }));
+    let ended = run("*' --dry-run '*) ;; *' restore '*", 1, &keeps);
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod terminate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -23,6 +23,9 @@ use crate::plan::contract::{
     Class, Failure, INTERIM_DIR, OUTCOME_FILE, Outcome, PROGRESS_PORT, Progress, RESTORE_ROOT, SECRET_DIR, Step,
     TASK_ENV, Task, VERSION, WORK_DIR,
 };
+
+/// How long an old lock is watched: somewhat longer than restic waits before it replaces its own.
+const LOCK_WATCH: Duration = Duration::from_mins(6);
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
 pub async fn run() -> ExitCode {
@@ -71,6 +74,10 @@ async fn step(task: Task, control: Control) -> Done {
         work_dir: setting("LIFEBOAT_WORK_DIR", WORK_DIR).into(),
         interim_dir: setting("LIFEBOAT_INTERIM_DIR", INTERIM_DIR).into(),
         restore_root: setting("LIFEBOAT_RESTORE_ROOT", RESTORE_ROOT).into(),
+        lock_watch: std::env::var("LIFEBOAT_LOCK_WATCH")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .map_or(LOCK_WATCH, Duration::from_secs),
     };
     if let Some(secret) = &task.repository.secret
         && let Err(failure) = cluster::fetch(secret, &places.secret_dir).await

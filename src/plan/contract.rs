@@ -48,6 +48,10 @@ pub const PROGRESS_PORT: u16 = 9180;
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
 /// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
 pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
+/// Tag that says of how many paths a host's part of a run is: with fewer it is no whole one.
+pub const PATHS_TAG_PREFIX: &str = "lifeboat.paths=";
+/// Tag of a snapshot that misses files which could not be read.
+pub const INCOMPLETE_TAG: &str = "lifeboat.incomplete";
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -166,6 +170,26 @@ impl Step {
 pub struct Preflight {
     /// One query a host; few enough that the answers fit one [`Outcome`].
     pub hosts: Vec<HostQuery>,
+    /// Hosts whose snapshots must be of one backup run, also those that other Jobs ask for: all of the session that
+    /// follow its `asOf`. [`HostQuery::together`] says which queries they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<Companion>,
+}
+
+/// A host of a set that must come from one backup run.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Companion {
+    /// Host whose snapshots are taken.
+    pub source_host: String,
+    /// As in [`HostQuery::tags`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Vec<String>>,
+    /// The run may lack it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// First digits of a snapshot that it has got already: the run is that one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
 }
 
 /// Which snapshots a host wants.
@@ -189,6 +213,9 @@ pub struct HostQuery {
     /// Only sets that were complete at this time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
+    /// `as_of` is the session's, and the run is that of all of [`Preflight::together`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
     /// Only the run of this BackupSession, `namespace/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,

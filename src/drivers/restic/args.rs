@@ -4,14 +4,20 @@
 //! never lock, forget always names its hosts, positional values always follow `--`.
 //! No secret passes through here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::select::clean;
 use crate::plan::contract::{
-    Backup, Own, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run, SESSION_TAG_PREFIX, Settings,
+    Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run,
+    SESSION_TAG_PREFIX, Settings,
 };
 
 /// How long a command waits for another's lock before it gives up (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
+/// The same for marking a snapshot. That needs a repository which nobody uses, and the backups of other hosts may still
+/// be at work; their session waits for them all the same.
+const RETRY_LOCK_MARK: [&str; 2] = ["--retry-lock", "30m"];
 
 fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
     items.map(str::to_owned).to_vec()
@@ -93,17 +99,27 @@ pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: 
     argv
 }
 
-/// Backs up one path.
+/// Backs up one path. How many there are goes with each, so that who finds fewer knows that some are missing.
 pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     let mut argv = list(["backup", "--json", "--host", &step.host]);
     argv.extend(list(RETRY_LOCK));
     argv.extend(list(["--tag", &format!("{RUN_TAG_PREFIX}{}", run.id)]));
     argv.extend(list(["--tag", &format!("{SESSION_TAG_PREFIX}{}/{}", run.namespace, run.name)]));
+    let paths: BTreeSet<String> = step.paths.iter().map(|p| clean(p)).collect();
+    argv.extend(list(["--tag", &format!("{PATHS_TAG_PREFIX}{}", paths.len())]));
     for pattern in &step.exclude {
         argv.extend(list(["--exclude", pattern]));
     }
     argv.extend(step.args.iter().cloned());
     argv.extend(list(["--", path]));
+    argv
+}
+
+/// Marks a snapshot that misses files. It gets another id by that.
+pub fn mark_incomplete(id: &str) -> Vec<String> {
+    let mut argv = list(["tag", "--json", "--add", INCOMPLETE_TAG]);
+    argv.extend(list(RETRY_LOCK_MARK));
+    argv.extend(list(["--", id]));
     argv
 }
 
@@ -186,6 +202,12 @@ pub fn locks() -> Vec<String> {
     list(["list", "locks", "--no-lock", "--quiet"])
 }
 
+/// Removes locks that restic itself calls stale: older than half an hour, or of a process of this container that is no
+/// more. Never others.
+pub fn unlock() -> Vec<String> {
+    list(["unlock"])
+}
+
 /// Shows one lock.
 pub fn lock(id: &str) -> Vec<String> {
     list(["cat", "lock", "--no-lock", "--", id])
@@ -219,13 +241,14 @@ mod tests {
         let run = Run { id: "r1".into(), namespace: "n".into(), name: "s".into(), ..Run::default() };
         let step = Backup {
             host: "host-0".into(),
+            paths: vec!["/source/data".into(), "/source/data/".into(), "/source/etc".into()],
             exclude: vec!["*.tmp".into()],
             args: vec!["--exclude-caches".into()],
             ..Backup::default()
         };
         assert_eq!(
             joined(&backup(&step, &run, "/source/data")),
-            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --tag lifeboat.session=n/s --exclude *.tmp --exclude-caches -- /source/data"
+            "backup --json --host host-0 --retry-lock 2m --tag lifeboat.run=r1 --tag lifeboat.session=n/s --tag lifeboat.paths=2 --exclude *.tmp --exclude-caches -- /source/data"
         );
     }
 
@@ -249,9 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_ever_unlocks() {
-        let all =
-            [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1")].concat();
+    fn only_stale_locks_are_ever_removed() {
+        assert_eq!(unlock(), ["unlock"]);
+        let others = [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1")];
+        let marks = [mark_incomplete("1"), forget_ids(&["1".into()])];
+        let all = [others.concat(), marks.concat()].concat();
         assert!(!all.iter().any(|a| a.contains("unlock") || a.contains("remove-all")));
     }
 

@@ -2,9 +2,11 @@
 //!
 //! All paths must exist before the first is read, so that a typo never leaves half a
 //! set. A snapshot that misses files (exit code 3) is reported, because it exists, and
-//! is a failure, because it is not what was asked for. No lock of others is removed.
+//! is a failure, because it is not what was asked for. It is marked, so that no restore
+//! takes it for the newest backup.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::output::Message;
 use super::repository::Repository;
@@ -12,7 +14,12 @@ use super::restore::share;
 use super::run::{End, Limit, Ran, STUCK};
 use super::{Done, args};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Backup, Class, Failure, Progress, Run, SnapshotMade};
+use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade};
+
+/// Exit code of a backup that could not read everything.
+const INCOMPLETE: i32 = 3;
+/// Time for marking a snapshot: longer than it waits for other commands.
+const MARK: Duration = Duration::from_mins(35);
 
 /// Backs up one host in this run.
 pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
@@ -31,7 +38,10 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
         if let Some(summary) = &ran.report.summary {
             made.push(snapshot(summary, path));
         }
-        if let Some(failure) = verdict(repository, &ran, path) {
+        if let Some(mut failure) = verdict(repository, &ran, path) {
+            if let (End::Exited(INCOMPLETE), Some(last)) = (&ran.end, made.last_mut()) {
+                mark(repository, last, &mut failure).await;
+            }
             return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure) };
         }
     }
@@ -64,6 +74,29 @@ async fn one(repository: &Repository, step: &Backup, run: &Run, path: &str, made
         .await
 }
 
+/// Marks a snapshot that misses files; says so where that fails.
+async fn mark(repository: &Repository, made: &mut SnapshotMade, failure: &mut Failure) {
+    let mut id = None;
+    let ran = repository
+        .lines(args::mark_incomplete(&made.id), Limit::Whole(MARK), &mut |m: &Message| {
+            id = Some(m.new_snapshot_id.clone()).filter(|id| !id.is_empty()).or(id.take());
+        })
+        .await;
+    if ran.end == End::Exited(0) {
+        made.id = id.unwrap_or_else(|| made.id.clone());
+        return;
+    }
+    tracing::warn!(end = ?ran.end, "the snapshot is not marked as incomplete");
+    failure.message.insert_str(
+        0,
+        &format!(
+            "Snapshot {} is incomplete and could not be marked so ({}): a restore of latest takes it until the next backup. Run restic tag --add {INCOMPLETE_TAG} {0}, or back up again. ",
+            made.id.get(..8).unwrap_or(&made.id),
+            repository.failure(&ran, "mark it").reason,
+        ),
+    );
+}
+
 fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
     SnapshotMade {
         id: summary.snapshot_id.clone(),
@@ -90,7 +123,7 @@ fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
             reason::RESTIC_FAILED,
             format!("restic ended well but did not say what it backed up of {path}."),
         )),
-        End::Exited(3) => {
+        End::Exited(INCOMPLETE) => {
             let mut failure = repository.failure(ran, &format!("read all of {path}; the snapshot exists without it"));
             failure.class = Class::Data;
             if failure.reason != reason::PERMISSION_DENIED {

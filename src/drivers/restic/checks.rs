@@ -133,19 +133,23 @@ pub async fn owners(
 ) -> Result<(), Failure> {
     // A mount point belongs to whoever made the volume; its owner is not ours to give.
     let mounts: Vec<String> = mounts.iter().map(|m| clean(m)).collect();
-    let mut first: Option<Failure> = None;
-    let ran = repository
-        .lines(args::ls(id), Limit::Idle(STUCK), &mut |m: &Message| {
-            let counts = first.is_none() && selected(&m.path) && roots.iter().any(|r| within(&m.path, r));
-            if counts && !m.node_type.is_empty() && !mounts.contains(&m.path) && !me.can_make(m.uid, m.gid) {
-                first = Some(me.refuse(&m.path, m.uid, m.gid));
-            }
-        })
-        .await;
-    if !clean_end(&ran) {
-        return Err(repository.failure(&ran, "list the snapshot; nothing was written"));
+    let mut again = false;
+    loop {
+        let mut first: Option<Failure> = None;
+        let ran = repository
+            .lines(args::ls(id), Limit::Idle(STUCK), &mut |m: &Message| {
+                let counts = first.is_none() && selected(&m.path) && roots.iter().any(|r| within(&m.path, r));
+                if counts && !m.node_type.is_empty() && !mounts.contains(&m.path) && !me.can_make(m.uid, m.gid) {
+                    first = Some(me.refuse(&m.path, m.uid, m.gid));
+                }
+            })
+            .await;
+        if clean_end(&ran) {
+            return first.map_or(Ok(()), Err);
+        }
+        let failure = repository.failure(&ran, "list the snapshot; nothing was written");
+        repository.once_more(failure, &mut again).await?;
     }
-    first.map_or(Ok(()), Err)
 }
 
 /// Whether the effective set of a `/proc/self/status` has a capability.

@@ -3,7 +3,7 @@
 //! One function a step: [`preflight`], [`restore`], [`prepare`], [`backup`],
 //! [`maintain`]; [`list`], [`probe`] and [`wipe`] for a Repository. Each turns what restic printed into counts and a classified
 //! failure; none believes an exit code alone. The room never removes a lock that
-//! it did not make, never passes a secret in argv or environment, and never
+//! a live command holds, never passes a secret in argv or environment, and never
 //! starts a command without a bound.
 
 mod args;

@@ -40,6 +40,7 @@ pub struct Message {
     pub files_done: u64,
     pub bytes_done: u64,
     pub snapshot_id: String,
+    pub new_snapshot_id: String,
     pub files_new: u64,
     pub files_changed: u64,
     pub files_unmodified: u64,

@@ -27,7 +27,7 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
     let mut answers = Vec::new();
     for query in &step.hosts {
         let mut answer = HostAnswer { member: query.member, host: query.host.clone(), ..HostAnswer::default() };
-        let resolved = match select::resolve(query, &all) {
+        let resolved = match select::resolve(query, &step.together, &all) {
             Ok(pins) => owners(repository, query, &all, &pins).await.map(|()| pins),
             Err(failure) => Err(failure),
         };

@@ -26,6 +26,8 @@ use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Age from which restic itself calls a lock stale (restic, `internal/restic/lock.go`).
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
+/// Exit code of a command that did not get its lock.
+const LOCKED: i32 = 11;
 /// Locks looked at: each costs opening the repository once.
 const MOST_LOCKS: usize = 8;
 /// Variables of the Job that restic also gets.
@@ -69,6 +71,8 @@ pub struct Places {
     pub interim_dir: PathBuf,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
+    /// How long an old lock is watched before it counts as dead. A live one is replaced every five minutes.
+    pub lock_watch: Duration,
 }
 
 /// A repository that commands can be run on.
@@ -80,6 +84,7 @@ pub struct Repository {
     secrets: Secrets,
     control: Control,
     remote: bool,
+    lock_watch: Duration,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
 }
@@ -138,6 +143,7 @@ impl Repository {
             secrets,
             control,
             remote: !access.url.starts_with('/'),
+            lock_watch: places.lock_watch,
             restore_root: places.restore_root.clone(),
         })
     }
@@ -187,11 +193,83 @@ impl Repository {
         sink: &mut (dyn FnMut(&Message) + Send),
     ) -> Ran {
         let argv = [self.argv.as_slice(), &command].concat();
-        tracing::debug!(argv = %argv.join(" "), "run");
         let what = Invocation { argv, env: self.env.clone(), limit, document };
-        let ran = run(&what, &self.control.stop, sink).await;
+        let ran = self.invoke(&what, sink).await;
+        // The lock comes before all else, so the command has done and said nothing yet.
+        if ran.end == End::Exited(LOCKED) && self.stale_locks_removed().await {
+            return self.invoke(&what, sink).await;
+        }
+        ran
+    }
+
+    async fn invoke(&self, what: &Invocation, sink: &mut (dyn FnMut(&Message) + Send)) -> Ran {
+        tracing::debug!(argv = %what.argv.join(" "), "run");
+        let ran = run(what, &self.control.stop, sink).await;
         tracing::debug!(end = ?ran.end, errors = ran.report.errors, "ran");
         ran
+    }
+
+    /// A look at the repository: a document of a command that takes no lock.
+    async fn look(&self, command: Vec<String>) -> Ran {
+        let argv = [self.argv.as_slice(), &command].concat();
+        let what = Invocation { argv, env: self.env.clone(), limit: Limit::Whole(LOOK), document: true };
+        self.invoke(&what, &mut |_| {}).await
+    }
+
+    /// Has restic remove the locks of commands that died: without, every backup would wait for them until its deadline.
+    /// Whether it may be worth it to try again.
+    ///
+    /// restic calls a lock stale by this machine's clock. One that is off must not cost a live command its lock, so an old
+    /// lock is watched first for longer than a live one stays: who is alive replaces it by a new one.
+    async fn stale_locks_removed(&self) -> bool {
+        let (me, before) = (host_name(), self.locks().await);
+        let (ours, others): (Vec<_>, Vec<_>) = before.iter().partition(|(_, lock)| lock.hostname == me);
+        let old: Vec<&String> = others.iter().filter(|(_, lock)| lock.is_old()).map(|(id, _)| id).collect();
+        if old.is_empty() && ours.is_empty() {
+            return false;
+        }
+        if !old.is_empty() {
+            tracing::info!(locks = old.len(), seconds = self.lock_watch.as_secs(), "watching old locks");
+            let mut stop = self.control.stop.clone();
+            tokio::select! {
+                () = tokio::time::sleep(self.lock_watch) => {}
+                Ok(_) = stop.wait_for(|stop| *stop) => return false,
+            }
+            let after = self.locks().await;
+            if after.iter().any(|(id, lock)| lock.is_old() && !before.iter().any(|(known, _)| known == id)) {
+                tracing::warn!("a lock that looks old was renewed: the clocks of two machines differ");
+                return false;
+            }
+        }
+        let ran = self.look(args::unlock()).await;
+        tracing::warn!(end = ?ran.end, "stale locks removed");
+        ran.end == End::Exited(0)
+    }
+
+    /// The locks that can be read.
+    async fn locks(&self) -> Vec<(String, Lock)> {
+        let ran = self.look(args::locks()).await;
+        let mut locks = Vec::new();
+        for id in String::from_utf8_lossy(&ran.document).split_whitespace().take(MOST_LOCKS) {
+            let ran = self.look(args::lock(id)).await;
+            if let Ok(lock) = read_document::<Lock>(&ran.document, "cat lock") {
+                locks.push((id.to_owned(), lock));
+            }
+        }
+        locks
+    }
+
+    /// Whether a command that met damage is to be run once more, with its failure otherwise. What it missed may have been
+    /// moved by a prune that began and ended meanwhile: a new process reads the new index.
+    ///
+    /// # Errors
+    /// The failure: it is no damage, or was met again. The lock, where a prune is still at work.
+    pub async fn once_more(&self, failure: Failure, again: &mut bool) -> Result<(), Failure> {
+        if failure.reason != reason::DATA_CORRUPT {
+            return Err(failure);
+        }
+        self.unlocked().await?;
+        if std::mem::replace(again, true) { Err(failure) } else { Ok(()) }
     }
 
     /// What went wrong, without any secret in it.
@@ -204,11 +282,14 @@ impl Repository {
     /// Opens the repository and lists its snapshots of all hosts, or only those of `ids`.
     pub async fn snapshots<T: DeserializeOwned>(&self, ids: &[String]) -> Result<Vec<T>, Failure> {
         self.reach().await?;
-        let ran = self.document(args::snapshots(ids)).await;
-        if ran.end != End::Exited(0) {
-            return Err(self.failure(&ran, "open the repository"));
+        let mut again = false;
+        loop {
+            let ran = self.document(args::snapshots(ids)).await;
+            if ran.end == End::Exited(0) {
+                return read_document(&ran.document, "snapshots");
+            }
+            self.once_more(self.failure(&ran, "open the repository"), &mut again).await?;
         }
-        read_document(&ran.document, "snapshots")
     }
 
     /// Whether no command that removes data is at work. Its lock is exclusive, and it renews it every five minutes; one
@@ -217,18 +298,13 @@ impl Repository {
     /// # Errors
     /// The lock, to be waited for. What cannot be read is no lock.
     pub async fn unlocked(&self) -> Result<(), Failure> {
-        let ran = self.document(args::locks()).await;
-        let ids = String::from_utf8_lossy(&ran.document).into_owned();
-        for id in ids.split_whitespace().take(MOST_LOCKS) {
-            let ran = self.document(args::lock(id)).await;
-            let Ok(lock) = read_document::<Lock>(&ran.document, "cat lock") else { continue };
-            let age = Timestamp::now().duration_since(lock.time);
-            if lock.exclusive && age < STALE_LOCK {
+        for (_, lock) in self.locks().await {
+            if lock.exclusive && !lock.is_old() {
                 return Err(Failure::new(
                     Class::Transient,
                     reason::REPOSITORY_LOCKED,
                     format!(
-                        "The repository is locked by a command that may remove data ({}, process {}, since {}). Lifeboat waits for it within the deadline and removes nobody's lock.",
+                        "The repository is locked by a command that may remove data ({}, process {}, since {}). Lifeboat waits for it within the deadline and removes no live lock.",
                         lock.hostname, lock.pid, lock.time
                     ),
                 ));
@@ -248,6 +324,18 @@ struct Lock {
     hostname: String,
     #[serde(default)]
     pid: i64,
+}
+
+impl Lock {
+    /// Nobody has renewed it for long, by our clock.
+    fn is_old(&self) -> bool {
+        Timestamp::now().duration_since(self.time) >= STALE_LOCK
+    }
+}
+
+/// Name of this machine, or container, as restic's locks have it.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// `restic stats --json`.

@@ -17,6 +17,9 @@ use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored};
 
+/// Values of `--overwrite` by which restic does not finish what it finds half written.
+const KEEPS_WHAT_IS_THERE: [&str; 2] = ["never", "if-newer"];
+
 /// One snapshot, ready to be restored.
 struct Part<'a> {
     pin: &'a PinnedSnapshot,
@@ -131,24 +134,26 @@ async fn dry_run(
         return Ok(0);
     }
     let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, true);
-    let (mut content, mut lone) = (0, false);
-    let ran = repository
-        .lines(argv, Limit::Idle(STUCK), &mut |message: &Message| {
-            if planned.item(message, &part.roots) {
-                content += 1;
-            } else if part.roots.contains(&message.item) {
-                lone = true;
-            }
-        })
-        .await;
-    if !clean_end(&ran) {
-        return Err(repository.failure(&ran, &format!("read snapshot {}; nothing was written", short(part.pin))));
-    }
+    let mut again = false;
+    let (ran, content, lone) = loop {
+        let (mut content, mut lone) = (0, false);
+        let ran = repository
+            .lines(argv.clone(), Limit::Idle(STUCK), &mut |message: &Message| {
+                if planned.item(message, &part.roots) {
+                    content += 1;
+                } else if part.roots.contains(&message.item) {
+                    lone = true;
+                }
+            })
+            .await;
+        if clean_end(&ran) {
+            break (ran, content, lone);
+        }
+        let failure = repository.failure(&ran, &format!("read snapshot {}; nothing was written", short(part.pin)));
+        repository.once_more(failure, &mut again).await?;
+    };
     part.planned = Tally::of(ran.report.summary.as_ref());
-    if content == 0 && lone {
-        content += lone_entries(repository, part).await?;
-    }
-    Ok(content)
+    if content == 0 && lone { lone_entries(repository, part).await } else { Ok(content) }
 }
 
 /// Bytes of the snapshots, the same data counted once; `None` when restic cannot say.
@@ -163,15 +168,22 @@ async fn distinct_bytes(repository: &Repository, step: &Restore) -> Option<u64> 
 
 /// A path that was backed up and is no folder (an empty file, a link) is content by itself.
 async fn lone_entries(repository: &Repository, part: &Part<'_>) -> Result<u64, Failure> {
-    let mut count = 0;
-    let ran = repository
-        .lines(args::ls(&part.pin.id), Limit::Idle(STUCK), &mut |m: &Message| {
-            if part.roots.contains(&m.path) && !m.node_type.is_empty() && m.node_type != "dir" {
-                count += 1;
-            }
-        })
-        .await;
-    if clean_end(&ran) { Ok(count) } else { Err(repository.failure(&ran, "list the snapshot; nothing was written")) }
+    let mut again = false;
+    loop {
+        let mut count = 0;
+        let ran = repository
+            .lines(args::ls(&part.pin.id), Limit::Idle(STUCK), &mut |m: &Message| {
+                if part.roots.contains(&m.path) && !m.node_type.is_empty() && m.node_type != "dir" {
+                    count += 1;
+                }
+            })
+            .await;
+        if clean_end(&ran) {
+            return Ok(count);
+        }
+        let failure = repository.failure(&ran, "list the snapshot; nothing was written");
+        repository.once_more(failure, &mut again).await?;
+    }
 }
 
 /// Whether a command ended well and without any error of an item.
@@ -186,26 +198,31 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
     progress.send_replace(at(Counts::default(), total));
     let mut failure = None;
     for part in parts.iter().filter(|p| p.planned.total.files > 0) {
-        let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, false);
         let before = answer.restored;
-        let ran = repository
-            .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
-                if m.message_type == "status" {
-                    let here =
-                        Counts { files: m.files_restored + m.files_skipped, bytes: m.bytes_restored + m.bytes_skipped };
-                    progress.send_replace(at(sum([before, here].into_iter()), total));
+        // What a run has begun and not finished, these arguments would leave as it is.
+        let mut again = step.args.iter().any(|a| KEEPS_WHAT_IS_THERE.contains(&a.trim_start_matches("--overwrite=")));
+        loop {
+            let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, false);
+            let ran = repository
+                .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
+                    if m.message_type == "status" {
+                        let here = Counts {
+                            files: m.files_restored + m.files_skipped,
+                            bytes: m.bytes_restored + m.bytes_skipped,
+                        };
+                        progress.send_replace(at(sum([before, here].into_iter()), total));
+                    }
+                })
+                .await;
+            let done = done(part, &ran.report, planned);
+            answer.restored = sum([before, done].into_iter());
+            if let Some(found) = verdict(repository, part, &ran, done) {
+                if repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok() {
+                    continue;
                 }
-            })
-            .await;
-        answer.errors += ran.report.errors;
-        let done = done(part, &ran.report, planned);
-        answer.restored = sum([before, done].into_iter());
-        failure = verdict(repository, part, &ran, done);
-        // What a command that removes data has moved meanwhile is not lost.
-        if failure.as_ref().is_some_and(|f| f.reason == reason::DATA_CORRUPT)
-            && let Err(locked) = repository.unlocked().await
-        {
-            failure = Some(locked);
+            }
+            answer.errors += ran.report.errors;
+            break;
         }
         if failure.is_some() {
             break;

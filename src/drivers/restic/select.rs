@@ -2,7 +2,10 @@
 //!
 //! The host is always part of the question: neither `latest` nor an explicit id ever
 //! yields another host's snapshot. What is found is fixed by full id, so that a
-//! snapshot made a second later changes nothing any more.
+//! snapshot made a second later changes nothing any more. What a backup left unfinished
+//! is taken by its id only.
+
+mod runs;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,7 +14,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, HostQuery, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
+use crate::plan::contract::{
+    Class, Companion, Failure, HostQuery, INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX,
+    SESSION_TAG_PREFIX,
+};
 
 /// Shortest id we take: restic's own short form.
 const ID_MIN: usize = 8;
@@ -31,11 +37,27 @@ pub struct Snapshot {
     pub paths: Vec<String>,
     #[serde(default)]
     pub tags: Option<Vec<String>>,
+    #[serde(default)]
+    summary: Option<Summary>,
+}
+
+/// What restic 0.17 and newer tell of how a snapshot was made.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+struct Summary {
+    #[serde(default)]
+    backup_end: Option<String>,
 }
 
 impl Snapshot {
+    /// When it was begun, which restic calls its time.
     fn at(&self) -> Timestamp {
         self.time.parse().unwrap_or(Timestamp::MIN)
+    }
+
+    /// When it was there.
+    fn done_at(&self) -> Timestamp {
+        let end = self.summary.as_ref().and_then(|s| s.backup_end.as_ref()?.parse().ok());
+        end.unwrap_or(Timestamp::MIN).max(self.at())
     }
 
     /// UTC to the second where restic's text is readable; as it is otherwise.
@@ -52,6 +74,31 @@ impl Snapshot {
 
     fn run_tag(&self) -> Option<&str> {
         self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
+    }
+
+    /// Its run; a snapshot without our tag is one by itself.
+    fn run(&self) -> &str {
+        self.run_tag().unwrap_or(&self.id)
+    }
+
+    /// How messages name its run.
+    fn run_name(&self) -> String {
+        let value = |prefix| self.tags().iter().find_map(|t| t.strip_prefix(prefix));
+        match (value(SESSION_TAG_PREFIX), value(RUN_TAG_PREFIX)) {
+            (Some(session), _) => format!("BackupSession {session}"),
+            (None, Some(run)) => format!("run {run}"),
+            (None, None) => format!("snapshot {}", self.short()),
+        }
+    }
+
+    /// It misses files that could not be read.
+    fn is_incomplete(&self) -> bool {
+        self.tags().iter().any(|t| t == INCOMPLETE_TAG)
+    }
+
+    /// Of how many paths its host's part of the run is to be.
+    fn paths_wanted(&self) -> Option<usize> {
+        self.tags().iter().find_map(|t| t.strip_prefix(PATHS_TAG_PREFIX)?.parse().ok())
     }
 
     /// Whether both are of one backup run. A snapshot without our tag is a run of its own.
@@ -113,14 +160,29 @@ pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
     ))
 }
 
-/// Resolves one host's question against all snapshots of the repository.
-pub fn resolve(query: &HostQuery, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
-    let own = candidates(query, all)?;
+/// What there is for a host, oldest first.
+#[derive(Default)]
+struct Own<'a> {
+    /// Snapshots that are complete, each by itself.
+    complete: Vec<&'a Snapshot>,
+    /// Those of them whose run is whole for this host.
+    whole: Vec<&'a Snapshot>,
+    /// What else is to be said where nothing is found.
+    note: String,
+}
+
+/// Resolves one host's question against all snapshots of the repository. `set` are the hosts that must get the same
+/// run, of which this may be one.
+pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
+    let own = candidates(query, set, all)?;
+    // Each path stands for itself, unless a backup is asked for that was complete at a time.
+    let by_path = if query.as_of.is_some() { &own.whole } else { &own.complete };
     let mut pins = Vec::new();
     for path in query.paths.iter().map(|p| clean(p)) {
         inside_mounts(&path, &query.mounts)?;
-        let holders = own.iter().copied().filter(|s| s.clean_paths().iter().any(|held| within(&path, held)));
-        let set = chosen(query, all, &holders.collect::<Vec<_>>(), &format!("snapshot that holds {path}"))?;
+        let holders = by_path.iter().copied().filter(|s| s.clean_paths().iter().any(|held| within(&path, held)));
+        let what = format!("snapshot that holds {path}");
+        let set = chosen(query, all, &holders.collect::<Vec<_>>(), &what, &own.note)?;
         pins.extend(set.last().map(|newest| newest.pin(Some(path))));
     }
     for wanted in &query.snapshots {
@@ -137,28 +199,50 @@ pub fn resolve(query: &HostQuery, all: &[Snapshot]) -> Result<Vec<PinnedSnapshot
     Ok(pins)
 }
 
-/// Snapshots of the source host that may be taken, oldest first.
-fn candidates<'a>(query: &HostQuery, all: &'a [Snapshot]) -> Result<Vec<&'a Snapshot>, Failure> {
+/// Snapshots of the source host that may be taken.
+fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> Result<Own<'a>, Failure> {
     let as_of = query.as_of.as_deref().map(str::parse::<Timestamp>).transpose();
     let as_of = as_of.map_err(|e| Failure::new(Class::Invalid, reason::INVALID, format!("asOf is no time: {e}.")))?;
+    let common = match as_of.filter(|_| query.together) {
+        Some(at) => runs::common(&query.source_host, set, all, at)?,
+        None => None,
+    };
     // A session that was deleted and made again under its name has two runs: the newer one is meant.
     let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
-    // When a run ended says the last of its snapshots, whichever host that is of: so all hosts that are asked
-    // for take the same run, even if this one was done before the time asked for and another was not.
-    let mut ended: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for (run, at) in all.iter().filter_map(|s| Some((s.run_tag()?, s.at()))) {
-        let last = ended.entry(run).or_insert(at);
-        *last = at.max(*last);
-    }
-    let done = |s: &Snapshot| s.run_tag().and_then(|run| ended.get(run).copied()).unwrap_or_else(|| s.at());
+    let ends = as_of.map(|at| (at, runs::ends(all)));
+    let complete_then =
+        |s: &Snapshot| ends.as_ref().is_none_or(|(at, ends)| ends.get(s.run()).is_some_and(|e| e <= at));
     let mut own: Vec<&Snapshot> = all
         .iter()
         .filter(|s| s.hostname == query.source_host && tagged(s, &query.tags))
         .filter(|s| of_session.is_none_or(|newest| newest.is_some_and(|n| s.is_of_the_run_of(n))))
-        .filter(|s| as_of.is_none_or(|at| done(s) <= at))
+        .filter(|s| common.map_or_else(|| complete_then(s), |run| s.run() == run))
         .collect();
     own.sort_by(|a, b| a.age(b));
-    Ok(own)
+    Ok(Own::of(own, common))
+}
+
+impl<'a> Own<'a> {
+    /// `common` is the run that all hosts of a set take.
+    fn of(own: Vec<&'a Snapshot>, common: Option<&str>) -> Self {
+        let mut parts: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+        for snapshot in &own {
+            parts.entry(snapshot.run()).or_default().push(snapshot);
+        }
+        let flaws: BTreeMap<&str, String> =
+            parts.iter().filter_map(|(run, part)| Some((*run, runs::missing(part)?))).collect();
+        let flaw = own.iter().rev().find_map(|s| Some((s, flaws.get(s.run())?)));
+        let note = match (flaw, common.and(own.last())) {
+            (Some((s, what)), _) => {
+                format!(" Not taken, because it is not whole: host {:?} of {} holds {what}.", s.hostname, s.run_name())
+            }
+            (None, Some(s)) => format!(" All hosts that follow asOf take {}.", s.run_name()),
+            (None, None) => String::new(),
+        };
+        let complete: Vec<&Snapshot> = own.into_iter().filter(|s| !s.is_incomplete()).collect();
+        let whole = complete.iter().copied().filter(|s| !flaws.contains_key(s.run())).collect();
+        Self { complete, whole, note }
+    }
 }
 
 /// The newest snapshot that a BackupSession made, of whichever host.
@@ -173,6 +257,7 @@ fn chosen<'a>(
     all: &[Snapshot],
     from: &[&'a Snapshot],
     what: &str,
+    note: &str,
 ) -> Result<Vec<&'a Snapshot>, Failure> {
     let mut newest_of_sets: Vec<&Snapshot> = vec![];
     for snapshot in from.iter().rev() {
@@ -180,14 +265,18 @@ fn chosen<'a>(
             newest_of_sets.push(snapshot);
         }
     }
-    let newest = newest_of_sets.get(query.previous).ok_or_else(|| not_found(query, all, newest_of_sets.len(), what))?;
+    let newest = newest_of_sets.get(query.previous).ok_or_else(|| {
+        let mut failure = not_found(query, all, newest_of_sets.len(), what);
+        failure.message.push_str(note);
+        failure
+    })?;
     Ok(from.iter().copied().filter(|s| s.is_of_the_run_of(newest)).collect())
 }
 
 /// All snapshots of the run that is asked for: together they are one consistent set.
-fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &[&'a Snapshot]) -> Result<Vec<&'a Snapshot>, Failure> {
+fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &Own<'a>) -> Result<Vec<&'a Snapshot>, Failure> {
     // A step that was tried twice leaves two snapshots of a path: the later one counts.
-    let set = chosen(query, all, own, "snapshot")?;
+    let set = chosen(query, all, &own.whole, "snapshot", &own.note)?;
     let by_path: BTreeMap<Vec<String>, &Snapshot> = set.into_iter().map(|s| (s.clean_paths(), s)).collect();
     Ok(by_path.into_values().collect())
 }
@@ -276,222 +365,4 @@ fn list(mut snapshots: Vec<&Snapshot>, name: impl Fn(&Snapshot) -> String) -> St
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn snapshot(n: u32, host: &str, paths: &[&str], run: Option<&str>) -> Snapshot {
-        Snapshot {
-            id: format!("{n:08x}{}", "0".repeat(56)),
-            time: format!("2026-01-01T00:{:02}:00.123456789+01:00", n % 60),
-            hostname: host.into(),
-            paths: paths.iter().map(|p| (*p).to_owned()).collect(),
-            tags: run.map(|r| vec![format!("{RUN_TAG_PREFIX}{r}")]),
-        }
-    }
-
-    fn query(host: &str) -> HostQuery {
-        HostQuery {
-            host: "host-9".into(),
-            source_host: host.into(),
-            mounts: vec!["/data".into(), "/etc/app/".into()],
-            ..HostQuery::default()
-        }
-    }
-
-    fn all() -> Vec<Snapshot> {
-        vec![
-            snapshot(1, "host-0", &["/data"], Some("a")),
-            snapshot(2, "host-0", &["/etc/app"], Some("a")),
-            snapshot(3, "host-0", &["/data/"], Some("b")),
-            snapshot(4, "host-0", &["/etc/app"], Some("b")),
-            snapshot(5, "host-0", &["/etc/app"], Some("b")),
-            snapshot(9, "host-1", &["/data"], Some("c")),
-        ]
-    }
-
-    fn ids(pins: &[PinnedSnapshot]) -> Vec<&str> {
-        pins.iter().map(|p| p.id[..8].trim_start_matches('0')).collect()
-    }
-
-    #[test]
-    fn a_path_gets_the_newest_snapshot_of_its_host_that_holds_it() {
-        let q = HostQuery { paths: vec!["/data/db//".into(), "/etc/app".into()], ..query("host-0") };
-        let pins = resolve(&q, &all()).unwrap();
-        assert_eq!(ids(&pins), ["3", "5"]);
-        assert_eq!(pins[0].path.as_deref(), Some("/data/db"));
-        assert_eq!(pins[0].time, "2025-12-31T23:03:00Z");
-    }
-
-    #[test]
-    fn a_name_that_only_begins_alike_is_another_path() {
-        let q = HostQuery { paths: vec!["/database".into()], mounts: vec!["/".into()], ..query("host-0") };
-        assert_eq!(resolve(&q, &all()).unwrap_err().reason, reason::SNAPSHOT_NOT_FOUND);
-    }
-
-    #[test]
-    fn latest_is_the_whole_run_and_a_repeated_path_counts_once() {
-        let q = HostQuery { snapshots: vec!["latest".into()], ..query("host-0") };
-        assert_eq!(ids(&resolve(&q, &all()).unwrap()), ["3", "5"]);
-        let untagged = [snapshot(1, "h", &["/data"], None), snapshot(2, "h", &["/data"], None)];
-        let q = HostQuery { snapshots: vec!["latest".into()], ..query("h") };
-        assert_eq!(ids(&resolve(&q, &untagged).unwrap()), ["2"]);
-    }
-
-    #[test]
-    fn an_id_of_another_host_names_both() {
-        let q = HostQuery { snapshots: vec!["00000009".into()], ..query("host-0") };
-        let failure = resolve(&q, &all()).unwrap_err();
-        assert_eq!(failure.reason, reason::SNAPSHOT_OF_ANOTHER_HOST);
-        assert!(failure.message.contains("host-0") && failure.message.contains("host-1"));
-    }
-
-    #[test]
-    fn ids_that_cannot_be_meant_are_refused() {
-        let ask = |id: &str| resolve(&HostQuery { snapshots: vec![id.into()], ..query("host-0") }, &all()).unwrap_err();
-        assert_eq!(ask("0000001").class, Class::Invalid);
-        assert_eq!(ask("zzzzzzzz").class, Class::Invalid);
-        assert_eq!(ask("--target=/").class, Class::Invalid);
-        assert_eq!(ask("deadbeef").reason, reason::SNAPSHOT_NOT_FOUND);
-        let mut twins = all();
-        twins[1].id = format!("00000001{}", "1".repeat(56));
-        let q = HostQuery { snapshots: vec!["00000001".into()], ..query("host-0") };
-        assert!(resolve(&q, &twins).unwrap_err().message.contains("ambiguous"));
-    }
-
-    #[test]
-    fn outside_of_every_mount_is_refused() {
-        let q = HostQuery { paths: vec!["/data/../etc/passwd".into()], ..query("host-0") };
-        assert_eq!(resolve(&q, &all()).unwrap_err().reason, reason::PATH_OUTSIDE_MOUNTS);
-        let q = HostQuery { snapshots: vec!["00000001".into()], mounts: vec!["/data/deep".into()], ..query("host-0") };
-        assert_eq!(resolve(&q, &all()).unwrap_err().reason, reason::PATH_OUTSIDE_MOUNTS);
-    }
-
-    #[test]
-    fn tags_are_or_of_and() {
-        let q = |tags: &[&[&str]]| HostQuery {
-            snapshots: vec!["latest".into()],
-            tags: tags.iter().map(|l| l.iter().map(|t| (*t).to_owned()).collect()).collect(),
-            ..query("host-0")
-        };
-        assert_eq!(ids(&resolve(&q(&[&["lifeboat.run=a"]]), &all()).unwrap()), ["1", "2"]);
-        assert!(resolve(&q(&[&["lifeboat.run=a", "lifeboat.run=b"]]), &all()).is_err());
-        assert_eq!(ids(&resolve(&q(&[&["x"], &["lifeboat.run=a"]]), &all()).unwrap()), ["1", "2"]);
-    }
-
-    /// Three runs of session nightly, of two hosts; host-1 is missing in the newest, and the second takes until 12.
-    fn runs() -> Vec<Snapshot> {
-        let of = |n, host: &str, path: &str, run: &str, session: &str| {
-            let mut s = snapshot(n, host, &[path], Some(run));
-            s.tags.get_or_insert_default().extend([format!("{SESSION_TAG_PREFIX}demo/{session}"), "weekly".into()]);
-            s
-        };
-        vec![
-            of(1, "host-0", "/data", "a", "first"),
-            of(2, "host-0", "/etc/app", "a", "first"),
-            of(3, "host-1", "/data", "a", "first"),
-            of(10, "host-0", "/data", "b", "second"),
-            of(11, "host-0", "/etc/app", "b", "second"),
-            of(12, "host-1", "/data", "b", "second"),
-            of(20, "host-0", "/data", "c", "third"),
-        ]
-    }
-
-    fn whole_set(host: &str) -> HostQuery {
-        HostQuery { snapshots: vec!["latest".into()], ..query(host) }
-    }
-
-    /// Minute `n` of `snapshot`.
-    fn minute(n: u32) -> String {
-        format!("2026-01-01T00:{n:02}:30+01:00")
-    }
-
-    /// Proves: A02.
-    #[test]
-    fn as_of_takes_the_newest_run_that_was_complete_for_all_hosts() {
-        let at = |host: &str, n| resolve(&HostQuery { as_of: Some(minute(n)), ..whole_set(host) }, &runs()).unwrap();
-        assert_eq!((ids(&at("host-0", 59)), ids(&at("host-1", 59))), (vec!["14"], vec!["c"]));
-        assert_eq!((ids(&at("host-0", 12)), ids(&at("host-1", 12))), (vec!["a", "b"], vec!["c"]));
-        // Host 0 was done by 11, the run was not: both hosts get the run before.
-        assert_eq!((ids(&at("host-0", 11)), ids(&at("host-1", 11))), (vec!["1", "2"], vec!["3"]));
-        let early = resolve(&HostQuery { as_of: Some(minute(0)), ..whole_set("host-0") }, &runs()).unwrap_err();
-        assert_eq!(early.reason, reason::SNAPSHOT_NOT_FOUND);
-        assert!(early.message.contains("complete at 2026-01-01T00:00:30+01:00"), "{}", early.message);
-        assert!(early.message.contains("/data (oldest 2025-12-31T23:01:00Z, newest"), "{}", early.message);
-        let path = HostQuery { as_of: Some(minute(15)), paths: vec!["/data/x".into()], ..query("host-0") };
-        assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["a"]);
-        let wrong = HostQuery { as_of: Some("yesterday".into()), ..whole_set("host-0") };
-        assert_eq!(resolve(&wrong, &runs()).unwrap_err().class, Class::Invalid);
-    }
-
-    /// Proves: A02.
-    #[test]
-    fn previous_counts_runs_of_those_that_hold_what_is_asked_for() {
-        let back = |previous| resolve(&HostQuery { previous, ..whole_set("host-0") }, &runs());
-        assert_eq!(ids(&back(0).unwrap()), ["14"]);
-        assert_eq!((ids(&back(1).unwrap()), ids(&back(2).unwrap())), (vec!["a", "b"], vec!["1", "2"]));
-        let none = back(3).unwrap_err();
-        assert!(none.message.contains("3 back: there are 3"), "{}", none.message);
-        let path = HostQuery { previous: 1, paths: vec!["/etc/app".into(), "/data".into()], ..query("host-0") };
-        assert_eq!(ids(&resolve(&path, &runs()).unwrap()), ["2", "a"], "the newest run does not hold /etc/app");
-        let both = HostQuery { as_of: Some(minute(15)), previous: 1, ..whole_set("host-0") };
-        assert_eq!(ids(&resolve(&both, &runs()).unwrap()), ["1", "2"]);
-        let foreign = [snapshot(1, "h", &["/data"], None), snapshot(2, "h", &["/data"], None)];
-        let q = HostQuery { previous: 1, ..whole_set("h") };
-        assert_eq!(ids(&resolve(&q, &foreign).unwrap()), ["1"], "a snapshot of another program is a run of its own");
-    }
-
-    /// Proves: A02.
-    #[test]
-    fn a_session_is_its_run_and_nothing_else() {
-        let of = |host: &str, session: &str| {
-            resolve(&HostQuery { session: Some(session.into()), ..whole_set(host) }, &runs())
-        };
-        assert_eq!(ids(&of("host-0", "demo/first").unwrap()), ["1", "2"]);
-        assert_eq!(ids(&of("host-1", "demo/second").unwrap()), ["c"]);
-        let lacks = of("host-1", "demo/third").unwrap_err();
-        assert_eq!(lacks.reason, reason::SNAPSHOT_NOT_FOUND);
-        for word in ["host \"host-1\"", "BackupSession demo/third", "That session has host \"host-0\""] {
-            assert!(lacks.message.contains(word), "{}", lacks.message);
-        }
-        assert!(of("host-0", "demo/none").unwrap_err().message.contains("holds nothing of that session"));
-        assert!(of("host-0", "other/first").is_err(), "the namespace counts");
-        // Made again under its name: the newer run.
-        let mut twice = runs();
-        twice.iter_mut().filter(|s| s.run_tag() == Some("lifeboat.run=b")).for_each(|s| {
-            s.tags = Some(vec!["lifeboat.run=b".into(), format!("{SESSION_TAG_PREFIX}demo/first")]);
-        });
-        let q = HostQuery { session: Some("demo/first".into()), ..whole_set("host-0") };
-        assert_eq!(ids(&resolve(&q, &twice).unwrap()), ["a", "b"]);
-    }
-
-    #[test]
-    fn what_exists_is_named() {
-        let message = |host: &str| {
-            resolve(&HostQuery { paths: vec!["/etc/app/x".into()], ..query(host) }, &all()).unwrap_err().message
-        };
-        assert!(message("host-1").contains("/data (newest 2025-12-31T23:09:00Z)"), "{}", message("host-1"));
-        assert!(message("host-7").contains("host \"host-0\""), "{}", message("host-7"));
-    }
-
-    proptest! {
-        #[test]
-        fn never_another_host_whatever_is_asked(snapshots in proptest::collection::vec("latest|[0-9a-f]{8,10}", 0..3), path in "/[a-c/.]{0,6}", host in "host-[0-2]") {
-            let q = HostQuery { snapshots, paths: vec![path], mounts: vec!["/".into()], ..query(&host) };
-            let everything = all();
-            if let Ok(pins) = resolve(&q, &everything) {
-                for pin in pins {
-                    let of = everything.iter().find(|s| s.id == pin.id).unwrap();
-                    prop_assert_eq!(&of.hostname, &host);
-                }
-            }
-        }
-
-        #[test]
-        fn clean_is_absolute_and_stable(path in "[a-c/.]{0,12}") {
-            let once = clean(&path);
-            prop_assert!(once.starts_with('/') && !once.contains("//"));
-            prop_assert_eq!(clean(&once), once);
-        }
-    }
-}
+mod tests;

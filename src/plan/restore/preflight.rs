@@ -4,7 +4,10 @@
 //! taken from the Jobs of the current attempt; a fault of the infrastructure
 //! makes the next attempt, any other fault is a fault of the hosts asked for.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::host::{key, parts};
 use super::{Ground, Pass, is_over, member_is_over};
@@ -12,9 +15,9 @@ use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
 use crate::plan::contract::{
-    Answer, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Restore, Runner, Step,
+    Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Restore, Runner, Step,
 };
-use crate::plan::hosts::{rule_for, source_host};
+use crate::plan::hosts::{HostSet, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
@@ -26,6 +29,9 @@ pub const PREFLIGHT: &str = "preflight";
 const ANSWER_BYTES: usize = 180;
 /// Bytes of an outcome kept free for what is around the answers.
 const OUTCOME_SLACK: usize = 400;
+
+/// Digits by which a snapshot that is pinned already is named.
+const PINNED_DIGITS: usize = 16;
 
 /// Reasons by which there is nothing to restore.
 const NO_DATA: [&str; 2] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING];
@@ -48,6 +54,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         return;
     }
     let waiting_for: Vec<HostQuery> = open.into_iter().filter(|q| !is_asked(pass, q, attempt)).collect();
+    let together = together(pass);
     for hosts in chunks(waiting_for) {
         if !pass.gate.admit(&mut pass.plan) {
             return;
@@ -55,7 +62,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
         let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
         let member = hosts[0].member;
-        let task = pass.task(access, member, Step::Preflight(Preflight { hosts }));
+        let task = pass.task(access, member, Step::Preflight(Preflight { hosts, together: together.clone() }));
         let settings = &pass.run.members[member];
         let parts = JobParts {
             key: step_key,
@@ -281,7 +288,8 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
                 snapshots: rule.snapshots.clone(),
                 paths: rule.paths.clone(),
                 tags: with_tags(restic_args::tags(&target.args), &rule.tags),
-                as_of: rule.as_of.clone().or_else(|| of_session.as_of.clone()),
+                as_of: rule.as_of.as_ref().or(of_session.as_of.as_ref()).map(|at| not_later(pass, at)),
+                together: of_session.as_of.is_some(),
                 session: of_session.session.clone(),
                 previous: rule.previous.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
                 mounts: reach.mount_points(),
@@ -295,6 +303,45 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
 /// Whether a rule says by itself which backup it takes.
 fn selects(rule: &Rule) -> bool {
     rule.as_of.is_some() || rule.previous.is_some() || rule.snapshots.iter().any(|s| s != "latest")
+}
+
+/// A time that the run knows the backups of: what is yet to come may be there for one host and not yet for the next, so a
+/// later time means when the run began.
+fn not_later(pass: &Pass<'_>, as_of: &str) -> String {
+    let start = pass.now.run.start_time.as_ref().map_or(pass.at, |t| t.0);
+    // Status has whole seconds, cut off.
+    let last = start.saturating_add(SignedDuration::from_secs(1)).unwrap_or(start);
+    if as_of.parse::<Timestamp>().is_ok_and(|at| at > last) { last.to_string() } else { as_of.to_owned() }
+}
+
+/// The hosts that follow the session's `asOf`, of all members, so that every Job of the preflight chooses the same run.
+/// What a target is not there yet for is known where it has only one host.
+fn together(pass: &Pass<'_>) -> Vec<Companion> {
+    let mut all = BTreeSet::new();
+    if pass.run.selection.as_of.is_none() {
+        return vec![];
+    }
+    for (status, member) in pass.now.members.iter().zip(&pass.run.members) {
+        let Some(target) = &member.target else { continue };
+        let mut hosts: Vec<(String, Option<String>)> = vec![];
+        for host in &status.stats {
+            let pinned = host.snapshots.first().and_then(|s| s.id.get(..PINNED_DIGITS)).map(str::to_owned);
+            hosts.push((host.hostname.clone(), pinned));
+        }
+        if let (HostSet::One(host), true) = (HostSet::of_restore(target), hosts.is_empty()) {
+            hosts.push((host, None));
+        }
+        for (host, pinned) in hosts {
+            let Some(rule) = rule_for(&target.rules, &host).filter(|r| !selects(r)) else { continue };
+            all.insert(Companion {
+                source_host: source_host(rule, &host).to_owned(),
+                tags: with_tags(restic_args::tags(&target.args), &rule.tags),
+                optional: target.allow_empty.unwrap_or(false),
+                pinned,
+            });
+        }
+    }
+    all.into_iter().collect()
 }
 
 /// Lists of which one must match in full, each with further tags.

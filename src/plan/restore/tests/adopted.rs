@@ -135,6 +135,51 @@ fn asked(session: &Value, rule: &Value) -> HostQuery {
 
 /// Proves: A02.
 #[test]
+fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
+    let preflights = |w: &World| -> Vec<crate::plan::contract::Preflight> {
+        let of = |job| match crate::plan::fake::task(job).step {
+            Step::Preflight(step) => Some(step),
+            _ => None,
+        };
+        w.jobs.made.iter().filter_map(of).collect()
+    };
+    let hosts = |p: &crate::plan::contract::Preflight| -> Vec<String> {
+        p.together.iter().map(|c| c.source_host.clone()).collect()
+    };
+    let mut w = World::batch("Parallel", "Continue", vec![web(), set(), claim(), web()]);
+    w.object["spec"]["asOf"] = json!("2999-01-01T00:00:00Z");
+    w.object["spec"]["members"][2]["target"]["allowEmpty"] = json!(true);
+    w.object["spec"]["members"][3]["target"]["rules"] = json!([{ "snapshots": ["latest"], "previous": 1 }]);
+    w.settle();
+    let all = preflights(&w);
+    assert!(!all.is_empty());
+    for p in &all {
+        assert_eq!(hosts(p), ["m0", "m1-0", "m1-1", "m2"]);
+        assert_eq!(p.together.iter().filter(|c| c.optional).count(), 1);
+        let start = w.run().state.run.start_time.as_ref().unwrap().0;
+        for q in &p.hosts {
+            assert_eq!(q.together, q.host != "m3", "{}", q.host);
+            let at = q.as_of.as_ref().map(|at| at.parse::<k8s_openapi::jiff::Timestamp>().unwrap());
+            assert!(at.is_none_or(|at| at.duration_since(start).as_secs() == 1), "no later than the run: {at:?}");
+        }
+    }
+    let mut w = World::batch("Parallel", "Continue", vec![web(), claim()]);
+    w.settle();
+    assert!(preflights(&w).iter().all(|p| p.together.is_empty() && !p.hosts[0].together));
+    // What came later is told what the others have got.
+    let mut w = World::batch("Parallel", "Continue", vec![web(), claim()]);
+    w.object["spec"]["asOf"] = json!("2026-11-20T16:00:00Z");
+    w.workloads[1].from = 20;
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
+    let last = preflights(&w).pop().unwrap();
+    assert_eq!((last.hosts[0].host.as_str(), hosts(&last)), ("m1", vec!["m0".to_owned(), "m1".to_owned()]));
+    assert_eq!(last.together[0].pinned.as_ref().map(String::len), Some(16));
+    assert_eq!(last.together[1].pinned, None);
+}
+
+/// Proves: A02.
+#[test]
 fn a_rule_that_selects_by_itself_comes_before_the_session() {
     let at = "2026-11-20T16:00:00Z";
     let latest = json!({ "snapshots": ["latest"] });

@@ -1,0 +1,149 @@
+//! Backup runs: whether what a host has of one is whole, and which one all hosts of a set have.
+//!
+//! Pure. A run is what carries the same run tag; a snapshot of another program is a run of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{NAMED, Snapshot, tagged};
+use crate::names::reason;
+use crate::plan::contract::{Class, Companion, Failure};
+
+/// What of a host's part of a run is not there; `None` where the part is whole. A path that was tried twice and came
+/// out well once is there.
+pub fn missing(part: &[&Snapshot]) -> Option<String> {
+    let paths = |incomplete: bool| -> BTreeSet<Vec<String>> {
+        part.iter().filter(|s| s.is_incomplete() == incomplete).map(|s| s.clean_paths()).collect()
+    };
+    let (whole, partly) = (paths(false), paths(true));
+    if let Some(path) = partly.difference(&whole).next() {
+        return Some(format!("{} without files that could not be read", path.join(" + ")));
+    }
+    // Without the tag nobody knows how many there should be.
+    let wanted = part.iter().filter_map(|s| s.paths_wanted()).max().unwrap_or(0);
+    (whole.len() < wanted).then(|| format!("{} of {wanted} paths", whole.len()))
+}
+
+/// When each run ended, which its last snapshot says, whichever host that is of: so all hosts that are asked for take
+/// the same run, even if one was done before the time asked for and another was not.
+pub fn ends(all: &[Snapshot]) -> BTreeMap<&str, Timestamp> {
+    let mut ends: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for snapshot in all {
+        let last = ends.entry(snapshot.run()).or_insert(Timestamp::MIN);
+        *last = snapshot.done_at().max(*last);
+    }
+    ends
+}
+
+/// The run that all of `set` take which are backed up together with `host`: the newest that was complete at `as_of`
+/// and is whole for each of them. `None` where the host takes its own newest, because no run ever held it together with
+/// another of the set (their configurations are separate, and so are their runs), or because all there is from that
+/// time are snapshots that belong to no run.
+///
+/// # Errors
+/// There are such runs, and none that is whole for all.
+pub fn common<'a>(
+    host: &str,
+    set: &[Companion],
+    all: &'a [Snapshot],
+    as_of: Timestamp,
+) -> Result<Option<&'a str>, Failure> {
+    let mut runs: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+    for snapshot in all.iter().filter(|s| s.run_tag().is_some()) {
+        runs.entry(snapshot.run()).or_default().push(snapshot);
+    }
+    let related = related(host, set, &runs);
+    if related.len() < 2 {
+        return Ok(None);
+    }
+    let members: Vec<&Companion> = set.iter().filter(|c| related.contains(c.source_host.as_str())).collect();
+    let ends = ends(all);
+    let holds_any = |run: &str| runs[run].iter().any(|s| related.contains(s.hostname.as_str()));
+    let mut candidates: Vec<&str> = runs.keys().copied().filter(|run| ends[run] <= as_of && holds_any(run)).collect();
+    candidates.sort_by_key(|run| std::cmp::Reverse((ends[run], *run)));
+    // What others of the set have got already is what there is to get.
+    if let Some(pinned) = members.iter().find_map(|c| c.pinned.as_deref()) {
+        let Some(snapshot) = all.iter().find(|s| s.id.starts_with(pinned)) else {
+            let text = format!(
+                "Snapshot {pinned}, which another host of this session has got, is not in the repository any more. Create the session again."
+            );
+            return Err(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text));
+        };
+        let Some(run) = runs.keys().copied().find(|run| snapshot.run_tag().is_some() && *run == snapshot.run()) else {
+            return Ok(None);
+        };
+        candidates = vec![run];
+    }
+    let Some(newest) = candidates.first() else { return Ok(None) };
+    match candidates.iter().find(|run| flaws(&runs[*run], &members).is_empty()) {
+        Some(run) => Ok(Some(run)),
+        None => Err(none_whole(&related, &runs[newest], &members, as_of)),
+    }
+}
+
+/// The host, and all of the set that a run ever held together with it, or with one of those.
+fn related<'s>(host: &'s str, set: &'s [Companion], runs: &BTreeMap<&str, Vec<&Snapshot>>) -> BTreeSet<&'s str> {
+    let wanted: BTreeSet<&str> = set.iter().map(|c| c.source_host.as_str()).chain([host]).collect();
+    let together: BTreeSet<BTreeSet<&str>> = runs
+        .values()
+        .map(|run| run.iter().filter_map(|s| wanted.get(s.hostname.as_str()).copied()).collect::<BTreeSet<&str>>())
+        .filter(|hosts| hosts.len() > 1)
+        .collect();
+    let mut related = BTreeSet::from([host]);
+    loop {
+        let before = related.len();
+        for hosts in &together {
+            if !hosts.is_disjoint(&related) {
+                related.extend(hosts);
+            }
+        }
+        if related.len() == before {
+            return related;
+        }
+    }
+}
+
+/// Why a run is not the one of these members.
+fn flaws(run: &[&Snapshot], members: &[&Companion]) -> Vec<String> {
+    let mut flaws = vec![];
+    let mut held = 0;
+    for member in members {
+        let of = |s: &&&Snapshot| s.hostname == member.source_host && tagged(s, &member.tags);
+        let part: Vec<&Snapshot> = run.iter().filter(of).copied().collect();
+        held += usize::from(!part.is_empty());
+        if part.is_empty() {
+            flaws.extend((!member.optional).then(|| format!("lacks host {:?}", member.source_host)));
+        } else if let Some(what) = missing(&part) {
+            flaws.push(format!("holds {what} of host {:?}", member.source_host));
+        }
+    }
+    if held == 0 && flaws.is_empty() {
+        flaws.push("lacks all of them".to_owned());
+    }
+    flaws
+}
+
+fn none_whole(related: &BTreeSet<&str>, newest: &[&Snapshot], members: &[&Companion], as_of: Timestamp) -> Failure {
+    let mut hosts: Vec<String> = related.iter().take(NAMED).map(|h| format!("{h:?}")).collect();
+    if related.len() > NAMED {
+        hosts.push(format!("{} more", related.len() - NAMED));
+    }
+    let mut why = flaws(newest, members);
+    if why.len() > NAMED {
+        let more = why.len() - NAMED;
+        why.truncate(NAMED);
+        why.push(format!("{more} more"));
+    }
+    let last = newest.iter().max_by(|a, b| a.age(b));
+    let name = last.map(|s| format!("{} of {}", s.run_name(), s.time_text())).unwrap_or_default();
+    Failure::new(
+        Class::Data,
+        reason::SNAPSHOT_NOT_FOUND,
+        format!(
+            "No backup run that was complete at {as_of} holds all of these hosts: {}. The newest, {name}, {}. Set another asOf, or give the rule of that host an asOf of its own.",
+            hosts.join(", "),
+            why.join(", ")
+        ),
+    )
+}
