@@ -253,7 +253,7 @@ mod tests {
         // Who waits for another session keeps no place that this one may need.
         let mut busy = first.clone();
         busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
-            "status": "True", "reason": reason::TARGET_BUSY }] }))
+            "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
         .unwrap();
         queues.hear_session(&users, &Event::Apply(busy), &sessions);
         assert!(queues.reserve(&users, later, &[job("b", false)], 1));

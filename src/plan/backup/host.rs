@@ -206,15 +206,18 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
 }
 
 fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let own = outcome.run == pass.run.id.uid;
+    let made = match &outcome.answer {
+        Some(Answer::BackedUp(made)) if outcome.run == pass.run.id.uid => made.as_slice(),
+        _ => &[],
+    };
     let slot = &mut pass.now.targets[index].stats[host];
     slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
-    if let (Some(Answer::BackedUp(made)), true) = (&outcome.answer, own) {
+    if !made.is_empty() {
         slot.snapshots = made.iter().map(snapshot).collect();
     }
     match &outcome.failure {
         Some(failure) => fail(pass, index, host, failure),
-        None if slot.snapshots.is_empty() => {
+        None if made.is_empty() => {
             let lost = Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without the snapshots it made.");
             fail(pass, index, host, &lost);
         }
