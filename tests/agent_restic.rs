@@ -1255,6 +1255,44 @@ exec "$RESTIC" "$@""#,
     ended.failed(Class::Data, reason::DATA_CORRUPT);
 }
 
+/// As on a bucket that lets nobody delete.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn retention_that_fails_is_told_beside_a_check_that_is_good() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..3 {
+        write_noise(&data.join("f"), 50_000, n);
+        site.backup("host-0", &[&path]);
+    }
+    let own = vec![Own { path: path.clone(), hosts: strings(&["host-0"]) }];
+    let maintain = |refused: &str, keep: i64| {
+        let wrapper = site.path("refuses");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *\" {refused} \"*) echo 'Fatal: unable to remove: Access Denied.' >&2; exit 1;; *) exec '{}' \"$@\";; esac\n",
+            restic()
+        );
+        fs::write(&wrapper, script).unwrap();
+        fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+        let retention = Retention { keep_last: Some(keep), prune: true, ..Retention::default() };
+        let task = site.task(Step::Maintain(Maintain { own: own.clone(), retention })).encode();
+        let _ = fs::remove_file(site.path("outcome"));
+        let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &wrapper).spawn().unwrap());
+        let failure = ended.failure();
+        assert!(!matches!(failure.class, Class::Transient | Class::Waiting), "no other try mends it: {failure:?}");
+        let Some(Answer::Maintained(facts)) = ended.outcome.answer.clone() else { panic!("{:?}", ended.outcome) };
+        facts
+    };
+    let facts = maintain("forget", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.removed), (false, Some(true), 0));
+    assert_eq!(facts.snapshot_count, Some(3));
+    let facts = maintain("prune", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.removed), (false, Some(true), 1));
+    assert!(facts.snapshot_count == Some(2) && facts.total_bytes.is_some_and(|n| n > 0), "{facts:?}");
+    let facts = maintain("stats", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.total_bytes), (true, Some(true), None));
+}
+
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn retention_touches_only_its_own_hosts() {
@@ -1276,14 +1314,14 @@ fn retention_touches_only_its_own_hosts() {
     };
     let keep = Retention { keep_last: Some(1), prune: true, ..Retention::default() };
     let facts = maintain(&["host-0"], Retention { dry_run: true, ..keep.clone() });
-    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (0, Some(3), 9));
-    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, 9);
-    assert_eq!(maintain(&[], keep.clone()).snapshot_count, 9);
-    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, 9);
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (0, Some(3), Some(9)));
+    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, Some(9));
+    assert_eq!(maintain(&[], keep.clone()).snapshot_count, Some(9));
+    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, Some(9));
     let facts = maintain(&["host-0"], keep);
-    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (3, None, 6));
-    assert_eq!(facts.integrity, Some(true));
-    assert!(facts.total_bytes > 0);
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (3, None, Some(6)));
+    assert_eq!((facts.integrity, facts.retained), (Some(true), true));
+    assert!(facts.total_bytes.unwrap() > 0);
     let query = HostQuery {
         source_host: "host-9".into(),
         snapshots: vec!["latest".into()],

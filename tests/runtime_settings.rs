@@ -2,7 +2,8 @@
 //!
 //! The schema is walked, so that a field that is added later is tried too. Each
 //! leaf is set by itself, to two values that nothing else has: what the Job then
-//! says must differ, and name the value.
+//! says must differ, and name the value. So in the Job of each step of a session:
+//! whose settings those of a repository's own steps are, the plan says.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::names::label;
-use lifeboat::plan::contract::{RepositoryAccess, Restore, Run, Step, Task, VERSION};
+use lifeboat::plan::contract::{
+    Backup, Maintain, Preflight, Prepare, RepositoryAccess, Restore, Run, Step, Task, VERSION,
+};
 use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
 use lifeboat::plan::restore::mover_settings;
 use serde_json::{Value, json};
@@ -19,8 +22,19 @@ use serde_json::{Value, json};
 const ELSEWHERE: &[(&str, &str)] =
     &[("pod.serviceAccountAnnotations", "no ServiceAccount is generated for a Job; refused by admission")];
 
-/// The pod of a restore, with its labels and annotations.
-fn pod(settings: &Value) -> Value {
+/// The steps of sessions.
+fn steps() -> Vec<Step> {
+    vec![
+        Step::Restore(Restore::default()),
+        Step::Preflight(Preflight::default()),
+        Step::Prepare(Prepare {}),
+        Step::Backup(Backup::default()),
+        Step::Maintain(Maintain::default()),
+    ]
+}
+
+/// The pod of a step, with its labels and annotations.
+fn pod(settings: &Value, step: &Step) -> Value {
     let runtime: RuntimeSettings =
         serde_json::from_value(settings.clone()).unwrap_or_else(|e| panic!("{e}: {settings}"));
     let frame = JobFrame {
@@ -40,7 +54,7 @@ fn pod(settings: &Value) -> Value {
         run: Run::default(),
         repository: RepositoryAccess::default(),
         settings: mover_settings(Some(&runtime), None),
-        step: Step::Restore(Restore::default()),
+        step: step.clone(),
     };
     let parts =
         JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), seconds_left: 60, ..JobParts::default() };
@@ -127,7 +141,8 @@ fn every_field_of_the_schema_reaches_the_pod_or_the_agent() {
     leaves(schema, "", &mut found);
     assert!(found.len() > 200, "only {} fields were found", found.len());
     let mut lost = BTreeSet::new();
-    for (path, leaf) in &found {
+    let all = steps();
+    for (step, (path, leaf)) in all.iter().flat_map(|s| found.iter().map(move |f| (s, f))) {
         if ELSEWHERE.iter().any(|(field, _)| path.starts_with(field)) {
             continue;
         }
@@ -135,7 +150,7 @@ fn every_field_of_the_schema_reaches_the_pod_or_the_agent() {
             let mut settings = json!({});
             let wanted = value(leaf, n);
             set(&mut settings, path, schema, &wanted);
-            let text = pod(&settings).to_string();
+            let text = pod(&settings, step).to_string();
             let said = match &wanted {
                 Value::String(s) => text.contains(s.as_str()),
                 Value::Number(n) => text.contains(&n.to_string()),
@@ -145,10 +160,10 @@ fn every_field_of_the_schema_reaches_the_pod_or_the_agent() {
         });
         let differ = pods[0].0 != pods[1].0 || value(leaf, 0) == value(leaf, 1);
         if !differ || !pods[0].1 || !pods[1].1 {
-            lost.insert(path.clone());
+            lost.insert(format!("{}: {path}", step.verb()));
         }
     }
-    assert!(lost.is_empty(), "{} of {} fields do not arrive: {lost:#?}", lost.len(), found.len());
+    assert!(lost.is_empty(), "{} of {} fields do not arrive: {lost:#?}", lost.len(), found.len() * all.len());
 }
 
 #[test]

@@ -268,6 +268,8 @@ async fn observe(
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
     let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
+    let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
+    let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {
         refusal,
         source: Seen::Missing,
@@ -276,8 +278,8 @@ async fn observe(
         pod_security: pod_security?,
         jobs,
         room,
-        rivals: vec![],
-        writers: vec![],
+        rivals,
+        writers,
         refused_claims: BTreeMap::new(),
         progress: BTreeMap::new(),
     })

@@ -13,9 +13,10 @@ use kube::{Api, ResourceExt as _};
 
 use super::context::{Children, Context};
 use super::users::restores;
-use crate::api::common::RepositoryRef;
+use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::{annotation, label};
 use crate::plan::jobs::{self, JobSeen};
+use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
@@ -72,16 +73,16 @@ fn of_session(uid: &str) -> String {
     format!("session {uid}")
 }
 
-/// Key of Jobs that write to claims of a namespace.
-fn writes_in(namespace: &str) -> String {
-    format!("writes {namespace}")
+/// Key of Jobs of a namespace that write to claims, or read them.
+fn in_use(namespace: &str) -> String {
+    format!("claims {namespace}")
 }
 
 /// Keys of a Job.
 pub fn keys_of_job(job: &Job) -> Vec<String> {
     let mut all: Vec<String> = job.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect();
-    if job.labels().get(label::STEP).is_some_and(|s| s == "restore") {
-        all.extend(job.namespace().map(|n| writes_in(&n)));
+    if job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup") {
+        all.extend(job.namespace().map(|n| in_use(&n)));
     }
     all
 }
@@ -117,16 +118,15 @@ pub fn runs(children: &Children, uid: &str, now: Timestamp) -> bool {
     jobs(children, uid, now).iter().any(JobSeen::is_active)
 }
 
-/// Targets of other unfinished restores of the namespace that are this one's too.
-pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
-    let namespace = &run.id.namespace;
+/// Targets of other unfinished restores of the namespace that are this session's too.
+pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
     let mut found = vec![];
-    for target in run.targets().iter().filter_map(|t| rivals::key(t.as_ref()?)) {
-        let key = restores(namespace, &target);
+    for target in targets.into_iter().filter_map(rivals::key) {
+        let key = restores(&id.namespace, &target);
         let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
         let all = sessions.iter().map(|s| RestoreRun::of_session(s));
         let all = all.chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
-        let others = all.filter(|other| other.id.uid != run.id.uid);
+        let others = all.filter(|other| other.id.uid != id.uid);
         found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
     }
     found
@@ -134,24 +134,37 @@ pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
 
 /// Claims that restore Jobs of other sessions of the namespace write to.
 pub fn writers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
+    let mut found: Vec<Writer> =
+        [&ctx.of_restore_sessions, &ctx.of_restore_batches].iter().flat_map(|c| users_of_claims(c, id, now)).collect();
+    found.sort_by(|a, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
+    found
+}
+
+/// Claims that backup Jobs of the namespace read.
+pub fn readers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
+    let mut found = users_of_claims(&ctx.of_backup_sessions, id, now);
+    found.sort_by(|a, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
+    found
+}
+
+fn users_of_claims(children: &Children, id: &Identity, now: Timestamp) -> Vec<Writer> {
     let mut found = vec![];
-    for children in [&ctx.of_restore_sessions, &ctx.of_restore_batches] {
-        for job in children.jobs.with(&writes_in(&id.namespace)) {
-            let uid = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
-            if uid == id.uid {
-                continue;
-            }
-            let pods = children.pods.with(&of_session(&uid));
-            let seen = jobs::see(&job, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
-            let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
-            let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
-            let session = format!("{kind} {}/{name}", id.namespace);
-            if seen.is_active() {
-                found.extend(seen.writes.into_iter().map(|claim| Writer { session: session.clone(), claim }));
-            }
+    for job in children.jobs.with(&in_use(&id.namespace)) {
+        let uid = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
+        if uid == id.uid {
+            continue;
+        }
+        let pods = children.pods.with(&of_session(&uid));
+        let seen = jobs::see(&job, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
+        let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
+        let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
+        let session = format!("{kind} {}/{name}", id.namespace);
+        let reads = seen.writes.is_empty();
+        let claims = if reads { pod_of(&job).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };
+        if seen.is_active() {
+            found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
         }
     }
-    found.sort_by(|a, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
     found
 }
 

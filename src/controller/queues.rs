@@ -66,7 +66,8 @@ impl Queues {
             name: session.name_any(),
             created: session.creation_timestamp().map(|t| t.0).unwrap_or_default(),
             uid: uid.clone(),
-            wants: !session.says(condition::RECONCILING, reason::PENDING),
+            // Who waits for another session must not keep it from its Jobs.
+            wants: ![reason::PENDING, reason::TARGET_BUSY].iter().any(|why| session.says(condition::RECONCILING, why)),
         };
         self.with(|all| {
             all.change(&home, |q| q.enter(claim));
@@ -249,6 +250,15 @@ mod tests {
         assert!(queues.reserve(&users, later, &[job("b", false)], 1));
         queues.give_back("n", "job-b");
         assert_eq!(queues.look(&home, Queue::at_work), Some(0));
+        // Who waits for another session keeps no place that this one may need.
+        let mut busy = first.clone();
+        busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
+            "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
+        .unwrap();
+        queues.hear_session(&users, &Event::Apply(busy), &sessions);
+        assert!(queues.reserve(&users, later, &[job("b", false)], 1));
+        queues.give_back("n", "job-b");
+        queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
         // What went while nobody listened is not counted for ever.
         queues.hear_job(kind(), &Event::Apply(job("b", false)), &jobs);
         queues.hear_job(kind(), &Event::InitDone, &jobs);

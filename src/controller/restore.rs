@@ -140,7 +140,9 @@ async fn observe(
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, progress, (source, refusal), pod_security) =
         futures::join!(targets, repository, progress, source, pod_security);
-    let (rivals, writers) = (observe::rivals(ctx, run), observe::writers(ctx, &run.id, ctx.now()));
+    let rivals = observe::rivals(ctx, &run.id, run.targets().iter().flatten());
+    let mut writers = observe::writers(ctx, &run.id, ctx.now());
+    writers.extend(observe::readers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {
         refusal,
         source,

@@ -6,6 +6,7 @@
 //! announcement, and what a crash leaves behind is found again by name. A session
 //! that failed is followed by another one, as often as its invoker says.
 
+mod host;
 mod hosts;
 mod report;
 #[cfg(test)]
@@ -283,7 +284,7 @@ impl<'a> Pass<'a> {
         }
         let done = hosts::backed_up(self);
         if done.is_empty() {
-            return report::conclude(self);
+            return report::conclude(self, None);
         }
         let (own, shared) = hosts::own(self, done);
         let maintain = Maintain { own, retention: retention(&invoker.retention) };
@@ -291,19 +292,19 @@ impl<'a> Pass<'a> {
             StepState::Running => report::stand(self),
             StepState::Failed(failure) => {
                 report::maintained(self, None, Some(&failure));
-                report::conclude(self);
+                report::conclude(self, Some(&failure));
             }
             StepState::Done(outcome) => {
                 let facts = match &outcome.answer {
                     Some(Answer::Maintained(facts)) => Some(facts),
                     _ => None,
                 };
-                report::maintained(self, facts, outcome.failure.as_ref());
-                let shared = shared.filter(|_| facts.is_some() && maintain.retention.keeps_something());
+                let retained = report::maintained(self, facts, outcome.failure.as_ref());
+                let shared = shared.filter(|_| retained && maintain.retention.keeps_something());
                 if let Some(text) = &shared {
                     report::shared(self, text);
                 }
-                report::conclude(self);
+                report::conclude(self, outcome.failure.as_ref());
                 if shared.is_some() {
                     // Only a change of the manifest helps.
                     self.now.next_retry = None;
@@ -402,7 +403,13 @@ impl<'a> Pass<'a> {
     fn lone_step(&mut self, name: &str, frame: &JobFrame, access: &Access, step: impl Fn() -> Step) -> StepState {
         let (run, seen) = (self.run, self.seen);
         let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
-        let (task, seconds_left) = (self.task(access, runtime, None, step()), self.seconds_left());
+        // Of several members none speaks for the repository's own Jobs.
+        let temp_dir = match run.invoker.as_ref().map(|i| i.members.as_slice()) {
+            Some([only]) => only.temp_dir.as_ref(),
+            _ => None,
+        };
+        let no_cache = temp_dir.and_then(|t| t.disable_caching);
+        let (task, seconds_left) = (self.task(access, runtime, no_cache, step()), self.seconds_left());
         let lone = Lone {
             run: &run.id.uid,
             at: self.at,
@@ -415,7 +422,11 @@ impl<'a> Pass<'a> {
         };
         lone.advance(name, |attempt| {
             let key = name.to_owned();
-            objects::job(frame, &task, JobParts { key, attempt, runtime, seconds_left, ..JobParts::default() })
+            objects::job(
+                frame,
+                &task,
+                JobParts { key, attempt, runtime, temp_dir, seconds_left, ..JobParts::default() },
+            )
         })
     }
 

@@ -59,10 +59,14 @@ pub enum End {
     OtherRun,
     /// Somebody deletes the Job while its pod runs, which then takes its grace. The Job made next ends well.
     DeletedByHand,
+    /// All done that can be, and this failure beside the answer, as restic exits with 3.
+    Partial(Class, &'static str),
+    /// Its pod waits for a node until it is stopped.
+    Unschedulable,
+    /// Maintenance ends with what it found out, and perhaps a failure beside it, as the agent leaves them.
+    Maintained(RepositoryFacts, Option<(Class, &'static str)>),
     /// It runs until it is stopped.
     Never,
-    /// No node takes its pod.
-    Unscheduled,
     /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
     NodeGone,
 }
@@ -92,7 +96,7 @@ struct FakeJob {
 impl FakeJob {
     fn runs(&self) -> bool {
         match self.end {
-            End::Never | End::NodeGone | End::Unscheduled => true,
+            End::Never | End::NodeGone | End::Unschedulable => true,
             End::PodLingers => self.going.is_none_or(|left| left > 0) && self.age <= RUNS_FOR + GRACE,
             _ => self.age <= RUNS_FOR,
         }
@@ -262,9 +266,9 @@ impl Jobs {
         job.metadata.deletion_timestamp = fake.deleted.map(Time);
         let ended = if fake.end == End::PodLingers { fake.age > RUNS_FOR } else { !fake.runs() };
         let mut status = json!({ "phase": "Running" });
-        if fake.end == End::Unscheduled {
-            let condition = json!([{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes." }]);
-            status = json!({ "phase": "Pending", "conditions": condition });
+        if fake.end == End::Unschedulable {
+            let condition = json!({ "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available." });
+            status = json!({ "phase": "Pending", "conditions": [condition] });
         }
         if ended {
             // Ended, as the Job says; its pod may take longer.
@@ -299,6 +303,14 @@ impl Jobs {
                 outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
                 return outcome;
             }
+            End::Maintained(facts, failure) => {
+                outcome.answer = Some(Answer::Maintained(facts.clone()));
+                outcome.failure = failure.map(|(class, why)| Failure::new(class, why, format!("It is {why}.")));
+                return outcome;
+            }
+            End::Partial(class, why) => {
+                outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
+            }
             End::OtherRun => outcome.run = "another".into(),
             _ => {}
         }
@@ -325,7 +337,7 @@ impl Jobs {
             Step::Probe(_) => Answer::Probed,
             Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
             Step::Maintain(_) => {
-                Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
+                Answer::Maintained(RepositoryFacts { integrity: Some(true), retained: true, ..Default::default() })
             }
         });
         outcome

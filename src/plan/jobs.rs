@@ -136,10 +136,15 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     }
 }
 
-/// Claims of the target that a restore mounts; a repository's own is not among them.
+/// Claims of the target that a restore mounts.
 fn writes(labelled: &impl kube::ResourceExt, pod: Option<&PodSpec>) -> Vec<String> {
     let is_restore = labelled.labels().get(label::STEP).is_some_and(|s| s == "restore");
-    let volumes = pod.filter(|_| is_restore).into_iter().flat_map(|p| p.volumes.iter().flatten());
+    pod.filter(|_| is_restore).map(claims).unwrap_or_default()
+}
+
+/// Claims that a Job mounts to work on; a repository's own is not among them.
+pub fn claims(pod: &PodSpec) -> Vec<String> {
+    let volumes = pod.volumes.iter().flatten();
     let of_target = volumes.filter(|v| v.name != REPOSITORY_VOLUME);
     of_target.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }

@@ -71,13 +71,15 @@ pub struct Rival {
     pub begun: bool,
 }
 
-/// A claim that a Job of another session writes to.
+/// A claim that a Job of another session writes to, or reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Writer {
     /// The session, as messages name it.
     pub session: String,
     /// The claim.
     pub claim: String,
+    /// It is only read, for a backup.
+    pub reads: bool,
 }
 
 /// What a look found of the surroundings of a session.
@@ -99,7 +101,7 @@ pub struct Surroundings {
     pub room: Room,
     /// Targets of other sessions that are this one's too.
     pub rivals: Vec<Rival>,
-    /// Claims that Jobs of other sessions write to.
+    /// Claims that Jobs of other sessions write to, or read.
     pub writers: Vec<Writer>,
     /// Claims that the API server refused, by name.
     pub refused_claims: BTreeMap<String, Failure>,

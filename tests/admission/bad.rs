@@ -1,7 +1,6 @@
 //! Bad manifests, each with what it must be told: `# expect: field: text` in its first lines. And good ones.
 
 use lifeboat::admission::{Reason, check, message, object_reason};
-use serde_json::json;
 
 /// Proves: defect 5, defect 6, defect 15, defect 26, invented 3, invented 7, invented 21.
 #[test]

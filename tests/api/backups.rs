@@ -1,11 +1,13 @@
 //! Backups whose Jobs the test ends: what follows a failure, and what is taken by hand.
 
+use std::time::Duration;
+
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifeboat::api::BackupSession;
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, condition};
+use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground};
 use super::operator::Operator;
 
@@ -88,4 +90,109 @@ async fn a_paused_configuration_still_backs_up_by_hand() {
     cluster.apply(&configuration(&ns, json!({ "schedule": "* * * * *", "timeZone": "Asia/Tokyo" }))).await.unwrap();
     let next = cluster.until(&object, "scheduled", |o| o["status"]["nextScheduleTime"].is_string()).await;
     assert_eq!(next["status"]["scheduleInForce"]["timeZone"], "Asia/Tokyo");
+}
+
+/// Proves: scenario 31.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_round() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("torn").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    cluster.apply(&configuration(&ns, json!({}))).await.unwrap();
+    let of = |name: &str| {
+        let mut run = jobs::session(&ns, &jobs::target("PersistentVolumeClaim", "a"));
+        run["metadata"]["name"] = name.into();
+        run
+    };
+    let restore = of("run");
+    cluster.apply(&restore).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    let writes = jobs::of_step(&cluster, &ns, "restore/").await;
+
+    let backup = session(&ns, "by-hand");
+    cluster.apply(&backup).await.unwrap();
+    jobs::succeed(&cluster, &ns, "prepare").await;
+    let waits = cluster.until(&backup, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
+    let text = message(&waits, "Reconciling");
+    assert!(text.contains(&format!("RestoreSession {ns}/run restores persistentvolumeclaim/a")), "{text}");
+    let keys = jobs::keys(&cluster, &ns).await;
+    assert!(keys.iter().all(|k| !k.starts_with("backup/")), "{keys:?}");
+    jobs::end(&cluster, &writes, &jobs::success(&writes)).await;
+    cluster.until_phase(&restore, "Succeeded").await;
+
+    // Now it reads, and nothing is restored under it.
+    let reads = jobs::of_step(&cluster, &ns, "backup/").await;
+    let second = of("second");
+    cluster.apply(&second).await.unwrap();
+    let uid = cluster.get(&second).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
+    let waits = cluster.until(&second, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
+    let text = message(&waits, "Reconciling");
+    assert!(text.contains(&format!("BackupSession {ns}/by-hand backs up PersistentVolumeClaim a")), "{text}");
+    jobs::end(&cluster, &reads, &jobs::success(&reads)).await;
+    jobs::succeed(&cluster, &ns, "maintain").await;
+    cluster.until_phase(&backup, "Succeeded").await;
+    jobs::succeed_of(&cluster, &ns, "restore/", &uid).await;
+    cluster.until_phase(&second, "Succeeded").await;
+}
+
+/// When each session of the schedule was due, and when it was made, in seconds.
+async fn scheduled(cluster: &Cluster, namespace: &str) -> Vec<(i64, i64)> {
+    let api = cluster.api("stash.appscode.com/v1beta1", "BackupSession", namespace);
+    let all = api.list(&ListParams::default()).await.unwrap().items;
+    let times = |o: kube::api::DynamicObject| {
+        let due = o.metadata.name.unwrap().rsplit_once('-').unwrap().1.parse().unwrap();
+        (due, o.metadata.creation_timestamp.unwrap().0.as_second())
+    };
+    let mut all: Vec<(i64, i64)> = all.into_iter().map(times).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Waits until `more` sessions stand that were due after `after`.
+async fn scheduled_after(cluster: &Cluster, namespace: &str, after: i64, more: usize) -> Vec<(i64, i64)> {
+    eventually("sessions of the schedule", SOON * 3, || async {
+        let all = scheduled(cluster, namespace).await;
+        let new: Vec<_> = all.iter().copied().filter(|(due, _)| *due > after).collect();
+        if new.len() >= more { Ok(new) } else { Err(format!("{all:?}")) }
+    })
+    .await
+}
+
+/// Proves: scenario 31.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn times_that_came_while_nobody_operated_are_made_up_for_once() {
+    const EVERY: i64 = 3;
+    let cluster = Cluster::enter().await;
+    let operator = Operator::leading().await;
+    let ns = cluster.namespace("missed").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let schedule = json!({ "schedule": format!("@every {EVERY}s"), "backupHistoryLimit": 99 });
+    cluster.apply(&configuration(&ns, schedule)).await.unwrap();
+    // No Job of the first is ended: those after it are skipped, which is one session a time all the same.
+    scheduled_after(&cluster, &ns, 0, 2).await;
+    drop(operator);
+    let before = scheduled(&cluster, &ns).await;
+    let (last, _) = *before.last().unwrap();
+    let passed = || async {
+        let now = k8s_openapi::jiff::Timestamp::now().as_second();
+        if now > last + 4 * EVERY { Ok(()) } else { Err("not yet".to_owned()) }
+    };
+    eventually("several times have passed", Duration::from_mins(1), passed).await;
+    assert_eq!(scheduled(&cluster, &ns).await, before, "nobody makes any");
+
+    let _second = Operator::start("second", &["--webhook", "false"]);
+    let _first = Operator::start("test", &["--webhook", "false"]);
+    let new = scheduled_after(&cluster, &ns, last, 3).await;
+    // The first is the newest of those that were missed; the others of them are never made.
+    let (due, made) = new[0];
+    assert!(due >= last + 4 * EVERY && made < due + EVERY + 2, "{before:?} {new:?}");
+    let all = scheduled(&cluster, &ns).await;
+    assert_eq!(all.iter().filter(|(due, _)| (last + 1..=made).contains(due)).count(), 1, "{all:?}");
+    for pair in all.windows(2) {
+        assert!(pair[0].0 < pair[1].0 && (pair[1].0 - pair[0].0) % EVERY == 0, "each time once, and no other: {all:?}");
+    }
 }

@@ -122,7 +122,7 @@ pub fn success(job: &Job) -> Outcome {
             Answer::BackedUp(asked.paths.iter().map(made).collect())
         }
         Step::Maintain(_) => {
-            Answer::Maintained(RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() })
+            Answer::Maintained(RepositoryFacts { integrity: Some(true), retained: true, ..Default::default() })
         }
         Step::Probe(_) => Answer::Probed,
         Step::Wipe(_) => Answer::Wiped { snapshots: 3 },

@@ -32,6 +32,7 @@ async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFac
     // The check comes last to cover what retention did, but its verdict must not be lost when
     // retention fails: each step's failure is kept and the first one told.
     let retention = retention(repository, step, facts).await;
+    facts.retained = retention.is_ok();
     let check = check(repository, facts).await;
     let measure = measure(repository, facts).await;
     // Damage outranks everything else.
@@ -90,11 +91,11 @@ async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(
 
 async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
     let all: Vec<Snapshot> = repository.snapshots(&[]).await?;
-    facts.snapshot_count = i64::try_from(all.len()).unwrap_or(i64::MAX);
+    facts.snapshot_count = Some(i64::try_from(all.len()).unwrap_or(i64::MAX));
     let ran = repository.document_within(args::stats(&[]), Limit::Idle(STUCK)).await;
     if ran.end != End::Exited(0) {
         return Err(repository.failure(&ran, "measure the repository"));
     }
-    facts.total_bytes = read_document::<Stats>(&ran.document, "stats")?.total_size;
+    facts.total_bytes = Some(read_document::<Stats>(&ran.document, "stats")?.total_size);
     Ok(())
 }

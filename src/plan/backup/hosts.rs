@@ -1,21 +1,21 @@
-//! Hosts of a backup: found, backed up, counted.
+//! Members of a backup: begun in their order, their hosts found, backed up (`host`), counted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use super::{Invoker, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
+use super::{Invoker, LOOK_FOR_MISSING, Pass, host};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{
-    BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, FileStats, HostBackupStats, SnapshotStats,
+    BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
 use crate::api::target::BackupTarget;
 use crate::names::{PVC_MOUNT, condition, reason};
 use crate::plan::access::Access;
-use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, Own, SnapshotMade, Step};
+use crate::plan::contract::Own;
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
-use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::objects::JobFrame;
 use crate::plan::restore::display;
 use crate::plan::target::{Target, TargetSeen};
 use crate::plan::{conditions, duration, retry};
@@ -124,83 +124,18 @@ fn is_over(status: &BackupTargetStatus) -> bool {
     matches!(status.phase, Some(BackupTargetPhase::Succeeded | BackupTargetPhase::Failed | BackupTargetPhase::Skipped))
 }
 
-fn host_is_over(host: &HostBackupStats) -> bool {
+/// Whether a host has ended.
+pub fn host_is_over(host: &HostBackupStats) -> bool {
     matches!(host.phase, Some(BackupHostPhase::Succeeded | BackupHostPhase::Failed))
 }
 
 fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFrame, access: &Access) {
     let at = pass.at;
-    let status = &mut pass.now.targets[index];
-    let name = display(&status.ref_.clone().unwrap_or_default());
-    let seen = pass.seen.targets.get(index);
-    let Some(TargetSeen::Found(target)) = seen else {
-        let text = match seen {
-            Some(TargetSeen::Unknown(why)) => format!("Backup target {name} could not be looked up: {why}"),
-            _ => format!("Backup target {name} does not exist."),
-        };
-        let list = &mut status.conditions;
-        conditions::set(list, condition::BACKUP_TARGET_FOUND, false, reason::TARGET_NOT_AVAILABLE, &text, at);
-        if pass.expired {
-            status.phase = Some(BackupTargetPhase::Failed);
-        }
-        pass.plan.look_again(LOOK_FOR_MISSING);
+    let target = find(pass, index);
+    if pass.now.targets[index].stats.is_empty() && !target.is_some_and(|t| count(pass, spec, t, index)) {
         return;
-    };
-    conditions::set(
-        &mut status.conditions,
-        condition::BACKUP_TARGET_FOUND,
-        true,
-        reason::TARGET_AVAILABLE,
-        format!("Backup target {name} found."),
-        at,
-    );
-    let Some(target_spec) = &spec.target else { return };
-    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
-    if status.stats.is_empty() {
-        if let Some(text) = target.too_many() {
-            status.phase = Some(BackupTargetPhase::Failed);
-            let (list, why) = (&mut status.conditions, reason::BACKUP_EXECUTOR_FAILED);
-            conditions::set(list, condition::BACKUP_EXECUTOR_ENSURED, false, why, text, at);
-            return;
-        }
-        let places = target.places();
-        if let Some(text) = target.uncounted().filter(|_| !pass.expired) {
-            conditions::set(
-                &mut status.conditions,
-                condition::BACKUP_EXECUTOR_ENSURED,
-                false,
-                reason::PENDING,
-                text,
-                at,
-            );
-            pass.plan.look_again(LOOK_FOR_MISSING);
-            return;
-        }
-        if places.is_empty() {
-            status.phase = Some(BackupTargetPhase::Failed);
-            let text = format!("{name} has no replicas, no claims and no node, so it has nothing to back up.");
-            conditions::set(
-                &mut status.conditions,
-                condition::BACKUP_EXECUTOR_ENSURED,
-                false,
-                reason::BACKUP_EXECUTOR_FAILED,
-                text,
-                at,
-            );
-            return;
-        }
-        status.stats = places
-            .into_iter()
-            .map(|place| HostBackupStats {
-                hostname: set.host(&place),
-                node: place.node,
-                phase: Some(BackupHostPhase::Pending),
-                attempt: Some(1),
-                ..HostBackupStats::default()
-            })
-            .collect();
-        status.total_hosts = i32::try_from(status.stats.len()).ok();
     }
+    let status = &mut pass.now.targets[index];
     status.phase = Some(BackupTargetPhase::Running);
     let limit = spec.time_out.as_deref().and_then(|t| duration::parse(t).ok());
     if let Some(limit) = limit.and_then(|l| SignedDuration::try_from(l).ok()) {
@@ -210,8 +145,8 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
             pass.plan.look_again(left);
         }
     }
-    for host in 0..status_len(pass, index) {
-        back_up(pass, spec, target, index, host, frame, access);
+    for host in 0..pass.now.targets[index].stats.len() {
+        host::back_up(pass, spec, target, index, host, frame, access);
     }
     let status = &mut pass.now.targets[index];
     if status.stats.iter().all(host_is_over) {
@@ -220,218 +155,93 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
     }
 }
 
-/// Whether the run's deadline has passed, or the member's own.
-fn is_late(pass: &Pass<'_>, index: usize) -> bool {
-    pass.expired || pass.now.targets[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
-}
-
-/// Seconds a Job of the member may take: to the nearer of both deadlines.
-fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
-    retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
-}
-
-fn status_len(pass: &Pass<'_>, index: usize) -> usize {
-    pass.now.targets[index].stats.len()
-}
-
-fn back_up(
-    pass: &mut Pass<'_>,
-    spec: &BackupMember,
-    target: &Target,
-    index: usize,
-    host: usize,
-    frame: &JobFrame,
-    access: &Access,
-) {
-    let entry = pass.now.targets[index].stats[host].clone();
-    if host_is_over(&entry) {
-        return;
-    }
-    let key = format!("backup/{index}/{}", entry.hostname);
-    let attempt = entry.attempt.unwrap_or(1);
-    let late = is_late(pass, index);
-    // What the earlier attempt came to stands in status.
-    pass.stop(&key, attempt.saturating_sub(1));
-    let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
-    match pass.job(&key, attempt).map(|j| &j.state) {
-        Some(JobState::Active { .. }) if late => {
-            pass.stop(&key, attempt);
-            let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
-            fail(pass, index, host, &late);
-        }
-        Some(JobState::Active { held }) => {
-            let slot = &mut pass.now.targets[index].stats[host];
-            slot.phase = Some(BackupHostPhase::Running);
-            let before = slot.reason.take();
-            slot.reason = held.as_ref().map(|f| f.reason.clone());
-            slot.error = held.as_ref().map(|f| f.message.clone());
-            if let Some(failure) = held {
-                pass.plan.warn_of(failure, before.as_deref());
-            }
-            pass.plan.look_again(LOOK_AT_RUNNING);
-        }
-        Some(JobState::Done(outcome)) => read(pass, index, host, outcome),
-        Some(JobState::Lost(failure)) => {
-            if failure.class == Class::Invalid {
-                // A pod that can never start is still there.
-                pass.stop(&key, attempt);
-            }
-            fail(pass, index, host, failure);
-        }
-        None if late => {
-            let late = Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, "Not backed up before the deadline.");
-            fail(pass, index, host, &late);
-        }
-        // Two that read the same files do no harm, but one is enough.
-        None if !alone => pass.plan.look_again(LOOK_AT_RUNNING),
-        None => create(pass, spec, target, index, host, frame, access, key),
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call, all of it needed to build a Job")]
-fn create(
-    pass: &mut Pass<'_>,
-    spec: &BackupMember,
-    target: &Target,
-    index: usize,
-    host: usize,
-    frame: &JobFrame,
-    access: &Access,
-    key: String,
-) {
-    let entry = pass.now.targets[index].stats[host].clone();
-    if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, pass.at)) {
-        pass.plan.look_again(wait);
-        return;
-    }
-    let Some(target_spec) = &spec.target else { return };
-    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
-    let place = set.place(&entry.hostname, entry.node.as_deref());
-    let reach = match target.reach(&target_spec.volume_mounts, &place, true, false) {
-        Ok(reach) => reach,
-        Err(failure) if failure.class == Class::Waiting => {
-            let slot = &mut pass.now.targets[index].stats[host];
-            slot.error = Some(failure.message);
-            pass.plan.look_again(LOOK_FOR_MISSING);
-            return;
-        }
-        Err(failure) => return fail(pass, index, host, &failure),
-    };
-    let home = reach.home.clone();
-    let paths = if target_spec.paths.is_empty() {
-        reach.mount_points()
-    } else {
-        target_spec.paths.iter().map(|p| normal_path(p)).collect()
-    };
-    let backup = Backup {
-        member: index,
-        host: entry.hostname,
-        paths,
-        exclude: target_spec.exclude.clone(),
-        args: target_spec.args.clone(),
-    };
-    if !pass.gate.admit(&mut pass.plan) {
-        return;
-    }
-    let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
-    let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    let mut task = pass.task(access, runtime, no_cache, Step::Backup(backup));
-    task.settings.interim = spec.interim_volume_template.is_some();
-    let parts = JobParts {
-        key,
-        attempt: entry.attempt.unwrap_or(1),
-        runtime,
-        temp_dir: spec.temp_dir.as_ref(),
-        interim: spec.interim_volume_template.as_ref(),
-        unowned: false,
-        reach,
-        seconds_left: seconds_left(pass, index),
-    };
-    let claim = objects::interim_claim(frame, &parts);
-    let job = objects::job(frame, &task, parts);
-    if let Err(failure) = pass.may_run(&job) {
-        return fail(pass, index, host, &failure);
-    }
-    pass.plan.claims.extend(claim);
-    pass.plan.jobs.push(job);
-    pass.plan.look_again(LOOK_AT_RUNNING);
-    let at = pass.at;
+/// The target of a member, and in its conditions whether it is there. One whose hosts are known may go while they
+/// are backed up: what runs is read to its end. One that never came has failed at the deadline.
+fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
     let status = &mut pass.now.targets[index];
-    status.stats[host].phase = Some(BackupHostPhase::Running);
-    status.stats[host].node = home;
-    conditions::set(
-        &mut status.conditions,
-        condition::BACKUP_EXECUTOR_ENSURED,
-        true,
-        reason::BACKUP_EXECUTOR_ENSURED,
-        "Successfully ensured backup executor.",
-        at,
-    );
-}
-
-fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let slot = &mut pass.now.targets[index].stats[host];
-    slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
-    if let Some(Answer::BackedUp(made)) = &outcome.answer {
-        slot.snapshots = made.iter().map(snapshot).collect();
-    }
-    match &outcome.failure {
-        Some(failure) => fail(pass, index, host, failure),
-        None if outcome.run != pass.run.id.uid || slot.snapshots.is_empty() => {
-            let lost = Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without the snapshots it made.");
-            fail(pass, index, host, &lost);
+    let name = display(&status.ref_.clone().unwrap_or_default());
+    let (target, why, text) = match pass.seen.targets.get(index) {
+        Some(TargetSeen::Found(target)) => {
+            (Some(target.as_ref()), reason::TARGET_AVAILABLE, format!("Backup target {name} found."))
         }
-        None => {
-            slot.phase = Some(BackupHostPhase::Succeeded);
-            slot.error = None;
-            slot.reason = None;
-            slot.not_before = None;
+        Some(TargetSeen::Unknown(why)) => {
+            (None, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} could not be looked up: {why}"))
         }
+        _ => (None, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist.")),
+    };
+    let list = &mut status.conditions;
+    conditions::set(list, condition::BACKUP_TARGET_FOUND, target.is_some(), why, text, pass.at);
+    if target.is_none() {
+        if pass.expired && status.stats.is_empty() {
+            status.phase = Some(BackupTargetPhase::Failed);
+        }
+        pass.plan.look_again(LOOK_FOR_MISSING);
     }
+    target
 }
 
-fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
-    let at = pass.at;
-    let late = is_late(pass, index);
-    let slot = &mut pass.now.targets[index].stats[host];
-    slot.pod_deaths = retry::deaths(failure, slot.pod_deaths);
-    let again = !late && retry::again(failure, slot.pod_deaths);
-    let attempt = slot.attempt.unwrap_or(1);
-    slot.reason = Some(failure.reason.clone());
-    slot.error = Some(failure.message.clone());
-    if again {
-        pass.plan.note(failure);
-        slot.attempt = Some(attempt.saturating_add(1));
-        slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
-        pass.plan.look_again(retry::wait_after(attempt));
-    } else {
-        slot.phase = Some(BackupHostPhase::Failed);
-        slot.not_before = None;
-        let text = format!(
-            "Backup of host {} of {} failed: {}",
-            slot.hostname.clone(),
-            label(index, &pass.now.targets[index]),
-            failure.message
-        );
-        pass.event(true, &failure.reason, &text);
+/// Counts the hosts of a member, once; false when there are none, or not yet.
+fn count(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize) -> bool {
+    let Some(target_spec) = &spec.target else { return false };
+    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
+    if let Some(text) = target.too_many() {
+        refuse(pass, index, &text);
+        return false;
     }
+    if let Some(text) = target.uncounted() {
+        let status = &mut pass.now.targets[index];
+        let list = &mut status.conditions;
+        conditions::set(list, condition::BACKUP_EXECUTOR_ENSURED, false, reason::PENDING, text, pass.at);
+        if pass.expired {
+            status.phase = Some(BackupTargetPhase::Failed);
+        }
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return false;
+    }
+    let places = target.places();
+    let name = display(&pass.now.targets[index].ref_.clone().unwrap_or_default());
+    if places.is_empty() {
+        refuse(pass, index, &format!("{name} has no replicas, no claims and no node, so it has nothing to back up."));
+        return false;
+    }
+    let stats = places.into_iter().map(|place| HostBackupStats {
+        hostname: set.host(&place),
+        node: place.node,
+        phase: Some(BackupHostPhase::Pending),
+        attempt: Some(1),
+        ..HostBackupStats::default()
+    });
+    let stats: Vec<_> = stats.collect();
+    if let Some(text) = taken(pass, index, &stats) {
+        refuse(pass, index, &text);
+        return false;
+    }
+    let status = &mut pass.now.targets[index];
+    status.total_hosts = i32::try_from(stats.len()).ok();
+    status.stats = stats;
+    true
 }
 
-fn snapshot(made: &SnapshotMade) -> SnapshotStats {
-    let i = |n: u64| i64::try_from(n).ok();
-    SnapshotStats {
-        name: Some(made.id.chars().take(8).collect()),
-        path: Some(made.path.clone()),
-        total_size: Some(size(made.total_bytes)),
-        uploaded: Some(size(made.uploaded_bytes)),
-        processing_time: Some(duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)))),
-        file_stats: Some(FileStats {
-            total_files: i(made.total_files),
-            new_files: i(made.new_files),
-            modified_files: i(made.modified_files),
-            unmodified_files: i(made.unmodified_files),
-        }),
-    }
+/// Says that a host of the member is a host of another one too. Which hosts a target has may depend on the names of
+/// nodes, which nobody knew when the manifest was admitted. One name for two makes the newest snapshot of the one
+/// the newest of the other.
+fn taken(pass: &Pass<'_>, index: usize, stats: &[HostBackupStats]) -> Option<String> {
+    let others = pass.now.targets.iter().enumerate().filter(|(i, _)| *i != index);
+    let mut others = others.flat_map(|(i, t)| t.stats.iter().map(move |h| (i, t, h)));
+    let (other, status, host) = others.find(|(_, _, h)| stats.iter().any(|s| s.hostname == h.hostname))?;
+    Some(format!(
+        "Host {} of it is also a host of {}, and nobody could tell their snapshots apart. Set another target.alias on one of the two.",
+        host.hostname,
+        label(other, status)
+    ))
+}
+
+/// Ends a member of which no host can be backed up.
+fn refuse(pass: &mut Pass<'_>, index: usize, text: &str) {
+    let status = &mut pass.now.targets[index];
+    status.phase = Some(BackupTargetPhase::Failed);
+    let (list, why) = (&mut status.conditions, reason::BACKUP_EXECUTOR_FAILED);
+    conditions::set(list, condition::BACKUP_EXECUTOR_ENSURED, false, why, text, pass.at);
 }
 
 /// Bytes for people, as restic and Stash write them: `3.408 MiB`.

@@ -1,12 +1,12 @@
 //! The session's phase, conditions and one line; and what is now known of the Repository.
 
 use super::{Pass, hosts};
-use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupTargetPhase};
+use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus};
 use crate::api::repository::RepositoryStatus;
 use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::contract::{Failure, RepositoryFacts};
+use crate::plan::contract::{Class, Failure, RepositoryFacts};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
@@ -49,28 +49,29 @@ pub fn stand(pass: &mut Pass<'_>) {
     } else {
         let all: Vec<_> = pass.now.targets.iter().flat_map(|t| &t.stats).collect();
         let done = all.iter().filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
-        let trouble = all.iter().find(|h| h.error.is_some() && h.phase != Some(BackupHostPhase::Succeeded));
-        let trouble = trouble
-            .map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default()))
-            .unwrap_or_default();
+        let held = all.iter().find(|h| h.error.is_some() && h.phase != Some(BackupHostPhase::Succeeded));
+        let trouble =
+            held.map(|h| format!("; host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default();
         let text = if all.is_empty() {
             "Opening the repository.".to_owned()
         } else {
             format!("{done} of {} backed up{trouble}", count_of(all.len()))
         };
-        (reason::RUNNING.to_owned(), text)
+        let held = held.filter(|h| !hosts::host_is_over(h)).and_then(|h| h.reason.clone());
+        (held.unwrap_or_else(|| reason::RUNNING.to_owned()), text)
     };
     say(pass, Health::Reconciling, &why, &text);
 }
 
-/// Says in the conditions what retention and check came to; a good result also goes to the Repository.
-pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure: Option<&Failure>) {
+/// Says in the conditions what retention and check came to, and to the Repository what was found out about it. True
+/// when retention was applied.
+pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure: Option<&Failure>) -> bool {
     let at = pass.at;
     let list = &mut pass.now.conditions;
     let text = failure.map(|f| f.message.clone());
     let integrity = facts.and_then(|f| f.integrity);
-    // The answer comes after retention, so a failure with an answer is one of the check.
-    let retained = facts.is_some();
+    // An agent of before says nothing of it; where nothing failed, retention did not either.
+    let retained = facts.is_some_and(|f| f.retained || failure.is_none());
     let (value, why) = if retained { (true, reason::RETENTION_APPLIED) } else { (false, reason::RETENTION_FAILED) };
     let would_go = facts.and_then(|f| f.would_remove);
     let said = match (retained, would_go) {
@@ -88,11 +89,11 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
             "Repository integrity verification succeeded.",
             at,
         );
-    } else if retained {
+    } else if facts.is_some() {
         let said = text.unwrap_or_else(|| "The check gave no result.".to_owned());
         conditions::set(list, condition::REPOSITORY_INTEGRITY_VERIFIED, false, reason::INTEGRITY_FAILED, said, at);
     }
-    let Some(facts) = facts else { return };
+    let Some(facts) = facts else { return retained };
     let first = match &pass.seen.repository {
         Seen::Found(r) => r.first_backup.clone(),
         _ => None,
@@ -102,11 +103,22 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
         first_backup_time: Some(first.unwrap_or_else(|| now.clone())),
         last_backup_time: Some(now),
         integrity: facts.integrity,
-        total_size: Some(hosts::size(facts.total_bytes)),
-        snapshot_count: Some(facts.snapshot_count),
-        snapshots_removed_on_last_cleanup: Some(facts.removed),
+        total_size: facts.total_bytes.map(hosts::size),
+        snapshot_count: facts.snapshot_count,
+        snapshots_removed_on_last_cleanup: (retained || facts.removed > 0).then_some(facts.removed),
         ..RepositoryStatus::default()
     }));
+    retained
+}
+
+/// There are snapshots, and nobody looked at the repository after them: it has to be listed all the same.
+fn unseen(pass: &mut Pass<'_>) {
+    let made = pass.now.targets.iter().flat_map(|t| &t.stats).any(|h| !h.snapshots.is_empty());
+    if made && pass.plan.repository_facts.is_none() {
+        let last_backup_time = Some(conditions::whole_second(pass.at));
+        let facts = RepositoryStatus { last_backup_time, ..RepositoryStatus::default() };
+        pass.plan.repository_facts = Some(to_json(&facts));
+    }
 }
 
 /// Says that retention was not applied to all of it.
@@ -115,8 +127,9 @@ pub fn shared(pass: &mut Pass<'_>, text: &str) {
     conditions::set(list, condition::RETENTION_POLICY_APPLIED, false, reason::RETENTION_FAILED, text, pass.at);
 }
 
-/// Draws the conclusion when every member is over.
-pub fn conclude(pass: &mut Pass<'_>) {
+/// Draws the conclusion when every member is over. `left` is what failed after the backup itself.
+pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
+    unseen(pass);
     if pass.expired {
         let text = "Failed to complete backup before the deadline.";
         conditions::set(
@@ -131,31 +144,42 @@ pub fn conclude(pass: &mut Pass<'_>) {
     let failed = pass.now.targets.iter().position(|t| t.phase == Some(BackupTargetPhase::Failed));
     if let Some(index) = failed {
         let target = &pass.now.targets[index];
-        let host = target.stats.iter().find(|h| h.phase == Some(BackupHostPhase::Failed));
-        let why = host.and_then(|h| h.reason.clone()).unwrap_or_else(|| reason::MEMBER_FAILED.to_owned());
-        let what = host.map_or_else(
-            || {
-                target
-                    .conditions
-                    .iter()
-                    .find(|c| c.status == "False")
-                    .and_then(|c| c.message.clone())
-                    .unwrap_or_default()
-            },
-            |h| format!("host {}: {}", h.hostname, h.error.clone().unwrap_or_default()),
-        );
+        let (why, what) = why(target);
         let text = format!("{} was not backed up: {what}", hosts::label(index, target));
         return end(pass, BackupPhase::Failed, &why, &text);
     }
-    let bad = [condition::RETENTION_POLICY_APPLIED, condition::REPOSITORY_INTEGRITY_VERIFIED]
-        .iter()
-        .find_map(|t| pass.now.conditions.iter().find(|c| c.type_ == *t && c.status == "False"));
-    if let Some(c) = bad.cloned() {
+    let mut order = [condition::RETENTION_POLICY_APPLIED, condition::REPOSITORY_INTEGRITY_VERIFIED];
+    if left.is_some_and(|f| f.class == Class::Data) {
+        // Damage outranks everything else.
+        order.reverse();
+    }
+    let of = |type_: &&str| pass.now.conditions.iter().find(|c| c.type_ == **type_ && c.status == "False");
+    if let Some(c) = order.iter().find_map(of).cloned() {
         return end(pass, BackupPhase::Failed, &c.reason.unwrap_or_default(), &c.message.unwrap_or_default());
+    }
+    if let Some(failure) = left {
+        return end(pass, BackupPhase::Failed, &failure.reason.clone(), &failure.message.clone());
     }
     let hosts = pass.now.targets.iter().map(|t| t.stats.len()).sum::<usize>();
     let text = format!("Backed up {}.", count_of(hosts));
     end(pass, BackupPhase::Succeeded, reason::SUCCEEDED, &text);
+}
+
+/// Reason and text of a member that failed: those of its host, or what it never got over.
+fn why(target: &BackupTargetStatus) -> (String, String) {
+    if let Some(host) = target.stats.iter().find(|h| h.phase == Some(BackupHostPhase::Failed)) {
+        let why = host.reason.clone().unwrap_or_else(|| reason::MEMBER_FAILED.to_owned());
+        return (why, format!("host {}: {}", host.hostname, host.error.clone().unwrap_or_default()));
+    }
+    let Some(c) = target.conditions.iter().find(|c| c.status == "False") else {
+        return (reason::MEMBER_FAILED.to_owned(), String::new());
+    };
+    let text = c.message.clone().unwrap_or_default();
+    // What may still come is waited for until the deadline, and no longer.
+    if [reason::TARGET_NOT_AVAILABLE, reason::PENDING].contains(&c.reason.as_deref().unwrap_or_default()) {
+        return (reason::DEADLINE_EXCEEDED.to_owned(), format!("Not begun before the deadline. Last: {text}"));
+    }
+    (reason::MEMBER_FAILED.to_owned(), text)
 }
 
 /// Ends the session.

@@ -1,20 +1,22 @@
 //! Backups from their first pass to their last, with Jobs of memory.
 
+mod maintenance;
+mod waiting;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{BackupRun, Invoker, Neighbour, next};
+use super::{BackupRun, Invoker, next};
 use crate::api::common::RetryConfig;
 use crate::names::reason;
 use crate::plan::FinalizerChange;
-use crate::plan::contract::{Own, Step, Task};
+use crate::plan::contract::Task;
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
-use crate::plan::hosts::HostSet;
-use crate::plan::observed::{Refusal, RepositorySeen, Seen, Silence, Surroundings};
+use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
@@ -29,7 +31,7 @@ struct World {
     grants: Grants,
     policy: Value,
     targets: Vec<bool>,
-    /// What stands there in place of a claim.
+    /// What stands there in place of the first claim.
     found: Option<Target>,
     repository: bool,
     pod_security: Level,
@@ -38,6 +40,9 @@ struct World {
     writes: usize,
     crashes: Vec<usize>,
     facts: usize,
+    last_facts: Value,
+    rivals: Vec<Rival>,
+    writers: Vec<Writer>,
     silent: bool,
     room: usize,
     events: Vec<String>,
@@ -84,6 +89,9 @@ impl World {
             writes: 0,
             crashes: vec![],
             facts: 0,
+            last_facts: Value::Null,
+            rivals: vec![],
+            writers: vec![],
             silent: false,
             room: 16,
             events: vec![],
@@ -121,7 +129,7 @@ impl World {
             ..Target::default()
         };
         let see = |(i, there): (usize, &bool)| {
-            let found = self.found.clone().unwrap_or_else(|| target(i));
+            let found = self.found.clone().filter(|_| i == 0).unwrap_or_else(|| target(i));
             if *there { TargetSeen::Found(Box::new(found)) } else { TargetSeen::Missing(format!("m{i}")) }
         };
         Surroundings {
@@ -131,8 +139,8 @@ impl World {
             targets: self.targets.iter().enumerate().map(see).collect(),
             pod_security: self.pod_security,
             jobs: self.jobs.seen(),
-            rivals: vec![],
-            writers: vec![],
+            rivals: self.rivals.clone(),
+            writers: self.writers.clone(),
             refused_claims: BTreeMap::new(),
             room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
@@ -201,6 +209,7 @@ impl World {
                 return Some(SignedDuration::ZERO);
             }
             self.facts += usize::from(plan.repository_facts.is_some());
+            self.last_facts = plan.repository_facts.unwrap_or(std::mem::take(&mut self.last_facts));
             self.status = status;
         }
         self.events.extend(plan.events.into_iter().map(|e| e.reason));
@@ -224,6 +233,30 @@ impl World {
             }
         }
         panic!("no end: {:#}", self.status);
+    }
+
+    /// Some passes.
+    fn step(&mut self, passes: usize) {
+        for _ in 0..passes {
+            let wait = self.pass().unwrap();
+            self.now += wait;
+            self.jobs.tick();
+        }
+    }
+
+    /// Passes until a step has a Job.
+    fn until(&mut self, step: &str) {
+        for _ in 0..MOST_PASSES {
+            if self.steps().contains(&step) {
+                return;
+            }
+            self.step(1);
+        }
+        panic!("no {step}: {:#}", self.status);
+    }
+
+    fn summary(&self) -> &str {
+        self.status["summary"].as_str().unwrap_or_default()
     }
 
     fn stalled_is_absent(&self) -> bool {
@@ -311,6 +344,8 @@ fn parallel_members_do_not_wait_for_a_missing_one() {
     w.targets[0] = false;
     w.settle();
     assert_eq!((w.phase(), w.targets()), ("Failed", vec!["Failed", "Succeeded"]));
+    assert_eq!(w.stalled(), reason::DEADLINE_EXCEEDED);
+    assert!(w.summary().contains("Not begun before the deadline. Last: Backup target"), "{}", w.summary());
 }
 
 #[test]
@@ -373,24 +408,10 @@ fn an_answer_of_another_run_is_refused_at_every_step() {
         script(&mut w, key, &[End::OtherRun]);
         w.settle();
         assert_eq!(w.phase(), "Failed", "{key}");
-        assert_eq!(w.facts, 0, "{key}: another run's facts are not the Repository's");
+        let told: Vec<&str> = w.last_facts.as_object().into_iter().flat_map(|f| f.keys().map(String::as_str)).collect();
+        let own: &[&str] = if key == "maintain" { &["lastBackupTime"] } else { &[] };
+        assert_eq!(told, own, "{key}: another run's facts are not the Repository's");
     }
-}
-
-#[test]
-fn past_the_deadline_nothing_begins() {
-    let mut w = World::new(2, true, true);
-    script(&mut w, "backup/1/m1", &[End::Never]);
-    w.settle();
-    assert_eq!(
-        (w.phase(), w.targets(), w.stalled()),
-        ("Failed", vec!["Succeeded", "Failed"], reason::DEADLINE_EXCEEDED)
-    );
-    assert_eq!(w.steps(), ["prepare", "backup/0/m0", "backup/1/m1"], "no Job that would be stopped at once");
-    let mut w = World::new(1, false, true);
-    w.repository = false;
-    w.settle();
-    assert_eq!((w.phase(), w.stalled(), w.steps().len()), ("Failed", reason::DEADLINE_EXCEEDED, 0));
 }
 
 #[test]
@@ -511,41 +532,6 @@ fn an_invoker_that_is_changed_or_deleted_under_a_session_ends_it() {
     w.invoker().retention.keep_last = Some(9);
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
-}
-
-#[test]
-fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
-    let keep = |w: &mut World| w.invoker().retention.keep_last = Some(1);
-    let own = |w: &World| match w.last_task.clone().unwrap().step {
-        Step::Maintain(m) => m.own,
-        other => panic!("{other:?}"),
-    };
-    let at =
-        |hosts: &[&str]| vec![Own { path: "/stash-data".into(), hosts: hosts.iter().map(|&h| h.to_owned()).collect() }];
-    let mut w = World::new(3, false, true);
-    keep(&mut w);
-    script(&mut w, "backup/1/m1", &[End::DATA]);
-    w.settle();
-    assert_eq!(own(&w), at(&["m0", "m2"]), "what failed keeps all it has");
-    // Somebody else's: the same host and path, the same host and another path, another host.
-    let neighbour = |host: &str, path: &str| Neighbour {
-        name: "BackupConfiguration demo/twin".into(),
-        targets: vec![(HostSet::One(host.into()), vec![path.into()])],
-    };
-    let mut w = World::new(2, false, true);
-    keep(&mut w);
-    w.invoker().retry = Some(retry(3));
-    w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
-    w.settle();
-    assert_eq!(own(&w), at(&["m0"]));
-    let (applied, text) = w.condition("RetentionPolicyApplied");
-    assert!(applied == "False" && text.contains("host m1") && text.contains("demo/twin"), "{text}");
-    assert_eq!((w.phase(), w.followers.len()), ("Failed", 0), "a retry would change nothing");
-    // Who keeps everything touches nothing.
-    let mut w = World::new(1, false, true);
-    w.run.others = vec![neighbour("m0", "/stash-data")];
-    w.settle();
-    assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
 }
 
 /// Its Repository is in namespace `store`.
@@ -706,10 +692,20 @@ fn a_namespace_that_forbids_root_is_told_of_at_once_and_a_user_helps() {
 }
 
 #[test]
-fn a_members_own_deadline_ends_that_member_only() {
-    let mut w = World::new(2, true, false);
-    w.run.invoker.as_mut().unwrap().members[0].time_out = Some("20s".into());
-    w.jobs.script.insert("backup/0/m0".into(), vec![End::Never]);
-    w.settle();
-    assert_eq!((w.targets(), w.stalled()), (vec!["Failed", "Succeeded"], reason::DEADLINE_EXCEEDED), "{:#}", w.status);
+fn the_scratch_volume_of_the_only_member_serves_all_its_jobs() {
+    let temp = json!({ "medium": "Memory", "sizeLimit": "64Mi", "disableCaching": true });
+    for members in [1, 2] {
+        let mut w = World::new(members, false, true);
+        w.invoker().members[0].temp_dir = serde_json::from_value(temp.clone()).unwrap();
+        w.settle();
+        for job in &w.jobs.made {
+            let volumes = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().volumes.as_ref().unwrap();
+            let work = volumes.iter().find(|v| v.name == crate::plan::objects::WORK_VOLUME).unwrap();
+            let work = work.empty_dir.as_ref().unwrap();
+            let key = crate::plan::fake::key_of(job);
+            let own = members == 1 || key == "backup/0/m0";
+            assert_eq!(work.medium.as_deref() == Some("Memory") && work.size_limit.is_some(), own, "{key}");
+            assert_eq!(crate::plan::fake::task(job).settings.no_cache, own, "{key}");
+        }
+    }
 }

@@ -126,10 +126,15 @@ pub struct RepositoryFacts {
     /// `restic check` found no error; `None` when it did not run.
     #[serde(default)]
     pub integrity: Option<bool>,
-    /// Size of the data in the store, bytes.
-    pub total_bytes: u64,
-    /// Snapshots in the repository, of all hosts.
-    pub snapshot_count: i64,
+    /// Retention was applied to its end, or there was none to apply.
+    #[serde(default)]
+    pub retained: bool,
+    /// Size of the data in the store, bytes; `None` when it was not measured.
+    #[serde(default)]
+    pub total_bytes: Option<u64>,
+    /// Snapshots in the repository, of all hosts; `None` when they were not counted.
+    #[serde(default)]
+    pub snapshot_count: Option<i64>,
     /// Snapshots removed by this run's retention.
     pub removed: i64,
     /// Snapshots that a dry run of retention would remove; `None` when it was none.

@@ -406,7 +406,7 @@ fn probes_that_cannot_run_do_not_keep_the_store_shut() {
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
     w.seen.waiting = 1;
-    w.jobs.script.insert("probe".into(), vec![End::Unscheduled]);
+    w.jobs.script.insert("probe".into(), vec![End::Unschedulable]);
     w.falls_silent();
     w.lives(60);
     let text = w.condition("Reachable").2;

@@ -55,7 +55,8 @@ pub(super) fn ahead(pass: &Pass<'_>, index: usize) -> Option<String> {
     reaches.into_iter().find_map(|(_, reach)| elsewhere(pass, reach))
 }
 
-/// A Job that writes to one of these claims already: of another session, or for another host of this run.
+/// A Job that writes to one of these claims already, or reads it for a backup: of another session, or for another host
+/// of this run.
 pub(super) fn writing(pass: &Pass<'_>, own_key: &str, reach: &Reach) -> Option<String> {
     let jobs = pass.seen.jobs.iter().filter(|j| j.is_active() && j.key != own_key);
     let about_to = pass.plan.jobs.iter().map(|j| jobs::see(j, &[], pass.at));
@@ -66,5 +67,6 @@ pub(super) fn writing(pass: &Pass<'_>, own_key: &str, reach: &Reach) -> Option<S
 
 fn elsewhere(pass: &Pass<'_>, reach: &Reach) -> Option<String> {
     let other = pass.seen.writers.iter().find(|w| reach.claims().any(|c| c == w.claim))?;
-    Some(format!("{} writes to PersistentVolumeClaim {}; this one begins after it.", other.session, other.claim))
+    let does = if other.reads { "backs up" } else { "writes to" };
+    Some(format!("{} {does} PersistentVolumeClaim {}; this one begins after it.", other.session, other.claim))
 }

@@ -284,17 +284,20 @@ fn who_waits_for_something_missing_or_is_done_with_the_target_holds_up_nobody() 
 
 #[test]
 fn nobody_writes_to_a_claim_beside_another() {
-    // By another session, under another target.
-    let mut w = World::session(web());
-    w.writers = vec![Writer { session: "RestoreSession demo/x".into(), claim: "data-m0".into() }];
-    w.step(12);
-    assert_eq!(order(&w), Vec::<&str>::new());
-    let text = w.object["status"]["summary"].as_str().unwrap();
-    assert!(text.contains("RestoreSession demo/x writes to PersistentVolumeClaim data-m0"), "{text}");
-    assert_eq!(w.workloads[0].replicas, 2, "nothing was scaled");
-    w.writers.clear();
-    w.settle();
-    assert_eq!(w.phase(), "Succeeded");
+    // By another session, under another target; nor under a backup that reads it.
+    for (reads, does) in [(false, "writes to"), (true, "backs up")] {
+        let mut w = World::session(web());
+        w.writers = vec![Writer { session: "X demo/x".into(), claim: "data-m0".into(), reads }];
+        w.step(12);
+        assert_eq!(order(&w), Vec::<&str>::new());
+        let text = w.object["status"]["summary"].as_str().unwrap();
+        assert!(text.contains(&format!("X demo/x {does} PersistentVolumeClaim data-m0")), "{text}");
+        assert_eq!(w.condition("Reconciling").1, reason::TARGET_BUSY);
+        assert_eq!(w.workloads[0].replicas, 2, "nothing was scaled");
+        w.writers.clear();
+        w.settle();
+        assert_eq!(w.phase(), "Succeeded");
+    }
 
     // By another host of this run.
     let mut w = World::batch("Parallel", "Stop", vec![web(), web(), web()]);

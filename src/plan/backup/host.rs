@@ -1,0 +1,278 @@
+//! One host of a backup: its Job is created, looked at, read, and tried again.
+//!
+//! Nothing is written to a target, so a Job needs no announcement. It waits for whoever restores what it would
+//! read: a snapshot of half a restore is no backup, and retention would let it push out the last good one.
+
+use super::hosts::{host_is_over, label, size};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
+use crate::api::backup_batch::BackupMember;
+use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
+use crate::names::{condition, reason};
+use crate::plan::access::Access;
+use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
+use crate::plan::hosts::{HostSet, TargetKind, normal_path};
+use crate::plan::jobs::JobState;
+use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::restore::{display, rivals};
+use crate::plan::target::{Reach, Target};
+use crate::plan::{conditions, duration, retry};
+
+/// Whether the run's deadline has passed, or the member's own.
+fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+    pass.expired || pass.now.targets[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
+}
+
+/// Seconds a Job of the member may take: to the nearer of both deadlines.
+fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
+    retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
+}
+
+/// Moves one host on. Its target may be gone: what runs already is read all the same.
+pub fn back_up(
+    pass: &mut Pass<'_>,
+    spec: &BackupMember,
+    target: Option<&Target>,
+    index: usize,
+    host: usize,
+    frame: &JobFrame,
+    access: &Access,
+) {
+    let entry = pass.now.targets[index].stats[host].clone();
+    if host_is_over(&entry) {
+        return;
+    }
+    let key = format!("backup/{index}/{}", entry.hostname);
+    let attempt = entry.attempt.unwrap_or(1);
+    let late = is_late(pass, index);
+    // What the earlier attempt came to stands in status.
+    pass.stop(&key, attempt.saturating_sub(1));
+    let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
+    match pass.job(&key, attempt).map(|j| &j.state) {
+        Some(JobState::Active { held }) if late => {
+            pass.stop(&key, attempt);
+            run_out(pass, index, host, held.as_ref());
+        }
+        Some(JobState::Active { held }) => {
+            let slot = &mut pass.now.targets[index].stats[host];
+            slot.phase = Some(BackupHostPhase::Running);
+            let before = slot.reason.take();
+            slot.reason = held.as_ref().map(|f| f.reason.clone());
+            slot.error = held.as_ref().map(|f| f.message.clone());
+            if let Some(failure) = held {
+                pass.plan.warn_of(failure, before.as_deref());
+            }
+            pass.plan.look_again(LOOK_AT_RUNNING);
+        }
+        Some(JobState::Done(outcome)) => read(pass, index, host, outcome),
+        Some(JobState::Lost(failure)) => {
+            if failure.class == Class::Invalid {
+                // A pod that can never start is still there.
+                pass.stop(&key, attempt);
+            }
+            fail(pass, index, host, failure);
+        }
+        None if late => run_out(pass, index, host, None),
+        // Two that read the same files do no harm, but one is enough.
+        None if !alone => pass.plan.look_again(LOOK_AT_RUNNING),
+        None => create(pass, spec, target, index, host, frame, access, key),
+    }
+}
+
+/// Past the deadline. What held the host up is told with it.
+fn run_out(pass: &mut Pass<'_>, index: usize, host: usize, held: Option<&Failure>) {
+    let slot = &pass.now.targets[index].stats[host];
+    let silence = pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned()));
+    let last = held
+        .map(|f| (f.reason.clone(), f.message.clone()))
+        .or_else(|| Some((slot.reason.clone().unwrap_or_default(), slot.error.clone()?)))
+        .or(silence);
+    let text = "Not backed up before the deadline.";
+    let late = match last {
+        Some((why, last)) => {
+            let why = if why.is_empty() { reason::DEADLINE_EXCEEDED } else { &why };
+            Failure::new(Class::Fatal, why, format!("{text} Last: {last}"))
+        }
+        None => Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text),
+    };
+    end(pass, index, host, &late);
+}
+
+/// The host waits for something; nothing is created for it meanwhile.
+fn hold(pass: &mut Pass<'_>, index: usize, host: usize, why: &str, text: String) {
+    let slot = &mut pass.now.targets[index].stats[host];
+    slot.reason = Some(why.to_owned());
+    slot.error = Some(text);
+    pass.plan.look_again(LOOK_FOR_MISSING);
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call, all of it needed to build a Job")]
+fn create(
+    pass: &mut Pass<'_>,
+    spec: &BackupMember,
+    target: Option<&Target>,
+    index: usize,
+    host: usize,
+    frame: &JobFrame,
+    access: &Access,
+    key: String,
+) {
+    let entry = pass.now.targets[index].stats[host].clone();
+    if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, pass.at)) {
+        pass.plan.look_again(wait);
+        return;
+    }
+    let Some(target_spec) = &spec.target else { return };
+    let Some(target) = target else {
+        let text = format!("Backup target {} is gone.", display(&target_spec.ref_.clone().unwrap_or_default()));
+        return hold(pass, index, host, reason::TARGET_NOT_AVAILABLE, text);
+    };
+    let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
+    let place = set.place(&entry.hostname, entry.node.as_deref());
+    let reach = match target.reach(&target_spec.volume_mounts, &place, true, false) {
+        Ok(reach) => reach,
+        Err(failure) if failure.class == Class::Waiting => {
+            return hold(pass, index, host, &failure.reason, failure.message);
+        }
+        Err(failure) => return fail(pass, index, host, &failure),
+    };
+    if let Some(text) = restored_meanwhile(pass, spec, &reach) {
+        return hold(pass, index, host, reason::TARGET_BUSY, text);
+    }
+    let home = reach.home.clone();
+    let paths = if target_spec.paths.is_empty() {
+        reach.mount_points()
+    } else {
+        target_spec.paths.iter().map(|p| normal_path(p)).collect()
+    };
+    let backup = Backup {
+        member: index,
+        host: entry.hostname,
+        paths,
+        exclude: target_spec.exclude.clone(),
+        args: target_spec.args.clone(),
+    };
+    if !pass.gate.admit(&mut pass.plan) {
+        return;
+    }
+    let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
+    let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
+    let mut task = pass.task(access, runtime, no_cache, Step::Backup(backup));
+    task.settings.interim = spec.interim_volume_template.is_some();
+    let parts = JobParts {
+        key,
+        attempt: entry.attempt.unwrap_or(1),
+        runtime,
+        temp_dir: spec.temp_dir.as_ref(),
+        interim: spec.interim_volume_template.as_ref(),
+        unowned: false,
+        reach,
+        seconds_left: seconds_left(pass, index),
+    };
+    let claim = objects::interim_claim(frame, &parts);
+    let job = objects::job(frame, &task, parts);
+    if let Err(failure) = pass.may_run(&job) {
+        return fail(pass, index, host, &failure);
+    }
+    pass.plan.claims.extend(claim);
+    pass.plan.jobs.push(job);
+    pass.plan.look_again(LOOK_AT_RUNNING);
+    let at = pass.at;
+    let status = &mut pass.now.targets[index];
+    status.stats[host].phase = Some(BackupHostPhase::Running);
+    status.stats[host].node = home;
+    conditions::set(
+        &mut status.conditions,
+        condition::BACKUP_EXECUTOR_ENSURED,
+        true,
+        reason::BACKUP_EXECUTOR_ENSURED,
+        "Successfully ensured backup executor.",
+        at,
+    );
+}
+
+/// Who restores the target, or writes to a claim of it. One that has not begun waits for this Job instead, so that
+/// nobody waits in a circle.
+fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Option<String> {
+    let target = spec.target.as_ref()?.ref_.as_ref().and_then(rivals::key);
+    let rival = pass.seen.rivals.iter().find(|r| r.begun && Some(&r.target) == target.as_ref());
+    let rival = rival.map(|r| format!("{} restores {}; it is backed up after that.", r.session, r.target));
+    rival.or_else(|| {
+        let writer = pass.seen.writers.iter().find(|w| !w.reads && reach.claims().any(|c| c == w.claim))?;
+        Some(format!(
+            "{} writes to PersistentVolumeClaim {}; it is backed up after that.",
+            writer.session, writer.claim
+        ))
+    })
+}
+
+fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
+    let made = match &outcome.answer {
+        Some(Answer::BackedUp(made)) if outcome.run == pass.run.id.uid => made.as_slice(),
+        _ => &[],
+    };
+    let slot = &mut pass.now.targets[index].stats[host];
+    slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
+    if !made.is_empty() {
+        slot.snapshots = made.iter().map(snapshot).collect();
+    }
+    match &outcome.failure {
+        Some(failure) => fail(pass, index, host, failure),
+        None if made.is_empty() => {
+            let lost = Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without the snapshots it made.");
+            fail(pass, index, host, &lost);
+        }
+        None => {
+            slot.phase = Some(BackupHostPhase::Succeeded);
+            slot.error = None;
+            slot.reason = None;
+            slot.not_before = None;
+        }
+    }
+}
+
+/// A failed attempt: another one, or the end of the host.
+fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
+    let at = pass.at;
+    let late = is_late(pass, index);
+    let slot = &mut pass.now.targets[index].stats[host];
+    slot.pod_deaths = retry::deaths(failure, slot.pod_deaths);
+    if late || !retry::again(failure, slot.pod_deaths) {
+        return end(pass, index, host, failure);
+    }
+    let attempt = slot.attempt.unwrap_or(1);
+    slot.reason = Some(failure.reason.clone());
+    slot.error = Some(failure.message.clone());
+    slot.attempt = Some(attempt.saturating_add(1));
+    slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
+    pass.plan.note(failure);
+    pass.plan.look_again(retry::wait_after(attempt));
+}
+
+fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
+    let slot: &mut HostBackupStats = &mut pass.now.targets[index].stats[host];
+    slot.phase = Some(BackupHostPhase::Failed);
+    slot.not_before = None;
+    slot.reason = Some(failure.reason.clone());
+    slot.error = Some(failure.message.clone());
+    let name = slot.hostname.clone();
+    let text =
+        format!("Backup of host {name} of {} failed: {}", label(index, &pass.now.targets[index]), failure.message);
+    pass.event(true, &failure.reason, &text);
+}
+
+fn snapshot(made: &SnapshotMade) -> SnapshotStats {
+    let i = |n: u64| i64::try_from(n).ok();
+    SnapshotStats {
+        name: Some(made.id.chars().take(8).collect()),
+        path: Some(made.path.clone()),
+        total_size: Some(size(made.total_bytes)),
+        uploaded: Some(size(made.uploaded_bytes)),
+        processing_time: Some(duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)))),
+        file_stats: Some(FileStats {
+            total_files: i(made.total_files),
+            new_files: i(made.new_files),
+            modified_files: i(made.modified_files),
+            unmodified_files: i(made.unmodified_files),
+        }),
+    }
+}

@@ -1,0 +1,129 @@
+//! What follows the backups: retention, check, and what the Repository is told.
+
+use serde_json::json;
+
+use super::{World, retry, script};
+use crate::names::reason;
+use crate::plan::backup::Neighbour;
+use crate::plan::contract::{Class, Own, RepositoryFacts, Step};
+use crate::plan::fake::End;
+use crate::plan::hosts::HostSet;
+
+#[test]
+fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
+    let keep = |w: &mut World| w.invoker().retention.keep_last = Some(1);
+    let own = |w: &World| match w.last_task.clone().unwrap().step {
+        Step::Maintain(m) => m.own,
+        other => panic!("{other:?}"),
+    };
+    let at =
+        |hosts: &[&str]| vec![Own { path: "/stash-data".into(), hosts: hosts.iter().map(|&h| h.to_owned()).collect() }];
+    let mut w = World::new(3, false, true);
+    keep(&mut w);
+    script(&mut w, "backup/1/m1", &[End::DATA]);
+    w.settle();
+    assert_eq!(own(&w), at(&["m0", "m2"]), "what failed keeps all it has");
+    // Somebody else's: the same host and path, the same host and another path, another host.
+    let neighbour = |host: &str, path: &str| Neighbour {
+        name: "BackupConfiguration demo/twin".into(),
+        targets: vec![(HostSet::One(host.into()), vec![path.into()])],
+    };
+    let mut w = World::new(2, false, true);
+    keep(&mut w);
+    w.invoker().retry = Some(retry(3));
+    w.run.others = vec![neighbour("m0", "/other"), neighbour("x", "/stash-data"), neighbour("m1", "/stash-data")];
+    w.settle();
+    assert_eq!(own(&w), at(&["m0"]));
+    let (applied, text) = w.condition("RetentionPolicyApplied");
+    assert!(applied == "False" && text.contains("host m1") && text.contains("demo/twin"), "{text}");
+    assert_eq!((w.phase(), w.followers.len()), ("Failed", 0), "a retry would change nothing");
+    // Who keeps everything touches nothing.
+    let mut w = World::new(1, false, true);
+    w.run.others = vec![neighbour("m0", "/stash-data")];
+    w.settle();
+    assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
+}
+
+/// How a session ends that has its backups, and whose maintenance came to this.
+fn after(facts: RepositoryFacts, failure: Option<(Class, &'static str)>) -> World {
+    let mut w = World::new(1, false, true);
+    w.invoker().retention.keep_last = Some(1);
+    script(&mut w, "maintain", &[End::Maintained(facts, failure)]);
+    w.settle();
+    w
+}
+
+#[test]
+fn retention_that_failed_is_no_success_whatever_the_check_says() {
+    let good = RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() };
+    for why in [reason::ACCESS_DENIED, reason::PERMISSION_DENIED] {
+        let w = after(good.clone(), Some((Class::Invalid, why)));
+        assert_eq!((w.phase(), w.stalled()), ("Failed", reason::RETENTION_FAILED));
+        let text = format!("It is {why}.");
+        assert_eq!(w.condition("RetentionPolicyApplied"), ("False", text.as_str()));
+        assert_eq!((w.condition("RepositoryIntegrityVerified").0, w.targets()), ("True", vec!["Succeeded"]));
+        // What was not measured is not said to be nothing.
+        assert_eq!(w.last_facts["integrity"], true);
+        for unknown in ["totalSize", "snapshotCount", "snapshotsRemovedOnLastCleanup"] {
+            assert!(w.last_facts.get(unknown).is_none(), "{:#}", w.last_facts);
+        }
+    }
+    // Forgotten, and not pruned.
+    let forgotten = RepositoryFacts { removed: 3, ..good.clone() };
+    let w = after(forgotten, Some((Class::Invalid, reason::ACCESS_DENIED)));
+    assert_eq!((w.phase(), &w.last_facts["snapshotsRemovedOnLastCleanup"]), ("Failed", &json!(3)));
+    // Only what came last failed.
+    let kept = RepositoryFacts { retained: true, snapshot_count: Some(0), ..good.clone() };
+    let w = after(kept.clone(), Some((Class::Invalid, reason::ACCESS_DENIED)));
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::ACCESS_DENIED));
+    assert_eq!((w.condition("RetentionPolicyApplied").0, &w.last_facts["snapshotCount"]), ("True", &json!(0)));
+    let w = after(RepositoryFacts { total_bytes: Some(1024), ..kept }, None);
+    assert_eq!((w.phase(), &w.last_facts["totalSize"]), ("Succeeded", &json!("1.000 KiB")));
+    // As an agent of before leaves it.
+    let w = after(good, None);
+    assert_eq!((w.phase(), w.condition("RetentionPolicyApplied").0), ("Succeeded", "True"));
+}
+
+#[test]
+fn a_repository_that_is_damaged_fails_the_backup_and_says_so() {
+    for retained in [true, false] {
+        let facts = RepositoryFacts { integrity: Some(false), retained, ..RepositoryFacts::default() };
+        let w = after(facts, Some((Class::Data, reason::DATA_CORRUPT)));
+        assert_eq!((w.phase(), w.stalled()), ("Failed", reason::INTEGRITY_FAILED), "{retained}");
+        assert_eq!(w.condition("RepositoryIntegrityVerified"), ("False", "It is DataCorrupt."));
+        assert_eq!(w.condition("RetentionPolicyApplied").0, if retained { "True" } else { "False" });
+        assert_eq!((&w.last_facts["integrity"], w.facts), (&json!(false), 1));
+    }
+    // A check that did not run verified nothing.
+    let facts = RepositoryFacts { retained: true, ..RepositoryFacts::default() };
+    let w = after(facts, Some((Class::Fatal, reason::RESTIC_FAILED)));
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::INTEGRITY_FAILED));
+    assert!(w.last_facts.get("integrity").is_none(), "{:#}", w.last_facts);
+}
+
+#[test]
+fn snapshots_are_listed_though_nobody_looked_at_the_repository_after_them() {
+    let times =
+        |w: &World| (w.facts, w.last_facts["lastBackupTime"].is_string(), w.last_facts.as_object().unwrap().len());
+    let mut w = World::new(1, false, true);
+    script(&mut w, "maintain", &[End::OutOfMemory, End::OutOfMemory, End::OutOfMemory]);
+    w.settle();
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::RETENTION_FAILED));
+    assert_eq!(times(&w), (1, true, 1), "{:#}", w.last_facts);
+    // Past the deadline.
+    let mut w = World::new(1, false, true);
+    script(&mut w, "maintain", &[End::Never]);
+    w.settle();
+    assert_eq!((w.phase(), times(&w)), ("Failed", (1, true, 1)));
+    // No host succeeded, though it left a snapshot of what could be read.
+    let mut w = World::new(1, false, true);
+    script(&mut w, "backup/0/m0", &[End::Partial(Class::Data, reason::PERMISSION_DENIED)]);
+    w.settle();
+    assert_eq!((w.phase(), w.steps()), ("Failed", vec!["prepare", "backup/0/m0"]));
+    assert_eq!(times(&w), (1, true, 1));
+    // Without snapshots there is nothing to list.
+    let mut w = World::new(1, false, true);
+    script(&mut w, "backup/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.phase(), w.facts), ("Failed", 0));
+}
