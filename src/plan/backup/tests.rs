@@ -134,6 +134,7 @@ impl World {
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),
+            refused_scales: BTreeMap::new(),
             room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
         }
