@@ -155,6 +155,7 @@ pub fn plan(data: &[u8]) {
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),
+            refused_scales: BTreeMap::new(),
             progress: BTreeMap::new(),
         };
         let Some(plan) = decide(&object, &scene.invoker, &seen, &setup, now) else { return };

@@ -118,6 +118,8 @@ pub mod condition {
     pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
     /// Extension: the workload is scaled to zero for the time of the restore.
     pub const QUIESCED: &str = "Quiesced";
+    /// Extension: the workload has its replicas back; there only where the API server has refused to scale it back.
+    pub const SCALED_BACK: &str = "ScaledBack";
     /// Extension: the claims of the member's templates are there.
     pub const CLAIMS_CREATED: &str = "ClaimsCreated";
     /// Extension: the Snapshots of a Repository are those of the repository.
@@ -205,6 +207,8 @@ pub mod reason {
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.
     pub const SCALING_DOWN: &str = "ScalingDown";
+    /// The workload is scaled up again each time that it is scaled to zero.
+    pub const SCALED_UP_AGAIN: &str = "ScaledUpAgain";
     /// The workload has no pod left.
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// The workload has its replicas back.

@@ -143,7 +143,7 @@ impl Site {
             mounts: data.clone(),
             ..HostQuery::default()
         };
-        let (answer, took) = self.agent(Step::Preflight(Preflight { hosts: vec![query] }));
+        let (answer, took) = self.agent(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
         let Answer::Preflight(hosts) = answer else { panic!("{answer:?}") };
         (Restore { host: "h".into(), snapshots: hosts[0].snapshots.clone(), mounts: data, ..Restore::default() }, took)
     }

@@ -15,7 +15,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::context::Context;
 use super::grants;
@@ -27,20 +27,29 @@ use crate::plan::contract::{Class, Failure};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
 
-/// A plan whose objects reached the cluster, and Jobs that the API server refused.
+/// A plan whose objects reached the cluster, and what the API server refused of it.
 pub struct Done {
     /// The plan.
     pub plan: Plan<Applied>,
-    /// Refused Jobs, as ended ones, for the next look.
-    pub refused: Vec<JobSeen>,
-    /// Refused claims, by name, for the next look.
-    pub refused_claims: BTreeMap<String, Failure>,
+    /// For the next look.
+    pub refused: Refused,
+}
+
+/// What the API server refused. Nothing of it keeps the rest of a plan from being done.
+#[derive(Default)]
+pub struct Refused {
+    /// Jobs, as ended ones.
+    pub jobs: Vec<JobSeen>,
+    /// Claims, by name.
+    pub claims: BTreeMap<String, Failure>,
+    /// Scales, by [`Scale::key`].
+    pub scales: BTreeMap<String, Failure>,
 }
 
 /// Brings a plan's objects to the cluster.
 ///
 /// # Errors
-/// The API server could not be reached, or refused something that is not a Job.
+/// The API server could not be reached, or refused what is no Job, claim or scale.
 pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan<Prepared>) -> kube::Result<(Done, Option<K>)>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -58,16 +67,13 @@ where
     // Beside a new finalizer stands only what leaves nothing to undo: see `plan::restore::next`.
     let (fresh, done) = futures::join!(hold, effects(ctx, object, &namespace, &plan));
     // Of those that were made all the same the watch tells.
-    let not_made = |name: &str| done.as_ref().map_or(true, |(refused, _)| refused.iter().any(|j| j.name == name));
+    let not_made = |name: &str| done.as_ref().map_or(true, |refused| refused.jobs.iter().any(|j| j.name == name));
     for job in plan.jobs.iter().map(kube::ResourceExt::name_any).filter(|name| not_made(name)) {
         ctx.queues.give_back(&namespace, &job);
     }
-    let (fresh, (refused, refused_claims)) = (fresh?, done?);
-    Ok((Done { plan: plan.applied(), refused, refused_claims }, fresh))
+    let (fresh, refused) = (fresh?, done?);
+    Ok((Done { plan: plan.applied(), refused }, fresh))
 }
-
-/// Jobs that were refused, and claims, by name.
-type Refused = (Vec<JobSeen>, BTreeMap<String, Failure>);
 
 async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Plan<Prepared>) -> kube::Result<Refused>
 where
@@ -82,19 +88,20 @@ where
             Err(e) => return Err(e),
         }
     }
+    let mut refused = Refused::default();
     for change in &plan.scales {
-        scale(ctx, namespace, change).await?;
-        info!(
-            namespace,
-            kind = change.kind,
-            name = change.name,
-            replicas = change.replicas,
-            session = object.name_any(),
-            "scaling a workload"
-        );
+        let (kind, name, replicas) = (&change.kind, &change.name, change.replicas);
+        match scale(ctx, namespace, change).await {
+            Ok(()) => info!(namespace, kind, name, replicas, session = object.name_any(), "scaling a workload"),
+            Err(e) if is_verdict(&e) => {
+                warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "a scale was refused");
+                refused.scales.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+            }
+            Err(e) => return Err(e),
+        }
     }
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
-    let (mut refused, mut refused_claims, mut without_claim) = (vec![], BTreeMap::new(), BTreeMap::new());
+    let mut without_claim = BTreeMap::new();
     for claim in &plan.claims {
         let name = claim.name_any();
         match claims.create(&PostParams::default(), claim).await {
@@ -104,7 +111,7 @@ where
             Err(e) if is_verdict(&e) => match claim.annotations().get(annotation::STEP_KEY) {
                 Some(step) => drop(without_claim.insert(step.clone(), e)),
                 None => {
-                    refused_claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+                    refused.claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
                 }
             },
             Err(e) => return Err(e),
@@ -115,8 +122,8 @@ where
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
-                refused.extend(plan.jobs.iter().map(|j| refusal(ctx, j, &e, &what)));
-                return Ok((refused, refused_claims));
+                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, &e, &what)));
+                return Ok(refused);
             }
             Err(e) => return Err(e),
         }
@@ -124,7 +131,7 @@ where
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
         if let Some(e) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
-            refused.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
+            refused.jobs.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
             continue;
         }
         match jobs.create(&PostParams::default(), job).await {
@@ -135,14 +142,14 @@ where
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e) if is_verdict(&e) => refused.push(refusal(ctx, job, &e, "")),
+            Err(e) if is_verdict(&e) => refused.jobs.push(refusal(ctx, job, &e, "")),
             Err(e) => return Err(e),
         }
     }
     for new in &plan.sessions {
         sessions::create(ctx, new).await?;
     }
-    Ok((refused, refused_claims))
+    Ok(refused)
 }
 
 /// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.

@@ -66,7 +66,7 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
             }
             object = written;
         }
-        refused = done.refused;
+        refused = done.refused.jobs;
         if !done.plan.again && refused.is_empty() {
             return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
         }
@@ -261,7 +261,7 @@ async fn observe(
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
     // Hosts are counted by replicas that somebody may just have changed.
-    let targets = join_all(references.map(|r| targets::target(Reads::now(ctx, namespace), r)));
+    let targets = join_all(references.map(|r| targets::target(Reads::now(ctx, namespace), None, r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = observe::repository(ctx, reference, namespace, false);
     let pod_security = observe::pod_security(ctx, namespace);
@@ -281,6 +281,7 @@ async fn observe(
         rivals,
         writers,
         refused_claims: BTreeMap::new(),
+        refused_scales: BTreeMap::new(),
         progress: BTreeMap::new(),
     })
 }

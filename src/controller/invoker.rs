@@ -230,7 +230,10 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
     let targets = shown.targets();
     let looked = targets.iter().map(async |t| {
         let reference = t.and_then(|t| t.ref_.as_ref());
-        (reference.map(display).unwrap_or_default(), found::target(Reads::watched(ctx, &namespace), reference).await)
+        (
+            reference.map(display).unwrap_or_default(),
+            found::target(Reads::watched(ctx, &namespace), None, reference).await,
+        )
     });
     let is_new = written.is_none();
     let Written { conditions, last, in_force } = written.unwrap_or_default();

@@ -47,7 +47,7 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             object = written;
         }
-        refused = done.refused;
+        refused = done.refused.jobs;
         if !done.plan.again && refused.is_empty() {
             return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
         }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
+use super::apply::Refused;
 use super::context::{Children, Context};
 use super::users::{self, User};
 use super::watched::Reads;
@@ -76,8 +77,7 @@ pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<
 
 async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
     let mut object = object.clone();
-    let mut refused: Vec<JobSeen> = vec![];
-    let mut refused_claims = BTreeMap::new();
+    let mut refused = Refused::default();
     for _ in 0..ROUNDS {
         let (defaulted, refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
@@ -87,8 +87,9 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         }
         let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
-        seen.jobs.append(&mut refused);
-        seen.refused_claims = std::mem::take(&mut refused_claims);
+        seen.jobs.append(&mut refused.jobs);
+        seen.refused_claims = std::mem::take(&mut refused.claims);
+        seen.refused_scales = std::mem::take(&mut refused.scales);
         let mut plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
             // Others were faster.
@@ -106,8 +107,7 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
             return Ok(Action::await_change());
         }
         refused = done.refused;
-        refused_claims = done.refused_claims;
-        if !done.plan.again && refused.is_empty() {
+        if !done.plan.again && refused.jobs.is_empty() && refused.scales.is_empty() {
             return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
         }
     }
@@ -133,7 +133,7 @@ async fn observe(
     };
     let now = touches_workloads(run, &jobs);
     let reads = if now { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
-    let targets = targets(reads, run);
+    let targets = targets(reads, Reads::watched(ctx, namespace), run);
     let repository = observe::repository(ctx, run.repository.as_ref(), namespace, now);
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
@@ -154,6 +154,7 @@ async fn observe(
         rivals,
         writers,
         refused_claims: BTreeMap::new(),
+        refused_scales: BTreeMap::new(),
         progress,
     })
 }
@@ -168,23 +169,30 @@ fn touches_workloads(run: &RestoreRun, jobs: &[JobSeen]) -> bool {
     (begun || answered) && run.targets().iter().any(|t| TargetKind::of(t.as_ref()).is_workload())
 }
 
-async fn targets(reads: Reads<'_>, run: &RestoreRun) -> Vec<TargetSeen> {
+async fn targets(reads: Reads<'_>, beside: Reads<'_>, run: &RestoreRun) -> Vec<TargetSeen> {
     let references = run.targets();
-    join_all(references.iter().enumerate().map(|(i, r)| target(reads, run, i, r.as_ref()))).await
+    join_all(references.iter().enumerate().map(|(i, r)| target(reads, beside, run, i, r.as_ref()))).await
 }
 
-async fn target(reads: Reads<'_>, run: &RestoreRun, index: usize, reference: Option<&TargetRef>) -> TargetSeen {
+/// `beside` is where pods of others are looked for: as lately as the watch has them.
+async fn target(
+    reads: Reads<'_>,
+    beside: Reads<'_>,
+    run: &RestoreRun,
+    index: usize,
+    reference: Option<&TargetRef>,
+) -> TargetSeen {
     let spec = run.members.get(index).and_then(|m| m.target.as_ref());
     if let Some(spec) = spec.filter(|t| !t.volume_claim_templates.is_empty()) {
         // What was made a moment ago must be seen.
         return targets::made_claims(reads.at_once(), &run.id, spec).await;
     }
-    let mut seen = targets::target(reads, reference).await;
+    let mut seen = targets::target(reads, Some(beside), reference).await;
     let state = run.state.members.get(index);
     let uncounted = state.is_none_or(|m| m.stats.is_empty());
     if uncounted && TargetKind::of(reference).is_workload() && matches!(seen, TargetSeen::Found(_)) {
         // Its hosts are counted once, and not by replicas that somebody has just changed.
-        seen = targets::target(reads.at_once(), reference).await;
+        seen = targets::target(reads.at_once(), Some(beside), reference).await;
     }
     let quiesced = state.is_some_and(|m| m.quiesce.is_some());
     if let TargetSeen::Found(target) = &mut seen

@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt as _;
-use kube::core::Selector;
+use kube::core::{Selector, SelectorExt as _};
 
 use super::observe::plain;
 use super::openshift::{self, Answer};
@@ -21,8 +21,8 @@ use crate::plan::restore::display;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 
-/// The target of a member.
-pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSeen {
+/// The target of a member. Pods of others that use a workload's claims are looked for in `beside`, where there is one.
+pub async fn target(reads: Reads<'_>, beside: Option<Reads<'_>>, reference: Option<&TargetRef>) -> TargetSeen {
     let Some(reference) = reference else { return TargetSeen::Missing("no target".into()) };
     let name = reference.name.clone().unwrap_or_default();
     let shown = display(reference);
@@ -40,6 +40,10 @@ pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSe
         },
         _ => Ok(None),
     };
+    let found = match (found, beside) {
+        (Ok(Some((target, Some(own)))), Some(beside)) => with_others(beside, target, own).await.map(Some),
+        (found, _) => found.map(|f| f.map(|(target, _)| target)),
+    };
     match found {
         Ok(Some(target)) => TargetSeen::Found(Box::new(Target { display: shown, name, ..target })),
         Ok(None) => TargetSeen::Missing(shown),
@@ -47,23 +51,38 @@ pub async fn target(reads: Reads<'_>, reference: Option<&TargetRef>) -> TargetSe
     }
 }
 
-async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+/// A target, and for a workload what selects its pods.
+type Found = Option<(Target, Option<LabelSelector>)>;
+
+/// Adds the pods that use the workload's claims and are not its own.
+async fn with_others(beside: Reads<'_>, mut target: Target, own: LabelSelector) -> kube::Result<Target> {
+    if let Ok(own) = Selector::try_from(own)
+        && !target.claims.is_empty()
+    {
+        let all = beside.list::<Pod>(&Selector::default()).await?;
+        let all = all.iter().filter(|p| !own.matches(p.labels()) && counts(p)).map(|p| pod_seen(p));
+        target.others = all.filter(|p| p.claims.iter().any(|c| target.claims.contains_key(c))).collect();
+    }
+    Ok(target)
+}
+
+async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(claim) = reads.get::<PersistentVolumeClaim>(name).await? else { return Ok(None) };
     let mut target = Target { kind: "PersistentVolumeClaim".into(), replicas: 1, ..Target::default() };
     target.claims.insert(name.to_owned(), claim_seen(&claim));
     let users = pods(reads, &Selector::default()).await?;
     target.pods = users.into_iter().filter(|p| p.claims.iter().any(|c| c == name)).collect();
-    Ok(Some(target))
+    Ok(Some((target, None)))
 }
 
-async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
     workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
 }
 
-async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicaSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let target = Target {
@@ -75,7 +94,7 @@ async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target
     workload(reads, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
 }
 
-async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicationController>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let target = Target {
@@ -89,7 +108,7 @@ async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Op
 }
 
 /// `None` where there is no such kind.
-async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<Option<Target>>> {
+async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<Found>> {
     let found = match openshift::get(reads.client(), reads.namespace, name).await? {
         Answer::Found(found) => found,
         Answer::Missing => return Ok(Some(None)),
@@ -102,7 +121,7 @@ async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<
     Ok(Some(Some(target)))
 }
 
-async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<DaemonSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let counted = found.status.as_ref().filter(|s| s.observed_generation >= found.metadata.generation);
@@ -120,15 +139,15 @@ async fn workload(
     mut target: Target,
     selector: LabelSelector,
     pod: Option<PodSpec>,
-) -> kube::Result<Target> {
-    target.pods = workload_pods(reads, selector).await?;
+) -> kube::Result<(Target, Option<LabelSelector>)> {
+    target.pods = workload_pods(reads, selector.clone()).await?;
     let pod = pod.unwrap_or_default();
     target.volumes = pod.volumes.unwrap_or_default();
     target.tolerations = pod.tolerations.unwrap_or_default();
     let names =
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(reads, names).await?;
-    Ok(target)
+    Ok((target, Some(selector)))
 }
 
 fn controller(meta: &ObjectMeta) -> Option<String> {
@@ -168,7 +187,7 @@ pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) 
     }
 }
 
-async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Target>> {
+async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<StatefulSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let deletes =
@@ -182,7 +201,7 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Targe
         deletes_claims: deletes,
         ..Target::default()
     };
-    let mut target = workload(reads, target, spec.selector, spec.template.spec).await?;
+    let (mut target, own) = workload(reads, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
     let last = if target.replicas > 0 { target.replicas.min(MOST_HOSTS) } else { MOST_HOSTS };
     for count in 0..last {
@@ -198,7 +217,7 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Option<Targe
             target.dormant_ordinals = count + 1;
         }
     }
-    Ok(Some(target))
+    Ok(Some((target, own)))
 }
 
 async fn claims(reads: Reads<'_>, names: Vec<String>) -> kube::Result<BTreeMap<String, ClaimSeen>> {
@@ -213,7 +232,8 @@ async fn claims(reads: Reads<'_>, names: Vec<String>) -> kube::Result<BTreeMap<S
 fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
     let modes = claim.spec.as_ref().and_then(|s| s.access_modes.clone()).unwrap_or_default();
     let is_going = claim.metadata.deletion_timestamp.is_some();
-    ClaimSeen { exists: !is_going, access_modes: modes, is_going, made: Made::of(claim) }
+    let is_block = claim.spec.as_ref().is_some_and(|s| s.volume_mode.as_deref() == Some("Block"));
+    ClaimSeen { exists: !is_going, access_modes: modes, is_block, is_going, made: Made::of(claim) }
 }
 
 async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
@@ -221,13 +241,16 @@ async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Resul
     pods(reads, &selector).await
 }
 
-/// Pods that are not over and not ours.
 async fn pods(reads: Reads<'_>, selector: &Selector) -> kube::Result<Vec<PodSeen>> {
     let all = reads.list::<Pod>(selector).await?;
-    let ours = |p: &Pod| p.labels().get(label::MANAGED_BY).is_some_and(|v| v == label::MANAGED_BY_VALUE);
-    let over = |p: &Pod| matches!(p.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-    let found = all.iter().filter(|p| !ours(p) && !over(p));
-    Ok(found.map(|p| pod_seen(p)).collect())
+    Ok(all.iter().filter(|p| counts(p)).map(|p| pod_seen(p)).collect())
+}
+
+/// Whether a pod is not over and not ours.
+fn counts(pod: &Pod) -> bool {
+    let ours = pod.labels().get(label::MANAGED_BY).is_some_and(|v| v == label::MANAGED_BY_VALUE);
+    let over = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+    !ours && !over
 }
 
 fn pod_seen(pod: &Pod) -> PodSeen {

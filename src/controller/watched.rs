@@ -232,7 +232,8 @@ impl<'a> Reads<'a> {
 fn prune_claim(claim: &mut PersistentVolumeClaim) {
     claim.status = None;
     if let Some(spec) = &mut claim.spec {
-        *spec = PersistentVolumeClaimSpec { access_modes: spec.access_modes.take(), ..Default::default() };
+        let (access_modes, volume_mode) = (spec.access_modes.take(), spec.volume_mode.take());
+        *spec = PersistentVolumeClaimSpec { access_modes, volume_mode, ..Default::default() };
     }
 }
 

@@ -178,6 +178,13 @@ pub struct Scale {
     pub replicas: i32,
 }
 
+impl Scale {
+    /// What is scaled, as kubectl names it: `deployment/web`.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
+}
+
 /// An event to publish about the session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {

@@ -105,6 +105,8 @@ pub struct Surroundings {
     pub writers: Vec<Writer>,
     /// Claims that the API server refused, by name.
     pub refused_claims: BTreeMap<String, Failure>,
+    /// Scales that the API server refused, by [`super::Scale::key`].
+    pub refused_scales: BTreeMap<String, Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }

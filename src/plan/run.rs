@@ -205,11 +205,12 @@ pub struct RestoreState {
 }
 
 /// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
-const MEMBER_CONDITIONS: [&str; 6] = [
+const MEMBER_CONDITIONS: [&str; 7] = [
     condition::RESTORE_TARGET_FOUND,
     condition::CLAIMS_CREATED,
     condition::SNAPSHOTS_PINNED,
     condition::QUIESCED,
+    condition::SCALED_BACK,
     condition::RESTORE_EXECUTOR_ENSURED,
     condition::RESTORE_JOB_CREATED,
 ];

@@ -61,6 +61,8 @@ pub struct Target {
     pub to_make: Vec<Wanted>,
     /// Pods that are not over and belong to the workload, or mount the claim.
     pub pods: Vec<PodSeen>,
+    /// Pods that are not the workload's, and mount its claims; our own Jobs' are not among them.
+    pub others: Vec<PodSeen>,
     /// Claims that were looked up.
     pub claims: BTreeMap<String, ClaimSeen>,
 }
@@ -87,6 +89,8 @@ pub struct ClaimSeen {
     pub exists: bool,
     /// Access modes, as written.
     pub access_modes: Vec<String>,
+    /// It is a device, and holds no files.
+    pub is_block: bool,
     /// It is going; its name is still taken.
     pub is_going: bool,
     /// The restore that made it, where one did.
@@ -271,10 +275,18 @@ impl Target {
                     format!("PersistentVolumeClaim {name} is ReadOnlyMany, so nothing can be restored into it."),
                 ));
             }
-            let Some(pod) = self.pods.iter().find(|p| p.node.is_some() && p.claims.contains(&name)).filter(|_| live)
-            else {
-                continue;
-            };
+            if claim.is_block {
+                return Err(Failure::new(
+                    Class::Invalid,
+                    reason::VOLUME_NOT_REACHABLE,
+                    format!(
+                        "PersistentVolumeClaim {name} has volumeMode Block: it is a device, and has no files. Name a claim with volumeMode Filesystem."
+                    ),
+                ));
+            }
+            // Whatever is scaled down, pods of others stay.
+            let stay = self.pods.iter().filter(|_| live).chain(&self.others);
+            let Some(pod) = stay.into_iter().find(|p| p.node.is_some() && p.claims.contains(&name)) else { continue };
             let shared = claim.access_modes.iter().any(|m| m == "ReadWriteMany" || m == "ReadOnlyMany");
             if claim.access_modes.iter().any(|m| m == "ReadWriteOncePod") {
                 return Err(Failure::new(
@@ -450,6 +462,38 @@ mod tests {
         );
         t.claims.remove("data-db-1");
         assert_eq!(t.reach(&[mount("data", "/d")], &Place::ordinal(1), true, true).unwrap_err().class, Class::Waiting);
+    }
+
+    #[test]
+    fn pods_of_others_hold_a_claim_though_the_workload_is_down() {
+        let mut t = stateful_set();
+        let other = |claims: &[&str]| PodSeen {
+            name: "nightly".into(),
+            node: Some("o".into()),
+            claims: claims.iter().map(ToString::to_string).collect(),
+            ..PodSeen::default()
+        };
+        let reach = |t: &Target| t.reach(&[mount("data", "/d")], &Place::ordinal(1), false, true);
+        t.others = vec![other(&["else"])];
+        assert_eq!(reach(&t).unwrap().node, None);
+        t.others.push(other(&["data-db-1"]));
+        assert_eq!(reach(&t).unwrap().node.as_deref(), Some("o"), "no other node can attach it");
+        t.claims.insert("data-db-1".into(), claim(&["ReadWriteMany"]));
+        assert_eq!(reach(&t).unwrap().node, None);
+        t.claims.insert("data-db-1".into(), claim(&["ReadWriteOncePod"]));
+        let text = reach(&t).unwrap_err().message;
+        assert!(text.contains("ReadWriteOncePod and pod nightly uses it"), "{text}");
+    }
+
+    #[test]
+    fn a_claim_that_is_a_device_is_refused() {
+        let mut t = stateful_set();
+        t.claims.insert("data-db-1".into(), ClaimSeen { is_block: true, ..claim(&["ReadWriteOnce"]) });
+        for writes in [true, false] {
+            let refused = t.reach(&[mount("data", "/d")], &Place::ordinal(1), false, writes).unwrap_err();
+            assert_eq!((refused.class, refused.reason.as_str()), (Class::Invalid, reason::VOLUME_NOT_REACHABLE));
+            assert!(refused.message.contains("volumeMode Block"), "{}", refused.message);
+        }
     }
 
     #[test]

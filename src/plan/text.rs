@@ -17,6 +17,12 @@ pub fn message(text: &str) -> String {
     bounded(text, MESSAGE_MAX)
 }
 
+/// With the full stop that others leave out.
+pub fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}
+
 fn bounded(text: &str, limit: usize) -> String {
     let mut text = text.to_owned();
     cut(&mut text, limit);

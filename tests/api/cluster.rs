@@ -17,7 +17,7 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// Between two looks of a wait.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const CLUSTER_SCOPED: [&str; 9] = [
+const CLUSTER_SCOPED: [&str; 11] = [
     "BackupBlueprint",
     "CustomResourceDefinition",
     "Function",
@@ -26,6 +26,8 @@ const CLUSTER_SCOPED: [&str; 9] = [
     "PersistentVolume",
     "StorageClass",
     "Task",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
     "ValidatingWebhookConfiguration",
 ];
 

@@ -21,6 +21,7 @@ mod refusals;
 mod repository;
 mod restarts;
 mod runs;
+mod scales;
 mod snapshots;
 mod targets;
 mod weather;

@@ -259,6 +259,15 @@ async fn what_no_job_can_write_to_is_refused_with_the_reason() {
         let text = site.failed("RestoreSession", volume, "VolumeNotReachable").await;
         assert!(text.contains(why), "{text}");
     }
+    // A workload that is down itself, on a claim that another one's pod holds.
+    site.create(&deployment("beside", 0, &[("alone", "/srv")])).await;
+    let target = format!(
+        "{{alias: m0, ref: {{apiVersion: apps/v1, kind: Deployment, name: beside}}, \
+         volumeMounts: [{{name: alone, mountPath: /stash-data}}]{LATEST}}}"
+    );
+    site.create(&restore("beside", &target, "")).await;
+    let text = site.failed("RestoreSession", "beside", "VolumeNotReachable").await;
+    assert!(text.contains("ReadWriteOncePod and pod alone-"), "{text}");
     // In place, with its pod out of the way, it is one pod after another.
     let target = format!(
         "{{alias: m0, ref: {{apiVersion: apps/v1, kind: Deployment, name: alone}}, \

@@ -142,6 +142,7 @@ impl World {
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: BTreeMap::new(),
+            refused_scales: BTreeMap::new(),
             room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
         }

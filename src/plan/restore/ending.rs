@@ -6,8 +6,8 @@
 
 use super::host::{key, read};
 use super::member::{close, fail_member};
-use super::quiesce::resume;
 use super::report::{conclude, say, upper};
+use super::resume::{self, resume};
 use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -36,9 +36,10 @@ pub fn cancel(pass: &mut Pass<'_>) {
     take_answers(pass);
     let at = pass.at;
     if !is_out(pass) {
-        let text = "Canceling: Jobs are being stopped, then workloads scaled back.";
-        conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, text, at);
-        say(pass, Health::Reconciling, reason::CANCELING, text);
+        let held = resume::refused(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
+        let text = format!("Canceling: Jobs are being stopped, then workloads scaled back.{held}");
+        conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, &text, at);
+        say(pass, Health::Reconciling, reason::CANCELING, &text);
         return;
     }
     let mut cut = pass.now.members.is_empty();
@@ -165,7 +166,11 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
         back &= resume(pass, index);
     }
     if !back {
-        pass.plan.look_again(LOOK_AT_RUNNING);
+        match resume::refused(&pass.now.members) {
+            // Tried again at the pace of what is missing.
+            Some(text) => say(pass, Health::Reconciling, reason::REFUSED_BY_API, &text),
+            None => pass.plan.look_again(LOOK_AT_RUNNING),
+        }
     }
     back
 }

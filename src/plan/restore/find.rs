@@ -10,6 +10,7 @@ use crate::plan::conditions;
 use crate::plan::contract::Class;
 use crate::plan::hosts::{HostSet, Place, rule_for, source_host};
 use crate::plan::observed::Seen;
+use crate::plan::run::member_label;
 use crate::plan::target::TargetSeen;
 
 /// Takes the members from a BackupBatch, once: from the next pass on they are those in status.
@@ -40,6 +41,13 @@ pub fn targets(pass: &mut Pass<'_>) {
             find_one(pass, index);
         }
     }
+}
+
+/// The member that has a host of this name already. Names of nodes are known here for the first time.
+fn taken(pass: &Pass<'_>, index: usize, host: &str) -> Option<String> {
+    let mut others = pass.now.members.iter().enumerate().filter(|(i, _)| *i != index);
+    let (i, other) = others.find(|(_, m)| m.stats.iter().any(|h| h.hostname == host))?;
+    Some(member_label(i, other))
 }
 
 fn find_one(pass: &mut Pass<'_>, index: usize) {
@@ -133,6 +141,14 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         fail_member(status, &text);
         return;
     }
+    if let Some((host, other)) = all.iter().filter(|_| !known).find_map(|(_, h)| Some((h, taken(pass, index, h)?))) {
+        let text = format!(
+            "Host {host} of {name} is also a host of {other}, so that both would be restored from the same backups. Set another target.alias."
+        );
+        fail_member(&mut pass.now.members[index], &text);
+        return;
+    }
+    let status = &mut pass.now.members[index];
     // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
     let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
     let mut waiting = None;

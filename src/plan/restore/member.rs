@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::quiesce::{quiesce, resume};
+use super::quiesce::{held_up, quiesce};
+use super::resume::resume;
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
@@ -164,8 +165,11 @@ pub fn close(status: &mut RestoreMemberStatus) {
         .map(|h| format!("host {}: {}", h.hostname, h.error.clone().unwrap_or_default()))
         .collect();
     if failed.is_empty() && is_broken(status) {
-        let text = "The data was written, but the workload was scaled up by somebody else meanwhile, so it may have read or written over half of it. Restore again, with nobody scaling it.";
-        fail_member(status, text);
+        let before = status.quiesce.as_ref().map_or(0, |q| q.replicas);
+        let text = format!(
+            "The data was written, but the workload was scaled up by somebody else meanwhile, so it may have read or written over half of it. It had {before} replicas before the restore. Restore again, with nobody scaling it."
+        );
+        fail_member(status, &text);
     } else if failed.is_empty() {
         status.phase = Some(MemberPhase::Succeeded);
         status.message = None;
@@ -206,7 +210,13 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return;
     }
+    let not_down = held_up(pass, index);
     for entry in pass.now.members[index].stats.iter_mut().filter(|h| !is_over(h.phase)) {
+        // What was not begun waited for its workload.
+        if let (None, None, Some((why, text))) = (entry.attempt, &entry.error, &not_down) {
+            entry.reason = why.clone().or(entry.reason.take());
+            entry.error = Some(text.clone());
+        }
         entry.phase = Some(HostPhase::Failed);
         entry.not_before = None;
         // A host whose snapshots were never resolved waited for what held the preflight up.

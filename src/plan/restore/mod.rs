@@ -21,6 +21,7 @@ mod member;
 mod preflight;
 mod quiesce;
 mod report;
+mod resume;
 pub mod rivals;
 #[cfg(test)]
 mod tests;
@@ -306,7 +307,10 @@ impl<'a> Pass<'a> {
         if !self.plan.jobs.is_empty() {
             self.plan.grants.extend(self.grant);
         }
-        if !self.run.id.deleting && self.now != *self.was {
+        // One that is being deleted says only what keeps it.
+        let silent = self.run.id.deleting
+            && (resume::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
+        if !silent && self.now != *self.was {
             // As documents: what a kind's status does not hold is no difference.
             let document = self.now.document(&self.run.id.kind);
             self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));

@@ -1,14 +1,30 @@
-//! A member's workload: out of the way for the restore, and back after it.
+//! A member's workload, out of the way for the restore. It comes back by `resume`.
+//!
+//! Announced with its replicas, scaled to zero, and its pods waited for. Who refuses that,
+//! or undoes it, is named in status; nothing of the data was touched by then.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::SignedDuration;
 
 use super::member::fail_member;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, target_of};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
+use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{QuiesceState, QuiesceStatus};
+use crate::api::restore_session::{HostPhase, QuiesceState, QuiesceStatus};
 use crate::names::{condition, reason};
+use crate::plan::contract::Class;
 use crate::plan::hosts::TargetKind;
-use crate::plan::target::{Target, TargetSeen};
+use crate::plan::target::Target;
+use crate::plan::text::sentence;
 use crate::plan::{Scale, conditions};
+
+/// A scale is there at the next look. What is up again this long after its announcement is somebody's doing.
+const SCALED_WITHIN: SignedDuration = SignedDuration::from_secs(3);
+/// Somebody who scales a workload up again and again may stop within this time, from the announcement on: a
+/// HorizontalPodAutoscaler looks every 15 seconds, KEDA every 30. The workload starts and stops meanwhile.
+const FIGHT_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// True when the workload is out of the way. Announced in one pass, scaled in the next.
 pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
@@ -24,19 +40,23 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let name = target.display.clone();
     let at = pass.at;
     if !target.is_scalable() || !wanted {
-        if let Some(text) = stays(target, wanted) {
+        if let Some(text) = stays(target, wanted, &users(pass, index)) {
             let list = &mut pass.now.members[index].conditions;
             conditions::set(list, condition::QUIESCED, false, reason::NOT_QUIESCED, text, at);
         }
         return true;
     }
     let shared = shared_record(pass, index);
+    let others = users(pass, index);
     let status = &mut pass.now.members[index];
     match status.quiesce.as_ref().map(|q| q.state) {
         None if shared.is_some() => {
             // Announced already, by a member with the same workload: its replicas are the true ones.
             let ref_ = status.ref_.clone();
             status.quiesce = shared.map(|replicas| QuiesceStatus { ref_, replicas, state: QuiesceState::Announced });
+            let text =
+                format!("{name} is scaled to 0 for this member as well as for another one, and back after both.");
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALING_DOWN, text, at);
             pass.plan.again = true;
             false
         }
@@ -44,6 +64,9 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             // Out of the way already; recorded all the same, so that it is noticed when it comes back too early.
             let ref_ = status.ref_.clone();
             status.quiesce = Some(QuiesceStatus { ref_, replicas: 0, state: QuiesceState::Quiesced });
+            if !others.is_empty() {
+                say_quiet(pass, index, &name, &others);
+            }
             true
         }
         None => {
@@ -51,7 +74,8 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 fail_member(
                     status,
                     &format!(
-                        "{name} belongs to {owner}, which would scale it up again during the restore. Name {owner} as the target, or set target.quiesce: Never."
+                        "{name} belongs to {owner}, which would scale it up again during the restore. {}, or set target.quiesce: Never.",
+                        instead_of(owner)
                     ),
                 );
                 return false;
@@ -82,42 +106,191 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             pass.plan.again = true;
             false
         }
-        Some(QuiesceState::Announced) => {
-            let announced = pass.was.members.get(index).is_some_and(|m| m.quiesce.is_some());
-            if !announced {
-                pass.plan.again = true;
-            } else if target.replicas != 0 {
-                pass.plan.scales.push(Scale { kind: target.kind.clone(), name: target.name.clone(), replicas: 0 });
-                pass.plan.look_again(LOOK_AT_RUNNING);
-            } else if target.pods.is_empty() {
-                if let Some(q) = &mut status.quiesce {
-                    q.state = QuiesceState::Quiesced;
-                }
-                conditions::set(
-                    &mut status.conditions,
-                    condition::QUIESCED,
-                    true,
-                    reason::SCALED_TO_ZERO,
-                    format!("{name} has no pod left."),
-                    at,
-                );
-                return true;
-            } else {
-                let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
-                status.message = Some(format!("Waiting for pods of {name} to end: {}.", pods.join(", ")));
-                pass.plan.look_again(LOOK_AT_RUNNING);
-            }
-            false
-        }
+        Some(QuiesceState::Announced) => scale_down(pass, index, target),
         Some(_) => true,
     }
 }
 
+/// Scales what is announced to zero, and waits for its pods. True when the last one is gone.
+fn scale_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
+    let at = pass.at;
+    if pass.was.members.get(index).is_none_or(|m| m.quiesce.is_none()) {
+        pass.plan.again = true;
+        return false;
+    }
+    if target.replicas != 0 {
+        ask_for_zero(pass, index, target);
+        return false;
+    }
+    let others = users(pass, index);
+    let (status, name) = (&mut pass.now.members[index], &target.display);
+    if !target.pods.is_empty() {
+        if is_refused(status) {
+            let text = format!("{name} is scaled to 0 for the restore.");
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALING_DOWN, text, at);
+        }
+        status.message = Some(waits_for_pods(target));
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
+    if let Some(q) = &mut status.quiesce {
+        q.state = QuiesceState::Quiesced;
+    }
+    say_quiet(pass, index, name, &others);
+    true
+}
+
+fn waits_for_pods(target: &Target) -> String {
+    let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
+    format!("Waiting for pods of {} to end: {}.", target.display, pods.join(", "))
+}
+
+/// One try to scale it to zero, and what is to be said of those before.
+fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
+    let at = pass.at;
+    let name = &target.display;
+    let scale = Scale { kind: target.kind.clone(), name: target.name.clone(), replicas: 0 };
+    if let Some(refused) = pass.seen.refused_scales.get(&scale.key()) {
+        let text = format!(
+            "{name} could not be scaled from {} to 0 for the restore: {} Let Lifeboat scale it (RBAC, admission policies), or set target.quiesce: Never.",
+            target.replicas,
+            sentence(&refused.message)
+        );
+        if refused.class == Class::Invalid {
+            return give_up(pass, index, &refused.reason, &text);
+        }
+        let status = &mut pass.now.members[index];
+        let first = !is_refused(status);
+        conditions::set(&mut status.conditions, condition::QUIESCED, false, &refused.reason, &text, at);
+        status.message = Some(text.clone());
+        if first {
+            pass.event(true, &refused.reason, &text);
+        }
+        return pass.plan.look_again(LOOK_FOR_MISSING);
+    }
+    let status = &mut pass.now.members[index];
+    let said = of_quiesce(status);
+    let since = said.map_or(SignedDuration::ZERO, |c| at.duration_since(c.last_transition_time.0));
+    let contested = said.is_some_and(|c| c.reason.as_deref() == Some(reason::SCALED_UP_AGAIN));
+    let (text, last) = (again_and_again(name), said.and_then(|c| c.message.clone()));
+    if contested && since > FIGHT_PATIENCE {
+        if let Some(quiesce) = &mut status.quiesce {
+            quiesce.state = QuiesceState::Broken;
+        }
+        let minutes = FIGHT_PATIENCE.as_mins();
+        let text = format!("{text} It was given up after {minutes} minutes, with no data touched.");
+        return give_up(pass, index, reason::QUIESCE_BROKEN, &text);
+    }
+    if is_refused(status) {
+        // Until it is at zero, status says why it is not.
+        status.message = last;
+    } else if since >= SCALED_WITHIN {
+        conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_UP_AGAIN, &text, at);
+        status.message = Some(text.clone());
+        if !contested {
+            pass.event(true, reason::SCALED_UP_AGAIN, &text);
+        }
+    }
+    pass.plan.scales.push(scale);
+    pass.plan.look_again(LOOK_AT_RUNNING);
+}
+
+fn again_and_again(name: &str) -> String {
+    format!(
+        "{name} is to be at 0 replicas for the restore, and somebody scales it up again: an autoscaler (HorizontalPodAutoscaler, KEDA), an operator that owns it, or a GitOps tool. Pause that until the restore is done, or set target.quiesce: Never."
+    )
+}
+
+/// Ends a member whose workload cannot be scaled down. None of its data was touched; its workload goes the way back.
+fn give_up(pass: &mut Pass<'_>, index: usize, why: &str, text: &str) {
+    let at = pass.at;
+    let status = &mut pass.now.members[index];
+    conditions::set(&mut status.conditions, condition::QUIESCED, false, why, text, at);
+    for host in status.stats.iter_mut().filter(|h| !is_over(h.phase)) {
+        host.phase = Some(HostPhase::Failed);
+        host.reason = Some(why.to_owned());
+        host.error = Some(text.to_owned());
+    }
+    pass.event(true, why, text);
+}
+
+fn of_quiesce(status: &RestoreMemberStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|c| c.type_ == condition::QUIESCED)
+}
+
+fn is_refused(status: &RestoreMemberStatus) -> bool {
+    of_quiesce(status).is_some_and(|c| c.reason.as_deref() == Some(reason::REFUSED_BY_API))
+}
+
+/// Why a workload that was announced is not out of the way yet: a reason, where there is one of its own, and a text.
+pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)> {
+    let status = &pass.now.members[index];
+    status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Announced)?;
+    let target = target_of(pass.seen, index)?;
+    if target.replicas == 0 {
+        return (!target.pods.is_empty()).then(|| (None, waits_for_pods(target)));
+    }
+    let said = of_quiesce(status).filter(|c| c.reason.as_deref() != Some(reason::SCALING_DOWN))?;
+    Some((said.reason.clone(), said.message.clone()?))
+}
+
+/// Pods of others that use what is restored. Nobody scales them down.
+fn users(pass: &Pass<'_>, index: usize) -> BTreeSet<String> {
+    let Some(target) = target_of(pass.seen, index) else { return BTreeSet::new() };
+    let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
+    let claims: BTreeSet<&str> = reaches.flat_map(|(_, reach)| reach.claims()).collect();
+    let uses = |claim: &String| claims.contains(claim.as_str());
+    target.others.iter().filter(|p| p.claims.iter().any(uses)).map(|p| p.name.clone()).collect()
+}
+
+/// Says that a workload is out of the way, and who else is not.
+fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<String>) {
+    let at = pass.at;
+    let list = &mut pass.now.members[index].conditions;
+    if others.is_empty() {
+        let text = format!("{name} has no pod left.");
+        return conditions::set(list, condition::QUIESCED, true, reason::SCALED_TO_ZERO, text, at);
+    }
+    let text = format!(
+        "{name} has no pod left, but its volumes are used by pods that are not its own, and are not scaled: {}. {RISK}",
+        named(others)
+    );
+    conditions::set(list, condition::QUIESCED, false, reason::NOT_QUIESCED, &text, at);
+    pass.event(true, reason::NOT_QUIESCED, &text);
+}
+
+/// What pods may do that run on.
+const RISK: &str = "They may read files that are half written, and write over restored ones.";
+
+/// Names of pods, as many as a message holds.
+fn named(pods: &BTreeSet<String>) -> String {
+    const MOST: usize = 10;
+    let names: Vec<&str> = pods.iter().take(MOST).map(String::as_str).collect();
+    let more = if pods.len() > MOST { format!(" and {} more", pods.len() - MOST) } else { String::new() };
+    names.join(", ") + &more
+}
+
+/// What to do about a workload whose replicas are its owner's.
+pub fn instead_of(owner: &str) -> String {
+    let kind = owner.split('/').next().unwrap_or_default();
+    if TargetKind::of_name(kind).is_scalable() {
+        format!("Name {owner} as the target")
+    } else {
+        format!("{owner} cannot be a target: scale it to zero before the restore, and back after it")
+    }
+}
+
 /// What it means that the pods of a target stay, where there are any.
-fn stays(target: &Target, wanted: bool) -> Option<String> {
+fn stays(target: &Target, wanted: bool, others: &BTreeSet<String>) -> Option<String> {
     let name = &target.display;
     let why = match TargetKind::of_name(&target.kind) {
-        _ if target.pods.is_empty() => return None,
+        _ if target.pods.is_empty() && others.is_empty() => return None,
+        _ if target.pods.is_empty() => {
+            return Some(format!(
+                "Volumes of {name} are used by pods of others, which run on: {}. {RISK}",
+                named(others)
+            ));
+        }
         TargetKind::DaemonSet => format!("{name} runs on every node and cannot be scaled to zero"),
         kind if kind.is_scalable() && !wanted => format!("target.quiesce of {name} is Never"),
         _ => {
@@ -125,9 +298,8 @@ fn stays(target: &Target, wanted: bool) -> Option<String> {
             format!("{name} is not a workload that could be scaled to zero, and is used by {}", pods.join(", "))
         }
     };
-    Some(format!(
-        "{why}: its pods run on during the restore. They may read files that are half written, and write over restored ones."
-    ))
+    let beside = if others.is_empty() { String::new() } else { format!(" So do pods of others: {}.", named(others)) };
+    Some(format!("{why}: its pods run on during the restore.{beside} {RISK}"))
 }
 
 /// Autoscalers stand still at zero, unless zero is theirs too.
@@ -151,8 +323,9 @@ fn watch_over(pass: &mut Pass<'_>, index: usize) {
         return;
     };
     quiesce.state = QuiesceState::Broken;
-    let name = display(&quiesce.ref_);
-    let text = format!("{name} was scaled up to {replicas} by somebody else during the restore.");
+    let (name, before) = (display(&quiesce.ref_), quiesce.replicas);
+    let text =
+        format!("{name} was scaled up to {replicas} by somebody else during the restore. It had {before} before.");
     conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, &text, at);
     pass.event(true, reason::QUIESCE_BROKEN, &text);
 }
@@ -163,69 +336,9 @@ fn shared_record(pass: &Pass<'_>, index: usize) -> Option<i32> {
     others(pass, index).find_map(|m| m.quiesce.as_ref().filter(scaled).map(|q| q.replicas))
 }
 
-/// Other members of the run with the same target.
-fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
-    let own = &pass.now.members[index].ref_;
-    pass.now.members.iter().enumerate().filter(move |(i, m)| *i != index && m.ref_ == *own).map(|(_, m)| m)
-}
-
-/// True when the workload has its replicas back, or there is nothing to give back.
-pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
-    let at = pass.at;
-    // A workload that several members restore comes back after the last of them.
-    let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
-    let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
-    let workload = pass.now.members[index].quiesce.as_ref().map(|q| &q.ref_);
-    let mut sharing = pass.was.members.iter().filter(|m| m.quiesce.as_ref().map(|q| &q.ref_) == workload);
-    let written = sharing.all(|m| m.stats.iter().all(|h| is_over(h.phase)));
-    let on_the_way_out = pass.run.id.deleting || pass.run.canceled || pass.run.is_changed();
-    if in_use && !on_the_way_out && pass.now.members[index].quiesce.is_some() {
-        pass.plan.look_again(LOOK_AT_RUNNING);
-        return false;
-    }
-    let status = &mut pass.now.members[index];
-    let Some(quiesce) = &mut status.quiesce else { return true };
-    let name = display(&quiesce.ref_);
-    if matches!(quiesce.state, QuiesceState::Resumed | QuiesceState::Gone | QuiesceState::Broken) {
-        return true;
-    }
-    match pass.seen.targets.get(index) {
-        Some(TargetSeen::Found(target)) if target.replicas == quiesce.replicas => {
-            quiesce.state = QuiesceState::Resumed;
-            let text = format!("{name} has its {} replicas back.", quiesce.replicas);
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
-            true
-        }
-        // Only once status says that its hosts are over: after a crash in between, a workload that is up would
-        // look as if somebody else had scaled it.
-        Some(TargetSeen::Found(_)) if !(written || on_the_way_out) => {
-            pass.plan.again = true;
-            false
-        }
-        Some(TargetSeen::Found(target)) => {
-            pass.plan.scales.push(Scale {
-                kind: target.kind.clone(),
-                name: target.name.clone(),
-                replicas: quiesce.replicas,
-            });
-            pass.plan.again = true;
-            false
-        }
-        Some(TargetSeen::Missing(_)) => {
-            quiesce.state = QuiesceState::Gone;
-            conditions::set(
-                &mut status.conditions,
-                condition::QUIESCED,
-                false,
-                reason::TARGET_GONE,
-                format!("{name} is gone; there is nothing to scale back."),
-                at,
-            );
-            true
-        }
-        _ => {
-            pass.plan.look_again(LOOK_FOR_MISSING);
-            false
-        }
-    }
+/// Other members of the run with the same target, however each of them writes it.
+pub fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
+    let own = rivals::key(&pass.now.members[index].ref_);
+    let same = move |m: &RestoreMemberStatus| own.is_some() && rivals::key(&m.ref_) == own;
+    pass.now.members.iter().enumerate().filter(move |(i, m)| *i != index && same(m)).map(|(_, m)| m)
 }

@@ -201,6 +201,9 @@ fn doing(member: &RestoreMemberStatus) -> String {
             host.error.clone().unwrap_or_default()
         );
     }
+    if let Some(text) = super::resume::refused(std::slice::from_ref(member)) {
+        return text;
+    }
     match member.quiesce.as_ref().map(|q| q.state) {
         Some(QuiesceState::Announced) => {
             return member.message.clone().unwrap_or_else(|| "scaling the workload to zero".to_owned());

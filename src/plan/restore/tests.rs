@@ -1,11 +1,13 @@
 //! Restores from their first pass to their last, in a world of memory.
 
 mod adopted;
+mod announced;
 mod crashes;
 mod document;
 mod elsewhere;
 mod faults;
 mod leaving;
+mod quiesced;
 mod states;
 mod targets;
 mod workload;
@@ -90,6 +92,48 @@ fn stop_starts_nothing_after_a_failure_and_continue_does() {
         assert_eq!(order(&w), begun);
         assert_eq!(w.condition("Stalled"), ("True".into(), "DataCorrupt".into()));
         assert_eq!(w.events, ["DataCorrupt", "DataCorrupt"], "of the host, and of the run");
+    }
+}
+
+/// Proves: B01, invented 9.
+#[test]
+fn nothing_is_started_after_the_first_member_has_failed() {
+    let mut w = World::batch("Sequential", "Stop", vec![web(), web(), web()]);
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!(
+        (w.phase().as_str(), w.members()),
+        ("Failed", ["Failed", "Skipped", "Skipped"].map(String::from).to_vec())
+    );
+    assert_eq!(order(&w), ["restore/0/m0"]);
+}
+
+/// Proves: defect 10, invented 10.
+#[test]
+fn a_first_target_that_is_missing_holds_up_no_other_member() {
+    let mut w = World::batch("Parallel", "Continue", vec![web(), web(), web()]);
+    w.workloads[0].from = usize::MAX;
+    w.settle();
+    assert_eq!(w.members(), ["Failed", "Succeeded", "Succeeded"]);
+    assert_eq!(order(&w)[0], "restore/1/m1");
+}
+
+/// Proves: defect 2, invented 1.
+#[test]
+fn a_member_whose_phase_is_unknown_does_not_keep_the_run_from_its_end() {
+    for order in ["Sequential", "Parallel"] {
+        let mut run = World::batch(order, "Stop", vec![web(), set()]);
+        for _ in 0..40 {
+            run.step(1);
+            for index in 0..2 {
+                let mut w = run.clone();
+                if w.object["status"]["members"][index].is_object() {
+                    w.object["status"]["members"][index]["phase"] = "Unknown".into();
+                }
+                w.settle();
+                assert_eq!(w.phase(), "Succeeded", "{order}, {:#}", run.object["status"]);
+            }
+        }
     }
 }
 

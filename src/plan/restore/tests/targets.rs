@@ -42,6 +42,17 @@ fn each_node_of_a_daemon_set_is_a_host_whose_job_runs_there() {
 }
 
 #[test]
+fn a_host_that_turns_out_to_be_another_members_too_is_refused() {
+    let mut w = World::batch("Parallel", "Continue", vec![daemons(2), web()]);
+    w.object["spec"]["members"][0]["target"]["alias"] = Value::Null;
+    w.object["spec"]["members"][1]["target"]["alias"] = "n0".into();
+    w.settle();
+    assert_eq!(w.members(), ["Succeeded", "Failed"]);
+    let text = w.object["status"]["members"][1]["message"].as_str().unwrap();
+    assert!(text.starts_with("Host n0 of apps/v1 deployment/m1 is also a host of member 0"), "{text}");
+}
+
+#[test]
 fn a_daemon_set_waits_for_the_nodes_it_should_run_on() {
     let mut w = World::session(daemons(2));
     w.workloads[0].pods = 1;

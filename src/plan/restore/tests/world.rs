@@ -15,17 +15,16 @@ use super::super::next;
 use super::document::Document;
 use super::workload::{Workload, look_at, target, workload_of};
 use crate::api::common::TargetRef;
-use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::target::RestoreTarget;
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
-use crate::plan::contract::{Class, Failure, Step};
-use crate::plan::fake::{Grants, Jobs, setup, task};
+use crate::plan::contract::{Class, Failure};
+use crate::plan::fake::{Grants, Jobs, setup};
 use crate::plan::gate::Room;
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
-use crate::plan::target::{ClaimSeen, Target, TargetSeen};
+use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Prepared};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
@@ -71,6 +70,12 @@ pub struct World {
     pub may_run_on: bool,
     /// What the API server says to claims, if it refuses them.
     pub refuses_claims: Option<Class>,
+    /// Scales that the API server refuses: the workload, the replicas, and what kind of refusal.
+    pub refuses_scales: Vec<(usize, i32, Class)>,
+    /// Replicas to which somebody sets workloads whenever they have others.
+    pub set_by_others: BTreeMap<usize, i32>,
+    /// Pods that are not the workloads'.
+    pub others: Vec<PodSeen>,
     /// Other sessions, as this one sees them.
     pub rivals: Vec<Rival>,
     pub writers: Vec<Writer>,
@@ -79,6 +84,7 @@ pub struct World {
     /// Events published, by reason.
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
+    refused_scales: BTreeMap<String, Failure>,
     again: usize,
 }
 
@@ -131,10 +137,14 @@ impl World {
             autoscalers: vec![],
             may_run_on: false,
             refuses_claims: None,
+            refuses_scales: vec![],
+            set_by_others: BTreeMap::new(),
+            others: vec![],
             rivals: vec![],
             writers: vec![],
             refusal: None,
             refused: BTreeMap::new(),
+            refused_scales: BTreeMap::new(),
             events: vec![],
             again: 0,
         }
@@ -177,6 +187,7 @@ impl World {
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),
+            refused_scales: self.refused_scales.clone(),
             progress: BTreeMap::new(),
         }
     }
@@ -204,7 +215,7 @@ impl World {
         if !self.is_there(index) {
             return TargetSeen::Missing(name);
         }
-        let seen = Target { autoscalers: self.autoscalers.clone(), ..look_at(name, w) };
+        let seen = Target { autoscalers: self.autoscalers.clone(), others: self.others.clone(), ..look_at(name, w) };
         TargetSeen::Found(Box::new(seen))
     }
 
@@ -221,6 +232,8 @@ impl World {
     /// One pass. Gives the time to the next, or `None` when nothing more is to come.
     fn pass(&mut self) -> Option<SignedDuration> {
         let plan = self.decide();
+        // What was refused is known in one look.
+        let refused = !std::mem::take(&mut self.refused_scales).is_empty();
         self.announced(&plan);
         self.again = if plan.again { self.again + 1 } else { 0 };
         assert!(self.again <= MOST_AGAIN, "{} rounds at one go", self.again);
@@ -231,7 +244,8 @@ impl World {
             && plan.claims.is_empty()
             && plan.scales.is_empty()
             && plan.stop_jobs.is_empty()
-            && !changed;
+            && !changed
+            && !refused;
         if !self.apply(plan) {
             self.again = 0;
             return at_once;
@@ -239,7 +253,7 @@ impl World {
         if self.gone {
             return None;
         }
-        if again {
+        if again || !self.refused_scales.is_empty() {
             return at_once;
         }
         if quiet {
@@ -284,6 +298,10 @@ impl World {
             }
             let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
             assert!(scale.replicas == 0 || !self.is_restored_now(index), "m{index} comes back under a restore");
+            if let Some((.., class)) = self.refuses_scales.iter().find(|r| (r.0, r.1) == (index, scale.replicas)) {
+                self.refused_scales.insert(scale.key(), Failure::new(*class, "RefusedByApiServer", "Not that"));
+                continue;
+            }
             self.workloads[index].replicas = scale.replicas;
         }
         for claim in &plan.claims {
@@ -336,45 +354,6 @@ impl World {
         true
     }
 
-    /// Intent before effect: what scales down or overwrites stands in the written status already.
-    fn announced(&self, plan: &Plan<Prepared>) {
-        let run = self.run();
-        for grant in &plan.grants {
-            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
-        }
-        for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
-            let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
-            let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
-            let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
-            assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
-        }
-        // A claim for dumps is nobody's target, so that it needs no announcement.
-        let of_step = |c: &PersistentVolumeClaim| {
-            c.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::names::annotation::STEP_KEY))
-        };
-        if !plan.claims.iter().all(of_step) {
-            let said = |m: &RestoreMemberStatus| m.conditions.iter().any(|c| c.type_ == "ClaimsCreated");
-            assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
-        }
-        for job in &plan.jobs {
-            let Step::Restore(restore) = task(job).step else { continue };
-            assert!(run.id.held, "no data is touched before the finalizer is on");
-            let member = &run.state.members[restore.member];
-            let host = member.stats.iter().find(|h| h.hostname == restore.host).unwrap();
-            assert_eq!(
-                host.attempt.map(|a| a.to_string()),
-                job.metadata.annotations.as_ref().unwrap().get(crate::names::annotation::ATTEMPT).cloned()
-            );
-            assert!(!host.snapshots.is_empty(), "pinned before it is restored");
-            let Some(index) = workload_of(run.targets()[restore.member].as_ref()) else { continue };
-            let workload = &self.workloads[index];
-            assert!(
-                self.may_run_on || !workload.is_scalable() || !self.is_there(index) || workload.pods == 0,
-                "a pod still runs"
-            );
-        }
-    }
-
     /// A second look at the same cluster does nothing.
     fn rests(&self) {
         let plan = self.decide();
@@ -389,7 +368,7 @@ impl World {
     }
 
     /// What befalls the session, one pass, and the time to the next; false when nothing more is to come.
-    fn advance(&mut self) -> bool {
+    pub fn advance(&mut self) -> bool {
         if self.passes == self.delete_at {
             self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
             if !self.run().id.held {
@@ -452,6 +431,9 @@ impl World {
         if !wait.is_zero() {
             self.refused.clear();
             self.jobs.tick();
+            for (index, replicas) in &self.set_by_others {
+                self.workloads[*index].replicas = *replicas;
+            }
             self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
         }
     }

@@ -169,6 +169,7 @@ impl Cluster {
             rivals: vec![],
             writers: vec![],
             refused_claims: [].into(),
+            refused_scales: [].into(),
             progress: [].into(),
         }
     }

@@ -1,0 +1,138 @@
+//! A member's workload, back at its replicas, whatever became of the restore.
+//!
+//! One that the API server does not let us scale back is tried again and again: it
+//! must come back. Only a session that is being deleted lets go of it in the end, for
+//! its finalizer would hold up a namespace, and says what is left to do.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::quiesce::others;
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, rivals};
+use crate::api::Condition;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::QuiesceState;
+use crate::names::{condition, reason};
+use crate::plan::target::{Target, TargetSeen};
+use crate::plan::text::sentence;
+use crate::plan::{Scale, conditions};
+
+/// For so long a session that is being deleted tries to scale back what it is refused. A webhook or its node may be
+/// away for as long: pods of a dead node are moved after five minutes, and start.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// True when the workload has its replicas back, or there is nothing to give back.
+pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
+    // A workload that several members restore comes back after the last of them.
+    let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
+    let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
+    let on_the_way_out = pass.run.id.deleting || pass.run.canceled || pass.run.is_changed();
+    let status = &pass.now.members[index];
+    let Some(quiesce) = &status.quiesce else { return true };
+    if in_use && !on_the_way_out {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
+    let (state, replicas, name) = (quiesce.state, quiesce.replicas, display(&quiesce.ref_));
+    if matches!(state, QuiesceState::Resumed | QuiesceState::Gone) {
+        return true;
+    }
+    let broken = state == QuiesceState::Broken;
+    let workload = rivals::key(&quiesce.ref_);
+    let same = |m: &&RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| rivals::key(&q.ref_) == workload);
+    let written = pass.was.members.iter().filter(same).all(|m| m.stats.iter().all(|h| is_over(h.phase)));
+    let at = pass.at;
+    match pass.seen.targets.get(index) {
+        Some(TargetSeen::Found(target)) if broken && is_somebodys(pass, index, target) => true,
+        Some(TargetSeen::Missing(_)) if broken => true,
+        Some(TargetSeen::Found(target)) if target.replicas == replicas => {
+            let status = &mut pass.now.members[index];
+            status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Resumed);
+            let text = format!("{name} has its {replicas} replicas back.");
+            if refusal(status).is_some() {
+                let list = &mut status.conditions;
+                conditions::set(list, condition::SCALED_BACK, true, reason::SCALED_BACK, &text, at);
+            }
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
+            true
+        }
+        // Only once status says that its hosts are over: after a crash in between, a workload that is up would
+        // look as if somebody else had scaled it.
+        Some(TargetSeen::Found(_)) if !(written || on_the_way_out) => {
+            pass.plan.again = true;
+            false
+        }
+        Some(TargetSeen::Found(target)) => give_back(pass, index, target, replicas),
+        Some(TargetSeen::Missing(_)) => {
+            let list = &mut pass.now.members[index];
+            list.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Gone);
+            let text = format!("{name} is gone; there is nothing to scale back.");
+            conditions::remove(&mut list.conditions, condition::SCALED_BACK);
+            conditions::set(&mut list.conditions, condition::QUIESCED, false, reason::TARGET_GONE, text, at);
+            true
+        }
+        _ => {
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            false
+        }
+    }
+}
+
+/// Whether a workload that somebody else scaled is left to him: it is up, or another member gives it back, or the run
+/// has ended long ago. One that he left at zero comes back.
+fn is_somebodys(pass: &Pass<'_>, index: usize, target: &Target) -> bool {
+    let status = &pass.now.members[index];
+    let scaled = |s: QuiesceState| matches!(s, QuiesceState::Announced | QuiesceState::Quiesced);
+    let gives_back = |m: &RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| scaled(q.state));
+    let nothing = status.quiesce.as_ref().is_none_or(|q| q.replicas == 0);
+    target.replicas != 0 || nothing || member_is_over(status.phase) || others(pass, index).any(gives_back)
+}
+
+/// One try to scale it back. True when a session that goes has tried for long enough.
+fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) -> bool {
+    let (at, name) = (pass.at, &target.display);
+    let scale = Scale { kind: target.kind.clone(), name: target.name.clone(), replicas };
+    let status = &mut pass.now.members[index];
+    let Some(refused) = pass.seen.refused_scales.get(&scale.key()) else {
+        // Until it is back, status says why it is not.
+        if let Some(text) = refusal(status).and_then(|c| c.message.clone()) {
+            status.message = Some(text);
+        }
+        pass.plan.scales.push(scale);
+        pass.plan.again = true;
+        return false;
+    };
+    let by_hand = format!("kubectl -n {} scale {} --replicas={replicas}", pass.run.id.namespace, scale.key());
+    let text = format!(
+        "{name} could not be scaled back from {} to its {replicas} replicas: {} It is tried again; or do it yourself: {by_hand}",
+        target.replicas,
+        sentence(&refused.message)
+    );
+    let since = refusal(status).map(|c| c.last_transition_time.0);
+    conditions::set(&mut status.conditions, condition::SCALED_BACK, false, &refused.reason, &text, at);
+    status.message = Some(text.clone());
+    if since.is_none() {
+        pass.event(true, &refused.reason, &text);
+    }
+    if pass.run.id.deleting && since.is_some_and(|since| at.duration_since(since) > PATIENCE) {
+        let minutes = PATIENCE.as_mins();
+        let text = format!(
+            "{name} is left at {} replicas, and had {replicas} before the restore: for {minutes} minutes it could not be scaled back, and the session is being deleted. Do it yourself: {by_hand}. Last: {}",
+            target.replicas,
+            sentence(&refused.message)
+        );
+        pass.event(true, &refused.reason, &text);
+        return true;
+    }
+    pass.plan.look_again(LOOK_FOR_MISSING);
+    false
+}
+
+/// That a workload could not be scaled back yet.
+fn refusal(status: &RestoreMemberStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|c| c.type_ == condition::SCALED_BACK && c.status == "False")
+}
+
+/// Why a workload of the run is not back, where the API server refuses it.
+pub fn refused(members: &[RestoreMemberStatus]) -> Option<String> {
+    members.iter().find_map(|m| refusal(m)?.message.clone())
+}

@@ -1,0 +1,52 @@
+//! What a plan does stands in the written status before.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use super::workload::workload_of;
+use super::world::World;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::names::annotation;
+use crate::plan::contract::Step;
+use crate::plan::fake::task;
+use crate::plan::{Plan, Prepared};
+
+impl World {
+    /// Intent before effect: what scales down or overwrites stands in the written status already.
+    pub fn announced(&self, plan: &Plan<Prepared>) {
+        let run = self.run();
+        for grant in &plan.grants {
+            assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");
+        }
+        for scale in plan.scales.iter().filter(|s| s.replicas == 0) {
+            let index: usize = scale.name.trim_start_matches('m').parse().unwrap();
+            let records = run.state.members.iter().filter_map(|m| m.quiesce.as_ref());
+            let quiesce = records.into_iter().find(|q| q.ref_.name.as_deref() == Some(&scale.name)).unwrap();
+            assert_eq!(quiesce.replicas, self.workloads[index].wanted, "the replicas to go back to are written");
+        }
+        // A claim for dumps is nobody's target, so that it needs no announcement.
+        let of_step = |c: &PersistentVolumeClaim| {
+            c.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(annotation::STEP_KEY))
+        };
+        if !plan.claims.iter().all(of_step) {
+            let said = |m: &RestoreMemberStatus| m.conditions.iter().any(|c| c.type_ == "ClaimsCreated");
+            assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
+        }
+        for job in &plan.jobs {
+            let Step::Restore(restore) = task(job).step else { continue };
+            assert!(run.id.held, "no data is touched before the finalizer is on");
+            let member = &run.state.members[restore.member];
+            let host = member.stats.iter().find(|h| h.hostname == restore.host).unwrap();
+            assert_eq!(
+                host.attempt.map(|a| a.to_string()),
+                job.metadata.annotations.as_ref().unwrap().get(annotation::ATTEMPT).cloned()
+            );
+            assert!(!host.snapshots.is_empty(), "pinned before it is restored");
+            let Some(index) = workload_of(run.targets()[restore.member].as_ref()) else { continue };
+            let workload = &self.workloads[index];
+            assert!(
+                self.may_run_on || !workload.is_scalable() || !self.is_there(index) || workload.pods == 0,
+                "a pod still runs"
+            );
+        }
+    }
+}

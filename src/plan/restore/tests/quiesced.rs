@@ -1,0 +1,249 @@
+//! Workloads that others scale, that nobody may scale, and that others use: what is said, and what comes back.
+
+use serde_json::{Value, json};
+
+use super::super::quiesce::instead_of;
+use super::workload::Workload;
+use super::world::World;
+use super::{order, script, web};
+use crate::names::reason;
+use crate::plan::contract::Class;
+use crate::plan::fake::End;
+use crate::plan::target::PodSeen;
+
+/// Steps until a run is so.
+fn until(w: &mut World, what: &str, is: impl Fn(&World) -> bool) {
+    for _ in 0..300 {
+        if is(w) {
+            return;
+        }
+        w.step(1);
+    }
+    panic!("not {what}: {:#}", w.object["status"]);
+}
+
+fn said(list: &Value, type_: &str) -> Value {
+    list.as_array().into_iter().flatten().find(|c| c["type"] == type_).cloned().unwrap_or_default()
+}
+
+fn count(w: &World, reason: &str) -> usize {
+    w.events.iter().filter(|e| *e == reason).count()
+}
+
+#[test]
+fn a_scale_to_zero_that_is_refused_holds_up_its_member_and_nobody_else() {
+    let mut w = World::batch("Parallel", "Continue", vec![web(), web()]);
+    w.object["spec"]["timeOut"] = "5m".into();
+    w.refuses_scales = vec![(0, 0, Class::Transient)];
+    until(&mut w, "over with the other", |w| w.object["status"]["members"][1]["phase"] == "Succeeded");
+    w.step(10);
+    let member = &w.object["status"]["members"][0];
+    let text = "apps/v1 deployment/m0 could not be scaled from 2 to 0 for the restore: Not that. Let Lifeboat scale it";
+    assert!(member["message"].as_str().unwrap().starts_with(text), "{member:#}");
+    assert_eq!(said(&member["conditions"], "Quiesced")["reason"], reason::REFUSED_BY_API);
+    assert!(
+        w.object["status"]["summary"].as_str().unwrap().contains("could not be scaled"),
+        "{:#}",
+        w.object["status"]
+    );
+    assert_eq!((count(&w, reason::REFUSED_BY_API), w.workloads[0].replicas), (1, 2));
+
+    let mut allowed = w.clone();
+    allowed.refuses_scales.clear();
+    allowed.settle();
+    assert_eq!(allowed.phase(), "Succeeded");
+    let mut canceled = w.clone();
+    canceled.cancel();
+    canceled.settle();
+    assert_eq!(canceled.members(), ["Skipped", "Succeeded"]);
+    let mut deleted = w.clone();
+    deleted.delete_at = deleted.passes;
+    deleted.settle();
+    w.settle();
+    let host = &w.object["status"]["members"][0]["stats"][0];
+    assert_eq!(
+        (w.members(), &host["reason"]),
+        (vec!["Failed".into(), "Succeeded".into()], &json!("RefusedByApiServer"))
+    );
+    assert!(host["error"].as_str().unwrap().contains("Last: apps/v1 deployment/m0 could not be scaled"), "{host}");
+}
+
+#[test]
+fn a_scale_that_can_never_be_allowed_fails_its_member_at_once() {
+    let mut w = World::session(web());
+    w.refuses_scales = vec![(0, 0, Class::Invalid)];
+    let start = w.now;
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::REFUSED_BY_API));
+    assert!(w.now.duration_since(start).as_secs() < 30 && order(&w).is_empty());
+    assert!(w.object["status"]["summary"].as_str().unwrap().contains("could not be scaled from 2 to 0"));
+}
+
+#[test]
+fn a_scale_back_that_is_refused_is_said_and_tried_until_it_works() {
+    for session in [false, true] {
+        let mut w = if session { World::session(web()) } else { World::batch("Parallel", "Stop", vec![web(), web()]) };
+        w.refuses_scales = vec![(0, 2, Class::Invalid)];
+        until(&mut w, "restored", |w| w.jobs.done.contains("restore/0/m0"));
+        // Past the deadline as well: it must come back.
+        w.step(150);
+        let status = &w.object["status"];
+        let (list, summary) = if session { (status, "summary") } else { (&status["members"][0], "message") };
+        let texts = [&list[summary], &said(&list["conditions"], "ScaledBack")["message"]].map(ToString::to_string);
+        assert!(
+            texts.iter().all(|t| t.contains("could not be scaled back from 0 to its 2 replicas: Not that.")),
+            "{texts:?}"
+        );
+        assert!(texts[1].contains("kubectl -n demo scale deployment/m0 --replicas=2"), "{texts:?}");
+        assert_eq!((w.phase().as_str(), count(&w, reason::REFUSED_BY_API)), ("Running", 1));
+        assert!(w.now.as_second() > 1_800_000_120);
+        let mut canceled = w.clone();
+        canceled.cancel();
+        canceled.step(2);
+        assert!(
+            canceled.condition("Canceled").0 == "False"
+                && canceled.object["status"]["summary"].to_string().contains("scaled back")
+        );
+        for mut w in [w, canceled] {
+            w.refuses_scales.clear();
+            w.settle();
+            let list = if session { &w.object["status"] } else { &w.object["status"]["members"][0] };
+            assert_eq!(
+                (w.phase().as_str(), &said(&list["conditions"], "ScaledBack")["status"]),
+                ("Succeeded", &json!("True"))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_session_that_goes_says_what_keeps_it_and_lets_go_after_ten_minutes() {
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &[End::Never]);
+    until(&mut w, "begun", |w| w.jobs.attempts("restore/0/m0") == 1);
+    w.refuses_scales = vec![(0, 2, Class::Transient)];
+    let from = w.now;
+    w.delete_at = w.passes;
+    let is_told = |w: &World| said(&w.object["status"]["conditions"], "ScaledBack")["status"] == "False";
+    for _ in 0..40 {
+        w.advance();
+    }
+    assert!(is_told(&w) && !w.gone, "{:#}", w.object["status"]);
+    assert_eq!((w.condition("Reconciling").1.as_str(), count(&w, reason::REFUSED_BY_API)), (reason::REFUSED_BY_API, 1));
+    let mut allowed = w.clone();
+    allowed.refuses_scales.clear();
+    allowed.settle();
+    assert!(allowed.gone);
+
+    // Nobody gives in: it is left as it is, and the last word names the replicas.
+    w.workloads[0].wanted = 0;
+    w.settle();
+    let took = w.now.duration_since(from).as_secs();
+    assert!(w.gone && (600..660).contains(&took), "{took} s");
+    assert_eq!(count(&w, reason::REFUSED_BY_API), 2);
+}
+
+/// Proves: defect 14, invented 4.
+#[test]
+fn a_workload_that_is_written_in_two_ways_is_one() {
+    for order in ["Parallel", "Sequential"] {
+        let mut w = World::batch(order, "Stop", vec![web(), web()]);
+        w.object["spec"]["members"][1]["target"]["ref"] =
+            json!({ "kind": "Deployment", "name": "m0", "namespace": "demo" });
+        script(&mut w, "restore/0/m0", &[End::TRANSIENT]);
+        script(&mut w, "restore/1/m1", &[End::TRANSIENT, End::TRANSIENT]);
+        for delete_at in 0..40 {
+            let mut w = w.clone();
+            w.delete_at = delete_at;
+            w.settle();
+        }
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/1/m1")), ("Succeeded", 3), "{order}");
+    }
+}
+
+/// Proves: invented 16.
+#[test]
+fn a_workload_that_somebody_scales_up_and_down_again_comes_back() {
+    for way in ["", "delete", "cancel"] {
+        let mut w = World::session(web());
+        script(&mut w, "restore/0/m0", &[End::Never]);
+        until(&mut w, "begun", |w| w.jobs.attempts("restore/0/m0") == 1);
+        w.workloads[0].replicas = 3;
+        until(&mut w, "noticed", |w| w.object["status"]["quiesce"]["state"] == "Broken");
+        let text = said(&w.object["status"]["conditions"], "Quiesced")["message"].to_string();
+        assert!(text.contains("scaled up to 3 by somebody else") && text.contains("It had 2 before"), "{text}");
+        w.workloads[0].replicas = 0;
+        match way {
+            "delete" => w.delete_at = w.passes,
+            "cancel" => w.cancel(),
+            _ => {}
+        }
+        // The world asserts that it has its replicas back.
+        w.settle();
+        if way == "delete" {
+            continue;
+        }
+        assert_eq!(w.phase(), "Failed");
+        // Afterwards it is nobody's but its user's.
+        w.workloads[0].replicas = 0;
+        w.workloads[0].wanted = 0;
+        w.delete_at = w.passes;
+        w.settle();
+    }
+}
+
+#[test]
+fn somebody_who_scales_it_up_again_and_again_is_named_and_ends_the_member() {
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = "30m".into();
+    w.set_by_others = [(0, 2)].into();
+    until(&mut w, "noticed", |w| w.events.contains(&reason::SCALED_UP_AGAIN.to_owned()));
+    let text = w.object["status"]["summary"].to_string();
+    assert!(text.contains("deployment/m0 is to be at 0 replicas for the restore"), "{text}");
+    let (from, mut pauses, mut late) = (w.now, w.clone(), w.clone());
+    w.settle();
+    let took = w.now.duration_since(from).as_secs();
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::QUIESCE_BROKEN));
+    assert!((110..130).contains(&took), "{took} s");
+    assert_eq!((order(&w).len(), count(&w, reason::SCALED_UP_AGAIN)), (0, 1));
+
+    pauses.set_by_others.clear();
+    pauses.settle();
+    assert_eq!(pauses.phase(), "Succeeded");
+
+    let deadline = late.now + k8s_openapi::jiff::SignedDuration::from_secs(20);
+    late.object["status"]["sessionDeadline"] = json!(deadline.to_string());
+    late.settle();
+    let error = late.object["status"]["stats"][0]["error"].to_string();
+    assert!(error.contains("Not restored before the deadline. Last: ") && error.contains("KEDA"), "{error}");
+}
+
+#[test]
+fn pods_of_others_on_its_volumes_are_named_and_shared_with() {
+    let beside = |claim: &str| PodSeen {
+        name: "nightly-1".into(),
+        node: Some("n3".into()),
+        claims: vec![claim.into()],
+        ..PodSeen::default()
+    };
+    for workload in [web(), Workload::new("Deployment", 0)] {
+        let mut w = World::session(workload);
+        w.others = vec![beside("data-m0"), beside("another")];
+        until(&mut w, "begun", |w| w.jobs.attempts("restore/0/m0") == 1);
+        assert_eq!(w.jobs.node("restore/0/m0"), "n3", "its ReadWriteOnce volume is there");
+        let told = said(&w.object["status"]["conditions"], "Quiesced");
+        assert_eq!((&told["status"], &told["reason"]), (&json!("False"), &json!(reason::NOT_QUIESCED)));
+        assert!(told["message"].as_str().unwrap().contains("not scaled: nightly-1."), "{told}");
+        w.settle();
+        assert_eq!((w.phase().as_str(), count(&w, reason::NOT_QUIESCED)), ("Succeeded", 1));
+    }
+}
+
+#[test]
+fn an_owner_is_offered_as_the_target_only_where_it_can_be_one() {
+    assert_eq!(instead_of("Deployment/web"), "Name Deployment/web as the target");
+    for owner in ["DeploymentConfig/web", "Rollout/web"] {
+        assert!(instead_of(owner).starts_with(&format!("{owner} cannot be a target: scale it to zero")));
+    }
+}
