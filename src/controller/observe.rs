@@ -124,9 +124,11 @@ pub fn rivals(ctx: &Context, run: &RestoreRun) -> Vec<Rival> {
     for target in run.targets().iter().filter_map(|t| rivals::key(t.as_ref()?)) {
         let key = restores(namespace, &target);
         let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
-        let all = sessions.iter().map(|s| RestoreRun::of_session(s));
-        let all = all.chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
-        let others = all.filter(|other| other.id.uid != run.id.uid);
+        // It is found itself; to read it once more would be half the work of a look.
+        let is_other = |uid: Option<&String>| uid != Some(&run.id.uid);
+        let sessions = sessions.iter().filter(|s| is_other(s.metadata.uid.as_ref()));
+        let batches = batches.iter().filter(|b| is_other(b.metadata.uid.as_ref()));
+        let others = sessions.map(|s| RestoreRun::of_session(s)).chain(batches.map(|b| RestoreRun::of_batch(b)));
         found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
     }
     found
