@@ -15,6 +15,7 @@ use super::context::{Children, Context};
 use super::users::restores;
 use crate::api::common::RepositoryRef;
 use crate::names::{annotation, label};
+use crate::plan::jobs::kept::KeptJob;
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
@@ -78,7 +79,7 @@ fn writes_in(namespace: &str) -> String {
 }
 
 /// Keys of a Job.
-pub fn keys_of_job(job: &Job) -> Vec<String> {
+pub fn keys_of_job(job: &KeptJob) -> Vec<String> {
     let mut all: Vec<String> = job.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect();
     if job.labels().get(label::STEP).is_some_and(|s| s == "restore") {
         all.extend(job.namespace().map(|n| writes_in(&n)));
@@ -95,9 +96,9 @@ pub fn keys_of_pod(pod: &Pod) -> Vec<String> {
 pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let (pods, jobs) = (children.pods.with(&of_session(uid)), children.jobs.with(&of_session(uid)));
     let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
-    let mut jobs: Vec<&Job> = jobs.iter().map(AsRef::as_ref).collect();
+    let mut jobs: Vec<Job> = jobs.iter().map(|j| j.job()).collect();
     jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    jobs::see_all(&jobs, &pods, now)
+    jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods, now)
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -144,7 +145,7 @@ pub fn writers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
                 continue;
             }
             let pods = children.pods.with(&of_session(&uid));
-            let seen = jobs::see(&job, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
+            let seen = jobs::see(&job.job(), &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
             let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
             let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
             let session = format!("{kind} {}/{name}", id.namespace);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::store::Writer;
@@ -25,6 +24,7 @@ use super::index::{Indexed, Keys};
 use super::observe;
 use super::queues::Queues;
 use crate::names::{annotation, label};
+use crate::plan::jobs::kept::{self, KeptJob};
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;
@@ -120,13 +120,13 @@ where
 {
     let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
     let queues = queues.cloned();
-    let line_up = move |event: &Event<Job>, store: &Store<Job>| {
+    let line_up = move |event: &Event<KeptJob>, store: &Store<KeptJob>| {
         if let Some(queues) = &queues {
             queues.hear_job(K::kind(&()), event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<Job>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Pod>(client, config, |_| {}, observe::keys_of_pod, |_, _| {});
+    let (jobs, changed_jobs) = changes::<KeptJob>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Pod>(client, config, kept::prune_pod, observe::keys_of_pod, |_, _| {});
     let controller = controller.owns_stream(changed_jobs).watches_stream(changed_pods, |pod| session_of(&pod));
     (controller, Children { jobs, pods })
 }
