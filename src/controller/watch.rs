@@ -29,6 +29,10 @@ use crate::plan::jobs::kept::{self, KeptJob};
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;
 
+/// Objects in one answer of a list; the default is 500. While it is read, an answer is in memory as text and as whole
+/// objects, unpruned, beside those of the other kinds, and memory that was had once is not all given back.
+const PAGE: u32 = 100;
+
 /// Whoever is woken by the changes of many is woken once for those of this long.
 const TOGETHER: Duration = Duration::from_secs(1);
 
@@ -146,7 +150,7 @@ where
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
     let follows = indexed.clone();
-    let stream = watcher(Api::<K>::all(client.clone()), config)
+    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
         .default_backoff()
         .modify(move |object| {
             // Half of an object's memory, and nothing here reads it.
