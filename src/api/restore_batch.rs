@@ -60,7 +60,7 @@ pub struct RestoreBatchSpec {
     pub on_failure: Option<OnFailure>,
     /// Hooks around the whole batch. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<RestoreHooks>,
+    pub hooks: Option<Box<RestoreHooks>>,
     /// Longest time the restore may take, waiting included, for example `30m`; 24h when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
@@ -129,10 +129,10 @@ pub struct RestoreMember {
     pub temp_dir: Option<EmptyDirSettings>,
     /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interim_volume_template: Option<PvcTemplate>,
+    pub interim_volume_template: Option<Box<PvcTemplate>>,
     /// Hooks around this member. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<RestoreHooks>,
+    pub hooks: Option<Box<RestoreHooks>>,
     /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
     /// the batch goes on as onFailure says. The batch's own timeOut holds all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -56,10 +56,10 @@ pub struct RestoreSessionSpec {
     pub temp_dir: Option<EmptyDirSettings>,
     /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interim_volume_template: Option<PvcTemplate>,
+    pub interim_volume_template: Option<Box<PvcTemplate>>,
     /// Hooks around the restore. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hooks: Option<RestoreHooks>,
+    pub hooks: Option<Box<RestoreHooks>>,
     /// Longest time the restore may take, waiting included, for example `30m`; 24h when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]

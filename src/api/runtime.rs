@@ -16,10 +16,10 @@ use super::schema;
 pub struct RuntimeSettings {
     /// Settings of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<PodRuntimeSettings>,
+    pub pod: Option<Box<PodRuntimeSettings>>,
     /// Settings of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<ContainerRuntimeSettings>,
+    pub container: Option<Box<ContainerRuntimeSettings>>,
 }
 
 /// Settings of a pod.

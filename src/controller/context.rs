@@ -1,6 +1,5 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -18,13 +17,14 @@ use super::watched::Watched;
 use super::wires::Bells;
 use super::written::Written;
 use crate::api::Repository;
+use crate::plan::jobs::kept::KeptJob;
 use crate::plan::observed::Setup;
 
 /// Jobs of one kind of session, and their pods, as last watched.
 #[derive(Clone)]
 pub struct Children {
     /// Jobs.
-    pub jobs: Indexed<Job>,
+    pub jobs: Indexed<KeptJob>,
     /// Their pods.
     pub pods: Indexed<Pod>,
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kube::Resource;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::{ObjectRef, ObjectRefExtra, Store};
 use kube::runtime::watcher::Event;
 
 /// Keys under which an object is found.
@@ -26,8 +26,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Indexed<K> {
 
 struct Index<K: Resource<DynamicType = ()>> {
     keys: Keys<K>,
-    of: HashMap<Arc<ObjectRef<K>>, Vec<String>>,
-    by: HashMap<String, HashSet<Arc<ObjectRef<K>>>>,
+    of: HashMap<Arc<ObjectRef<K>>, Box<[Arc<str>]>>,
+    by: HashMap<Arc<str>, HashSet<Arc<ObjectRef<K>>>>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Indexed<K> {
@@ -67,12 +67,18 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Indexed<K> {
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
     fn put(&mut self, object: &K) {
-        let (name, keys) = (ObjectRef::from_obj(object), (self.keys)(object));
-        if self.of.get(&name) == Some(&keys) {
+        let (mut name, keys) = (ObjectRef::from_obj(object), (self.keys)(object));
+        if self.of.get(&name).is_some_and(|known| known.iter().map(|k| &**k).eq(keys.iter().map(String::as_str))) {
             return;
         }
         self.remove(&name);
+        // Uid and version, of which nobody asks the index.
+        name.extra = ObjectRefExtra::default();
         let name = Arc::new(name);
+        // A key that is known is kept once.
+        let shared =
+            |key: &String| self.by.get_key_value(key.as_str()).map_or_else(|| key.as_str().into(), |(k, _)| k.clone());
+        let keys: Box<[Arc<str>]> = keys.iter().map(shared).collect();
         for key in &keys {
             self.by.entry(key.clone()).or_default().insert(name.clone());
         }

@@ -15,6 +15,7 @@ use super::context::{Children, Context};
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::{annotation, label};
+use crate::plan::jobs::kept::KeptJob;
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
@@ -79,7 +80,7 @@ fn in_use(namespace: &str) -> String {
 }
 
 /// Keys of a Job.
-pub fn keys_of_job(job: &Job) -> Vec<String> {
+pub fn keys_of_job(job: &KeptJob) -> Vec<String> {
     let mut all: Vec<String> = job.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect();
     if job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup") {
         all.extend(job.namespace().map(|n| in_use(&n)));
@@ -96,9 +97,9 @@ pub fn keys_of_pod(pod: &Pod) -> Vec<String> {
 pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let (pods, jobs) = (children.pods.with(&of_session(uid)), children.jobs.with(&of_session(uid)));
     let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
-    let mut jobs: Vec<&Job> = jobs.iter().map(AsRef::as_ref).collect();
+    let mut jobs: Vec<Job> = jobs.iter().map(|j| j.job()).collect();
     jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    jobs::see_all(&jobs, &pods, now)
+    jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods, now)
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -124,9 +125,11 @@ pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item 
     for target in targets.into_iter().filter_map(rivals::key) {
         let key = restores(&id.namespace, &target);
         let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
-        let all = sessions.iter().map(|s| RestoreRun::of_session(s));
-        let all = all.chain(batches.iter().map(|b| RestoreRun::of_batch(b)));
-        let others = all.filter(|other| other.id.uid != id.uid);
+        // It is found itself; to read it once more would be half the work of a look.
+        let is_other = |uid: Option<&String>| uid != Some(&id.uid);
+        let sessions = sessions.iter().filter(|s| is_other(s.metadata.uid.as_ref()));
+        let batches = batches.iter().filter(|b| is_other(b.metadata.uid.as_ref()));
+        let others = sessions.map(|s| RestoreRun::of_session(s)).chain(batches.map(|b| RestoreRun::of_batch(b)));
         found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
     }
     found
@@ -155,12 +158,13 @@ fn users_of_claims(children: &Children, id: &Identity, now: Timestamp) -> Vec<Wr
             continue;
         }
         let pods = children.pods.with(&of_session(&uid));
-        let seen = jobs::see(&job, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
+        let whole = job.job();
+        let seen = jobs::see(&whole, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
         let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
         let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
         let session = format!("{kind} {}/{name}", id.namespace);
         let reads = seen.writes.is_empty();
-        let claims = if reads { pod_of(&job).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };
+        let claims = if reads { pod_of(&whole).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };
         if seen.is_active() {
             found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
         }

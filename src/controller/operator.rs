@@ -9,6 +9,7 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
 use tracing::{error, info};
 
 use super::clock::Clock;
@@ -69,7 +70,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let metrics = Metrics::default();
     let readiness = Readiness::waiting_for(["custom resource definitions"]);
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = JoinSet::new();
     let health = http::router(readiness.clone(), metrics.clone());
     let address = (std::net::Ipv4Addr::UNSPECIFIED, options.port).into();
     let stopped = ended(stopping.clone());
@@ -117,7 +118,7 @@ async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build())
 }
 
-fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut tokio::task::JoinSet<()>) {
+fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut JoinSet<()>) {
     let handle = CertHandle::new();
     let (namespace, service, secret) =
         (options.namespace.clone(), options.service.clone(), options.certificate.clone());
@@ -216,26 +217,27 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         client,
     });
     info!(image = context.setup.image, "reconciling");
-    futures::join!(
-        context.fill(),
-        drive(restores, restore::reconcile, &context),
-        drive(restore_batches, restore::reconcile, &context),
-        drive(backups, backup::reconcile, &context),
-        drive(sources.configurations.controller(), invoker::reconcile, &context),
-        drive(sources.batches.controller(), invoker::reconcile, &context),
-        drive(repositories, repository::reconcile, &context),
-        drive(blueprints, blueprint::reconcile, &context),
-    );
+    // Tasks of their own: thousands of objects of one kind are read while those of another are. They end with the set.
+    let mut all = JoinSet::new();
+    all.spawn(drive(restores, restore::reconcile, context.clone()));
+    all.spawn(drive(restore_batches, restore::reconcile, context.clone()));
+    all.spawn(drive(backups, backup::reconcile, context.clone()));
+    all.spawn(drive(sources.configurations.controller(), invoker::reconcile, context.clone()));
+    all.spawn(drive(sources.batches.controller(), invoker::reconcile, context.clone()));
+    all.spawn(drive(repositories, repository::reconcile, context.clone()));
+    all.spawn(drive(blueprints, blueprint::reconcile, context.clone()));
+    context.fill().await;
+    all.join_all().await;
 }
 
-async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
+async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: Arc<Context>)
 where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
     F: FnMut(Arc<K>, Arc<Context>) -> R + Send,
     R: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     controller
-        .run(reconcile, error_policy, context.clone())
+        .run(reconcile, error_policy, context)
         .for_each(async |result| {
             if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
                 error!(kind = %K::kind(&()), %cause, "a watch failed; it is opened again");

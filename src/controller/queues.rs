@@ -12,6 +12,7 @@ use kube::runtime::watcher::Event;
 use super::users::{Home, User, Users, full_name};
 use crate::names::{annotation, condition, label, reason};
 use crate::plan::gate::{Claim, Queue, Room};
+use crate::plan::jobs::kept::KeptJob;
 
 /// All of them, by Repository.
 #[derive(Clone, Default)]
@@ -85,21 +86,21 @@ impl Queues {
     }
 
     /// Follows the watch of the Jobs of a kind of sessions.
-    pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<Job>, store: &Store<Job>) {
+    pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<KeptJob>, store: &Store<KeptJob>) {
         match event {
-            Event::Apply(job) | Event::InitApply(job) if is_over(job) => self.end(&job_name(job)),
+            Event::Apply(job) | Event::InitApply(job) if job.is_over() => self.end(&job_name(job)),
             Event::Apply(job) | Event::InitApply(job) => self.begin(kind, job),
             Event::Delete(job) => self.end(&job_name(job)),
             Event::Init => {}
             Event::InitDone => {
-                let there: HashSet<String> = store.state().iter().map(|j| job_name(j)).collect();
+                let there: HashSet<String> = store.state().iter().map(|j| job_name(j.as_ref())).collect();
                 let gone = self.with(|all| all.jobs.gone(&kind, &there));
                 gone.iter().for_each(|name| self.end(name));
             }
         }
     }
 
-    fn begin(&self, kind: Cow<'static, str>, job: &Job) {
+    fn begin(&self, kind: Cow<'static, str>, job: &KeptJob) {
         let Some(repository) = job.annotations().get(annotation::REPOSITORY).cloned() else { return };
         let session = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
         self.with(|all| all.begin(job_name(job), Place { repository, kind, session }));
@@ -152,7 +153,7 @@ impl Queues {
     }
 }
 
-fn job_name(job: &Job) -> String {
+fn job_name(job: &impl kube::ResourceExt) -> String {
     format!("{}/{}", job.namespace().unwrap_or_default(), job.name_any())
 }
 
@@ -181,11 +182,6 @@ impl Places for HashMap<String, Place> {
     fn gone(&self, kind: &str, there: &HashSet<String>) -> Vec<String> {
         self.iter().filter(|(uid, p)| p.kind == kind && !there.contains(*uid)).map(|(uid, _)| uid.clone()).collect()
     }
-}
-
-fn is_over(job: &Job) -> bool {
-    let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
 }
 
 #[cfg(test)]
@@ -230,7 +226,7 @@ mod tests {
     fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
         let (users, queues) = (users(), Queues::default());
         let (sessions, _) = reflector::store::<RestoreSession>();
-        let (jobs, _) = reflector::store::<Job>();
+        let (jobs, _) = reflector::store::<KeptJob>();
         let all = ["b", "a"].map(session);
         for session in &all {
             queues.hear_session(&users, &Event::Apply(session.clone()), &sessions);
@@ -241,11 +237,11 @@ mod tests {
         assert!(queues.reserve(&users, first, &[job("a", false)], 1));
         assert!(queues.reserve(&users, first, &[job("a", false)], 1), "the same Job is the same place");
         let kind = || Cow::Borrowed("RestoreSession");
-        queues.hear_job(kind(), &Event::Apply(job("a", false)), &jobs);
+        queues.hear_job(kind(), &Event::Apply(job("a", false).into()), &jobs);
         let home = first.home(&users).unwrap();
         assert_eq!(queues.look(&home, Queue::at_work), Some(1));
         assert!(!queues.reserve(&users, later, &[job("b", false)], 1));
-        queues.hear_job(kind(), &Event::Apply(job("a", true)), &jobs);
+        queues.hear_job(kind(), &Event::Apply(job("a", true).into()), &jobs);
         queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
         assert!(queues.reserve(&users, later, &[job("b", false)], 1));
         queues.give_back("n", "job-b");
@@ -260,7 +256,7 @@ mod tests {
         queues.give_back("n", "job-b");
         queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
         // What went while nobody listened is not counted for ever.
-        queues.hear_job(kind(), &Event::Apply(job("b", false)), &jobs);
+        queues.hear_job(kind(), &Event::Apply(job("b", false).into()), &jobs);
         queues.hear_job(kind(), &Event::InitDone, &jobs);
         queues.hear_session::<RestoreSession>(&users, &Event::InitDone, &sessions);
         assert_eq!(queues.look(&home, Queue::len), None);

@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::store::Writer;
@@ -25,9 +24,14 @@ use super::index::{Indexed, Keys};
 use super::observe;
 use super::queues::Queues;
 use crate::names::{annotation, label};
+use crate::plan::jobs::kept::{self, KeptJob};
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;
+
+/// Objects in one answer of a list; the default is 500. While it is read, an answer is in memory as text and as whole
+/// objects, unpruned, beside those of the other kinds, and memory that was had once is not all given back.
+const PAGE: u32 = 100;
 
 /// Whoever is woken by the changes of many is woken once for those of this long.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -120,13 +124,13 @@ where
 {
     let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
     let queues = queues.cloned();
-    let line_up = move |event: &Event<Job>, store: &Store<Job>| {
+    let line_up = move |event: &Event<KeptJob>, store: &Store<KeptJob>| {
         if let Some(queues) = &queues {
             queues.hear_job(K::kind(&()), event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<Job>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Pod>(client, config, |_| {}, observe::keys_of_pod, |_, _| {});
+    let (jobs, changed_jobs) = changes::<KeptJob>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Pod>(client, config, kept::prune_pod, observe::keys_of_pod, |_, _| {});
     let controller = controller.owns_stream(changed_jobs).watches_stream(changed_pods, |pod| session_of(&pod));
     (controller, Children { jobs, pods })
 }
@@ -146,7 +150,7 @@ where
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
     let follows = indexed.clone();
-    let stream = watcher(Api::<K>::all(client.clone()), config)
+    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
         .default_backoff()
         .modify(move |object| {
             // Half of an object's memory, and nothing here reads it.

@@ -19,6 +19,7 @@ use super::contract::{
     Task, VERSION,
 };
 use super::grants::Grant;
+use super::jobs::kept::{self, KeptJob};
 use super::jobs::{self, JobSeen};
 use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
@@ -277,11 +278,22 @@ impl Jobs {
             status = self.pod_status(fake);
         }
         let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
-        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner, "annotations": job.annotations() },
+        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner,
+            "labels": job.labels(), "annotations": job.annotations() },
             "spec": job.spec.as_ref().unwrap().template.spec, "status": status });
-        let pod: Pod = serde_json::from_value(pod).unwrap();
-        let jobs: &[&Job] = if fake.orphan { &[] } else { &[&job] };
-        jobs::see_all(jobs, &[&pod], self.now).remove(0)
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        let look = |job: &Job, pod: &Pod| {
+            let jobs: &[&Job] = if fake.orphan { &[] } else { &[job] };
+            jobs::see_all(jobs, &[pod], self.now).remove(0)
+        };
+        let whole = look(&job, &pod);
+        // Plans see what the watches keep.
+        kept::prune_pod(&mut pod);
+        let seen = look(&KeptJob::from(job).job(), &pod);
+        let asks = matches!(whole.task.as_ref().unwrap().step, Step::Preflight(_));
+        let task = whole.task.clone().filter(|_| asks);
+        assert_eq!(seen, JobSeen { task, ..whole }, "the watches keep too little of a Job");
+        seen
     }
 
     fn pod_status(&self, fake: &FakeJob) -> Value {

@@ -141,7 +141,7 @@ mod tests {
     fn of(account: Option<&str>) -> RuntimeSettings {
         let pod =
             PodRuntimeSettings { service_account_name: account.map(str::to_owned), ..PodRuntimeSettings::default() };
-        RuntimeSettings { pod: Some(pod), ..RuntimeSettings::default() }
+        RuntimeSettings { pod: Some(Box::new(pod)), ..RuntimeSettings::default() }
     }
 
     fn subjects(grant: &Grant) -> Vec<&str> {

@@ -4,11 +4,12 @@
 //! without a readable one is an infrastructure failure, never a success. Why a
 //! pod does not start is told apart, so that status can say what to do.
 
+pub mod kept;
 mod pods;
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -35,7 +36,7 @@ pub struct JobSeen {
     pub address: Option<String>,
     /// What became of it.
     pub state: JobState,
-    /// What it was asked to do.
+    /// What it was asked to do. Of watched ones only that of a preflight is known, see [`kept`].
     pub task: Option<Task>,
     /// Claims that it writes to.
     pub writes: Vec<String>,
@@ -150,8 +151,16 @@ pub fn claims(pod: &PodSpec) -> Vec<String> {
 }
 
 fn task(pod: &PodSpec) -> Option<Task> {
-    let env = pod.containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?;
-    Task::decode(env.value.as_deref()?).ok()
+    Task::decode(task_text(pod)?).ok()
+}
+
+fn task_text(pod: &PodSpec) -> Option<&str> {
+    pod.containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?.value.as_deref()
+}
+
+/// What a Job's controller says of its end.
+fn end_of(conditions: &[JobCondition]) -> Option<&JobCondition> {
+    conditions.iter().find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
 }
 
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
@@ -159,11 +168,7 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
         return JobState::Done(Box::new(outcome));
     }
-    let ended = job
-        .status
-        .iter()
-        .flat_map(|s| s.conditions.iter().flatten())
-        .find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"));
+    let ended = job.status.as_ref().and_then(|s| end_of(s.conditions.as_deref()?));
     let died = pods.iter().find_map(|p| death(p));
     // Before Kubernetes 1.31 a Job was called failed while its pod was still ending.
     let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));

@@ -185,7 +185,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     ]
     .map(|(k, v)| (k.to_owned(), v))
     .into();
-    let pod_settings = parts.runtime.and_then(|r| r.pod.as_ref());
+    let pod_settings = parts.runtime.and_then(|r| r.pod.as_deref());
     let mut pod_labels = pod_settings.map(|p| p.pod_labels.clone()).unwrap_or_default();
     pod_labels.retain(|key, _| !is_tracker(key));
     pod_labels.extend(labels);
@@ -225,7 +225,7 @@ pub fn pod_of(job: &Job) -> Option<&PodSpec> {
 }
 
 fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
-    let settings = parts.runtime.and_then(|r| r.pod.clone()).unwrap_or_default();
+    let settings = parts.runtime.and_then(|r| r.pod.as_deref().cloned()).unwrap_or_default();
     let files = needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some();
     let (pod_security, security) = security(parts.runtime, files);
     let (volumes, mounts) = volumes(frame, task, parts);
@@ -304,7 +304,7 @@ fn container(
     security: SecurityContext,
     mounts: Vec<VolumeMount>,
 ) -> Container {
-    let settings = parts.runtime.and_then(|r| r.container.clone()).unwrap_or_default();
+    let settings = parts.runtime.and_then(|r| r.container.as_deref().cloned()).unwrap_or_default();
     let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, task.encode())];
     let mut env = settings.env;
     env.retain(|e| fixed.iter().all(|(name, _)| e.name != *name));
@@ -568,7 +568,8 @@ mod tests {
             "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, {}] } } }),
         )
         .unwrap();
-        runtime.pod = Some(crate::api::runtime::PodRuntimeSettings { affinity: Some(own), ..Default::default() });
+        runtime.pod =
+            Some(Box::new(crate::api::runtime::PodRuntimeSettings { affinity: Some(own), ..Default::default() }));
         let pod = spec(Step::Restore(Restore::default()), Some(&runtime));
         let terms = pod
             .affinity
@@ -590,11 +591,11 @@ mod tests {
             [(own.to_owned(), "mine".to_owned()), tracker, ("argocd.argoproj.io/tracking-id".into(), "x".into())]
         };
         let mut runtime = RuntimeSettings::default();
-        runtime.pod = Some(crate::api::runtime::PodRuntimeSettings {
+        runtime.pod = Some(Box::new(crate::api::runtime::PodRuntimeSettings {
             pod_labels: texts("team").into(),
             pod_annotations: texts("note").into(),
             ..Default::default()
-        });
+        }));
         let template = PvcTemplate {
             metadata: Some(
                 serde_json::from_value(serde_json::json!({ "labels": BTreeMap::from(texts("team")),

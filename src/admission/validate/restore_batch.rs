@@ -23,7 +23,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
     }
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
-    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_ref()));
+    common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_deref()));
     members::order(&mut errors, spec.execution_order, spec.maintain_order, spec.on_failure);
     if let Some(reference) = from_backup {
         source(&mut errors, reference, spec.members.len());
@@ -38,8 +38,8 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
             task: member.task.as_ref(),
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),
-            interim: member.interim_volume_template.as_ref(),
-            has_hooks: common::is_set(member.hooks.as_ref()),
+            interim: member.interim_volume_template.as_deref(),
+            has_hooks: common::is_set(member.hooks.as_deref()),
         };
         parts::restore(&mut errors, &part, member.target.as_ref(), &member.rules);
     }

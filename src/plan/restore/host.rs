@@ -180,7 +180,7 @@ pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> J
         attempt: 1,
         runtime: member.runtime_settings.as_ref(),
         temp_dir: member.temp_dir.as_ref(),
-        interim: member.interim_volume_template.as_ref(),
+        interim: member.interim_volume_template.as_deref(),
         unowned: member.target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore),
         reach: reach.clone(),
         seconds_left: 1,

@@ -243,7 +243,7 @@ fn pods_of_others_on_its_volumes_are_named_and_shared_with() {
 #[test]
 fn an_owner_is_offered_as_the_target_only_where_it_can_be_one() {
     assert_eq!(instead_of("Deployment/web"), "Name Deployment/web as the target");
-    for owner in ["DeploymentConfig/web", "Rollout/web"] {
+    for owner in ["Rollout/web", "CloneSet/web"] {
         assert!(instead_of(owner).starts_with(&format!("{owner} cannot be a target: scale it to zero")));
     }
 }
