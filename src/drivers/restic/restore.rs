@@ -216,10 +216,10 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
                 .await;
             let done = done(part, &ran.report, planned);
             answer.restored = sum([before, done].into_iter());
-            if let Some(found) = verdict(repository, part, &ran, done) {
-                if repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok() {
-                    continue;
-                }
+            if let Some(found) = verdict(repository, part, &ran, done)
+                && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
+            {
+                continue;
             }
             answer.errors += ran.report.errors;
             break;

@@ -267,7 +267,7 @@ fn whatever_there_is_all_hosts_of_a_set_get_one_run_and_all_of_it() {
                 (Err(_), Err(_)) => {
                     let newest = usize::try_from(n / 10).unwrap();
                     let all_of = |r: &&str| held(r, "host-0") == 2 && held(r, "host-1") == 2;
-                    assert!(!runs[..=newest].iter().any(|r| all_of(&r)), "there is one");
+                    assert!(!runs[..=newest].iter().any(all_of), "there is one");
                 }
             }
         }
