@@ -71,7 +71,7 @@ dev: ## Changed code into the running cluster: build, load, restart
 
 ##@ Tests
 
-.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-rights test-chaos test-cluster test-demo
+.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo
 test: test-unit test-agent test-api test-e2e test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
@@ -102,14 +102,10 @@ test-agent: tools ## The agent and the restic driver with a real restic (root)
 test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored
 
-test-e2e: tools ## End to end on a real node (root)
-	tests/with-cluster test-e2e 1 cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::
-	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
-
-# Not part of `make test` yet: as a whole it has not been seen to pass.
-test-rights: tools ## End to end on a node, then who used which right, and whether a secret was shown (root)
+test-e2e: tools ## End to end on a real node, then who used which right and whether a secret was shown; on two nodes (root)
 	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \
 	  cargo test --test afterwards -- --ignored'
+	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
 
 # Nor this: it has not been run since the operator's looks were made cheaper.
 test-chaos: tools ## Twenty runs among random faults on a real node (root)

@@ -1,6 +1,6 @@
 //! Backups that are disturbed: the same faults have the same reasons as in restores, and a backup is whole or Failed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::{Site, eventually};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
@@ -26,9 +26,9 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
     proxy.held().await;
     let pod = site.running("data", "backup").await;
     site.delete("Pod", pod["metadata"]["name"].as_str().unwrap()).await;
-    let again = eventually(60, async || (site.jobs("data", "backup").await.len() > 1).then_some(()));
+    let again = |s: &Value| s["status"]["targets"][0]["stats"][0]["attempt"] == 2;
+    site.until("BackupSession", "data", 60, "tried again", again).await;
     proxy.release();
-    assert!(again.await.is_some(), "it is not tried again");
     let session = site.succeeded("BackupSession", "data").await;
     let host = &session["status"]["targets"][0]["stats"][0];
     assert_eq!(host["attempt"], 2, "{host:#}");
