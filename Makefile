@@ -72,7 +72,7 @@ dev: ## Changed code into the running cluster: build, load, restart
 ##@ Tests
 
 .PHONY: states fuzz test test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo
-test: test-unit test-agent test-api test-e2e test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
+test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
@@ -107,7 +107,6 @@ test-e2e: tools ## End to end on a real node, then who used which right and whet
 	  cargo test --test afterwards -- --ignored'
 	tests/with-cluster test-e2e 2 cargo test --test e2e -- --ignored --test-threads=1 two_nodes::
 
-# Nor this: it has not been run since the operator's looks were made cheaper.
 test-chaos: tools ## Twenty runs among random faults on a real node (root)
 	RUNS=20 SEED=1 tests/with-cluster test-chaos 1 $(CHAOS)random_faults_at_random_states
 
