@@ -1,0 +1,203 @@
+//! Jobs as they are made: names, labels, settings, what a pod may do.
+
+use super::*;
+use crate::plan::contract::{
+    Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, VERSION,
+};
+
+fn frame() -> JobFrame {
+    JobFrame {
+        image: "i".into(),
+        owner: OwnerReference {
+            api_version: "v".into(),
+            kind: "RestoreBatch".into(),
+            name: "r".into(),
+            uid: "u".into(),
+            ..OwnerReference::default()
+        },
+        namespace: "n".into(),
+        labels: BTreeMap::from([("team".into(), "shop".into()), (label::STEP.into(), "lie".into())]),
+        component: label::COMPONENT_RESTORE,
+        repository: "n/repo".into(),
+        secret: "s".into(),
+        account: None,
+        local_repository: None,
+    }
+}
+
+fn task(step: Step) -> Task {
+    Task {
+        version: VERSION,
+        run: Run::default(),
+        repository: RepositoryAccess::default(),
+        settings: Settings::default(),
+        step,
+    }
+}
+
+fn reach() -> Reach {
+    Reach {
+        volumes: vec![Volume { name: "data".into(), ..Volume::default() }],
+        mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data/".into(), ..VolumeMount::default() }],
+        node: Some("node-1".into()),
+        ..Reach::default()
+    }
+}
+
+fn spec(step: Step, runtime: Option<&RuntimeSettings>) -> PodSpec {
+    job(
+        &frame(),
+        &task(step),
+        JobParts { key: "k".into(), attempt: 1, runtime, reach: reach(), seconds_left: 60, ..JobParts::default() },
+    )
+    .spec
+    .unwrap()
+    .template
+    .spec
+    .unwrap()
+}
+
+#[test]
+fn a_job_carries_no_kubernetes_credentials() {
+    let pod = spec(Step::Preflight(Preflight::default()), None);
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    assert_eq!(pod.security_context.unwrap().run_as_user, Some(NOBODY));
+}
+
+#[test]
+fn a_job_that_reads_the_secret_carries_a_token_of_its_own_and_mounts_no_secret() {
+    let read = |runtime: Option<&RuntimeSettings>| {
+        let frame = JobFrame { account: Some("grant".into()), ..frame() };
+        let parts = JobParts { key: "k".into(), attempt: 1, runtime, ..JobParts::default() };
+        let mut task = task(Step::Prepare(Prepare {}));
+        task.repository.secret = Some(SecretPlace { namespace: "other".into(), name: "s".into() });
+        job(&frame, &task, parts).spec.unwrap().template.spec.unwrap()
+    };
+    let pod = read(None);
+    assert_eq!(
+        (pod.service_account_name.as_deref(), pod.automount_service_account_token),
+        (Some("grant"), Some(false))
+    );
+    let volumes = pod.volumes.unwrap();
+    assert!(volumes.iter().all(|v| v.secret.is_none()));
+    let kept = volumes.iter().find(|v| v.name == SECRET_VOLUME).unwrap().empty_dir.clone().unwrap();
+    assert_eq!(kept.medium.as_deref(), Some("Memory"));
+    let sources = volumes.iter().find_map(|v| v.projected.clone()).unwrap().sources.unwrap();
+    let token = sources.iter().find_map(|s| s.service_account_token.clone()).unwrap();
+    assert_eq!(token.expiration_seconds, Some(TOKEN_SECONDS));
+    let mine: RuntimeSettings =
+        serde_json::from_value(serde_json::json!({ "pod": { "serviceAccountName": "mine" } })).unwrap();
+    assert_eq!(read(Some(&mine)).service_account_name.as_deref(), Some("mine"));
+    assert!(spec(Step::Prepare(Prepare {}), None).volumes.unwrap().iter().all(|v| v.projected.is_none()));
+}
+
+#[test]
+fn restores_write_below_the_root_and_backups_read_only() {
+    let mounted = |step| {
+        spec(step, None).containers[0].volume_mounts.clone().unwrap().into_iter().find(|m| m.name == "data").unwrap()
+    };
+    let restore = mounted(Step::Restore(Restore::default()));
+    assert_eq!((restore.mount_path.as_str(), restore.read_only), ("/lifeboat/restore/data", Some(false)));
+    let backup = mounted(Step::Backup(Backup::default()));
+    assert_eq!((backup.mount_path.as_str(), backup.read_only), ("/data", Some(true)));
+}
+
+#[test]
+fn a_held_volume_pins_the_node_beside_the_users_own_terms() {
+    let mut runtime = RuntimeSettings::default();
+    let own: Affinity = serde_json::from_value(
+        serde_json::json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "a", "operator": "Exists" }] }, {}] } } }),
+    )
+    .unwrap();
+    runtime.pod = Some(Box::new(crate::api::runtime::PodRuntimeSettings { affinity: Some(own), ..Default::default() }));
+    let pod = spec(Step::Restore(Restore::default()), Some(&runtime));
+    let terms = pod
+        .affinity
+        .unwrap()
+        .node_affinity
+        .unwrap()
+        .required_during_scheduling_ignored_during_execution
+        .unwrap()
+        .node_selector_terms;
+    assert_eq!(terms.len(), 2);
+    assert!(terms.iter().all(|t| t.match_fields.as_ref().unwrap()[0].values.as_ref().unwrap() == &["node-1"]));
+}
+
+/// Proves: D05.
+#[test]
+fn what_a_tool_tells_its_own_by_is_not_copied_and_the_labels_of_stash_stand() {
+    let texts = |own: &str| {
+        let tracker = ("app.kubernetes.io/instance".to_owned(), "shop".to_owned());
+        [(own.to_owned(), "mine".to_owned()), tracker, ("argocd.argoproj.io/tracking-id".into(), "x".into())]
+    };
+    let mut runtime = RuntimeSettings::default();
+    runtime.pod = Some(Box::new(crate::api::runtime::PodRuntimeSettings {
+        pod_labels: texts("team").into(),
+        pod_annotations: texts("note").into(),
+        ..Default::default()
+    }));
+    let template = PvcTemplate {
+        metadata: Some(
+            serde_json::from_value(serde_json::json!({ "labels": BTreeMap::from(texts("team")),
+            "annotations": BTreeMap::from(texts("note")) }))
+            .unwrap(),
+        ),
+        ..PvcTemplate::default()
+    };
+    let parts = JobParts {
+        key: "k".into(),
+        attempt: 1,
+        runtime: Some(&runtime),
+        interim: Some(&template),
+        ..JobParts::default()
+    };
+    let claim = interim_claim(&frame(), &parts).unwrap();
+    let made = job(&frame(), &task(Step::Restore(Restore::default())), parts);
+    for text in [serde_json::to_string(&made).unwrap(), serde_json::to_string(&claim).unwrap()] {
+        assert!(!text.contains("argocd") && !text.contains("kubernetes.io/instance"), "{text}");
+    }
+    let (labels, notes) = (claim.metadata.labels.unwrap(), claim.metadata.annotations.unwrap());
+    assert_eq!((labels["team"].as_str(), notes["note"].as_str()), ("mine", "mine"));
+    let of_job = made.metadata.labels.as_ref().unwrap();
+    assert_eq!((of_job["team"].as_str(), of_job[label::STEP].as_str()), ("shop", "restore"));
+    let pod = made.spec.unwrap().template.metadata.unwrap();
+    assert_eq!(
+        (&pod.labels.as_ref().unwrap()["team"], &pod.annotations.unwrap()["note"]),
+        (&"mine".into(), &"mine".into())
+    );
+    for labels in [made.metadata.labels.unwrap(), pod.labels.unwrap()] {
+        assert_eq!(labels[label::COMPONENT], "stash-restore");
+        assert_eq!(labels[label::MANAGED_BY], "stash.appscode.com");
+    }
+}
+
+/// Proves: defect 14.
+#[test]
+fn long_names_are_told_apart() {
+    let long = |end: &str| JobFrame {
+        owner: OwnerReference { name: format!("{}{end}", "x".repeat(250)), ..frame().owner },
+        ..frame()
+    };
+    let host = |end: &str| format!("restore/0/{}{end}", "h".repeat(250));
+    let names = [
+        job_name(&long("a"), "restore", &host("1"), 1),
+        job_name(&long("a"), "restore", &host("2"), 1),
+        job_name(
+            &JobFrame { owner: OwnerReference { uid: "v".into(), ..long("b").owner }, ..frame() },
+            "restore",
+            &host("1"),
+            1,
+        ),
+    ];
+    assert!(names.iter().all(|n| n.len() <= 63), "{names:?}");
+    assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2], "{names:?}");
+}
+
+#[test]
+fn the_same_attempt_has_the_same_name_and_another_does_not() {
+    let f = frame();
+    assert_eq!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 1));
+    assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 2));
+    assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k2", 1));
+}
