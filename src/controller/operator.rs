@@ -217,27 +217,27 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         client,
     });
     info!(image = context.setup.image, "reconciling");
-    // Tasks of their own: thousands of objects of one kind are read while those of another are. They end with the set.
-    let mut all = JoinSet::new();
-    all.spawn(drive(restores, restore::reconcile, context.clone()));
-    all.spawn(drive(restore_batches, restore::reconcile, context.clone()));
-    all.spawn(drive(backups, backup::reconcile, context.clone()));
-    all.spawn(drive(sources.configurations.controller(), invoker::reconcile, context.clone()));
-    all.spawn(drive(sources.batches.controller(), invoker::reconcile, context.clone()));
-    all.spawn(drive(repositories, repository::reconcile, context.clone()));
-    all.spawn(drive(blueprints, blueprint::reconcile, context.clone()));
-    context.fill().await;
-    all.join_all().await;
+    // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
+    futures::join!(
+        context.fill(),
+        drive(restores, restore::reconcile, &context),
+        drive(restore_batches, restore::reconcile, &context),
+        drive(backups, backup::reconcile, &context),
+        drive(sources.configurations.controller(), invoker::reconcile, &context),
+        drive(sources.batches.controller(), invoker::reconcile, &context),
+        drive(repositories, repository::reconcile, &context),
+        drive(blueprints, blueprint::reconcile, &context),
+    );
 }
 
-async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: Arc<Context>)
+async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
 where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
     F: FnMut(Arc<K>, Arc<Context>) -> R + Send,
     R: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     controller
-        .run(reconcile, error_policy, context)
+        .run(reconcile, error_policy, context.clone())
         .for_each(async |result| {
             if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
                 error!(kind = %K::kind(&()), %cause, "a watch failed; it is opened again");
