@@ -124,7 +124,7 @@ async fn invoker(
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            let refusal = refused(ctx, &found, refusal).await;
+            let refusal = users::refused(ctx, &found, refusal).await;
             Ok((defaulted.map(of_configuration), refusal))
         }
         "BackupBatch" => {
@@ -132,21 +132,10 @@ async fn invoker(
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            let refusal = refused(ctx, &found, refusal).await;
+            let refusal = users::refused(ctx, &found, refusal).await;
             Ok((defaulted.map(of_batch), refusal))
         }
         _ => Ok((None, None)),
-    }
-}
-
-async fn refused<K: super::invoker::Invoker + User>(
-    ctx: &Context,
-    invoker: &K,
-    refusal: Option<Refusal>,
-) -> Option<Refusal> {
-    match refusal {
-        None => users::rivalry(ctx, invoker).await,
-        refused => refused,
     }
 }
 

@@ -137,22 +137,18 @@ pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item 
 
 /// Claims that restore Jobs of other sessions of the namespace write to.
 pub fn writers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
-    let mut found: Vec<Writer> =
-        [&ctx.of_restore_sessions, &ctx.of_restore_batches].iter().flat_map(|c| users_of_claims(c, id, now)).collect();
-    found.sort_by(|a, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
-    found
+    users_of_claims(&[&ctx.of_restore_sessions, &ctx.of_restore_batches], id, now)
 }
 
 /// Claims that backup Jobs of the namespace read.
 pub fn readers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
-    let mut found = users_of_claims(&ctx.of_backup_sessions, id, now);
-    found.sort_by(|a, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
-    found
+    users_of_claims(&[&ctx.of_backup_sessions], id, now)
 }
 
-fn users_of_claims(children: &Children, id: &Identity, now: Timestamp) -> Vec<Writer> {
+fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Writer> {
     let mut found = vec![];
-    for job in children.jobs.with(&in_use(&id.namespace)) {
+    let jobs = kinds.iter().flat_map(|c| c.jobs.with(&in_use(&id.namespace)).into_iter().map(move |job| (c, job)));
+    for (children, job) in jobs {
         let uid = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
         if uid == id.uid {
             continue;
@@ -169,6 +165,7 @@ fn users_of_claims(children: &Children, id: &Identity, now: Timestamp) -> Vec<Wr
             found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
         }
     }
+    found.sort_by(|a: &Writer, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));
     found
 }
 

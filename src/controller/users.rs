@@ -191,8 +191,16 @@ pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference
     all
 }
 
+/// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository.
+pub async fn refused<K: Invoker + User>(ctx: &Context, object: &K, wrong: Option<Refusal>) -> Option<Refusal> {
+    match wrong {
+        None => rivalry(ctx, object).await,
+        wrong => wrong,
+    }
+}
+
 /// Why an invoker may not use its Repository: another one has it.
-pub async fn rivalry<K: Invoker + User>(ctx: &Context, object: &K) -> Option<Refusal> {
+async fn rivalry<K: Invoker + User>(ctx: &Context, object: &K) -> Option<Refusal> {
     let (users, me) = (&ctx.users, rival(object));
     let home = object.home(users)?;
     let mut all: Vec<Rival> = vec![];
