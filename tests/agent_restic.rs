@@ -240,6 +240,13 @@ impl Site {
         command
     }
 
+    /// How many locks a local repository has. A lock that is still being written has a longer name, and is none:
+    /// restic killed then leaves a file that nothing minds.
+    fn locks(&self) -> usize {
+        let is_lock = |entry: &fs::DirEntry| entry.file_name().len() == 64;
+        fs::read_dir(self.path("repo/locks")).unwrap().flatten().filter(is_lock).count()
+    }
+
     /// The pack files, largest first.
     fn packs(&self) -> Vec<PathBuf> {
         let mut packs: Vec<(u64, PathBuf)> = Vec::new();
@@ -784,8 +791,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     // A check holds an exclusive lock, as a prune does; it is alive, so nobody may call it stale.
     let slow = ["check", "--read-data", "--limit-download", "20"];
     let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let locks = || fs::read_dir(site.path("repo/locks")).unwrap().count();
-    wait_for(|| locks() > 0);
+    wait_for(|| site.locks() > 0);
     let query = HostQuery {
         host: "host-0".into(),
         source_host: "host-0".into(),
@@ -798,10 +804,10 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     assert!(failure.message.contains("removes no live lock"), "{}", failure.message);
     // What is running already goes on.
     site.run(Step::Restore(step)).restored();
-    assert_eq!(locks(), 1);
+    assert_eq!(site.locks(), 1);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(locks(), 1, "killed, it leaves its lock");
+    assert_eq!(site.locks(), 1, "killed, it leaves its lock");
     // Half an hour later.
     let later = site.path("later");
     let script = format!(
@@ -814,7 +820,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     let _ = fs::remove_file(site.path("outcome"));
     let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
     assert_eq!(ended.hosts()[0].failure, None);
-    assert_eq!(locks(), 1);
+    assert_eq!(site.locks(), 1);
 }
 
 /// Proves: A04.
@@ -1138,24 +1144,23 @@ fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
     site.backup("host-0", &[&path]);
     let slow = ["check", "--read-data", "--limit-download", "20"];
     let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let locks = || fs::read_dir(site.path("repo/locks")).unwrap().count();
-    wait_for(|| locks() > 0);
+    wait_for(|| site.locks() > 0);
     let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
     let steps = [Step::Backup(backup), Step::Maintain(Maintain::default())];
     for step in &steps {
         let ended = site.run_through(HASTY, &site.task(step.clone()));
         let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
         assert!(failure.message.contains("never a live one"), "{}", failure.message);
-        assert_eq!(locks(), 1, "the lock stays");
+        assert_eq!(site.locks(), 1, "the lock stays");
     }
     for step in &steps {
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(locks(), 1, "killed, it leaves its lock");
+        assert_eq!(site.locks(), 1, "killed, it leaves its lock");
         site.run_through(HASTY, &site.task(step.clone())).answer();
-        assert_eq!(locks(), 0);
+        assert_eq!(site.locks(), 0);
         child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_for(|| locks() > 0);
+        wait_for(|| site.locks() > 0);
     }
     child.kill().unwrap();
     child.wait().unwrap();
