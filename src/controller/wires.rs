@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 
 use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 
+use super::index::Indexed;
 use super::queues::Queues;
 use super::users::{self, Home, User, Users};
 use super::watch::Source;
+use crate::api::repository::Reachability;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
 use crate::plan::gate::Claim;
 
@@ -57,12 +60,9 @@ impl Sources {
         all.repositories.tell(&all.configurations, move |r| u.of(&u.configurations, &ObjectRef::from_obj(r)));
         let u = users.clone();
         all.repositories.tell(&all.batches, move |r| u.of(&u.batches, &ObjectRef::from_obj(r)));
-        let u = users.clone();
-        all.repositories.tell(&all.backups, move |r| u.of(&u.backups, &ObjectRef::from_obj(r)));
-        let u = users.clone();
-        all.repositories.tell(&all.restores, move |r| u.of(&u.restores, &ObjectRef::from_obj(r)));
-        let u = users;
-        all.repositories.tell(&all.restore_batches, move |r| u.of(&u.restore_batches, &ObjectRef::from_obj(r)));
+        tell_of_news(&mut all.repositories, &all.backups, &users, |u| &u.backups);
+        tell_of_news(&mut all.repositories, &all.restores, &users, |u| &u.restores);
+        tell_of_news(&mut all.repositories, &all.restore_batches, &users, |u| &u.restore_batches);
         all
     }
 
@@ -122,6 +122,51 @@ fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
     source.follow(move |event, store| queues.hear_session(&users, event, store));
 }
 
+/// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with
+/// thousands of sessions, each that comes would wake all others.
+fn tell_of_news<K: User>(
+    repositories: &mut Source<Repository>,
+    sessions: &Source<K>,
+    users: &Users,
+    of: fn(&Users) -> &Indexed<K>,
+) {
+    let (users, store) = (users.clone(), repositories.store.clone());
+    let mut told: HashMap<Home, News> = HashMap::new();
+    repositories.tell(sessions, move |repository| {
+        let home = ObjectRef::from_obj(repository);
+        let news = store.get(&home).map(|r| News::of(&r));
+        let known = match &news {
+            Some(news) => told.insert(home.clone(), news.clone()),
+            None => told.remove(&home),
+        };
+        if news == known { vec![] } else { users.of(of(&users), &home) }
+    });
+}
+
+/// What a session reads of its Repository.
+#[derive(Clone, PartialEq)]
+struct News {
+    uid: Option<String>,
+    generation: Option<i64>,
+    leaves: bool,
+    first_backup: Option<Time>,
+    reachability: Option<Reachability>,
+}
+
+impl News {
+    fn of(repository: &Repository) -> Self {
+        let meta = &repository.metadata;
+        let status = repository.status.clone().unwrap_or_default();
+        Self {
+            uid: meta.uid.clone(),
+            generation: meta.generation,
+            leaves: meta.deletion_timestamp.is_some(),
+            first_backup: status.first_backup_time,
+            reachability: status.reachability,
+        }
+    }
+}
+
 /// The Repositories that hear of a change of a user: the one it uses, and the one that it used.
 fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
     let users = users.clone();
@@ -141,4 +186,29 @@ fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static
 fn invoker_of<K: Resource<DynamicType = ()>>(session: &BackupSession, kind: &str) -> Option<ObjectRef<K>> {
     let invoker = session.spec.invoker.as_ref().filter(|i| i.kind == kind)?;
     Some(ObjectRef::new(&invoker.name).within(session.metadata.namespace.as_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn news(generation: i64, status: &Value) -> News {
+        let meta = json!({ "name": "r", "namespace": "n", "uid": "u", "generation": generation });
+        let repository = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta,
+            "spec": {}, "status": status });
+        News::of(&serde_json::from_value(repository).unwrap())
+    }
+
+    #[test]
+    fn who_else_uses_a_repository_is_no_news_to_its_sessions() {
+        let (time, before) = ("2026-11-20T00:00:00Z", news(1, &json!({})));
+        let used = json!({ "references": [{ "kind": "RestoreSession", "namespace": "n", "name": "s" }], "snapshotCount": 3 });
+        assert!(before == news(1, &used));
+        let away = json!({ "reachability": { "reachable": false, "since": time } });
+        for (generation, status) in [(2, json!({})), (1, away), (1, json!({ "firstBackupTime": time }))] {
+            assert!(before != news(generation, &status), "{status}");
+        }
+    }
 }
