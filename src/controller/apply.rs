@@ -58,20 +58,23 @@ where
     for grant in &plan.revoke {
         grants::take_back(ctx, grant, &namespace).await?;
     }
-    let hold = async {
-        match plan.finalizer {
-            Some(change) => finalizer(ctx, object, &namespace, change).await.map(Some),
-            None => Ok(None),
-        }
+    let held = match plan.finalizer {
+        Some(FinalizerChange::Add) => finalizer(ctx, object, &namespace, FinalizerChange::Add).await.map(Some),
+        _ => Ok(None),
     };
-    // Beside a new finalizer stands only what leaves nothing to undo: see `plan::restore::next`.
-    let (fresh, done) = futures::join!(hold, effects(ctx, object, &namespace, &plan));
+    let done = match held {
+        Ok(fresh) => effects(ctx, object, &namespace, &plan).await.map(|refused| (fresh, refused)),
+        Err(e) => Err(e),
+    };
     // Of those that were made all the same the watch tells.
-    let not_made = |name: &str| done.as_ref().map_or(true, |refused| refused.jobs.iter().any(|j| j.name == name));
+    let not_made = |name: &str| done.as_ref().map_or(true, |(_, refused)| refused.jobs.iter().any(|j| j.name == name));
     for job in plan.jobs.iter().map(kube::ResourceExt::name_any).filter(|name| not_made(name)) {
         ctx.queues.give_back(&namespace, &job);
     }
-    let (fresh, refused) = (fresh?, done?);
+    let (mut fresh, refused) = done?;
+    if plan.finalizer == Some(FinalizerChange::Remove) {
+        fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
+    }
     Ok((Done { plan: plan.applied(), refused }, fresh))
 }
 
@@ -134,7 +137,11 @@ where
             refused.jobs.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
             continue;
         }
-        match jobs.create(&PostParams::default(), job).await {
+        let made = {
+            let _making = ctx.precedence.making();
+            jobs.create(&PostParams::default(), job).await
+        };
+        match made {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
                 ctx.written.note_job(&object.uid().unwrap_or_default(), &made);
@@ -167,6 +174,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> JobSeen
         attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
         deleting: false,
         given_up: false,
+        starts: false,
         address: None,
         state: JobState::Lost(Failure::new(
             class,

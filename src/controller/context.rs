@@ -1,5 +1,9 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -9,6 +13,7 @@ use tokio::sync::watch::Sender;
 use super::clock::Clock;
 use super::index::Indexed;
 use super::metrics::Metrics;
+use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::secrets::Secrets;
@@ -17,16 +22,16 @@ use super::watched::Watched;
 use super::wires::Bells;
 use super::written::Written;
 use crate::api::Repository;
-use crate::plan::jobs::kept::KeptJob;
+use crate::plan::kept::Kept;
 use crate::plan::observed::Setup;
 
 /// Jobs of one kind of session, and their pods, as last watched.
 #[derive(Clone)]
 pub struct Children {
     /// Jobs.
-    pub jobs: Indexed<KeptJob>,
+    pub jobs: Indexed<Kept<Job>>,
     /// Their pods.
-    pub pods: Indexed<Pod>,
+    pub pods: Indexed<Kept<Pod>>,
 }
 
 /// What every reconcile shares.
@@ -49,6 +54,8 @@ pub struct Context {
     pub users: Users,
     /// Who waits for Jobs on them.
     pub queues: Queues,
+    /// What goes first at the API server.
+    pub precedence: Precedence,
     /// Targets, and what belongs to them.
     pub watched: Watched,
     /// Which backend Secrets are there.
@@ -67,7 +74,12 @@ pub struct Context {
     pub of_repositories: Children,
     /// Open once every store has been filled.
     pub gate: Sender<bool>,
+    /// When that was.
+    pub opened: OnceLock<Instant>,
 }
+
+/// After a start, everything that is there wants a look.
+const STARTS_FOR: Duration = Duration::from_secs(5);
 
 impl Context {
     /// Waits until every store has been filled once: before that, "not there" is not known.
@@ -86,7 +98,13 @@ impl Context {
             let _ = children.jobs.store.wait_until_ready().await;
             let _ = children.pods.store.wait_until_ready().await;
         }
+        let _ = self.opened.set(Instant::now());
         self.gate.send_replace(true);
+    }
+
+    /// Whether the operator has only just begun.
+    pub fn is_starting(&self) -> bool {
+        self.opened.get().is_none_or(|at| at.elapsed() < STARTS_FOR)
     }
 
     /// Waits for [`Context::fill`].

@@ -15,8 +15,8 @@ use super::context::{Children, Context};
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::{annotation, label};
-use crate::plan::jobs::kept::KeptJob;
 use crate::plan::jobs::{self, JobSeen};
+use crate::plan::kept::Kept;
 use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
@@ -74,32 +74,34 @@ fn of_session(uid: &str) -> String {
     format!("session {uid}")
 }
 
-/// Key of Jobs of a namespace that write to claims, or read them.
+/// Key of Jobs of a namespace that write to claims, or read them, and are not done.
 fn in_use(namespace: &str) -> String {
     format!("claims {namespace}")
 }
 
 /// Keys of a Job.
-pub fn keys_of_job(job: &KeptJob) -> Vec<String> {
+pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
+    let job = job.open();
     let mut all: Vec<String> = job.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect();
-    if job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup") {
+    let uses_claims = job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup");
+    if uses_claims && !jobs::is_complete(&job) {
         all.extend(job.namespace().map(|n| in_use(&n)));
     }
     all
 }
 
 /// Keys of a pod of a Job.
-pub fn keys_of_pod(pod: &Pod) -> Vec<String> {
-    pod.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect()
+pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
+    pod.open().labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect()
 }
 
 /// Jobs of a session, each with what became of it.
 pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
     let (pods, jobs) = (children.pods.with(&of_session(uid)), children.jobs.with(&of_session(uid)));
-    let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
-    let mut jobs: Vec<Job> = jobs.iter().map(|j| j.job()).collect();
+    let pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
+    let mut jobs: Vec<Job> = jobs.iter().map(|j| j.open()).collect();
     jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods, now)
+    jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -149,15 +151,15 @@ fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Wr
     let mut found = vec![];
     let jobs = kinds.iter().flat_map(|c| c.jobs.with(&in_use(&id.namespace)).into_iter().map(move |job| (c, job)));
     for (children, job) in jobs {
-        let uid = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
+        let whole = job.open();
+        let uid = whole.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
         if uid == id.uid {
             continue;
         }
-        let pods = children.pods.with(&of_session(&uid));
-        let whole = job.job();
-        let seen = jobs::see(&whole, &pods.iter().map(AsRef::as_ref).collect::<Vec<_>>(), now);
-        let name = job.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
-        let kind = job.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
+        let pods: Vec<Pod> = children.pods.with(&of_session(&uid)).iter().map(|p| p.open()).collect();
+        let seen = jobs::see(&whole, &pods.iter().collect::<Vec<_>>(), now);
+        let name = whole.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
+        let kind = whole.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
         let session = format!("{kind} {}/{name}", id.namespace);
         let reads = seen.writes.is_empty();
         let claims = if reads { pod_of(&whole).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };

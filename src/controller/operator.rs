@@ -10,13 +10,14 @@ use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::clock::Clock;
 use super::context::Context;
 use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
+use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::secrets::Secrets;
@@ -205,6 +206,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         repositories: stored,
         users,
         queues,
+        precedence: Precedence::default(),
         watched: Watched::new(&client),
         secrets: Secrets::default(),
         written: Written::default(),
@@ -214,6 +216,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         of_backup_sessions: of_backups,
         of_repositories,
         gate: tokio::sync::watch::Sender::new(false),
+        opened: std::sync::OnceLock::new(),
         client,
     });
     info!(image = context.setup.image, "reconciling");
@@ -240,7 +243,7 @@ where
         .run(reconcile, error_policy, context.clone())
         .for_each(async |result| {
             if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
-                error!(kind = %K::kind(&()), %cause, "a watch failed; it is opened again");
+                warn!(kind = %K::kind(&()), %cause, "a watch broke off; it is opened again");
             }
         })
         .await;

@@ -12,7 +12,8 @@ use kube::runtime::watcher::Event;
 use super::users::{Home, User, Users, full_name};
 use crate::names::{annotation, condition, label, reason};
 use crate::plan::gate::{Claim, Queue, Room};
-use crate::plan::jobs::kept::KeptJob;
+use crate::plan::jobs;
+use crate::plan::kept::Kept;
 
 /// All of them, by Repository.
 #[derive(Clone, Default)]
@@ -86,10 +87,12 @@ impl Queues {
     }
 
     /// Follows the watch of the Jobs of a kind of sessions.
-    pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<KeptJob>, store: &Store<KeptJob>) {
+    pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<Kept<Job>>, store: &Store<Kept<Job>>) {
         match event {
-            Event::Apply(job) | Event::InitApply(job) if job.is_over() => self.end(&job_name(job)),
-            Event::Apply(job) | Event::InitApply(job) => self.begin(kind, job),
+            Event::Apply(job) | Event::InitApply(job) => {
+                let job = job.open();
+                if jobs::is_over(&job) { self.end(&job_name(&job)) } else { self.begin(kind, &job) }
+            }
             Event::Delete(job) => self.end(&job_name(job)),
             Event::Init => {}
             Event::InitDone => {
@@ -100,7 +103,7 @@ impl Queues {
         }
     }
 
-    fn begin(&self, kind: Cow<'static, str>, job: &KeptJob) {
+    fn begin(&self, kind: Cow<'static, str>, job: &Job) {
         let Some(repository) = job.annotations().get(annotation::REPOSITORY).cloned() else { return };
         let session = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
         self.with(|all| all.begin(job_name(job), Place { repository, kind, session }));
@@ -226,7 +229,7 @@ mod tests {
     fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
         let (users, queues) = (users(), Queues::default());
         let (sessions, _) = reflector::store::<RestoreSession>();
-        let (jobs, _) = reflector::store::<KeptJob>();
+        let (jobs, _) = reflector::store::<Kept<Job>>();
         let all = ["b", "a"].map(session);
         for session in &all {
             queues.hear_session(&users, &Event::Apply(session.clone()), &sessions);

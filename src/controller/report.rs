@@ -26,6 +26,7 @@ where
 {
     let mut fresh = None;
     if let Some(status) = &plan.status {
+        ctx.precedence.give_way().await;
         fresh = Some(write_status(ctx, object, MANAGER, status, true).await?);
     }
     for event in &plan.events {

@@ -47,7 +47,12 @@ pub trait Restore:
     fn run(&self) -> RestoreRun;
     /// Where its Jobs are watched.
     fn children(ctx: &Context) -> &Children;
+    /// Whether status calls it running, and was written of the spec that it has now.
+    fn goes_on(&self) -> bool;
 }
+
+/// What can wait after a start is looked at between one and two of these later.
+const LATER: Duration = Duration::from_secs(5);
 
 impl Restore for RestoreSession {
     fn run(&self) -> RestoreRun {
@@ -55,6 +60,10 @@ impl Restore for RestoreSession {
     }
     fn children(ctx: &Context) -> &Children {
         &ctx.of_restore_sessions
+    }
+    fn goes_on(&self) -> bool {
+        let running = self.status.as_ref().filter(|s| s.phase == Some(RestorePhase::Running));
+        running.is_some_and(|s| s.observed_generation == self.metadata.generation)
     }
 }
 
@@ -64,6 +73,10 @@ impl Restore for RestoreBatch {
     }
     fn children(ctx: &Context) -> &Children {
         &ctx.of_restore_batches
+    }
+    fn goes_on(&self) -> bool {
+        let running = self.status.as_ref().filter(|s| s.phase == Some(RestorePhase::Running));
+        running.is_some_and(|s| s.observed_generation == self.metadata.generation)
     }
 }
 
@@ -76,6 +89,9 @@ pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<
 }
 
 async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
+    if ctx.is_starting() && only_waits(object, ctx) {
+        return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
+    }
     let mut object = object.clone();
     let mut refused = Refused::default();
     for _ in 0..ROUNDS {
@@ -113,6 +129,18 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
     }
     debug!(session = object.name_any(), "more rounds than expected; looking again soon");
     Ok(Action::requeue(Duration::from_secs(1)))
+}
+
+/// Whether it waits for its Jobs, and for nothing of us. After a start those go first who wait for us.
+fn only_waits<K: Restore>(object: &K, ctx: &Context) -> bool {
+    let uid = object.uid().unwrap_or_default();
+    object.goes_on() && object.meta().deletion_timestamp.is_none() && observe::runs(K::children(ctx), &uid, ctx.now())
+}
+
+/// From 0 to 1, by a random id: many that wait do not come back at once.
+fn share(uid: &str) -> f64 {
+    let digits = uid.get(..4).and_then(|d| u16::from_str_radix(d, 16).ok());
+    f64::from(digits.unwrap_or_default()) / f64::from(u16::MAX)
 }
 
 async fn observe(

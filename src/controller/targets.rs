@@ -11,7 +11,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::observe::plain;
 use super::openshift::{self, Answer};
-use super::watched::Reads;
+use super::watched::{self, Reads};
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::names::label;
@@ -59,9 +59,8 @@ async fn with_others(beside: Reads<'_>, mut target: Target, own: LabelSelector) 
     if let Ok(own) = Selector::try_from(own)
         && !target.claims.is_empty()
     {
-        let all = beside.list::<Pod>(&Selector::default()).await?;
-        let all = all.iter().filter(|p| !own.matches(p.labels()) && counts(p)).map(|p| pod_seen(p));
-        target.others = all.filter(|p| p.claims.iter().any(|c| target.claims.contains_key(c))).collect();
+        let all = beside.users_of(&names(&target.claims)).await?;
+        target.others = all.iter().filter(|p| !own.matches(p.labels()) && counts(p)).map(pod_seen).collect();
     }
     Ok(target)
 }
@@ -70,8 +69,7 @@ async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(claim) = reads.get::<PersistentVolumeClaim>(name).await? else { return Ok(None) };
     let mut target = Target { kind: "PersistentVolumeClaim".into(), replicas: 1, ..Target::default() };
     target.claims.insert(name.to_owned(), claim_seen(&claim));
-    let users = pods(reads, &Selector::default()).await?;
-    target.pods = users.into_iter().filter(|p| p.claims.iter().any(|c| c == name)).collect();
+    target.pods = users(reads, &target.claims).await?;
     Ok(Some((target, None)))
 }
 
@@ -164,7 +162,7 @@ pub async fn autoscalers(reads: Reads<'_>, target: &Target) -> kube::Result<Vec<
             of.kind == target.kind && of.name == target.name && s.min_replicas == Some(0)
         })
     });
-    Ok(all.iter().map(|a| a.name_any()).collect())
+    Ok(all.iter().map(kube::ResourceExt::name_any).collect())
 }
 
 /// The claims that a restore makes, as they are.
@@ -175,9 +173,7 @@ pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) 
         let names: Vec<String> = target.to_make.iter().map(|w| w.name.clone()).collect();
         target.claims = claims(reads, names).await?;
         if target.claims.values().any(|c| c.exists) {
-            let users = pods(reads, &Selector::default()).await?;
-            target.pods =
-                users.into_iter().filter(|p| p.claims.iter().any(|c| target.claims.contains_key(c))).collect();
+            target.pods = users(reads, &target.claims).await?;
         }
         Ok::<_, kube::Error>(target)
     };
@@ -224,7 +220,7 @@ async fn claims(reads: Reads<'_>, names: Vec<String>) -> kube::Result<BTreeMap<S
     let mut seen = BTreeMap::new();
     for name in names {
         let found = reads.get::<PersistentVolumeClaim>(&name).await?;
-        seen.insert(name, found.as_deref().map(claim_seen).unwrap_or_default());
+        seen.insert(name, found.as_ref().map(claim_seen).unwrap_or_default());
     }
     Ok(seen)
 }
@@ -238,12 +234,18 @@ fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
 
 async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
     let Ok(selector) = Selector::try_from(selector) else { return Ok(vec![]) };
-    pods(reads, &selector).await
+    let all = reads.list::<Pod>(&selector).await?;
+    Ok(all.iter().filter(|p| counts(p)).map(pod_seen).collect())
 }
 
-async fn pods(reads: Reads<'_>, selector: &Selector) -> kube::Result<Vec<PodSeen>> {
-    let all = reads.list::<Pod>(selector).await?;
-    Ok(all.iter().filter(|p| counts(p)).map(|p| pod_seen(p)).collect())
+/// Pods that use any of these claims.
+async fn users(reads: Reads<'_>, claims: &BTreeMap<String, ClaimSeen>) -> kube::Result<Vec<PodSeen>> {
+    let all = reads.users_of(&names(claims)).await?;
+    Ok(all.iter().filter(|p| counts(p)).map(pod_seen).collect())
+}
+
+fn names(claims: &BTreeMap<String, ClaimSeen>) -> Vec<&str> {
+    claims.keys().map(String::as_str).collect()
 }
 
 /// Whether a pod is not over and not ours.
@@ -255,13 +257,11 @@ fn counts(pod: &Pod) -> bool {
 
 fn pod_seen(pod: &Pod) -> PodSeen {
     let spec = pod.spec.clone().unwrap_or_default();
-    let claims =
-        spec.volumes.iter().flatten().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone()));
     PodSeen {
         name: pod.name_any(),
         meant_for: meant_for(&spec),
         node: spec.node_name,
-        claims: claims.collect(),
+        claims: watched::claims(pod).map(str::to_owned).collect(),
         tolerations: spec.tolerations.unwrap_or_default(),
     }
 }

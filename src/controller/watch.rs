@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use serde::de::DeserializeOwned;
 
@@ -24,7 +25,7 @@ use super::index::{Indexed, Keys};
 use super::observe;
 use super::queues::Queues;
 use crate::names::{annotation, label};
-use crate::plan::jobs::kept::{self, KeptJob};
+use crate::plan::kept::Kept;
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;
@@ -60,7 +61,7 @@ where
                 hear(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, watcher::Config::default(), |_| {}, keys, hear);
+        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
         let (bell, rung) = futures::channel::mpsc::unbounded();
         Self { store, changes, ear, bell, rung }
     }
@@ -124,23 +125,24 @@ where
 {
     let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
     let queues = queues.cloned();
-    let line_up = move |event: &Event<KeptJob>, store: &Store<KeptJob>| {
+    let line_up = move |event: &Event<Kept<Job>>, store: &Store<Kept<Job>>| {
         if let Some(queues) = &queues {
             queues.hear_job(K::kind(&()), event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<KeptJob>(client, config.clone(), |_| {}, observe::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Pod>(client, config, kept::prune_pod, observe::keys_of_pod, |_, _| {});
-    let controller = controller.owns_stream(changed_jobs).watches_stream(changed_pods, |pod| session_of(&pod));
+    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), observe::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, observe::keys_of_pod, |_, _| {});
+    let controller = controller
+        .watches_stream(changed_jobs, |job| session_of(&job.open()))
+        .watches_stream(changed_pods, |pod| session_of(&pod.open()));
     (controller, Children { jobs, pods })
 }
 
 /// Watches a kind: its store, indexed, and its changes, each heard of after the store has it.
-/// `prune` takes off what nobody reads; `hear` follows the store.
+/// `hear` follows the store.
 pub fn changes<K>(
     client: &Client,
     config: watcher::Config,
-    prune: fn(&mut K),
     keys: Keys<K>,
     hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
@@ -152,10 +154,9 @@ where
     let follows = indexed.clone();
     let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
         .default_backoff()
-        .modify(move |object| {
+        .modify(|object| {
             // Half of an object's memory, and nothing here reads it.
             object.managed_fields_mut().clear();
-            prune(object);
         })
         .reflect(writer)
         .inspect_ok(move |event| {
@@ -166,8 +167,8 @@ where
     (indexed, stream.boxed())
 }
 
-/// The session that a pod works for.
-fn session_of<K: Resource<DynamicType = ()>>(pod: &Pod) -> Option<ObjectRef<K>> {
-    let name = pod.annotations().get(annotation::SESSION_NAME)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
+/// The session that a Job or a pod works for.
+fn session_of<K: Resource<DynamicType = ()>>(child: &impl ResourceExt) -> Option<ObjectRef<K>> {
+    let name = child.annotations().get(annotation::SESSION_NAME)?;
+    Some(ObjectRef::new(name).within(&child.namespace()?))
 }

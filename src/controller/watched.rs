@@ -4,52 +4,51 @@
 //! an operator that restores claims watches no Deployments, and looks cost the API
 //! server nothing. Whoever is about to overwrite data asks the API server itself.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{
-    Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec, PodStatus, ReplicationController, Volume,
-};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ReplicationController};
 use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::context::Context;
-use super::index::Indexed;
+use super::index::{Indexed, Keys};
 use super::watch;
+use crate::names::label;
+use crate::plan::kept::{Keep, Kept};
 
 /// Longest wait for the first fill of a store. Beyond it the API server is asked, whose answer says what is wrong.
 const FILLS_WITHIN: Duration = Duration::from_secs(10);
 
 /// One kind, watched from the first question on.
-pub struct Lookup<K: Resource<DynamicType = ()> + Clone + 'static> {
+pub struct Lookup<K: Keep + Sync + 'static> {
     client: Client,
-    prune: fn(&mut K),
-    opened: OnceLock<(Indexed<K>, JoinHandle<()>)>,
+    config: watcher::Config,
+    keys: Keys<Kept<K>>,
+    opened: OnceLock<(Indexed<Kept<K>>, JoinHandle<()>)>,
     filled: Sender<bool>,
     silent: AtomicBool,
 }
 
-impl<K> Lookup<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    /// Not watched yet. `prune` takes off what nobody reads.
-    pub fn new(client: &Client, prune: fn(&mut K)) -> Self {
+impl<K: Keep + Debug + Send + Sync + 'static> Lookup<K> {
+    /// Not watched yet. Objects are found by name; `keys` says by what else.
+    pub fn new(client: &Client, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
         Self {
             client: client.clone(),
-            prune,
+            config,
+            keys,
             opened: OnceLock::new(),
             filled: Sender::new(false),
             silent: AtomicBool::new(false),
@@ -57,7 +56,7 @@ where
     }
 
     /// The store, once it is filled; `None` when it does not fill.
-    async fn filled(&self) -> Option<&Indexed<K>> {
+    async fn filled(&self) -> Option<&Indexed<Kept<K>>> {
         let (indexed, _) = self.opened.get_or_init(|| self.open());
         // Who has waited once in vain does not wait again.
         let patience = if self.silent.load(Ordering::Relaxed) { Duration::ZERO } else { FILLS_WITHIN };
@@ -72,24 +71,22 @@ where
         None
     }
 
-    fn open(&self) -> (Indexed<K>, JoinHandle<()>) {
+    fn open(&self) -> (Indexed<Kept<K>>, JoinHandle<()>) {
         info!(kind = %K::kind(&()), "watching from now on");
         let filled = self.filled.clone();
-        let hear = move |event: &Event<K>, _: &Store<K>| {
+        let hear = move |event: &Event<Kept<K>>, _: &Store<Kept<K>>| {
             if matches!(event, Event::InitDone) {
                 filled.send_replace(true);
             }
         };
-        let by_namespace = |object: &K| object.meta().namespace.iter().cloned().collect();
-        let (indexed, changes) =
-            watch::changes(&self.client, watcher::Config::default(), self.prune, by_namespace, hear);
+        let (indexed, changes) = watch::changes(&self.client, self.config.clone(), self.keys, hear);
         // Nobody is woken: who waits looks again by itself.
         let task = tokio::spawn(changes.for_each(async |_| {}));
         (indexed, task)
     }
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for Lookup<K> {
+impl<K: Keep + Sync + 'static> Drop for Lookup<K> {
     fn drop(&mut self) {
         if let Some((_, task)) = self.opened.get() {
             task.abort();
@@ -113,16 +110,20 @@ pub struct Watched {
 impl Watched {
     /// Nothing is watched yet.
     pub fn new(client: &Client) -> Self {
+        fn named<K: Keep + Debug + Send + Sync + 'static>(client: &Client) -> Lookup<K> {
+            Lookup::new(client, watcher::Config::default(), |_| vec![])
+        }
+        let not_ours = format!("{}!={}", label::MANAGED_BY, label::MANAGED_BY_VALUE);
         Self {
-            claims: Lookup::new(client, prune_claim),
-            pods: Lookup::new(client, prune_pod),
-            deployments: Lookup::new(client, |_| {}),
-            stateful_sets: Lookup::new(client, |_| {}),
-            daemon_sets: Lookup::new(client, |_| {}),
-            replica_sets: Lookup::new(client, |_| {}),
-            replication_controllers: Lookup::new(client, |_| {}),
-            autoscalers: Lookup::new(client, |_| {}),
-            namespaces: Lookup::new(client, |_| {}),
+            claims: named(client),
+            pods: Lookup::new(client, watcher::Config::default().labels(&not_ours), keys_of_pod),
+            deployments: named(client),
+            stateful_sets: named(client),
+            daemon_sets: named(client),
+            replica_sets: named(client),
+            replication_controllers: named(client),
+            autoscalers: Lookup::new(client, watcher::Config::default(), |a| a.namespace().into_iter().collect()),
+            namespaces: named(client),
         }
     }
 
@@ -130,17 +131,35 @@ impl Watched {
     ///
     /// # Errors
     /// It is not watched, and the API server could not be asked.
-    pub async fn namespace(&self, name: &str) -> kube::Result<Option<Arc<Namespace>>> {
+    pub async fn namespace(&self, name: &str) -> kube::Result<Option<Namespace>> {
         match self.namespaces.filled().await {
-            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name))),
-            None => Ok(Api::all(self.namespaces.client.clone()).get_opt(name).await?.map(Arc::new)),
+            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open())),
+            None => Api::all(self.namespaces.client.clone()).get_opt(name).await,
         }
     }
 }
 
+/// Keys of a pod: its namespace, and each claim that it uses.
+fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
+    let Some(namespace) = pod.namespace() else { return vec![] };
+    let claims = claims(&pod.open()).map(|c| user_of(&namespace, c)).collect::<Vec<_>>();
+    [vec![namespace], claims].concat()
+}
+
+/// Key of pods that use a claim.
+fn user_of(namespace: &str, claim: &str) -> String {
+    format!("{namespace}/{claim}")
+}
+
+/// Claims that a pod uses.
+pub fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+}
+
 /// A kind of [`Watched`] that lives in namespaces.
 pub trait Kind:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+    Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug + Send + Sync + 'static
 {
     /// Where it is.
     fn lookup(all: &Watched) -> &Lookup<Self>;
@@ -195,14 +214,11 @@ impl<'a> Reads<'a> {
     ///
     /// # Errors
     /// The API server had to be asked, and could not be or refused.
-    pub async fn get<K: Kind>(&self, name: &str) -> kube::Result<Option<Arc<K>>> {
-        let lookup = K::lookup(&self.ctx.watched);
-        if !self.now
-            && let Some(indexed) = lookup.filled().await
-        {
-            return Ok(indexed.get(&ObjectRef::new(name).within(self.namespace)));
+    pub async fn get<K: Kind>(&self, name: &str) -> kube::Result<Option<K>> {
+        match self.watched_kind::<K>().await {
+            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name).within(self.namespace)).map(|o| o.open())),
+            None => self.api().get_opt(name).await,
         }
-        Ok(Api::namespaced(lookup.client.clone(), self.namespace).get_opt(name).await?.map(Arc::new))
     }
 
     /// The same, past the watches.
@@ -211,50 +227,44 @@ impl<'a> Reads<'a> {
         Self { now: true, ..self }
     }
 
-    /// Objects of the kind whose labels match.
+    /// Objects of the kind whose labels match. Of pods, ours may be left out.
     ///
     /// # Errors
     /// The API server had to be asked, and could not be or refused.
-    pub async fn list<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<Arc<K>>> {
-        let lookup = K::lookup(&self.ctx.watched);
-        if !self.now
-            && let Some(indexed) = lookup.filled().await
-        {
-            let all = indexed.with(self.namespace).into_iter();
-            return Ok(all.filter(|o| selector.matches(o.labels())).collect());
+    pub async fn list<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<K>> {
+        match self.watched_kind().await {
+            Some(indexed) => {
+                let all = indexed.with(self.namespace).into_iter();
+                Ok(all.map(|o| o.open()).filter(|o: &K| selector.matches(o.labels())).collect())
+            }
+            None => Ok(self.api().list(&ListParams::default().labels_from(selector)).await?.items),
         }
-        let params = ListParams::default().labels_from(selector);
-        let all = Api::<K>::namespaced(lookup.client.clone(), self.namespace).list(&params).await?;
-        Ok(all.items.into_iter().map(Arc::new).collect())
     }
-}
 
-fn prune_claim(claim: &mut PersistentVolumeClaim) {
-    claim.status = None;
-    if let Some(spec) = &mut claim.spec {
-        let (access_modes, volume_mode) = (spec.access_modes.take(), spec.volume_mode.take());
-        *spec = PersistentVolumeClaimSpec { access_modes, volume_mode, ..Default::default() };
-    }
-}
-
-/// Of every pod of the cluster as little as can be: which claims it uses, and where.
-fn prune_pod(pod: &mut Pod) {
-    pod.annotations_mut().clear();
-    pod.metadata.owner_references = None;
-    pod.status = pod.status.take().map(|s| PodStatus { phase: s.phase, ..Default::default() });
-    pod.spec = pod.spec.take().map(|s| {
-        let of_claims = s.volumes.into_iter().flatten().filter(|v| v.persistent_volume_claim.is_some());
-        let of_claims = of_claims.map(|v| Volume {
-            name: v.name,
-            persistent_volume_claim: v.persistent_volume_claim,
-            ..Default::default()
-        });
-        PodSpec {
-            volumes: Some(of_claims.collect()),
-            node_name: s.node_name,
-            tolerations: s.tolerations,
-            affinity: s.affinity,
-            ..Default::default()
+    /// Pods that use any of these claims. Ours may be left out.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn users_of(&self, names: &[&str]) -> kube::Result<Vec<Pod>> {
+        let Some(indexed) = self.watched_kind::<Pod>().await else {
+            let mut all = self.list::<Pod>(&Selector::default()).await?;
+            all.retain(|pod| claims(pod).any(|c| names.contains(&c)));
+            return Ok(all);
+        };
+        // One may use several.
+        let mut found = BTreeMap::new();
+        for pod in names.iter().flat_map(|name| indexed.with(&user_of(self.namespace, name))) {
+            found.entry(pod.name_any()).or_insert_with(|| pod.open());
         }
-    });
+        Ok(found.into_values().collect())
+    }
+
+    /// The store of the kind, where it may be read from.
+    async fn watched_kind<K: Kind>(&self) -> Option<&'a Indexed<Kept<K>>> {
+        if self.now { None } else { K::lookup(&self.ctx.watched).filled().await }
+    }
+
+    fn api<K: Kind>(&self) -> Api<K> {
+        Api::namespaced(self.ctx.client.clone(), self.namespace)
+    }
 }

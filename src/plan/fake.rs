@@ -19,8 +19,8 @@ use super::contract::{
     Task, VERSION,
 };
 use super::grants::Grant;
-use super::jobs::kept::{self, KeptJob};
 use super::jobs::{self, JobSeen};
+use super::kept::Kept;
 use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
 use crate::names::{annotation, reason};
@@ -207,6 +207,11 @@ impl Jobs {
         }
     }
 
+    /// Their session is gone, and the garbage collector has come by.
+    pub fn go_with_their_owner(&mut self) {
+        self.all.clear();
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
         self.all.retain(|_, j| j.going != Some(0));
@@ -281,15 +286,14 @@ impl Jobs {
         let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner,
             "labels": job.labels(), "annotations": job.annotations() },
             "spec": job.spec.as_ref().unwrap().template.spec, "status": status });
-        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        let pod: Pod = serde_json::from_value(pod).unwrap();
         let look = |job: &Job, pod: &Pod| {
             let jobs: &[&Job] = if fake.orphan { &[] } else { &[job] };
             jobs::see_all(jobs, &[pod], self.now).remove(0)
         };
         let whole = look(&job, &pod);
         // Plans see what the watches keep.
-        kept::prune_pod(&mut pod);
-        let seen = look(&KeptJob::from(job).job(), &pod);
+        let seen = look(&Kept::from(job).open(), &Kept::from(pod).open());
         let asks = matches!(whole.task.as_ref().unwrap().step, Step::Preflight(_));
         let task = whole.task.clone().filter(|_| asks);
         assert_eq!(seen, JobSeen { task, ..whole }, "the watches keep too little of a Job");

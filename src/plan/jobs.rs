@@ -4,17 +4,16 @@
 //! without a readable one is an infrastructure failure, never a success. Why a
 //! pod does not start is told apart, so that status can say what to do.
 
-pub mod kept;
 mod pods;
 
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use self::pods::{death, held, is_dead, phase, terminated};
+use self::pods::{death, held, is_dead, is_starting, phase, terminated};
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
 use super::objects::REPOSITORY_VOLUME;
 use crate::names::{annotation, label, reason};
@@ -32,6 +31,8 @@ pub struct JobSeen {
     pub deleting: bool,
     /// It was told to stop more than [`STOP_PATIENCE`] ago. Its node does not answer, and nobody can say whether it runs.
     pub given_up: bool,
+    /// It has no pod yet, or one that its node is starting.
+    pub starts: bool,
     /// Address of its running pod, where progress can be asked for.
     pub address: Option<String>,
     /// What became of it.
@@ -66,7 +67,7 @@ impl JobSeen {
     /// silent, without a word.
     pub fn next_look(&self) -> Duration {
         match self.state {
-            JobState::Active { held: None } if self.address.is_none() => FIRST_LOOK,
+            JobState::Active { held: None } if self.starts => FIRST_LOOK,
             _ => Duration::from_mins(1),
         }
     }
@@ -98,6 +99,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
         deleting: false,
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
+        starts: is_starting(pod),
         address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
         state: match (message.and_then(|m| Outcome::decode(m).ok()), death(pod)) {
             (Some(outcome), _) => JobState::Done(Box::new(outcome)),
@@ -130,11 +132,17 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
         deleting: stopped.is_some(),
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
+        starts: own.iter().all(|p| is_starting(p)),
         address,
         state: state(job, &own, now),
         task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
         writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
     }
+}
+
+/// Whether it finds out what there is to restore; it only reads. When it fails, its hosts stand in its task only.
+pub fn is_preflight(labelled: &impl kube::ResourceExt) -> bool {
+    labelled.labels().get(label::STEP).is_some_and(|s| s == "preflight")
 }
 
 /// Claims of the target that a restore mounts.
@@ -151,11 +159,12 @@ pub fn claims(pod: &PodSpec) -> Vec<String> {
 }
 
 fn task(pod: &PodSpec) -> Option<Task> {
-    Task::decode(task_text(pod)?).ok()
+    Task::decode(task_text(&pod.containers)?).ok()
 }
 
-fn task_text(pod: &PodSpec) -> Option<&str> {
-    pod.containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?.value.as_deref()
+/// What the agent in a Job's pod is told.
+pub fn task_text(containers: &[Container]) -> Option<&str> {
+    containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?.value.as_deref()
 }
 
 /// What a Job's controller says of its end.
@@ -163,12 +172,26 @@ fn end_of(conditions: &[JobCondition]) -> Option<&JobCondition> {
     conditions.iter().find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
 }
 
+/// Whether its controller calls a Job ended.
+pub fn is_over(job: &Job) -> bool {
+    ended(job).is_some()
+}
+
+/// Whether its controller calls a Job done; then none of its pods is left.
+pub fn is_complete(job: &Job) -> bool {
+    ended(job).is_some_and(|c| c.type_ == "Complete")
+}
+
+fn ended(job: &Job) -> Option<&JobCondition> {
+    end_of(job.status.as_ref()?.conditions.as_deref()?)
+}
+
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     let message = outcome_text(pods);
     if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
         return JobState::Done(Box::new(outcome));
     }
-    let ended = job.status.as_ref().and_then(|s| end_of(s.conditions.as_deref()?));
+    let ended = ended(job);
     let died = pods.iter().find_map(|p| death(p));
     // Before Kubernetes 1.31 a Job was called failed while its pod was still ending.
     let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));
@@ -366,7 +389,11 @@ mod tests {
             assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::CONTAINER_NOT_CREATED));
             assert!(failure.message.contains("kubectl describe pod p"), "{}", failure.message);
         }
-        assert_eq!(see(&job(json!([])), &[], at(0)).state, JobState::Active { held: None });
+        let seen = see(&job(json!([])), &[], at(0));
+        assert_eq!((&seen.state, seen.next_look()), (&JobState::Active { held: None }, FIRST_LOOK));
+        // One that the scheduler has not looked at: a watch tells when it does.
+        let seen = see(&job(json!([])), &[&pod(json!({ "phase": "Pending" }))], at(0));
+        assert_eq!((&seen.state, seen.next_look()), (&JobState::Active { held: None }, Duration::from_mins(1)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod ground;
 pub mod hosts;
 pub mod invoker;
 pub mod jobs;
+pub mod kept;
 pub mod objects;
 pub mod observed;
 pub mod pod_security;
@@ -61,7 +62,7 @@ pub struct Applied;
 pub struct Plan<S> {
     /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
     pub revoke: Vec<GrantStatus>,
-    /// Change of the object's finalizer; made before anything is created.
+    /// Change of the object's finalizer: it is on before anything else is done, and off after all of it.
     pub finalizer: Option<FinalizerChange>,
     /// Claims to create, before the Jobs that mount them.
     pub claims: Vec<PersistentVolumeClaim>,

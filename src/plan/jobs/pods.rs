@@ -148,6 +148,11 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
     })
 }
 
+/// Whether a node has it, and its kubelet has not started it.
+pub fn is_starting(pod: &Pod) -> bool {
+    phase(pod) == "Pending" && condition(pod, "PodScheduled").is_some_and(|c| c.status == "True")
+}
+
 /// A kubelet that cannot mount a volume says so in events only, and the container waits as one that is just being made.
 fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
     let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True");
