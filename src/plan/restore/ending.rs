@@ -21,7 +21,7 @@ use crate::plan::run::member_label;
 /// What to do about a session that is being deleted.
 pub fn leave(pass: &mut Pass<'_>) {
     let held = pass.run.id.held || pass.run.id.held_by_stash;
-    if held && is_out(pass) {
+    if is_out(pass) && held {
         super::report::given_up(pass);
         pass.release();
     }

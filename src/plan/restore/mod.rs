@@ -38,7 +38,7 @@ use super::contract::{Class, Failure, Settings, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant};
 use super::ground::{self, NoGround};
-use super::jobs::JobSeen;
+use super::jobs::{self, JobSeen};
 use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
@@ -69,24 +69,23 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         pass.release();
     } else if run.canceled {
         ending::cancel(&mut pass);
-    } else if !run.id.held {
-        // Before anything that a deletion would have to undo. What a run of which nothing is written yet may do, a
-        // preflight that only reads, leaves nothing to undo.
-        pass.plan.finalizer = Some(FinalizerChange::Add);
-        if run.state.run.start_time.is_some() {
-            pass.plan.again = true;
-        } else {
-            pass.step();
-            if pass.now.is_final() {
-                pass.plan.finalizer = None;
-            }
-        }
     } else if run.is_changed() {
         ending::abandon(&mut pass);
     } else {
         pass.step();
     }
-    pass.finish()
+    let plan = pass.finish();
+    // The API server puts no finalizer on what is being deleted.
+    if !run.id.held && !run.id.deleting && leaves_something(&plan) {
+        return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
+    }
+    plan
+}
+
+/// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
+fn leaves_something(plan: &Plan<Prepared>) -> bool {
+    let made = !(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
+    made || !plan.jobs.iter().all(jobs::is_preflight)
 }
 
 /// What new Jobs stand on.

@@ -124,6 +124,30 @@ fn what_is_canceled_before_it_begins_is_not_even_held() {
     }
 }
 
+/// Proves: C08.
+#[test]
+fn a_preflight_holds_nothing_up_and_what_writes_does() {
+    let preflight_runs = |w: &World| w.jobs.running().iter().any(|key| key.starts_with("preflight/"));
+    let mut w = World::session(web());
+    while !preflight_runs(&w) {
+        w.step(1);
+    }
+    assert!(!w.run().id.held, "it only reads");
+    let mut deleted = w.clone();
+    deleted.delete_at = deleted.passes;
+    deleted.settle();
+    assert_eq!((deleted.gone, deleted.workloads[0].replicas), (true, 2), "it goes at once");
+    // While somebody else's finalizer keeps it, its preflight is stopped.
+    let mut kept = w.clone();
+    kept.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
+    kept.object["metadata"]["finalizers"] = json!(["example.com/somebody-elses"]);
+    kept.step(1);
+    assert_eq!(kept.jobs.running(), Vec::<String>::new());
+    // `announced` asserts that it is held before anything is scaled or written.
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
 /// Proves: C09.
 #[test]
 fn the_end_of_a_canceled_run_names_each_member() {

@@ -275,16 +275,11 @@ impl World {
             }
             self.grants.there.remove(&object);
         }
-        if plan.finalizer == Some(FinalizerChange::Remove) {
+        if plan.finalizer == Some(FinalizerChange::Add) {
             if !self.write() {
                 return false;
             }
-            self.object["metadata"]["finalizers"] = json!([]);
-            self.gone = self.run().id.deleting;
-            if self.gone {
-                self.events.extend(plan.events.into_iter().map(|e| e.reason));
-                return true;
-            }
+            self.object["metadata"]["finalizers"] = json!([FINALIZER]);
         }
         for name in &plan.stop_jobs {
             if !self.write() {
@@ -330,13 +325,16 @@ impl World {
             self.grants.serve(job);
             self.jobs.create(job);
         }
-        // It is put on beside the first effects; here they are through before it.
-        if plan.finalizer == Some(FinalizerChange::Add) {
-            assert!(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty(), "nothing to be undone");
+        if plan.finalizer == Some(FinalizerChange::Remove) {
             if !self.write() {
                 return false;
             }
-            self.object["metadata"]["finalizers"] = json!([FINALIZER]);
+            self.object["metadata"]["finalizers"] = json!([]);
+            self.gone = self.run().id.deleting;
+            if self.gone {
+                self.events.extend(plan.events.into_iter().map(|e| e.reason));
+                return true;
+            }
         }
         if plan.unreachable.is_some() && self.jobs.away {
             if !self.write() {
@@ -373,6 +371,7 @@ impl World {
             self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
             if !self.run().id.held {
                 self.gone = true;
+                self.jobs.go_with_their_owner();
                 return false;
             }
         }

@@ -275,6 +275,10 @@ impl Cluster {
                 let mut after = Self { turns: self.turns - 1, ..self.clone() };
                 Rc::make_mut(&mut after.run).id.deleting = true;
                 after.gone = !after.run.id.held;
+                if after.gone {
+                    // They go with their owner.
+                    after.jobs.clear();
+                }
                 ways.push((Move::Delete, after));
             }
         }
@@ -324,13 +328,9 @@ impl Cluster {
             Some(())
         };
         let mut all = || {
-            if let Some(change) = plan.finalizer {
+            if plan.finalizer == Some(FinalizerChange::Add) {
                 more()?;
-                Rc::make_mut(&mut after.run).id.held = change == FinalizerChange::Add;
-                after.gone = after.run.id.deleting && change == FinalizerChange::Remove;
-                if after.gone {
-                    return None;
-                }
+                Rc::make_mut(&mut after.run).id.held = true;
             }
             for name in &plan.stop_jobs {
                 more()?;
@@ -360,6 +360,14 @@ impl Cluster {
                     return Some(Err(broken));
                 }
                 after.jobs.push(Made { seen: Rc::new(seen), runs: true });
+            }
+            if plan.finalizer == Some(FinalizerChange::Remove) {
+                more()?;
+                Rc::make_mut(&mut after.run).id.held = false;
+                after.gone = after.run.id.deleting;
+                if after.gone {
+                    return None;
+                }
             }
             if let Some(status) = &plan.status {
                 more()?;

@@ -47,7 +47,7 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, job: &JobSeen) -> Result<(), 
     let expired = run.state.deadline.as_ref().is_some_and(|d| cluster.now >= d.0);
     all(&[
         (!run.canceled && !run.id.deleting && !expired, "a Job is made on the way out"),
-        (run.id.held, "a Job is made before the finalizer is on"),
+        (run.id.held || is_preflight(job), "a Job that writes is made before the finalizer is on"),
     ])?;
     if is_preflight(job) {
         return Ok(());
