@@ -103,13 +103,14 @@ impl Site {
         command
     }
 
-    fn ok(mut command: Command) -> Duration {
-        let begun = Instant::now();
-        assert!(command.status().unwrap().success(), "{command:?}");
-        begun.elapsed()
+    fn ok(command: Command) -> Ran {
+        let shown = format!("{command:?}");
+        let ran = run(command);
+        assert!(ran.good, "{shown}");
+        ran
     }
 
-    fn agent(&self, step: Step) -> (Answer, Duration) {
+    fn agent(&self, step: Step) -> (Answer, Ran) {
         let task = Task {
             version: VERSION,
             run: Run { id: "r".into(), kind: "RestoreSession".into(), namespace: "n".into(), name: "s".into() },
@@ -125,16 +126,14 @@ impl Site {
         {
             command.env(format!("LIFEBOAT_{name}"), self.path(folder));
         }
-        let begun = Instant::now();
-        command.status().unwrap();
-        let took = begun.elapsed();
+        let ran = run(command);
         let outcome = Outcome::decode(&fs::read_to_string(self.path("outcome")).unwrap()).unwrap();
         assert_eq!(outcome.failure, None);
-        (outcome.answer.unwrap(), took)
+        (outcome.answer.unwrap(), ran)
     }
 
     /// What the preflight pins.
-    fn pinned(&self) -> (Restore, Duration) {
+    fn pinned(&self) -> (Restore, Ran) {
         let data = vec![self.data.to_str().unwrap().to_owned()];
         let query = HostQuery {
             host: "h".into(),
@@ -143,30 +142,29 @@ impl Site {
             mounts: data.clone(),
             ..HostQuery::default()
         };
-        let (answer, took) = self.agent(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
+        let (answer, ran) = self.agent(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
         let Answer::Preflight(hosts) = answer else { panic!("{answer:?}") };
-        (Restore { host: "h".into(), snapshots: hosts[0].snapshots.clone(), mounts: data, ..Restore::default() }, took)
+        (Restore { host: "h".into(), snapshots: hosts[0].snapshots.clone(), mounts: data, ..Restore::default() }, ran)
     }
 
-    fn by_agent(&self, step: &Restore) -> Duration {
+    fn by_agent(&self, step: &Restore) -> Ran {
         let target = self.path("root").join(self.data.to_str().unwrap().trim_start_matches('/'));
         fs::create_dir_all(&target).unwrap();
-        let (answer, took) = self.agent(Step::Restore(step.clone()));
+        let (answer, ran) = self.agent(Step::Restore(step.clone()));
         let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
         assert_eq!(restored.planned, restored.restored);
         remove(&self.path("root"));
-        took
+        ran
     }
 
-    fn by_restic(&self, step: &Restore, options: &[&str]) -> Duration {
+    fn by_restic(&self, step: &Restore) -> Ran {
         let target = self.path("bare");
         fs::create_dir_all(&target).unwrap();
         let mut args = vec!["restore", "--no-lock", "--json", "--sparse", "--target", target.to_str().unwrap()];
-        args.extend(options);
         args.push(&step.snapshots[0].id);
-        let took = Self::ok(self.restic(&args));
+        let ran = Self::ok(self.restic(&args));
         remove(&target);
-        took
+        ran
     }
 
     /// In turns, so that a machine that slows down slows both.
@@ -175,20 +173,74 @@ impl Site {
         let (mut ours, mut bare) = (vec![], vec![]);
         // The first of each fills caches.
         for round in 0..=rounds {
-            let (a, b) = (self.by_agent(&step), self.by_restic(&step, &[]));
+            let (a, b) = (self.by_agent(&step), self.by_restic(&step));
             if round > 0 {
                 ours.push(a);
                 bare.push(b);
             }
         }
-        let [ours, bare] = [ours, bare].map(|v| quantile(&v, 0.5).as_secs_f64());
+        let most = |all: &[Ran], of: fn(&Ran) -> f64| all.iter().map(of).fold(0.0, f64::max);
+        let memory = format!(
+            "agent {:.0}, its restic {:.0}, bare restic {:.0} MB",
+            most(&ours, |r| r.own),
+            most(&ours, |r| r.child),
+            most(&bare, |r| r.own)
+        );
+        let [ours, bare] = [ours, bare].map(|v| median(&v));
         println!(
-            "{what:<40} agent {ours:.2} s, bare restic {bare:.2} s: {:+.2} s, {:+.1} % (median of {rounds}; preflight {:.2} s)",
+            "{what:<32} agent {ours:.2} s, bare restic {bare:.2} s: {:+.2} s, {:+.1} % (median of {rounds}; preflight {:.2} s; {memory})",
             ours - bare,
             (ours / bare - 1.0) * 100.0,
-            preflight.as_secs_f64()
+            preflight.took.as_secs_f64()
         );
     }
+}
+
+/// How a process ran: whether it exited with 0, how long it took, and the most memory that it and a child of it had, in MB.
+struct Ran {
+    good: bool,
+    took: Duration,
+    own: f64,
+    child: f64,
+}
+
+/// Runs a process, and looks at its memory meanwhile.
+fn run(mut command: Command) -> Ran {
+    let begun = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let mut ran = Ran { good: false, took: Duration::ZERO, own: 0.0, child: 0.0 };
+    for turn in 0u32.. {
+        if let Some(status) = child.try_wait().unwrap() {
+            (ran.good, ran.took) = (status.success(), begun.elapsed());
+            break;
+        }
+        if turn % 20 == 0 {
+            ran.own = ran.own.max(peak(child.id()));
+            ran.child = children(child.id()).map(peak).fold(ran.child, f64::max);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ran
+}
+
+/// The most resident memory that a process has had, in MB of 10^6 bytes; 0 when it is gone.
+fn peak(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().map_or(0.0, |kib| kib.parse::<f64>().unwrap() * 1024.0 / 1e6)
+}
+
+fn children(parent: u32) -> impl Iterator<Item = u32> {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    all.filter(move |pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        after_name.split_whitespace().nth(1) == Some(&parent.to_string())
+    })
+}
+
+fn median(all: &[Ran]) -> f64 {
+    quantile(&all.iter().map(|r| r.took).collect::<Vec<_>>(), 0.5).as_secs_f64()
 }
 
 fn remove(path: &Path) {
@@ -206,9 +258,9 @@ fn connections(s3: &S3, rounds: u64) {
     let (mut ours, mut bare) = (vec![], vec![]);
     for _ in 0..rounds {
         ours.push(site.by_agent(&step));
-        bare.push(site.by_restic(&step, &[]));
+        bare.push(site.by_restic(&step));
     }
-    let [ours, bare] = [ours, bare].map(|v| quantile(&v, 0.5).as_secs_f64());
+    let [ours, bare] = [ours, bare].map(|v| median(&v));
     println!(
         "{:<40} agent {ours:.2} s, restic's default of 5 connections {bare:.2} s: {:.1} times as fast",
         "400 files of 1 MiB, 10 MB/s a connection",

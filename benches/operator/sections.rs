@@ -12,7 +12,8 @@ use crate::figures::{Bar, chart, ms, quantile, spread};
 use crate::jobs;
 use crate::operator::Operator;
 use crate::world::{
-    FLAGS, Kubelet, PATIENCE, Seen, claims, cpu, create, create_all, names, namespace, operator, rss, session,
+    FLAGS, Kubelet, PATIENCE, Seen, Unscheduled, claims, cpu, create, create_all, names, namespace, operator, rss,
+    session,
 };
 
 fn say(what: &str, value: &str) {
@@ -66,15 +67,19 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     const COUNT: usize = 20;
     let _operator = operator().await;
     let ns = namespace(cluster, "requests").await;
-    let names = names("r", COUNT + 1);
+    let first = namespace(cluster, "first").await;
+    let names = names("r", COUNT);
     claims(cluster, &ns, &names).await;
-    let seen = Seen::jobs(cluster, &ns).await;
+    claims(cluster, &first, &names[..1]).await;
+    let _pods = Unscheduled::of(cluster, &ns).await;
     // The first one of all opens watches.
-    create(cluster, &session(&ns, &names[0])).await;
+    let seen = Seen::jobs(cluster, &first).await;
+    create(cluster, &session(&first, &names[0])).await;
     seen.all(&names[..1]).await;
+    let seen = Seen::jobs(cluster, &ns).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let audit = Audit::from_now();
-    for name in &names[1..] {
+    for name in &names {
         create(cluster, &session(&ns, name)).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -91,7 +96,6 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     over.all(&names).await;
     drop(kubelet);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    // All 21 ended after the mark; the first had begun before it.
     let life = audit.requests(Some(&ns)).await;
     show("requests per restore over its whole life", &life, COUNT);
     let peers = [("K8up 2.15", 3.6), ("VolSync 0.16", 13.2), ("Kopiur 0.4.3", 15.0)];
@@ -213,12 +217,13 @@ pub async fn leader(cluster: &Cluster) {
     }
 }
 
-/// Memory, requests at rest and starts, with more and more sessions whose Jobs wait.
-pub async fn scale(cluster: &Cluster, sizes: Vec<usize>) {
+/// Memory, requests at rest and starts, with more and more sessions whose Jobs wait, each with its pod.
+pub async fn scale(cluster: &Arc<Cluster>, sizes: Vec<usize>) {
     let mut running = operator().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     say("resident memory, idle", &format!("{:.1} MB", rss(&running)));
     let ns = namespace(cluster, "scale").await;
+    let _pods = Unscheduled::of(cluster, &ns).await;
     let mut count = 0;
     for size in sizes {
         let seen = Seen::jobs(cluster, &ns).await;
@@ -238,7 +243,12 @@ pub async fn scale(cluster: &Cluster, sizes: Vec<usize>) {
         let rest = audit.requests(None).await;
         say(
             &format!("{size} pending, nothing changes, 60 s: requests"),
-            &format!("{} (CPU {:.2} s)", rest.total(), used.as_secs_f64()),
+            &format!(
+                "{}, and {} watches opened again (CPU {:.2} s)",
+                rest.total() - rest.of(&["watch"]),
+                rest.of(&["watch"]),
+                used.as_secs_f64()
+            ),
         );
         for ((verb, resource), n) in &rest.0 {
             println!("    {verb:<8} {resource:<32} {n}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DynamicObject, PostParams, WatchEvent, WatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -91,6 +92,16 @@ pub fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|i| format!("{prefix}-{i:05}")).collect()
 }
 
+type Events<K> = stream::BoxStream<'static, kube::Result<WatchEvent<K>>>;
+
+/// All that is there, and what becomes of it.
+async fn watch<K>(api: &Api<K>) -> kube::Result<Events<K>>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    Ok(api.watch(&WatchParams::default(), "0").await?.boxed())
+}
+
 /// When something was first seen of each name.
 pub struct Seen {
     when: Arc<Mutex<BTreeMap<String, Instant>>>,
@@ -117,15 +128,22 @@ impl Seen {
     {
         let (when, news) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(Notify::new()));
         let (into, tell) = (when.clone(), news.clone());
-        let mut events = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+        // Opened before anything is made, and again when it breaks.
+        let mut events = watch(&api).await.unwrap();
         let task = tokio::spawn(async move {
-            while let Some(Ok(event)) = events.next().await {
-                let now = Instant::now();
-                if let WatchEvent::Added(o) | WatchEvent::Modified(o) = event
-                    && let Some(key) = key(&o)
-                {
-                    into.lock().unwrap().entry(key).or_insert(now);
-                    tell.notify_waiters();
+            loop {
+                while let Some(Ok(event)) = events.next().await {
+                    let now = Instant::now();
+                    if let WatchEvent::Added(o) | WatchEvent::Modified(o) = event
+                        && let Some(key) = key(&o)
+                    {
+                        into.lock().unwrap().entry(key).or_insert(now);
+                        tell.notify_waiters();
+                    }
+                }
+                while let Err(error) = watch(&api).await.map(|again| events = again) {
+                    eprintln!("a watch of the bench does not open: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         });
@@ -161,6 +179,32 @@ impl Drop for Seen {
     }
 }
 
+/// Plays the Job controller where no node is free: every Job of the namespace has a pod that waits.
+pub struct Unscheduled(tokio::task::JoinHandle<()>);
+
+impl Unscheduled {
+    /// For the Jobs that are there, and those that are made from now on.
+    pub async fn of(cluster: &Arc<Cluster>, namespace: &str) -> Self {
+        let (cluster, api) = (cluster.clone(), Api::<Job>::namespaced(cluster.client.clone(), namespace));
+        let jobs = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+        let start = move |job: kube::runtime::watcher::Result<Job>| {
+            let cluster = cluster.clone();
+            async move {
+                if let Ok(job) = job {
+                    jobs::start(&cluster, &job).await;
+                }
+            }
+        };
+        Self(tokio::spawn(jobs.for_each_concurrent(HANDS, start)))
+    }
+}
+
+impl Drop for Unscheduled {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Plays kubelet and Job controller: every Job of the namespace succeeds as soon as it is seen.
 /// Keeps how long each was in its hands.
 pub struct Kubelet {
@@ -174,7 +218,7 @@ impl Kubelet {
         let spent = Arc::new(Mutex::new(Duration::ZERO));
         let (into, cluster, namespace) = (spent.clone(), cluster.clone(), namespace.to_owned());
         let api: Api<Job> = Api::namespaced(cluster.client.clone(), &namespace);
-        let mut events = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+        let mut events = watch(&api).await.unwrap();
         let task = tokio::spawn(async move {
             while let Some(Ok(event)) = events.next().await {
                 let seen = Instant::now();

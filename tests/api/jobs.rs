@@ -144,8 +144,8 @@ pub fn unreachable(job: &Job) -> Outcome {
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 
-/// The Job's pod runs and ends with this outcome; then the Job is complete.
-pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
+/// The Job gets its pod, which waits for a node; one that it has already stays.
+pub async fn start(cluster: &Cluster, job: &Job) {
     let (namespace, name) = (job.namespace().unwrap(), job.name_any());
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
     let template = job.spec.as_ref().unwrap().template.clone();
@@ -153,11 +153,22 @@ pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
     pod["metadata"]["name"] = format!("{name}-x").into();
     pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid().unwrap(), "controller": true }]);
     let pod: Pod = serde_json::from_value(pod).unwrap();
-    pods.create(&kube::api::PostParams::default(), &pod).await.unwrap();
+    match pods.create(&kube::api::PostParams::default(), &pod).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        made => drop(made.unwrap()),
+    }
+}
+
+/// The Job's pod runs and ends with this outcome; then the Job is complete.
+pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
+    start(cluster, job).await;
+    let (namespace, name) = (job.namespace().unwrap(), job.name_any());
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
     let now = "2026-11-20T00:00:00Z";
+    let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
     let terminated = json!({ "exitCode": i32::from(outcome.failure.is_some()), "reason": "Completed", "message": outcome.encode(),
         "startedAt": now, "finishedAt": now });
-    let container = json!({ "name": pod.spec.unwrap().containers[0].name, "image": "i", "imageID": "", "ready": false,
+    let container = json!({ "name": pod.containers[0].name, "image": "i", "imageID": "", "ready": false,
         "restartCount": 0, "state": { "terminated": terminated } });
     let phase = if outcome.failure.is_some() { "Failed" } else { "Succeeded" };
     let status = json!({ "status": { "phase": phase, "containerStatuses": [container] } });
