@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn who_else_uses_a_repository_is_no_news_to_its_sessions() {
         let (time, before) = ("2026-11-20T00:00:00Z", news(1, &json!({})));
-        let used = json!({ "references": [{ "kind": "RestoreSession", "namespace": "n", "name": "s" }], "snapshotCount": 3 });
+        let used =
+            json!({ "references": [{ "kind": "RestoreSession", "namespace": "n", "name": "s" }], "snapshotCount": 3 });
         assert!(before == news(1, &used));
         let away = json!({ "reachability": { "reachable": false, "since": time } });
         for (generation, status) in [(2, json!({})), (1, away), (1, json!({ "firstBackupTime": time }))] {
