@@ -77,8 +77,8 @@ test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo #
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
 
-states: ## Every state of a restore within the full bounds (minutes, after an optimised build)
-	cargo test --release --lib no_state_of_the_full_bounds -- --ignored --nocapture
+states: ## Every state of a restore within the full bounds (minutes)
+	cargo test --lib no_state_of_the_full_bounds -- --ignored --nocapture
 
 # libFuzzer needs a nightly compiler; without one, the seeded mutations of the unit tests go on for TIME seconds.
 FUZZ_TARGETS = admission plan restic listing outcome names
