@@ -71,7 +71,7 @@ pub async fn requests(cluster: &Arc<Cluster>) {
     let names = names("r", COUNT);
     claims(cluster, &ns, &names).await;
     claims(cluster, &first, &names[..1]).await;
-    let _pods = Unscheduled::of(cluster, &ns).await;
+    let _pods = Unscheduled::of(cluster, &ns);
     // The first one of all opens watches.
     let seen = Seen::jobs(cluster, &first).await;
     create(cluster, &session(&first, &names[0])).await;
@@ -223,7 +223,7 @@ pub async fn scale(cluster: &Arc<Cluster>, sizes: Vec<usize>) {
     tokio::time::sleep(Duration::from_secs(5)).await;
     say("resident memory, idle", &format!("{:.1} MB", rss(&running)));
     let ns = namespace(cluster, "scale").await;
-    let _pods = Unscheduled::of(cluster, &ns).await;
+    let _pods = Unscheduled::of(cluster, &ns);
     let mut count = 0;
     for size in sizes {
         let seen = Seen::jobs(cluster, &ns).await;

@@ -184,7 +184,7 @@ pub struct Unscheduled(tokio::task::JoinHandle<()>);
 
 impl Unscheduled {
     /// For the Jobs that are there, and those that are made from now on.
-    pub async fn of(cluster: &Arc<Cluster>, namespace: &str) -> Self {
+    pub fn of(cluster: &Arc<Cluster>, namespace: &str) -> Self {
         let (cluster, api) = (cluster.clone(), Api::<Job>::namespaced(cluster.client.clone(), namespace));
         let jobs = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
         let start = move |job: kube::runtime::watcher::Result<Job>| {
