@@ -37,7 +37,7 @@ pub struct JobSeen {
     pub address: Option<String>,
     /// What became of it.
     pub state: JobState,
-    /// What it was asked to do. Of watched ones only that of a preflight is known, see [`kept`].
+    /// What it was asked to do. Of watched ones only that of a preflight is known, see [`super::kept`].
     pub task: Option<Task>,
     /// Claims that it writes to.
     pub writes: Vec<String>,

@@ -216,7 +216,10 @@ async fn taken_away(name: &str, ways: &[Taken]) {
     assert_tree(&folder, &trees[1]);
     beside.assert_alone();
     let host = &session["status"]["stats"][0];
-    assert_eq!(host["attempt"], ways.len() + 1, "{host:#}");
+    // A Job that is deleted may be gone with its pod before anybody has looked: then the same attempt is made again.
+    let traceless = ways.iter().filter(|w| matches!(w, Taken::JobDeleted)).count();
+    let attempts = ways.len() + 1 - traceless..=ways.len() + 1;
+    assert!(attempts.contains(&usize::try_from(host["attempt"].as_u64().unwrap()).unwrap()), "{attempts:?}: {host:#}");
     assert!(host["podDeaths"].is_null(), "none of it is the restore's own doing: {host:#}");
 }
 
