@@ -141,7 +141,9 @@ fn a_preflight_holds_nothing_up_and_what_writes_does() {
     let mut kept = w.clone();
     kept.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
     kept.object["metadata"]["finalizers"] = json!(["example.com/somebody-elses"]);
-    kept.step(1);
+    assert_eq!(kept.decide().stop_jobs.len(), 1);
+    // A pod takes its grace.
+    kept.step(40);
     assert_eq!(kept.jobs.running(), Vec::<String>::new());
     // `announced` asserts that it is held before anything is scaled or written.
     w.settle();
