@@ -1,6 +1,5 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -72,10 +71,8 @@ pub struct Context {
     pub of_backup_sessions: Children,
     /// Children of Repositories.
     pub of_repositories: Children,
-    /// Open once every store has been filled.
-    pub gate: Sender<bool>,
-    /// When that was.
-    pub opened: OnceLock<Instant>,
+    /// Since when every store has been filled; nobody looks before.
+    pub gate: Sender<Option<Instant>>,
 }
 
 /// After a start, everything that is there wants a look.
@@ -98,18 +95,17 @@ impl Context {
             let _ = children.jobs.store.wait_until_ready().await;
             let _ = children.pods.store.wait_until_ready().await;
         }
-        let _ = self.opened.set(Instant::now());
-        self.gate.send_replace(true);
+        self.gate.send_replace(Some(Instant::now()));
     }
 
     /// Whether the operator has only just begun.
     pub fn is_starting(&self) -> bool {
-        self.opened.get().is_none_or(|at| at.elapsed() < STARTS_FOR)
+        self.gate.borrow().is_none_or(|at| at.elapsed() < STARTS_FOR)
     }
 
     /// Waits for [`Context::fill`].
     pub async fn filled(&self) {
-        let _ = self.gate.subscribe().wait_for(|open| *open).await;
+        let _ = self.gate.subscribe().wait_for(Option::is_some).await;
     }
 
     /// The clock; the only place where the operator's decisions get it.

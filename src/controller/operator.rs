@@ -215,8 +215,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         of_restore_batches: of_batches,
         of_backup_sessions: of_backups,
         of_repositories,
-        gate: tokio::sync::watch::Sender::new(false),
-        opened: std::sync::OnceLock::new(),
+        gate: tokio::sync::watch::Sender::default(),
         client,
     });
     info!(image = context.setup.image, "reconciling");

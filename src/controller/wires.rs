@@ -155,14 +155,14 @@ struct News {
 
 impl News {
     fn of(repository: &Repository) -> Self {
-        let meta = &repository.metadata;
-        let status = repository.status.clone().unwrap_or_default();
+        // Not cloned as a whole: thousands may stand in its references.
+        let (meta, status) = (&repository.metadata, repository.status.as_ref());
         Self {
             uid: meta.uid.clone(),
             generation: meta.generation,
             leaves: meta.deletion_timestamp.is_some(),
-            first_backup: status.first_backup_time,
-            reachability: status.reachability,
+            first_backup: status.and_then(|s| s.first_backup_time.clone()),
+            reachability: status.and_then(|s| s.reachability.clone()),
         }
     }
 }

@@ -155,11 +155,10 @@ pub fn is_starting(pod: &Pod) -> bool {
 
 /// A kubelet that cannot mount a volume says so in events only, and the container waits as one that is just being made.
 fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
-    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True");
-    let since = scheduled.and_then(|c| c.last_transition_time.as_ref());
+    let since = condition(pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
     let mut states = containers(pod).map(|c| c.state.as_ref());
     let is_made = states.any(|s| s.is_some_and(|s| s.running.is_some() || s.terminated.is_some()));
-    phase(pod) == "Pending" && !is_made && since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
+    is_starting(pod) && !is_made && since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
 }
 
 /// The node controller calls a pod not ready whose kubelet has fallen silent, and leaves what the kubelet last
