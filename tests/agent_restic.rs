@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -322,38 +322,73 @@ fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
     let (b, path_b) = site.data("b [x]*?{}\\ ü");
     write_noise(&a.join("one"), 5000, 1);
     write_noise(&b.join("two"), 7000, 2);
-    let made = site.backup("host-0", &[&path_a, &path_b]);
+    let (_, path_c) = site.data("empty");
+    let made = site.backup("host-0", &[&path_a, &path_b, &path_c]);
     assert_eq!(
         (made.len(), made[0].path.as_str(), made[0].total_files, made[1].total_bytes),
-        (2, path_a.as_str(), 1, 7000)
+        (3, path_a.as_str(), 1, 7000)
     );
     let query = HostQuery {
         host: "host-0".into(),
         source_host: "host-0".into(),
         snapshots: vec!["latest".into()],
-        mounts: strings(&[&path_a, &path_b]),
+        mounts: strings(&[&path_a, &path_b, &path_c]),
         ..HostQuery::default()
     };
     let pins = site.resolve(query).hosts()[0].snapshots.clone();
-    assert_eq!(pins.len(), 2);
-    assert!(pins.iter().all(|p| p.path.is_none() && p.id.len() == 64 && p.time.ends_with('Z')));
+    assert!(pins.iter().all(|p| p.id.len() == 64 && p.time.ends_with('Z')));
+    let paths: BTreeSet<&str> = pins.iter().filter_map(|p| p.path.as_deref()).collect();
+    assert_eq!((pins.len(), paths), (3, [&path_a, &path_b, &path_c].map(String::as_str).into()));
 
     let (target_a, target_b) = (site.target(&path_a), site.target(&path_b));
+    site.target(&path_c);
     let other = site.target("/other/mount");
     fs::write(other.join("mine"), "keep").unwrap();
     fs::write(target_a.join("stale"), "goes, with --delete").unwrap();
     let step = Restore {
         host: "host-0".into(),
         snapshots: pins,
-        mounts: strings(&[&path_a, &path_b, "/other/mount"]),
+        mounts: strings(&[&path_a, &path_b, &path_c, "/other/mount"]),
         args: strings(&["--delete"]),
         ..Restore::default()
     };
     let restored = site.run(Step::Restore(step)).restored();
-    assert_eq!(restored.planned, Counts { files: 4, bytes: 12_000 });
+    assert_eq!(restored.planned, Counts { files: 5, bytes: 12_000 });
     assert!(target_a.join("one").exists() && target_b.join("two").exists());
     assert!(!target_a.join("stale").exists());
     assert!(other.join("mine").exists(), "--delete reached another mount");
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_snapshot_of_several_paths_is_restored_whole_and_one_that_is_gone_is_said() {
+    let site = Site::new();
+    let ((a, path_a), (b, path_b)) = (site.data("a"), site.data("b"));
+    write_noise(&a.join("one"), 5000, 1);
+    write_noise(&b.join("two"), 7000, 2);
+    let backup = site.restic(&["backup", "--host", "host-0", &path_a, &path_b]).output().unwrap();
+    assert!(backup.status.success());
+    let whole = Restore { snapshots: vec![], ..site.step(&[&path_a, &path_b]) };
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        snapshots: vec!["latest".into()],
+        mounts: whole.mounts.clone(),
+        ..HostQuery::default()
+    };
+    let snapshots = site.resolve(query).hosts()[0].snapshots.clone();
+    assert_eq!((snapshots.len(), &snapshots[0].path), (1, &None), "its paths are looked up");
+    let whole = Restore { snapshots, ..whole };
+    let targets = [site.target(&path_a), site.target(&path_b)];
+    site.run(Step::Restore(whole.clone())).restored();
+    assert!(targets[0].join("one").exists() && targets[1].join("two").exists());
+
+    let part = site.step(&[&path_a]);
+    assert_eq!(part.snapshots[0].path.as_deref(), Some(path_a.as_str()));
+    assert!(site.restic(&["forget", &whole.snapshots[0].id]).status().unwrap().success());
+    for step in [whole, part] {
+        site.run(Step::Restore(step)).failed(Class::Data, reason::SNAPSHOT_NOT_FOUND);
+    }
 }
 
 // A03

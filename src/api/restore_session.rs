@@ -226,7 +226,7 @@ pub struct PinnedSnapshot {
     /// When it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// Only this path of it.
+    /// Only this path of it. Not set where it has several, and all are restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }

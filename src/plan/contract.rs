@@ -42,6 +42,8 @@ pub const OUTCOME_FILE: &str = "/dev/termination-log";
 /// Bytes of a termination message the kubelet keeps
 /// (Kubernetes, "Customizing the termination message").
 pub const OUTCOME_LIMIT: usize = 4096;
+/// Bytes of an outcome that are kept free for what is around its answer.
+pub const OUTCOME_SLACK: usize = 400;
 /// Port on which a running agent answers `GET /progress`.
 pub const PROGRESS_PORT: u16 = 9180;
 /// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.

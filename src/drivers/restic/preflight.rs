@@ -37,7 +37,18 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
         }
         answers.push(answer);
     }
+    if !Answer::Preflight(answers.clone()).fits() {
+        answers.iter_mut().for_each(|answer| leave_to_be_looked_up(&mut answer.snapshots, &all));
+    }
     Done::ok(Answer::Preflight(answers))
+}
+
+/// Takes off the paths that say no more than their snapshots do: whoever restores asks the repository then.
+fn leave_to_be_looked_up(pins: &mut [PinnedSnapshot], all: &[Snapshot]) {
+    for pin in pins {
+        let whole = all.iter().find(|s| s.id == pin.id).and_then(Snapshot::only_path);
+        pin.path.take_if(|path| whole.as_ref() == Some(&*path));
+    }
 }
 
 /// Who cannot give files away must own all of them; better known now than when the workload is down.
@@ -104,4 +115,24 @@ pub async fn prepare(repository: &Repository) -> Done {
         return Done::ok(Answer::Prepared { created: false });
     }
     Done::failed(repository.failure(&created, "create the repository"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_off_only_where_the_snapshot_says_the_same() {
+        let snapshot = |id: &str, paths: &[&str]| -> Snapshot {
+            serde_json::from_value(json!({ "id": id, "time": "", "paths": paths })).unwrap()
+        };
+        let all = [snapshot("one", &["/data/"]), snapshot("two", &["/data", "/more"])];
+        let pin =
+            |id: &str, path: &str| PinnedSnapshot { id: id.into(), path: Some(path.into()), ..Default::default() };
+        let mut pins = [pin("one", "/data"), pin("one", "/data/part"), pin("two", "/data")];
+        leave_to_be_looked_up(&mut pins, &all);
+        assert_eq!(pins.map(|p| p.path), [None, Some("/data/part".to_owned()), Some("/data".to_owned())]);
+    }
 }

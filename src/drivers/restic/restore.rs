@@ -1,7 +1,7 @@
 //! Restores one host, and proves it by counts.
 //!
-//! First everything that can be known without writing: the snapshots still exist,
-//! their paths lie in the mounts, a dry run says what would be written, and space,
+//! First everything that can be known without writing: the paths lie in the mounts,
+//! a dry run says that the snapshots are there and what would be written, and space,
 //! owners and write access suffice. Then the real run, whose counts must equal the
 //! dry run's. An exit code of 0 with other counts is a failure, and the bytes restic
 //! reports are not believed once an item has failed (it counts lost writes as done).
@@ -48,7 +48,10 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore, planned: &mut Plan
     let mut parts = parts(repository, step).await?;
     let mut content = 0;
     for part in &mut parts {
-        content += dry_run(repository, step, part, planned).await?;
+        content += match dry_run(repository, step, part, planned).await {
+            Ok(content) => content,
+            Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
+        };
         if part.pin.path.is_some() && part.planned.total.files == 0 && step.include.is_empty() && !step.allow_empty {
             return Err(nothing(
                 step,
@@ -93,26 +96,16 @@ fn sum(counts: impl Iterator<Item = Counts>) -> Counts {
     counts.fold(Counts::default(), |a, b| Counts { files: a.files + b.files, bytes: a.bytes + b.bytes })
 }
 
-/// Looks the pinned snapshots up again and turns paths and rules into patterns.
+/// Turns paths and rules into patterns.
 async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Part<'a>>, Failure> {
-    if step.snapshots.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut ids: Vec<String> = step.snapshots.iter().map(|p| p.id.clone()).collect();
-    ids.sort();
-    ids.dedup();
-    let found: Vec<Snapshot> = repository.snapshots(&ids).await?;
+    repository.reach().await?;
     let mut parts = Vec::new();
     for pin in &step.snapshots {
-        let snapshot = found.iter().find(|s| s.id == pin.id).ok_or_else(|| {
-            let text = format!(
-                "Snapshot {} of {} is not in the repository any more. Nothing was written.",
-                short(pin),
-                pin.time
-            );
-            Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
-        })?;
-        let roots = pin.path.as_ref().map_or_else(|| snapshot.clean_paths(), |path| vec![clean(path)]);
+        let roots = match &pin.path {
+            Some(path) => vec![clean(path)],
+            // A start of restic costs the derivation of the repository's key: only where its paths are not known.
+            None => look_up(repository, pin).await?.clean_paths(),
+        };
         for root in &roots {
             inside_mounts(root, &step.mounts)?;
         }
@@ -120,6 +113,27 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
         parts.push(Part { pin, roots, patterns, planned: Tally::default() });
     }
     Ok(parts)
+}
+
+/// A pinned snapshot, as the repository has it now.
+async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapshot, Failure> {
+    let found: Vec<Snapshot> = repository.snapshots(std::slice::from_ref(&pin.id)).await?;
+    found.into_iter().find(|s| s.id == pin.id).ok_or_else(|| {
+        let text =
+            format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", short(pin), pin.time);
+        Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
+    })
+}
+
+/// Why a snapshot could not be read; that it is not there any more, if that is why.
+async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure) -> Failure {
+    if failure.class == Class::Transient {
+        return failure;
+    }
+    match look_up(repository, pin).await {
+        Err(gone) if gone.reason == reason::SNAPSHOT_NOT_FOUND => gone,
+        _ => failure,
+    }
 }
 
 /// Asks restic what it would write. Gives the number of items that are content.

@@ -116,6 +116,11 @@ impl Snapshot {
         self.paths.iter().map(|p| clean(p)).collect()
     }
 
+    /// Its path, normalised, if it has but one: as all have that a backup of ours made.
+    pub fn only_path(&self) -> Option<String> {
+        if let [path] = self.paths.as_slice() { Some(clean(path)) } else { None }
+    }
+
     fn short(&self) -> &str {
         self.id.get(..ID_MIN).unwrap_or(&self.id)
     }
@@ -191,8 +196,9 @@ pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result
             for path in snapshot.clean_paths() {
                 inside_mounts(&path, &query.mounts)?;
             }
-            if !pins.iter().any(|p: &PinnedSnapshot| p.id == snapshot.id && p.path.is_none()) {
-                pins.push(snapshot.pin(None));
+            let pin = snapshot.pin(snapshot.only_path());
+            if !pins.iter().any(|p: &PinnedSnapshot| (&p.id, &p.path) == (&pin.id, &pin.path)) {
+                pins.push(pin);
             }
         }
     }

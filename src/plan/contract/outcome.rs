@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OUTCOME_LIMIT, PinnedSnapshot, VERSION};
+use super::{OUTCOME_LIMIT, OUTCOME_SLACK, PinnedSnapshot, VERSION};
 use crate::names::reason;
 
 /// What a Job answers. Failure and answer may both be present: what was done before it failed.
@@ -59,6 +59,13 @@ pub enum Answer {
         /// Snapshots removed.
         snapshots: u64,
     },
+}
+
+impl Answer {
+    /// Whether an outcome has room for it.
+    pub fn fits(&self) -> bool {
+        serde_json::to_string(self).is_ok_and(|text| text.len() + OUTCOME_SLACK <= OUTCOME_LIMIT)
+    }
 }
 
 /// Snapshots of one host, or why there are none.

@@ -15,7 +15,8 @@ use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
 use crate::plan::contract::{
-    Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Preflight, Restore, Runner, Step,
+    Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, OUTCOME_SLACK, Preflight, Restore, Runner,
+    Step,
 };
 use crate::plan::hosts::{HostSet, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
@@ -27,8 +28,6 @@ use crate::plan::{pod_security, restic_args, retry};
 pub const PREFLIGHT: &str = "preflight";
 /// Bytes that one pinned snapshot takes in an answer, its path apart: id (64), time (35) and JSON around them.
 const ANSWER_BYTES: usize = 180;
-/// Bytes of an outcome kept free for what is around the answers.
-const OUTCOME_SLACK: usize = 400;
 
 /// Digits by which a snapshot that is pinned already is named.
 const PINNED_DIGITS: usize = 16;
