@@ -49,9 +49,10 @@ cluster-down: ## Stop the cluster and remove all of it
 ##@ Image
 
 .PHONY: image image-load dev install
-image: ## Build the operator's image around a debug binary
-	@cargo build --quiet --bin lifeboat
-	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/debug/lifeboat
+PROFILE ?= debug
+image: ## Build the operator's image around a binary (PROFILE=debug or release)
+	@cargo build --quiet --bin lifeboat $(if $(filter release,$(PROFILE)),--release)
+	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/$(PROFILE)/lifeboat
 
 image-load: ## Load the built image into the cluster
 	@$(CLUSTER_TOOL) image load --tag $(IMAGE)
@@ -120,7 +121,7 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 
 ##@ Figures
 
-.PHONY: bench bench-data
+.PHONY: bench bench-data bench-node
 # Thousands of sessions have a cluster of their own: what they leave would be in the way of the others.
 SECTIONS = latency,requests,broken,batch,leader
 bench: tools ## Latency, requests, memory of the operator (ONLY=section,... SIZES=1000,10000)
@@ -130,17 +131,23 @@ bench: tools ## Latency, requests, memory of the operator (ONLY=section,... SIZE
 bench-data: tools ## The agent against bare restic, and connections against a store that limits each (ROUNDS=3)
 	cargo bench --bench data
 
+# The operator's image and its Jobs are of the release build too.
+bench-node: export PROFILE = release
+bench-node: export MORE_HELM_ARGS = --set snapshotSync=0s
+bench-node: tools ## A small restore on a real node, second by second, and restores that cannot work (root; ROUNDS=10)
+	tests/with-cluster bench-node 1 cargo bench --bench node
+
 ##@ Chaos (RUNS=20, SEED=1; BESIDE=8 runs go on at a time)
 
 RUNS ?= 20
 SEED ?= 1
 export RUNS SEED
 # Faults are met by the runs, not by Jobs that list snapshots meanwhile.
-test-chaos chaos chaos-states: export MORE_HELM_ARGS = --set snapshotSync=0s
+test-chaos chaos chaos-states: export MORE_HELM_ARGS = --set snapshotSync=0s,replicas=2
 CHAOS = cargo test --test chaos -- --ignored --nocapture --exact runs::
 
 .PHONY: chaos chaos-states
-chaos: tools ## Restores while what they depend on is killed, cut off or damaged at random (root)
+chaos: tools ## Restores and backups while what they depend on is killed, cut off or damaged at random (root)
 	tests/with-cluster chaos 1 $(CHAOS)random_faults_at_random_states
 
 chaos-states: tools ## The same, each of five victims killed at each state of a batch (root)

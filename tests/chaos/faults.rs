@@ -1,15 +1,18 @@
 //! What can go wrong, and what goes wrong in a run, as its seed says. Nothing here touches a cluster.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use super::states::{OVER, STATES};
+use super::states::Course;
 
 /// A fault. Those of the cluster are felt by all runs that go on at the time, the others by one run alone.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
-    /// SIGKILL of the operator's process.
+    /// SIGKILL of the processes of all replicas of the operator.
     Operator,
+    /// The same of one of them, whichever leads.
+    OneOperator,
+    /// For a while the operator's clock is an hour ahead (its pods are replaced for it, and afterwards again).
+    OperatorAhead,
     /// No operator at all for a while (Deployment scaled to zero and back).
     OperatorAway,
     Kubelet,
@@ -50,16 +53,18 @@ pub enum Fault {
 
 use Fault::{
     Agent, ApiServer, ApiServerAway, ApiServerSilent, Containerd, ControllerManager, DiskFull, Etcd, IndexCut,
-    IndexDamaged, IndexMissing, JobDeleted, Kubelet, NetworkCut, Operator, OperatorAway, PackCut, PackDamaged,
-    PackMissing, PodDeleted, PodEvicted, Restic, Scheduler, SnapshotMissing, Store, StoreAway, StoreRefuses,
-    StoreSilent,
+    IndexDamaged, IndexMissing, JobDeleted, Kubelet, NetworkCut, OneOperator, Operator, OperatorAhead, OperatorAway,
+    PackCut, PackDamaged, PackMissing, PodDeleted, PodEvicted, Restic, Scheduler, SnapshotMissing, Store, StoreAway,
+    StoreRefuses, StoreSilent,
 };
 
 /// Those that are killed at every state change.
 pub const VICTIMS: [Fault; 5] = [Operator, Agent, Kubelet, Containerd, ApiServer];
 /// Of the cluster.
-const SHARED: [Fault; 13] = [
+const SHARED: [Fault; 15] = [
     Operator,
+    OneOperator,
+    OperatorAhead,
     OperatorAway,
     Kubelet,
     Containerd,
@@ -86,7 +91,7 @@ const DEATHS: usize = 3;
 pub enum When {
     /// As soon as status shows this state, or a later one.
     State(usize),
-    /// When so many bytes have come from the store: a Job waits for its next ones.
+    /// When so many bytes have come from the store, or gone there in a backup: a Job waits for the next ones.
     InData(u64),
 }
 
@@ -99,20 +104,22 @@ pub struct Planned {
     pub seconds: u64,
 }
 
-impl fmt::Display for Planned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Planned {
+    /// For people.
+    pub fn of(&self, course: Course) -> String {
         match self.when {
-            When::State(n) => write!(f, "{:?} at '{}'", self.fault, STATES[n]),
-            When::InData(bytes) => write!(f, "{:?} after {bytes} bytes", self.fault),
+            When::State(n) => format!("{:?} at '{}'", self.fault, course.state(n)),
+            When::InData(bytes) => format!("{:?} after {bytes} bytes", self.fault),
         }
     }
 }
 
-/// All that goes wrong in one run.
+/// What a run does, and all that goes wrong in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// `make chaos RUNS=1 SEED=<it>` makes the same plan again.
     pub seed: u64,
+    pub course: Course,
     pub faults: Vec<Planned>,
 }
 
@@ -122,12 +129,14 @@ pub fn seed_of(seed: u64, run: u64) -> u64 {
 }
 
 impl Plan {
-    /// One to three faults, of which at most one lasts.
+    /// One to three faults, of which at most one lasts. A backup into a repository that is being damaged proves nothing:
+    /// restic adds to what it has no reason to read.
     pub fn random(seed: u64) -> Self {
         let mut dice = Dice(seed);
+        let course = dice.one_of(&Course::ALL);
         let mut faults: Vec<Planned> = vec![];
         for _ in 0..=dice.below(3) {
-            let lasts = faults.iter().any(|p| LASTING.contains(&p.fault));
+            let lasts = course == Course::Backup || faults.iter().any(|p| LASTING.contains(&p.fault));
             let fault = match dice.below(10) {
                 0..=3 => dice.one_of(&SHARED),
                 4..=6 => dice.one_of(&OWN),
@@ -139,19 +148,20 @@ impl Plan {
             let when = if in_data && !held {
                 When::InData(dice.below(1_600_000))
             } else {
-                When::State(usize::try_from(dice.below(OVER as u64)).unwrap())
+                When::State(usize::try_from(dice.below(course.over() as u64)).unwrap())
             };
             faults.push(Planned { fault, when, seconds: 3 + dice.below(9) });
         }
-        Self { seed, faults }
+        Self { seed, course, faults }
     }
 
-    /// Each victim at each state; a Job's process not after the last Job.
+    /// Each victim at each state of a restore in order; a Job's process not after the last Job.
     pub fn every_state() -> Vec<Self> {
-        let all = (0..=OVER).flat_map(|state| VICTIMS.map(|fault| (state, fault)));
-        let possible = all.filter(|(state, fault)| *state != OVER || *fault != Agent);
+        let (course, over) = (Course::InOrder, Course::InOrder.over());
+        let all = (0..=over).flat_map(|state| VICTIMS.map(|fault| (state, fault)));
+        let possible = all.filter(|(state, fault)| *state != over || *fault != Agent);
         let plan = |(state, fault)| Planned { fault, when: When::State(state), seconds: 0 };
-        possible.map(|one| Self { seed: 0, faults: vec![plan(one)] }).collect()
+        possible.map(|one| Self { seed: 0, course, faults: vec![plan(one)] }).collect()
     }
 }
 
@@ -218,11 +228,17 @@ mod tests {
             assert!(plan.faults.iter().filter(|p| LASTING.contains(&p.fault)).count() <= 1, "{plan:?}");
             assert!(plan.faults.iter().filter(|p| matches!(p.when, When::InData(_))).count() <= 1, "{plan:?}");
         }
+        for course in Course::ALL {
+            let of_it: Vec<&Plan> = plans.iter().filter(|p| p.course == course).collect();
+            assert!(of_it.len() > 50, "{course}: {}", of_it.len());
+            let lasting = of_it.iter().flat_map(|p| &p.faults).any(|p| LASTING.contains(&p.fault));
+            assert_eq!(lasting, course != Course::Backup);
+        }
     }
 
     #[test]
     fn every_state_has_every_victim() {
-        assert_eq!(Plan::every_state().len(), STATES.len() * VICTIMS.len() - 1);
+        assert_eq!(Plan::every_state().len(), (Course::InOrder.over() + 1) * VICTIMS.len() - 1);
     }
 
     #[test]

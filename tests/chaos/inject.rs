@@ -10,11 +10,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{EvictParams, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::faults::{Fault, Planned};
-use super::field::{CLAIMS, Field, PREFIX};
+use super::field::{Field, PREFIX, REPLICAS};
 use super::harness::eventually;
 use super::watched::{Watched, command_line, kill_9, processes};
 
@@ -45,12 +45,15 @@ pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: wa
         true
     };
     match planned.fault {
-        Fault::Operator => {
-            let group = site.control_group();
+        Fault::Operator | Fault::OneOperator => {
+            let (group, one) = (site.control_group(), planned.fault == Fault::OneOperator);
             let killed = eventually(OPERATOR, async || {
-                let all = processes("lifeboat", |g| g.contains(&group));
-                let found = all.into_iter().filter(|pid| command_line(*pid).iter().any(|w| w == "operator"));
-                (found.filter(|pid| kill_9(*pid)).count() > 0).then_some(())
+                let mut all = processes("lifeboat", |g| g.contains(&group));
+                all.retain(|pid| command_line(*pid).iter().any(|w| w == "operator"));
+                if one && !all.is_empty() {
+                    all = vec![all[usize::try_from(planned.seconds).unwrap() % all.len()]];
+                }
+                (all.into_iter().filter(|pid| kill_9(*pid)).count() > 0).then_some(())
             });
             let killed = killed.await.is_some();
             if killed {
@@ -59,10 +62,17 @@ pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: wa
             killed
         }
         Fault::OperatorAway => {
-            operators(field, 0).await;
+            change_operators(field, json!({ "replicas": 0 })).await;
             shared();
             tokio::time::sleep(lasting).await;
-            operators(field, 1).await;
+            change_operators(field, json!({ "replicas": REPLICAS })).await;
+            true
+        }
+        Fault::OperatorAhead => {
+            change_operators(field, with_clock(true)).await;
+            shared();
+            tokio::time::sleep(lasting * 3).await;
+            change_operators(field, with_clock(false)).await;
             true
         }
         Fault::Kubelet => killed("kubelet"),
@@ -111,7 +121,7 @@ pub async fn strike(field: &Field, watched: &Watched, planned: Planned, over: wa
             true
         }
         Fault::DiskFull => {
-            field.fill(CLAIMS[2]).await;
+            field.fill_last().await;
             true
         }
         _ => {
@@ -134,15 +144,36 @@ async fn found<T>(over: watch::Receiver<bool>, mut look: impl FnMut() -> Option<
     }
 }
 
-/// Scales the operator, API server or not.
-async fn operators(field: &Field, replicas: i32) {
+/// Changes the operator's Deployment, API server or not.
+async fn change_operators(field: &Field, spec: Value) {
     let api: Api<Deployment> = Api::namespaced(field.site.client.clone(), "lifeboat-system");
-    let (params, patch) = (PatchParams::default(), Patch::Merge(json!({ "spec": { "replicas": replicas } })));
-    let scaled = eventually(60, async || {
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(json!({ "spec": spec })));
+    let changed = eventually(60, async || {
         let asked = api.patch("lifeboat", &params, &patch);
         tokio::time::timeout(Duration::from_secs(10), asked).await.ok()?.ok()
     });
-    scaled.await.expect("the operator could not be scaled");
+    changed.await.expect("the operator could not be changed");
+}
+
+/// The operator with its clock an hour ahead, or as it is. Its timers run as they do: only the time of day is wrong.
+fn with_clock(ahead: bool) -> Value {
+    let library = faketime();
+    let folder = library.parent().unwrap();
+    let env = [("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+    let item = |mut whole: Value, key: &str| {
+        if ahead { whole } else { json!({ key: whole[key].take(), "$patch": "delete" }) }
+    };
+    let env: Vec<Value> = env.map(|(name, value)| item(json!({ "name": name, "value": value }), "name")).into();
+    let mount = item(json!({ "name": "faketime", "mountPath": folder, "readOnly": true }), "mountPath");
+    let volume = item(json!({ "name": "faketime", "hostPath": { "path": folder } }), "name");
+    let container = json!({ "name": "lifeboat", "env": env, "volumeMounts": [mount] });
+    json!({ "template": { "spec": { "containers": [container], "volumes": [volume] } } })
+}
+
+/// The library of Debian's package faketime, which the cluster's tool installs.
+fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").unwrap().map(|e| e.unwrap().path().join("faketime/libfaketime.so.1"));
+    folders.into_iter().find(|p| p.is_file()).expect("libfaketime.so.1 is missing: install the package faketime")
 }
 
 /// Harms one file of the repository.

@@ -5,18 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::faults::{Fault, reasons};
+use super::field::Came;
 use super::harness::{condition, phase};
-
-/// What became of a member's tree.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Tree {
-    /// As it was backed up, byte for byte.
-    Whole,
-    /// As it was before the run.
-    Untouched,
-    /// Neither; what differs from the backup.
-    Other(String),
-}
+use super::states::{Course, members};
 
 /// A Job that was there at some time.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -27,54 +18,72 @@ pub struct Made {
     pub uid: String,
 }
 
+/// What became of a host of a member.
+#[derive(Debug)]
+pub struct Host {
+    pub member: usize,
+    pub name: String,
+    pub came: Came,
+}
+
 /// What was seen of a run.
 #[derive(Debug)]
 pub struct Seen {
-    /// The batch at its end, or when patience was.
-    pub batch: Value,
+    pub course: Course,
+    /// The batch or session at its end, or when patience was.
+    pub object: Value,
     /// Faults of its own that it met.
     pub met: Vec<Fault>,
     pub jobs: BTreeSet<Made>,
-    /// Most restore pods that were alive at the same time.
+    /// Most pods that were writing data at the same time.
     pub beside: usize,
-    pub trees: Vec<Tree>,
-    /// Replicas that the workload asks for.
-    pub replicas: i64,
-    /// Those it had.
+    /// Keys of steps of which two pods were.
+    pub twice: BTreeSet<String>,
+    pub hosts: Vec<Host>,
+    /// Name of each workload, and replicas that it asks for.
+    pub workloads: Vec<(String, i64)>,
+    /// Those each had.
     pub wanted: i64,
+    /// Whether the repository is sound; of a backup.
+    pub sound: Result<(), String>,
 }
 
 /// What is wrong with it; empty when all is as promised.
 pub fn defects(seen: &Seen) -> Vec<String> {
     let mut wrong = vec![];
-    let status = &seen.batch["status"];
-    let members = status["members"].as_array().cloned().unwrap_or_default();
-    match phase(&seen.batch) {
+    let (status, members) = (&seen.object["status"], members(&seen.object));
+    match phase(&seen.object) {
         "Succeeded" => {
-            for (n, tree) in seen.trees.iter().enumerate() {
-                if *tree != Tree::Whole {
-                    wrong.push(format!("WRONG TREE: Succeeded, and the tree of member {n} is {tree:?}"));
+            for host in &seen.hosts {
+                if host.came != Came::Whole {
+                    wrong.push(format!("WRONG TREE: Succeeded, and the tree of {} is {:?}", host.name, host.came));
                 }
-                let host = &members[n]["stats"][0];
-                if host["planned"] != host["restored"] || !host["restored"].is_object() {
-                    wrong.push(format!("member {n} was counted wrong: {host}"));
+                let stats = stats_of(&members, host.member, &host.name);
+                let counted = match seen.course {
+                    Course::Backup => stats["snapshots"][0]["fileStats"]["totalFiles"].as_i64() > Some(0),
+                    _ => stats["planned"] == stats["restored"] && stats["restored"].is_object(),
+                };
+                if !counted {
+                    wrong.push(format!("host {} was counted wrong: {stats}", host.name));
                 }
             }
         }
         "Failed" => {
-            let (_, reason, text) = condition(&seen.batch, "Stalled");
+            let (_, reason, text) = condition(&seen.object, "Stalled");
             if !reasons(&seen.met).contains(reason.as_str()) {
                 wrong.push(format!("failed with {reason}, which its faults {:?} do not excuse: {text}", seen.met));
             }
-            for (n, (member, tree)) in members.iter().zip(&seen.trees).enumerate() {
-                match member["phase"].as_str().unwrap_or_default() {
-                    "Succeeded" if *tree != Tree::Whole => {
-                        wrong.push(format!("WRONG TREE: member {n} Succeeded, and its tree is {tree:?}"));
+            for host in &seen.hosts {
+                let (name, came) = (&host.name, &host.came);
+                let member = members.get(host.member).map(|m| m["phase"].as_str().unwrap_or_default());
+                match member.unwrap_or_default() {
+                    "Succeeded" if *came != Came::Whole => {
+                        wrong.push(format!("WRONG TREE: the member of {name} Succeeded, and its tree is {came:?}"));
                     }
-                    "Skipped" | "Pending" if *tree != Tree::Untouched => {
-                        wrong.push(format!("member {n} was never started, and its tree is {tree:?}"));
+                    "Skipped" | "Pending" if *came != Came::Untouched => {
+                        wrong.push(format!("the member of {name} was never started, and its tree is {came:?}"));
                     }
-                    "Running" => wrong.push(format!("member {n} runs although the run is over")),
+                    "Running" => wrong.push(format!("the member of {name} runs although the run is over")),
                     _ => {}
                 }
             }
@@ -82,32 +91,47 @@ pub fn defects(seen: &Seen) -> Vec<String> {
         other => wrong.push(format!("LOST RUN: not over in time, phase {other:?}: {status:#}")),
     }
     wrong.extend(doubled(seen, &members));
-    if seen.beside > 1 {
-        wrong.push(format!("DOUBLED JOB: {} restore pods at the same time", seen.beside));
+    if let Err(why) = &seen.sound {
+        wrong.push(format!("REPOSITORY: {why}"));
     }
-    if seen.replicas != seen.wanted {
-        wrong.push(format!("WORKLOAD: {} replicas are asked for instead of {}", seen.replicas, seen.wanted));
+    for (name, replicas) in &seen.workloads {
+        if *replicas != seen.wanted {
+            wrong.push(format!("WORKLOAD: {replicas} replicas of {name} are asked for instead of {}", seen.wanted));
+        }
     }
     wrong
 }
 
+fn stats_of(members: &[Value], member: usize, host: &str) -> Value {
+    let all = members.get(member).and_then(|m| m["stats"].as_array());
+    all.into_iter().flatten().find(|h| h["hostname"] == host).cloned().unwrap_or_default()
+}
+
 /// Each attempt at a step has one Job, and none comes after the attempt that status ends with.
 fn doubled(seen: &Seen, members: &[Value]) -> Vec<String> {
+    let mut wrong = vec![];
     let mut by_attempt: BTreeMap<(&str, i64), usize> = BTreeMap::new();
     for job in &seen.jobs {
         *by_attempt.entry((&job.key, job.attempt)).or_default() += 1;
     }
     let told = |key: &str| {
-        let steps = seen.batch["status"]["run"]["steps"].as_array().cloned().unwrap_or_default();
+        let steps = seen.object["status"]["run"]["steps"].as_array().cloned().unwrap_or_default();
         // The key of a preflight names its hosts too.
         let of_step = steps.into_iter().find(|s| s["name"] == key.split('/').next().unwrap());
         let of_step = of_step.and_then(|s| s["attempt"].as_i64());
-        let of_host = key.strip_prefix("restore/").and_then(|rest| rest.split('/').next()?.parse::<usize>().ok());
-        of_step.or_else(|| members.get(of_host?)?["stats"][0]["attempt"].as_i64())
+        let of_host = || {
+            let (_, member_and_host) = key.split_once('/')?;
+            let (member, host) = member_and_host.split_once('/')?;
+            stats_of(members, member.parse().ok()?, host)["attempt"].as_i64()
+        };
+        of_step.or_else(of_host)
     };
+    if seen.course == Course::InOrder && seen.beside > 1 {
+        wrong.push(format!("DOUBLED JOB: {} pods of a run in order were writing at the same time", seen.beside));
+    }
+    wrong.extend(seen.twice.iter().map(|key| format!("DOUBLED JOB: two pods of {key} were writing at the same time")));
     // One that somebody deletes is made again.
     let mut deleted = seen.met.iter().filter(|f| **f == Fault::JobDeleted).count();
-    let mut wrong = vec![];
     for ((key, attempt), count) in by_attempt {
         let again = deleted.min(count - 1);
         deleted -= again;
@@ -131,32 +155,60 @@ mod tests {
         Made { key: key.into(), attempt, uid: uid.into() }
     }
 
-    /// A run in which nothing went wrong.
+    fn hosts(came: [Came; 3]) -> Vec<Host> {
+        came.into_iter().enumerate().map(|(n, came)| Host { member: n, name: format!("m{n}"), came }).collect()
+    }
+
+    /// A restore in which nothing went wrong.
     fn fine() -> Seen {
         let counts = json!({ "files": 3, "bytes": 9 });
-        let member =
-            json!({ "phase": "Succeeded", "stats": [{ "attempt": 1, "planned": counts, "restored": counts }] });
+        let member = |n: usize| {
+            json!({ "phase": "Succeeded",
+                "stats": [{ "hostname": format!("m{n}"), "attempt": 1, "planned": counts, "restored": counts }] })
+        };
         Seen {
-            batch: json!({ "status": {
-                "phase": "Succeeded", "members": [member, member, member],
+            course: Course::InOrder,
+            object: json!({ "status": {
+                "phase": "Succeeded", "members": [member(0), member(1), member(2)],
                 "run": { "steps": [{ "name": "preflight", "attempt": 1 }] },
             } }),
             met: vec![],
             jobs: [made("preflight/0f", 1, "a"), made("restore/0/m0", 1, "b"), made("restore/1/m1", 1, "c")].into(),
             beside: 1,
-            trees: vec![Tree::Whole; 3],
-            replicas: 2,
+            twice: BTreeSet::new(),
+            hosts: hosts([Came::Whole, Came::Whole, Came::Whole]),
+            workloads: vec![("web".into(), 2)],
             wanted: 2,
+            sound: Ok(()),
+        }
+    }
+
+    /// A backup in which nothing went wrong.
+    fn fine_backup() -> Seen {
+        let snapshots = json!([{ "name": "1a", "fileStats": { "totalFiles": 3 } }]);
+        let target = |n: usize| {
+            json!({ "phase": "Succeeded",
+                "stats": [{ "hostname": format!("m{n}"), "attempt": 1, "snapshots": snapshots }] })
+        };
+        Seen {
+            course: Course::Backup,
+            object: json!({ "status": {
+                "phase": "Succeeded", "targets": [target(0), target(1), target(2)],
+                "run": { "steps": [{ "name": "prepare", "attempt": 1 }, { "name": "maintain", "attempt": 1 }] },
+            } }),
+            jobs: [made("prepare", 1, "a"), made("backup/0/m0", 1, "b"), made("maintain", 1, "c")].into(),
+            beside: 3,
+            ..fine()
         }
     }
 
     fn failed(reason: &str, met: Vec<Fault>) -> Seen {
         let mut seen = fine();
-        seen.batch["status"]["phase"] = json!("Failed");
-        seen.batch["status"]["conditions"] = json!([{ "type": "Stalled", "status": "True", "reason": reason }]);
-        seen.batch["status"]["members"][1]["phase"] = json!("Failed");
-        seen.batch["status"]["members"][2] = json!({ "phase": "Skipped" });
-        seen.trees = vec![Tree::Whole, Tree::Other(String::new()), Tree::Untouched];
+        seen.object["status"]["phase"] = json!("Failed");
+        seen.object["status"]["conditions"] = json!([{ "type": "Stalled", "status": "True", "reason": reason }]);
+        seen.object["status"]["members"][1]["phase"] = json!("Failed");
+        seen.object["status"]["members"][2] = json!({ "phase": "Skipped" });
+        seen.hosts = hosts([Came::Whole, Came::Other(String::new()), Came::Untouched]);
         seen.met = met;
         seen
     }
@@ -169,17 +221,37 @@ mod tests {
     #[test]
     fn a_run_as_promised_has_no_defect() {
         assert_eq!(defects(&fine()), Vec::<String>::new());
+        assert_eq!(defects(&fine_backup()), Vec::<String>::new());
         assert_eq!(defects(&failed("DataCorrupt", vec![Fault::PackCut])), Vec::<String>::new());
     }
 
     #[test]
     fn a_success_with_a_wrong_tree_is_a_defect() {
         let mut seen = fine();
-        seen.trees[2] = Tree::Untouched;
+        seen.hosts[2].came = Came::Untouched;
         one(&seen, "WRONG TREE");
         let mut seen = fine();
-        seen.batch["status"]["members"][0]["stats"][0]["restored"] = json!({ "files": 2, "bytes": 9 });
+        seen.object["status"]["members"][0]["stats"][0]["restored"] = json!({ "files": 2, "bytes": 9 });
         one(&seen, "counted wrong");
+    }
+
+    #[test]
+    fn a_backup_that_cannot_be_restored_or_harms_the_repository_is_a_defect() {
+        let mut seen = fine_backup();
+        seen.hosts[1].came = Came::Other("restic restore: no such snapshot".into());
+        one(&seen, "WRONG TREE");
+        let mut seen = fine_backup();
+        seen.object["status"]["targets"][0]["stats"][0]["snapshots"] = json!([]);
+        one(&seen, "counted wrong");
+        let mut seen = fine_backup();
+        seen.sound = Err("pack missing".into());
+        one(&seen, "REPOSITORY");
+        let mut seen = fine_backup();
+        seen.jobs.insert(made("backup/0/m0", 2, "e"));
+        one(&seen, "attempt 2 of backup/0/m0");
+        let mut seen = fine_backup();
+        seen.object["status"]["phase"] = json!("Skipped");
+        one(&seen, "LOST RUN");
     }
 
     #[test]
@@ -187,18 +259,18 @@ mod tests {
         one(&failed("DataCorrupt", vec![Fault::Operator]), "do not excuse");
         one(&failed("ResticFailed", vec![Fault::PackCut]), "do not excuse");
         let mut seen = failed("DataCorrupt", vec![Fault::PackCut]);
-        seen.trees[2] = Tree::Whole;
+        seen.hosts[2].came = Came::Whole;
         one(&seen, "never started");
-        seen.trees = vec![Tree::Untouched; 3];
+        seen.hosts = hosts([Came::Untouched, Came::Untouched, Came::Untouched]);
         one(&seen, "WRONG TREE");
     }
 
     #[test]
     fn a_run_that_does_not_end_is_a_defect() {
         let mut seen = fine();
-        seen.batch["status"]["phase"] = json!("Running");
+        seen.object["status"]["phase"] = json!("Running");
         one(&seen, "LOST RUN");
-        seen.batch["status"]["phase"] = Value::Null;
+        seen.object["status"]["phase"] = Value::Null;
         one(&seen, "LOST RUN");
     }
 
@@ -217,12 +289,16 @@ mod tests {
         let mut seen = fine();
         seen.beside = 2;
         one(&seen, "at the same time");
+        seen.course = Course::Beside;
+        assert_eq!(defects(&seen), Vec::<String>::new(), "they may");
+        seen.twice.insert("restore/0/m0".into());
+        one(&seen, "two pods of restore/0/m0");
     }
 
     #[test]
     fn a_workload_left_at_zero_is_a_defect() {
         let mut seen = fine();
-        seen.replicas = 0;
+        seen.workloads[0].1 = 0;
         one(&seen, "WORKLOAD");
     }
 }

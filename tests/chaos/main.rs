@@ -1,4 +1,4 @@
-//! Chaos: a batch in order is restored while what it depends on is killed, cut off or damaged.
+//! Chaos: members are restored and backed up while what they depend on is killed, cut off or damaged.
 //!
 //! Faults come when status says that the run is in a certain state, not after some time. Whatever came,
 //! the same judge looks at the end: see `judge`. `make chaos RUNS=n SEED=s`; docs/reliability.md has the figures.

@@ -17,13 +17,12 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout_at;
 
 use super::faults::{Fault, Plan, Planned, When, seed_of};
-use super::field::{BATCH, Field, Ground, PATIENCE, REPLICAS};
+use super::field::{Came, Field, Ground, PATIENCE, Place, REPLICAS, RUN};
 use super::follow::{Following, follow};
 use super::harness::{condition, eventually, phase};
 use super::inject::{SHARED, strike};
-use super::judge::{Seen, Tree, defects};
-use super::states::{self, STATES};
-use super::support::tree::{describe, difference};
+use super::judge::{Host, Seen, defects};
+use super::states::{self, Course};
 use super::watched::{Watched, processes};
 
 /// What came of a run.
@@ -35,18 +34,19 @@ struct Report {
     felt: usize,
     end: String,
     seconds: u64,
-    /// Indexes of STATES that its status showed.
+    /// Indexes of the states that its status showed.
     states: Vec<usize>,
     defects: Vec<String>,
 }
 
 /// One run from its empty targets to its last trace.
 async fn run(ground: &Ground, plan: Plan) -> Report {
-    let field = Rc::new(Field::new(ground).await);
-    let watched = Rc::new(Watched::of(&field.site));
+    let course = plan.course;
+    let field = Rc::new(Field::new(ground, course).await);
+    let watched = Rc::new(Watched::of(&field.site, course.kind()));
     let (send, mut versions) = mpsc::unbounded_channel();
-    let _batch = follow(field.site.api("RestoreBatch"), move |_, batch| {
-        drop(send.send(batch.map_or(Value::Null, |b| serde_json::to_value(b).unwrap())));
+    let _versions = follow(field.site.api(course.kind()), move |_, object| {
+        drop(send.send(object.map_or(Value::Null, |o| serde_json::to_value(o).unwrap())));
     });
     let (over, is_over) = watch::channel(false);
     let met: Rc<RefCell<Vec<(Planned, usize)>>> = Rc::default();
@@ -74,7 +74,10 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     let (mut strikes, mut coming) = (vec![], plan.faults.clone());
     coming.retain(|planned| {
         if let When::InData(bytes) = planned.when {
-            field.proxy.hold_after(bytes);
+            match course {
+                Course::Backup => field.proxy.hold_after_sent(bytes),
+                _ => field.proxy.hold_after(bytes),
+            }
             strikes.push(go(*planned, 0));
         }
         matches!(planned.when, When::State(_))
@@ -82,8 +85,8 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     field.start().await;
     let (mut shapes, mut seen) = (vec![], vec![]);
     let patience = tokio::time::Instant::now() + Duration::from_secs(PATIENCE);
-    while let Ok(Some(batch)) = timeout_at(patience, versions.recv()).await {
-        let rank = states::rank(&batch);
+    while let Ok(Some(object)) = timeout_at(patience, versions.recv()).await {
+        let rank = course.rank(&object);
         coming.retain(|planned| {
             let due = matches!(planned.when, When::State(state) if state <= rank);
             if due {
@@ -91,12 +94,12 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
             }
             !due
         });
-        let shape = states::shape(&batch);
+        let shape = states::shape(&object);
         if shapes.last() != Some(&shape) {
             shapes.push(shape);
             seen.push(rank);
         }
-        if states::is_over(&batch) {
+        if states::is_over(&object) {
             break;
         }
     }
@@ -107,23 +110,25 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     }
 
     // What a fault at the very end did shows only now.
-    let batch = field.site.find("RestoreBatch", BATCH).await.unwrap_or_default();
-    if states::is_over(&batch) {
+    let object = field.site.find(course.kind(), RUN).await.unwrap_or_default();
+    if states::is_over(&object) {
         field.available().await;
     }
-    let workload = field.site.get("Deployment", "web").await;
     let met = met.borrow().clone();
     let observed = Seen {
+        course,
         met: met.iter().map(|(p, _)| p.fault).collect(),
         jobs: watched.jobs(),
         beside: watched.beside(),
-        trees: trees(&field, ground, &batch),
-        replicas: workload["spec"]["replicas"].as_i64().unwrap_or(-1),
+        twice: watched.twice(),
+        hosts: hosts(&field, ground, &object).await,
+        workloads: workloads(&field).await,
         wanted: REPLICAS,
-        batch,
+        sound: if course == Course::Backup { field.sound().await } else { Ok(()) },
+        object,
     };
     let mut defects = defects(&observed);
-    let reason = condition(&observed.batch, "Stalled").1;
+    let reason = condition(&observed.object, "Stalled").1;
     if !defects.is_empty() {
         keep_traces(&field, &observed);
     }
@@ -140,32 +145,45 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         plan,
         met,
         felt,
-        end: format!("{} {reason}", phase(&observed.batch)).trim().to_owned(),
+        end: format!("{} {reason}", phase(&observed.object)).trim().to_owned(),
         seconds: ended.duration_since(started).as_secs(),
         states: seen,
         defects,
     }
 }
 
-fn trees(field: &Field, ground: &Ground, batch: &Value) -> Vec<Tree> {
-    let all = field.folders.iter().zip(&ground.trees).zip(&field.before).enumerate();
-    all.map(|(n, ((folder, want), before))| {
-        let have = describe(folder);
-        let again = batch["status"]["members"][n]["stats"][0]["attempt"].as_i64() > Some(1);
-        let wrong =
-            if again { difference(&without_holes(want), &without_holes(&have)) } else { difference(want, &have) };
-        match () {
-            () if wrong.is_empty() => Tree::Whole,
-            () if have == *before => Tree::Untouched,
-            () => Tree::Other(wrong[..wrong.len().min(4)].join("\n")),
-        }
-    })
-    .collect()
+async fn workloads(field: &Field) -> Vec<(String, i64)> {
+    let mut all = vec![];
+    for (kind, name) in &field.workloads {
+        let asks = field.site.get(kind, name).await["spec"]["replicas"].as_i64().unwrap_or(-1);
+        all.push((format!("{kind} {name}"), asks));
+    }
+    all
 }
 
-/// What is restored once more is written over what is there, and a hole is no hole then (docs/restore.md).
-fn without_holes(tree: &super::field::Tree) -> super::field::Tree {
-    tree.iter().map(|(path, line)| (path.clone(), line.replace(" sparse=true", " sparse=false"))).collect()
+/// What became of each host.
+async fn hosts(field: &Field, ground: &Ground, object: &Value) -> Vec<Host> {
+    let mut all = vec![];
+    for place in &field.places {
+        let stats = stats(object, place);
+        let came = match field.course {
+            Course::Backup => {
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                let snapshots = stats["snapshots"].as_array().cloned().unwrap_or_default();
+                let snapshots: Vec<_> = snapshots.iter().map(|s| (text(&s["name"]), text(&s["path"]))).collect();
+                if stats["phase"] == "Succeeded" { field.backed_up(place, &snapshots).await } else { Came::Untouched }
+            }
+            _ => place.restored(&ground.trees[place.host], stats["attempt"].as_i64() > Some(1)),
+        };
+        all.push(Host { member: place.member, name: place.host.to_owned(), came });
+    }
+    all
+}
+
+fn stats(object: &Value, place: &Place) -> Value {
+    let members = states::members(object);
+    let all = members.get(place.member).and_then(|m| m["stats"].as_array());
+    all.into_iter().flatten().find(|h| h["hostname"] == place.host).cloned().unwrap_or_default()
 }
 
 /// Writes down what a look at the cluster would show, beside the cluster's logs.
@@ -228,18 +246,21 @@ fn not_judged(plan: Plan, panic: &(dyn std::any::Any + Send)) -> Report {
 }
 
 fn line(report: &Report) -> String {
+    let course = report.plan.course;
     let fault = |p: &Planned| {
         let came = report.met.iter().find(|(met, _)| met == p).map(|(_, rank)| *rank);
         match (came, p.when) {
-            (None, _) => format!("{p} (not met)"),
-            (Some(rank), When::State(state)) if rank != state => format!("{p} (came at '{}')", STATES[rank]),
-            _ => p.to_string(),
+            (None, _) => format!("{} (not met)", p.of(course)),
+            (Some(rank), When::State(state)) if rank != state => {
+                format!("{} (came at '{}')", p.of(course), course.state(rank))
+            }
+            _ => p.of(course),
         }
     };
     let faults: Vec<String> = report.plan.faults.iter().map(fault).collect();
     let verdict = if report.defects.is_empty() { "ok".to_owned() } else { report.defects.join("\n    ") };
     format!(
-        "seed {} [{}] and {} of the cluster in all: {} after {} s: {verdict}",
+        "seed {}, {course} [{}] and {} of the cluster in all: {} after {} s: {verdict}",
         report.plan.seed,
         faults.join("; "),
         report.felt,
@@ -320,6 +341,13 @@ async fn conclude(ground: &Ground, ends: &Ends, reports: &[Report], what: &str, 
     for (fault, (met, succeeded, failed)) in by_fault {
         println!("| {fault:?} | {met} | {succeeded} | {failed} |");
     }
+    println!("\n| Course | runs | Succeeded | Failed | with defects |\n|---|---|---|---|---|");
+    for course in Course::ALL {
+        let of = |is: &dyn Fn(&Report) -> bool| reports.iter().filter(|r| r.plan.course == course && is(r)).count();
+        let (all, succeeded) = (of(&|_| true), of(&|r| r.end == "Succeeded"));
+        let (failed, wrong) = (of(&|r| r.end.starts_with("Failed")), of(&|r| !r.defects.is_empty()));
+        println!("| {course} | {all} | {succeeded} | {failed} | {wrong} |");
+    }
     let mut seconds: Vec<u64> = reports.iter().map(|r| r.seconds).collect();
     seconds.sort_unstable();
     let ended = |phase: &str| reports.iter().filter(|r| r.end.starts_with(phase)).count();
@@ -369,8 +397,9 @@ async fn kill_9_at_every_state_change() {
     let began = Instant::now();
     let ground = Arc::new(Ground::prepare().await);
     let (ends, _following) = Ends::watch(&ground);
-    let calm = all(&ground, vec![Plan { seed: 0, faults: vec![] }], 1).await;
-    assert_eq!(calm[0].states, (0..STATES.len()).collect::<Vec<_>>(), "STATES are not all that status goes through");
+    let course = Course::InOrder;
+    let calm = all(&ground, vec![Plan { seed: 0, course, faults: vec![] }], 1).await;
+    assert_eq!(calm[0].states, (0..=course.over()).collect::<Vec<_>>(), "these are not all that status goes through");
     let beside = usize::try_from(setting("BESIDE", 8)).unwrap();
     let reports = all(&ground, Plan::every_state(), beside).await;
     let exact = reports.iter().flat_map(|r| &r.met).filter(|(p, rank)| p.when == When::State(*rank)).count();

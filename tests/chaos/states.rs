@@ -1,80 +1,146 @@
-//! The states that an ordered batch of three members goes through, told from its status alone.
+//! What a run does, and the states that it goes through, told from its status alone.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
 use super::harness::{condition, phase};
 
-/// In their order. Each is one write of status by the operator, as long as nothing goes wrong.
-pub const STATES: [&str; 11] = [
-    "created",
-    "preflight announced",
-    "snapshots pinned, member 0 announced",
-    "Job of member 0 made",
-    "member 0 restored, member 1 to be scaled to zero",
-    "member 1 at zero and announced",
-    "Job of member 1 made",
-    "member 1 restored",
-    "member 1 scaled back, member 2 announced",
-    "Job of member 2 made",
-    "over",
+/// What a run does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Course {
+    /// Restores three members one after another: a claim, a Deployment, a claim.
+    InOrder,
+    /// Restores three members beside each other: a claim, a Deployment, a StatefulSet.
+    Beside,
+    /// Backs the same three up, into a repository that is not there yet.
+    Backup,
+}
+
+/// Its name, and how to tell that a run has come so far. "Created" is always true.
+type State = (&'static str, fn(&Value) -> bool);
+
+/// Each is one write of status by the operator, as long as nothing goes wrong.
+const IN_ORDER: [State; 11] = [
+    ("created", |_| true),
+    ("preflight announced", |o| o["status"]["run"]["steps"].is_array()),
+    ("snapshots pinned, member 0 announced", |o| announced(o, 0)),
+    ("Job of member 0 made", |o| job_made(member(o, 0))),
+    ("member 0 restored, member 1 to be scaled to zero", |o| member(o, 1)["quiesce"].is_object()),
+    ("member 1 at zero and announced", |o| announced(o, 1)),
+    ("Job of member 1 made", |o| job_made(member(o, 1))),
+    ("member 1 restored", |o| member(o, 1)["stats"][0]["phase"] == "Succeeded"),
+    ("member 1 scaled back, member 2 announced", |o| announced(o, 2)),
+    ("Job of member 2 made", |o| job_made(member(o, 2))),
+    ("over", is_over),
+];
+/// Several may come by one write.
+const BESIDE: [State; 7] = [
+    ("created", |_| true),
+    ("preflight announced", |o| o["status"]["run"]["steps"].is_array()),
+    ("workloads to be scaled to zero", |o| any(o, |m| m["quiesce"].is_object())),
+    ("a workload at zero and announced", |o| any(o, |m| m["quiesce"].is_object() && m["stats"][0]["attempt"].is_i64())),
+    ("a member restored", |o| any(o, |m| m["phase"] == "Succeeded")),
+    ("a workload scaled back", |o| any(o, |m| m["quiesce"]["state"] == "Resumed")),
+    ("over", is_over),
+];
+/// The same.
+const BACKUP: [State; 6] = [
+    ("created", |_| true),
+    ("the repository being prepared", |o| o["status"]["run"]["steps"].is_array()),
+    ("a host being backed up", |o| any(o, |m| m["stats"][0].is_object())),
+    ("a member backed up", |o| any(o, |m| m["phase"] == "Succeeded")),
+    ("all members backed up", |o| !members(o).is_empty() && !any(o, |m| m["phase"] != "Succeeded")),
+    ("over", is_over),
 ];
 
-/// The last state; nothing comes after it.
-pub const OVER: usize = STATES.len() - 1;
+impl Course {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::InOrder, Self::Beside, Self::Backup];
 
-pub fn is_over(batch: &Value) -> bool {
-    ["Succeeded", "Failed", "Invalid"].contains(&phase(batch))
+    fn states(self) -> &'static [State] {
+        match self {
+            Self::InOrder => &IN_ORDER,
+            Self::Beside => &BESIDE,
+            Self::Backup => &BACKUP,
+        }
+    }
+
+    /// The last state; nothing comes after it.
+    pub fn over(self) -> usize {
+        self.states().len() - 1
+    }
+
+    /// Name of a state.
+    pub fn state(self, index: usize) -> &'static str {
+        self.states()[index].0
+    }
+
+    /// How far an object has come, as an index of its states. Never less than before, whatever is tried again.
+    pub fn rank(self, object: &Value) -> usize {
+        self.states().iter().rposition(|(_, reached)| reached(object)).unwrap_or(0)
+    }
+
+    /// Kind of the object that is one run.
+    pub fn kind(self) -> &'static str {
+        if self == Self::Backup { "BackupSession" } else { "RestoreBatch" }
+    }
 }
 
-/// How far a batch has come, as an index of [`STATES`]. Never less than before, whatever is tried again.
-pub fn rank(batch: &Value) -> usize {
-    let member = |n: usize| &batch["status"]["members"][n];
-    let host = |n: usize| &member(n)["stats"][0];
-    let job = |n: usize| condition_of(member(n), "RestoreJobCreated");
-    let reached = [
-        true,
-        batch["status"]["run"]["steps"].is_array(),
-        host(0)["attempt"].is_i64(),
-        job(0),
-        member(1)["quiesce"].is_object(),
-        host(1)["attempt"].is_i64(),
-        job(1),
-        host(1)["phase"] == "Succeeded",
-        host(2)["attempt"].is_i64(),
-        job(2),
-        is_over(batch),
-    ];
-    reached.iter().rposition(|r| *r).unwrap_or(0)
+impl fmt::Display for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InOrder => "restore in order",
+            Self::Beside => "restore side by side",
+            Self::Backup => "backup",
+        })
+    }
 }
 
-fn condition_of(member: &Value, kind: &str) -> bool {
+pub fn is_over(object: &Value) -> bool {
+    ["Succeeded", "Failed", "Invalid", "Skipped"].contains(&phase(object))
+}
+
+/// Members of a restore, targets of a backup.
+pub fn members(object: &Value) -> Vec<Value> {
+    let status = &object["status"];
+    let all = status["members"].as_array().or(status["targets"].as_array());
+    all.cloned().unwrap_or_default()
+}
+
+fn any(object: &Value, is: impl Fn(&Value) -> bool) -> bool {
+    members(object).iter().any(is)
+}
+
+fn member(object: &Value, n: usize) -> &Value {
+    &object["status"]["members"][n]
+}
+
+fn announced(object: &Value, n: usize) -> bool {
+    member(object, n)["stats"][0]["attempt"].is_i64()
+}
+
+fn job_made(member: &Value) -> bool {
     // The harness looks for conditions below a status.
-    condition(&serde_json::json!({ "status": member }), kind).0 == "True"
+    condition(&serde_json::json!({ "status": member }), "RestoreJobCreated").0 == "True"
 }
 
 /// What of a status is its state: all but times, texts, counts and progress.
-pub fn shape(batch: &Value) -> String {
-    let status = &batch["status"];
+pub fn shape(object: &Value) -> String {
+    let status = &object["status"];
     let conditions = |of: &Value| {
         let all = of["conditions"].as_array().cloned().unwrap_or_default();
         let one = |c: &Value| format!("{}={}/{}", c["type"], c["status"], c["reason"]);
         all.iter().map(one).collect::<Vec<_>>().join(",")
     };
     let mut shape = format!("{} {} [{}]", status["phase"], status["run"]["steps"], conditions(status));
-    for member in status["members"].as_array().cloned().unwrap_or_default() {
-        let host = &member["stats"][0];
-        let _ = write!(
-            shape,
-            " | {} quiesce {} host {} attempt {} pinned {} [{}]",
-            member["phase"],
-            member["quiesce"]["state"],
-            host["phase"],
-            host["attempt"],
-            host["snapshots"].is_array(),
-            conditions(&member)
-        );
+    for member in members(object) {
+        let _ =
+            write!(shape, " | {} quiesce {} [{}]", member["phase"], member["quiesce"]["state"], conditions(&member));
+        for host in member["stats"].as_array().into_iter().flatten() {
+            let (phase, attempt, pinned) = (&host["phase"], &host["attempt"], host["snapshots"].is_array());
+            let _ = write!(shape, " host {phase} attempt {attempt} snapshots {pinned}");
+        }
     }
     shape
 }
@@ -87,19 +153,37 @@ mod tests {
 
     #[test]
     fn a_state_is_told_from_status_and_never_goes_back() {
+        let course = Course::InOrder;
         let mut batch = json!({ "status": {} });
-        assert_eq!(rank(&batch), 0);
+        assert_eq!(course.rank(&batch), 0);
         batch["status"]["run"] = json!({ "steps": [{ "name": "preflight" }] });
-        assert_eq!(rank(&batch), 1);
+        assert_eq!(course.rank(&batch), 1);
         let made = json!([{ "type": "RestoreJobCreated", "status": "True" }]);
         batch["status"]["members"] = json!([{ "stats": [{ "attempt": 1 }], "conditions": made }]);
-        assert_eq!(STATES[rank(&batch)], "Job of member 0 made");
+        assert_eq!(course.state(course.rank(&batch)), "Job of member 0 made");
         batch["status"]["members"][0]["stats"][0]["attempt"] = json!(2);
-        assert_eq!(STATES[rank(&batch)], "Job of member 0 made");
+        assert_eq!(course.state(course.rank(&batch)), "Job of member 0 made");
         let restored = json!({ "quiesce": {}, "stats": [{ "phase": "Succeeded", "attempt": 1 }] });
         batch["status"]["members"].as_array_mut().unwrap().push(restored);
-        assert_eq!(STATES[rank(&batch)], "member 1 restored");
+        assert_eq!(course.state(course.rank(&batch)), "member 1 restored");
         batch["status"]["phase"] = json!("Failed");
-        assert_eq!(rank(&batch), OVER);
+        assert_eq!(course.rank(&batch), course.over());
+    }
+
+    #[test]
+    fn members_beside_each_other_and_backups_have_states_too() {
+        let course = Course::Beside;
+        let mut batch =
+            json!({ "status": { "run": { "steps": [] }, "members": [{}, { "quiesce": { "state": "Announced" } }] } });
+        assert_eq!(course.state(course.rank(&batch)), "workloads to be scaled to zero");
+        batch["status"]["members"][0]["phase"] = json!("Succeeded");
+        assert_eq!(course.state(course.rank(&batch)), "a member restored");
+        let course = Course::Backup;
+        let mut session = json!({ "status": { "run": { "steps": [] }, "targets": [] } });
+        assert_eq!(course.state(course.rank(&session)), "the repository being prepared");
+        session["status"]["targets"] = json!([{ "phase": "Succeeded", "stats": [{}] }, { "phase": "Running" }]);
+        assert_eq!(course.state(course.rank(&session)), "a member backed up");
+        session["status"]["targets"][1]["phase"] = json!("Succeeded");
+        assert_eq!(course.state(course.rank(&session)), "all members backed up");
     }
 }

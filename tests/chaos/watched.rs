@@ -16,16 +16,19 @@ use super::judge::Made;
 
 const KIND: &str = "lifeboat.stash.appscode.com/session-kind";
 const STEP: &str = "lifeboat.stash.appscode.com/step";
+/// Steps that write data.
+const WRITES: [&str; 2] = ["restore", "backup"];
 const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
 const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
 
-/// A pod of the batch that has not ended.
+/// A pod of the run that has not ended.
 #[derive(Clone, Debug)]
 pub struct Alive {
     pub name: String,
     pub job: String,
     pub address: Option<String>,
-    restores: bool,
+    /// Key of its step, if it writes data.
+    writes: Option<String>,
 }
 
 #[derive(Default)]
@@ -33,20 +36,22 @@ struct Notes {
     jobs: BTreeSet<Made>,
     alive: BTreeMap<String, Alive>,
     beside: usize,
+    twice: BTreeSet<String>,
 }
 
-/// Notes of the Jobs and pods of a batch, from the first to the last.
+/// Notes of the Jobs and pods of a run, from the first to the last.
 pub struct Watched {
     notes: Arc<Mutex<Notes>>,
     _following: [Following; 2],
 }
 
 impl Watched {
-    pub fn of(site: &Site) -> Self {
+    /// Of runs of this kind.
+    pub fn of(site: &Site, kind: &'static str) -> Self {
         let notes: Arc<Mutex<Notes>> = Arc::default();
         let (of_jobs, of_pods) = (notes.clone(), notes.clone());
         let jobs = follow(Api::<Job>::namespaced(site.client.clone(), &site.namespace), move |uid, job| {
-            if let Some(job) = job.filter(|j| of_batch(*j)) {
+            if let Some(job) = job.filter(|j| is_of(*j, kind)) {
                 let note = |key: &str| job.annotations().get(key).cloned().unwrap_or_default();
                 let attempt = note(ATTEMPT).parse().unwrap_or_default();
                 of_jobs.lock().unwrap().jobs.insert(Made { key: note(STEP_KEY), attempt, uid: uid.to_owned() });
@@ -55,10 +60,13 @@ impl Watched {
         let pods = follow(Api::<Pod>::namespaced(site.client.clone(), &site.namespace), move |uid, pod| {
             let mut notes = of_pods.lock().unwrap();
             notes.alive.remove(uid);
-            if let Some(pod) = pod.filter(|p| of_batch(*p) && !has_ended(p)) {
+            if let Some(pod) = pod.filter(|p| is_of(*p, kind) && !has_ended(p)) {
                 notes.alive.insert(uid.to_owned(), alive(pod));
             }
-            notes.beside = notes.beside.max(notes.alive.values().filter(|p| p.restores).count());
+            let mut writing: Vec<String> = notes.alive.values().filter_map(|p| p.writes.clone()).collect();
+            notes.beside = notes.beside.max(writing.len());
+            writing.sort();
+            notes.twice.extend(writing.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0].clone()));
         });
         Self { notes, _following: [jobs, pods] }
     }
@@ -67,9 +75,14 @@ impl Watched {
         self.notes.lock().unwrap().jobs.clone()
     }
 
-    /// Most restore pods at the same time.
+    /// Most pods that write data at the same time.
     pub fn beside(&self) -> usize {
         self.notes.lock().unwrap().beside
+    }
+
+    /// Keys of steps of which two pods wrote at the same time.
+    pub fn twice(&self) -> BTreeSet<String> {
+        self.notes.lock().unwrap().twice.clone()
     }
 
     /// A pod that is there now.
@@ -84,8 +97,8 @@ impl Watched {
     }
 }
 
-fn of_batch(object: &impl kube::Resource) -> bool {
-    object.meta().labels.as_ref().and_then(|l| l.get(KIND)).is_some_and(|kind| kind == "RestoreBatch")
+fn is_of(object: &impl kube::Resource, run: &str) -> bool {
+    object.meta().labels.as_ref().and_then(|l| l.get(KIND)).is_some_and(|kind| kind == run)
 }
 
 fn alive(pod: &Pod) -> Alive {
@@ -93,7 +106,11 @@ fn alive(pod: &Pod) -> Alive {
         name: pod.name_any(),
         job: pod.owner_references().iter().find(|o| o.kind == "Job").map(|o| o.name.clone()).unwrap_or_default(),
         address: pod.status.as_ref().and_then(|s| s.pod_ip.clone()),
-        restores: pod.labels().get(STEP).is_some_and(|step| step == "restore"),
+        writes: pod
+            .labels()
+            .get(STEP)
+            .filter(|step| WRITES.contains(&step.as_str()))
+            .and_then(|_| pod.annotations().get(STEP_KEY).cloned()),
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -13,10 +14,19 @@ use super::harness::Site;
 /// A TCP proxy in front of the S3 server. Goes with the test.
 pub struct Proxy {
     pub endpoint: String,
-    passed: Arc<AtomicU64>,
-    limit: watch::Sender<u64>,
+    /// From the store.
+    down: Gate,
+    /// To it.
+    up: Gate,
     held: watch::Sender<bool>,
     refuses: watch::Sender<bool>,
+}
+
+/// How much passes in one direction.
+#[derive(Clone)]
+struct Gate {
+    passed: Arc<AtomicU64>,
+    limit: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -30,15 +40,15 @@ impl Proxy {
         let listener = TcpListener::bind(address).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let store = site.s3("endpoint").trim_start_matches("http://").to_owned();
-        let (limit, held) = (watch::Sender::new(u64::MAX), watch::Sender::new(false));
-        let proxy = Self { endpoint, passed: Arc::default(), limit, held, refuses: watch::Sender::new(false) };
-        let (passed, limit, held) = (proxy.passed.clone(), proxy.limit.clone(), proxy.held.clone());
-        let refuses = proxy.refuses.clone();
+        let gate = || Gate { passed: Arc::default(), limit: watch::Sender::new(u64::MAX) };
+        let (held, refuses) = (watch::Sender::new(false), watch::Sender::new(false));
+        let proxy = Self { endpoint, down: gate(), up: gate(), held, refuses };
+        let (gates, held, refuses) =
+            ((proxy.down.clone(), proxy.up.clone()), proxy.held.clone(), proxy.refuses.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (store, passed, held) = (store.clone(), passed.clone(), held.clone());
                 let (served, mut refuses) =
-                    (serve(client, store, passed, limit.subscribe(), held), refuses.subscribe());
+                    (serve(client, store.clone(), gates.clone(), held.clone()), refuses.subscribe());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = served => {}
@@ -53,12 +63,18 @@ impl Proxy {
     /// Lets this many more bytes come down from the store, then none. Who was held before does not count any more.
     pub fn hold_after(&self, bytes: u64) {
         self.held.send_replace(false);
-        self.limit.send_replace(self.passed.load(Ordering::SeqCst) + bytes);
+        self.down.close_after(bytes);
+    }
+
+    /// The same of bytes that go up to it.
+    pub fn hold_after_sent(&self, bytes: u64) {
+        self.held.send_replace(false);
+        self.up.close_after(bytes);
     }
 
     /// Waits until somebody waits for bytes that are held.
     pub async fn held(&self) {
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(90), self.until_held()).await;
+        let seen = tokio::time::timeout(Duration::from_secs(90), self.until_held()).await;
         seen.expect("nothing came as far as to be held");
     }
 
@@ -73,39 +89,42 @@ impl Proxy {
     }
 
     pub fn release(&self) {
-        self.limit.send_replace(u64::MAX);
+        self.down.limit.send_replace(u64::MAX);
+        self.up.limit.send_replace(u64::MAX);
     }
 }
 
-async fn serve(
-    client: TcpStream,
-    store: String,
-    passed: Arc<AtomicU64>,
-    mut limit: watch::Receiver<u64>,
-    held: watch::Sender<bool>,
-) {
-    let Ok(store) = TcpStream::connect(&store).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_store, mut to_store) = store.into_split();
-    let up = async {
-        let _ = tokio::io::copy(&mut from_client, &mut to_store).await;
-        let _ = to_store.shutdown().await;
-    };
-    let down = async {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(n @ 1..) = from_store.read(&mut buffer).await {
-            let total = passed.fetch_add(n as u64, Ordering::SeqCst) + n as u64;
+impl Gate {
+    fn close_after(&self, bytes: u64) {
+        self.limit.send_replace(self.passed.load(Ordering::SeqCst) + bytes);
+    }
+
+    /// Hands on what comes until its end, as far as the limit lets it.
+    async fn pass(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        held: &watch::Sender<bool>,
+    ) {
+        let (mut buffer, mut limit) = (vec![0; 64 << 10], self.limit.subscribe());
+        while let Ok(n @ 1..) = from.read(&mut buffer).await {
+            let total = self.passed.fetch_add(n as u64, Ordering::SeqCst) + n as u64;
             if total > *limit.borrow() {
                 held.send_replace(true);
                 if limit.wait_for(|l| total <= *l).await.is_err() {
                     return;
                 }
             }
-            if to_client.write_all(&buffer[..n]).await.is_err() {
+            if to.write_all(&buffer[..n]).await.is_err() {
                 return;
             }
         }
-        let _ = to_client.shutdown().await;
-    };
-    tokio::join!(up, down);
+        let _ = to.shutdown().await;
+    }
+}
+
+async fn serve(client: TcpStream, store: String, (down, up): (Gate, Gate), held: watch::Sender<bool>) {
+    let Ok(store) = TcpStream::connect(&store).await else { return };
+    let ((from_client, to_client), (from_store, to_store)) = (client.into_split(), store.into_split());
+    tokio::join!(up.pass(from_client, to_store, &held), down.pass(from_store, to_client, &held));
 }
