@@ -25,6 +25,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use figures::quantile;
+use lifeboat::drivers::restic::tuning::Memory;
 use lifeboat::plan::contract::{
     Answer, HostQuery, Outcome, Preflight, RepositoryAccess, Restore, Run, Settings, Step, TASK_ENV, Task, VERSION,
 };
@@ -93,7 +94,7 @@ impl Site {
         fs::remove_dir_all(&self.data).unwrap();
     }
 
-    /// restic with the flags that the agent gives it, those of connections apart.
+    /// restic with the flags that the agent gives it.
     fn restic(&self, args: &[&str]) -> Command {
         let mut command = Command::new(std::env::var("LIFEBOAT_RESTIC").unwrap_or_else(|_| "restic".into()));
         command.args(["--repo", &self.url, "--password-file"]).arg(self.path("secret/RESTIC_PASSWORD"));
@@ -157,10 +158,12 @@ impl Site {
         ran
     }
 
-    fn by_restic(&self, step: &Restore) -> Ran {
+    /// Bare restic, with these global options.
+    fn by_restic(&self, step: &Restore, options: &[String]) -> Ran {
         let target = self.path("bare");
         fs::create_dir_all(&target).unwrap();
-        let mut args = vec!["restore", "--no-lock", "--json", "--sparse", "--target", target.to_str().unwrap()];
+        let mut args: Vec<&str> = options.iter().map(String::as_str).collect();
+        args.extend(["restore", "--no-lock", "--json", "--sparse", "--target", target.to_str().unwrap()]);
         args.push(&step.snapshots[0].id);
         let ran = Self::ok(self.restic(&args));
         remove(&target);
@@ -170,7 +173,7 @@ impl Site {
     /// In turns, so that a machine that slows down slows both.
     fn compare(&self, what: &str, rounds: u64) {
         let (step, preflight) = self.pinned();
-        let (mut ours, mut bare) = (vec![], vec![]);
+        let (mut ours, mut bare, options) = (vec![], vec![], Memory::look().options(&self.url));
         // The first of each fills caches.
         for round in 0..=rounds {
             // Nobody writes back what the other has left, and each goes first in turn.
@@ -180,7 +183,7 @@ impl Site {
             };
             let restic = || {
                 Self::ok(Command::new("sync"));
-                self.by_restic(&step)
+                self.by_restic(&step, &options)
             };
             let (a, b) = if round % 2 == 0 {
                 (agent(), restic())
@@ -272,7 +275,7 @@ fn connections(s3: &S3, rounds: u64, files: u64) {
     let (mut ours, mut bare) = (vec![], vec![]);
     for _ in 0..rounds {
         ours.push(site.by_agent(&step));
-        bare.push(site.by_restic(&step));
+        bare.push(site.by_restic(&step, &[]));
     }
     let [ours, bare] = [ours, bare].map(|v| median(&v));
     println!(

@@ -20,7 +20,7 @@ mod restore;
 mod run;
 mod secrets;
 pub(crate) mod select;
-mod tuning;
+pub mod tuning;
 mod wipe;
 
 pub use backup::backup;

@@ -1,0 +1,235 @@
+//! What a user waits for on a real node: a small restore, each part of it accounted for; and a restore that cannot
+//! work, until status says why. `make bench-node`; `docs/performance.md` says what it means. `ROUNDS=10` restores.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench ends where it cannot go on")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
+#![allow(dead_code, missing_docs, reason = "shares the tests' helpers, and not all of them")]
+
+#[path = "../support/figures.rs"]
+mod figures;
+#[path = "../../tests/chaos/follow.rs"]
+mod follow;
+#[path = "../../tests/e2e/harness.rs"]
+mod harness;
+#[path = "../../tests/e2e/manifests.rs"]
+mod manifests;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+/// Tests look for secrets meanwhile; that would cost what is measured here.
+mod watchman {
+    pub fn start(_: &std::path::Path) {}
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use figures::quantile;
+use follow::{Following, follow};
+use harness::{Site, condition, eventually, phase};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _};
+use lifeboat::plan::contract::Outcome;
+use manifests::{LATEST, PASSWORD, backup_session, configuration, of_claim, repository, restore, secret, store};
+use support::tree::{build_of, describe, difference};
+
+const STEP: &str = "lifeboat.stash.appscode.com/step";
+/// Longest wait for a session.
+const PATIENCE: u64 = 180;
+
+fn main() {
+    // `cargo test --all-targets` runs benches too; only `cargo bench` says so.
+    if !std::env::args().any(|a| a == "--bench") {
+        return;
+    }
+    let rounds = std::env::var("ROUNDS").map_or(10, |v| v.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let prepared = Prepared::make().await;
+        small(&prepared, rounds).await;
+        hopeless(&prepared).await;
+    });
+}
+
+/// A repository with a backup of a small claim.
+struct Prepared {
+    site: Site,
+    tree: BTreeMap<String, String>,
+}
+
+impl Prepared {
+    async fn make() -> Self {
+        let site = Site::new("prepared").await;
+        store(&site).await;
+        let folder = site.claim("data").await;
+        build_of(&folder, 1, 20, 20_000, 4096);
+        site.create(&configuration("data", &of_claim("m0", "data", ""), "")).await;
+        site.create(&backup_session("data", "BackupConfiguration", "data")).await;
+        site.succeeded("BackupSession", "data").await;
+        Self { site, tree: describe(&folder) }
+    }
+
+    /// Copies the repository into the bucket of another place.
+    fn copy_to(&self, site: &Site) {
+        let from = self.site.bucket().join("a");
+        assert!(Command::new("cp").arg("-a").arg(from).arg(site.bucket()).status().unwrap().success());
+    }
+}
+
+/// When things were first seen, in the order of the run.
+#[derive(Clone, Default)]
+struct Marks(Arc<Mutex<BTreeMap<String, Instant>>>);
+
+impl Marks {
+    fn set(&self, what: String) {
+        self.0.lock().unwrap().entry(what).or_insert_with(Instant::now);
+    }
+
+    fn at(&self, step: &str, what: &str) -> Instant {
+        self.0.lock().unwrap()[&format!("{step} {what}")]
+    }
+}
+
+/// Seconds that the agent of a step says it took.
+type Took = Arc<Mutex<BTreeMap<String, f64>>>;
+
+/// Marks Jobs and pods of a namespace.
+fn watch(site: &Site) -> (Marks, Took, [Following; 2]) {
+    let (marks, took) = (Marks::default(), Took::default());
+    let (of_jobs, of_pods, seconds) = (marks.clone(), marks.clone(), took.clone());
+    let jobs = follow(Api::<Job>::namespaced(site.client.clone(), &site.namespace), move |_, job| {
+        if let Some(step) = job.and_then(|j| j.labels().get(STEP)) {
+            of_jobs.set(format!("{step} job"));
+        }
+    });
+    let pods = follow(Api::<Pod>::namespaced(site.client.clone(), &site.namespace), move |_, pod| {
+        let Some((pod, step)) = pod.and_then(|p| Some((p, p.labels().get(STEP)?))) else { return };
+        of_pods.set(format!("{step} pod"));
+        if pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()) {
+            of_pods.set(format!("{step} scheduled"));
+        }
+        let mut statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+        if let Some(ended) = statuses.find_map(|s| s.state.as_ref()?.terminated.as_ref()) {
+            of_pods.set(format!("{step} ended"));
+            let outcome = Outcome::decode(ended.message.as_deref().unwrap_or_default()).unwrap();
+            seconds.lock().unwrap().insert(step.clone(), outcome.seconds);
+        }
+    });
+    (marks, took, [jobs, pods])
+}
+
+/// Small restores one after another, and where their time goes.
+async fn small(prepared: &Prepared, rounds: usize) {
+    let mut parts: Vec<(String, Vec<Duration>)> = vec![];
+    for _ in 0..rounds {
+        let site = Site::new("small").await;
+        prepared.copy_to(&site);
+        store(&site).await;
+        let folder = site.claim("data").await;
+        let (marks, took, _following) = watch(&site);
+        let begun = Instant::now();
+        site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+        over(&site, "Succeeded").await;
+        let succeeded = Instant::now();
+        assert!(difference(&prepared.tree, &describe(&folder)).is_empty());
+        let mut row = |n: usize, name: &str, took: Duration| {
+            if parts.len() == n {
+                parts.push((name.to_owned(), vec![]));
+            }
+            parts[n].1.push(took);
+        };
+        let (mut since, mut n) = (begun, 0);
+        for step in ["preflight", "restore"] {
+            let agent = Duration::from_secs_f64(took.lock().unwrap()[step]);
+            let [job, pod, scheduled, ended] = ["job", "pod", "scheduled", "ended"].map(|what| marks.at(step, what));
+            let before = if step == "preflight" { "apply to the Job" } else { "end of the preflight to the Job" };
+            for (name, took) in [
+                (format!("operator: {before} of the {step}"), job - since),
+                (format!("Job controller: pod of the {step}"), pod - job),
+                (format!("scheduler: {step}"), scheduled - pod),
+                (format!("agent and restic: {step}"), agent),
+                (format!("kubelet and containerd: {step}"), (ended - scheduled).saturating_sub(agent)),
+            ] {
+                row(n, &name, took);
+                n += 1;
+            }
+            since = ended;
+        }
+        row(n, "operator: end of the restore to Succeeded", succeeded - since);
+        row(n + 1, "apply to Succeeded", succeeded - begun);
+        site.leaves_nothing().await;
+        site.leave().await;
+    }
+    println!("a restore of {} entries, {rounds} times, p50 and the longest:", prepared.tree.len());
+    for (name, all) in &parts {
+        println!("  {name:<62} {:>6.2} {:>6.2} s", seconds(all, 0.5), seconds(all, 1.0));
+    }
+}
+
+fn seconds(all: &[Duration], q: f64) -> f64 {
+    quantile(all, q).as_secs_f64()
+}
+
+async fn over(site: &Site, wanted: &str) -> serde_json::Value {
+    let mut last = serde_json::Value::Null;
+    let ended = eventually(PATIENCE, async || {
+        last = site.get("RestoreSession", "data").await;
+        ["Succeeded", "Failed", "Invalid"].contains(&phase(&last)).then_some(())
+    });
+    assert!(ended.await.is_some() && phase(&last) == wanted, "{:#}", last["status"]);
+    last
+}
+
+/// Restores that no retry mends, until status says why.
+async fn hopeless(prepared: &Prepared) {
+    type Spoil = fn(&Path);
+    let nothing: Spoil = |_| {};
+    let noise: Spoil = |bucket| {
+        let config = bucket.join("a/b/config");
+        fs::remove_file(&config).unwrap();
+        fs::write(config, [0x5a; 400]).unwrap();
+    };
+    let cases: [(&str, &str, Spoil); 5] = [
+        ("wrong password", "WrongPassword", nothing),
+        ("keys that the store refuses", "AccessDenied", nothing),
+        ("a bucket that is not there", "BucketMissing", nothing),
+        ("no repository at the prefix", "RepositoryMissing", nothing),
+        ("a repository whose config is noise", "DataCorrupt", noise),
+    ];
+    println!("restores that cannot work, from apply to Failed:");
+    for (what, reason, spoil) in cases {
+        let site = Site::new("hopeless").await;
+        prepared.copy_to(&site);
+        spoil(&site.bucket());
+        let password = if reason == "WrongPassword" { "another" } else { PASSWORD };
+        let mut access = secret(&site, "store", password, "");
+        if reason == "AccessDenied" {
+            access = access.replace(&site.s3("secretKey"), "not-the-key");
+        }
+        let prefix = if reason == "RepositoryMissing" { "elsewhere" } else { "a/b" };
+        let mut repository = repository(&site, "repo", &site.s3("endpoint"), prefix);
+        if reason == "BucketMissing" {
+            repository = repository.replace(&format!("bucket: {}", site.namespace), "bucket: not-there");
+        }
+        site.create(&access).await;
+        site.create(&repository).await;
+        site.claim("data").await;
+        let begun = Instant::now();
+        site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
+        let session = over(&site, "Failed").await;
+        let took = begun.elapsed();
+        let (_, why, _) = condition(&session, "Stalled");
+        println!("  {what:<40} {:>6.2} s  {why}", took.as_secs_f64());
+        assert_eq!(why, reason);
+        site.leave().await;
+    }
+}
