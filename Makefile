@@ -98,7 +98,7 @@ fuzz: ## Any input through what reads text of others (TIME=60 seconds for each o
 	fi
 
 test-agent: tools ## The agent and the restic driver with a real restic (root)
-	cargo test --test agent_restic -- --ignored
+	cargo test --test agent -- --ignored
 
 test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored

@@ -27,7 +27,6 @@ mod watchman {
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -171,12 +170,9 @@ async fn small(prepared: &Prepared, rounds: usize) {
     }
     println!("a restore of {} entries, {rounds} times, p50 and the longest:", prepared.tree.len());
     for (name, all) in &parts {
-        println!("  {name:<62} {:>6.2} {:>6.2} s", seconds(all, 0.5), seconds(all, 1.0));
+        let [middle, most] = [0.5, 1.0].map(|q| quantile(all, q).as_secs_f64());
+        println!("  {name:<62} {middle:>6.2} {most:>6.2} s");
     }
-}
-
-fn seconds(all: &[Duration], q: f64) -> f64 {
-    quantile(all, q).as_secs_f64()
 }
 
 async fn over(site: &Site, wanted: &str) -> serde_json::Value {
@@ -191,37 +187,33 @@ async fn over(site: &Site, wanted: &str) -> serde_json::Value {
 
 /// Restores that no retry mends, until status says why.
 async fn hopeless(prepared: &Prepared) {
-    type Spoil = fn(&Path);
-    let nothing: Spoil = |_| {};
-    let noise: Spoil = |bucket| {
-        let config = bucket.join("a/b/config");
-        fs::remove_file(&config).unwrap();
-        fs::write(config, [0x5a; 400]).unwrap();
-    };
+    type Spoil = fn(&Site, &mut String, &mut String);
     let cases: [(&str, &str, Spoil); 5] = [
-        ("wrong password", "WrongPassword", nothing),
-        ("keys that the store refuses", "AccessDenied", nothing),
-        ("a bucket that is not there", "BucketMissing", nothing),
-        ("no repository at the prefix", "RepositoryMissing", nothing),
-        ("a repository whose config is noise", "DataCorrupt", noise),
+        ("wrong password", "WrongPassword", |_, secret, _| *secret = secret.replace(PASSWORD, "another")),
+        ("keys that the store refuses", "AccessDenied", |site, secret, _| {
+            *secret = secret.replace(&site.s3("secretKey"), "not-the-key");
+        }),
+        ("a bucket that is not there", "RepositoryMissing", |site, _, repository| {
+            *repository = repository.replace(&format!("bucket: {}", site.namespace), "bucket: not-there");
+        }),
+        ("no repository at the prefix", "RepositoryMissing", |_, _, repository| {
+            *repository = repository.replace("a/b", "elsewhere");
+        }),
+        ("a repository whose config is noise", "DataCorrupt", |site, _, _| {
+            let config = site.bucket().join("a/b/config");
+            fs::remove_file(&config).unwrap();
+            fs::write(config, [0x5a; 400]).unwrap();
+        }),
     ];
     println!("restores that cannot work, from apply to Failed:");
     for (what, reason, spoil) in cases {
         let site = Site::new("hopeless").await;
         prepared.copy_to(&site);
-        spoil(&site.bucket());
-        let password = if reason == "WrongPassword" { "another" } else { PASSWORD };
-        let mut access = secret(&site, "store", password, "");
-        if reason == "AccessDenied" {
-            access = access.replace(&site.s3("secretKey"), "not-the-key");
-        }
-        let prefix = if reason == "RepositoryMissing" { "elsewhere" } else { "a/b" };
-        let mut repository = repository(&site, "repo", &site.s3("endpoint"), prefix);
-        if reason == "BucketMissing" {
-            repository = repository.replace(&format!("bucket: {}", site.namespace), "bucket: not-there");
-        }
+        let mut access = secret(&site, "store", PASSWORD, "");
+        let mut place = repository(&site, "repo", &site.s3("endpoint"), "a/b");
+        spoil(&site, &mut access, &mut place);
         site.create(&access).await;
-        site.create(&repository).await;
+        site.create(&place).await;
         site.claim("data").await;
         let begun = Instant::now();
         site.create(&restore("data", &of_claim("m0", "data", LATEST), "")).await;
@@ -230,6 +222,7 @@ async fn hopeless(prepared: &Prepared) {
         let (_, why, _) = condition(&session, "Stalled");
         println!("  {what:<40} {:>6.2} s  {why}", took.as_secs_f64());
         assert_eq!(why, reason);
+        site.leaves_nothing().await;
         site.leave().await;
     }
 }

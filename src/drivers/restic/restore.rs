@@ -98,7 +98,9 @@ fn sum(counts: impl Iterator<Item = Counts>) -> Counts {
 
 /// Turns paths and rules into patterns.
 async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Part<'a>>, Failure> {
-    repository.reach().await?;
+    if !step.snapshots.is_empty() {
+        repository.reach().await?;
+    }
     let mut parts = Vec::new();
     for pin in &step.snapshots {
         let roots = match &pin.path {

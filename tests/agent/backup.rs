@@ -1,0 +1,165 @@
+//! Backups, and what is kept of them.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use lifeboat::names::reason;
+use lifeboat::plan::contract::{Answer, Backup, Class, HostQuery, Maintain, Own, Retention, Step};
+
+use super::site::{Site, give_to, need_root, restic, strings};
+use super::support::tree::write_noise;
+
+/// Proves: scenario 20.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_a_backup_leaves_out_is_not_in_it() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for name in ["kept.txt", "left.tmp", "cache/left.txt"] {
+        fs::create_dir_all(data.join(name).parent().unwrap()).unwrap();
+        fs::write(data.join(name), name).unwrap();
+    }
+    let exclude = strings(&["*.tmp", &format!("{path}/cache")]);
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path]), exclude, ..Backup::default() };
+    site.run(Step::Backup(step)).answer();
+    let restore = site.step(&[&path]);
+    let target = site.target(&path);
+    site.run(Step::Restore(restore)).restored();
+    let names: Vec<_> = fs::read_dir(target).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["kept.txt"]);
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_backup_of_what_is_not_there_backs_up_nothing() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("f"), "x").unwrap();
+    let gone = format!("{path}-gone");
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path, &gone]), ..Backup::default() };
+    let ended = site.run(Step::Backup(step));
+    assert!(ended.failed(Class::Invalid, reason::PATH_NOT_FOUND).message.contains(&gone));
+    assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_backup_that_misses_files_is_reported_and_fails() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("open"), "x").unwrap();
+    fs::write(data.join("closed"), "x").unwrap();
+    fs::set_permissions(data.join("closed"), PermissionsExt::from_mode(0o000)).unwrap();
+    symlink("open", data.join("link")).unwrap();
+    give_to(&site, 65_534, &data);
+    let step = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    let whole = site.backup("host-0", &[&path]);
+    give_to(&site, 65_534, &data);
+    fs::write(site.path("outcome"), "").unwrap();
+    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+    std::os::unix::fs::chown(data.join("closed"), Some(0), Some(0)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let task = site.task_of("run-2", Step::Backup(step.clone()));
+    let ended = site.finish(site.command(&task.encode(), &user).spawn().unwrap());
+    let failure = ended.failed(Class::Data, reason::PERMISSION_DENIED);
+    assert_eq!(failure.exit_code, Some(3));
+    assert!(failure.message.contains("closed"), "{}", failure.message);
+    assert!(!failure.message.contains("could not be marked"), "{}", failure.message);
+    let Some(Answer::BackedUp(made)) = &ended.outcome.answer else { panic!() };
+    assert_eq!(made[0].id.len(), 64);
+    assert!(site.path("repo/snapshots").join(&made[0].id).exists(), "what is reported is what is there");
+    // It is not the newest backup, but there for who asks for it.
+    assert_eq!(site.latest("host-0", &[&path]), [whole[0].id.clone()]);
+    assert_eq!(site.step(&[&path]).snapshots[0].id, whole[0].id);
+    let named = HostQuery {
+        source_host: "host-0".into(),
+        snapshots: vec![made[0].id.clone()],
+        mounts: strings(&[&path]),
+        ..HostQuery::default()
+    };
+    assert_eq!(site.resolve(named).hosts()[0].snapshots[0].id, made[0].id);
+
+    // Where marking fails, that is said.
+    let script =
+        r#"case " $* " in *" backup "*) "$RESTIC" "$@"; exit 3;; *" tag "*) exit 1;; esac; exec "$RESTIC" "$@""#;
+    let ended = site.run_through(script, &site.task_of("run-3", Step::Backup(step)));
+    let failure = ended.failed(Class::Data, reason::INCOMPLETE);
+    assert!(failure.message.contains("restic tag --add lifeboat.incomplete"), "{}", failure.message);
+}
+
+/// As on a bucket that lets nobody delete.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn retention_that_fails_is_told_beside_a_check_that_is_good() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..3 {
+        write_noise(&data.join("f"), 50_000, n);
+        site.backup("host-0", &[&path]);
+    }
+    let own = vec![Own { path: path.clone(), hosts: strings(&["host-0"]) }];
+    let maintain = |refused: &str, keep: i64| {
+        let wrapper = site.path("refuses");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *\" {refused} \"*) echo 'Fatal: unable to remove: Access Denied.' >&2; exit 1;; *) exec '{}' \"$@\";; esac\n",
+            restic()
+        );
+        fs::write(&wrapper, script).unwrap();
+        fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+        let retention = Retention { keep_last: Some(keep), prune: true, ..Retention::default() };
+        let task = site.task(Step::Maintain(Maintain { own: own.clone(), retention })).encode();
+        let _ = fs::remove_file(site.path("outcome"));
+        let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &wrapper).spawn().unwrap());
+        let failure = ended.failure();
+        assert!(!matches!(failure.class, Class::Transient | Class::Waiting), "no other try mends it: {failure:?}");
+        let Some(Answer::Maintained(facts)) = ended.outcome.answer.clone() else { panic!("{:?}", ended.outcome) };
+        facts
+    };
+    let facts = maintain("forget", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.removed), (false, Some(true), 0));
+    assert_eq!(facts.snapshot_count, Some(3));
+    let facts = maintain("prune", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.removed), (false, Some(true), 1));
+    assert!(facts.snapshot_count == Some(2) && facts.total_bytes.is_some_and(|n| n > 0), "{facts:?}");
+    let facts = maintain("stats", 2);
+    assert_eq!((facts.retained, facts.integrity, facts.total_bytes), (true, Some(true), None));
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn retention_touches_only_its_own_hosts() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..4 {
+        write_noise(&data.join("f"), 50_000, n);
+        site.backup("host-0", &[&path]);
+        site.backup("host-9", &[&path]);
+    }
+    // The same host, of another invoker: another path.
+    let (_, other) = site.data("other");
+    site.backup("host-0", &[&other]);
+    let maintain = |hosts: &[&str], retention: Retention| {
+        let own = vec![Own { path: path.clone(), hosts: strings(hosts) }];
+        let ended = site.run(Step::Maintain(Maintain { own, retention }));
+        let Answer::Maintained(facts) = ended.answer().clone() else { panic!() };
+        facts
+    };
+    let keep = Retention { keep_last: Some(1), prune: true, ..Retention::default() };
+    let facts = maintain(&["host-0"], Retention { dry_run: true, ..keep.clone() });
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (0, Some(3), Some(9)));
+    assert_eq!(maintain(&["host-0"], Retention::default()).snapshot_count, Some(9));
+    assert_eq!(maintain(&[], keep.clone()).snapshot_count, Some(9));
+    assert_eq!(maintain(&["host-5"], keep.clone()).snapshot_count, Some(9));
+    let facts = maintain(&["host-0"], keep);
+    assert_eq!((facts.removed, facts.would_remove, facts.snapshot_count), (3, None, Some(6)));
+    assert_eq!((facts.integrity, facts.retained), (Some(true), true));
+    assert!(facts.total_bytes.unwrap() > 0);
+    let query = HostQuery {
+        source_host: "host-9".into(),
+        snapshots: vec!["latest".into()],
+        mounts: vec![path],
+        ..HostQuery::default()
+    };
+    assert_eq!(site.resolve(query).hosts()[0].failure, None);
+}

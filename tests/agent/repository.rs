@@ -1,0 +1,445 @@
+//! A repository that refuses, is damaged, is locked or is taken away.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use lifeboat::names::reason;
+use lifeboat::plan::contract::{
+    Answer, Backup, Class, HostQuery, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Runner, Step,
+    Task, Wipe,
+};
+
+use super::site::{HASTY, Site, replace, restic, strings, wait_for};
+use super::support::tree::{describe, write_noise};
+
+/// Proves: defect 12.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_is_wrong_with_the_repository_is_said() {
+    let site = Site::empty();
+    let look = || site.run(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+    assert_eq!(look().failed(Class::Invalid, reason::REPOSITORY_MISSING).exit_code, Some(10));
+    site.run(Step::Prepare(Prepare {})).answer();
+    assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
+
+    fs::write(site.path("secret/RESTIC_PASSWORD"), "something else").unwrap();
+    assert_eq!(look().failed(Class::Invalid, reason::WRONG_PASSWORD).exit_code, Some(12));
+    // A password that does not open is never a reason to create.
+    site.run(Step::Prepare(Prepare {})).failed(Class::Invalid, reason::WRONG_PASSWORD);
+    fs::write(site.path("secret/RESTIC_PASSWORD"), "").unwrap();
+    assert!(look().failed(Class::Invalid, reason::SECRET_INCOMPLETE).message.contains("RESTIC_PASSWORD"));
+    fs::remove_file(site.path("secret/RESTIC_PASSWORD")).unwrap();
+    assert!(look().failed(Class::Invalid, reason::SECRET_INCOMPLETE).message.contains("RESTIC_PASSWORD"));
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_store_that_does_not_answer_is_said_at_once() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+    task.repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
+    assert!(
+        site.run_task(&task)
+            .failed(Class::Invalid, reason::SECRET_INCOMPLETE)
+            .message
+            .contains("AWS_SECRET_ACCESS_KEY")
+    );
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "secret-not-for-the-log").unwrap();
+    let started = Instant::now();
+    let ended = site.run_task(&task);
+    let failure = ended.failed(Class::Transient, reason::REPOSITORY_UNREACHABLE);
+    assert!(failure.message.contains("127.0.0.1:9") && !failure.message.contains("not-for-the-log"));
+    assert!(!ended.log.contains("not-for-the-log"));
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// A store that answers every request with the same: status and S3 error code. Gives its address
+/// and what it was asked.
+fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr, std::sync::mpsc::Receiver<String>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            std::thread::spawn(move || {
+                let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+                while !request.windows(4).any(|w| w == b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+                        _ => return,
+                    }
+                }
+                let body = format!(
+                    "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told by the test</Message></Error>"
+                );
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let is_head = request.starts_with(b"HEAD");
+                let _ = tell.send(String::from_utf8_lossy(&request).into_owned());
+                let _ = stream.write_all(head.as_bytes());
+                if !is_head {
+                    let _ = stream.write_all(body.as_bytes());
+                }
+            });
+        }
+    });
+    (at, asked)
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE\n").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not#for;the\"log").unwrap();
+    fs::write(site.path("secret/AWS_SESSION_TOKEN"), "odd #token; with\"quotes").unwrap();
+    let ask = |status, code| {
+        let (at, asked) = store(status, code);
+        let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+        task.repository = RepositoryAccess {
+            url: format!("s3:http://{at}/bucket/prefix"),
+            region: Some("eu-test-1".into()),
+            insecure_tls: false,
+            secret: None,
+        };
+        let ended = site.run_task(&task);
+        assert!(!ended.log.contains("not#for;the"), "{}", ended.log);
+        (ended, asked.try_iter().collect::<Vec<_>>())
+    };
+    let (ended, asked) = ask("403 Forbidden", "AccessDenied");
+    ended.failed(Class::Invalid, reason::ACCESS_DENIED);
+    let request = &asked.iter().find(|r| r.contains("/bucket/")).unwrap_or_else(|| panic!("{asked:?}"));
+    assert!(request.contains("Credential=AKIDEXAMPLE/"), "{request}");
+    assert!(request.contains("/eu-test-1/s3/"), "{request}");
+    assert!(request.to_lowercase().contains("x-amz-security-token: odd #token; with\"quotes"), "{request}");
+    let (ended, _) = ask("404 Not Found", "NoSuchBucket");
+    let failure = ended.failed(Class::Invalid, reason::REPOSITORY_MISSING);
+    assert!(failure.message.contains("bucket"), "{}", failure.message);
+}
+
+/// Proves: A08.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let at = listener.local_addr().unwrap();
+    let (behind, _asked) = store("403 Forbidden", "AccessDenied");
+    runtime.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(stream).await else { return };
+                let mut plain = tokio::net::TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+            });
+        }
+    });
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+    task.repository.url = format!("s3:https://{at}/bucket");
+    let started = Instant::now();
+    site.run_task(&task).failed(Class::Invalid, reason::TLS_NOT_TRUSTED);
+    assert!(started.elapsed() < Duration::from_secs(30), "told after {:?}", started.elapsed());
+    fs::write(site.path("secret/CA_CERT_DATA"), made.cert.pem()).unwrap();
+    site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
+    fs::remove_file(site.path("secret/CA_CERT_DATA")).unwrap();
+    task.repository.insecure_tls = true;
+    site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 40 << 20, 5);
+    for n in 0..20 {
+        write_noise(&data.join(format!("small-{n}")), 20_000, 100 + n);
+    }
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    site.target(&path);
+
+    let pack = site.packs().remove(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    let good = bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xAA);
+    replace(&pack, &bytes);
+    let ended = site.run(Step::Restore(step.clone()));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
+    assert!(counts.errors > 0 && counts.restored.files + 1 == counts.planned.files, "{counts:?}");
+    let Answer::Maintained(facts) = site.run(Step::Maintain(Maintain::default())).outcome.answer.unwrap() else {
+        panic!()
+    };
+    assert_eq!(facts.integrity, Some(true), "a check without reading data cannot see flipped bytes");
+
+    replace(&pack, &good[..good.len() / 2]);
+    site.run(Step::Restore(step.clone())).failed(Class::Data, reason::DATA_CORRUPT);
+
+    fs::remove_file(&pack).unwrap();
+    let ended = site.run(Step::Restore(step));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let ended = site.run(Step::Maintain(Maintain::default()));
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+    let Some(Answer::Maintained(facts)) = &ended.outcome.answer else { panic!() };
+    assert_eq!(facts.integrity, Some(false));
+    replace(&pack, &good);
+    site.run(Step::Maintain(Maintain::default())).answer();
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_tree_that_is_gone_is_data_and_nothing_is_written() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 10, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    let _ = fs::remove_dir_all(site.path("work"));
+    for pack in site.packs() {
+        fs::remove_file(pack).unwrap();
+    }
+    site.run(Step::Restore(step)).failed(Class::Data, reason::DATA_CORRUPT);
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+/// Proves: C10, defect 11, invented 12.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 2_000_000, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    site.target(&path);
+    // A check holds an exclusive lock, as a prune does; it is alive, so nobody may call it stale.
+    let slow = ["check", "--read-data", "--limit-download", "20"];
+    let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| site.locks() > 0);
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query.clone());
+    let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(failure.message.contains("removes no live lock"), "{}", failure.message);
+    // What is running already goes on.
+    site.run(Step::Restore(step)).restored();
+    assert_eq!(site.locks(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(site.locks(), 1, "killed, it leaves its lock");
+    // Half an hour later.
+    let later = site.path("later");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" cat lock \"*) '{0}' \"$@\" | sed 's/\"time\": \"20../\"time\": \"2001/';; *) exec '{0}' \"$@\";; esac\n",
+        restic()
+    );
+    fs::write(&later, script).unwrap();
+    fs::set_permissions(&later, PermissionsExt::from_mode(0o755)).unwrap();
+    let task = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() })).encode();
+    let _ = fs::remove_file(site.path("outcome"));
+    let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
+    assert_eq!(ended.hosts()[0].failure, None);
+    assert_eq!(site.locks(), 1);
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_truncated_index_is_data_and_nothing_is_written() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 100_000, 5);
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    let _ = fs::remove_dir_all(site.path("work"));
+    for index in fs::read_dir(site.path("repo/index")).unwrap() {
+        let index = index.unwrap().path();
+        let bytes = fs::read(&index).unwrap();
+        replace(&index, &bytes[..bytes.len() / 2]);
+    }
+    site.run(Step::Restore(step)).failed(Class::Data, reason::DATA_CORRUPT);
+    assert_eq!(fs::read_dir(target).unwrap().count(), 0);
+}
+
+/// Proves: C10, defect 11.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 2_000_000, 5);
+    site.backup("host-0", &[&path]);
+    let slow = ["check", "--read-data", "--limit-download", "20"];
+    let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| site.locks() > 0);
+    let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    let steps = [Step::Backup(backup), Step::Maintain(Maintain::default())];
+    for step in &steps {
+        let ended = site.run_through(HASTY, &site.task(step.clone()));
+        let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+        assert!(failure.message.contains("never a live one"), "{}", failure.message);
+        assert_eq!(site.locks(), 1, "the lock stays");
+    }
+    for step in &steps {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(site.locks(), 1, "killed, it leaves its lock");
+        site.run_through(HASTY, &site.task(step.clone())).answer();
+        assert_eq!(site.locks(), 0);
+        child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for(|| site.locks() > 0);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Proves: C10, defect 11.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn an_old_lock_is_removed_only_if_nobody_renews_it() {
+    let site = Site::new();
+    let (_, path) = site.data("data");
+    let backup = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
+    // The second list of locks has the name that `$NEXT` says; the lock is of another machine, and old by our clock.
+    let run = |next: &str, age: &str| {
+        for mark in ["listed", "unlocked"] {
+            let _ = fs::remove_file(site.path(mark));
+        }
+        let here = site.dir.path().display();
+        let script = format!(
+            r#"case " $* " in
+*" list locks "*) if [ -e {here}/listed ]; then echo {next}; else touch {here}/listed; echo aaaa; fi; exit;;
+*" cat lock "*) echo '{{"time":"{age}","exclusive":true,"hostname":"elsewhere","pid":1}}'; exit;;
+*" unlock "*) touch {here}/unlocked; exit;;
+*" backup "*) [ -e {here}/unlocked ] || exit 11;;
+esac
+exec "$RESTIC" "$@""#
+        );
+        let ended = site.run_through(&script, &site.task(Step::Backup(backup.clone())));
+        (ended, site.path("unlocked").exists())
+    };
+    let (ended, unlocked) = run("aaaa", "2001-01-01T00:00:00Z");
+    ended.answer();
+    assert!(unlocked);
+    let (ended, unlocked) = run("bbbb", "2001-01-01T00:00:00Z");
+    ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(!unlocked, "somebody renews it: it is our clock that is wrong");
+    let (ended, unlocked) = run("aaaa", "2999-01-01T00:00:00Z");
+    ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
+    assert!(!unlocked);
+}
+
+/// Proves: A04.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_a_prune_has_moved_meanwhile_is_read_again() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("f"), 100_000, 5);
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let step = site.step(&[&path]);
+    let restore = site.task(Step::Restore(step.clone()));
+    let query = HostQuery {
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        runner: Some(Runner { uid: 0, gids: vec![0] }),
+        ..HostQuery::default()
+    };
+    let preflight = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
+    // A command of each kind meets an index that is out of date, so many times.
+    let run = |pattern: &str, times: u32, task: &Task| {
+        let count = site.path("count");
+        fs::write(&count, "").unwrap();
+        let script = format!(
+            r#"case " $* " in {pattern})
+if [ $(wc -c < {0}) -lt {times} ]; then printf x >> {0}
+echo '{{"message_type":"error","error":{{"message":"Load(<data/1c2d3e4f>, 4242, 0): The specified key does not exist."}},"during":"restore","item":"{path}/f"}}' >&2
+echo '{{"message_type":"exit_error","code":1,"message":"Fatal: There were 1 errors"}}' >&2
+exit 1; fi;; esac
+exec "$RESTIC" "$@""#,
+            count.display()
+        );
+        let ended = site.run_through(&script, task);
+        assert_eq!(
+            fs::read(&count).unwrap().len(),
+            usize::try_from(times.min(2)).unwrap(),
+            "{pattern}
+{}",
+            ended.log
+        );
+        ended
+    };
+    for pattern in ["*' --dry-run '*", "*' --dry-run '*) ;; *' restore '*", "*' snapshots '*"] {
+        assert_eq!(run(pattern, 1, &restore).restored().planned.files, 2, "{pattern}");
+        fs::remove_file(target.join("f")).unwrap();
+        run(pattern, 9, &restore).failed(Class::Data, reason::DATA_CORRUPT);
+    }
+    for pattern in ["*' ls '*", "*' snapshots '*"] {
+        assert_eq!(run(pattern, 1, &preflight).hosts()[0].failure, None, "{pattern}");
+    }
+    let ended = run("*' ls '*", 9, &preflight);
+    assert_eq!(ended.hosts()[0].failure.as_ref().unwrap().reason, reason::DATA_CORRUPT);
+    // What a run has begun would stay as it is with these: not tried again.
+    let keeps = site.task(Step::Restore(Restore { args: strings(&["--overwrite", "never"]), ..step }));
+    let ended = run("*' --dry-run '*) ;; *' restore '*", 1, &keeps);
+    ended.failed(Class::Data, reason::DATA_CORRUPT);
+}
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_probe_opens_and_a_wipe_takes_all_of_this_repository_and_nothing_else() {
+    let site = Site::empty();
+    site.run(Step::Probe(Probe {})).failed(Class::Invalid, reason::REPOSITORY_MISSING);
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "nothing is there");
+    let site = Site::new();
+    assert_eq!(*site.run(Step::Probe(Probe {})).answer(), Answer::Probed);
+    // As old Stash laid out the members of a BackupBatch: a repository below the prefix.
+    let below = site.path("repo/deployment/web");
+    let init = site.restic(&["init"]).args(["--repo", &below.to_string_lossy()]).output().unwrap();
+    assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+    let before = describe(&below);
+    let (_, a) = site.data("a");
+    let (_, b) = site.data("b");
+    site.backup("host-0", &[&a]);
+    site.backup("host-1", &[&b]);
+    assert!(!site.packs().is_empty());
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 2 });
+    assert!(site.packs().is_empty(), "no data is left");
+    assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
+    assert_eq!(describe(&below), before, "what is another's stays");
+    assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "twice is once");
+}

@@ -1,0 +1,186 @@
+//! What the volume must have: room, and owners that can be given.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use lifeboat::names::reason;
+use lifeboat::plan::contract::{Answer, Class, HostQuery, Restore, Runner, Step};
+
+use super::site::{Site, assert_equal, give_to, need_root, restic, strings};
+use super::support::tree::{describe, write_noise};
+
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn enospc_is_refused_before_anything_is_written() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("big"), 12 << 20, 3);
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    let ended = site.run(Step::Restore(site.step(&[&path])));
+    let failure = ended.failed(Class::Data, reason::NO_SPACE);
+    assert!(
+        failure.message.contains("12582912") && failure.message.contains("Nothing was written"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+}
+
+/// The race: what was free when we looked is gone when restic writes.
+/// Proves: A05.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn enospc_while_writing_is_a_failure_with_honest_counts() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..12 {
+        write_noise(&data.join(format!("file-{n}")), 512 << 10, n);
+    }
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    // Stands for another writer: fills the volume at the moment the dry run is over.
+    let thief = site.path("thief");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" restore \"*) case \" $* \" in *dry-run*) ;; *) head -c 6500000 /dev/zero > '{}/stolen';; esac;; esac\nexec '{}' \"$@\"\n",
+        target.display(),
+        restic()
+    );
+    fs::write(&thief, script).unwrap();
+    fs::set_permissions(&thief, PermissionsExt::from_mode(0o755)).unwrap();
+    let task = site.task(Step::Restore(site.step(&[&path])));
+    let _ = fs::remove_file(site.path("outcome"));
+    let ended = site.finish(site.command(&task.encode(), &[]).env("LIFEBOAT_RESTIC", &thief).spawn().unwrap());
+    let failure = ended.failed(Class::Data, reason::NO_SPACE);
+    assert!(failure.exit_code == Some(1), "{failure:?}");
+    let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
+    assert!(counts.errors > 0 && counts.restored.files < counts.planned.files, "{counts:?}");
+    assert!(counts.restored.bytes < 2 << 20, "{counts:?}");
+}
+
+/// Proves: A05.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_sparse_file_needs_the_room_of_its_data_only() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    write_noise(&data.join("image"), 100_000, 7);
+    fs::File::options().write(true).open(data.join("image")).unwrap().set_len(200 << 20).unwrap();
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let _small = Tmpfs::mount(&target);
+    fs::create_dir_all(site.path("work")).unwrap();
+    site.run(Step::Restore(site.step(&[&path]))).restored();
+    assert_eq!(fs::metadata(target.join("image")).unwrap().len(), 200 << 20);
+    assert_equal(&describe(&data), &target);
+}
+
+/// Proves: A09.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn owners_may_be_ignored_and_are_asked_about_before_the_workload_is_down() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::create_dir(data.join("folder")).unwrap();
+    fs::write(data.join("folder/roots"), "x").unwrap();
+    symlink("folder/roots", data.join("link")).unwrap();
+    site.backup("host-0", &[&path]);
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        runner: Some(Runner { uid: 65_534, gids: vec![65_534] }),
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query.clone());
+    let failure = ended.hosts()[0].failure.as_ref().expect("not theirs");
+    assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::OWNERSHIP));
+    assert!(failure.message.contains("ownership: Ignore"), "{}", failure.message);
+    let root = HostQuery { runner: Some(Runner { uid: 0, gids: vec![0] }), ..query };
+    assert_eq!(site.resolve(root).hosts()[0].failure, None, "all of it is root's");
+
+    let step = Restore { ignore_owners: true, ..site.step(&[&path]) };
+    let target = site.target(&path);
+    give_to(&site, 65_534, &target);
+    // The mount point as a volume with an fsGroup has it: not ours, but writable.
+    std::os::unix::fs::chown(&target, Some(0), Some(65_534)).unwrap();
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o2775)).unwrap();
+    fs::write(site.path("outcome"), "").unwrap();
+    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let ended = site.finish(site.command(&site.task(Step::Restore(step)).encode(), &user).spawn().unwrap());
+    ended.restored();
+    assert_eq!(fs::metadata(target.join("folder/roots")).unwrap().uid(), 65_534);
+    assert_eq!(fs::read_to_string(target.join("link")).unwrap(), "x");
+}
+
+/// Proves: A09.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("mine"), "x").unwrap();
+    std::os::unix::fs::chown(data.join("mine"), Some(65_534), Some(65_534)).unwrap();
+    fs::write(data.join("roots"), "x").unwrap();
+    site.backup("host-0", &[&path]);
+    let step = site.step(&[&path]);
+    let target = site.target(&path);
+    give_to(&site, 65_534, &target);
+    let run = |step: &Restore, wrapper: &[&str]| {
+        let _ = fs::remove_file(site.path("outcome"));
+        fs::write(site.path("outcome"), "").unwrap();
+        fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+        site.finish(site.command(&site.task(Step::Restore(step.clone())).encode(), wrapper).spawn().unwrap())
+    };
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let ended = run(&step, &user);
+    let failure = ended.failed(Class::Invalid, reason::OWNERSHIP);
+    assert!(
+        failure.message.contains("roots") && failure.message.contains("0:0") && failure.message.contains("runAsUser"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+
+    // What is not selected does not count: with only our own files it works.
+    let own = Restore { include: strings(&["mine"]), ..step.clone() };
+    run(&own, &user).restored();
+    assert_eq!(fs::metadata(target.join("mine")).unwrap().uid(), 65_534);
+
+    // Root without the capability is no better off.
+    let bare = ["setpriv", "--bounding-set=-chown", "--inh-caps=-all"];
+    let foreign = Restore { include: strings(&["mine"]), ..step.clone() };
+    run(&foreign, &bare).failed(Class::Invalid, reason::OWNERSHIP);
+
+    // A mount that cannot be written.
+    std::os::unix::fs::chown(&target, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&target, PermissionsExt::from_mode(0o755)).unwrap();
+    run(&own, &user).failed(Class::Invalid, reason::PERMISSION_DENIED);
+}
+
+/// An 8 MiB file system for as long as it lives.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path) -> Self {
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("lifeboat-test"), at, Some("tmpfs"), flags, Some("size=8m")).unwrap();
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
