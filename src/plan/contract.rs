@@ -280,6 +280,12 @@ pub struct Restore {
     pub ignore_owners: bool,
 }
 
+/// Whether restic, with these arguments, leaves files as they are that are there: also those that a restore before it has
+/// begun to write and not finished. Such a restore runs once.
+pub fn keeps_what_is_there(args: &[String]) -> bool {
+    args.iter().any(|a| ["never", "if-newer"].contains(&a.trim_start_matches("--overwrite=")))
+}
+
 /// Open or create a repository.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Prepare {}

@@ -223,6 +223,32 @@ async fn taken_away(name: &str, ways: &[Taken]) {
     assert!(host["podDeaths"].is_null(), "none of it is the restore's own doing: {host:#}");
 }
 
+/// Proves: A05.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn half_a_file_is_not_taken_for_whole_where_what_is_there_is_kept() {
+    let site = Site::new("half").await;
+    let trees = prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    proxy.hold_after(1_000_000);
+    let target = of_claim("m1", "data", &format!("{LATEST}, args: ['--overwrite=never']"));
+    site.create(&restore("data", &target, "")).await;
+    proxy.held().await;
+    let pod = site.running("data", "restore").await;
+    site.delete("Pod", pod["metadata"]["name"].as_str().unwrap()).await;
+    let text = site.failed("RestoreSession", "data", "Incomplete").await;
+    assert!(text.contains("half written") && text.contains("--overwrite"), "{text}");
+    assert_eq!(site.jobs("data", "restore").await.len(), 1, "and it is not tried again");
+
+    // Without it the next one finishes what that one has begun.
+    proxy.release();
+    site.create(&restore("again", &of_claim("m1", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "again").await;
+    assert_tree(&folder, &trees[1]);
+}
+
 /// Proves: C05.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]

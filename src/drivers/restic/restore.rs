@@ -15,10 +15,9 @@ use super::run::{End, Limit, Ran, STUCK};
 use super::select::{Snapshot, clean, inside_mounts};
 use super::{Done, args};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored};
-
-/// Values of `--overwrite` by which restic does not finish what it finds half written.
-const KEEPS_WHAT_IS_THERE: [&str; 2] = ["never", "if-newer"];
+use crate::plan::contract::{
+    Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
+};
 
 /// One snapshot, ready to be restored.
 struct Part<'a> {
@@ -215,8 +214,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
     let mut failure = None;
     for part in parts.iter().filter(|p| p.planned.total.files > 0) {
         let before = answer.restored;
-        // What a run has begun and not finished, these arguments would leave as it is.
-        let mut again = step.args.iter().any(|a| KEEPS_WHAT_IS_THERE.contains(&a.trim_start_matches("--overwrite=")));
+        let mut again = keeps_what_is_there(&step.args);
         loop {
             let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, false);
             let ran = repository

@@ -65,7 +65,7 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             if failure.class == Class::Invalid {
                 pass.plan.stop(Some(job));
             }
-            fail_host(pass, index, host, failure);
+            fail_host(pass, index, host, &broken_off(pass, index, failure));
         }
         None if alone => create(pass, index, host, ground, key, attempt),
         None => pass.plan.look_again(LOOK_AT_RUNNING),
@@ -112,14 +112,41 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
             entry.reason = None;
             entry.not_before = None;
         }
-        Some(failure) => fail_host(pass, index, host, &failure),
+        // Without counts it had not begun to write.
+        Some(failure) if outcome.answer.is_none() => fail_host(pass, index, host, &failure),
+        Some(failure) => fail_host(pass, index, host, &broken_off(pass, index, &failure)),
     }
+}
+
+/// The failure of an attempt that may have left files half written: where the next one would take them for whole, there
+/// is none.
+fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
+    let target = pass.run.members[index].target.as_ref();
+    let keeps = target.is_some_and(|t| contract::keeps_what_is_there(&t.args));
+    if !keeps || is_late(pass, index) || pass.run.canceled || !retry::again(failure, None) {
+        return failure.clone();
+    }
+    let text = format!(
+        "{} Files may be half written, and with --overwrite never or if-newer restic would take them for whole, so the restore is not tried again. Remove what it has restored, or leave --overwrite out, and create another one.",
+        failure.message
+    );
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
 
 fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
     if is_broken(&pass.now.members[index]) {
         let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
+    }
+    let entry = &pass.now.members[index].stats[host];
+    if entry.progress.is_some() {
+        // Somebody has deleted it while it was at work.
+        let gone =
+            Failure::new(Class::Transient, reason::OUTCOME_LOST, "The Job is gone, and what it did is not known.");
+        let failure = broken_off(pass, index, &gone);
+        if failure.class != Class::Transient {
+            return fail_host(pass, index, host, &failure);
+        }
     }
     let entry = &pass.now.members[index].stats[host];
     if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {

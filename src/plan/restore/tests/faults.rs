@@ -40,6 +40,48 @@ fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
     }
 }
 
+/// Proves: A05.
+#[test]
+fn what_was_broken_off_is_not_taken_for_whole() {
+    let of = |args: &[&str], end: End| {
+        let mut w = World::session(web());
+        w.object["spec"]["target"]["args"] = json!(args);
+        script(&mut w, "restore/0/m0", &[end]);
+        w.settle();
+        w
+    };
+    // What has begun to write, or may have.
+    let unknown = [End::OutOfMemory, End::PodLingers, End::Partial(Class::Transient, reason::TERMINATED)];
+    for end in unknown {
+        for args in [&["--overwrite=never"][..], &["--overwrite", "if-newer"]] {
+            let w = of(args, end.clone());
+            assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1), "{args:?} {end:?}");
+            let (_, why) = w.condition("Stalled");
+            assert_eq!(why, reason::INCOMPLETE);
+            let said = w.object["status"]["stats"][0]["error"].as_str().unwrap();
+            assert!(said.contains("half written") && said.contains("--overwrite"), "{said}");
+        }
+        let w = of(&["--overwrite=if-changed"], end);
+        assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
+    }
+    // What has not.
+    let w = of(&["--overwrite=never"], End::TRANSIENT);
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
+
+    // A Job that somebody deletes leaves no failure, but status says how far it was.
+    let mut w = World::session(web());
+    w.object["spec"]["target"]["args"] = json!(["--overwrite=never"]);
+    script(&mut w, "restore/0/m0", &[End::DeletedByHand]);
+    while w.jobs.attempts("restore/0/m0") == 0 {
+        w.step(1);
+    }
+    w.object["status"]["stats"][0]["progress"] =
+        json!({ "percent": 50, "bytesDone": 1, "bytesTotal": 2, "filesDone": 1, "filesTotal": 2 });
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1));
+    assert_eq!(w.condition("Stalled").1, reason::INCOMPLETE);
+}
+
 #[test]
 fn what_cannot_be_mended_is_tried_once() {
     for (class, why) in [(Class::Invalid, reason::WRONG_PASSWORD), (Class::Data, reason::NO_SPACE)] {
