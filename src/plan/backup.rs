@@ -164,6 +164,12 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
     pass.plan
 }
 
+/// What new Jobs stand on.
+struct Ground {
+    frame: JobFrame,
+    access: Access,
+}
+
 struct Pass<'a> {
     run: &'a BackupRun,
     seen: &'a Surroundings,
@@ -254,8 +260,8 @@ impl<'a> Pass<'a> {
         if !self.may_read(invoker, &access) {
             return report::stand(self);
         }
-        let frame = self.frame(&access);
-        match self.lone_step("prepare", &frame, &access, || Step::Prepare(Prepare {})) {
+        let ground = Ground { frame: self.frame(&access), access };
+        match self.lone_step("prepare", &ground, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
             StepState::Failed(failure) => {
                 conditions::set(
@@ -279,7 +285,7 @@ impl<'a> Pass<'a> {
                 );
             }
         }
-        if !hosts::advance(self, invoker, &frame, &access) {
+        if !hosts::advance(self, invoker, &ground) {
             return report::stand(self);
         }
         let done = hosts::backed_up(self);
@@ -288,7 +294,7 @@ impl<'a> Pass<'a> {
         }
         let (own, shared) = hosts::own(self, done);
         let maintain = Maintain { own, retention: retention(&invoker.retention) };
-        match self.lone_step("maintain", &frame, &access, || Step::Maintain(maintain.clone())) {
+        match self.lone_step("maintain", &ground, || Step::Maintain(maintain.clone())) {
             StepState::Running => report::stand(self),
             StepState::Failed(failure) => {
                 report::maintained(self, None, Some(&failure));
@@ -400,7 +406,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A step that belongs to no host: created, tried again, or read.
-    fn lone_step(&mut self, name: &str, frame: &JobFrame, access: &Access, step: impl Fn() -> Step) -> StepState {
+    fn lone_step(&mut self, name: &str, ground: &Ground, step: impl Fn() -> Step) -> StepState {
         let (run, seen) = (self.run, self.seen);
         let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
         // Of several members none speaks for the repository's own Jobs.
@@ -409,7 +415,7 @@ impl<'a> Pass<'a> {
             _ => None,
         };
         let no_cache = temp_dir.and_then(|t| t.disable_caching);
-        let (task, seconds_left) = (self.task(access, runtime, no_cache, step()), self.seconds_left());
+        let (task, seconds_left) = (self.task(&ground.access, runtime, no_cache, step()), self.seconds_left());
         let lone = Lone {
             run: &run.id.uid,
             at: self.at,
@@ -423,7 +429,7 @@ impl<'a> Pass<'a> {
         lone.advance(name, |attempt| {
             let key = name.to_owned();
             objects::job(
-                frame,
+                &ground.frame,
                 &task,
                 JobParts { key, attempt, runtime, temp_dir, seconds_left, ..JobParts::default() },
             )

@@ -4,15 +4,14 @@
 //! read: a snapshot of half a restore is no backup, and retention would let it push out the last good one.
 
 use super::hosts::{host_is_over, label, size};
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
+use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
 use crate::names::{condition, reason};
-use crate::plan::access::Access;
 use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
-use crate::plan::objects::{self, JobFrame, JobParts};
+use crate::plan::objects::{self, JobParts};
 use crate::plan::restore::{display, rivals};
 use crate::plan::target::{Reach, Target};
 use crate::plan::{conditions, duration, retry};
@@ -34,8 +33,7 @@ pub fn back_up(
     target: Option<&Target>,
     index: usize,
     host: usize,
-    frame: &JobFrame,
-    access: &Access,
+    ground: &Ground,
 ) {
     let entry = pass.now.targets[index].stats[host].clone();
     if host_is_over(&entry) {
@@ -74,7 +72,7 @@ pub fn back_up(
         None if late => run_out(pass, index, host, None),
         // Two that read the same files do no harm, but one is enough.
         None if !alone => pass.plan.look_again(LOOK_AT_RUNNING),
-        None => create(pass, spec, target, index, host, frame, access, key),
+        None => create(pass, spec, target, index, host, ground, key),
     }
 }
 
@@ -105,15 +103,13 @@ fn hold(pass: &mut Pass<'_>, index: usize, host: usize, why: &str, text: String)
     pass.plan.look_again(LOOK_FOR_MISSING);
 }
 
-#[allow(clippy::too_many_arguments, reason = "one call, all of it needed to build a Job")]
 fn create(
     pass: &mut Pass<'_>,
     spec: &BackupMember,
     target: Option<&Target>,
     index: usize,
     host: usize,
-    frame: &JobFrame,
-    access: &Access,
+    ground: &Ground,
     key: String,
 ) {
     let entry = pass.now.targets[index].stats[host].clone();
@@ -156,7 +152,7 @@ fn create(
     }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
     let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    let mut task = pass.task(access, runtime, no_cache, Step::Backup(backup));
+    let mut task = pass.task(&ground.access, runtime, no_cache, Step::Backup(backup));
     task.settings.interim = spec.interim_volume_template.is_some();
     let parts = JobParts {
         key,
@@ -168,8 +164,8 @@ fn create(
         reach,
         seconds_left: seconds_left(pass, index),
     };
-    let claim = objects::interim_claim(frame, &parts);
-    let job = objects::job(frame, &task, parts);
+    let claim = objects::interim_claim(&ground.frame, &parts);
+    let job = objects::job(&ground.frame, &task, parts);
     if let Err(failure) = pass.may_run(&job) {
         return fail(pass, index, host, &failure);
     }

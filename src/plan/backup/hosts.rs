@@ -4,24 +4,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use super::{Invoker, LOOK_FOR_MISSING, Pass, host};
+use super::{Ground, Invoker, LOOK_FOR_MISSING, Pass, host};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
 use crate::api::target::BackupTarget;
 use crate::names::{PVC_MOUNT, condition, reason};
-use crate::plan::access::Access;
 use crate::plan::contract::Own;
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
-use crate::plan::objects::JobFrame;
 use crate::plan::restore::display;
 use crate::plan::target::{Target, TargetSeen};
 use crate::plan::{conditions, duration, retry};
 
 /// Moves every member on as far as order allows; true when all are over.
-pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, frame: &JobFrame, access: &Access) -> bool {
+pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool {
     for index in 0..pass.now.targets.len() {
         if is_over(&pass.now.targets[index]) {
             continue;
@@ -48,7 +46,7 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, frame: &JobFrame, access:
                 continue;
             }
         }
-        member(pass, &invoker.members[index], index, frame, access);
+        member(pass, &invoker.members[index], index, ground);
     }
     pass.now.targets.iter().all(is_over)
 }
@@ -129,7 +127,7 @@ pub fn host_is_over(host: &HostBackupStats) -> bool {
     matches!(host.phase, Some(BackupHostPhase::Succeeded | BackupHostPhase::Failed))
 }
 
-fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFrame, access: &Access) {
+fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, ground: &Ground) {
     let at = pass.at;
     let target = find(pass, index);
     if pass.now.targets[index].stats.is_empty() && !target.is_some_and(|t| count(pass, spec, t, index)) {
@@ -146,7 +144,7 @@ fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, frame: &JobFra
         }
     }
     for host in 0..pass.now.targets[index].stats.len() {
-        host::back_up(pass, spec, target, index, host, frame, access);
+        host::back_up(pass, spec, target, index, host, ground);
     }
     let status = &mut pass.now.targets[index];
     if status.stats.iter().all(host_is_over) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{World, retry, script};
+use super::world::{World, retry, script};
 use crate::names::reason;
 use crate::plan::backup::Neighbour;
 use crate::plan::contract::{Class, Own, RepositoryFacts, Step};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{World, script};
+use super::world::{World, script};
 use crate::names::reason;
 use crate::plan::fake::End;
 use crate::plan::observed::{Rival, Writer};
