@@ -34,6 +34,8 @@ struct Report {
     felt: usize,
     end: String,
     seconds: u64,
+    /// A lock of a dead restic was removed by hand.
+    unlocked: bool,
     /// Indexes of the states that its status showed.
     states: Vec<usize>,
     defects: Vec<String>,
@@ -83,7 +85,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         matches!(planned.when, When::State(_))
     });
     field.start().await;
-    let (mut shapes, mut seen) = (vec![], vec![]);
+    let (mut shapes, mut seen, mut unlocked) = (vec![], vec![], false);
     let patience = tokio::time::Instant::now() + Duration::from_secs(PATIENCE);
     while let Ok(Some(object)) = timeout_at(patience, versions.recv()).await {
         let rank = course.rank(&object);
@@ -101,6 +103,10 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         }
         if states::is_over(&object) {
             break;
+        }
+        if states::waits_for_a_lock(&object) && !unlocked {
+            field.unlock().await;
+            unlocked = true;
         }
     }
     let ended = Instant::now();
@@ -147,6 +153,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         felt,
         end: format!("{} {reason}", phase(&observed.object)).trim().to_owned(),
         seconds: ended.duration_since(started).as_secs(),
+        unlocked,
         states: seen,
         defects,
     }
@@ -240,6 +247,7 @@ fn not_judged(plan: Plan, panic: &(dyn std::any::Any + Send)) -> Report {
         felt: 0,
         end: "?".to_owned(),
         seconds: 0,
+        unlocked: false,
         states: vec![],
         defects: vec![format!("NOT JUDGED: {}", text.unwrap_or("a panic"))],
     }
@@ -259,8 +267,9 @@ fn line(report: &Report) -> String {
     };
     let faults: Vec<String> = report.plan.faults.iter().map(fault).collect();
     let verdict = if report.defects.is_empty() { "ok".to_owned() } else { report.defects.join("\n    ") };
+    let unlocked = if report.unlocked { " and a dead lock removed by hand" } else { "" };
     format!(
-        "seed {}, {course} [{}] and {} of the cluster in all: {} after {} s: {verdict}",
+        "seed {}, {course} [{}] and {} of the cluster in all: {} after {} s{unlocked}: {verdict}",
         report.plan.seed,
         faults.join("; "),
         report.felt,
@@ -353,13 +362,15 @@ async fn conclude(ground: &Ground, ends: &Ends, reports: &[Report], what: &str, 
     let ended = |phase: &str| reports.iter().filter(|r| r.end.starts_with(phase)).count();
     let wrong: Vec<&Report> = reports.iter().filter(|r| !r.defects.is_empty()).collect();
     println!(
-        "\n{what}: {} runs, {} Succeeded, {} Failed with a true reason or a defect, {} with defects, {} faults of the cluster; \
+        "\n{what}: {} runs, {} Succeeded, {} Failed with a true reason or a defect, {} with defects, {} faults of the cluster, \
+         {} dead locks removed by hand; \
          a run took {} s in the middle and {} s at most; all of it {} s",
         reports.len(),
         ended("Succeeded"),
         ended("Failed"),
         wrong.len(),
         SHARED.lock().unwrap().len(),
+        reports.iter().filter(|r| r.unlocked).count(),
         seconds[seconds.len() / 2],
         seconds[seconds.len() - 1],
         began.elapsed().as_secs()

@@ -101,6 +101,12 @@ pub fn is_over(object: &Value) -> bool {
     ["Succeeded", "Failed", "Invalid", "Skipped"].contains(&phase(object))
 }
 
+/// Whether a step that no backup of the run goes on beside waits for a lock: of a restic that was killed, then.
+pub fn waits_for_a_lock(object: &Value) -> bool {
+    let steps = object["status"]["run"]["steps"].as_array();
+    steps.into_iter().flatten().any(|step| step["reason"] == "RepositoryLocked")
+}
+
 /// Members of a restore, targets of a backup.
 pub fn members(object: &Value) -> Vec<Value> {
     let status = &object["status"];
@@ -168,6 +174,12 @@ mod tests {
         assert_eq!(course.state(course.rank(&batch)), "member 1 restored");
         batch["status"]["phase"] = json!("Failed");
         assert_eq!(course.rank(&batch), course.over());
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_is_known() {
+        let of = |reason: &str| json!({ "status": { "run": { "steps": [{ "name": "prepare" }, { "name": "maintain", "reason": reason }] } } });
+        assert!(waits_for_a_lock(&of("RepositoryLocked")) && !waits_for_a_lock(&of("RepositoryUnreachable")));
     }
 
     #[test]

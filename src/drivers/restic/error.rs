@@ -201,7 +201,7 @@ fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Fai
         11 => new(
             Class::Transient,
             reason::REPOSITORY_LOCKED,
-            "the repository is locked by another command. Lifeboat tries again within the deadline, removes the lock of a command that died after half an hour, and never a live one; if no restic runs, restic unlock is quicker.",
+            "the repository is locked by another command. Lifeboat tries again within the deadline, removes the lock of a command that died after half an hour, and never a live one; if no restic runs on it, restic unlock --remove-all is quicker.",
         ),
         12 => new(
             Class::Invalid,
