@@ -403,10 +403,16 @@ exec "$RESTIC" "$@""#,
         );
         ended
     };
-    for pattern in ["*' --dry-run '*", "*' --dry-run '*) ;; *' restore '*", "*' snapshots '*"] {
-        assert_eq!(run(pattern, 1, &restore).restored().planned.files, 2, "{pattern}");
+    // A snapshot whose paths are not known is looked up.
+    let mut unnamed = step.clone();
+    unnamed.snapshots[0].path = None;
+    let unnamed = site.task(Step::Restore(unnamed));
+    for (pattern, task) in
+        [("*' --dry-run '*", &restore), ("*' --dry-run '*) ;; *' restore '*", &restore), ("*' snapshots '*", &unnamed)]
+    {
+        assert_eq!(run(pattern, 1, task).restored().planned.files, 2, "{pattern}");
         fs::remove_file(target.join("f")).unwrap();
-        run(pattern, 9, &restore).failed(Class::Data, reason::DATA_CORRUPT);
+        run(pattern, 9, task).failed(Class::Data, reason::DATA_CORRUPT);
     }
     for pattern in ["*' ls '*", "*' snapshots '*"] {
         assert_eq!(run(pattern, 1, &preflight).hosts()[0].failure, None, "{pattern}");
