@@ -1,5 +1,8 @@
 //! The operator as a child of the test.
 
+#[path = "../support/faketime.rs"]
+mod faketime;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,13 +20,6 @@ const STARTS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Image of Jobs where no node runs them.
 const JOB_IMAGE: &str = "localhost/test:1";
-
-/// The library of Debian's package faketime, which the cluster's tool installs.
-fn faketime() -> PathBuf {
-    let folder = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().path().join("faketime/libfaketime.so.1");
-    let found = std::fs::read_dir("/usr/lib").unwrap().map(folder).find(|p| p.is_file());
-    found.expect("libfaketime.so.1 is missing: install the package faketime")
-}
 
 /// A running operator. Dropped, it is killed.
 pub struct Operator {
@@ -49,7 +45,7 @@ impl Operator {
 
     /// The same on a node that has this image, its own clock so many seconds from the API server's.
     pub async fn skewed(kubeconfig: &Path, image: &str, seconds: i64) -> Self {
-        let (library, offset) = (faketime(), OsString::from(format!("{seconds:+}s")));
+        let (library, offset) = (faketime::faketime(), OsString::from(format!("{seconds:+}s")));
         let env = [
             (OsStr::new("KUBECONFIG"), kubeconfig.as_os_str()),
             (OsStr::new("LD_PRELOAD"), library.as_os_str()),

@@ -1,5 +1,8 @@
 //! How each fault is made.
 
+#[path = "../support/faketime.rs"]
+mod faketime;
+
 use std::fs::{self, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -157,7 +160,7 @@ async fn change_operators(field: &Field, spec: Value) {
 
 /// The operator with its clock an hour ahead, or as it is. Its timers run as they do: only the time of day is wrong.
 fn with_clock(ahead: bool) -> Value {
-    let library = faketime();
+    let library = faketime::faketime();
     let folder = library.parent().unwrap();
     let env = [("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
     let item = |mut whole: Value, key: &str| {
@@ -168,12 +171,6 @@ fn with_clock(ahead: bool) -> Value {
     let volume = item(json!({ "name": "faketime", "hostPath": { "path": folder } }), "name");
     let container = json!({ "name": "lifeboat", "env": env, "volumeMounts": [mount] });
     json!({ "template": { "spec": { "containers": [container], "volumes": [volume] } } })
-}
-
-/// The library of Debian's package faketime, which the cluster's tool installs.
-fn faketime() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|e| e.unwrap().path().join("faketime/libfaketime.so.1"));
-    folders.into_iter().find(|p| p.is_file()).expect("libfaketime.so.1 is missing: install the package faketime")
 }
 
 /// Harms one file of the repository.

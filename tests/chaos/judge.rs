@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::faults::{Fault, reasons};
 use super::field::Came;
 use super::harness::{condition, phase};
-use super::states::{Course, members};
+use super::states::{Course, members, stats_of};
 
 /// A Job that was there at some time.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -100,11 +100,6 @@ pub fn defects(seen: &Seen) -> Vec<String> {
         }
     }
     wrong
-}
-
-fn stats_of(members: &[Value], member: usize, host: &str) -> Value {
-    let all = members.get(member).and_then(|m| m["stats"].as_array());
-    all.into_iter().flatten().find(|h| h["hostname"] == host).cloned().unwrap_or_default()
 }
 
 /// Each attempt at a step has one Job, and none comes after the attempt that status ends with.

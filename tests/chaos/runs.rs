@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout_at;
 
 use super::faults::{Fault, Plan, Planned, When, seed_of};
-use super::field::{Came, Field, Ground, PATIENCE, Place, REPLICAS, RUN};
+use super::field::{Came, Field, Ground, PATIENCE, REPLICAS, RUN};
 use super::follow::{Following, follow};
 use super::harness::{condition, eventually, phase};
 use super::inject::{SHARED, strike};
@@ -170,9 +170,9 @@ async fn workloads(field: &Field) -> Vec<(String, i64)> {
 
 /// What became of each host.
 async fn hosts(field: &Field, ground: &Ground, object: &Value) -> Vec<Host> {
-    let mut all = vec![];
+    let (mut all, members) = (vec![], states::members(object));
     for place in &field.places {
-        let stats = stats(object, place);
+        let stats = states::stats_of(&members, place.member, place.host);
         let came = match field.course {
             Course::Backup => {
                 let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
@@ -185,12 +185,6 @@ async fn hosts(field: &Field, ground: &Ground, object: &Value) -> Vec<Host> {
         all.push(Host { member: place.member, name: place.host.to_owned(), came });
     }
     all
-}
-
-fn stats(object: &Value, place: &Place) -> Value {
-    let members = states::members(object);
-    let all = members.get(place.member).and_then(|m| m["stats"].as_array());
-    all.into_iter().flatten().find(|h| h["hostname"] == place.host).cloned().unwrap_or_default()
 }
 
 /// Writes down what a look at the cluster would show, beside the cluster's logs.

@@ -114,6 +114,12 @@ pub fn members(object: &Value) -> Vec<Value> {
     all.cloned().unwrap_or_default()
 }
 
+/// What a member's status says of a host.
+pub fn stats_of(members: &[Value], member: usize, host: &str) -> Value {
+    let all = members.get(member).and_then(|m| m["stats"].as_array());
+    all.into_iter().flatten().find(|h| h["hostname"] == host).cloned().unwrap_or_default()
+}
+
 fn any(object: &Value, is: impl Fn(&Value) -> bool) -> bool {
     members(object).iter().any(is)
 }

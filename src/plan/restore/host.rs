@@ -121,14 +121,18 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
 /// The failure of an attempt that may have left files half written: where the next one would take them for whole, there
 /// is none.
 fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
+    if runs_once(pass, index) && retry::again(failure, None) { half_written(&failure.message) } else { failure.clone() }
+}
+
+/// Whether what one attempt has begun, another would not finish. Past its end a run has no other anyway.
+fn runs_once(pass: &Pass<'_>, index: usize) -> bool {
     let target = pass.run.members[index].target.as_ref();
-    let keeps = target.is_some_and(|t| contract::keeps_what_is_there(&t.args));
-    if !keeps || is_late(pass, index) || pass.run.canceled || !retry::again(failure, None) {
-        return failure.clone();
-    }
+    target.is_some_and(|t| contract::keeps_what_is_there(&t.args)) && !is_late(pass, index) && !pass.run.canceled
+}
+
+fn half_written(why: &str) -> Failure {
     let text = format!(
-        "{} Files may be half written, and with --overwrite never or if-newer restic would take them for whole, so the restore is not tried again. Remove what it has restored, or leave --overwrite out, and create another one.",
-        failure.message
+        "{why} Files may be half written, and with --overwrite never or if-newer restic would take them for whole, so the restore is not tried again. Remove what it has restored, or leave --overwrite out, and create another one."
     );
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
@@ -139,16 +143,10 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
     }
     let entry = &pass.now.members[index].stats[host];
-    if entry.progress.is_some() {
+    if entry.progress.is_some() && runs_once(pass, index) {
         // Somebody has deleted it while it was at work.
-        let gone =
-            Failure::new(Class::Transient, reason::OUTCOME_LOST, "The Job is gone, and what it did is not known.");
-        let failure = broken_off(pass, index, &gone);
-        if failure.class != Class::Transient {
-            return fail_host(pass, index, host, &failure);
-        }
+        return fail_host(pass, index, host, &half_written("The Job is gone, and what it did is not known."));
     }
-    let entry = &pass.now.members[index].stats[host];
     if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {
         pass.plan.look_again(wait);
         return;
