@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Backup, Class, HostQuery, Maintain, Own, Retention, Step};
 
-use super::site::{Site, give_to, need_root, restic, strings};
+use super::site::{Site, give_to, need_root, strings};
 use super::support::tree::write_noise;
 
 /// Proves: scenario 20.
@@ -100,17 +100,12 @@ fn retention_that_fails_is_told_beside_a_check_that_is_good() {
     }
     let own = vec![Own { path: path.clone(), hosts: strings(&["host-0"]) }];
     let maintain = |refused: &str, keep: i64| {
-        let wrapper = site.path("refuses");
         let script = format!(
-            "#!/bin/sh\ncase \" $* \" in *\" {refused} \"*) echo 'Fatal: unable to remove: Access Denied.' >&2; exit 1;; *) exec '{}' \"$@\";; esac\n",
-            restic()
+            r#"case " $* " in *" {refused} "*) echo 'Fatal: unable to remove: Access Denied.' >&2; exit 1;; esac
+exec "$RESTIC" "$@""#
         );
-        fs::write(&wrapper, script).unwrap();
-        fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
         let retention = Retention { keep_last: Some(keep), prune: true, ..Retention::default() };
-        let task = site.task(Step::Maintain(Maintain { own: own.clone(), retention })).encode();
-        let _ = fs::remove_file(site.path("outcome"));
-        let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &wrapper).spawn().unwrap());
+        let ended = site.run_through(&script, &site.task(Step::Maintain(Maintain { own: own.clone(), retention })));
         let failure = ended.failure();
         assert!(!matches!(failure.class, Class::Transient | Class::Waiting), "no other try mends it: {failure:?}");
         let Some(Answer::Maintained(facts)) = ended.outcome.answer.clone() else { panic!("{:?}", ended.outcome) };

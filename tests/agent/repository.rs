@@ -1,7 +1,6 @@
 //! A repository that refuses, is damaged, is locked or is taken away.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use lifeboat::plan::contract::{
     Task, Wipe,
 };
 
-use super::site::{HASTY, Site, replace, restic, strings, wait_for};
+use super::site::{HASTY, Site, replace, strings, wait_for};
 use super::support::tree::{describe, write_noise};
 
 /// Proves: defect 12.
@@ -259,16 +258,9 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     child.wait().unwrap();
     assert_eq!(site.locks(), 1, "killed, it leaves its lock");
     // Half an hour later.
-    let later = site.path("later");
-    let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *\" cat lock \"*) '{0}' \"$@\" | sed 's/\"time\": \"20../\"time\": \"2001/';; *) exec '{0}' \"$@\";; esac\n",
-        restic()
-    );
-    fs::write(&later, script).unwrap();
-    fs::set_permissions(&later, PermissionsExt::from_mode(0o755)).unwrap();
-    let task = site.task(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() })).encode();
-    let _ = fs::remove_file(site.path("outcome"));
-    let ended = site.finish(site.command(&task, &[]).env("LIFEBOAT_RESTIC", &later).spawn().unwrap());
+    let script = r#"case " $* " in *" cat lock "*) "$RESTIC" "$@" | sed 's/"time": "20../"time": "2001/';; *) exec "$RESTIC" "$@";; esac"#;
+    let preflight = Preflight { hosts: vec![query], ..Preflight::default() };
+    let ended = site.run_through(script, &site.task(Step::Preflight(preflight)));
     assert_eq!(ended.hosts()[0].failure, None);
     assert_eq!(site.locks(), 1);
 }

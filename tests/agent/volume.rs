@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Class, HostQuery, Restore, Runner, Step};
 
-use super::site::{Site, assert_equal, give_to, need_root, restic, strings};
+use super::site::{Site, assert_equal, give_to, need_root, strings};
 use super::support::tree::{describe, write_noise};
 
 #[test]
@@ -45,17 +45,12 @@ fn enospc_while_writing_is_a_failure_with_honest_counts() {
     let target = site.target(&path);
     let _small = Tmpfs::mount(&target);
     // Stands for another writer: fills the volume at the moment the dry run is over.
-    let thief = site.path("thief");
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *\" restore \"*) case \" $* \" in *dry-run*) ;; *) head -c 6500000 /dev/zero > '{}/stolen';; esac;; esac\nexec '{}' \"$@\"\n",
-        target.display(),
-        restic()
+        r#"case " $* " in *" restore "*) case " $* " in *dry-run*) ;; *) head -c 6500000 /dev/zero > '{}/stolen';; esac;; esac
+exec "$RESTIC" "$@""#,
+        target.display()
     );
-    fs::write(&thief, script).unwrap();
-    fs::set_permissions(&thief, PermissionsExt::from_mode(0o755)).unwrap();
-    let task = site.task(Step::Restore(site.step(&[&path])));
-    let _ = fs::remove_file(site.path("outcome"));
-    let ended = site.finish(site.command(&task.encode(), &[]).env("LIFEBOAT_RESTIC", &thief).spawn().unwrap());
+    let ended = site.run_through(&script, &site.task(Step::Restore(site.step(&[&path]))));
     let failure = ended.failed(Class::Data, reason::NO_SPACE);
     assert!(failure.exit_code == Some(1), "{failure:?}");
     let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
