@@ -255,7 +255,7 @@ async fn observe(
     let repository = observe::repository(ctx, reference, namespace, false);
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
-    let jobs = observe::jobs(&ctx.of_backup_sessions, &run.id.uid, ctx.now());
+    let jobs = observe::jobs(ctx, &ctx.of_backup_sessions, &run.id).await?;
     let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));

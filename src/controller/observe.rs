@@ -95,30 +95,51 @@ pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
     pod.open().labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect()
 }
 
-/// Jobs of a session, each with what became of it.
-pub fn jobs(children: &Children, uid: &str, now: Timestamp) -> Vec<JobSeen> {
+/// Jobs of a session, each with what became of it. Jobs and pods are watched apart: after a break a Job can be known
+/// to have ended before its pod is known at all. Its result stands in that pod, so the API server is asked for it; else
+/// what was done would be done again.
+///
+/// # Errors
+/// It was asked, and could not be reached.
+pub async fn jobs(ctx: &Context, children: &Children, id: &Identity) -> kube::Result<Vec<JobSeen>> {
+    let (jobs, mut pods) = watched(children, &id.uid);
+    if jobs.iter().any(|job| jobs::is_over(job) && !pods.iter().any(|pod| jobs::is_of(pod, job))) {
+        let of_session = of_session_only(&id.uid);
+        pods = Api::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
+    }
+    Ok(see(&jobs, &pods, ctx.now()))
+}
+
+fn watched(children: &Children, uid: &str) -> (Vec<Job>, Vec<Pod>) {
     let (pods, jobs) = (children.pods.with(&of_session(uid)), children.jobs.with(&of_session(uid)));
-    let pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
     let mut jobs: Vec<Job> = jobs.iter().map(|j| j.open()).collect();
     jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    (jobs, pods.iter().map(|p| p.open()).collect())
+}
+
+fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
     jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
+}
+
+fn of_session_only(uid: &str) -> ListParams {
+    ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID))
 }
 
 /// Jobs of a session as the API server has them at this moment.
 ///
 /// # Errors
 /// They could not be listed: nobody knows then whether anything runs.
-pub async fn jobs_now(ctx: &Context, namespace: &str, uid: &str) -> kube::Result<Vec<JobSeen>> {
-    let of_session = ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID));
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
-    let pods = Api::<Pod>::namespaced(ctx.client.clone(), namespace).list(&of_session).await?;
-    let (jobs, pods): (Vec<&Job>, Vec<&Pod>) = (jobs.items.iter().collect(), pods.items.iter().collect());
-    Ok(jobs::see_all(&jobs, &pods, ctx.now()))
+pub async fn jobs_now(ctx: &Context, id: &Identity) -> kube::Result<Vec<JobSeen>> {
+    let of_session = of_session_only(&id.uid);
+    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
+    let pods = Api::<Pod>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
+    Ok(see(&jobs, &pods, ctx.now()))
 }
 
 /// Whether a watched Job of a session runs.
 pub fn runs(children: &Children, uid: &str, now: Timestamp) -> bool {
-    jobs(children, uid, now).iter().any(JobSeen::is_active)
+    let (jobs, pods) = watched(children, uid);
+    see(&jobs, &pods, now).iter().any(JobSeen::is_active)
 }
 
 /// Targets of other unfinished restores of the namespace that are this session's too.

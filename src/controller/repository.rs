@@ -36,7 +36,7 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
             stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
             state: object.status.clone().unwrap_or_default(),
         };
-        let mut seen = observe(ctx, &object, &run).await;
+        let mut seen = observe(ctx, &object, &run).await?;
         seen.jobs.append(&mut refused);
         let plan = repository::next(&run, &seen, &ctx.setup, ctx.now());
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
@@ -55,7 +55,7 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 
-async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> RepositorySurroundings {
+async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kube::Result<RepositorySurroundings> {
     let (_, refusal) = validity::examine(object);
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
@@ -63,16 +63,16 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> Rep
     let (waiting, at_work) = ctx.queues.look(&home, |q| (q.len(), q.at_work())).unwrap_or_default();
     // A change of a session brought us here; perhaps it made room.
     ctx.bells.next_in_line(&ctx.queues, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
-    RepositorySurroundings {
+    Ok(RepositorySurroundings {
         refusal,
         secret,
         references: users::references(ctx, object).await,
-        jobs: observe::jobs(&ctx.of_repositories, &run.id.uid, ctx.now()),
+        jobs: observe::jobs(ctx, &ctx.of_repositories, &run.id).await?,
         waiting,
         at_work,
         shares_data_with: shares_data_with(ctx, object),
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
-    }
+    })
 }
 
 /// Another Repository whose data could be the same. One that is being wiped out itself protects nothing.

@@ -154,11 +154,8 @@ async fn observe(
     // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
     // write on after all is said to have stopped.
     let leaves = run.id.deleting || run.canceled || run.is_changed();
-    let jobs = if leaves {
-        observe::jobs_now(ctx, namespace, &run.id.uid).await?
-    } else {
-        observe::jobs(children, &run.id.uid, ctx.now())
-    };
+    let jobs =
+        if leaves { observe::jobs_now(ctx, &run.id).await? } else { observe::jobs(ctx, children, &run.id).await? };
     let now = touches_workloads(run, &jobs);
     let reads = if now { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
     let targets = targets(reads, Reads::watched(ctx, namespace), run);

@@ -81,10 +81,7 @@ pub const FIRST_LOOK: Duration = Duration::from_secs(12);
 /// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
 /// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.
 pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
-    let has_job = |pod: &Pod| {
-        let owners = pod.owner_references();
-        jobs.iter().any(|j| j.uid().is_some_and(|uid| owners.iter().any(|o| o.uid == uid)))
-    };
+    let has_job = |pod: &Pod| jobs.iter().any(|j| is_of(pod, j));
     let orphans = pods.iter().filter(|p| !has_job(p)).map(|p| see_orphan(p, now));
     jobs.iter().map(|j| see(j, pods, now)).chain(orphans).collect()
 }
@@ -121,8 +118,7 @@ pub const STOP_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Reads one Job and those of `pods` that are its own.
 pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
-    let uid = job.uid().unwrap_or_default();
-    let own: Vec<&Pod> = pods.iter().copied().filter(|p| p.owner_references().iter().any(|o| o.uid == uid)).collect();
+    let own: Vec<&Pod> = pods.iter().copied().filter(|p| is_of(p, job)).collect();
     let note = |key: &str| job.annotations().get(key).cloned();
     let stopped = job.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     let address = own.iter().find(|p| phase(p) == "Running").and_then(|p| p.status.as_ref()?.pod_ip.clone());
@@ -138,6 +134,12 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
         writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
     }
+}
+
+/// Whether a pod was made for a Job.
+pub fn is_of(pod: &Pod, job: &Job) -> bool {
+    let uid = job.metadata.uid.as_deref().unwrap_or_default();
+    pod.owner_references().iter().any(|o| o.uid == uid)
 }
 
 /// Whether it finds out what there is to restore; it only reads. When it fails, its hosts stand in its task only.

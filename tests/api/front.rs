@@ -1,10 +1,10 @@
-//! A front for the API server, which fails as real ones do: away for a while, busy, or with another clock.
+//! A front for the API server, which fails as real ones do: away for a while, busy, silent about some, or with another clock.
 //!
 //! It speaks plain HTTP to the operator and passes everything on with the test's own credentials.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
@@ -28,6 +28,8 @@ struct Moods {
     writes: AtomicUsize,
     /// Writes that failed, by code.
     failed: Mutex<Vec<u16>>,
+    /// Pods of all namespaces are not to be had, listed or watched.
+    without_pods: AtomicBool,
     /// Seconds by which its clock is ahead.
     ahead: AtomicI64,
 }
@@ -69,6 +71,11 @@ impl Front {
 
     pub fn busy(&self, busy: bool) {
         self.moods.busy.store(usize::from(busy), Ordering::SeqCst);
+    }
+
+    /// Whether watches of pods, once they break, stay broken.
+    pub fn without_pods(&self, without: bool) {
+        self.moods.without_pods.store(without, Ordering::SeqCst);
     }
 
     /// Codes that were answered instead of what was asked for.
@@ -124,6 +131,9 @@ async fn answer(
             moods.failed.lock().unwrap().push(code);
             return Ok(refusal(code, reason));
         }
+    }
+    if request.uri().path() == "/api/v1/pods" && moods.without_pods.load(Ordering::SeqCst) {
+        return Ok(refusal(503, "ServiceUnavailable"));
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(Body::new(body), usize::MAX).await.unwrap_or_default();

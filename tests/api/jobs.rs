@@ -57,11 +57,16 @@ pub async fn all(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     Api::namespaced(cluster.client.clone(), namespace).list(&ListParams::default()).await.unwrap().items
 }
 
-/// Keys of the steps of sessions that have Jobs, sorted. A Repository has Jobs of its own.
+/// Jobs of sessions. A Repository has Jobs of its own.
+pub async fn of_sessions(cluster: &Cluster, namespace: &str) -> Vec<Job> {
+    let mut jobs = all(cluster, namespace).await;
+    jobs.retain(|j| j.labels()[label::SESSION_KIND] != "Repository");
+    jobs
+}
+
+/// Keys of the steps of sessions that have Jobs, sorted.
 pub async fn keys(cluster: &Cluster, namespace: &str) -> Vec<String> {
-    let all = all(cluster, namespace).await;
-    let of_session = all.iter().filter(|j| j.labels()[label::SESSION_KIND] != "Repository");
-    let mut keys: Vec<String> = of_session.map(key).collect();
+    let mut keys: Vec<String> = of_sessions(cluster, namespace).await.iter().map(key).collect();
     keys.sort();
     keys
 }

@@ -15,7 +15,7 @@ const BAD_WEATHER: Duration = Duration::from_secs(90);
 
 /// Plays the kubelet to every Job of a session until it is over; gives its phase.
 async fn play(cluster: &Cluster, ns: &str, object: &serde_json::Value, done: &mut Vec<String>) -> String {
-    for job in jobs::all(cluster, ns).await {
+    for job in jobs::of_sessions(cluster, ns).await {
         let name = job.metadata.name.clone().unwrap();
         if !done.contains(&name) && job.metadata.deletion_timestamp.is_none() {
             jobs::end(cluster, &job, &jobs::success(&job)).await;
@@ -87,6 +87,33 @@ async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
     });
     over.await;
     assert_eq!(jobs::keys(&cluster, &ns).await.len(), 2, "each step once");
+}
+
+/// Jobs and pods are watched apart, and after a break one watch is back before the other.
+///
+/// Proves: C04.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn c04_a_job_that_is_known_to_have_ended_before_its_pod_is_known_is_not_run_again() {
+    let cluster = Cluster::enter().await;
+    let mut front = Front::new(&cluster.client).await;
+    let ns = cluster.namespace("halves").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    let operator = Operator::through(&front.kubeconfig).await;
+    cluster.apply(&object).await.unwrap();
+    jobs::of_step(&cluster, &ns, "preflight").await;
+    front.without_pods(true);
+    front.down().await;
+    front.up().await;
+    let mut done = vec![];
+    let run = eventually("the run's success", BAD_WEATHER, async || {
+        let phase = play(&cluster, &ns, &object, &mut done).await;
+        if phase == "Succeeded" { Ok(()) } else { Err(phase) }
+    });
+    run.await;
+    assert_eq!(jobs::keys(&cluster, &ns).await.len(), 2, "each step once");
+    drop(operator);
 }
 
 /// Proves: C12.
