@@ -3,13 +3,16 @@
 //! nothing; of a Secret only the metadata is read, to know that it is there.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
 use super::context::{Children, Context};
 use super::users::restores;
@@ -104,8 +107,7 @@ pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
 pub async fn jobs(ctx: &Context, children: &Children, id: &Identity) -> kube::Result<Vec<JobSeen>> {
     let (jobs, mut pods) = watched(children, &id.uid);
     if jobs.iter().any(|job| jobs::is_over(job) && !pods.iter().any(|pod| jobs::is_of(pod, job))) {
-        let of_session = of_session_only(&id.uid);
-        pods = Api::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
+        pods = listed(ctx, id).await?;
     }
     Ok(see(&jobs, &pods, ctx.now()))
 }
@@ -121,8 +123,13 @@ fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
     jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
-fn of_session_only(uid: &str) -> ListParams {
-    ListParams::default().labels(&format!("{}={uid}", label::SESSION_UID))
+/// What the API server has of one kind that belongs to a session.
+async fn listed<K>(ctx: &Context, id: &Identity) -> kube::Result<Vec<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let of_session = ListParams::default().labels(&format!("{}={}", label::SESSION_UID, id.uid));
+    Ok(Api::<K>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items)
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -130,9 +137,8 @@ fn of_session_only(uid: &str) -> ListParams {
 /// # Errors
 /// They could not be listed: nobody knows then whether anything runs.
 pub async fn jobs_now(ctx: &Context, id: &Identity) -> kube::Result<Vec<JobSeen>> {
-    let of_session = of_session_only(&id.uid);
-    let jobs = Api::<Job>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
-    let pods = Api::<Pod>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items;
+    let jobs: Vec<Job> = listed(ctx, id).await?;
+    let pods: Vec<Pod> = listed(ctx, id).await?;
     Ok(see(&jobs, &pods, ctx.now()))
 }
 

@@ -138,8 +138,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
 
 /// Whether a pod was made for a Job.
 pub fn is_of(pod: &Pod, job: &Job) -> bool {
-    let uid = job.metadata.uid.as_deref().unwrap_or_default();
-    pod.owner_references().iter().any(|o| o.uid == uid)
+    job.metadata.uid.as_ref().is_some_and(|uid| pod.owner_references().iter().any(|o| &o.uid == uid))
 }
 
 /// Whether it finds out what there is to restore; it only reads. When it fails, its hosts stand in its task only.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cluster::{Cluster, condition, eventually};
 use super::front::Front;
@@ -13,8 +13,18 @@ use super::operator::Operator;
 /// Looks and writes that fail are repeated after seconds, each.
 const BAD_WEATHER: Duration = Duration::from_secs(90);
 
+/// A way to the API server, and a restore of a Deployment that is still to be applied, in a namespace of its own.
+async fn lay(name: &str) -> (Cluster, Front, String, Value) {
+    let cluster = Cluster::enter().await;
+    let front = Front::new(&cluster.client).await;
+    let ns = cluster.namespace(name).await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    (cluster, front, ns, object)
+}
+
 /// Plays the kubelet to every Job of a session until it is over; gives its phase.
-async fn play(cluster: &Cluster, ns: &str, object: &serde_json::Value, done: &mut Vec<String>) -> String {
+async fn play(cluster: &Cluster, ns: &str, object: &Value, done: &mut Vec<String>) -> String {
     for job in jobs::of_sessions(cluster, ns).await {
         let name = job.metadata.name.clone().unwrap();
         if !done.contains(&name) && job.metadata.deletion_timestamp.is_none() {
@@ -30,11 +40,7 @@ async fn play(cluster: &Cluster, ns: &str, object: &serde_json::Value, done: &mu
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn c04_every_other_write_fails_and_the_run_succeeds() {
-    let cluster = Cluster::enter().await;
-    let front = Front::new(&cluster.client).await;
-    let ns = cluster.namespace("busy").await;
-    ground(&cluster, &ns, &[], &["web"]).await;
-    let object = session(&ns, &target("Deployment", "web"));
+    let (cluster, front, ns, object) = lay("busy").await;
     let operator = Operator::through(&front.kubeconfig).await;
     front.busy(true);
     cluster.apply(&object).await.unwrap();
@@ -58,11 +64,7 @@ async fn c04_every_other_write_fails_and_the_run_succeeds() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
-    let cluster = Cluster::enter().await;
-    let mut front = Front::new(&cluster.client).await;
-    let ns = cluster.namespace("flap").await;
-    ground(&cluster, &ns, &[], &["web"]).await;
-    let object = session(&ns, &target("Deployment", "web"));
+    let (cluster, mut front, ns, object) = lay("flap").await;
     let mut operator = Operator::through(&front.kubeconfig).await;
     cluster.apply(&object).await.unwrap();
     let preflight = jobs::of_step(&cluster, &ns, "preflight").await;
@@ -95,11 +97,7 @@ async fn c04_an_api_server_that_comes_and_goes_ends_no_run() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn c04_a_job_that_is_known_to_have_ended_before_its_pod_is_known_is_not_run_again() {
-    let cluster = Cluster::enter().await;
-    let mut front = Front::new(&cluster.client).await;
-    let ns = cluster.namespace("halves").await;
-    ground(&cluster, &ns, &[], &["web"]).await;
-    let object = session(&ns, &target("Deployment", "web"));
+    let (cluster, mut front, ns, object) = lay("halves").await;
     let operator = Operator::through(&front.kubeconfig).await;
     cluster.apply(&object).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
