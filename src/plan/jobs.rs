@@ -198,16 +198,7 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));
     match (ended, died) {
         (_, Some(failure)) => JobState::Lost(failure),
-        (Some(condition), None) => JobState::Lost(Failure::new(
-            Class::Transient,
-            reason::OUTCOME_LOST,
-            format!(
-                "Job {} ended ({}) and its pod left no result{}.",
-                job.name_any(),
-                condition.reason.as_deref().unwrap_or(&condition.type_),
-                message.map(|_| " that this version can read").unwrap_or_default()
-            ),
-        )),
+        (Some(condition), None) => JobState::Lost(without_result(job, pods, condition, message)),
         (None, None) if pods.is_empty() => JobState::Active { held: podless(job, now) },
         (None, None) => {
             let held = pods.iter().find_map(|p| held(p, now));
@@ -218,6 +209,21 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
             }
         }
     }
+}
+
+/// Why a Job that is over has no outcome. Nobody removes a pod that failed by itself: when a failed Job has none left,
+/// it was deleted, and what the cluster noted about that went with it.
+fn without_result(job: &Job, pods: &[&Pod], end: &JobCondition, message: Option<&str>) -> Failure {
+    let (name, why) = (job.name_any(), end.reason.as_deref().unwrap_or(&end.type_));
+    if pods.is_empty() && end.type_ == "Failed" {
+        let text = format!(
+            "Job {name} ended ({why}) and its pod is gone: it was drained or deleted before its result was read. Lifeboat tries again within the deadline."
+        );
+        return Failure::new(Class::Transient, reason::DISRUPTED, text);
+    }
+    let unreadable = message.map(|_| " that this version can read").unwrap_or_default();
+    let text = format!("Job {name} ended ({why}) and its pod left no result{unreadable}.");
+    Failure::new(Class::Transient, reason::OUTCOME_LOST, text)
 }
 
 /// What keeps a Job without a pod. The refusal itself stands only in events.
@@ -298,8 +304,12 @@ mod tests {
 
     #[test]
     fn a_job_that_completed_without_an_outcome_is_lost_not_done() {
-        for conditions in [failed(), json!([{ "type": "Complete", "status": "True" }])] {
-            let JobState::Lost(failure) = see(&job(conditions), &[], at(0)).state else { panic!("must be lost") };
+        let silent = pod(
+            json!({ "phase": "Succeeded", "containerStatuses": container(json!({ "terminated": { "exitCode": 0 } })) }),
+        );
+        for pods in [vec![], vec![&silent]] {
+            let complete = job(json!([{ "type": "Complete", "status": "True" }]));
+            let JobState::Lost(failure) = see(&complete, &pods, at(0)).state else { panic!("must be lost") };
             assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::OUTCOME_LOST));
         }
     }
@@ -339,6 +349,8 @@ mod tests {
     }
 
     /// It is not the restore's own doing, and takes nothing off its three tries.
+    ///
+    /// Proves: C05.
     #[test]
     fn a_pod_that_is_deleted_before_it_can_answer_was_taken_away() {
         let ended = container(json!({ "terminated": { "exitCode": 143, "reason": "Error" } }));
@@ -350,6 +362,10 @@ mod tests {
         assert_eq!(reason_of(&p), reason::OUTCOME_LOST);
         p.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
         assert_eq!(reason_of(&p), reason::DISRUPTED);
+        // It can be gone altogether before anybody looks.
+        let JobState::Lost(failure) = see(&job(failed()), &[], at(0)).state else { panic!("must be lost") };
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::DISRUPTED));
+        assert!(failure.message.contains("BackoffLimitExceeded"), "{}", failure.message);
     }
 
     /// Proves: defect 9, C07.

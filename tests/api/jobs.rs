@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use lifeboat::names::{FINALIZER, annotation, label};
 use lifeboat::plan::contract::{
     Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
@@ -178,14 +178,29 @@ pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
     let phase = if outcome.failure.is_some() { "Failed" } else { "Succeeded" };
     let status = json!({ "status": { "phase": phase, "containerStatuses": [container] } });
     pods.patch_status(&format!("{name}-x"), &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    close(cluster, job, outcome.failure.is_some()).await;
+}
+
+/// The Job's controller says that it is over.
+async fn close(cluster: &Cluster, job: &Job, failed: bool) {
+    let now = "2026-11-20T00:00:00Z";
     let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": now });
-    let status = if outcome.failure.is_some() {
+    let status = if failed {
         json!({ "startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] })
     } else {
         json!({ "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] })
     };
-    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &namespace);
-    jobs.patch_status(&name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
+    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
+    jobs.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "status": status })))
+        .await
+        .unwrap();
+}
+
+/// The node is drained: the Job's pod ends, is gone, and the Job failed.
+pub async fn drain(cluster: &Cluster, job: &Job) {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
+    pods.delete(&format!("{}-x", job.name_any()), &DeleteParams::default().grace_period(0)).await.unwrap();
+    close(cluster, job, true).await;
 }
 
 /// Ends the next Job of a step well, and gives it.

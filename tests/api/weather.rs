@@ -114,6 +114,37 @@ async fn c04_a_job_that_is_known_to_have_ended_before_its_pod_is_known_is_not_ru
     drop(operator);
 }
 
+/// What the cluster notes at a pod that it takes away is gone with the pod.
+///
+/// Proves: C05.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn c05_a_pod_that_was_drained_while_nobody_looked_takes_nothing_off_the_tries() {
+    let (cluster, mut front, ns, object) = lay("drained").await;
+    let operator = Operator::through(&front.kubeconfig).await;
+    cluster.apply(&object).await.unwrap();
+    let preflight = jobs::succeed(&cluster, &ns, "preflight").await;
+    let restore = jobs::of_step(&cluster, &ns, "restore/").await;
+    jobs::start(&cluster, &restore).await;
+    front.down().await;
+    jobs::drain(&cluster, &restore).await;
+    front.up().await;
+    let again = eventually("the second attempt", BAD_WEATHER, async || {
+        let now = cluster.get(&object).await;
+        if now["status"]["stats"][0]["attempt"] == 2 { Ok(now) } else { Err(format!("{:#}", now["status"])) }
+    });
+    let entry = &again.await["status"]["stats"][0];
+    assert_eq!((&entry["reason"], &entry["podDeaths"]), (&json!("Disrupted"), &Value::Null));
+    jobs::collect(&cluster, &restore).await;
+    let mut done = vec![preflight.metadata.name.unwrap()];
+    let run = eventually("the run's success", BAD_WEATHER, async || {
+        let phase = play(&cluster, &ns, &object, &mut done).await;
+        if phase == "Succeeded" { Ok(()) } else { Err(phase) }
+    });
+    run.await;
+    drop(operator);
+}
+
 /// Proves: C12.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
