@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lifeboat::controller::operator::{self, Options};
 use lifeboat::plan::duration;
 use lifeboat::plan::observed::Setup;
+use tokio::runtime::Builder;
 
 /// Declarative backup and restore for Kubernetes.
 #[derive(Parser)]
@@ -43,16 +45,16 @@ struct OperatorArgs {
     identity: String,
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
-    default_timeout: std::time::Duration,
+    default_timeout: Duration,
     /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
     #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
-    snapshot_sync: std::time::Duration,
+    snapshot_sync: Duration,
     /// Jobs that may work on one Repository at once; further sessions wait, the oldest first.
     #[arg(long, env = "LIFEBOAT_JOBS_PER_REPOSITORY", default_value_t = 16, value_parser = at_least_one)]
     jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer. For tests.
     #[arg(long, env = "LIFEBOAT_PROBE_INTERVAL", default_value = "1m", value_parser = duration::parse, hide = true)]
-    probe_interval: std::time::Duration,
+    probe_interval: Duration,
     /// Serve the admission webhook.
     #[arg(long, env = "LIFEBOAT_WEBHOOK", default_value_t = true, action = clap::ArgAction::Set)]
     webhook: bool,
@@ -67,35 +69,50 @@ struct OperatorArgs {
     port: u16,
 }
 
+/// How long a thread of the agent outlives its work. A thread's id is one that a process cannot have: of a restic that
+/// died in an earlier pod, restic would take it for alive.
+const IDLE_THREAD: Duration = Duration::from_millis(50);
+
+fn run<T>(runtime: &mut Builder, role: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = runtime.enable_all().build().map_err(|e| format!("could not start: {e}"))?;
+    Ok(runtime.block_on(role))
+}
+
+async fn operate(args: OperatorArgs) -> Result<(), String> {
+    lifeboat::telemetry::init();
+    operator::run(Options {
+        setup: Setup {
+            image: args.job_image,
+            default_timeout: args.default_timeout,
+            sync_every: args.snapshot_sync,
+            jobs_per_repository: args.jobs_per_repository,
+            probe_interval: args.probe_interval,
+        },
+        namespace: args.namespace,
+        identity: args.identity,
+        webhook: args.webhook,
+        service: args.webhook_service,
+        certificate: args.webhook_secret,
+        port: args.port,
+    })
+    .await
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "write a number from 1".to_owned())
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // One TLS provider for the whole process; rustls refuses to guess between two.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Cli::parse().role {
-        Role::Operator(args) => {
-            lifeboat::telemetry::init();
-            operator::run(Options {
-                setup: Setup {
-                    image: args.job_image,
-                    default_timeout: args.default_timeout,
-                    sync_every: args.snapshot_sync,
-                    jobs_per_repository: args.jobs_per_repository,
-                    probe_interval: args.probe_interval,
-                },
-                namespace: args.namespace,
-                identity: args.identity,
-                webhook: args.webhook,
-                service: args.webhook_service,
-                certificate: args.webhook_secret,
-                port: args.port,
-            })
-            .await
+        Role::Operator(args) => run(&mut Builder::new_multi_thread(), operate(args)).flatten(),
+        Role::Agent => {
+            match run(Builder::new_current_thread().thread_keep_alive(IDLE_THREAD), lifeboat::agent::run()) {
+                Ok(code) => return code,
+                Err(message) => Err(message),
+            }
         }
-        Role::Agent => return lifeboat::agent::run().await,
         Role::Crds { out } => lifeboat::cli::crds::write(&out),
     };
     match result {

@@ -426,12 +426,12 @@ impl<'a> Pass<'a> {
             gate: Some(&mut self.gate),
             plan: &mut self.plan,
         };
-        lone.advance(name, |attempt| {
+        lone.advance(name, |attempt, deaths| {
             let key = name.to_owned();
             objects::job(
                 &ground.frame,
                 &task,
-                JobParts { key, attempt, runtime, temp_dir, seconds_left, ..JobParts::default() },
+                JobParts { key, attempt, deaths, runtime, temp_dir, seconds_left, ..JobParts::default() },
             )
         })
     }

@@ -127,6 +127,10 @@ pub struct Settings {
     /// Cache and temporary files go to the claim at [`INTERIM_DIR`].
     #[serde(default)]
     pub interim: bool,
+    /// An earlier attempt died in a pod of this one's hostname, as its kubelet saw: what it has locked is locked by
+    /// nobody.
+    #[serde(default)]
+    pub after_death: bool,
 }
 
 /// What a Job does.

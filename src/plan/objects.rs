@@ -102,6 +102,10 @@ pub struct JobParts<'a> {
     pub key: String,
     /// Attempt, from 1.
     pub attempt: i32,
+    /// How many attempts before it died of themselves, see [`retry::deaths`].
+    ///
+    /// [`retry::deaths`]: super::retry::deaths
+    pub deaths: i32,
     /// Settings of the pod.
     pub runtime: Option<&'a RuntimeSettings>,
     /// Scratch volume.
@@ -121,6 +125,16 @@ pub struct JobParts<'a> {
 pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String {
     let readable = format!("{}-{}-{verb}", frame.component, frame.owner.name);
     child_name(&readable, &[&frame.owner.uid, key, &attempt.to_string()])
+}
+
+/// Hostname of the pod of an attempt: that of the attempt before, if that one died of itself, else one of its own.
+///
+/// restic writes it into its locks, and calls those of its own host stale whose process is gone. That is right only
+/// where nothing else of this name can run: a kubelet has seen the end of a pod that died of itself, but one that was
+/// taken away may run on, on a node that is cut off.
+fn hostname(frame: &JobFrame, verb: &str, parts: &JobParts<'_>) -> String {
+    // Every end of another kind makes the difference grow, so no earlier name comes back.
+    job_name(frame, verb, &parts.key, parts.attempt.saturating_sub(parts.deaths))
 }
 
 /// Name of the claim for dumps of a step, the same for all attempts.
@@ -232,6 +246,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
     PodSpec {
+        hostname: Some(hostname(frame, task.step.verb(), parts)),
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         // A grant's token is a volume of its own: short-lived, and gone with the pod.
@@ -305,7 +320,9 @@ fn container(
     mounts: Vec<VolumeMount>,
 ) -> Container {
     let settings = parts.runtime.and_then(|r| r.container.as_deref().cloned()).unwrap_or_default();
-    let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, task.encode())];
+    let mut told = task.clone();
+    told.settings.after_death = parts.deaths > 0;
+    let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, told.encode())];
     let mut env = settings.env;
     env.retain(|e| fixed.iter().all(|(name, _)| e.name != *name));
     env.extend(fixed.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }));

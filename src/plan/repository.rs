@@ -157,8 +157,9 @@ impl Pass<'_> {
 
     /// A step of its own: its Job is created, tried again, or read. `limit` bounds each attempt.
     fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
-        let attempt = step::entry(&mut self.now.steps, name).attempt;
-        let job = self.job(name, attempt, access, limit, step);
+        let entry = step::entry(&mut self.now.steps, name);
+        let turn = (entry.attempt, entry.pod_deaths.unwrap_or(0));
+        let job = self.job(name, turn, access, limit, step);
         let lone = Lone {
             run: &self.run.id.uid,
             at: self.at,
@@ -170,11 +171,11 @@ impl Pass<'_> {
             gate: None,
             plan: &mut self.plan,
         };
-        lone.advance(name, |_| job)
+        lone.advance(name, |_, _| job)
     }
 
-    /// The Job of an attempt at a step of its own.
-    fn job(&self, name: &str, attempt: i32, access: &Access, limit: Duration, step: Step) -> Job {
+    /// The Job of an attempt at a step of its own, and of how many deaths it comes after.
+    fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, step: Step) -> Job {
         let id = &self.run.id;
         let account = matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name);
         let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account);
@@ -186,7 +187,7 @@ impl Pass<'_> {
             step,
         };
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
-        objects::job(&frame, &task, JobParts { key, attempt, seconds_left, ..JobParts::default() })
+        objects::job(&frame, &task, JobParts { key, attempt, deaths, seconds_left, ..JobParts::default() })
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {

@@ -66,8 +66,8 @@ pub fn begin_again(entry: &mut StepStatus) {
 }
 
 impl Lone<'_> {
-    /// Moves the step on. `job` builds the Job of an attempt.
-    pub fn advance(self, name: &str, job: impl FnOnce(i32) -> Job) -> StepState {
+    /// Moves the step on. `job` builds the Job of an attempt, given how many before it died of themselves.
+    pub fn advance(self, name: &str, job: impl FnOnce(i32, i32) -> Job) -> StepState {
         let entry = entry(self.steps, name);
         let attempt = entry.attempt;
         if entry.done {
@@ -117,7 +117,7 @@ impl Lone<'_> {
                 if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
                     self.plan.look_again(wait);
                 } else {
-                    let job = job(attempt);
+                    let job = job(attempt, entry.pod_deaths.unwrap_or(0));
                     if let Err(failure) = pod_security::check_job(self.pod_security, &job) {
                         return StepState::Failed(failure);
                     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::harness::{Site, eventually};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, prepared, seed, wipe};
+use super::store::{assert_tree, locks, prepared, seed, wipe};
 
 /// Proves: C05, defect 9.
 #[tokio::test(flavor = "multi_thread")]
@@ -32,6 +32,38 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
     let session = site.succeeded("BackupSession", "data").await;
     let host = &session["status"]["targets"][0]["stats"][0];
     assert_eq!(host["attempt"], 2, "{host:#}");
+    wipe(&folder);
+    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(&folder, &want);
+}
+
+/// Retention needs the repository for itself, and restic calls a lock dead after half an hour.
+///
+/// Proves: C05, C10.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
+    let site = Site::new("backup-killed").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    let want = seed(&folder, 11, 3_000_000);
+    proxy.hold_after_sent(1_000_000);
+    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
+    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
+    proxy.held().await;
+    let pod = site.running("data", "backup").await;
+    site.kill_agent(&pod);
+    let again = |s: &Value| s["status"]["targets"][0]["stats"][0]["attempt"] == 2;
+    site.until("BackupSession", "data", 60, "tried again", again).await;
+    assert_eq!(locks(&site), 1, "killed, it leaves its lock");
+    proxy.release();
+    let session = site.succeeded("BackupSession", "data").await;
+    let host = &session["status"]["targets"][0]["stats"][0];
+    assert_eq!((&host["attempt"], &host["podDeaths"]), (&json!(2), &json!(1)), "{host:#}");
+    assert_eq!(locks(&site), 0);
     wipe(&folder);
     site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
     site.succeeded("RestoreSession", "data").await;

@@ -10,7 +10,7 @@ use super::harness::{Site, condition, phase};
 use super::manifests::{LATEST, PASSWORD, claim, deployment, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
 use super::store::{
-    Small, assert_tree, damage_largest_pack, halve_the_index, prepared, remove_largest_pack, seed, wipe,
+    Small, assert_tree, damage_largest_pack, halve_the_index, locks, prepared, remove_largest_pack, seed, wipe,
 };
 use super::support::tree::describe;
 
@@ -216,11 +216,6 @@ async fn a05_a_volume_that_somebody_fills_in_the_middle_ends_the_restore_with_tr
     assert_eq!(site.jobs("web", "restore").await.len(), 1, "a volume does not grow by trying again");
     assert_eq!(condition(&session, "Quiesced").1, "ScaledBack");
     site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;
-}
-
-/// Locks of the repository.
-fn locks(site: &Site) -> usize {
-    std::fs::read_dir(site.bucket().join("a/b/locks")).unwrap().count()
 }
 
 /// Proves: C10, defect 11, invented 12.

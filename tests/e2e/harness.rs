@@ -344,6 +344,19 @@ impl Site {
         output(command.args(["--address", socket, "--namespace", "k8s.io"]).args(words))
     }
 
+    /// Kills the container of a Job's pod on its node, as the kernel does: its processes say nothing any more.
+    pub fn kill_agent(&self, pod: &Value) {
+        let (name, node) = (pod["metadata"]["name"].as_str().unwrap(), pod["spec"]["nodeName"].as_str().unwrap());
+        let running = self.containerd(node, &["tasks", "list", "--quiet"]);
+        let is_agent = |id: &&str| {
+            let facts: Value = serde_json::from_str(&self.containerd(node, &["containers", "info", id])).unwrap();
+            let labels = &facts["Labels"];
+            labels["io.kubernetes.pod.name"] == name && labels["io.kubernetes.container.name"] == "agent"
+        };
+        let agent = running.lines().find(is_agent).expect("the container of the pod runs");
+        self.containerd(node, &["tasks", "kill", "--signal", "SIGKILL", agent]);
+    }
+
     /// restic itself on the repository of the test's bucket, past everything that is under test. It reaches the store
     /// by this endpoint, and ends with the test.
     pub fn restic(&self, endpoint: &str) -> tokio::process::Command {

@@ -98,6 +98,11 @@ fn largest(bucket: &Path, of: &str) -> PathBuf {
     files.into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap()
 }
 
+/// Locks of the repository of the test's bucket. The store keeps no folder without one.
+pub fn locks(site: &Site) -> usize {
+    fs::read_dir(site.bucket().join("a/b/locks")).map_or(0, Iterator::count)
+}
+
 /// Takes the largest pack away.
 pub fn remove_largest_pack(bucket: &Path) {
     fs::remove_file(largest(bucket, "data")).unwrap();

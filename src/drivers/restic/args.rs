@@ -202,8 +202,8 @@ pub fn locks() -> Vec<String> {
     list(["list", "locks", "--no-lock", "--quiet"])
 }
 
-/// Removes locks that restic itself calls stale: older than half an hour, or of a process of this container that is no
-/// more. Never others.
+/// Removes locks that restic itself calls stale: older than half an hour, or of this hostname and a process that is not
+/// here. Never others.
 pub fn unlock() -> Vec<String> {
     list(["unlock"])
 }

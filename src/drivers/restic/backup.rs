@@ -32,6 +32,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
     }
+    repository.own_locks_removed().await;
     let mut made: Vec<SnapshotMade> = Vec::new();
     for path in &step.paths {
         let ran = one(repository, step, run, path, &made).await;

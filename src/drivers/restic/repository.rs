@@ -6,6 +6,7 @@
 //! This file never writes to a repository.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +31,8 @@ const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
 const LOCKED: i32 = 11;
 /// Locks looked at: each costs opening the repository once.
 const MOST_LOCKS: usize = 8;
+/// Tries to remove a dead lock: its process id may be that of something else here, which moves on with each start of restic.
+const UNLOCKS: usize = 3;
 /// Variables of the Job that restic also gets.
 const PASSED_ON: &[&str] = &[
     "PATH",
@@ -85,6 +88,8 @@ pub struct Repository {
     control: Control,
     remote: bool,
     lock_watch: Duration,
+    /// A restic of this hostname has died, and another one cannot be alive.
+    died: AtomicBool,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
 }
@@ -144,6 +149,7 @@ impl Repository {
             control,
             remote: !access.url.starts_with('/'),
             lock_watch: places.lock_watch,
+            died: AtomicBool::new(settings.after_death),
             restore_root: places.restore_root.clone(),
         })
     }
@@ -195,6 +201,10 @@ impl Repository {
         let argv = [self.argv.as_slice(), &command].concat();
         let what = Invocation { argv, env: self.env.clone(), limit, document };
         let ran = self.invoke(&what, sink).await;
+        if matches!(ran.end, End::Killed(_)) {
+            self.died.store(true, Ordering::Relaxed);
+            self.own_locks_removed().await;
+        }
         // The lock comes before all else, so the command has done and said nothing yet.
         if ran.end == End::Exited(LOCKED) && self.stale_locks_removed().await {
             return self.invoke(&what, sink).await;
@@ -222,28 +232,50 @@ impl Repository {
     /// restic calls a lock stale by this machine's clock. One that is off must not cost a live command its lock, so an old
     /// lock is watched first for longer than a live one stays: who is alive replaces it by a new one.
     async fn stale_locks_removed(&self) -> bool {
-        let (me, before) = (host_name(), self.locks().await);
-        let (ours, others): (Vec<_>, Vec<_>) = before.iter().partition(|(_, lock)| lock.hostname == me);
-        let old: Vec<&String> = others.iter().filter(|(_, lock)| lock.is_old()).map(|(id, _)| id).collect();
-        if old.is_empty() && ours.is_empty() {
+        if self.own_locks_removed().await {
+            return true;
+        }
+        let before = self.locks().await;
+        let old = before.iter().filter(|(_, lock)| lock.is_old()).count();
+        if old == 0 {
             return false;
         }
-        if !old.is_empty() {
-            tracing::info!(locks = old.len(), seconds = self.lock_watch.as_secs(), "watching old locks");
-            let mut stop = self.control.stop.clone();
-            tokio::select! {
-                () = tokio::time::sleep(self.lock_watch) => {}
-                Ok(_) = stop.wait_for(|stop| *stop) => return false,
-            }
-            let after = self.locks().await;
-            if after.iter().any(|(id, lock)| lock.is_old() && !before.iter().any(|(known, _)| known == id)) {
-                tracing::warn!("a lock that looks old was renewed: the clocks of two machines differ");
-                return false;
-            }
+        tracing::info!(locks = old, seconds = self.lock_watch.as_secs(), "watching old locks");
+        let mut stop = self.control.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(self.lock_watch) => {}
+            Ok(_) = stop.wait_for(|stop| *stop) => return false,
+        }
+        let after = self.locks().await;
+        if after.iter().any(|(id, lock)| lock.is_old() && !before.iter().any(|(known, _)| known == id)) {
+            tracing::warn!("a lock that looks old was renewed: the clocks of two machines differ");
+            return false;
         }
         let ran = self.look(args::unlock()).await;
         tracing::warn!(end = ?ran.end, "stale locks removed");
         ran.end == End::Exited(0)
+    }
+
+    /// Where a restic of this hostname has died: has restic remove what it left, which is stale at once by restic's own
+    /// rule (same host, no such process). Whether there was any, and none is left.
+    pub async fn own_locks_removed(&self) -> bool {
+        if !self.died.load(Ordering::Relaxed) {
+            return false;
+        }
+        let me = host_name();
+        for tried in 0..=UNLOCKS {
+            let locks = self.locks().await;
+            if !locks.iter().any(|(_, lock)| lock.hostname == me) {
+                return tried > 0;
+            }
+            // They would go as well, and have to be watched first.
+            if tried == UNLOCKS || locks.iter().any(|(_, lock)| lock.hostname != me && lock.is_old()) {
+                break;
+            }
+            let ran = self.look(args::unlock()).await;
+            tracing::warn!(end = ?ran.end, "removing the lock of a command that died");
+        }
+        false
     }
 
     /// The locks that can be read.

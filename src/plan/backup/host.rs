@@ -157,6 +157,7 @@ fn create(
     let parts = JobParts {
         key,
         attempt: entry.attempt.unwrap_or(1),
+        deaths: entry.pod_deaths.unwrap_or(0),
         runtime,
         temp_dir: spec.temp_dir.as_ref(),
         interim: spec.interim_volume_template.as_ref(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::plan::contract::{
     Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, VERSION,
 };
+use crate::plan::jobs::task_text;
 
 fn frame() -> JobFrame {
     JobFrame {
@@ -55,6 +56,27 @@ fn spec(step: Step, runtime: Option<&RuntimeSettings>) -> PodSpec {
     .template
     .spec
     .unwrap()
+}
+
+/// restic removes what is locked under its own hostname by a process that is not there.
+#[test]
+fn a_hostname_passes_on_by_death_only() {
+    let pod = |attempt, deaths| {
+        let parts = JobParts { key: "k".into(), attempt, deaths, ..JobParts::default() };
+        job(&frame(), &task(Step::Backup(Backup::default())), parts).spec.unwrap().template.spec.unwrap()
+    };
+    let hostname = |attempt, deaths| pod(attempt, deaths).hostname.unwrap();
+    // A death, another end, two deaths, another end.
+    let names = [(1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (6, 3)].map(|(attempt, deaths)| hostname(attempt, deaths));
+    assert_eq!(names[0], names[1]);
+    assert!(names[2] == names[3] && names[3] == names[4]);
+    assert!(names[1] != names[2] && names[4] != names[5] && names[0] != names[5]);
+    assert!(
+        names.iter().all(|n| n.len() <= 63 && n.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')),
+        "{names:?}"
+    );
+    let told = |deaths| Task::decode(task_text(&pod(2, deaths).containers).unwrap()).unwrap().settings.after_death;
+    assert_eq!((told(0), told(1)), (false, true));
 }
 
 #[test]

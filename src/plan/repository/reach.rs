@@ -92,7 +92,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
                 pass.plan.look_again(wait);
             } else {
                 known.next_probe_time = pass.at.checked_add(interval).ok().map(conditions::whole_second);
-                let job = pass.job(PROBE, attempt, access, LIMIT, Step::Probe(Probe {}));
+                let job = pass.job(PROBE, (attempt, 0), access, LIMIT, Step::Probe(Probe {}));
                 pass.plan.jobs.push(job);
                 pass.plan.look_again(step::LOOK_AT_RUNNING);
             }

@@ -73,7 +73,7 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     let left = retry::left(deadline, pass.at);
     let attempt = step::entry(&mut pass.now.steps, LIST).attempt;
     let list = Step::List(List { labels: snapshots::own_labels(&pass.run.labels) });
-    let job = pass.job(LIST, attempt, access, left.unwrap_or_default(), list);
+    let job = pass.job(LIST, (attempt, 0), access, left.unwrap_or_default(), list);
     let planned = pass.plan.jobs.len();
     let lone = Lone {
         run: &pass.run.id.uid,
@@ -85,7 +85,7 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
         gate: None,
         plan: &mut pass.plan,
     };
-    let failure = match lone.advance(LIST, |_| job) {
+    let failure = match lone.advance(LIST, |_, _| job) {
         StepState::Running => {
             if pass.plan.jobs.len() > planned {
                 pass.plan.grants.push(grants::to_list(&pass.run.id));

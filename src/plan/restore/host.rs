@@ -203,6 +203,8 @@ pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> J
     JobParts {
         key,
         attempt: 1,
+        // It locks nothing.
+        deaths: 0,
         runtime: member.runtime_settings.as_ref(),
         temp_dir: member.temp_dir.as_ref(),
         interim: member.interim_volume_template.as_deref(),

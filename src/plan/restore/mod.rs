@@ -333,7 +333,7 @@ pub fn mover_settings(runtime: Option<&RuntimeSettings>, disable_caching: Option
         nice: container.and_then(|c| c.nice?.adjustment),
         ionice_class: ionice.and_then(|i| i.class),
         ionice_class_data: ionice.and_then(|i| i.class_data),
-        interim: false,
+        ..Settings::default()
     }
 }
 

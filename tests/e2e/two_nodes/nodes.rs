@@ -83,14 +83,7 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
     assert!(condition(&session, "Reconciling").2.contains("kubectl delete node node2"));
 
     // The machine is off: what ran on it runs no more.
-    let running = site.containerd("node2", &["tasks", "list", "--quiet"]);
-    let of_pod = |id: &&str| {
-        let facts = site.containerd("node2", &["containers", "info", id]);
-        facts.contains(pod["metadata"]["name"].as_str().unwrap())
-    };
-    for id in running.lines().filter(of_pod) {
-        site.containerd("node2", &["tasks", "kill", "--signal", "SIGKILL", id]);
-    }
+    site.kill_agent(&pod);
     site.kubectl(&["delete", "node", "node2"]);
     let again = |s: &Value| s["status"]["stats"][0]["attempt"] == 2;
     site.until("RestoreSession", "data", 120, "tried again", again).await;
