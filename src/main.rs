@@ -69,8 +69,8 @@ struct OperatorArgs {
     port: u16,
 }
 
-/// How long a thread of the agent outlives its work. A thread's id is one that a process cannot have: of a restic that
-/// died in an earlier pod, restic would take it for alive.
+/// How long a thread of the agent outlives its work. Threads and processes are numbered alike: where one has the number of
+/// a restic that died in an earlier pod, restic takes that for alive, and its lock with it.
 const IDLE_THREAD: Duration = Duration::from_millis(50);
 
 fn run<T>(runtime: &mut Builder, role: impl Future<Output = T>) -> Result<T, String> {
