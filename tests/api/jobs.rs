@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, eventually};
 
+/// When whatever is played here began and ended.
+const ENDED: &str = "2026-11-20T00:00:00Z";
+
 /// Repository and Secret, and a claim or Deployment (with two replicas) of each name.
 pub async fn ground(cluster: &Cluster, namespace: &str, claims: &[&str], deployments: &[&str]) {
     let meta = |name: &str| json!({ "name": name, "namespace": namespace });
@@ -110,11 +113,7 @@ pub fn success(job: &Job) -> Outcome {
             let pinned = |h: &lifeboat::plan::contract::HostQuery| HostAnswer {
                 member: h.member,
                 host: h.host.clone(),
-                snapshots: vec![PinnedSnapshot {
-                    id: "ab".repeat(32),
-                    time: "2026-11-20T00:00:00Z".into(),
-                    path: None,
-                }],
+                snapshots: vec![PinnedSnapshot { id: "ab".repeat(32), time: ENDED.into(), path: None }],
                 failure: None,
             };
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
@@ -149,13 +148,18 @@ pub fn unreachable(job: &Job) -> Outcome {
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 
+/// Name of the pod of a Job.
+fn pod_of(job: &Job) -> String {
+    format!("{}-x", job.name_any())
+}
+
 /// The Job gets its pod, which waits for a node; one that it has already stays.
 pub async fn start(cluster: &Cluster, job: &Job) {
     let (namespace, name) = (job.namespace().unwrap(), job.name_any());
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
     let template = job.spec.as_ref().unwrap().template.clone();
     let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template.metadata, "spec": template.spec });
-    pod["metadata"]["name"] = format!("{name}-x").into();
+    pod["metadata"]["name"] = pod_of(job).into();
     pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid().unwrap(), "controller": true }]);
     let pod: Pod = serde_json::from_value(pod).unwrap();
     match pods.create(&kube::api::PostParams::default(), &pod).await {
@@ -167,28 +171,25 @@ pub async fn start(cluster: &Cluster, job: &Job) {
 /// The Job's pod runs and ends with this outcome; then the Job is complete.
 pub async fn end(cluster: &Cluster, job: &Job, outcome: &Outcome) {
     start(cluster, job).await;
-    let (namespace, name) = (job.namespace().unwrap(), job.name_any());
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
-    let now = "2026-11-20T00:00:00Z";
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
     let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
     let terminated = json!({ "exitCode": i32::from(outcome.failure.is_some()), "reason": "Completed", "message": outcome.encode(),
-        "startedAt": now, "finishedAt": now });
+        "startedAt": ENDED, "finishedAt": ENDED });
     let container = json!({ "name": pod.containers[0].name, "image": "i", "imageID": "", "ready": false,
         "restartCount": 0, "state": { "terminated": terminated } });
     let phase = if outcome.failure.is_some() { "Failed" } else { "Succeeded" };
     let status = json!({ "status": { "phase": phase, "containerStatuses": [container] } });
-    pods.patch_status(&format!("{name}-x"), &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    pods.patch_status(&pod_of(job), &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     close(cluster, job, outcome.failure.is_some()).await;
 }
 
 /// The Job's controller says that it is over.
 async fn close(cluster: &Cluster, job: &Job, failed: bool) {
-    let now = "2026-11-20T00:00:00Z";
-    let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": now });
+    let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": ENDED });
     let status = if failed {
-        json!({ "startTime": now, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] })
+        json!({ "startTime": ENDED, "failed": 1, "conditions": [condition("FailureTarget"), condition("Failed")] })
     } else {
-        json!({ "startTime": now, "completionTime": now, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] })
+        json!({ "startTime": ENDED, "completionTime": ENDED, "succeeded": 1, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] })
     };
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
     jobs.patch_status(&job.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "status": status })))
@@ -199,7 +200,7 @@ async fn close(cluster: &Cluster, job: &Job, failed: bool) {
 /// The node is drained: the Job's pod ends, is gone, and the Job failed.
 pub async fn drain(cluster: &Cluster, job: &Job) {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
-    pods.delete(&format!("{}-x", job.name_any()), &DeleteParams::default().grace_period(0)).await.unwrap();
+    pods.delete(&pod_of(job), &DeleteParams::default().grace_period(0)).await.unwrap();
     close(cluster, job, true).await;
 }
 

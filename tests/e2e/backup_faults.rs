@@ -1,11 +1,21 @@
 //! Backups that are disturbed: the same faults have the same reasons as in restores, and a backup is whole or Failed.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::harness::{Site, eventually};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, locks, prepared, seed, wipe};
+use super::store::{Tree, assert_tree, locks, prepared, seed, wipe};
+
+/// Restores into the claim `data` what was backed up of it.
+async fn comes_back(site: &Site, folder: &Path, want: &Tree) {
+    wipe(folder);
+    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
+    site.succeeded("RestoreSession", "data").await;
+    assert_tree(folder, want);
+}
 
 /// Proves: C05, defect 9.
 #[tokio::test(flavor = "multi_thread")]
@@ -32,10 +42,7 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
     let session = site.succeeded("BackupSession", "data").await;
     let host = &session["status"]["targets"][0]["stats"][0];
     assert_eq!(host["attempt"], 2, "{host:#}");
-    wipe(&folder);
-    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
-    site.succeeded("RestoreSession", "data").await;
-    assert_tree(&folder, &want);
+    comes_back(&site, &folder, &want).await;
 }
 
 /// Retention needs the repository for itself, and restic calls a lock dead after half an hour.
@@ -64,10 +71,7 @@ async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
     let host = &session["status"]["targets"][0]["stats"][0];
     assert_eq!((&host["attempt"], &host["podDeaths"]), (&json!(2), &json!(1)), "{host:#}");
     assert_eq!(locks(&site), 0);
-    wipe(&folder);
-    site.create(&restore("data", &of_claim("data", "data", LATEST), "")).await;
-    site.succeeded("RestoreSession", "data").await;
-    assert_tree(&folder, &want);
+    comes_back(&site, &folder, &want).await;
 }
 
 /// Proves: C05, defect 9.
