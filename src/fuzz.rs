@@ -138,6 +138,7 @@ pub fn plan(data: &[u8]) {
     let setup = Setup {
         image: "i".into(),
         default_timeout: std::time::Duration::from_mins(10),
+        max_timeout: std::time::Duration::from_hours(168),
         jobs_per_repository: 16,
         probe_interval: std::time::Duration::from_mins(1),
         sync_every: std::time::Duration::ZERO,
@@ -156,6 +157,7 @@ pub fn plan(data: &[u8]) {
             writers: vec![],
             refused_claims: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_revoke: None,
             progress: BTreeMap::new(),
         };
         let Some(plan) = decide(&object, &scene.invoker, &seen, &setup, now) else { return };

@@ -46,6 +46,9 @@ struct OperatorArgs {
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
     default_timeout: Duration,
+    /// Longest timeOut that a run may ask for.
+    #[arg(long, env = "LIFEBOAT_MAX_TIMEOUT", default_value = "168h", value_parser = duration::parse)]
+    max_timeout: Duration,
     /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
     #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
     snapshot_sync: Duration,
@@ -84,6 +87,8 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
         setup: Setup {
             image: args.job_image,
             default_timeout: args.default_timeout,
+            // A default that is longer is meant.
+            max_timeout: args.max_timeout.max(args.default_timeout),
             sync_every: args.snapshot_sync,
             jobs_per_repository: args.jobs_per_repository,
             probe_interval: args.probe_interval,

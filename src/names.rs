@@ -335,6 +335,10 @@ pub mod reason {
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
     /// A claim that was to be made is there already, and is not the restore's own.
     pub const CLAIM_EXISTS: &str = "ClaimExists";
+    /// The API server does not let the operator take a right back.
+    pub const RIGHT_NOT_TAKEN_BACK: &str = "RightNotTakenBack";
+    /// A Job that was to be made is there already, and is not the session's own.
+    pub const JOB_EXISTS: &str = "JobExists";
     /// A volume of the target cannot be reached by a Job.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
 }

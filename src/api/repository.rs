@@ -267,6 +267,10 @@ pub struct RepositoryStatus {
     /// Extension: whether the store answers. Absent as long as it always did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachability: Option<Reachability>,
+    /// When a session last said that the store does not answer its Job. Later than `reachability.lastProbeTime`: the
+    /// Repository is about to ask for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_request_time: Option<Time>,
     /// Extension: what the operator keeps track of, of its own Jobs on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -326,6 +330,9 @@ pub struct Reachability {
     /// What was said when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// When the last probe came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_probe_time: Option<Time>,
     /// When it is asked next, if somebody waits for it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe_time: Option<Time>,

@@ -10,7 +10,8 @@ use std::fmt::Debug;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ReplicationController};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -24,8 +25,8 @@ use super::openshift::DeploymentConfig;
 use super::sessions;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
-use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale};
+use crate::plan::jobs::{self, JobSeen, JobState};
+use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale, Stop, ownership};
 
 /// A plan whose objects reached the cluster, and what the API server refused of it.
 pub struct Done {
@@ -44,6 +45,8 @@ pub struct Refused {
     pub claims: BTreeMap<String, Failure>,
     /// Scales, by [`Scale::key`].
     pub scales: BTreeMap<String, Failure>,
+    /// That rights be taken back. Then the finalizer stays, and nothing of the plan may be reported.
+    pub revoke: Option<Failure>,
 }
 
 /// Brings a plan's objects to the cluster.
@@ -55,8 +58,14 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let namespace = object.namespace().unwrap_or_default();
+    let mut revoke = None;
     for grant in &plan.revoke {
-        grants::take_back(ctx, grant, &namespace).await?;
+        match grants::take_back(ctx, grant, &namespace).await {
+            Ok(()) => {}
+            // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
+            Err(e) if is_verdict(&e) => revoke = Some(Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e))),
+            Err(e) => return Err(e),
+        }
     }
     let held = match plan.finalizer {
         Some(FinalizerChange::Add) => finalizer(ctx, object, &namespace, FinalizerChange::Add).await.map(Some),
@@ -71,8 +80,9 @@ where
     for job in plan.jobs.iter().map(kube::ResourceExt::name_any).filter(|name| not_made(name)) {
         ctx.queues.give_back(&namespace, &job);
     }
-    let (mut fresh, refused) = done?;
-    if plan.finalizer == Some(FinalizerChange::Remove) {
+    let (mut fresh, mut refused) = done?;
+    refused.revoke = revoke;
+    if plan.finalizer == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
         fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
     }
     Ok((Done { plan: plan.applied(), refused }, fresh))
@@ -83,11 +93,15 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
     let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), namespace);
-    for name in &plan.stop_jobs {
+    for Stop { name, uid } in &plan.stop_jobs {
+        // One that the API server has refused is not there.
+        let Some(uid) = uid.clone() else { continue };
         // In the foreground: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
-        match jobs.delete(name, &DeleteParams::foreground()).await {
+        let this = Preconditions { uid: Some(uid), resource_version: None };
+        match jobs.delete(name, &DeleteParams::foreground().preconditions(this)).await {
             Ok(_) => info!(namespace, job = name, session = object.name_any(), "stopping a Job"),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // Another one that has come to its name stays.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             Err(e) => return Err(e),
         }
     }
@@ -109,10 +123,17 @@ where
         let name = claim.name_any();
         match claims.create(&PostParams::default(), claim).await {
             Ok(_) => info!(namespace, claim = name, session = object.name_any(), "created a claim"),
-            // Whose it is, the next look judges.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                // Whose the claim of a template is, the next look judges; one of a step must be the session's own.
+                if let Some(step) = claim.annotations().get(annotation::STEP_KEY)
+                    && find(&claims, &name).await?.is_some_and(|there| !is_of_the_same(&there, claim))
+                {
+                    let failure = taken("PersistentVolumeClaim", &name, reason::CLAIM_EXISTS);
+                    without_claim.insert(step.clone(), NoClaim::Taken(failure));
+                }
+            }
             Err(e) if is_verdict(&e) => match claim.annotations().get(annotation::STEP_KEY) {
-                Some(step) => drop(without_claim.insert(step.clone(), e)),
+                Some(step) => drop(without_claim.insert(step.clone(), NoClaim::Refused(e))),
                 None => {
                     refused.claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
                 }
@@ -125,7 +146,7 @@ where
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
-                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, &e, &what)));
+                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, refused_by_api(j, &e, &what))));
                 return Ok(refused);
             }
             Err(e) => return Err(e),
@@ -133,8 +154,12 @@ where
     }
     for job in &plan.jobs {
         let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
-        if let Some(e) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
-            refused.jobs.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
+        if let Some(why) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
+            let failure = match why {
+                NoClaim::Taken(failure) => failure.clone(),
+                NoClaim::Refused(e) => refused_by_api(job, e, "the claim of interimVolumeTemplate, without which"),
+            };
+            refused.jobs.push(refusal(ctx, job, failure));
             continue;
         }
         let made = {
@@ -148,8 +173,14 @@ where
                 let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(e) if is_verdict(&e) => refused.jobs.push(refusal(ctx, job, &e, "")),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let name = job.name_any();
+                let there = find(&jobs, &name).await?;
+                if there.is_some_and(|there| ownership::of_job(&there) != ownership::of_job(job)) {
+                    refused.jobs.push(refusal(ctx, job, taken("Job", &name, reason::JOB_EXISTS)));
+                }
+            }
+            Err(e) if is_verdict(&e) => refused.jobs.push(refusal(ctx, job, refused_by_api(job, &e, ""))),
             Err(e) => return Err(e),
         }
     }
@@ -159,36 +190,57 @@ where
     Ok(refused)
 }
 
+/// Why there is no claim of a step.
+enum NoClaim {
+    /// Somebody else's has its name.
+    Taken(Failure),
+    /// The API server refused it.
+    Refused(kube::Error),
+}
+
 /// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.
 fn is_verdict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> JobSeen {
-    let class = class(error);
+fn refusal(ctx: &Context, job: &Job, failure: Failure) -> JobSeen {
+    JobSeen { uid: None, starts: false, state: JobState::Lost(failure), ..jobs::see(job, &[], ctx.now()) }
+}
+
+/// What the API server says to a Job, or to `what` without which it cannot run.
+fn refused_by_api(job: &Job, error: &kube::Error, what: &str) -> Failure {
     let name = job.name_any();
-    let note = |key: &str| job.annotations().get(key).cloned().unwrap_or_default();
-    JobSeen {
-        key: note(annotation::STEP_KEY),
-        attempt: note(annotation::ATTEMPT).parse().unwrap_or(1),
-        deleting: false,
-        given_up: false,
-        starts: false,
-        address: None,
-        state: JobState::Lost(Failure::new(
-            class,
-            reason::REFUSED_BY_API,
-            format!(
-                "The API server refused {}: {} Look at runtimeSettings and the namespace's policies.",
-                if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") },
-                plain(error)
-            ),
-        )),
-        task: crate::plan::jobs::see(job, &[], ctx.now()).task,
-        writes: vec![],
-        name,
-    }
+    let what = if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") };
+    let text = format!(
+        "The API server refused {what}: {} Look at runtimeSettings and the namespace's policies.",
+        plain(error)
+    );
+    Failure::new(class(error), reason::REFUSED_BY_API, text)
+}
+
+/// Somebody else's object has the name of one that a step makes.
+fn taken(kind: &str, name: &str, reason: &str) -> Failure {
+    let text = format!(
+        "{kind} {name} exists and was not made by this session, which needs an object of that name. Delete it, and create another session."
+    );
+    Failure::new(Class::Invalid, reason, text)
+}
+
+/// Whether what is there has the controller that it was to be made with.
+fn is_of_the_same(there: &impl kube::ResourceExt, made: &impl kube::ResourceExt) -> bool {
+    let controller = |o: &OwnerReference| (o.controller == Some(true)).then(|| o.uid.clone());
+    let of = |all: &[OwnerReference]| all.iter().find_map(controller);
+    of(there.owner_references()) == of(made.owner_references())
+}
+
+/// The object of a name, by the right to list.
+async fn find<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(api.list(&named).await?.items.pop())
 }
 
 /// A quota or a namespace's policy may change while we wait; a malformed object stays malformed.

@@ -41,6 +41,7 @@ pub async fn reconcile(object: Arc<BackupSession>, ctx: Arc<Context>) -> Result<
 async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
     let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
+    let mut refused_revoke = None;
     for _ in 0..ROUNDS {
         let status = object.status.clone().unwrap_or_default();
         let rests = is_over(status.phase) && !backup::has_retry_due(&status);
@@ -50,6 +51,7 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
+        seen.refused_revoke = refused_revoke.take();
         let mut plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
         if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
             // Others were faster.
@@ -58,7 +60,12 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
         }
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
+        if done.refused.revoke.is_some() {
+            // What it says of rights is not so.
+            (refused, refused_revoke) = (done.refused.jobs, done.refused.revoke);
+            continue;
+        }
+        report::repository(ctx, &object, &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             // What is written about an ended session, of the one that follows it, is no second end.
             if !is_over(status.phase) {
@@ -255,7 +262,12 @@ async fn observe(
     let repository = observe::repository(ctx, reference, namespace, false);
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
-    let jobs = observe::jobs(ctx, &ctx.of_backup_sessions, &run.id).await?;
+    let mut jobs = observe::jobs(ctx, &ctx.of_backup_sessions, &run.id).await?;
+    let has_rights = run.state.run.as_ref().is_some_and(|r| !r.grants.is_empty());
+    if has_rights && !jobs.iter().any(JobSeen::is_active) {
+        // Watches lag behind. Before rights are taken back because no Job needs them, that must be so.
+        jobs = observe::jobs_now(ctx, &run.id).await?;
+    }
     let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
@@ -271,6 +283,7 @@ async fn observe(
         writers,
         refused_claims: BTreeMap::new(),
         refused_scales: BTreeMap::new(),
+        refused_revoke: None,
         progress: BTreeMap::new(),
     })
 }

@@ -70,6 +70,8 @@ pub struct Timing<'a> {
     paused: bool,
     history_limit: i32,
     retry: Option<&'a RetryConfig>,
+    /// Longest time of a session.
+    pub time_out: Option<&'a str>,
 }
 
 /// What was last written about an invoker.
@@ -94,6 +96,7 @@ impl Invoker for BackupConfiguration {
             paused: self.spec.paused.unwrap_or(false),
             history_limit: self.spec.backup_history_limit.unwrap_or(HISTORY),
             retry: self.spec.retry_config.as_ref(),
+            time_out: self.spec.time_out.as_deref(),
         }
     }
     fn written(&self) -> Option<Written> {
@@ -155,6 +158,7 @@ impl Invoker for BackupBatch {
             paused: self.spec.paused.unwrap_or(false),
             history_limit: self.spec.backup_history_limit.unwrap_or(HISTORY),
             retry: self.spec.retry_config.as_ref(),
+            time_out: self.spec.time_out.as_deref(),
         }
     }
     fn written(&self) -> Option<Written> {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::context::{Children, Context};
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
-use crate::names::{annotation, label};
+use crate::names::label;
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;
 use crate::plan::objects::pod_of;
@@ -25,7 +25,7 @@ use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
 use crate::plan::run::{Identity, RestoreRun};
-use crate::plan::{ground, usage};
+use crate::plan::{ground, ownership, usage};
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn repository(
@@ -72,9 +72,14 @@ pub async fn pod_security(ctx: &Context, namespace: &str) -> kube::Result<Level>
     }
 }
 
-/// Key of what belongs to a session.
-fn of_session(uid: &str) -> String {
-    format!("session {uid}")
+/// Key of what says that it belongs to a session: of the session's own namespace, where children are.
+fn of_session(namespace: &str, uid: &str) -> String {
+    format!("session {namespace}/{uid}")
+}
+
+/// Key of what a label calls a session's.
+fn labelled(object: &impl kube::ResourceExt) -> Option<String> {
+    Some(of_session(&object.namespace()?, object.labels().get(label::SESSION_UID)?))
 }
 
 /// Key of Jobs of a namespace that write to claims, or read them, and are not done.
@@ -85,7 +90,7 @@ fn in_use(namespace: &str) -> String {
 /// Keys of a Job.
 pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
     let job = job.open();
-    let mut all: Vec<String> = job.labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect();
+    let mut all: Vec<String> = labelled(&job).into_iter().collect();
     let uses_claims = job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup");
     if uses_claims && !jobs::is_complete(&job) {
         all.extend(job.namespace().map(|n| in_use(&n)));
@@ -95,7 +100,7 @@ pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
 
 /// Keys of a pod of a Job.
 pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
-    pod.open().labels().get(label::SESSION_UID).map(|uid| of_session(uid)).into_iter().collect()
+    labelled(&pod.open()).into_iter().collect()
 }
 
 /// Jobs of a session, each with what became of it. Jobs and pods are watched apart: after a break a Job can be known
@@ -105,18 +110,22 @@ pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
 /// # Errors
 /// It was asked, and could not be reached.
 pub async fn jobs(ctx: &Context, children: &Children, id: &Identity) -> kube::Result<Vec<JobSeen>> {
-    let (jobs, mut pods) = watched(children, &id.uid);
+    let (mut jobs, mut pods) = watched(children, id);
     if jobs.iter().any(|job| jobs::is_over(job) && !pods.iter().any(|pod| jobs::is_of(pod, job))) {
         pods = listed(ctx, id).await?;
+        ownership::retain_children(id, &mut jobs, &mut pods);
     }
     Ok(see(&jobs, &pods, ctx.now()))
 }
 
-fn watched(children: &Children, uid: &str) -> (Vec<Job>, Vec<Pod>) {
-    let (pods, jobs) = (children.pods.with(&of_session(uid)), children.jobs.with(&of_session(uid)));
+fn watched(children: &Children, id: &Identity) -> (Vec<Job>, Vec<Pod>) {
+    let key = of_session(&id.namespace, &id.uid);
+    let (pods, jobs) = (children.pods.with(&key), children.jobs.with(&key));
     let mut jobs: Vec<Job> = jobs.iter().map(|j| j.open()).collect();
+    let mut pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
+    ownership::retain_children(id, &mut jobs, &mut pods);
     jobs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    (jobs, pods.iter().map(|p| p.open()).collect())
+    (jobs, pods)
 }
 
 fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
@@ -137,14 +146,15 @@ where
 /// # Errors
 /// They could not be listed: nobody knows then whether anything runs.
 pub async fn jobs_now(ctx: &Context, id: &Identity) -> kube::Result<Vec<JobSeen>> {
-    let jobs: Vec<Job> = listed(ctx, id).await?;
-    let pods: Vec<Pod> = listed(ctx, id).await?;
+    let mut jobs: Vec<Job> = listed(ctx, id).await?;
+    let mut pods: Vec<Pod> = listed(ctx, id).await?;
+    ownership::retain_children(id, &mut jobs, &mut pods);
     Ok(see(&jobs, &pods, ctx.now()))
 }
 
 /// Whether a watched Job of a session runs.
-pub fn runs(children: &Children, uid: &str, now: Timestamp) -> bool {
-    let (jobs, pods) = watched(children, uid);
+pub fn runs(children: &Children, id: &Identity, now: Timestamp) -> bool {
+    let (jobs, pods) = watched(children, id);
     see(&jobs, &pods, now).iter().any(JobSeen::is_active)
 }
 
@@ -179,15 +189,11 @@ fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Wr
     let jobs = kinds.iter().flat_map(|c| c.jobs.with(&in_use(&id.namespace)).into_iter().map(move |job| (c, job)));
     for (children, job) in jobs {
         let whole = job.open();
-        let uid = whole.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
-        if uid == id.uid {
-            continue;
-        }
-        let pods: Vec<Pod> = children.pods.with(&of_session(&uid)).iter().map(|p| p.open()).collect();
+        let Some(child) = ownership::of_job(&whole).filter(|c| c.uid != id.uid) else { continue };
+        let pods = children.pods.with(&of_session(&id.namespace, &child.uid));
+        let pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
         let seen = jobs::see(&whole, &pods.iter().collect::<Vec<_>>(), now);
-        let name = whole.annotations().get(annotation::SESSION_NAME).cloned().unwrap_or_default();
-        let kind = whole.labels().get(label::SESSION_KIND).cloned().unwrap_or_default();
-        let session = format!("{kind} {}/{name}", id.namespace);
+        let session = format!("{} {}/{}", child.kind, id.namespace, child.name);
         let reads = seen.writes.is_empty();
         let claims = if reads { pod_of(&whole).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };
         if seen.is_active() {

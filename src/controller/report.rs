@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::context::Context;
-use super::users::Home;
+use super::users::{self, User};
 use crate::api::Repository;
 use crate::names::MANAGER;
+use crate::plan::repository::is_being_asked;
 use crate::plan::{self, Applied, Plan, conditions};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
@@ -35,21 +36,24 @@ where
     Ok(fresh)
 }
 
-/// Writes what a plan of a session found out about its Repository into the Repository's status.
+/// Writes what a plan of a session found out about its Repository into the Repository's status. That it does not answer
+/// is only what one Job says: the Repository is asked to see for itself, from its own namespace.
 ///
 /// # Errors
 /// The API server could not be reached. A Repository that is gone is no error.
-pub async fn repository(ctx: &Context, home: Option<&Home>, plan: &Plan<Applied>) -> kube::Result<()> {
-    let Some(home) = home else { return Ok(()) };
+pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Plan<Applied>) -> kube::Result<()> {
     let mut facts = plan.repository_facts.clone().unwrap_or_else(|| json!({}));
-    // Who reports first is enough: the Repository itself asks from then on.
-    let known =
-        || ctx.repositories.get(home).and_then(|r| r.status.clone()?.reachability).is_some_and(|r| !r.reachable);
-    if let Some(message) = plan.unreachable.as_ref().filter(|_| !known()) {
-        let since = conditions::whole_second(ctx.now());
-        facts["reachability"] = json!({ "reachable": false, "since": since, "message": plan::text::message(message) });
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable {
+        return Ok(());
     }
-    if facts.as_object().is_none_or(serde_json::Map::is_empty) {
+    let Some(home) = session.home(&ctx.users) else { return Ok(()) };
+    let Some(found) = ctx.repositories.get(&home) else { return Ok(()) };
+    // Who reports first is enough: the Repository itself asks from then on.
+    if plan.unreachable && found.status.as_ref().is_none_or(|s| !is_being_asked(s)) {
+        facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
+    }
+    // Nothing is said of a Repository by those who may not use it.
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) || !users::may_use(ctx, session, &home).await {
         return Ok(());
     }
     let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home.namespace.as_deref().unwrap_or_default());

@@ -27,7 +27,7 @@ use crate::plan::ground::NoGround;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::observed::{Refusal, Seen, Surroundings};
-use crate::plan::run::{RestoreRun, RestoreState};
+use crate::plan::run::{Identity, RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
 use crate::plan::{adopt, restore};
 
@@ -98,7 +98,7 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         let (defaulted, refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
         let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
-        if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
+        if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id, ctx.now()) {
             return Ok(Action::await_change());
         }
         let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
@@ -106,6 +106,7 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         seen.jobs.append(&mut refused.jobs);
         seen.refused_claims = std::mem::take(&mut refused.claims);
         seen.refused_scales = std::mem::take(&mut refused.scales);
+        seen.refused_revoke = refused.revoke.take();
         let mut plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
         if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
             // Others were faster.
@@ -114,7 +115,12 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         }
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
-        report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
+        if done.refused.revoke.is_some() {
+            // What it says of rights is not so.
+            refused = done.refused;
+            continue;
+        }
+        report::repository(ctx, &object, &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.run().state);
             object = written;
@@ -133,8 +139,8 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
 
 /// Whether it waits for its Jobs, and for nothing of us. After a start those go first who wait for us.
 fn only_waits<K: Restore>(object: &K, ctx: &Context) -> bool {
-    let uid = object.uid().unwrap_or_default();
-    object.goes_on() && object.meta().deletion_timestamp.is_none() && observe::runs(K::children(ctx), &uid, ctx.now())
+    let goes_on = object.goes_on() && object.meta().deletion_timestamp.is_none();
+    goes_on && observe::runs(K::children(ctx), &Identity::of(object), ctx.now())
 }
 
 /// From 0 to 1, by a random id: many that wait do not come back at once.
@@ -153,9 +159,13 @@ async fn observe(
     let namespace = &run.id.namespace;
     // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
     // write on after all is said to have stopped.
-    let leaves = run.id.deleting || run.canceled || run.is_changed();
-    let jobs =
-        if leaves { observe::jobs_now(ctx, &run.id).await? } else { observe::jobs(ctx, children, &run.id).await? };
+    let watched = if run.is_leaving() { None } else { Some(observe::jobs(ctx, children, &run.id).await?) };
+    // Nor where rights are taken back because no Job needs them.
+    let needed = |jobs: &Vec<JobSeen>| run.state.run.grants.is_empty() || jobs.iter().any(JobSeen::is_active);
+    let jobs = match watched.filter(needed) {
+        Some(jobs) => jobs,
+        None => observe::jobs_now(ctx, &run.id).await?,
+    };
     let now = touches_workloads(run, &jobs);
     let reads = if now { Reads::now(ctx, namespace) } else { Reads::watched(ctx, namespace) };
     let targets = targets(reads, Reads::watched(ctx, namespace), run);
@@ -180,6 +190,7 @@ async fn observe(
         writers,
         refused_claims: BTreeMap::new(),
         refused_scales: BTreeMap::new(),
+        refused_revoke: None,
         progress,
     })
 }

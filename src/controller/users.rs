@@ -193,7 +193,8 @@ pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference
 
 /// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository.
 pub async fn refused<K: Invoker + User>(ctx: &Context, object: &K, wrong: Option<Refusal>) -> Option<Refusal> {
-    match wrong {
+    let longest = ctx.setup.max_timeout;
+    match wrong.or_else(|| run::too_long("spec.timeOut", object.timing().time_out, longest)) {
         None => rivalry(ctx, object).await,
         wrong => wrong,
     }
@@ -232,6 +233,14 @@ pub async fn verdict(ctx: &Context, reference: &RepositoryRef, namespace: &str) 
     let home = home(Some(reference), Some(namespace.to_owned()))?;
     let repository = ctx.repositories.get(&home)?;
     verdicts(ctx, &home, Some(&repository), [namespace.to_owned()].into()).await.remove(namespace)
+}
+
+/// Whether the usagePolicy of a Repository lets a session's namespace use it, for certain.
+pub async fn may_use<K: User>(ctx: &Context, session: &K, home: &Home) -> bool {
+    let Some(namespace) = session.meta().namespace.clone() else { return false };
+    let repository = ctx.repositories.get(home);
+    let verdicts = verdicts(ctx, home, repository.as_deref(), [namespace.clone()].into()).await;
+    verdicts.get(&namespace) == Some(&Verdict::Allowed)
 }
 
 /// What the usagePolicy says to each namespace. A Repository that is not there yet has none, and is its own namespace's.

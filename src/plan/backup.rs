@@ -21,7 +21,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::access::Access;
 use super::contract::{Answer, Maintain, Prepare, Retention, Step, Task, VERSION};
 use super::gate::Gate;
-use super::grants::{self, Grant};
+use super::grants::{self, Grant, Rights, Settled};
 use super::ground::{self, NoGround};
 use super::hosts::HostSet;
 use super::jobs::JobSeen;
@@ -141,27 +141,21 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         expired: false,
         gate,
         grant: None,
+        ended: false,
         plan: Plan::nothing(),
     };
     let over = is_over(run.state.phase);
     if run.id.deleting || (over && run.id.held) {
+        // What runs goes with its owner, and its rights before it.
         pass.release();
-        return pass.plan;
-    }
-    if over {
+    } else if over {
         if has_retry_due(&run.state) {
             pass.follow();
         }
     } else {
         pass.step();
     }
-    if !pass.plan.jobs.is_empty() {
-        pass.plan.grants.extend(pass.grant.take());
-    }
-    if pass.now != run.state {
-        pass.plan.status = Some(to_json(&pass.now));
-    }
-    pass.plan
+    pass.finish()
 }
 
 /// What new Jobs stand on.
@@ -181,6 +175,8 @@ struct Pass<'a> {
     gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
+    /// Nothing of it shall run any more, so that rights go before its Jobs do.
+    ended: bool,
     plan: Plan<Prepared>,
 }
 
@@ -241,6 +237,7 @@ impl<'a> Pass<'a> {
         ) {
             Ok(access) => access,
             Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
+                self.ended = true;
                 self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
                 report::end(self, BackupPhase::Failed, &failure.reason, &failure.message);
                 // Only a change of a manifest helps.
@@ -257,10 +254,7 @@ impl<'a> Pass<'a> {
         };
         let run = self.now.run.get_or_insert_with(Default::default);
         run.spec_hash.get_or_insert_with(|| invoker.hash());
-        if !self.may_read(invoker, &access) {
-            return report::stand(self);
-        }
-        let ground = Ground { frame: self.frame(&access), access };
+        let ground = self.stand_on(invoker, access);
         match self.lone_step("prepare", &ground, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
             StepState::Failed(failure) => {
@@ -337,8 +331,8 @@ impl<'a> Pass<'a> {
         let run = self.now.run.get_or_insert_with(Default::default);
         run.id.clone_from(&self.run.id.uid);
         let start = run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
-        let limit =
-            invoker.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
+        let asked = invoker.time_out.as_deref().and_then(|t| duration::parse(t).ok());
+        let limit = asked.unwrap_or(self.setup.default_timeout).min(self.setup.max_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
         let deadline =
             self.now.session_deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
@@ -355,31 +349,51 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether Jobs can have the Secret: mounted, or by a grant. Before one is made it stands in status, and
-    /// the session is held until it is taken back.
-    fn may_read(&mut self, invoker: &Invoker, access: &Access) -> bool {
-        let Some(secret) = &access.told.secret else { return true };
+    /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
+    fn stand_on(&mut self, invoker: &Invoker, access: Access) -> Ground {
         let runtime = invoker.runtime.as_ref();
         let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
-        let grant = grants::to_read(&self.run.id, secret, of_members.chain([runtime]));
-        let announced = self.run.state.run.iter().any(|r| r.grants.contains(&grant.status));
-        if !self.run.id.held {
-            self.plan.finalizer = Some(FinalizerChange::Add);
-        } else if !announced {
-            self.now.run.get_or_insert_default().grants.push(grant.status.clone());
-        }
-        let ready = self.run.id.held && announced;
-        self.plan.again = !ready;
-        self.grant = Some(grant);
-        ready
+        let settings = of_members.chain([runtime]);
+        self.grant = access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings));
+        Ground { frame: self.frame(&access), access }
     }
 
-    /// Takes grants back, and then the finalizer off.
+    /// Takes the finalizer off, after its rights are taken back.
     fn release(&mut self) {
+        self.ended = true;
         if self.run.id.held {
-            self.plan.revoke = self.run.state.run.iter().flat_map(|r| r.grants.clone()).collect();
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }
+    }
+
+    fn finish(mut self) -> Plan<Prepared> {
+        let written = self.run.state.run.clone().unwrap_or_default();
+        let rights = Rights {
+            wanted: self.grant.take(),
+            announced: &written.grants,
+            at_work: !self.ended && self.seen.jobs.iter().any(JobSeen::is_active),
+            refused: self.seen.refused_revoke.as_ref(),
+            give_up: grants::give_up(written.completion_time.map(|t| t.0), self.run.id.deleted, self.at),
+        };
+        let settled = rights.settle(&mut self.plan);
+        if settled == Settled::Gone {
+            self.now.run.iter_mut().for_each(|r| r.grants.clear());
+        }
+        if let Settled::Announce(grant) = settled {
+            if !self.run.id.held {
+                // It is held until they are taken back.
+                return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
+            }
+            // All else waits until that is written.
+            let mut announced = self.run.state.clone();
+            announced.run.get_or_insert_default().grants.push(grant);
+            return Plan { status: Some(to_json(&announced)), again: true, ..Plan::nothing() };
+        }
+        // One that is being deleted is written no more.
+        if self.now != self.run.state && !self.run.id.deleting {
+            self.plan.status = Some(to_json(&self.now));
+        }
+        self.plan
     }
 
     fn frame(&self, access: &Access) -> JobFrame {

@@ -30,6 +30,7 @@ pub fn setup() -> Setup {
     Setup {
         image: "i".into(),
         default_timeout: Duration::from_mins(10),
+        max_timeout: Duration::from_hours(168),
         jobs_per_repository: 16,
         probe_interval: Duration::from_mins(1),
         sync_every: Duration::ZERO,
@@ -282,8 +283,9 @@ impl Jobs {
             job.status = serde_json::from_value(json!({ "conditions": condition })).unwrap();
             status = self.pod_status(fake);
         }
-        let owner = [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid() })];
-        let pod = json!({ "metadata": { "name": format!("{name}-x"), "ownerReferences": owner,
+        let owner =
+            [json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job.uid(), "controller": true })];
+        let pod = json!({ "metadata": { "name": format!("{name}-x"), "namespace": job.namespace(), "ownerReferences": owner,
             "labels": job.labels(), "annotations": job.annotations() },
             "spec": job.spec.as_ref().unwrap().template.spec, "status": status });
         let pod: Pod = serde_json::from_value(pod).unwrap();

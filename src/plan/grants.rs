@@ -8,17 +8,20 @@
 //! run's finalizer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::contract::SecretPlace;
+use super::contract::{Failure, SecretPlace};
 use super::run::Identity;
+use super::{Event, FinalizerChange, Plan, Prepared};
 use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
-use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label};
+use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label, reason};
 
 /// A right, as objects to create in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,76 @@ pub struct Grant {
     pub role: Role,
     /// That it allows it to them.
     pub binding: RoleBinding,
+}
+
+/// For so long rights that the API server does not let us take back hold a session that is over or being deleted:
+/// its finalizer would hold up a namespace. As long as a workload that cannot be scaled back.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+/// What is refused is tried again this often.
+const TRY_AGAIN: Duration = Duration::from_mins(2);
+
+/// Whether a session that is over since `end`, or being deleted since `deleted`, is not held any longer by rights that
+/// cannot be taken back.
+pub fn give_up(end: Option<Timestamp>, deleted: Option<Timestamp>, now: Timestamp) -> bool {
+    end.into_iter().chain(deleted).max().is_some_and(|since| now.duration_since(since) > PATIENCE)
+}
+
+/// The rights of a run in one pass. There are some only while a Job is at work that needs them.
+pub struct Rights<'a> {
+    /// What its Jobs need.
+    pub wanted: Option<Grant>,
+    /// What stands in status: it may have been made.
+    pub announced: &'a [GrantStatus],
+    /// A Job is at work.
+    pub at_work: bool,
+    /// What the API server said a moment ago, when they were to be taken back.
+    pub refused: Option<&'a Failure>,
+    /// The run is not held by them any longer, see [`give_up`].
+    pub give_up: bool,
+}
+
+/// What becomes of the rights in status.
+#[derive(Debug, PartialEq)]
+pub enum Settled {
+    /// They stay.
+    Keep,
+    /// None is left once the plan is applied.
+    Gone,
+    /// This one is written there before anything else is done.
+    Announce(GrantStatus),
+}
+
+impl Rights<'_> {
+    /// Gives new Jobs what they need, and takes back what none needs any more.
+    pub fn settle(self, plan: &mut Plan<Prepared>) -> Settled {
+        if !plan.jobs.is_empty() {
+            let Some(grant) = self.wanted else { return Settled::Keep };
+            if !self.announced.contains(&grant.status) {
+                return Settled::Announce(grant.status);
+            }
+            plan.grants.push(grant);
+            return Settled::Keep;
+        }
+        if self.at_work || self.announced.is_empty() {
+            return Settled::Keep;
+        }
+        let Some(refused) = self.refused else {
+            plan.revoke.extend_from_slice(self.announced);
+            return Settled::Gone;
+        };
+        let names: Vec<String> = self.announced.iter().map(|g| format!("{}/{}", g.namespace, g.name)).collect();
+        let names = names.join(", ");
+        let text = format!(
+            "Role and RoleBinding {names} could not be removed: {} Remove them, and see that the operator may delete them.",
+            refused.message
+        );
+        plan.events.push(Event::new(true, reason::RIGHT_NOT_TAKEN_BACK, &text));
+        if plan.finalizer == Some(FinalizerChange::Remove) && !self.give_up {
+            plan.finalizer = None;
+        }
+        plan.look_again(TRY_AGAIN);
+        Settled::Keep
+    }
 }
 
 /// To read one Secret of another namespace. `settings` are those of each Job of the run.

@@ -5,6 +5,7 @@
 //! pod does not start is told apart, so that status can say what to do.
 
 mod pods;
+mod reasons;
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::names::{annotation, label, reason};
 pub struct JobSeen {
     /// Its name.
     pub name: String,
+    /// Its uid: what is stopped is this one, and no other that has come to its name.
+    pub uid: Option<String>,
     /// Key of the step within the run.
     pub key: String,
     /// Attempt at the step, from 1.
@@ -88,17 +91,18 @@ pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
 
 fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
     let note = |key: &str| pod.annotations().get(key).cloned();
-    let job = pod.owner_references().iter().find(|o| o.kind == "Job").map(|o| o.name.clone());
+    let job = pod.owner_references().iter().find(|o| o.kind == "Job");
     let message = outcome_text(&[pod]);
     JobSeen {
-        name: job.unwrap_or_else(|| pod.name_any()),
+        name: job.map_or_else(|| pod.name_any(), |o| o.name.clone()),
+        uid: job.map(|o| o.uid.clone()),
         key: note(annotation::STEP_KEY).unwrap_or_default(),
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
         deleting: false,
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
         starts: is_starting(pod),
         address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
-        state: match (message.and_then(|m| Outcome::decode(m).ok()), death(pod)) {
+        state: match (message.and_then(read), death(pod)) {
             (Some(outcome), _) => JobState::Done(Box::new(outcome)),
             (None, Some(failure)) => JobState::Lost(failure),
             (None, None) => JobState::Active { held: held(pod, now) },
@@ -124,6 +128,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     let address = own.iter().find(|p| phase(p) == "Running").and_then(|p| p.status.as_ref()?.pod_ip.clone());
     JobSeen {
         name: job.name_any(),
+        uid: job.uid(),
         key: note(annotation::STEP_KEY).unwrap_or_default(),
         attempt: note(annotation::ATTEMPT).and_then(|a| a.parse().ok()).unwrap_or(1),
         deleting: stopped.is_some(),
@@ -136,9 +141,15 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     }
 }
 
-/// Whether a pod was made for a Job.
+/// Whether a pod was made for a Job. An owner is of the same namespace: a reference to one of another is a forgery.
 pub fn is_of(pod: &Pod, job: &Job) -> bool {
-    job.metadata.uid.as_ref().is_some_and(|uid| pod.owner_references().iter().any(|o| &o.uid == uid))
+    let controls = |uid: &String| pod.owner_references().iter().any(|o| &o.uid == uid && o.controller == Some(true));
+    job.metadata.uid.as_ref().is_some_and(controls) && pod.metadata.namespace == job.metadata.namespace
+}
+
+/// The outcome in a termination message.
+fn read(message: &str) -> Option<Outcome> {
+    Outcome::decode(message).ok().map(reasons::known)
 }
 
 /// Whether it finds out what there is to restore; it only reads. When it fails, its hosts stand in its task only.
@@ -189,7 +200,7 @@ fn ended(job: &Job) -> Option<&JobCondition> {
 
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     let message = outcome_text(pods);
-    if let Some(outcome) = message.and_then(|m| Outcome::decode(m).ok()) {
+    if let Some(outcome) = message.and_then(read) {
         return JobState::Done(Box::new(outcome));
     }
     let ended = ended(job);
@@ -259,7 +270,7 @@ mod tests {
 
     fn pod(status: Value) -> Pod {
         serde_json::from_value(json!({
-            "metadata": { "name": "p", "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u" }] },
+            "metadata": { "name": "p", "ownerReferences": [{ "apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true }] },
             "status": status
         }))
         .unwrap()

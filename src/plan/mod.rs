@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod kept;
 pub mod objects;
 pub mod observed;
+pub mod ownership;
 pub mod pod_security;
 pub mod repository;
 pub mod restic_args;
@@ -71,7 +72,7 @@ pub struct Plan<S> {
     /// Jobs to create.
     pub jobs: Vec<Job>,
     /// Jobs to stop and remove, with their pods.
-    pub stop_jobs: Vec<String>,
+    pub stop_jobs: Vec<Stop>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
     /// Backup sessions to create.
@@ -80,8 +81,8 @@ pub struct Plan<S> {
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
     pub repository_facts: Option<Value>,
-    /// The Repository did not answer; what was said. Everybody else learns of it from its status.
-    pub unreachable: Option<String>,
+    /// The Repository did not answer a Job. It is asked to see for itself; everybody else learns of that from its status.
+    pub unreachable: bool,
     /// Events to publish.
     pub events: Vec<Event>,
     /// Look again after this long, even if nothing changes.
@@ -105,7 +106,7 @@ impl Plan<Prepared> {
             sessions: vec![],
             status: None,
             repository_facts: None,
-            unreachable: None,
+            unreachable: false,
             events: vec![],
             requeue: None,
             again: false,
@@ -143,19 +144,35 @@ impl Plan<Prepared> {
 
     /// Stops a Job, unless it is not there or on its way out.
     pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
-        self.stop_jobs.extend(job.filter(|j| !j.deleting).map(|j| j.name.clone()));
+        self.stop_jobs.extend(job.filter(|j| !j.deleting).map(Stop::of));
     }
 
     /// Takes note of a failure that others should know of: a store that does not answer one answers nobody.
     pub fn note(&mut self, failure: &contract::Failure) {
         if failure.class == contract::Class::Transient && failure.reason == names::reason::REPOSITORY_UNREACHABLE {
-            self.unreachable = Some(failure.message.clone());
+            self.unreachable = true;
         }
     }
 
     /// Looks again after `wait`, or sooner.
     pub fn look_again(&mut self, wait: Duration) {
         self.requeue = Some(self.requeue.map_or(wait, |r| r.min(wait)));
+    }
+}
+
+/// A Job to stop: the one of this uid, not another that has its name by now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stop {
+    /// Its name.
+    pub name: String,
+    /// Its uid; of none that the API server knows, where it has none.
+    pub uid: Option<String>,
+}
+
+impl Stop {
+    /// Of a Job that was seen.
+    pub fn of(job: &jobs::JobSeen) -> Self {
+        Self { name: job.name.clone(), uid: job.uid.clone() }
     }
 }
 

@@ -123,8 +123,12 @@ pub struct JobParts<'a> {
 /// Name of the Job of an attempt at a step. The same step of the same run has the same
 /// name, so creating it twice is AlreadyExists.
 pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String {
-    let readable = format!("{}-{}-{verb}", frame.component, frame.owner.name);
-    child_name(&readable, &[&frame.owner.uid, key, &attempt.to_string()])
+    job_name_of(frame.component, &frame.owner.name, &frame.owner.uid, verb, key, attempt)
+}
+
+/// The same, of the owner's name and uid.
+pub fn job_name_of(component: &str, owner: &str, uid: &str, verb: &str, key: &str, attempt: i32) -> String {
+    child_name(&format!("{component}-{owner}-{verb}"), &[uid, key, &attempt.to_string()])
 }
 
 /// Hostname of the pod of an attempt: that of the attempt before, if that one died of itself, else one of its own.

@@ -107,6 +107,8 @@ pub struct Surroundings {
     pub refused_claims: BTreeMap<String, Failure>,
     /// Scales that the API server refused, by [`super::Scale::key`].
     pub refused_scales: BTreeMap<String, Failure>,
+    /// What the API server said when rights were to be taken back, a moment ago.
+    pub refused_revoke: Option<Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.
     pub progress: BTreeMap<String, Progress>,
 }
@@ -118,6 +120,8 @@ pub struct Setup {
     pub image: String,
     /// Deadline of a run that names none.
     pub default_timeout: Duration,
+    /// Longest deadline that a run may name.
+    pub max_timeout: Duration,
     /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
     pub sync_every: Duration,
     /// Jobs that may work on one Repository at once.

@@ -30,6 +30,8 @@ use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
 
+pub use self::reach::is_being_asked;
+
 /// A missing Secret is looked for this often.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
 

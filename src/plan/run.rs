@@ -1,15 +1,17 @@
 //! A restore as the plan sees it: a RestoreSession is a batch of one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::adopt;
 use super::contract::Run;
+use super::observed::Refusal;
 use super::snapshots::own_labels;
+use super::{adopt, duration};
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
@@ -35,6 +37,8 @@ pub struct Identity {
     pub created: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
+    /// Since when it is being deleted, or what the cluster calls so.
+    pub deleted: Option<Timestamp>,
     /// It carries our finalizer.
     pub held: bool,
     /// It carries a finalizer that Stash left.
@@ -55,6 +59,7 @@ impl Identity {
             generation: object.meta().generation,
             created: object.creation_timestamp().map(|t| t.0),
             deleting: object.meta().deletion_timestamp.is_some(),
+            deleted: object.meta().deletion_timestamp.as_ref().map(|t| t.0),
             held: object.finalizers().iter().any(|f| f == FINALIZER),
             held_by_stash: object.finalizers().iter().any(|f| f == FINALIZER_OF_STASH),
             labels: own_labels(object.labels()),
@@ -274,11 +279,26 @@ impl RestoreRun {
 }
 
 impl RestoreRun {
+    /// Whether it goes another way out than to its end: deleted, canceled, withdrawn or changed.
+    pub fn is_leaving(&self) -> bool {
+        self.id.deleting || self.canceled || self.state.is_withdrawn() || self.is_changed()
+    }
+
     /// Whether nothing more is to be done. An invalid object that was changed is looked at again.
     pub fn is_over(&self) -> bool {
         let changed = self.state.observed_generation != self.id.generation && !self.canceled;
         self.state.is_final() && !(changed && self.state.phase == Some(RestorePhase::Invalid))
     }
+}
+
+/// Why a run may not take as long as this field says; `longest` is what the operator was set up with.
+pub fn too_long(field: &str, time_out: Option<&str>, longest: Duration) -> Option<Refusal> {
+    let asked = time_out.filter(|t| duration::parse(t).is_ok_and(|t| t > longest))?;
+    let message = format!(
+        "{field}: {asked} is more than the {} that this operator allows (maxTimeout of its chart).",
+        duration::format(longest)
+    );
+    Some(Refusal { reason: reason::INVALID.to_owned(), message })
 }
 
 /// Whether members run one after another, in whichever of the two ways a batch says it.
@@ -378,10 +398,18 @@ impl RestoreState {
 
     /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
     pub fn is_denied(&self) -> bool {
-        let denied = |c: &Condition| {
-            c.type_ == condition::REPOSITORY_FOUND && c.reason.as_deref() == Some(reason::REPOSITORY_NOT_ALLOWED)
-        };
-        self.phase == Some(RestorePhase::Invalid) && self.conditions.iter().any(denied)
+        self.phase == Some(RestorePhase::Invalid) && self.is_not_allowed()
+    }
+
+    /// Whether the usagePolicy of its Repository changed under it, so that it is being ended; nothing takes that back.
+    pub fn is_withdrawn(&self) -> bool {
+        !is_final(self.phase) && self.is_not_allowed()
+    }
+
+    fn is_not_allowed(&self) -> bool {
+        let of = |c: &&Condition| c.type_ == condition::REPOSITORY_FOUND;
+        let why = self.conditions.iter().find(of).and_then(|c| c.reason.as_deref());
+        why == Some(reason::REPOSITORY_NOT_ALLOWED)
     }
 
     /// A new beginning. What was given stays on the list until it is taken back.

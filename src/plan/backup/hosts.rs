@@ -16,7 +16,7 @@ use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::restore::display;
 use crate::plan::target::{Target, TargetSeen};
-use crate::plan::{conditions, duration, retry};
+use crate::plan::{Stop, conditions, duration, retry};
 
 /// Moves every member on as far as order allows; true when all are over.
 pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool {
@@ -100,7 +100,7 @@ pub fn give_up(pass: &mut Pass<'_>) {
     let text =
         format!("{} was changed or deleted while the session ran. Create another session.", pass.run.invoker_label);
     let running = pass.seen.jobs.iter().filter(|j| !j.deleting && matches!(j.state, JobState::Active { .. }));
-    pass.plan.stop_jobs.extend(running.map(|j| j.name.clone()));
+    pass.plan.stop_jobs.extend(running.map(Stop::of));
     for status in pass.now.targets.iter_mut().filter(|t| !is_over(t)) {
         status.phase = Some(BackupTargetPhase::Failed);
         for host in status.stats.iter_mut().filter(|h| !host_is_over(h)) {

@@ -1,10 +1,11 @@
 //! A store that does not answer: one small Job asks it once in a while, for all who wait.
 //!
-//! A session that finds it silent says so in the Repository's status; from then on no
-//! session starts anything on it. As long as somebody waits, a probe opens the repository.
-//! When that works, or fails for a reason that is an answer, everybody goes on. A probe that
-//! cannot run says nothing of the store; after a few of them those who wait try for themselves,
-//! because their Jobs, with settings of their own, may be able to run.
+//! A session that finds it silent asks for a probe, and no more: it may be its own network
+//! that is at fault. A probe opens the repository from the Repository's own namespace. Once
+//! that has found the store silent, no session starts anything on it, and as long as somebody
+//! waits it is asked again. When that works, or fails for a reason that is an answer, everybody
+//! goes on. A probe that cannot run says nothing of the store; after a few of them those who
+//! wait try for themselves, because their Jobs, with settings of their own, may be able to run.
 
 use std::time::Duration;
 
@@ -21,8 +22,6 @@ use crate::plan::{step, text};
 
 /// Key of the step.
 const PROBE: &str = "probe";
-/// The first probe comes soon: most stores that are away are back at once.
-const FIRST: SignedDuration = SignedDuration::from_secs(5);
 /// Longest time of a probe, its pod's start included. It opens a repository, and does nothing else.
 const LIMIT: Duration = Duration::from_mins(3);
 
@@ -32,8 +31,14 @@ const MOST_LOST: i32 = 3;
 /// Asks again when it is time. True while the store does not answer.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     drop_old(pass);
-    let Some(mut known) = pass.now.reachability.clone() else { return false };
-    if !known.reachable {
+    if pass.now.reachability.is_none() && pass.now.probe_request_time.is_none() {
+        return false;
+    }
+    let since = conditions::whole_second(pass.at);
+    let unknown =
+        || Reachability { reachable: true, since, message: None, last_probe_time: None, next_probe_time: None };
+    let mut known = pass.now.reachability.clone().unwrap_or_else(unknown);
+    if is_being_asked(&pass.now) {
         probe(pass, access, &mut known);
     }
     if known.reachable && has_worked(&pass.now, known.since.0) {
@@ -48,7 +53,7 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
         pass.say(Health::Reconciling, reason::REPOSITORY_UNREACHABLE, &format!("{said} {asked}"));
     } else if known.message.is_some() {
         conditions::set(list, condition::REACHABLE, Value::Unknown, reason::PROBE_LOST, &said, pass.at);
-    } else {
+    } else if known.last_probe_time.is_some() {
         let text = "The store answers.";
         conditions::set(list, condition::REACHABLE, true, reason::REPOSITORY_REACHABLE, text, pass.at);
     }
@@ -63,14 +68,19 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     let interval = SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX);
     match pass.seen.jobs.iter().find(|j| j.key == PROBE && j.attempt == attempt).map(|j| &j.state) {
         Some(JobState::Active { held }) => {
-            if let Some(failure) = held {
+            if let Some(failure) = held.as_ref().filter(|_| !known.reachable) {
                 known.message = Some(cannot_ask(&failure.message));
             }
             return pass.plan.look_again(step::LOOK_AT_RUNNING);
         }
         Some(JobState::Done(outcome)) => match &outcome.failure {
             Some(f) if [reason::REPOSITORY_UNREACHABLE, reason::STEP_TIMEOUT].contains(&f.reason.as_str()) => {
-                known.message = Some(f.message.clone());
+                if known.reachable {
+                    known.since = conditions::whole_second(pass.at);
+                }
+                known.reachable = false;
+                known.message = Some(text::message(&f.message));
+                known.last_probe_time = Some(conditions::whole_second(pass.at));
             }
             // It opened, or there was an answer: what is wrong now is told to each who asks.
             _ => answered(pass, known),
@@ -78,14 +88,16 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
         // A Job that came to nothing says nothing of the store.
         Some(JobState::Lost(failure)) => {
             lost = entry_lost.saturating_add(1);
-            known.message = Some(cannot_ask(&failure.message));
+            if !known.reachable {
+                known.message = Some(cannot_ask(&failure.message));
+            }
             if lost >= MOST_LOST {
                 lost = 0;
                 give_way(pass, known, &failure.message);
             }
         }
         None => {
-            let due = due(known, interval);
+            let due = known.next_probe_time.as_ref().map_or(pass.at, |t| t.0);
             if pass.seen.waiting == 0 {
                 // Whoever comes wakes us.
             } else if let Some(wait) = retry::left(due, pass.at) {
@@ -111,9 +123,12 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     pass.plan.again = true;
 }
 
-fn due(known: &Reachability, interval: SignedDuration) -> Timestamp {
-    let first = known.since.0.checked_add(FIRST.min(interval)).unwrap_or(Timestamp::MAX);
-    known.next_probe_time.as_ref().map_or(first, |t| t.0.max(first))
+/// Whether the store is asked until it answers: it does not, or a session said so after it was asked last.
+pub fn is_being_asked(status: &RepositoryStatus) -> bool {
+    let known = status.reachability.as_ref();
+    let last = known.and_then(|k| k.last_probe_time.as_ref());
+    let requested = status.probe_request_time.as_ref().is_some_and(|t| last.is_none_or(|last| t.0 > last.0));
+    requested || known.is_some_and(|k| !k.reachable)
 }
 
 fn cannot_ask(why: &str) -> String {
@@ -131,6 +146,7 @@ fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
         reachable: true,
         since: conditions::whole_second(pass.at),
         message: Some(said),
+        last_probe_time: Some(conditions::whole_second(pass.at)),
         next_probe_time: known.next_probe_time.clone(),
     };
 }
@@ -142,14 +158,19 @@ fn has_worked(status: &RepositoryStatus, since: Timestamp) -> bool {
 }
 
 fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
+    let was_away = !known.reachable;
+    let now = conditions::whole_second(pass.at);
     *known = Reachability {
         reachable: true,
-        since: conditions::whole_second(pass.at),
+        since: if was_away { now.clone() } else { known.since.clone() },
         message: None,
+        last_probe_time: Some(now),
         // Stays: a store that comes and goes is not asked more often.
         next_probe_time: known.next_probe_time.clone().filter(|t: &Time| t.0 > pass.at),
     };
-    pass.event(false, reason::REPOSITORY_REACHABLE, "The store answers again.");
+    if was_away {
+        pass.event(false, reason::REPOSITORY_REACHABLE, "The store answers again.");
+    }
 }
 
 /// Probes whose result stands in status.

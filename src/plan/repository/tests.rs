@@ -7,11 +7,11 @@ use super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::Repository;
 use crate::api::repository::Reference;
 use crate::names::{FINALIZER, reason};
-use crate::plan::FinalizerChange;
 use crate::plan::contract::Class;
 use crate::plan::fake::{End, Jobs, setup};
 use crate::plan::observed::Seen;
 use crate::plan::run::Identity;
+use crate::plan::{FinalizerChange, Stop};
 
 const MOST_PASSES: usize = 300;
 
@@ -76,12 +76,10 @@ impl World {
         self.object["metadata"]["deletionTimestamp"] = json!("2026-11-20T00:00:00Z");
     }
 
-    /// As a session does it that finds nobody there.
-    fn falls_silent(&mut self) {
-        let since = serde_json::to_value(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now)).unwrap();
-        self.object["status"]["reachability"]["reachable"] = json!(false);
-        self.object["status"]["reachability"]["since"] = since;
-        self.object["status"]["reachability"]["message"] = json!("It is away.");
+    /// As a session does it that finds nobody there: it asks for a probe.
+    fn is_reported(&mut self) {
+        let time = serde_json::to_value(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now)).unwrap();
+        self.object["status"]["probeRequestTime"] = time;
     }
 
     fn write(&mut self) -> bool {
@@ -120,7 +118,7 @@ impl World {
                 return None;
             }
         }
-        for name in &plan.stop_jobs {
+        for Stop { name, .. } in &plan.stop_jobs {
             if !self.write() {
                 return at_once;
             }
@@ -315,10 +313,10 @@ fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
 fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
-    w.falls_silent();
+    w.is_reported();
     w.jobs.away = true;
     w.lives(600);
-    assert_eq!((w.attempts("probe"), w.condition("Reachable").0.as_str()), (0, "False"), "nobody waits");
+    assert_eq!((w.attempts("probe"), w.condition("Reachable").0.as_str()), (0, ""), "nobody waits");
     w.seen.waiting = 31;
     w.lives(3300);
     assert!((54..=56).contains(&w.at.len()), "55 minutes: {:?}", w.at);
@@ -334,12 +332,29 @@ fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
     // It goes again at once: still no more than once a minute.
     w.jobs.away = true;
     for _ in 0..5 {
-        w.falls_silent();
+        w.is_reported();
         w.jobs.away = false;
         w.lives(20);
     }
     assert!(w.at.windows(2).all(|t| t[1] - t[0] >= 60), "{:?}", w.at);
     assert!(w.events.iter().all(|e| e == "RepositoryReachable"));
+}
+
+/// Proves: row 5 of the attacks by tenants; defect 3.
+#[test]
+fn what_one_session_says_shuts_nothing() {
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(10);
+    w.seen.waiting = 1;
+    for _ in 0..20 {
+        w.is_reported();
+        w.lives(1);
+        assert_ne!(w.condition("Reachable").0, "False");
+        w.lives(29);
+        assert_eq!((w.condition("Reachable").0.as_str(), w.condition("Ready").0.as_str()), ("True", "True"));
+    }
+    assert!((9..=11).contains(&w.at.len()), "no more than once a minute: {:?}", w.at);
+    assert!(w.events.is_empty(), "{:?}", w.events);
 }
 
 #[test]
@@ -357,7 +372,7 @@ fn any_answer_is_an_answer_and_a_lost_probe_is_none() {
             w.lives(10);
             w.jobs.script.insert("probe".into(), vec![end.clone()]);
             w.seen.waiting = 1;
-            w.falls_silent();
+            w.is_reported();
             w.crashes = vec![w.writes + crash];
             w.lives(40);
             assert_eq!(w.condition("Reachable").0 == "True", reachable, "{end:?}, crash before write {crash}");
@@ -384,21 +399,22 @@ fn probes_that_cannot_run_do_not_keep_the_store_shut() {
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
     w.seen.waiting = 1;
-    w.jobs.script.insert("probe".into(), vec![End::OutOfMemory; 6]);
-    w.falls_silent();
+    let round = [vec![End::TRANSIENT], vec![End::OutOfMemory; 3]].concat();
+    w.jobs.script.insert("probe".into(), [round.clone(), round].concat());
+    w.is_reported();
     for round in 1..=2 {
-        w.lives(100);
+        w.lives(160);
         let (value, why, text) = w.condition("Reachable");
         assert_eq!((value.as_str(), why.as_str()), ("False", "RepositoryUnreachable"));
         assert!(text.contains("does not run") && text.contains("memory"), "it does not blame the store: {text}");
         w.lives(100);
         let (value, why, text) = w.condition("Reachable");
-        assert_eq!((value.as_str(), why.as_str(), w.attempts("probe")), ("Unknown", "ProbeLost", 3 * round));
+        assert_eq!((value.as_str(), why.as_str(), w.attempts("probe")), ("Unknown", "ProbeLost", 4 * round));
         assert!(text.contains("memory"), "{text}");
         assert_eq!(w.condition("Ready").0, "True", "who waits goes on");
         assert_eq!(w.events.iter().filter(|e| *e == "ProbeLost").count(), round);
         // Whoever finds nobody there says so, and it begins anew.
-        w.falls_silent();
+        w.is_reported();
     }
     w.lives(70);
     assert_eq!(w.condition("Reachable").0, "True");
@@ -406,9 +422,9 @@ fn probes_that_cannot_run_do_not_keep_the_store_shut() {
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
     w.seen.waiting = 1;
-    w.jobs.script.insert("probe".into(), vec![End::Unschedulable]);
-    w.falls_silent();
-    w.lives(60);
+    w.jobs.script.insert("probe".into(), vec![End::TRANSIENT, End::Unschedulable]);
+    w.is_reported();
+    w.lives(120);
     let text = w.condition("Reachable").2;
     assert!(text.contains("does not run") && text.contains("0/1 nodes"), "{text}");
 }
@@ -418,7 +434,7 @@ fn who_waits_for_a_store_that_is_away_can_end_though_the_repository_is_being_del
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(10);
     w.seen.waiting = 1;
-    w.falls_silent();
+    w.is_reported();
     w.delete();
     w.lives(60);
     assert_eq!(w.condition("Reachable").0, "True");

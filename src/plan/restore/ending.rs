@@ -137,20 +137,38 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
     format!("Canceled. {done} of {} members restored{groups}.", members.len())
 }
 
+/// What to do about a session whose Repository may not be used any more. What it has restored stays so.
+pub fn withdraw(pass: &mut Pass<'_>) {
+    pass.kept_out = true;
+    if !is_out(pass) {
+        return;
+    }
+    let found = pass.now.conditions.iter().find(|c| c.type_ == condition::REPOSITORY_FOUND);
+    let why = found.and_then(|c| c.message.clone()).unwrap_or_default();
+    let text = format!("Ended while it ran, because its Repository may not be used any more. {why}");
+    fail_unfinished(pass, reason::REPOSITORY_NOT_ALLOWED, &text);
+    pass.end_with(RestorePhase::Failed, reason::REPOSITORY_NOT_ALLOWED, &text);
+}
+
+/// Fails what is not over.
+fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
+    for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
+        for host in member.stats.iter_mut().filter(|h| !is_over(h.phase)) {
+            host.phase = Some(HostPhase::Failed);
+            host.reason = Some(why.to_owned());
+            host.error = Some(text.to_owned());
+        }
+        fail_member(member, text);
+    }
+}
+
 /// What to do about a session whose spec was changed under its run.
 pub fn abandon(pass: &mut Pass<'_>) {
     if !is_out(pass) {
         return;
     }
     let text = "The spec was changed after the run had begun, so the run was given up; what it had scaled is back. A session is one run: create another one.";
-    for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
-        for host in member.stats.iter_mut().filter(|h| !is_over(h.phase)) {
-            host.phase = Some(HostPhase::Failed);
-            host.reason = Some(reason::SPEC_CHANGED.to_owned());
-            host.error = Some(text.to_owned());
-        }
-        fail_member(member, text);
-    }
+    fail_unfinished(pass, reason::SPEC_CHANGED, text);
     pass.end_with(RestorePhase::Failed, reason::SPEC_CHANGED, text);
 }
 

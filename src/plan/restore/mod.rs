@@ -36,12 +36,12 @@ use super::access::Access;
 use super::conditions::{self, Health};
 use super::contract::{Class, Failure, Settings, Step, Task, VERSION};
 use super::gate::Gate;
-use super::grants::{self, Grant};
+use super::grants::{self, Grant, Rights, Settled};
 use super::ground::{self, NoGround};
 use super::jobs::{self, JobSeen};
 use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
-use super::run::{RestoreRun, RestoreState};
+use super::run::{self, RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
 use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry};
 use crate::api::common::TargetRef;
@@ -69,6 +69,8 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         pass.release();
     } else if run.canceled {
         ending::cancel(&mut pass);
+    } else if run.state.is_withdrawn() {
+        ending::withdraw(&mut pass);
     } else if run.is_changed() {
         ending::abandon(&mut pass);
     } else {
@@ -113,6 +115,8 @@ struct Pass<'a> {
     gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
+    /// Its Repository may not be used any more, so that rights go before its Jobs do.
+    kept_out: bool,
     plan: Plan<Prepared>,
 }
 
@@ -130,18 +134,28 @@ impl<'a> Pass<'a> {
             reaches: BTreeMap::new(),
             gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
             grant: None,
+            kept_out: false,
             plan: Plan::nothing(),
         }
     }
 
     fn step(&mut self) {
         self.begin();
-        if let Some(refusal) = &self.seen.refusal {
-            if refusal.reason == reason::REPOSITORY_NOT_ALLOWED && !self.has_begun() {
+        let longest = self.setup.max_timeout;
+        let of_member = |(i, m): (usize, &RestoreMember)| {
+            run::too_long(&format!("spec.members[{i}].timeOut"), m.time_out.as_deref(), longest)
+        };
+        let too_long = || {
+            let own = run::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
+            // What began before there was a limit ends within it.
+            own.or_else(|| self.run.members.iter().enumerate().find_map(of_member)).filter(|_| !self.has_begun())
+        };
+        if let Some(refusal) = &self.seen.refusal.clone().or_else(too_long) {
+            if refusal.reason == reason::REPOSITORY_NOT_ALLOWED {
                 // Of the BackupBatch that it names.
                 let (list, text) = (&mut self.now.conditions, refusal.message.as_str());
                 conditions::set(list, condition::REPOSITORY_FOUND, false, &refusal.reason, text, self.at);
-                return self.stay_out(&Failure::new(Class::Invalid, &refusal.reason, text));
+                return self.keep_out(&Failure::new(Class::Invalid, &refusal.reason, text));
             }
             self.now.phase = Some(RestorePhase::Invalid);
             let text = &refusal.message;
@@ -160,6 +174,10 @@ impl<'a> Pass<'a> {
         }
         let namespace = &self.run.id.namespace;
         if let Some(source) = self.run.untaken() {
+            if self.was.is_denied() {
+                // It may take them now.
+                self.now.conditions.retain(|c| c.type_ != condition::REPOSITORY_FOUND);
+            }
             find::members(self, &adopt::display(source, namespace));
             return;
         }
@@ -170,15 +188,12 @@ impl<'a> Pass<'a> {
             &mut self.now.conditions,
             self.at,
         );
-        if let Err(NoGround::Denied(failure)) = &ground
-            && !self.has_begun()
-        {
-            return self.stay_out(&failure.clone());
+        if let Err(NoGround::Denied(failure)) = &ground {
+            return self.keep_out(&failure.clone());
         }
         find::targets(self);
         let ground = match ground {
-            Ok(access) if self.may_read(&access) => Ok(Ground { frame: self.frame(&access), access }),
-            Ok(_) => Err("Its Jobs are being allowed to read the Secret of the Repository.".to_owned()),
+            Ok(access) => Ok(self.stand_on(access)),
             Err(NoGround::Refused(failure)) if !self.now.members.iter().any(member::is_started) => {
                 self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
                 return;
@@ -200,8 +215,9 @@ impl<'a> Pass<'a> {
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
         self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
-        let limit =
-            self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok()).unwrap_or(self.setup.default_timeout);
+        let asked = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok());
+        // One that is longer is refused below; this is for what was stored before there was a limit.
+        let limit = asked.unwrap_or(self.setup.default_timeout).min(self.setup.max_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
         let deadline =
             self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
@@ -222,13 +238,28 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether anything was made for it. To have waited for its Repository is no beginning.
+    /// Whether it says that anything was begun. To have waited for its Repository is no beginning, nor is a Job that
+    /// has not been read: anybody in its namespace can make one.
     fn has_begun(&self) -> bool {
         let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
-        tried || !self.seen.jobs.is_empty() || self.now.members.iter().any(member::is_started)
+        tried || self.now.members.iter().any(member::is_started)
     }
 
-    /// The usagePolicy keeps a run out that has not begun. It is called invalid, and follows when the policy changes.
+    /// The usagePolicy keeps a run out. Its Jobs and rights end at once. One that has not begun is called invalid, and
+    /// follows when the policy changes; one that has is ended.
+    fn keep_out(&mut self, failure: &Failure) {
+        self.kept_out = true;
+        ending::stop_all(self);
+        if self.has_begun() {
+            let text = format!("{} The run is being ended: its Jobs are stopped.", failure.message);
+            report::say(self, Health::Reconciling, &failure.reason, &text);
+            // What is scaled back comes when this is written.
+            self.plan.again = true;
+        } else {
+            self.stay_out(failure);
+        }
+    }
+
     fn stay_out(&mut self, failure: &Failure) {
         self.now.members.clear();
         self.now.run.steps.clear();
@@ -246,17 +277,11 @@ impl<'a> Pass<'a> {
         self.plan.look_again(LOOK_FOR_MISSING);
     }
 
-    /// Whether Jobs can have the Secret: mounted, or by a grant, which is announced before it is made.
-    fn may_read(&mut self, access: &Access) -> bool {
-        let Some(secret) = &access.told.secret else { return true };
-        let grant = grants::to_read(&self.run.id, secret, self.run.members.iter().map(|m| m.runtime_settings.as_ref()));
-        let announced = self.was.run.grants.contains(&grant.status);
-        if !announced {
-            self.now.run.grants.push(grant.status.clone());
-            self.plan.again = true;
-        }
-        self.grant = Some(grant);
-        announced
+    /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
+    fn stand_on(&mut self, access: Access) -> Ground {
+        let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
+        self.grant = access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings));
+        Ground { frame: self.frame(&access), access }
     }
 
     fn frame(&self, access: &Access) -> JobFrame {
@@ -294,17 +319,34 @@ impl<'a> Pass<'a> {
         report::end(self, phase, reason, message);
     }
 
-    /// Takes grants back, and then the finalizer off a run that is over.
+    /// Takes the finalizer off a run that is over, after its rights are taken back.
     fn release(&mut self) {
+        self.kept_out = true;
         if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
-            self.plan.revoke.clone_from(&self.was.run.grants);
             self.plan.finalizer = Some(FinalizerChange::Remove);
         }
     }
 
     fn finish(mut self) -> Plan<Prepared> {
-        if !self.plan.jobs.is_empty() {
-            self.plan.grants.extend(self.grant);
+        let at_work = !self.kept_out && self.seen.jobs.iter().any(JobSeen::is_active);
+        let end = self.was.run.completion_time.as_ref().map(|t| t.0);
+        let rights = Rights {
+            wanted: self.grant.take(),
+            announced: &self.was.run.grants,
+            at_work,
+            refused: self.seen.refused_revoke.as_ref(),
+            give_up: grants::give_up(end, self.run.id.deleted, self.at),
+        };
+        match rights.settle(&mut self.plan) {
+            Settled::Keep => {}
+            Settled::Gone => self.now.run.grants.clear(),
+            Settled::Announce(grant) => {
+                // All else waits until that is written.
+                let mut announced = self.was.clone();
+                announced.run.grants.push(grant);
+                let status = Some(announced.document(&self.run.id.kind));
+                return Plan { status, again: true, ..Plan::nothing() };
+            }
         }
         // One that is being deleted says only what keeps it.
         let silent = self.run.id.deleting

@@ -25,7 +25,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     // A workload that several members restore comes back after the last of them.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
     let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
-    let on_the_way_out = pass.run.id.deleting || pass.run.canceled || pass.run.is_changed();
+    let on_the_way_out = pass.run.is_leaving();
     let status = &pass.now.members[index];
     let Some(quiesce) = &status.quiesce else { return true };
     if in_use && !on_the_way_out {

@@ -28,8 +28,7 @@ pub fn of(other: &RestoreRun) -> Vec<Rival> {
         return vec![];
     }
     // What waits for a Repository or a Secret may wait for a day; one that nobody has looked at is about to begin.
-    let leaves = other.id.deleting || other.canceled || other.is_changed();
-    let about_to_begin = !leaves && other.state.phase != Some(RestorePhase::Pending);
+    let about_to_begin = !other.is_leaving() && other.state.phase != Some(RestorePhase::Pending);
     let targets = other.targets();
     let member = |i: usize| other.state.members.get(i);
     let unfinished = targets.iter().enumerate().filter(|(i, _)| member(*i).is_none_or(|m| !member_is_over(m.phase)));

@@ -6,15 +6,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::common::RetryConfig;
-use crate::plan::FinalizerChange;
 use crate::plan::backup::{BackupRun, Invoker, next};
-use crate::plan::contract::Task;
+use crate::plan::contract::{Failure, Task};
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, Target, TargetSeen};
+use crate::plan::{FinalizerChange, Stop};
 
 /// Passes after which it never comes to rest.
 pub const MOST_PASSES: usize = 900;
@@ -44,6 +44,7 @@ pub struct World {
     pub events: Vec<String>,
     /// Sessions made after it failed, with what they may still be followed by.
     pub followers: BTreeMap<String, Option<i32>>,
+    pub refused_revoke: Option<Failure>,
     pub last_task: Option<Task>,
 }
 
@@ -92,6 +93,7 @@ impl World {
             room: 16,
             events: vec![],
             followers: BTreeMap::new(),
+            refused_revoke: None,
             last_task: None,
         }
     }
@@ -139,6 +141,7 @@ impl World {
             writers: self.writers.clone(),
             refused_claims: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_revoke: self.refused_revoke.clone(),
             room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
         }
@@ -173,7 +176,7 @@ impl World {
             }
             self.run.id.held = change == FinalizerChange::Add;
         }
-        for name in &plan.stop_jobs {
+        for Stop { name, .. } in &plan.stop_jobs {
             if !self.write() {
                 return Some(SignedDuration::ZERO);
             }
@@ -193,7 +196,7 @@ impl World {
             self.last_task = crate::plan::jobs::see(job, &[], self.now).task;
             self.jobs.create(job);
         }
-        self.silent |= plan.unreachable.is_some() && self.jobs.away;
+        self.silent |= plan.unreachable && self.jobs.away;
         for new in &plan.sessions {
             if !self.write() {
                 return Some(SignedDuration::ZERO);

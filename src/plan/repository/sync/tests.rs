@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
 use crate::names::reason;
+use crate::plan::Stop;
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::observed::{Seen, Setup};
 use crate::plan::run::Identity;
@@ -87,7 +88,7 @@ impl World {
             }
             self.grants.there.remove(&object);
         }
-        for name in &plan.stop_jobs {
+        for Stop { name, .. } in &plan.stop_jobs {
             if !self.write() {
                 return at_once;
             }

@@ -25,7 +25,7 @@ use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surro
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{FinalizerChange, Plan, Prepared};
+use crate::plan::{FinalizerChange, Plan, Prepared, Stop};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
@@ -85,6 +85,7 @@ pub struct World {
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
     refused_scales: BTreeMap<String, Failure>,
+    pub refused_revoke: Option<Failure>,
     again: usize,
 }
 
@@ -145,6 +146,7 @@ impl World {
             refusal: None,
             refused: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_revoke: None,
             events: vec![],
             again: 0,
         }
@@ -188,6 +190,7 @@ impl World {
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),
             refused_scales: self.refused_scales.clone(),
+            refused_revoke: self.refused_revoke.clone(),
             progress: BTreeMap::new(),
         }
     }
@@ -281,7 +284,7 @@ impl World {
             }
             self.object["metadata"]["finalizers"] = json!([FINALIZER]);
         }
-        for name in &plan.stop_jobs {
+        for Stop { name, .. } in &plan.stop_jobs {
             if !self.write() {
                 return false;
             }
@@ -336,7 +339,7 @@ impl World {
                 return true;
             }
         }
-        if plan.unreachable.is_some() && self.jobs.away {
+        if plan.unreachable && self.jobs.away {
             if !self.write() {
                 return false;
             }

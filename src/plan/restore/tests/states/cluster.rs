@@ -28,7 +28,7 @@ use crate::plan::pod_security::Level;
 use crate::plan::restore::next;
 use crate::plan::run::{RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
-use crate::plan::{FinalizerChange, Plan, Prepared};
+use crate::plan::{FinalizerChange, Plan, Prepared, Stop};
 
 /// What the cluster can do.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +170,7 @@ impl Cluster {
             writers: vec![],
             refused_claims: [].into(),
             refused_scales: [].into(),
+            refused_revoke: None,
             progress: [].into(),
         }
     }
@@ -332,7 +333,7 @@ impl Cluster {
                 more()?;
                 Rc::make_mut(&mut after.run).id.held = true;
             }
-            for name in &plan.stop_jobs {
+            for Stop { name, .. } in &plan.stop_jobs {
                 more()?;
                 if let Some(job) = after.jobs.iter_mut().find(|j| j.seen.name == *name) {
                     Rc::make_mut(&mut job.seen).deleting = true;
