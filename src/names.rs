@@ -74,6 +74,8 @@ pub mod annotation {
     pub const SYNC: &str = "lifeboat.stash.appscode.com/sync";
     /// On a Snapshot: hash of what was written of it, so that only what differs is written again.
     pub const CONTENT: &str = "lifeboat.stash.appscode.com/content";
+    /// On a BackupBatch: namespaces, separated by commas, whose restores may take its members.
+    pub const RESTORE_FROM: &str = "lifeboat.stash.appscode.com/restore-from";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// On a claim that a restore made: hash of what it was made from.

@@ -267,6 +267,9 @@ pub struct RepositoryStatus {
     /// Extension: whether the store answers. Absent as long as it always did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachability: Option<Reachability>,
+    /// Bucket and prefix that were opened through it last, `bucket/prefix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_store: Option<String>,
     /// When a session last said that the store does not answer its Job. Later than `reachability.lastProbeTime`: the
     /// Repository is about to ask for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,13 +75,19 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kub
     })
 }
 
-/// Another Repository whose data could be the same. One that is being wiped out itself protects nothing.
+/// Another Repository whose data could be the same. One that is being wiped out itself protects nothing, nor does one of
+/// another namespace through which that store was never opened: anybody can write down a bucket. Those of other
+/// namespaces are not named.
 fn shares_data_with(ctx: &Context, object: &Repository) -> Option<String> {
     let mine = object.spec.backend.as_ref()?;
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
     let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
-    let found = ctx.repositories.store.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r));
-    found.iter().map(|r| format!("{}/{}", r.namespace().unwrap_or_default(), r.name_any())).min()
+    let counts =
+        |r: &Repository| r.namespace() == object.namespace() || repository::has_been_opened(&r.spec, r.status.as_ref());
+    let found = ctx.repositories.store.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r) && counts(r));
+    let named = found.iter().filter(|r| r.namespace() == object.namespace());
+    let named = named.map(|r| format!("Repository {}/{}", r.namespace().unwrap_or_default(), r.name_any())).min();
+    named.or_else(|| found.first().map(|_| "a Repository of another namespace".to_owned()))
 }
 
 /// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.

@@ -248,22 +248,23 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
     };
     let home = adopt::home(reference, &run.id.namespace);
     let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
-        Ok(Some(batch)) => validity::examine(&batch).0.unwrap_or(batch),
-        Ok(None) => return (Seen::Missing, None),
+        Ok(Some(batch)) => Some(validity::examine(&batch).0.unwrap_or(batch)),
+        Ok(None) => None,
         Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
     };
     // Before anything of it is looked at: messages and status would show it.
-    let verdict = match adopt::repository(&batch, reference, &run.id.namespace) {
+    let verdict = match batch.as_ref().and_then(|b| adopt::repository(b, reference, &run.id.namespace)) {
         Some(repository) => users::verdict(ctx, &repository, &run.id.namespace).await,
         None => None,
     };
-    match adopt::consent(reference, &run.id.namespace, verdict) {
+    match adopt::consent(batch.as_ref(), reference, &run.id.namespace, verdict) {
         Ok(()) => {}
         Err(NoGround::Waiting(why)) => return (Seen::Unknown(why), None),
         Err(NoGround::Denied(e) | NoGround::Refused(e)) => {
             return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }));
         }
     }
+    let Some(batch) = batch else { return (Seen::Missing, None) };
     let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
         Err(e) => return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })),

@@ -85,6 +85,12 @@ pub fn can_be_wiped(backend: &Backend) -> bool {
     backend.s3.is_some() && backend.local.is_none()
 }
 
+/// Bucket and prefix of a backend in one; none of a volume.
+pub fn store(backend: &Backend) -> Option<String> {
+    let s3 = backend.s3.as_ref()?;
+    Some(format!("{}{}", s3.bucket, normal_path(s3.prefix.as_deref().unwrap_or_default())))
+}
+
 /// Whether the data of the two could be the same: one bucket, and one prefix within the other. Two endpoints can be
 /// two names of one store, so they tell nothing apart.
 pub fn could_share_data(a: &Backend, b: &Backend) -> bool {

@@ -4,6 +4,8 @@
 //! restored. Knows nothing of whether the result makes sense; that is admission's,
 //! which judges it as if a user had written it.
 
+use kube::ResourceExt as _;
+
 use super::contract::{Class, Failure};
 use super::ground::{self, NoGround};
 use super::usage::Verdict;
@@ -12,7 +14,7 @@ use crate::api::backup_batch::BackupMember;
 use crate::api::common::{RepositoryRef, Rule, TargetRef, TaskRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreMember};
 use crate::api::target::{BackupTarget, RestoreTarget};
-use crate::names::reason;
+use crate::names::{annotation, reason};
 
 /// Namespace of a BackupBatch that an object of `namespace` names. One that is empty says nothing.
 pub fn home<'a>(reference: &'a BackupBatchRef, namespace: &'a str) -> &'a str {
@@ -24,27 +26,43 @@ pub fn display(reference: &BackupBatchRef, namespace: &str) -> String {
     format!("BackupBatch {}/{}", home(reference, namespace), reference.name)
 }
 
-/// Whether a restore in `namespace` may take anything from the BackupBatch: of its own namespace always, else as it may
-/// use that one's Repository. `verdict` is what its usagePolicy says, if it is there.
+/// Whether a restore in `namespace` may take anything from the BackupBatch: of its own namespace always, else only with
+/// the consent of that one. It gives it by an annotation, or by the usagePolicy of a Repository of its own. A Repository
+/// of a third namespace speaks for nobody but itself. `verdict` is what its usagePolicy says, if it is there.
 ///
 /// # Errors
-/// It may not, or not yet.
-pub fn consent(reference: &BackupBatchRef, namespace: &str, verdict: Option<Verdict>) -> Result<(), NoGround> {
-    if home(reference, namespace) == namespace {
+/// It may not, or that is not known. A BackupBatch that is not there is spoken of as one that may not be used: nobody
+/// learns which it is.
+pub fn consent(
+    batch: Option<&BackupBatch>,
+    reference: &BackupBatchRef,
+    namespace: &str,
+    verdict: Option<Verdict>,
+) -> Result<(), NoGround> {
+    let theirs = home(reference, namespace);
+    if theirs == namespace {
         return Ok(());
     }
-    match verdict {
-        Some(Verdict::Allowed) => Ok(()),
-        Some(Verdict::Denied(allowed)) => {
+    let repository = batch.and_then(|b| repository(b, reference, namespace));
+    let is_own = repository.is_some_and(|r| ground::home(&r, namespace) == theirs);
+    match verdict.filter(|_| batch.is_some()) {
+        Some(Verdict::Allowed) if is_own || batch.is_some_and(|b| is_named(b, namespace)) => Ok(()),
+        Some(Verdict::Unknown(why)) => Err(NoGround::Waiting(why)),
+        _ => {
             let text = format!(
-                "spec.backupBatch: nothing can be taken from {} by a restore in namespace {namespace}: the usagePolicy of its Repository allows {allowed}. The Repository's owner can change spec.usagePolicy.allowedNamespaces.",
-                display(reference, namespace)
+                "spec.backupBatch: {} does not exist, or a restore in namespace {namespace} may take nothing from it. Its owner can create it, allow the namespace by the annotation {}, and see that the usagePolicy of its Repository allows it too.",
+                display(reference, namespace),
+                annotation::RESTORE_FROM
             );
             Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text)))
         }
-        Some(Verdict::Unknown(why)) => Err(NoGround::Waiting(why)),
-        None => Err(NoGround::Waiting("its Repository, whose usagePolicy says who may, does not exist.".to_owned())),
     }
+}
+
+/// Whether the annotation of a BackupBatch names a namespace.
+fn is_named(batch: &BackupBatch, namespace: &str) -> bool {
+    let all = batch.annotations().get(annotation::RESTORE_FROM);
+    all.is_some_and(|all| all.split(',').map(str::trim).any(|n| n == namespace))
 }
 
 /// Repository and members that a restore in `namespace` takes from a BackupBatch.
@@ -52,8 +70,12 @@ pub fn consent(reference: &BackupBatchRef, namespace: &str, verdict: Option<Verd
 /// # Errors
 /// The reference names an alias that no member has.
 pub fn adopt(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -> Result<Adopted, Failure> {
-    let all: Vec<RestoreMember> =
+    let mut all: Vec<RestoreMember> =
         batch.spec.members.iter().map(|m| member(m, batch.spec.runtime_settings.as_ref())).collect();
+    if home(reference, namespace) != namespace {
+        // They may hold what is nobody else's to see, and would run in Jobs of this namespace.
+        all.iter_mut().for_each(|m| m.runtime_settings = None);
+    }
     let alias = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.alias.clone()).unwrap_or_default();
     let members = if reference.members.is_empty() {
         all
@@ -180,17 +202,49 @@ mod tests {
     #[test]
     fn who_may_not_use_the_repository_takes_nothing_from_the_batch() {
         let denied = || Some(Verdict::Denied("objects of namespace prod only".into()));
-        let ask = |home: Option<&str>, verdict| consent(&reference(home, &[]), "test", verdict);
+        let ask = |home: Option<&str>, verdict| consent(Some(&batch()), &reference(home, &[]), "test", verdict);
         for own in [None, Some("test"), Some("")] {
             assert_eq!(ask(own, denied()), Ok(()), "{own:?} is its own");
         }
         assert_eq!(ask(Some("prod"), Some(Verdict::Allowed)), Ok(()));
         let Err(NoGround::Denied(failure)) = ask(Some("prod"), denied()) else { panic!("must be denied") };
         assert_eq!(failure.reason, reason::REPOSITORY_NOT_ALLOWED);
-        assert!(failure.message.contains("BackupBatch prod/shop") && failure.message.contains("namespace prod only"));
-        for unknown in [None, Some(Verdict::Unknown("away".into()))] {
-            assert!(matches!(ask(Some("prod"), unknown), Err(NoGround::Waiting(_))));
+        assert!(failure.message.contains("BackupBatch prod/shop") && !failure.message.contains("namespace prod only"));
+        let away = ask(Some("prod"), Some(Verdict::Unknown("away".into())));
+        assert_eq!(away, Err(NoGround::Waiting("away".into())));
+        // What is not there is denied in the same words: neither the batch, nor its Repository.
+        let missing = consent(None, &reference(Some("prod"), &[]), "test", None);
+        assert_eq!(
+            (missing, ask(Some("prod"), None)),
+            (Err(NoGround::Denied(failure.clone())), Err(NoGround::Denied(failure)))
+        );
+    }
+
+    /// Proves: row 9 of the attacks by tenants.
+    #[test]
+    fn a_repository_of_a_third_namespace_is_no_consent_of_the_batchs_own() {
+        let mut batch = batch();
+        batch.spec.repository.as_mut().unwrap().namespace = Some("store".into());
+        let ask =
+            |batch: &BackupBatch| consent(Some(batch), &reference(Some("prod"), &[]), "test", Some(Verdict::Allowed));
+        assert!(matches!(ask(&batch), Err(NoGround::Denied(_))));
+        for (said, allowed) in [("test", true), ("dev, test", true), ("tes", false), ("*", false), ("", false)] {
+            batch.metadata.annotations = Some([(annotation::RESTORE_FROM.to_owned(), said.to_owned())].into());
+            assert_eq!(ask(&batch).is_ok(), allowed, "{said:?}");
+            let denied =
+                consent(Some(&batch), &reference(Some("prod"), &[]), "test", Some(Verdict::Denied("x".into())));
+            assert!(denied.is_err(), "the Repository has its own say");
         }
+    }
+
+    /// Proves: row 9 of the attacks by tenants.
+    #[test]
+    fn no_settings_of_jobs_come_from_another_namespace() {
+        let settings = |home: Option<&str>| {
+            let members = adopt(&batch(), &reference(home, &[]), "test").unwrap().members;
+            members.iter().filter(|m| m.runtime_settings.is_some()).count()
+        };
+        assert_eq!((settings(Some("prod")), settings(Some("test"))), (0, 2));
     }
 
     #[test]

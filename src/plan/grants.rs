@@ -98,7 +98,11 @@ impl Rights<'_> {
             refused.message
         );
         plan.events.push(Event::new(true, reason::RIGHT_NOT_TAKEN_BACK, &text));
-        if plan.finalizer == Some(FinalizerChange::Remove) && !self.give_up {
+        if self.give_up {
+            // Whoever reads the event knows them; nobody tries again.
+            return Settled::Gone;
+        }
+        if plan.finalizer == Some(FinalizerChange::Remove) {
             plan.finalizer = None;
         }
         plan.look_again(TRY_AGAIN);

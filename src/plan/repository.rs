@@ -67,10 +67,23 @@ pub struct RepositorySurroundings {
     pub waiting: usize,
     /// Jobs of sessions that work on it.
     pub at_work: usize,
-    /// Another Repository whose data could be the same, by namespace and name.
+    /// Another Repository whose data could be the same, as messages name it.
     pub shares_data_with: Option<String>,
     /// Its namespace is being deleted.
     pub namespace_ends: bool,
+}
+
+/// Whether the store that a Repository names was opened through it. What it was before its spec was changed does not
+/// count; where only an older operator looked, that it was opened at all does.
+pub fn has_been_opened(spec: &RepositorySpec, status: Option<&RepositoryStatus>) -> bool {
+    let Some(status) = status else { return false };
+    match &status.opened_store {
+        Some(opened) => Some(opened) == spec.backend.as_ref().and_then(access::store).as_ref(),
+        None => {
+            let listed = status.sync.as_ref().is_some_and(|s| s.last_time.is_some());
+            listed || status.first_backup_time.is_some() || status.last_backup_time.is_some()
+        }
+    }
 }
 
 /// Users that are listed in status.

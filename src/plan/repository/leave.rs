@@ -104,7 +104,7 @@ fn wipe(pass: &mut Pass<'_>) {
     let keep = KEEP;
     if let Some(other) = &pass.seen.shares_data_with {
         let text = format!(
-            "The data is not removed, because it is, or could be, that of Repository {other}: the same bucket, and one prefix within the other. {keep}"
+            "The data is not removed, because it is, or could be, that of {other}: the same bucket, and one prefix within the other. {keep}"
         );
         is_stopped(pass);
         pass.plan.look_again(LOOK_AGAIN);

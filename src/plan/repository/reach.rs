@@ -113,7 +113,8 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     }
     // It may have been made just before a crash, with no time written.
     let next = || pass.at.checked_add(interval).ok().map(conditions::whole_second);
-    if !known.reachable && known.next_probe_time.as_ref().is_none_or(|t| t.0 <= pass.at) {
+    let is_open = !known.reachable || lost > 0;
+    if is_open && known.next_probe_time.as_ref().is_none_or(|t| t.0 <= pass.at) {
         known.next_probe_time = next();
     }
     let entry = step::entry(&mut pass.now.steps, PROBE);

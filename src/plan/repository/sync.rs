@@ -13,7 +13,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::Pass;
 use crate::api::repository::{SyncBegun, SyncStatus};
 use crate::names::{condition, reason};
-use crate::plan::access::Access;
+use crate::plan::access::{self, Access};
 use crate::plan::contract::{Answer, Class, Failure, List, Step};
 use crate::plan::pod_security::Level;
 use crate::plan::step::{self, Lone, StepState};
@@ -95,6 +95,7 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
         StepState::Done(outcome) => match outcome.answer {
             Some(Answer::Listed { snapshots, .. }) => {
                 pass.now.snapshot_count = i64::try_from(snapshots).ok();
+                pass.now.opened_store = pass.run.spec.backend.as_ref().and_then(access::store);
                 None
             }
             _ => Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),

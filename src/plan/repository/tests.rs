@@ -340,6 +340,22 @@ fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
     assert!(w.events.iter().all(|e| e == "RepositoryReachable"));
 }
 
+/// Proves: row 10 of the attacks by tenants.
+#[test]
+fn a_store_counts_as_opened_only_where_it_is_the_one_that_is_named() {
+    let spec = |bucket: &str| -> crate::api::repository::RepositorySpec {
+        let s3 = json!({ "endpoint": "e", "bucket": bucket, "prefix": "/a/" });
+        serde_json::from_value(json!({ "backend": { "storageSecretName": "s", "s3": s3 } })).unwrap()
+    };
+    let status = |status: serde_json::Value| serde_json::from_value(status).unwrap();
+    let opened = |bucket: &str, s| super::has_been_opened(&spec(bucket), Some(&status(s)));
+    assert!(!super::has_been_opened(&spec("b"), None) && !opened("b", json!({})));
+    assert!(opened("b", json!({ "openedStore": "b/a" })) && !opened("c", json!({ "openedStore": "b/a" })));
+    let time = "2026-11-20T00:00:00Z";
+    assert!(opened("b", json!({ "firstBackupTime": time })), "an older operator did not write it down");
+    assert!(!opened("c", json!({ "firstBackupTime": time, "openedStore": "b/a" })));
+}
+
 /// Proves: row 5 of the attacks by tenants; defect 3.
 #[test]
 fn what_one_session_says_shuts_nothing() {

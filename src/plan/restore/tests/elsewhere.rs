@@ -90,6 +90,82 @@ fn a_policy_that_changes_under_a_run_begins_nothing_more_and_leaves_no_right() {
     }
 }
 
+/// Proves: row 4 of the attacks by tenants.
+#[test]
+fn a_policy_that_is_taken_back_ends_jobs_and_rights_at_once_and_for_good() {
+    for comes_back in [false, true] {
+        let mut w = World::batch("Sequential", "Continue", vec![web(), claim()]).elsewhere(0);
+        script(&mut w, "restore/0/m0", &[End::Never]);
+        while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+            w.beat();
+        }
+        assert_eq!(w.grants.there.len(), 3);
+        w.policies.push((w.passes, json!({})));
+        if comes_back {
+            let all = json!({ "allowedNamespaces": { "from": "All" } });
+            w.policies.push((w.passes + 1, all));
+        }
+        w.beat();
+        assert!(w.grants.there.is_empty(), "rights go before the Job is gone");
+        assert_eq!(w.run().state.run.grants, []);
+        w.settle();
+        let not_allowed = reason::REPOSITORY_NOT_ALLOWED;
+        assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", not_allowed));
+        assert_eq!(w.jobs.attempts("restore/1/m1"), 0, "nothing is begun after it");
+    }
+}
+
+/// Proves: row 4 of the attacks by tenants.
+#[test]
+fn a_run_that_only_waits_has_no_right() {
+    let mut w = World::session(web()).elsewhere(0);
+    script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::Ok]);
+    let mut waited = 0;
+    while w.advance() {
+        let held = w.jobs.running().is_empty() && !w.run().state.is_final();
+        waited += usize::from(held && w.run().state.run.grants.is_empty());
+    }
+    assert!(waited > 0 && w.phase() == "Succeeded");
+    w.is_left_well();
+}
+
+/// Proves: defect 13.
+#[test]
+fn rights_that_cannot_be_taken_back_hold_a_run_for_a_while_only() {
+    let mut w = World::session(web()).elsewhere(0);
+    w.refuses_revokes = true;
+    w.settle_but_for_rights();
+    assert_eq!((w.phase().as_str(), w.run().id.held), ("Succeeded", false));
+    let said = w.events.iter().filter(|e| *e == reason::RIGHT_NOT_TAKEN_BACK).count();
+    assert!((4..20).contains(&said), "said {said} times");
+    assert!(!w.grants.there.is_empty(), "they stay, and an event says which");
+    // Once it is possible again they go.
+    let mut w = World::session(web()).elsewhere(0);
+    w.refuses_revokes = true;
+    while w.phase() != "Succeeded" {
+        w.beat();
+    }
+    w.beat();
+    assert!(w.run().id.held && !w.run().state.run.grants.is_empty());
+    w.refuses_revokes = false;
+    w.settle();
+}
+
+/// Proves: row 4 of the attacks by tenants.
+#[test]
+fn no_run_takes_longer_than_the_operator_allows() {
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = json!("87600h");
+    w.settle();
+    let text = w.object["status"]["summary"].as_str().unwrap().to_owned();
+    assert_eq!((w.phase().as_str(), w.jobs.created.len()), ("Invalid", 0));
+    assert!(text.starts_with("spec.timeOut: 87600h is more than the 168h0m0s"), "{text}");
+    let mut w = World::batch("Parallel", "Stop", vec![web(), claim()]);
+    w.object["spec"]["members"][1]["timeOut"] = json!("169h");
+    w.settle();
+    assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("spec.members[1].timeOut"));
+}
+
 #[test]
 fn a_changed_spec_leaves_no_right_in_the_namespace_it_named_before() {
     for passes in 1..12 {

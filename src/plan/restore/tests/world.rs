@@ -85,7 +85,9 @@ pub struct World {
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
     refused_scales: BTreeMap<String, Failure>,
-    pub refused_revoke: Option<Failure>,
+    refused_revoke: Option<Failure>,
+    /// The API server lets nobody take rights back.
+    pub refuses_revokes: bool,
     again: usize,
 }
 
@@ -147,6 +149,7 @@ impl World {
             refused: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
             refused_revoke: None,
+            refuses_revokes: false,
             events: vec![],
             again: 0,
         }
@@ -236,7 +239,7 @@ impl World {
     fn pass(&mut self) -> Option<SignedDuration> {
         let plan = self.decide();
         // What was refused is known in one look.
-        let refused = !std::mem::take(&mut self.refused_scales).is_empty();
+        let refused = !std::mem::take(&mut self.refused_scales).is_empty() | self.refused_revoke.take().is_some();
         self.announced(&plan);
         self.again = if plan.again { self.again + 1 } else { 0 };
         assert!(self.again <= MOST_AGAIN, "{} rounds at one go", self.again);
@@ -256,7 +259,7 @@ impl World {
         if self.gone {
             return None;
         }
-        if again || !self.refused_scales.is_empty() {
+        if again || !self.refused_scales.is_empty() || self.refused_revoke.is_some() {
             return at_once;
         }
         if quiet {
@@ -276,7 +279,11 @@ impl World {
             if !self.write() {
                 return false;
             }
-            self.grants.there.remove(&object);
+            if self.refuses_revokes {
+                self.refused_revoke = Some(Failure::new(Class::Transient, "RefusedByApiServer", "Not you."));
+            } else {
+                self.grants.there.remove(&object);
+            }
         }
         if plan.finalizer == Some(FinalizerChange::Add) {
             if !self.write() {
@@ -328,6 +335,10 @@ impl World {
             self.grants.serve(job);
             self.jobs.create(job);
         }
+        if self.refused_revoke.is_some() {
+            // Nothing of it is reported, and what was refused is known in the next look.
+            return true;
+        }
         if plan.finalizer == Some(FinalizerChange::Remove) {
             if !self.write() {
                 return false;
@@ -360,12 +371,20 @@ impl World {
         let plan = self.decide();
         assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
         assert!(plan.jobs.is_empty() && plan.claims.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
+        if self.jobs.running().is_empty() && !self.refuses_revokes {
+            assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
+        }
     }
 
     /// Passes until nothing more is to come; then the run is over and everything is as it was.
     pub fn settle(&mut self) {
-        while self.advance() {}
+        self.settle_but_for_rights();
         self.is_left_well();
+    }
+
+    /// The same, where rights may be left.
+    pub fn settle_but_for_rights(&mut self) {
+        while self.advance() {}
     }
 
     /// What befalls the session, one pass, and the time to the next; false when nothing more is to come.
