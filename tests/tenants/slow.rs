@@ -1,0 +1,111 @@
+//! Row 8: who connects and says little.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::cluster::{SOON, eventually};
+use super::installed::{PORT, Webhook};
+use super::jobs;
+use super::scene::{Scene, leading};
+
+/// A request that is not complete by then is given up. Wanted are 5 seconds; this is for a busy machine.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(20);
+/// More than the webhook takes at once.
+const MANY: usize = 300;
+
+/// Waits until the other side has closed all of these.
+async fn closed(connections: Vec<TcpStream>) {
+    let all = connections.into_iter().map(|mut stream| async move {
+        let mut byte = [0; 1];
+        while stream.read(&mut byte).await.is_ok_and(|n| n > 0) {}
+    });
+    let all = futures::future::join_all(all);
+    assert!(tokio::time::timeout(GIVEN_UP_WITHIN, all).await.is_ok(), "half a request is waited for");
+}
+
+async fn half(port: u16, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn half_a_request_for_metrics_is_not_waited_for() {
+    let _scene = Scene::enter("half").await;
+    let operator = leading(&[]).await;
+    let mut connections = vec![];
+    for _ in 0..MANY {
+        connections.push(half(operator.port(), "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ").await);
+    }
+    eventually("others are answered", SOON, || async {
+        operator.page("/healthz").await.filter(|(code, _)| *code == 200).map(|_| ()).ok_or("no".to_owned())
+    })
+    .await;
+    closed(connections).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn half_a_handshake_does_not_keep_the_webhook() {
+    let scene = Scene::enter("handshake").await;
+    let webhook = Webhook::install(&scene.cluster).await;
+    let mut connections = vec![];
+    for _ in 0..MANY {
+        connections.push(half(PORT, "\x16\x03\x01").await);
+    }
+    is_asked_again(&scene).await;
+    webhook.remove(&scene.cluster).await;
+    drop(connections);
+}
+
+/// The webhook is asked, and refuses: with failurePolicy Ignore a wrong object is let in by one that is not.
+async fn is_asked_again(scene: &Scene) {
+    let mut wrong = jobs::session(&scene.b, &jobs::target("PersistentVolumeClaim", "a"));
+    wrong["metadata"]["name"] = "wrong".into();
+    wrong["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
+    eventually("the webhook answers", GIVEN_UP_WITHIN * 2, || async {
+        match scene.cluster.try_apply(&wrong).await {
+            Err(_) => Ok(()),
+            Ok(_) => Err("a wrong object was let in".to_owned()),
+        }
+    })
+    .await;
+}
+
+/// The heads are sent at once, and the body byte by byte.
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn half_a_review_does_not_keep_the_webhook() {
+    let scene = Scene::enter("review").await;
+    let webhook = Webhook::install(&scene.cluster).await;
+    let tls = webhook.tls();
+    let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
+    let mut connections = vec![];
+    for _ in 0..MANY {
+        let tcp = TcpStream::connect(("127.0.0.1", PORT)).await.unwrap();
+        let shaken = tokio::time::timeout(Duration::from_secs(2), tls.connect(name.clone(), tcp)).await;
+        // Those past the webhook's bound get no handshake.
+        let Ok(Ok(mut stream)) = shaken else { break };
+        let head = "POST /validate/restoresessions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        connections.push(stream);
+    }
+    assert!(!connections.is_empty());
+    // A byte now and then is no progress.
+    let drip = tokio::spawn(async move {
+        loop {
+            for stream in &mut connections {
+                let _ = stream.write_all(b" ").await;
+                let _ = stream.flush().await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    is_asked_again(&scene).await;
+    drip.abort();
+    webhook.remove(&scene.cluster).await;
+}
