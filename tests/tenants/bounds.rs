@@ -7,12 +7,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::actors::{Role, refusal};
-use super::cluster::{Cluster, eventually};
+use super::cluster::eventually;
 use super::installed::{PORT, Webhook};
 use super::jobs;
 use super::scene::{Scene, leading};
@@ -69,7 +71,7 @@ async fn the_definitions_refuse_what_is_too_much_to_look_at() {
 }
 
 /// Definitions without any bound on lengths and counts, as an older version had them.
-async fn without_bounds<T>(cluster: &Cluster, body: impl Future<Output = T>) -> T {
+async fn without_bounds<T>(scene: &Scene, body: impl Future<Output = T>) -> T {
     fn strip(schema: &mut Value) {
         if let Some(fields) = schema.as_object_mut() {
             fields.retain(|k, v| {
@@ -85,11 +87,20 @@ async fn without_bounds<T>(cluster: &Cluster, body: impl Future<Output = T>) -> 
     }
     for mut crd in lifeboat::api::all_crds() {
         strip(&mut crd["spec"]["versions"]);
-        cluster.apply(&crd).await.unwrap();
+        scene.cluster.apply(&crd).await.unwrap();
     }
     let result = AssertUnwindSafe(body).catch_unwind().await;
+    // Whatever came of it, the next test finds the cluster as it was.
+    for kind in ["RestoreSession", "RestoreBatch"] {
+        let api = scene.cluster.api("stash.appscode.com/v1beta1", kind, &scene.a);
+        let none = json!({ "metadata": { "finalizers": null } });
+        for left in api.list_metadata(&ListParams::default()).await.unwrap() {
+            let _ = api.patch(&left.name_any(), &PatchParams::default(), &Patch::Merge(&none)).await;
+            let _ = api.delete(&left.name_any(), &DeleteParams::default()).await;
+        }
+    }
     for crd in lifeboat::api::all_crds() {
-        cluster.apply(&crd).await.unwrap();
+        scene.cluster.apply(&crd).await.unwrap();
     }
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -114,29 +125,32 @@ async fn store(attacker: &super::actors::Actor, object: &Value) -> Value {
 async fn an_object_that_explodes_harms_itself_alone() {
     let scene = Scene::enter("explodes").await;
     let attacker = scene.attacker(Role::Restorer).await;
-    without_bounds(&scene.cluster, async {
-        let all = [explosive(&scene.a, 2000, 400), crossed(&scene.a, 2000)];
-        for object in &all {
-            store(&attacker, object).await;
-        }
-        // It is there when the operator starts, and again at the next start.
-        for round in ["first", "second"] {
-            let operator = leading(&[]).await;
-            let victim = scene.victim(round).await;
-            scene.goes_well(&victim).await;
+    without_bounds(
+        &scene,
+        Box::pin(async {
+            let all = [explosive(&scene.a, 2000, 400), crossed(&scene.a, 2000)];
             for object in &all {
-                eventually("it is invalid", JUDGED_WITHIN, || async {
-                    let now = attacker.get(object).await;
-                    let is = now["status"]["phase"] == "Invalid";
-                    if is { Ok(()) } else { Err(format!("{}", now["status"]["phase"])) }
-                })
-                .await;
-                assert!(attacker.get(object).await["status"].to_string().len() < 20_000);
+                store(&attacker, object).await;
             }
-            let peak = memory(operator.pid(), "VmHWM");
-            assert!(peak < MEMORY_KIB, "{peak} KiB");
-        }
-    })
+            // It is there when the operator starts, and again at the next start.
+            for round in ["first", "second"] {
+                let operator = leading(&[]).await;
+                let victim = scene.victim(round).await;
+                scene.goes_well(&victim).await;
+                for object in &all {
+                    eventually("it is invalid", JUDGED_WITHIN, || async {
+                        let now = attacker.get(object).await;
+                        let is = now["status"]["phase"] == "Invalid";
+                        if is { Ok(()) } else { Err(format!("{}", now["status"]["phase"])) }
+                    })
+                    .await;
+                    assert!(attacker.get(object).await["status"].to_string().len() < 20_000);
+                }
+                let peak = memory(operator.pid(), "VmHWM");
+                assert!(peak < MEMORY_KIB, "{peak} KiB");
+            }
+        }),
+    )
     .await;
 }
 
@@ -148,27 +162,30 @@ async fn a_few_large_objects_are_no_large_operator() {
     const MORE_KIB: u64 = 48 * 1024;
     let scene = Scene::enter("large").await;
     let attacker = scene.attacker(Role::Restorer).await;
-    without_bounds(&scene.cluster, async {
-        let operator = leading(&[]).await;
-        let victim = scene.victim("before").await;
-        scene.goes_well(&victim).await;
-        let before = memory(operator.pid(), "VmRSS");
-        for n in 0..OBJECTS {
-            store(&attacker, &large(&scene.a, n)).await;
-        }
-        for n in 0..OBJECTS {
-            let object = large(&scene.a, n);
-            eventually("it is judged", JUDGED_WITHIN, || async {
-                let phase = attacker.get(&object).await["status"]["phase"].clone();
-                if phase.is_string() { Ok(()) } else { Err(phase.to_string()) }
-            })
-            .await;
-        }
-        let more = memory(operator.pid(), "VmRSS").saturating_sub(before);
-        assert!(more < MORE_KIB, "{more} KiB more than {before}");
-        let victim = scene.victim("after").await;
-        scene.goes_well(&victim).await;
-    })
+    without_bounds(
+        &scene,
+        Box::pin(async {
+            let operator = leading(&[]).await;
+            let victim = scene.victim("before").await;
+            scene.goes_well(&victim).await;
+            let before = memory(operator.pid(), "VmRSS");
+            for n in 0..OBJECTS {
+                store(&attacker, &large(&scene.a, n)).await;
+            }
+            for n in 0..OBJECTS {
+                let object = large(&scene.a, n);
+                eventually("it is judged", JUDGED_WITHIN, || async {
+                    let phase = attacker.get(&object).await["status"]["phase"].clone();
+                    if phase.is_string() { Ok(()) } else { Err(phase.to_string()) }
+                })
+                .await;
+            }
+            let more = memory(operator.pid(), "VmRSS").saturating_sub(before);
+            assert!(more < MORE_KIB, "{more} KiB more than {before}");
+            let victim = scene.victim("after").await;
+            scene.goes_well(&victim).await;
+        }),
+    )
     .await;
 }
 

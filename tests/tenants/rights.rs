@@ -14,6 +14,7 @@ fn settings() -> Vec<(&'static str, Value)> {
     let pod = |field: &str, value: Value| json!({ "pod": { field: value } });
     let secret =
         json!([{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "secret", "key": "RESTIC_PASSWORD" } } }]);
+    let literal = |name: &str, value: &str| json!([{ "name": name, "value": value }]);
     let exec = json!({ "exec": { "command": ["/bin/true"] } });
     let http = json!({ "httpGet": { "path": "/", "port": 80, "host": "169.254.169.254" } });
     vec![
@@ -29,6 +30,10 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("the token of an account", pod("automountServiceAccountToken", json!(true))),
         ("a chosen node", pod("nodeName", json!("node-1"))),
         ("a priority of the system", pod("priorityClassName", json!("system-node-critical"))),
+        // By value: a program, library or certificate in the volume that is restored.
+        ("where programs are looked for", container("env", literal("PATH", "/lifeboat/restore/data"))),
+        ("a library in every program", container("env", literal("LD_PRELOAD", "/lifeboat/restore/data/x.so"))),
+        ("whose certificates are trusted", container("env", literal("SSL_CERT_FILE", "/lifeboat/restore/data/ca"))),
     ]
 }
 
@@ -77,7 +82,7 @@ async fn who_may_only_restore_runs_no_code_and_reads_no_secret() {
     assert!(let_in.is_empty(), "let in: {let_in:#?}");
 }
 
-/// He cannot change what somebody else created either, and a cancel is none.
+/// Nobody says then as whom it was written.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn without_the_webhook_no_session_runs_code() {
@@ -127,7 +132,6 @@ async fn the_agents_own_variables_are_not_the_users() {
     }
 }
 
-/// A path of the node, by the Repository of whoever may not run a pod.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn view_creates_nothing_and_reads_no_secret() {
