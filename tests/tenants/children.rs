@@ -14,13 +14,14 @@ use super::scene::{Scene, leading, name, real_job, shows, uid};
 async fn pods_of_another_namespace_end_no_restore() {
     let scene = Scene::enter("pods").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     real_job(&scene.cluster, &victim, "preflight").await;
     let pod = Forged::new(&victim, "preflight", "preflight/x").pod("p", &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &preflight(&victim)).await;
     let pod = Forged::new(&victim, "restore", "restore/0/a").pod("r", &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &restored(&victim)).await;
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 
@@ -30,13 +31,14 @@ async fn pods_of_another_namespace_end_no_restore() {
 async fn a_pod_of_another_namespace_chooses_no_snapshot() {
     let scene = Scene::enter("choice").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     // The same key and name as the Job that is really asked.
     let key = super::jobs::key(&real);
     let pod = Forged::new(&victim, "preflight", &key).pod(real.metadata.name.as_deref().unwrap(), &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &preflight(&victim)).await;
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 
@@ -46,7 +48,7 @@ async fn a_pod_of_another_namespace_chooses_no_snapshot() {
 async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
     let scene = Scene::enter("cron").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let own = json!({ "apiVersion": "batch/v1", "kind": "Job",
         "metadata": { "name": "victim-cron", "namespace": scene.b, "annotations": {
             lifeboat::names::annotation::STEP_KEY: "none of Lifeboat" },
@@ -56,14 +58,15 @@ async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
     let own = scene.cluster.apply(&own).await.unwrap();
     let victim = scene.victim("run").await;
     real_job(&scene.cluster, &victim, "preflight").await;
-    for (step, key) in [("preflight", "preflight/x"), ("restore", "restore/0/a")] {
+    for (step, key) in [("restore", "restore/0/a"), ("preflight", "preflight/x")] {
         let job = Forged::new(&victim, step, key).attempt("0").job("victim-cron", &scene.a);
         attacker.create(&job).await;
-        scene.cluster.patch(&victim, json!({ "metadata": { "labels": { "step": step } } })).await.unwrap();
-        attacker.delete(&job).await;
+        scene.looked_at(&operator, &victim).await;
+        if step == "restore" {
+            attacker.delete(&job).await;
+            scene.cluster.until(&job, "gone", Value::is_null).await;
+        }
     }
-    let job = Forged::new(&victim, "preflight", "preflight/x").attempt("0").job("victim-cron", &scene.a);
-    attacker.create(&job).await;
     scene.goes_well(&victim).await;
     let now = scene.cluster.get(&own).await;
     assert_eq!(now["metadata"]["uid"], own["metadata"]["uid"]);
@@ -76,13 +79,14 @@ async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
 async fn an_owner_in_another_namespace_is_none() {
     let scene = Scene::enter("owner").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     real_job(&scene.cluster, &victim, "preflight").await;
     let asks = Forged::new(&victim, "preflight", "preflight/x").pod("p", &scene.a);
     forged::run(&scene.cluster, &attacker, &kept(owned(asks, &victim, true)), &preflight(&victim)).await;
     let writes = Forged::new(&victim, "restore", "restore/0/a").pod("r", &scene.a);
     forged::run(&scene.cluster, &attacker, &kept(owned(writes, &victim, true)), &restored(&victim)).await;
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 

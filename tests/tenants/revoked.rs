@@ -115,6 +115,7 @@ async fn no_run_lasts_ten_years() {
     const MOST_SECONDS: i64 = 7 * 24 * 3600;
     let scene = Scene::enter("years").await;
     let attacker = scene.attacker(Role::Restorer).await;
+    scene.allow(json!({ "from": "All" })).await;
     let _operator = leading(&[]).await;
     let mut session = scene.restore_from_victim("long");
     session["spec"]["timeOut"] = "87600h".into();

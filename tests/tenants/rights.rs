@@ -14,7 +14,6 @@ fn settings() -> Vec<(&'static str, Value)> {
     let pod = |field: &str, value: Value| json!({ "pod": { field: value } });
     let secret =
         json!([{ "name": "X", "valueFrom": { "secretKeyRef": { "name": "secret", "key": "RESTIC_PASSWORD" } } }]);
-    let literal = |name: &str, value: &str| json!([{ "name": name, "value": value }]);
     let exec = json!({ "exec": { "command": ["/bin/true"] } });
     let http = json!({ "httpGet": { "path": "/", "port": 80, "host": "169.254.169.254" } });
     vec![
@@ -30,10 +29,6 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("the token of an account", pod("automountServiceAccountToken", json!(true))),
         ("a chosen node", pod("nodeName", json!("node-1"))),
         ("a priority of the system", pod("priorityClassName", json!("system-node-critical"))),
-        // By value: a program, library or certificate in the volume that is restored.
-        ("where programs are looked for", container("env", literal("PATH", "/lifeboat/restore/data"))),
-        ("a library in every program", container("env", literal("LD_PRELOAD", "/lifeboat/restore/data/x.so"))),
-        ("whose certificates are trusted", container("env", literal("SSL_CERT_FILE", "/lifeboat/restore/data/ca"))),
     ]
 }
 
@@ -109,7 +104,7 @@ async fn without_the_webhook_no_session_runs_code() {
     assert!(all.is_empty(), "{:?}", all.iter().map(jobs::session_of).collect::<Vec<_>>());
 }
 
-/// Where its agent writes, and what it is told, is not for the user to say.
+/// Where its agent writes, what it is told and what it runs is not for the user to say.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn the_agents_own_variables_are_not_the_users() {
@@ -117,7 +112,18 @@ async fn the_agents_own_variables_are_not_the_users() {
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
     let restorer = scene.attacker(Role::Restorer).await;
     let _operator = leading(&[]).await;
-    let names = ["LIFEBOAT_OUTCOME_FILE", "LIFEBOAT_RESTORE_ROOT", "LIFEBOAT_TASK", "LIFEBOAT_ANYTHING"];
+    let names = [
+        "LIFEBOAT_OUTCOME_FILE",
+        "LIFEBOAT_RESTORE_ROOT",
+        "LIFEBOAT_RESTIC",
+        "LIFEBOAT_KUBECONFIG",
+        "LIFEBOAT_TASK",
+        "LIFEBOAT_ANYTHING",
+        // A library in the volume that is restored would run in the agent.
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "LD_AUDIT",
+    ];
     let env: Vec<Value> = names.iter().map(|n| json!({ "name": n, "value": "/" })).collect();
     let session = with(&scene, "env", &json!({ "container": { "env": env } }));
     let Ok(session) = restorer.try_create(&session).await else { return };

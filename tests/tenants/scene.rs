@@ -1,7 +1,8 @@
 //! Two namespaces: `rt-a` of the attacker and `rt-b` of the victim, and what the victim does meanwhile.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use lifeboat::names::annotation;
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ pub struct Scene {
 impl Scene {
     pub async fn enter(name: &str) -> Self {
         let cluster = Cluster::enter().await;
+        clear(&cluster).await;
         let a = cluster.namespace(&format!("rt-a-{name}")).await;
         let b = cluster.namespace(&format!("rt-b-{name}")).await;
         ground(&cluster, &b, &["a"], &[]).await;
@@ -76,6 +78,22 @@ impl Scene {
         self.cluster.apply(&object).await.unwrap()
     }
 
+    /// Waits until the operator has looked at an object as everything is now. A look may be on its way, and one more be
+    /// due: of three that are asked for one after the other, one began after this.
+    pub async fn looked_at(&self, operator: &Operator, object: &Value) {
+        let kind = object["kind"].as_str().unwrap();
+        for n in 0..3 {
+            let before = looks(operator, kind).await;
+            let touched = json!({ "metadata": { "annotations": { "touched": n.to_string() } } });
+            self.cluster.patch(object, touched).await.unwrap();
+            eventually("a look at it", SOON, || async {
+                let now = looks(operator, kind).await;
+                if now > before { Ok(()) } else { Err(format!("{now} looks")) }
+            })
+            .await;
+        }
+    }
+
     /// Plays node and Job controller for the victim's own Jobs, and sees that it ends with what those did.
     pub async fn goes_well(&self, session: &Value) -> Value {
         for step in ["preflight", "restore/"] {
@@ -95,6 +113,30 @@ pub async fn leading(flags: &[&str]) -> Operator {
     let operator = Operator::start("test", &[&["--webhook", "false"], flags].concat());
     operator.leads_within(SOON * 2).await;
     operator
+}
+
+/// Removes what the test before left: looks at that would be counted as looks at the victim's.
+async fn clear(cluster: &Cluster) {
+    let kinds = ["BackupSession", "BackupConfiguration", "BackupBatch", "RestoreSession", "RestoreBatch", "Repository"];
+    for kind in kinds {
+        let version = if kind == "Repository" { "v1alpha1" } else { "v1beta1" };
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("stash.appscode.com", version, kind));
+        let all = Api::<DynamicObject>::all_with(cluster.client.clone(), &resource);
+        for left in all.list_metadata(&ListParams::default()).await.unwrap() {
+            let api = cluster.api(&format!("stash.appscode.com/{version}"), kind, &left.namespace().unwrap());
+            let free = json!({ "metadata": { "finalizers": null } });
+            let _ = api.patch(&left.name_any(), &PatchParams::default(), &Patch::Merge(&free)).await;
+            let _ = api.delete(&left.name_any(), &DeleteParams::default()).await;
+        }
+    }
+}
+
+/// Looks at objects of a kind that the operator has counted.
+async fn looks(operator: &Operator, kind: &str) -> u64 {
+    let (_, text) = operator.page("/metrics").await.unwrap();
+    let of_kind = format!("lifeboat_reconciles_total{{kind=\"{kind}\"");
+    let counts = text.lines().filter(|l| l.starts_with(&of_kind));
+    counts.filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 pub fn uid(object: &Value) -> String {

@@ -19,7 +19,7 @@ use super::scene::{Scene, leading, real_job, real_jobs, shows, uid};
 async fn a_job_with_the_right_name_in_another_namespace_is_none() {
     let scene = Scene::enter("exact").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     let restore = super::children::job_name(&victim, "restore", "restore/0/a", "1");
@@ -32,6 +32,7 @@ async fn a_job_with_the_right_name_in_another_namespace_is_none() {
         let pod = owned(forged.pod(&format!("{name}-x"), &scene.a), &job, true);
         forged::run(&scene.cluster, &attacker, &pod, &outcome).await;
     }
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 
@@ -41,7 +42,7 @@ async fn a_job_with_the_right_name_in_another_namespace_is_none() {
 async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
     let scene = Scene::enter("real").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = json!(real_job(&scene.cluster, &victim, "preflight").await);
     let mut owner = real.clone();
@@ -50,6 +51,7 @@ async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
     let key = real["metadata"]["annotations"][lifeboat::names::annotation::STEP_KEY].as_str().unwrap();
     let pod = Forged::new(&victim, "preflight", key).pod("p", &scene.a);
     forged::run(&scene.cluster, &attacker, &kept(owned(pod, &owner, true)), &preflight(&victim)).await;
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 
@@ -58,7 +60,7 @@ async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
 async fn no_number_of_an_attempt_stops_or_ends_anything() {
     let scene = Scene::enter("attempt").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     for (n, attempt) in ["-1", "0", "2", "2147483647", "999999999999", "", "x", "1e3", "\u{661}"].iter().enumerate() {
@@ -70,6 +72,7 @@ async fn no_number_of_an_attempt_stops_or_ends_anything() {
             forged::run(&scene.cluster, &attacker, &pod, &outcome).await;
         }
     }
+    scene.looked_at(&operator, &victim).await;
     scene.goes_well(&victim).await;
 }
 
@@ -79,7 +82,7 @@ async fn no_number_of_an_attempt_stops_or_ends_anything() {
 async fn a_failure_of_another_namespace_fails_no_run() {
     let scene = Scene::enter("fail").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     for (n, class) in [Class::Transient, Class::Data, Class::Fatal, Class::Invalid].into_iter().enumerate() {
@@ -89,6 +92,7 @@ async fn a_failure_of_another_namespace_fails_no_run() {
             forged::run(&scene.cluster, &attacker, &pod, &outcome).await;
         }
     }
+    scene.looked_at(&operator, &victim).await;
     let done = scene.goes_well(&victim).await;
     assert!(!shows(&done, TEXT) && !shows(&scene.cluster.get(&scene.repository()).await, TEXT));
 }
@@ -124,7 +128,7 @@ async fn a_run_is_deleted_and_canceled_without_waiting_for_pods_of_others() {
 async fn pods_of_another_namespace_end_no_batch() {
     let scene = Scene::enter("batch").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let batch = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
         "metadata": { "name": "all", "namespace": scene.b },
         "spec": { "repository": { "name": "repo" },
@@ -135,6 +139,7 @@ async fn pods_of_another_namespace_end_no_batch() {
     forged::run(&scene.cluster, &attacker, &pod, &preflight(&batch)).await;
     let pod = Forged::new(&batch, "restore", "restore/0/a").pod("r", &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &restored(&batch)).await;
+    scene.looked_at(&operator, &batch).await;
     jobs::end(&scene.cluster, &real, &jobs::success(&real)).await;
     let restore = real_job(&scene.cluster, &batch, "restore/").await;
     jobs::end(&scene.cluster, &restore, &jobs::success(&restore)).await;
@@ -147,7 +152,7 @@ async fn pods_of_another_namespace_end_no_batch() {
 async fn pods_of_another_namespace_make_no_backup() {
     let scene = Scene::enter("backup").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     let configuration = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "metadata": { "name": "files", "namespace": scene.b },
         "spec": { "repository": { "name": "repo" }, "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true },
@@ -168,6 +173,7 @@ async fn pods_of_another_namespace_make_no_backup() {
         let pod = Forged::new(&backup, step, key).pod(step, &scene.a);
         forged::run(&scene.cluster, &attacker, &pod, &done(&backup, answer)).await;
     }
+    scene.looked_at(&operator, &backup).await;
     for step in ["prepare", "backup/", "maintain"] {
         let job = real_job(&scene.cluster, &backup, step).await;
         jobs::end(&scene.cluster, &job, &jobs::success(&job)).await;
@@ -182,7 +188,7 @@ async fn pods_of_another_namespace_make_no_backup() {
 async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
     let scene = Scene::enter("own").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let operator = leading(&[]).await;
     scene.cluster.patch(&scene.repository(), json!({ "spec": { "wipeOut": true } })).await.unwrap();
     let repository = scene.cluster.until(&scene.repository(), "held", jobs::is_held).await;
     let list = real_job(&scene.cluster, &repository, "list").await;
@@ -194,6 +200,7 @@ async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
         let pod = Forged::new(&repository, step, step).pod(step, &scene.a);
         forged::run(&scene.cluster, &attacker, &pod, &done(&repository, answer)).await;
     }
+    scene.looked_at(&operator, &repository).await;
     let honest = done(&repository, Answer::Listed { snapshots: 3, written: 3, removed: 0 });
     jobs::end(&scene.cluster, &list, &honest).await;
     let listed = |r: &Value| r["status"]["snapshotCount"].is_number();
