@@ -1,5 +1,7 @@
 //! Two namespaces: `rt-a` of the attacker and `rt-b` of the victim, and what the victim does meanwhile.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -13,6 +15,10 @@ use super::operator::Operator;
 
 /// Id of the snapshot that an honest preflight answers with, and what an honest restore counts.
 pub const HONEST_FILES: i64 = 7;
+
+/// For so long after its start the operator puts looks off at runs that only wait for their Jobs: 5 s from when its stores
+/// are filled, and the time until then.
+const STARTS_FOR: Duration = Duration::from_secs(8);
 
 pub struct Scene {
     pub cluster: Cluster,
@@ -82,6 +88,12 @@ impl Scene {
     /// due: of three that are asked for one after the other, one began after this.
     pub async fn looked_at(&self, operator: &Operator, object: &Value) {
         let kind = object["kind"].as_str().unwrap();
+        let process = format!("/proc/{}", operator.pid());
+        eventually("its start is over", STARTS_FOR * 2, || async {
+            let age = std::fs::metadata(&process).unwrap().modified().unwrap().elapsed().unwrap_or_default();
+            if age > STARTS_FOR { Ok(()) } else { Err(format!("{age:?}")) }
+        })
+        .await;
         for n in 0..3 {
             let before = looks(operator, kind).await;
             let touched = json!({ "metadata": { "annotations": { "touched": n.to_string() } } });
