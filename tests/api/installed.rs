@@ -70,6 +70,11 @@ impl Webhook {
     }
 
     pub async fn remove(self, cluster: &Cluster) {
+        self.silence(cluster).await;
+    }
+
+    /// The API server asks nobody any more; the operator stays.
+    pub async fn silence(&self, cluster: &Cluster) {
         for configuration in &self.configurations {
             cluster.delete(configuration).await;
         }

@@ -81,7 +81,7 @@ pub fn kept(mut object: Value) -> Value {
 /// The answer of a preflight that chooses a snapshot for the one host of the one member.
 pub fn preflight(run: &Value) -> Outcome {
     let snapshot = PinnedSnapshot { id: "cd".repeat(32), time: "2020-01-01T00:00:00Z".into(), path: None };
-    let host = HostAnswer { member: 0, host: "a".into(), snapshots: vec![snapshot], failure: None };
+    let host = HostAnswer { host: "a".into(), snapshots: vec![snapshot], ..HostAnswer::default() };
     done(run, Answer::Preflight(vec![host]))
 }
 

@@ -22,6 +22,7 @@ mod variations;
 #[allow(dead_code, reason = "shared with the tests of the API tier")]
 #[path = "../api/cluster.rs"]
 mod cluster;
+#[allow(dead_code, reason = "shared with the tests of the API tier")]
 #[path = "../api/installed.rs"]
 mod installed;
 #[allow(dead_code, reason = "shared with the tests of the API tier")]
