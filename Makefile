@@ -72,8 +72,8 @@ dev: ## Changed code into the running cluster: build, load, restart
 
 ##@ Tests
 
-.PHONY: states fuzz test test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo
-test: test-unit test-agent test-api test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
+.PHONY: states fuzz test test-unit test-agent test-api test-tenants test-e2e test-chaos test-cluster test-demo
+test: test-unit test-agent test-api test-tenants test-e2e test-chaos test-cluster test-demo ## All tests, fast to slow (root; clusters of their own)
 
 test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 	cargo test --all-targets
@@ -102,6 +102,9 @@ test-agent: tools ## The agent and the restic driver with a real restic (root)
 
 test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored
+
+test-tenants: tools ## Tenants that attack another namespace or the operator, on a real API server
+	tests/with-cluster test-tenants 0 cargo test --test tenants -- --ignored
 
 test-e2e: tools ## End to end on a real node, then who used which right and whether a secret was shown; on two nodes (root)
 	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \

@@ -172,7 +172,8 @@ fn make_commands(page: &str) -> BTreeSet<String> {
 fn every_make_command_exists() {
     let makefile = text(&root().join("Makefile"));
     let mut seen = BTreeSet::new();
-    for page in pages().into_iter().chain([root().join("CONTRIBUTING.md"), root().join("tests/cluster/README.md")]) {
+    let more = ["CONTRIBUTING.md", "SECURITY.md", "tests/cluster/README.md"].map(|page| root().join(page));
+    for page in pages().into_iter().chain(more) {
         for target in make_commands(&text(&page)) {
             assert!(
                 makefile.lines().any(|l| l.starts_with(&format!("{target}:"))),
@@ -189,7 +190,8 @@ fn every_make_command_exists() {
 
 #[test]
 fn links_between_pages_lead_somewhere() {
-    for page in pages().into_iter().chain([root().join("CONTRIBUTING.md"), root().join("examples/README.md")]) {
+    let more = ["CONTRIBUTING.md", "SECURITY.md", "examples/README.md"].map(|page| root().join(page));
+    for page in pages().into_iter().chain(more) {
         for link in text(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = link.split('#').next().unwrap();
             if !file.is_empty() && !link.contains("://") {
@@ -272,4 +274,52 @@ fn every_metric_is_explained() {
         .collect();
     assert!(!counted.is_empty());
     assert_eq!(explained, counted);
+}
+
+/// Names of the tests of a file: functions under an attribute that makes them one.
+fn tests_of(file: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut is_test = false;
+    for line in text(file).lines().map(str::trim) {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
+            found.extend(rest.split('(').next().map(str::to_owned));
+            is_test = false;
+        }
+    }
+    found
+}
+
+/// Where a test that is named by its path stands: `tenants::children::x` is `x` of `tests/tenants/children.rs`.
+fn file_of(path: &str) -> Option<PathBuf> {
+    let (file, _) = path.rsplit_once("::")?;
+    let file = format!("{}.rs", file.replace("::", "/"));
+    let sources = ["tests", "src"].map(|folder| root().join(folder).join(&file));
+    sources.into_iter().find(|f| f.exists())
+}
+
+#[test]
+fn what_the_threat_model_claims_is_shown_by_tests_that_exist() {
+    let page = text(&root().join("SECURITY.md"));
+    let is_path = |w: &&str| {
+        w.contains("::") && w.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c))
+    };
+    let named: BTreeSet<&str> =
+        page.split('`').skip(1).step_by(2).filter(is_path).filter(|w| !w.ends_with("::")).collect();
+    assert!(named.len() > 40, "the page has lost its tests: {named:?}");
+    for path in &named {
+        let file = file_of(path).unwrap_or_else(|| panic!("SECURITY.md: {path} is in no file"));
+        let name = path.rsplit("::").next().unwrap();
+        assert!(tests_of(&file).contains(name), "SECURITY.md: {path} is no test of {}", file.display());
+    }
+    let mut attacks = 0;
+    for file in files(&root().join("tests/tenants"), "rs") {
+        for name in tests_of(&file) {
+            let path = format!("tenants::{}::{name}", file.file_stem().unwrap().display());
+            assert!(named.contains(path.as_str()), "SECURITY.md does not say what {path} shows");
+            attacks += 1;
+        }
+    }
+    assert!(attacks >= 30, "{attacks}");
 }

@@ -10,6 +10,8 @@ mod backups;
 mod cluster;
 mod definitions;
 mod front;
+#[allow(dead_code, reason = "some of it is for tenants that attack")]
+mod installed;
 mod jobs;
 mod leadership;
 mod leaving;

@@ -99,6 +99,11 @@ impl Operator {
         Some((status, answer))
     }
 
+    /// Its plain port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub async fn leads(&self) -> bool {
         self.page("/metrics").await.is_some_and(|(_, text)| text.lines().any(|l| l == "lifeboat_leader 1.0"))
     }

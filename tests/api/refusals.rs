@@ -7,8 +7,8 @@ use lifeboat::admission::{check, message};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::installed::Webhook;
 use super::operator::Operator;
-use super::webhook::Webhook;
 
 /// Refused by the schema or a rule of the definitions, whatever runs.
 const BY_THE_API_SERVER: [&str; 16] = [

@@ -1,0 +1,227 @@
+//! Rows 1 and 7: objects that cost more to look at than to write.
+//!
+//! The definitions bound what is written. An object can be older than they are, or come past them, so the same objects
+//! are also stored under definitions without bounds.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::actors::{Role, refusal};
+use super::cluster::eventually;
+use super::installed::{PORT, Webhook};
+use super::jobs;
+use super::scene::{Scene, leading};
+
+/// The operator's limit in the chart is 512 MiB; half of it is left for what else it has to do.
+const MEMORY_KIB: u64 = 256 * 1024;
+/// All that is stored is judged by then, on a busy machine and by a program that is not optimized.
+const JUDGED_WITHIN: Duration = Duration::from_mins(1);
+
+/// Paths outside of all mounts: an error for each named every mount.
+fn explosive(namespace: &str, paths: usize, mounts: usize) -> Value {
+    let mounts: Vec<Value> =
+        (0..mounts).map(|n| json!({ "name": "data", "mountPath": format!("/m{n}{}", "x".repeat(200)) })).collect();
+    let mut session = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", "a"));
+    session["metadata"]["name"] = "explosive".into();
+    session["spec"]["target"]["volumeMounts"] = mounts.into();
+    session["spec"]["target"]["rules"] = json!([{ "paths": (0..paths).map(|n| format!("/q{n}")).collect::<Vec<_>>() }]);
+    session
+}
+
+/// Two members, each path of the one compared with each of the other.
+fn crossed(namespace: &str, paths: usize) -> Value {
+    let member = |name: &str| {
+        let mut target = jobs::target("PersistentVolumeClaim", "a");
+        target["alias"] = name.into();
+        target["rules"] = json!([{ "paths": (0..paths).map(|n| format!("/data/{name}{n}")).collect::<Vec<_>>() }]);
+        json!({ "target": target })
+    };
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
+        "metadata": { "name": "crossed", "namespace": namespace },
+        "spec": { "repository": { "name": "repo" }, "members": [member("x"), member("y")] } })
+}
+
+/// 1.2 MB of patterns; nothing is to be done for it.
+fn large(namespace: &str, n: usize) -> Value {
+    let mut session = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", "a"));
+    session["metadata"]["name"] = format!("large-{n}").into();
+    session["spec"]["cancel"] = true.into();
+    let patterns: Vec<String> = (0..1200).map(|i| format!("{i}{}", "x".repeat(1000))).collect();
+    session["spec"]["target"]["rules"] = json!([{ "snapshots": ["latest"], "include": patterns }]);
+    session
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn the_definitions_refuse_what_is_too_much_to_look_at() {
+    let scene = Scene::enter("much").await;
+    let attacker = scene.attacker(Role::Restorer).await;
+    for object in [explosive(&scene.a, 2000, 400), crossed(&scene.a, 2000), large(&scene.a, 0)] {
+        let said = refusal(attacker.would_create(&object).await);
+        assert!(said.contains("spec."), "the field is named: {said}");
+        assert!(said.len() < 10_000, "{} bytes", said.len());
+    }
+}
+
+/// Definitions without any bound on lengths and counts, as an older version had them.
+async fn without_bounds<T>(scene: &Scene, body: impl Future<Output = T>) -> T {
+    fn strip(schema: &mut Value) {
+        if let Some(fields) = schema.as_object_mut() {
+            fields.retain(|k, v| {
+                let bound = ["maxItems", "maxLength", "maxProperties"].contains(&k.as_str()) && v.is_number();
+                !bound && k != "x-kubernetes-validations"
+            });
+        }
+        match schema {
+            Value::Object(fields) => fields.values_mut().for_each(strip),
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    for mut crd in lifeboat::api::all_crds() {
+        strip(&mut crd["spec"]["versions"]);
+        scene.cluster.apply(&crd).await.unwrap();
+    }
+    let result = AssertUnwindSafe(body).catch_unwind().await;
+    // Whatever came of it, the next test finds the cluster as it was.
+    for kind in ["RestoreSession", "RestoreBatch"] {
+        let api = scene.cluster.api("stash.appscode.com/v1beta1", kind, &scene.a);
+        let none = json!({ "metadata": { "finalizers": null } });
+        for left in api.list_metadata(&ListParams::default()).await.unwrap() {
+            let _ = api.patch(&left.name_any(), &PatchParams::default(), &Patch::Merge(&none)).await;
+            let _ = api.delete(&left.name_any(), &DeleteParams::default()).await;
+        }
+    }
+    for crd in lifeboat::api::all_crds() {
+        scene.cluster.apply(&crd).await.unwrap();
+    }
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// A figure of a process' memory, in KiB.
+fn memory(pid: u32, which: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator has ended");
+    let line = status.lines().find(|l| l.starts_with(which)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Stores an object once the API server has taken the definitions up.
+async fn store(attacker: &super::actors::Actor, object: &Value) -> Value {
+    eventually("stored", Duration::from_secs(30), || async {
+        attacker.try_create(object).await.map_err(|e| e.to_string().chars().take(300).collect())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn an_object_that_explodes_harms_itself_alone() {
+    let scene = Scene::enter("explodes").await;
+    let attacker = scene.attacker(Role::Restorer).await;
+    without_bounds(
+        &scene,
+        Box::pin(async {
+            let all = [explosive(&scene.a, 2000, 400), crossed(&scene.a, 2000)];
+            for object in &all {
+                store(&attacker, object).await;
+            }
+            // It is there when the operator starts, and again at the next start.
+            for round in ["first", "second"] {
+                let operator = leading(&[]).await;
+                let victim = scene.victim(round).await;
+                scene.goes_well(&victim).await;
+                for object in &all {
+                    eventually("it is invalid", JUDGED_WITHIN, || async {
+                        let now = attacker.get(object).await;
+                        let is = now["status"]["phase"] == "Invalid";
+                        if is { Ok(()) } else { Err(format!("{}", now["status"]["phase"])) }
+                    })
+                    .await;
+                    assert!(attacker.get(object).await["status"].to_string().len() < 20_000);
+                }
+                let peak = memory(operator.pid(), "VmHWM");
+                assert!(peak < MEMORY_KIB, "{peak} KiB");
+            }
+        }),
+    )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn a_few_large_objects_are_no_large_operator() {
+    const OBJECTS: usize = 10;
+    /// Of 12 MB that are stored.
+    const MORE_KIB: u64 = 48 * 1024;
+    let scene = Scene::enter("large").await;
+    let attacker = scene.attacker(Role::Restorer).await;
+    without_bounds(
+        &scene,
+        Box::pin(async {
+            let operator = leading(&[]).await;
+            let victim = scene.victim("before").await;
+            scene.goes_well(&victim).await;
+            let before = memory(operator.pid(), "VmRSS");
+            for n in 0..OBJECTS {
+                store(&attacker, &large(&scene.a, n)).await;
+            }
+            for n in 0..OBJECTS {
+                let object = large(&scene.a, n);
+                eventually("it is judged", JUDGED_WITHIN, || async {
+                    let phase = attacker.get(&object).await["status"]["phase"].clone();
+                    if phase.is_string() { Ok(()) } else { Err(phase.to_string()) }
+                })
+                .await;
+            }
+            let more = memory(operator.pid(), "VmRSS").saturating_sub(before);
+            assert!(more < MORE_KIB, "{more} KiB more than {before}");
+            let victim = scene.victim("after").await;
+            scene.goes_well(&victim).await;
+        }),
+    )
+    .await;
+}
+
+/// Anybody in the network can ask the webhook, without credentials.
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn a_pod_without_credentials_makes_no_large_answer() {
+    let scene = Scene::enter("asks").await;
+    let webhook = Webhook::install(&scene.cluster).await;
+    let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
+    let mut wrong = vec![];
+    for (kind, object) in [
+        ("restoresessions", explosive(&scene.a, 2000, 400)),
+        ("restorebatches", crossed(&scene.a, 2000)),
+        ("restoresessions", large(&scene.a, 0)),
+    ] {
+        let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": { "uid": "u", "operation": "CREATE", "namespace": scene.a, "object": object } });
+        let body = review.to_string();
+        let tcp = TcpStream::connect(("127.0.0.1", PORT)).await.unwrap();
+        let mut stream = webhook.tls().connect(name.clone(), tcp).await.unwrap();
+        let head = format!(
+            "POST /validate/{kind} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let began = Instant::now();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _ = stream.write_all(body.as_bytes()).await;
+        let mut answer = vec![];
+        let read = tokio::time::timeout(JUDGED_WITHIN, stream.read_to_end(&mut answer)).await;
+        let (took, size) = (began.elapsed(), answer.len());
+        if read.is_err() || took > Duration::from_secs(5) || size > 64 * 1024 {
+            wrong.push(format!("{kind} of {} bytes: {size} bytes after {took:?}", body.len()));
+        }
+    }
+    let peak = memory(webhook.operator.pid(), "VmHWM");
+    webhook.remove(&scene.cluster).await;
+    assert!(wrong.is_empty() && peak < MEMORY_KIB, "{peak} KiB; {wrong:#?}");
+}
