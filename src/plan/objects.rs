@@ -3,33 +3,35 @@
 //! What the user's runtimeSettings say wins, field by field, over what is set
 //! here, except for what the step cannot work without (its mounts and command).
 
+mod env;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, KeyToPath, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec,
-    PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume,
+    VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+pub use self::env::check_task;
+use self::env::variables;
 use super::access::Access;
 use super::contract::{
-    Class, Failure, INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV,
-    TASK_LIMIT, Task, WORK_DIR,
+    INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
 };
 use super::hosts::normal_path;
-use super::jobs::task_text;
 use super::observed::Setup;
 use super::run::Identity;
 use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::volume::PvcTemplate;
-use crate::names::{annotation, child_name, is_tracker, label, reason};
+use crate::names::{annotation, child_name, is_tracker, label};
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.
 const NOBODY: i64 = 65532;
@@ -51,11 +53,6 @@ const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const TOKEN_SECONDS: i64 = 600;
 /// Room for a Secret that the agent reads: twice the most that a Secret may hold (1 MiB).
 const SECRET_ROOM: &str = "2Mi";
-/// Variables that begin so are the operator's own.
-const OWN_VARIABLES: &str = "LIFEBOAT_";
-/// Variables by which the loader of programs takes in libraries, from a volume of the user's for example: the agent would
-/// be another program. Empty is as good as not set (ld.so(8)).
-const NOT_FOR_USERS: [&str; 3] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"];
 /// Seconds a pod gets to end its data mover and leave an outcome.
 const GRACE_SECONDS: i64 = 20;
 /// Seconds past the run's deadline after which a Job ends by itself. The plan ends it in time, and says what it waited for:
@@ -245,22 +242,6 @@ pub fn pod_of(job: &Job) -> Option<&PodSpec> {
     job.spec.as_ref()?.template.spec.as_ref()
 }
 
-/// Whether the kernel would start a program with what the agent is told.
-///
-/// # Errors
-/// The task is larger than a variable can be: the container would be started again and again, and never run.
-pub fn check_task(job: &Job) -> Result<(), Failure> {
-    let task = pod_of(job).and_then(|pod| task_text(&pod.containers)).unwrap_or_default();
-    if task.len() <= TASK_LIMIT {
-        return Ok(());
-    }
-    let text = format!(
-        "What one Job would have to be told takes {} bytes, and {TASK_LIMIT} can be told. Name fewer hosts, paths, patterns or tags in one session.",
-        task.len()
-    );
-    Err(Failure::new(Class::Invalid, reason::RUN_TOO_LARGE, text))
-}
-
 fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.as_deref().cloned()).unwrap_or_default();
     let files = needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some();
@@ -345,14 +326,7 @@ fn container(
     let settings = parts.runtime.and_then(|r| r.container.as_deref().cloned()).unwrap_or_default();
     let mut told = task.clone();
     told.settings.after_death = parts.deaths > 0;
-    let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, told.encode())];
-    let fixed = fixed.into_iter().chain(NOT_FOR_USERS.map(|name| (name, String::new())));
-    let fixed: Vec<EnvVar> =
-        fixed.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }).collect();
-    let mut env = settings.env;
-    env.retain(|e| !e.name.starts_with(OWN_VARIABLES) && fixed.iter().all(|f| e.name != f.name));
-    // Last, and once: so they count, also before what envFrom brings.
-    env.extend(fixed);
+    let env = variables(settings.env, &told);
     Container {
         name: "agent".into(),
         image: Some(frame.image.clone()),

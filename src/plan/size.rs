@@ -182,7 +182,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 (h.error, h.progress, h.planned, h.restored, h.duration) = (None, None, None, None, None);
                 h.snapshots.clear();
             });
-            short.conditions.retain(|c| kept(c));
+            short.conditions.retain(kept);
             leave(&mut short.conditions, at);
             short.summary = Some(text::summary(REFUSED));
             Some(to_json(&short))
@@ -197,7 +197,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                     h.snapshots.clear();
                 });
             }
-            short.conditions.retain(|c| kept(c));
+            short.conditions.retain(kept);
             leave(&mut short.conditions, at);
             short.summary = Some(text::summary(REFUSED));
             Some(to_json(&short))
@@ -208,7 +208,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 target.conditions.clear();
                 target.stats.clear();
             }
-            short.conditions.retain(|c| kept(c));
+            short.conditions.retain(kept);
             // Its Jobs are stopped by the next look, which ends it.
             short.phase = Some(BackupPhase::Running);
             conditions::set_health(&mut short.conditions, Health::Reconciling, reason::RUN_TOO_LARGE, REFUSED, at);

@@ -69,7 +69,7 @@ impl HostAnswer {
     pub fn pins(&self, paths: &[String]) -> Result<Vec<PinnedSnapshot>, String> {
         let Some(packed) = &self.packed else { return Ok(self.snapshots.clone()) };
         let bytes = unpack(packed)?;
-        if bytes.len() % PIN != 0 {
+        if !bytes.len().is_multiple_of(PIN) {
             return Err(format!("{} bytes are no whole number of snapshots", bytes.len()));
         }
         bytes.chunks_exact(PIN).map(|b| unpack_pin(b, paths)).collect()
@@ -97,12 +97,9 @@ fn unpack_pin(bytes: &[u8], paths: &[String]) -> Result<PinnedSnapshot, String> 
     let (time, which) = rest.split_at(TIME);
     let seconds = time.iter().fold(0i64, |all, b| all << 8 | i64::from(*b));
     let time = Timestamp::from_second(seconds).map_err(|e| format!("a time cannot be: {e}"))?;
-    let path = match which {
-        [0] => None,
-        [n, ..] => {
-            Some(paths.get(usize::from(*n) - 1).cloned().ok_or_else(|| format!("nobody asked for path number {n}"))?)
-        }
-        [] => None,
+    let path = match which.first().map_or(0, |n| usize::from(*n)) {
+        0 => None,
+        n => Some(paths.get(n - 1).cloned().ok_or_else(|| format!("nobody asked for path number {n}"))?),
     };
     Ok(PinnedSnapshot { id: hex(id), time: time.to_string(), path })
 }
@@ -203,7 +200,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     // As restic writes it: what has capitals would not come back as it was.
-    if text.len() % 2 != 0 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
         return None;
     }
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()

@@ -1,8 +1,11 @@
 //! Jobs as they are made: names, labels, settings, what a pod may do.
 
+use k8s_openapi::api::core::v1::EnvVar;
+
 use super::*;
+use crate::names::reason;
 use crate::plan::contract::{
-    Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, VERSION,
+    Backup, Class, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, TASK_ENV, VERSION,
 };
 use crate::plan::jobs::task_text;
 

@@ -81,7 +81,7 @@ fn backed_up(name: &str, paths: &[String], text: &str) -> HostBackupStats {
 
 #[test]
 fn a_host_takes_no_more_than_is_counted_for_it() {
-    let empty = ["".to_owned()];
+    let empty = [String::new()];
     let with = |paths: &[String]| (json!(restored("", paths, "")), json!(backed_up("", paths, "")));
     let ((restore, backup), (restore_one, backup_one)) = (with(&[]), with(&empty));
     for (host, most) in [(&restore, RESTORED_HOST), (&backup, BACKED_UP_HOST)] {
@@ -141,7 +141,7 @@ fn every_text_is_cut_to_what_there_is_room_for() {
 #[test]
 fn what_is_shortened_keeps_what_the_way_out_needs() {
     let long = "x".repeat(1000);
-    let stats: Vec<_> = (0..900).map(|n| restored(&format!("h{n}"), &[long.clone()], &long)).collect();
+    let stats: Vec<_> = (0..900).map(|n| restored(&format!("h{n}"), std::slice::from_ref(&long), &long)).collect();
     let quiesce = json!({ "ref": { "kind": "Deployment", "name": "web" }, "replicas": 3, "state": "Quiesced" });
     let run = json!({ "id": "u", "specHash": "h", "grants": [{ "name": "g", "namespace": "n" }] });
     let session = json!({ "phase": "Running", "stats": stats, "quiesce": quiesce, "run": run });

@@ -19,7 +19,7 @@ fn read(outcome: &Outcome) -> Outcome {
 }
 
 fn id(n: usize) -> String {
-    format!("{n:016x}{:048x}", 0xabcdef)
+    format!("{n:016x}{:048x}", 0x00ab_cdef)
 }
 
 fn pins(count: usize, path: Option<&str>) -> Vec<PinnedSnapshot> {
