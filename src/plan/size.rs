@@ -8,8 +8,10 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::backup::is_over;
 use super::conditions::{self, Health};
 use super::contract::cut;
+use super::run::is_final;
 use super::target::MOST_HOSTS;
 use super::text;
 use crate::api::Condition;
@@ -173,7 +175,7 @@ fn bound_text(text: &mut Option<String>, limit: usize) {
 pub const REFUSED: &str = "The API server does not take the status of the run: it is too large. The run is ended. Put its members into several sessions.";
 
 /// The status of a run in short, in place of one that the API server finds too large: what the way out needs, and that
-/// the run is to go it. `None` for what is no run.
+/// the run is to go it. Of one that has ended, how it ended. `None` for what is no run.
 pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
     match kind {
         "RestoreSession" => {
@@ -183,8 +185,10 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 h.snapshots.clear();
             });
             short.conditions.retain(kept);
-            leave(&mut short.conditions, at);
-            short.summary = Some(text::summary(REFUSED));
+            if !is_final(short.phase) {
+                leave(&mut short.conditions, at);
+                short.summary = Some(text::summary(REFUSED));
+            }
             Some(to_json(&short))
         }
         "RestoreBatch" => {
@@ -198,8 +202,10 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 });
             }
             short.conditions.retain(kept);
-            leave(&mut short.conditions, at);
-            short.summary = Some(text::summary(REFUSED));
+            if !is_final(short.phase) {
+                leave(&mut short.conditions, at);
+                short.summary = Some(text::summary(REFUSED));
+            }
             Some(to_json(&short))
         }
         "BackupSession" => {
@@ -209,10 +215,12 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 target.stats.clear();
             }
             short.conditions.retain(kept);
-            // Its Jobs are stopped by the next look, which ends it.
-            short.phase = Some(BackupPhase::Running);
-            conditions::set_health(&mut short.conditions, Health::Reconciling, reason::RUN_TOO_LARGE, REFUSED, at);
-            short.summary = Some(text::summary(REFUSED));
+            if !is_over(short.phase) {
+                // Its Jobs are stopped by the next look, which ends it.
+                short.phase = Some(BackupPhase::Running);
+                conditions::set_health(&mut short.conditions, Health::Reconciling, reason::RUN_TOO_LARGE, REFUSED, at);
+                short.summary = Some(text::summary(REFUSED));
+            }
             Some(to_json(&short))
         }
         _ => None,
@@ -221,7 +229,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
 
 /// Conditions by which it is known how a run stands.
 fn kept(c: &Condition) -> bool {
-    [condition::READY, condition::RECONCILING, condition::CANCELED].contains(&c.type_.as_str())
+    [condition::READY, condition::RECONCILING, condition::STALLED, condition::CANCELED].contains(&c.type_.as_str())
 }
 
 /// A restore goes the way of one that is canceled: Jobs are stopped, workloads scaled back.

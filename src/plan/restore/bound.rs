@@ -26,8 +26,11 @@ pub fn refuse(pass: &mut Pass<'_>) -> bool {
     }
     let Some(text) = size(pass).restore_refusal() else { return false };
     let begun = pass.now.members.iter().any(is_started);
-    for index in open {
-        let status = &mut pass.now.members[index];
+    for (index, status) in pass.now.members.iter_mut().enumerate() {
+        let ends = !begun && !member_is_over(status.phase);
+        if !ends && !open.contains(&index) {
+            continue;
+        }
         // The list of its hosts is what is too long.
         status.stats.clear();
         let (list, why) = (&mut status.conditions, reason::RUN_TOO_LARGE);
@@ -41,9 +44,10 @@ pub fn refuse(pass: &mut Pass<'_>) -> bool {
 }
 
 fn size(pass: &Pass<'_>) -> Size {
-    let copied = pass.now.adopted.as_ref().map_or(0, |a| to_json(a).to_string().len());
-    let written = to_json(&pass.run.members).to_string().len();
-    let mut size = Size { members: pass.now.members.len(), written: written + copied, ..Size::default() };
+    // What was taken from a BackupBatch stands in status, once.
+    let taken = pass.now.adopted.as_ref().map(|a| to_json(a).to_string().len() / 2);
+    let written = taken.unwrap_or_else(|| to_json(&pass.run.members).to_string().len());
+    let mut size = Size { members: pass.now.members.len(), written, ..Size::default() };
     for (status, member) in pass.now.members.iter().zip(&pass.run.members) {
         for host in &status.stats {
             let paths = member.target.as_ref().map(|t| paths(host, t)).unwrap_or_default();

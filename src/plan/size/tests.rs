@@ -157,6 +157,11 @@ fn what_is_shortened_keeps_what_the_way_out_needs() {
         let list: Vec<Condition> = serde_json::from_value(short["conditions"].clone()).unwrap();
         assert!(was_refused(&list) && list.iter().any(|c| c.type_ == condition::CANCELED));
     }
+    let mut ended = session.clone();
+    let ready = json!({ "type": "Ready", "status": "True", "reason": "Succeeded", "lastTransitionTime": "2026-11-20T00:00:00Z" });
+    (ended["phase"], ended["conditions"]) = (json!("Succeeded"), json!([ready]));
+    let short = shorten("RestoreSession", &ended, Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!((&short["phase"], &short["conditions"]), (&json!("Succeeded"), &json!([ready])));
     assert_eq!(shorten("Repository", &session, Timestamp::UNIX_EPOCH), None);
 }
 
