@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use lifeboat::agent;
 use lifeboat::controller::operator::{self, Options};
 use lifeboat::plan::duration;
 use lifeboat::plan::observed::Setup;
@@ -23,7 +24,7 @@ enum Role {
     /// Run the operator.
     Operator(OperatorArgs),
     /// Do one step of a run. Only of use inside the Jobs that the operator makes.
-    Agent,
+    Agent(agent::Options),
     /// Write the custom resource definitions, one file a kind.
     Crds {
         /// Folder to write to.
@@ -112,8 +113,8 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match Cli::parse().role {
         Role::Operator(args) => run(&mut Builder::new_multi_thread(), operate(args)).flatten(),
-        Role::Agent => {
-            match run(Builder::new_current_thread().thread_keep_alive(IDLE_THREAD), lifeboat::agent::run()) {
+        Role::Agent(options) => {
+            match run(Builder::new_current_thread().thread_keep_alive(IDLE_THREAD), agent::run(options)) {
                 Ok(code) => return code,
                 Err(message) => Err(message),
             }

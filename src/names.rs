@@ -233,6 +233,8 @@ pub mod reason {
     pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
     /// The result of a step does not fit a termination message.
     pub const OUTCOME_TOO_LARGE: &str = "OutcomeTooLarge";
+    /// The run has more hosts, or its status would be larger, than an object can hold.
+    pub const RUN_TOO_LARGE: &str = "RunTooLarge";
     /// Jobs that should ask a silent store did not run, so sessions try it for themselves.
     pub const PROBE_LOST: &str = "ProbeLost";
     /// The Repository could not be looked up.

@@ -120,12 +120,15 @@ impl Site {
             step,
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
-        command.arg("agent").env(TASK_ENV, task.encode()).env("LIFEBOAT_PROGRESS_PORT", "0").stdout(Stdio::null());
+        command.arg("agent").env(TASK_ENV, task.encode()).args(["--progress-port", "0"]).stdout(Stdio::null());
         command.stderr(Stdio::null());
         for (name, folder) in
-            [("SECRET_DIR", "secret"), ("WORK_DIR", "work"), ("RESTORE_ROOT", "root"), ("OUTCOME_FILE", "outcome")]
+            [("secret-dir", "secret"), ("work-dir", "work"), ("restore-root", "root"), ("outcome-file", "outcome")]
         {
-            command.env(format!("LIFEBOAT_{name}"), self.path(folder));
+            command.arg(format!("--{name}")).arg(self.path(folder));
+        }
+        if let Ok(restic) = std::env::var("LIFEBOAT_RESTIC") {
+            command.args(["--restic", &restic]);
         }
         let ran = run(command);
         let outcome = Outcome::decode(&fs::read_to_string(self.path("outcome")).unwrap()).unwrap();

@@ -6,29 +6,24 @@
 //! code 0 only when the outcome says that all was done.
 
 mod cluster;
+mod options;
 mod progress;
 mod report;
 mod terminate;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::drivers::restic::{self, Control, Done, Places, Repository};
+pub use self::options::Options;
+use crate::drivers::restic::{self, Control, Done, Repository};
 use crate::names::reason;
-use crate::plan::contract::{
-    Class, Failure, INTERIM_DIR, OUTCOME_FILE, Outcome, PROGRESS_PORT, Progress, RESTORE_ROOT, SECRET_DIR, Step,
-    TASK_ENV, Task, VERSION, WORK_DIR,
-};
-
-/// How long an old lock is watched: somewhat longer than restic waits before it replaces its own.
-const LOCK_WATCH: Duration = Duration::from_mins(6);
+use crate::plan::contract::{Class, Failure, Outcome, Progress, Step, TASK_ENV, Task, VERSION};
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
-pub async fn run() -> ExitCode {
+pub async fn run(options: Options) -> ExitCode {
     crate::telemetry::init();
     let started = Instant::now();
     let task = match std::env::var(TASK_ENV) {
@@ -38,7 +33,7 @@ pub async fn run() -> ExitCode {
     let (run, done) = match task {
         Ok(task) => {
             let span = report::span(&task);
-            (task.run.id.clone(), act(task).instrument(span).await)
+            (task.run.id.clone(), act(task, &options).instrument(span).await)
         }
         Err(text) => (String::new(), failed(format!("The task cannot be done: {text}."))),
     };
@@ -49,38 +44,28 @@ pub async fn run() -> ExitCode {
         failure: done.failure,
         answer: done.answer,
     };
-    report::leave(&outcome, &PathBuf::from(setting("LIFEBOAT_OUTCOME_FILE", OUTCOME_FILE)))
+    report::leave(&outcome, &options.outcome_file)
 }
 
 /// Does the step, with progress to be read and signals obeyed meanwhile.
-async fn act(task: Task) -> Done {
+async fn act(task: Task, options: &Options) -> Done {
     let (tell, progress) = watch::channel(Progress::default());
     let stop = terminate::stop_on_signal();
-    let port = std::env::var("LIFEBOAT_PROGRESS_PORT").ok().and_then(|p| p.parse().ok()).unwrap_or(PROGRESS_PORT);
-    let server = tokio::spawn(progress::serve(port, progress.clone()).in_current_span());
+    let server = tokio::spawn(progress::serve(options.progress_port, progress.clone()).in_current_span());
     let lines = tokio::spawn(progress::log(progress.clone()).in_current_span());
     tracing::info!("step started");
     // A task of its own, so that a bug in a driver still leaves an outcome.
-    let done = tokio::spawn(step(task, Control { progress: tell, stop }).in_current_span()).await;
+    let work = step(task, options.clone(), Control { progress: tell, stop });
+    let done = tokio::spawn(work.in_current_span()).await;
     server.abort();
     let _ = lines.await;
     done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
 }
 
-async fn step(task: Task, control: Control) -> Done {
-    let places = Places {
-        program: setting("LIFEBOAT_RESTIC", "restic"),
-        secret_dir: setting("LIFEBOAT_SECRET_DIR", SECRET_DIR).into(),
-        work_dir: setting("LIFEBOAT_WORK_DIR", WORK_DIR).into(),
-        interim_dir: setting("LIFEBOAT_INTERIM_DIR", INTERIM_DIR).into(),
-        restore_root: setting("LIFEBOAT_RESTORE_ROOT", RESTORE_ROOT).into(),
-        lock_watch: std::env::var("LIFEBOAT_LOCK_WATCH")
-            .ok()
-            .and_then(|s| s.parse().ok())
-            .map_or(LOCK_WATCH, Duration::from_secs),
-    };
+async fn step(task: Task, options: Options, control: Control) -> Done {
+    let (places, kubeconfig) = (options.places(), options.kubeconfig.as_deref());
     if let Some(secret) = &task.repository.secret
-        && let Err(failure) = cluster::fetch(secret, &places.secret_dir).await
+        && let Err(failure) = cluster::fetch(kubeconfig, secret, &places.secret_dir).await
     {
         return Done { answer: None, failure: Some(failure) };
     }
@@ -95,7 +80,7 @@ async fn step(task: Task, control: Control) -> Done {
         Step::Backup(step) => restic::backup(&repository, step, &task.run).await,
         Step::Maintain(step) => restic::maintain(&repository, step).await,
         Step::List(step) => match restic::list(&repository).await {
-            Ok(listed) => match cluster::snapshots::keep(&task.run, step, &listed).await {
+            Ok(listed) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
                 Ok(answer) => Done { answer: Some(answer), failure: None },
                 Err(failure) => Done { answer: None, failure: Some(failure) },
             },
@@ -108,9 +93,4 @@ async fn step(task: Task, control: Control) -> Done {
 
 fn failed(message: String) -> Done {
     Done { answer: None, failure: Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, message)) }
-}
-
-/// A place of the contract, which tests may move by an environment variable.
-fn setting(variable: &str, fixed: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| fixed.to_owned())
 }

@@ -28,7 +28,14 @@ where
     let mut fresh = None;
     if let Some(status) = &plan.status {
         ctx.precedence.give_way().await;
-        fresh = Some(write_status(ctx, object, MANAGER, status, true).await?);
+        fresh = Some(match write_status(ctx, object, MANAGER, status, true).await {
+            Err(error) if is_too_large(&error) => {
+                let Some(short) = plan::size::shorten(&K::kind(&()), status, ctx.now()) else { return Err(error) };
+                warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "the status is too large; the run is ended");
+                write_status(ctx, object, MANAGER, &short, true).await?
+            }
+            written => written?,
+        });
     }
     for event in &plan.events {
         publish(ctx, object, event).await;
@@ -91,6 +98,15 @@ where
     Ok(written)
 }
 
+/// Whether the API server, or its store, finds an object too large. The store's own words come with code 500.
+fn is_too_large(error: &kube::Error) -> bool {
+    const WORDS: [&str; 3] =
+        ["request is too large", "request entity too large", "trying to send message larger than max"];
+    let kube::Error::Api(status) = error else { return false };
+    let said = status.message.to_lowercase();
+    status.code == 413 || WORDS.iter().any(|words| said.contains(words))
+}
+
 async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,
@@ -107,5 +123,26 @@ where
     if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
         // An event that cannot be written never changes an outcome.
         warn!(%error, reason = event.reason, "could not publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_too_large_is_known_from_other_refusals() {
+        let said = |code: u16, text: &str| {
+            is_too_large(&kube::Error::Api(Box::new(Status::failure(text, "").with_code(code))))
+        };
+        assert!(said(413, "Request entity too large: limit is 3145728"));
+        assert!(said(500, "etcdserver: request is too large"));
+        assert!(said(
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2097152 vs. 2000000)"
+        ));
+        assert!(!said(500, "etcdserver: request timed out") && !said(409, "the object has been modified"));
     }
 }

@@ -6,6 +6,7 @@
 //! announcement, and what a crash leaves behind is found again by name. A session
 //! that failed is followed by another one, as often as its invoker says.
 
+mod bound;
 mod host;
 mod hosts;
 mod report;
@@ -30,7 +31,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions};
+use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions, size};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
@@ -211,7 +212,17 @@ impl<'a> Pass<'a> {
         let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
         let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());
         if begun.is_some() && !self.run.invoker.as_ref().is_some_and(same) {
-            return hosts::give_up(self);
+            let text = format!(
+                "{} was changed or deleted while the session ran. Create another session.",
+                self.run.invoker_label
+            );
+            return hosts::give_up(self, reason::SPEC_CHANGED, &text);
+        }
+        if size::was_refused(&self.now.conditions) {
+            hosts::give_up(self, reason::RUN_TOO_LARGE, size::REFUSED);
+            // Only a change of the manifest helps.
+            self.now.next_retry = None;
+            return;
         }
         if let Some(refusal) = &self.run.refusal {
             return report::refuse(self, &refusal.message.clone());
@@ -254,6 +265,14 @@ impl<'a> Pass<'a> {
         };
         let run = self.now.run.get_or_insert_with(Default::default);
         run.spec_hash.get_or_insert_with(|| invoker.hash());
+        if let Some(text) = bound::refusal(self, invoker) {
+            self.seen.jobs.iter().filter(|j| j.is_active()).for_each(|j| self.plan.stop(Some(j)));
+            self.now.targets.iter_mut().for_each(|t| t.stats.clear());
+            report::end(self, BackupPhase::Failed, reason::RUN_TOO_LARGE, &text);
+            // Only a change of the manifest helps.
+            self.now.next_retry = None;
+            return;
+        }
         let ground = self.stand_on(invoker, access);
         match self.lone_step("prepare", &ground, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
@@ -389,6 +408,7 @@ impl<'a> Pass<'a> {
             announced.run.get_or_insert_default().grants.push(grant);
             return Plan { status: Some(to_json(&announced)), again: true, ..Plan::nothing() };
         }
+        size::bound_backup(&mut self.now);
         // One that is being deleted is written no more.
         if self.now != self.run.state && !self.run.id.deleting {
             self.plan.status = Some(to_json(&self.now));
@@ -452,6 +472,7 @@ impl<'a> Pass<'a> {
 
     /// Whether the namespace lets the pod of a Job in.
     fn may_run(&self, job: &Job) -> Result<(), super::contract::Failure> {
+        objects::check_task(job)?;
         pod_security::check_job(self.seen.pod_security, job)
     }
 

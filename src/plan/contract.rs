@@ -9,18 +9,23 @@
 //! [`SECRET_DIR`] and appear in neither document. Where the backend Secret is in
 //! another namespace, the agent puts them there itself, see [`SecretPlace`].
 
+mod compact;
 mod outcome;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
 pub use self::outcome::{
     Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
 };
 
-/// Version of the two documents; an agent refuses a task of another version.
-pub const VERSION: u32 = 1;
+/// Version of the two documents.
+pub const VERSION: u32 = 2;
+/// Oldest version that is read: the one before. Jobs that an operator made before it was upgraded answer in it.
+/// Since 2 an answer may be packed, and a preflight may leave hosts out.
+pub const OLDEST_VERSION: u32 = 1;
 /// Environment variable that carries the [`Task`].
 pub const TASK_ENV: &str = "LIFEBOAT_TASK";
 /// Where the backend Secret is mounted, one file a key.
@@ -42,6 +47,8 @@ pub const OUTCOME_FILE: &str = "/dev/termination-log";
 /// Bytes of a termination message the kubelet keeps
 /// (Kubernetes, "Customizing the termination message").
 pub const OUTCOME_LIMIT: usize = 4096;
+/// Bytes that [`TASK_ENV`] can hold: the kernel takes no longer string (32 pages of 4 KiB, execve(2)), and the name is in it.
+pub const TASK_LIMIT: usize = (128 << 10) - 256;
 /// Bytes of an outcome that are kept free for what is around its answer.
 pub const OUTCOME_SLACK: usize = 400;
 /// Port on which a running agent answers `GET /progress`.
@@ -174,7 +181,7 @@ impl Step {
 /// Hosts whose snapshots are to be resolved.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Preflight {
-    /// One query a host; few enough that the answers fit one [`Outcome`].
+    /// One query a host. Hosts whose answers do not fit the [`Outcome`] are left out of it, and asked for again.
     pub hosts: Vec<HostQuery>,
     /// Hosts whose snapshots must be of one backup run, also those that other Jobs ask for: all of the session that
     /// follow its `asOf`. [`HostQuery::together`] says which queries they are.
@@ -421,33 +428,33 @@ impl Task {
     /// JSON for [`TASK_ENV`].
     pub fn encode(&self) -> String {
         // A Task is plain data with string keys: serialising it cannot fail.
-        serde_json::to_string(self).unwrap_or_default()
+        let text = serde_json::to_string(self).unwrap_or_default();
+        // The kubelet expands $(NAME) in values of the environment: a user's pattern would take in a user's variable,
+        // quotes included. Dollar signs stand within strings only, so that each can be escaped.
+        text.replace('$', "\\u0024")
     }
 
-    /// Reads a task of this [`VERSION`].
+    /// Reads a task of this [`VERSION`] or the one before.
     ///
     /// # Errors
     /// The text is no task, or of another version.
     pub fn decode(text: &str) -> Result<Self, String> {
         let task: Self = serde_json::from_str(text).map_err(|e| format!("the task is not readable: {e}"))?;
-        if task.version == VERSION {
+        if is_read(task.version) {
             Ok(task)
         } else {
             Err(format!(
-                "the task is of version {}, this agent speaks version {VERSION}: operator and Job images differ",
+                "the task is of version {}, this agent speaks versions {OLDEST_VERSION} to {VERSION}: operator and Job images differ",
                 task.version
             ))
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_version_is_refused() {
-        let text = r#"{"version":2,"run":{"id":"","kind":"","namespace":"","name":""},"repository":{"url":""},"step":{"prepare":{}}}"#;
-        assert!(Task::decode(text).unwrap_err().contains("version 2"));
-    }
+/// Whether documents of this version are understood.
+fn is_read(version: u32) -> bool {
+    (OLDEST_VERSION..=VERSION).contains(&version)
 }
+
+#[cfg(test)]
+mod tests;

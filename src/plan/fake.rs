@@ -155,6 +155,10 @@ pub struct Jobs {
     pub script: BTreeMap<String, Vec<End>>,
     /// Hosts for which the preflight finds no snapshot.
     pub without_snapshot: BTreeSet<String>,
+    /// Version in which agents answer; ours where nothing is said.
+    pub version: Option<u32>,
+    /// Snapshots that each host is restored from; one where nothing is said.
+    pub snapshots_each: usize,
     /// The store does not answer: what is created now fails.
     pub away: bool,
     /// Content of each Job that was ever created, by name.
@@ -315,7 +319,8 @@ impl Jobs {
     }
 
     fn outcome(&self, task: &Task, end: &End) -> Outcome {
-        let mut outcome = Outcome { version: VERSION, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
+        let version = self.version.unwrap_or(VERSION);
+        let mut outcome = Outcome { version, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
             End::Fails(class, why) => {
                 outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
@@ -366,8 +371,15 @@ impl Jobs {
         if self.without_snapshot.contains(host) {
             answer.failure = Some(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot."));
         } else {
-            let time = "2026-11-20T00:00:00Z".to_owned();
-            answer.snapshots.push(PinnedSnapshot { id: "cd".repeat(32), time, path: None });
+            let pin = |n: usize| PinnedSnapshot {
+                id: if n == 0 { "cd".repeat(32) } else { format!("{n:064x}") },
+                time: "2026-11-20T00:00:00Z".into(),
+                path: None,
+            };
+            answer.snapshots = (0..self.snapshots_each.max(1)).map(pin).collect();
+            if self.snapshots_each > 1 {
+                answer.pack(&[]);
+            }
         }
         answer
     }

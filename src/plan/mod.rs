@@ -33,6 +33,7 @@ pub mod rivals;
 pub mod run;
 pub mod schedule;
 pub mod sessions;
+pub mod size;
 pub mod snapshots;
 pub mod step;
 pub mod target;

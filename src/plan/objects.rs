@@ -3,22 +3,26 @@
 //! What the user's runtimeSettings say wins, field by field, over what is set
 //! here, except for what the step cannot work without (its mounts and command).
 
+mod env;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, EnvVar, KeyToPath, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec,
-    PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+    NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume,
+    VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+pub use self::env::check_task;
+use self::env::variables;
 use super::access::Access;
 use super::contract::{
-    INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, TASK_ENV, Task, WORK_DIR,
+    INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
 };
 use super::hosts::normal_path;
 use super::observed::Setup;
@@ -326,10 +330,7 @@ fn container(
     let settings = parts.runtime.and_then(|r| r.container.as_deref().cloned()).unwrap_or_default();
     let mut told = task.clone();
     told.settings.after_death = parts.deaths > 0;
-    let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, told.encode())];
-    let mut env = settings.env;
-    env.retain(|e| fixed.iter().all(|(name, _)| e.name != *name));
-    env.extend(fixed.map(|(name, value)| EnvVar { name: name.to_owned(), value: Some(value), value_from: None }));
+    let env = variables(settings.env, &told);
     Container {
         name: "agent".into(),
         image: Some(frame.image.clone()),

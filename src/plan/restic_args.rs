@@ -5,6 +5,9 @@
 //! is refused is named. Knows the words only; restic itself judges the values
 //! that are more than a number or a word of a short list.
 
+/// Tags that begin so are the operator's own: by them it knows of which run and session a snapshot is.
+const OWN_TAGS: &str = "lifeboat.";
+
 /// What a command does with the arguments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
@@ -94,12 +97,22 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
             Value::Flag => joined,
             _ => joined.or_else(|| items.next_if(|(_, next)| !next.starts_with("--")).map(|(_, next)| next.clone())),
         };
-        match fits(name, *kind, value.as_deref()) {
+        // A restore only asks for snapshots by its tags.
+        let own = value.as_deref().filter(|_| command == Command::Backup && name == "--tag").and_then(own_tag);
+        match own.map_or_else(|| fits(name, *kind, value.as_deref()), Err) {
             Ok(()) => found.push(Argument { index, name: name.to_owned(), value }),
             Err(text) => wrong.push((index, text)),
         }
     }
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
+}
+
+/// The tag of a list that only the operator may give, and why.
+fn own_tag(list: &str) -> Option<String> {
+    let tag = list.split(',').map(str::trim).find(|t| t.starts_with(OWN_TAGS))?;
+    Some(format!(
+        "--tag {tag:?} begins with {OWN_TAGS:?}: by such tags Lifeboat knows of which backup a snapshot is; write another tag"
+    ))
 }
 
 fn unknown(command: Command, item: &str, name: &str) -> String {
@@ -190,6 +203,25 @@ mod tests {
         }
         assert!(parse(Command::Backup, &list(&["--compression=max", "--one-file-system"])).is_ok());
         assert!(parse(Command::Backup, &list(&["--verify"])).is_err());
+    }
+
+    /// With them, one who backs up into a shared repository could pass his snapshots off as those of another's backup.
+    ///
+    /// Proves: row 13 of the attacks of tenants.
+    #[test]
+    fn tags_of_the_operator_are_refused_for_a_backup() {
+        for args in [
+            &["--tag=lifeboat.session=rt-b/x"][..],
+            &["--tag", "lifeboat.run=0b5c1d3e"],
+            &["--verbose-is-not-there", "--tag=nightly, lifeboat.paths=1"],
+            &["--tag=a,lifeboat.incomplete"],
+        ] {
+            let wrong = parse(Command::Backup, &list(args)).unwrap_err();
+            assert!(wrong.iter().any(|(_, text)| text.contains("begins with \"lifeboat.\"")), "{args:?}: {wrong:?}");
+        }
+        assert!(parse(Command::Backup, &list(&["--tag=my.lifeboat.tag,lifeboats"])).is_ok());
+        let filter = list(&["--tag=lifeboat.session=demo/nightly"]);
+        assert!(parse(Command::Restore, &filter).is_ok(), "what only selects is harmless");
     }
 
     proptest! {

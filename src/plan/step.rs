@@ -13,7 +13,7 @@ use super::contract::{Class, Failure, Outcome};
 use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
 use super::pod_security::{self, Level};
-use super::{Plan, Prepared, conditions, retry};
+use super::{Plan, Prepared, conditions, objects, retry};
 use crate::api::restore_session::StepStatus;
 use crate::names::reason;
 
@@ -118,7 +118,8 @@ impl Lone<'_> {
                     self.plan.look_again(wait);
                 } else {
                     let job = job(attempt, entry.pod_deaths.unwrap_or(0));
-                    if let Err(failure) = pod_security::check_job(self.pod_security, &job) {
+                    let allowed = objects::check_task(&job);
+                    if let Err(failure) = allowed.and_then(|()| pod_security::check_job(self.pod_security, &job)) {
                         return StepState::Failed(failure);
                     }
                     if self.gate.is_none_or(|g| g.admit(self.plan)) {

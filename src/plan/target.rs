@@ -13,8 +13,8 @@ use super::contract::{Class, Failure};
 use super::hosts::{Place, TargetKind, normal_path};
 use crate::names::{PVC_MOUNT, reason};
 
-/// Most hosts of one target: each has a Job, and an entry in a status that must fit into etcd. An API server takes
-/// any number of replicas, so nothing may count to it.
+/// Most hosts of one target, and of one run: each has a Job, and an entry in a status that must fit into etcd. An API
+/// server takes any number of replicas, so nothing may count to it.
 pub const MOST_HOSTS: i32 = 1000;
 
 /// A target, or why it is not there.
@@ -148,11 +148,16 @@ impl Target {
 
     /// Why it has more hosts than a run can have.
     pub fn too_many(&self) -> Option<String> {
-        (TargetKind::of_name(&self.kind) == TargetKind::StatefulSet && self.replicas > MOST_HOSTS).then(|| {
-            format!(
-                "{} has {} replicas; a member can have at most {MOST_HOSTS} hosts. Scale it down.",
-                self.display, self.replicas
-            )
+        let (count, what, help) = match TargetKind::of_name(&self.kind) {
+            TargetKind::StatefulSet => (self.replicas, "replicas", "Scale it down."),
+            TargetKind::DaemonSet => {
+                let found = i32::try_from(self.nodes().len()).unwrap_or(i32::MAX);
+                (found.max(self.desired_nodes.unwrap_or(0)), "nodes", "Name fewer of them in its nodeSelector.")
+            }
+            _ => return None,
+        };
+        (count > MOST_HOSTS).then(|| {
+            format!("{} has {count} {what}; a member can have at most {MOST_HOSTS} hosts. {help}", self.display)
         })
     }
 

@@ -17,11 +17,14 @@ use super::support::tree::{describe, difference};
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// restic, wherever it is.
+/// restic, wherever it is. By its path: the agent looks for programs where its image has them.
 pub fn restic() -> &'static str {
     static PROGRAM: OnceLock<String> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let program = std::env::var("LIFEBOAT_RESTIC").unwrap_or_else(|_| "restic".into());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|dir| dir.join(&program)).find(|file| file.is_file());
+        let program = found.map_or(program, |file| file.to_str().unwrap().to_owned());
         let version = Command::new(&program).arg("version").output();
         assert!(
             version.is_ok_and(|v| v.status.success()),
@@ -130,18 +133,16 @@ impl Site {
         let mut argv: Vec<&str> = wrapper.to_vec();
         argv.extend([env!("CARGO_BIN_EXE_lifeboat"), "agent"]);
         let mut command = Command::new(argv[0]);
-        command
-            .args(&argv[1..])
-            .env(TASK_ENV, task)
-            .env("LIFEBOAT_RESTIC", restic())
-            .env("LIFEBOAT_SECRET_DIR", self.path("secret"))
-            .env("LIFEBOAT_WORK_DIR", self.path("work"))
-            .env("LIFEBOAT_RESTORE_ROOT", self.path("root"))
-            .env("LIFEBOAT_OUTCOME_FILE", self.path("outcome"))
-            .env("LIFEBOAT_PROGRESS_PORT", "0")
-            .env("RUST_LOG", "debug")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.args(&argv[1..]).args(["--restic", restic(), "--progress-port", "0"]);
+        for (argument, place) in [
+            ("--secret-dir", "secret"),
+            ("--work-dir", "work"),
+            ("--restore-root", "root"),
+            ("--outcome-file", "outcome"),
+        ] {
+            command.arg(argument).arg(self.path(place));
+        }
+        command.env(TASK_ENV, task).env("RUST_LOG", "debug").stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
@@ -170,7 +171,7 @@ impl Site {
         fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         let _ = fs::remove_file(self.path("outcome"));
         let mut command = self.command(&task.encode(), &[]);
-        self.finish(command.env("LIFEBOAT_RESTIC", &program).env("LIFEBOAT_LOCK_WATCH", "0").spawn().unwrap())
+        self.finish(command.arg("--restic").arg(&program).args(["--lock-watch", "0"]).spawn().unwrap())
     }
 
     /// A step of another run.

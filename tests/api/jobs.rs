@@ -114,7 +114,7 @@ pub fn success(job: &Job) -> Outcome {
                 member: h.member,
                 host: h.host.clone(),
                 snapshots: vec![PinnedSnapshot { id: "ab".repeat(32), time: ENDED.into(), path: None }],
-                failure: None,
+                ..HostAnswer::default()
             };
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
         }

@@ -61,11 +61,11 @@ impl Site {
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.arg("agent").env("LIFEBOAT_TASK", task.encode()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.env("LIFEBOAT_KUBECONFIG", std::env::var("KUBECONFIG").unwrap()).env("LIFEBOAT_PROGRESS_PORT", "0");
-        for (variable, file) in
-            [("RESTIC", "restic"), ("SECRET_DIR", "secret"), ("WORK_DIR", "work"), ("OUTCOME_FILE", "outcome")]
+        command.arg("--kubeconfig").arg(std::env::var("KUBECONFIG").unwrap()).args(["--progress-port", "0"]);
+        for (argument, file) in
+            [("restic", "restic"), ("secret-dir", "secret"), ("work-dir", "work"), ("outcome-file", "outcome")]
         {
-            command.env(format!("LIFEBOAT_{variable}"), self.path(file));
+            command.arg(format!("--{argument}")).arg(self.path(file));
         }
         command
     }

@@ -29,7 +29,7 @@ const NEEDED: [&str; 11] = [
     "/etc/passwd",
 ];
 /// Folders that are the agent's or the kernel's alone: nothing may be mounted within them either.
-const OWN: [&str; 5] = ["/lifeboat", "/etc/lifeboat", "/proc", "/sys", "/dev"];
+const OWN: [&str; 7] = ["/lifeboat", "/etc/lifeboat", "/proc", "/sys", "/dev", "/var/run/secrets", "/run/secrets"];
 
 /// What is known of a target after its reference was looked at.
 pub struct Seen {
@@ -232,6 +232,7 @@ mod tests {
             "/etc/lifeboat/repository",
             "/lifeboat/work",
             "/proc/1",
+            "/run/secrets/mine",
             "//dev",
             "/x/../etc",
             "data",

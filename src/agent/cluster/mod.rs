@@ -26,12 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the Secret and puts it into `dir`.
+/// Reads the Secret and puts it into `dir`. `kubeconfig` is for tests.
 ///
 /// # Errors
 /// It is not there, may not be read, or cannot be kept.
-pub async fn fetch(place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
-    let client = client().await?;
+pub async fn fetch(kubeconfig: Option<&Path>, place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
+    let client = client(kubeconfig).await?;
     let api: Api<Secret> = Api::namespaced(client, &place.namespace);
     let found = patiently(|| api.get_opt(&place.name)).await.map_err(|error| {
         let text = format!(
@@ -66,18 +66,15 @@ async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut()
     }
 }
 
-/// Variable by which a test, which runs in no pod, says where the API server is.
-const KUBECONFIG: &str = "LIFEBOAT_KUBECONFIG";
-
-/// With the pod's own token.
-async fn client() -> Result<Client, Failure> {
+/// With the pod's own token, but for a test, which runs in no pod and names a file.
+async fn client(kubeconfig: Option<&Path>) -> Result<Client, Failure> {
     let made = async {
-        let config = match std::env::var(KUBECONFIG) {
-            Ok(file) => {
+        let config = match kubeconfig {
+            Some(file) => {
                 let read = Kubeconfig::read_from(file).map_err(|e| e.to_string())?;
                 Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(|e| e.to_string())?
             }
-            Err(_) => Config::incluster().map_err(|e| e.to_string())?,
+            None => Config::incluster().map_err(|e| e.to_string())?,
         };
         Client::try_from(config).map_err(|e| e.to_string())
     };

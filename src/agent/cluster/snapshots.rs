@@ -5,6 +5,7 @@
 //! repeated: a Job that dies in the middle is followed by one that does the rest.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -26,8 +27,8 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// The API server could not be reached, or refused.
-pub async fn keep(run: &Run, step: &List, listed: &[Listed]) -> Result<Answer, Failure> {
-    let api: Api<Snapshot> = Api::namespaced(client().await?, &run.namespace);
+pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[Listed]) -> Result<Answer, Failure> {
+    let api: Api<Snapshot> = Api::namespaced(client(kubeconfig).await?, &run.namespace);
     let listing = Listing::new(run, &step.labels, listed);
     let failed = |e: kube::Error| {
         trouble(

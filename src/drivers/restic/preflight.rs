@@ -37,8 +37,14 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
         }
         answers.push(answer);
     }
-    if !Answer::Preflight(answers.clone()).fits() {
+    let fits = |answers: &[HostAnswer]| Answer::Preflight(answers.to_vec()).fits();
+    if !fits(&answers) {
         answers.iter_mut().for_each(|answer| leave_to_be_looked_up(&mut answer.snapshots, &all));
+    }
+    if !fits(&answers) {
+        for (answer, query) in answers.iter_mut().zip(&step.hosts) {
+            answer.pack(&query.paths.iter().map(|p| select::clean(p)).collect::<Vec<_>>());
+        }
     }
     Done::ok(Answer::Preflight(answers))
 }

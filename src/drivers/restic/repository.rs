@@ -1,9 +1,9 @@
 //! One repository: how to reach it, and the environment each restic command gets.
 //!
-//! The environment is built from nothing. What is passed on from the Job is a short
-//! list: where programs are, proxies, certificates, memory limits of the Go runtime
-//! and, only where the Secret has no keys, the ambient credentials of the pod.
-//! This file never writes to a repository.
+//! The environment is built from nothing. What is passed on from the Job, whose variables
+//! users may set, is a short list: proxies, the time zone, memory limits of the Go runtime
+//! and, only where the Secret has no keys, the ambient credentials of the pod. This file
+//! never writes to a repository.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,12 +33,11 @@ const LOCKED: i32 = 11;
 const MOST_LOCKS: usize = 8;
 /// Tries to remove a dead lock: its process id may be that of something else here, which moves on with each start of restic.
 const UNLOCKS: usize = 3;
-/// Variables of the Job that restic also gets.
+/// Where restic, nice and ionice are looked for: the PATH of the Job is a user's to set, and so are files in its volumes.
+const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Variables of the Job that restic also gets. Whom it trusts is not among them: the Secret says that (`CA_CERT_DATA`).
 const PASSED_ON: &[&str] = &[
-    "PATH",
     "TZ",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
     "GOMEMLIMIT",
     "GOMAXPROCS",
     "GOGC",
@@ -53,13 +52,16 @@ const PASSED_ON: &[&str] = &[
 const AMBIENT: &[&str] = &[
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_REGION",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "GOOGLE_APPLICATION_CREDENTIALS",
 ];
+/// Those of them that name a file, whose content goes to whoever gives the role. Only files where clouds put them count:
+/// one that a user names elsewhere could be the backend Secret, or the user's own.
+const AMBIENT_FILES: &[&str] =
+    &["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS"];
+/// Below this, Kubernetes and the webhooks of clouds mount tokens.
+const TOKENS: &str = "/var/run/secrets/";
 
 /// Where things are in the Job's container.
 #[derive(Clone, Debug)]
@@ -94,6 +96,18 @@ pub struct Repository {
     pub restore_root: PathBuf,
 }
 
+/// What restic gets of the Job's variables, of which `given` tells.
+fn passed_on(ambient: bool, given: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let take = |name: &&str| Some(((*name).to_owned(), given(name)?));
+    let mut env: Vec<(String, String)> = PASSED_ON.iter().filter_map(take).collect();
+    if ambient {
+        env.extend(AMBIENT.iter().filter_map(take));
+        let is_token = |(_, path): &(String, String)| path.starts_with(TOKENS) && !path.contains("..");
+        env.extend(AMBIENT_FILES.iter().filter_map(take).filter(is_token));
+    }
+    env
+}
+
 impl Repository {
     /// Makes ready what commands need: credentials files, folders, arguments.
     pub fn new(
@@ -121,13 +135,8 @@ impl Repository {
         let memory = Memory::look();
         argv.extend(memory.options(&access.url));
 
-        let mut env: Vec<(String, String)> = Vec::new();
-        let ambient = if secrets.ambient { AMBIENT } else { &[] };
-        for name in PASSED_ON.iter().chain(ambient) {
-            if let Ok(value) = std::env::var(name) {
-                env.push(((*name).to_owned(), value));
-            }
-        }
+        let mut env = passed_on(secrets.ambient, &|name| std::env::var(name).ok());
+        env.push(("PATH".into(), PROGRAMS.into()));
         if let Some(bytes) = memory.go_limit().filter(|_| !env.iter().any(|(name, _)| name == "GOMEMLIMIT")) {
             env.push(("GOMEMLIMIT".into(), bytes));
         }
@@ -414,6 +423,28 @@ fn endpoint(url: &str) -> Option<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a user may set must not change which programs run, whom restic trusts, what it reads its credentials from, or
+    /// whom it gives them to.
+    ///
+    /// Proves: defect 7 of the second engine, row 6 of the attacks of tenants.
+    #[test]
+    fn restic_gets_nothing_that_steers_it() {
+        let users = |name: &str| Some(format!("/data/{name}"));
+        let names = |ambient| passed_on(ambient, &users).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let harmless = ["TZ", "GOMEMLIMIT", "GOMAXPROCS", "GOGC", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+        let proxies = ["http_proxy", "https_proxy", "no_proxy"];
+        assert_eq!(names(false), [&harmless[..], &proxies].concat());
+        let more = names(true).split_off(names(false).len());
+        assert_eq!(more, AMBIENT, "a file that a user names is no token of the cloud's");
+        for steers in ["PATH", "LD_PRELOAD", "HOME", "TMPDIR", "SSL_CERT_FILE", "GODEBUG", "AWS_ACCESS_KEY_ID"] {
+            assert!(!names(true).iter().any(|n| n == steers || n.starts_with("RESTIC_")), "{steers}");
+        }
+        let token = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token";
+        let given = |path: &'static str| move |name: &str| (name == AMBIENT_FILES[0]).then(|| path.to_owned());
+        assert_eq!(passed_on(true, &given(token)), [(AMBIENT_FILES[0].to_owned(), token.to_owned())]);
+        assert_eq!(passed_on(true, &given("/var/run/secrets/../../../etc/lifeboat/repository/RESTIC_PASSWORD")), []);
+    }
 
     #[test]
     fn endpoints_are_found() {

@@ -72,8 +72,14 @@ impl Snapshot {
         self.tags.as_deref().unwrap_or_default()
     }
 
+    /// The first: a backup puts its own tags before those that a user asks for.
     fn run_tag(&self) -> Option<&str> {
         self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
+    }
+
+    /// The BackupSession that made it; the first, for the same reason.
+    fn session(&self) -> Option<&str> {
+        self.tags().iter().find_map(|t| t.strip_prefix(SESSION_TAG_PREFIX))
     }
 
     /// Its run; a snapshot without our tag is one by itself.
@@ -83,8 +89,7 @@ impl Snapshot {
 
     /// How messages name its run.
     fn run_name(&self) -> String {
-        let value = |prefix| self.tags().iter().find_map(|t| t.strip_prefix(prefix));
-        match (value(SESSION_TAG_PREFIX), value(RUN_TAG_PREFIX)) {
+        match (self.session(), self.run_tag().and_then(|t| t.strip_prefix(RUN_TAG_PREFIX))) {
             (Some(session), _) => format!("BackupSession {session}"),
             (None, Some(run)) => format!("run {run}"),
             (None, None) => format!("snapshot {}", self.short()),
@@ -253,8 +258,7 @@ impl<'a> Own<'a> {
 
 /// The newest snapshot that a BackupSession made, of whichever host.
 fn newest_of_session<'a>(name: &str, all: &'a [Snapshot]) -> Option<&'a Snapshot> {
-    let tag = format!("{SESSION_TAG_PREFIX}{name}");
-    all.iter().filter(|s| s.tags().contains(&tag)).max_by(|a, b| a.age(b))
+    all.iter().filter(|s| s.session() == Some(name)).max_by(|a, b| a.age(b))
 }
 
 /// Of these snapshots, oldest first, those of the run that is asked for.

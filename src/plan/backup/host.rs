@@ -3,12 +3,12 @@
 //! Nothing is written to a target, so a Job needs no announcement. It waits for whoever restores what it would
 //! read: a snapshot of half a restore is no backup, and retention would let it push out the last good one.
 
-use super::hosts::{host_is_over, label, size};
+use super::hosts::{host_is_over, label, named, size};
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
 use crate::names::{condition, reason};
-use crate::plan::contract::{Answer, Backup, Class, Failure, Outcome, SnapshotMade, Step};
+use crate::plan::contract::{Backup, Class, Detail, Failure, Outcome, Saved, Step};
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
@@ -61,7 +61,7 @@ pub fn back_up(
             }
             pass.plan.look_again(LOOK_AT_RUNNING);
         }
-        Some(JobState::Done(outcome)) => read(pass, index, host, outcome),
+        Some(JobState::Done(outcome)) => read(pass, spec, index, host, outcome),
         Some(JobState::Lost(failure)) => {
             if failure.class == Class::Invalid {
                 // A pod that can never start is still there.
@@ -202,10 +202,11 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
     })
 }
 
-fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let made = match &outcome.answer {
-        Some(Answer::BackedUp(made)) if outcome.run == pass.run.id.uid => made.as_slice(),
-        _ => &[],
+fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, outcome: &Outcome) {
+    let paths = spec.target.as_ref().map(|t| named(t).1).unwrap_or_default();
+    let made = match outcome.saved(&paths) {
+        Ok(Some(made)) if outcome.run == pass.run.id.uid => made,
+        _ => vec![],
     };
     let slot = &mut pass.now.targets[index].stats[host];
     slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
@@ -257,19 +258,22 @@ fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     pass.event(true, &failure.reason, &text);
 }
 
-fn snapshot(made: &SnapshotMade) -> SnapshotStats {
+/// What was not told is left out: zero would say that there was nothing.
+fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
     let i = |n: u64| i64::try_from(n).ok();
+    let (sums, all) = (*detail >= Detail::Sums, *detail == Detail::All);
+    let took = || duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)));
     SnapshotStats {
         name: Some(made.id.chars().take(8).collect()),
-        path: Some(made.path.clone()),
-        total_size: Some(size(made.total_bytes)),
-        uploaded: Some(size(made.uploaded_bytes)),
-        processing_time: Some(duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)))),
-        file_stats: Some(FileStats {
+        path: Some(made.path.clone()).filter(|p| !p.is_empty()),
+        total_size: sums.then(|| size(made.total_bytes)),
+        uploaded: sums.then(|| size(made.uploaded_bytes)),
+        processing_time: all.then(took),
+        file_stats: sums.then(|| FileStats {
             total_files: i(made.total_files),
-            new_files: i(made.new_files),
-            modified_files: i(made.modified_files),
-            unmodified_files: i(made.unmodified_files),
+            new_files: i(made.new_files).filter(|_| all),
+            modified_files: i(made.modified_files).filter(|_| all),
+            unmodified_files: i(made.unmodified_files).filter(|_| all),
         }),
     }
 }

@@ -4,8 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use super::{Ground, Invoker, LOOK_FOR_MISSING, Pass, host};
-use crate::api::backup_batch::BackupMember;
+use super::{Ground, Invoker, LOOK_FOR_MISSING, Pass, bound, host};
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
@@ -46,7 +45,7 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool 
                 continue;
             }
         }
-        member(pass, &invoker.members[index], index, ground);
+        member(pass, invoker, index, ground);
     }
     pass.now.targets.iter().all(is_over)
 }
@@ -94,22 +93,20 @@ pub fn named(target: &BackupTarget) -> (HostSet, Vec<String>) {
     (hosts, paths)
 }
 
-/// Ends a session whose invoker is another one than it was begun with, or is gone: what it has is put under names
-/// and into a place that nobody asks for any more.
-pub fn give_up(pass: &mut Pass<'_>) {
-    let text =
-        format!("{} was changed or deleted while the session ran. Create another session.", pass.run.invoker_label);
+/// Ends a session in the middle: its invoker is another one than it was begun with, or is gone, so that what it has is put
+/// under names and into a place that nobody asks for any more; or its status cannot be written.
+pub fn give_up(pass: &mut Pass<'_>, why: &str, text: &str) {
     let running = pass.seen.jobs.iter().filter(|j| !j.deleting && matches!(j.state, JobState::Active { .. }));
     pass.plan.stop_jobs.extend(running.map(Stop::of));
     for status in pass.now.targets.iter_mut().filter(|t| !is_over(t)) {
         status.phase = Some(BackupTargetPhase::Failed);
         for host in status.stats.iter_mut().filter(|h| !host_is_over(h)) {
             host.phase = Some(BackupHostPhase::Failed);
-            host.reason = Some(reason::SPEC_CHANGED.to_owned());
-            host.error = Some(text.clone());
+            host.reason = Some(why.to_owned());
+            host.error = Some(text.to_owned());
         }
     }
-    super::report::end(pass, BackupPhase::Failed, reason::SPEC_CHANGED, &text);
+    super::report::end(pass, BackupPhase::Failed, why, text);
 }
 
 /// How messages name a member.
@@ -127,10 +124,10 @@ pub fn host_is_over(host: &HostBackupStats) -> bool {
     matches!(host.phase, Some(BackupHostPhase::Succeeded | BackupHostPhase::Failed))
 }
 
-fn member(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, ground: &Ground) {
-    let at = pass.at;
+fn member(pass: &mut Pass<'_>, invoker: &Invoker, index: usize, ground: &Ground) {
+    let (at, spec) = (pass.at, &invoker.members[index]);
     let target = find(pass, index);
-    if pass.now.targets[index].stats.is_empty() && !target.is_some_and(|t| count(pass, spec, t, index)) {
+    if pass.now.targets[index].stats.is_empty() && !target.is_some_and(|t| count(pass, invoker, t, index)) {
         return;
     }
     let status = &mut pass.now.targets[index];
@@ -179,8 +176,8 @@ fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
 }
 
 /// Counts the hosts of a member, once; false when there are none, or not yet.
-fn count(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize) -> bool {
-    let Some(target_spec) = &spec.target else { return false };
+fn count(pass: &mut Pass<'_>, invoker: &Invoker, target: &Target, index: usize) -> bool {
+    let Some(target_spec) = &invoker.members[index].target else { return false };
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
     if let Some(text) = target.too_many() {
         refuse(pass, index, &text);
@@ -210,7 +207,8 @@ fn count(pass: &mut Pass<'_>, spec: &BackupMember, target: &Target, index: usize
         ..HostBackupStats::default()
     });
     let stats: Vec<_> = stats.collect();
-    if let Some(text) = taken(pass, index, &stats) {
+    let large = bound::refusal_of(pass, invoker, index, target);
+    if let Some(text) = large.or_else(|| taken(pass, index, &stats)) {
         refuse(pass, index, &text);
         return false;
     }

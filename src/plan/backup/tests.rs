@@ -1,6 +1,7 @@
 //! Backups from their first pass to their last.
 
 mod elsewhere;
+mod large;
 mod maintenance;
 mod sessions;
 mod waiting;

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{OUTCOME_LIMIT, OUTCOME_SLACK, PinnedSnapshot, VERSION};
+use super::compact::{Detail, MOST_PINS, Saved, pack, unpack_made};
+use super::{OUTCOME_LIMIT, OUTCOME_SLACK, PinnedSnapshot, is_read};
 use crate::names::reason;
 
 /// What a Job answers. Failure and answer may both be present: what was done before it failed.
@@ -30,7 +31,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
-    /// Of [`Step::Preflight`], in the order asked.
+    /// Of [`Step::Preflight`], in the order asked: the first of those asked for, as many as fit.
     Preflight(Vec<HostAnswer>),
     /// Of [`Step::Restore`].
     Restored(Restored),
@@ -41,6 +42,8 @@ pub enum Answer {
     },
     /// Of [`Step::Backup`].
     BackedUp(Vec<SnapshotMade>),
+    /// The same where it would not fit: packed, in the order of the paths.
+    Saved(String),
     /// Of [`Step::Maintain`].
     Maintained(RepositoryFacts),
     /// Of [`Step::List`].
@@ -78,6 +81,9 @@ pub struct HostAnswer {
     /// What will be restored, in this order.
     #[serde(default)]
     pub snapshots: Vec<PinnedSnapshot>,
+    /// The same where they would not fit, see [`HostAnswer::pins`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
     /// Why this host cannot be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -202,16 +208,29 @@ pub enum Class {
     Fatal,
 }
 
+/// Bytes that messages are cut to, one after the other, until an outcome fits.
+const MESSAGES: [usize; 4] = [usize::MAX, 1024, 256, 96];
+/// Bytes that messages of hosts are cut to before a host is left out.
+const MESSAGE_OF_HOST: usize = 256;
+
 impl Outcome {
-    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first; an answer
-    /// that still does not fit becomes a failure that says so, never a silent loss.
+    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first; then a backup tells less of each snapshot, and a
+    /// preflight leaves its last hosts out, which are asked for again. What still does not fit becomes a failure that says
+    /// so, never a silent loss.
     pub fn encode(&self) -> String {
-        let fits = |o: &Self| serde_json::to_string(o).ok().filter(|s| s.len() <= OUTCOME_LIMIT);
-        let mut cut = self.clone();
-        for limit in [usize::MAX, 1024, 256, 96] {
-            cut.cut_messages(limit);
-            if let Some(text) = fits(&cut) {
-                return text;
+        for answer in self.forms() {
+            for limit in MESSAGES {
+                let mut cut = Self { answer: answer.clone(), ..self.clone() };
+                cut.cut_messages(limit);
+                if let Some(text) = cut.fitting() {
+                    return text;
+                }
+                // Rather another attempt at the rest than messages that say nothing.
+                if limit == MESSAGE_OF_HOST
+                    && let Some(text) = cut.first_hosts()
+                {
+                    return text;
+                }
             }
         }
         let failure = Failure::new(
@@ -219,17 +238,53 @@ impl Outcome {
             reason::OUTCOME_TOO_LARGE,
             "The result of the step does not fit a termination message (4096 bytes). Name fewer paths or snapshots a host.",
         );
-        fits(&Self { answer: None, failure: Some(failure), ..cut }).unwrap_or_default()
+        Self { answer: None, failure: Some(failure), ..self.clone() }.fitting().unwrap_or_default()
+    }
+
+    fn fitting(&self) -> Option<String> {
+        serde_json::to_string(self).ok().filter(|text| text.len() <= OUTCOME_LIMIT)
+    }
+
+    /// The answer, and shorter ones that stand for it.
+    fn forms(&self) -> Vec<Option<Answer>> {
+        let mut forms = vec![self.answer.clone()];
+        if let Some(Answer::BackedUp(made)) = &self.answer {
+            let shorter = [Detail::All, Detail::Sums, Detail::Id].map(|d| Some(Answer::Saved(pack(made, d))));
+            forms.extend(shorter);
+        }
+        forms
+    }
+
+    /// With the first hosts of a preflight, as many as fit. The first is answered in any case.
+    fn first_hosts(&self) -> Option<String> {
+        let Some(Answer::Preflight(hosts)) = &self.answer else { return None };
+        let with = |hosts: &[HostAnswer]| Self { answer: Some(Answer::Preflight(hosts.to_vec())), ..self.clone() };
+        let most = (1..=hosts.len()).rev().find_map(|n| with(&hosts[..n]).fitting());
+        most.or_else(|| with(&[hosts.first()?.too_large()]).fitting())
+    }
+
+    /// What a backup made of `paths`; `None` where it tells of no snapshots.
+    ///
+    /// # Errors
+    /// What was packed does not read back.
+    pub fn saved(&self, paths: &[String]) -> Result<Option<Vec<Saved>>, String> {
+        match &self.answer {
+            Some(Answer::BackedUp(made)) => {
+                Ok(Some(made.iter().map(|made| Saved { made: made.clone(), detail: Detail::All }).collect()))
+            }
+            Some(Answer::Saved(text)) => unpack_made(text, paths).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Reads a termination message.
     ///
     /// # Errors
-    /// The text is no outcome of this version; the Job's result is then unknown.
+    /// The text is no outcome of this version or the one before; the Job's result is then unknown.
     pub fn decode(text: &str) -> Result<Self, String> {
         let outcome: Self =
             serde_json::from_str(text.trim()).map_err(|e| format!("the termination message is no outcome: {e}"))?;
-        if outcome.version == VERSION {
+        if is_read(outcome.version) {
             Ok(outcome)
         } else {
             Err(format!("the outcome is of version {}", outcome.version))
@@ -248,44 +303,44 @@ impl Outcome {
     }
 }
 
-/// Cuts a text to at most `limit` bytes at a character's edge, and shows that it did.
-pub fn cut(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let mut end = limit.saturating_sub(3);
-        while !text.is_char_boundary(end) {
-            end -= 1;
+impl HostAnswer {
+    /// The answer of a host whose own does not fit even alone.
+    fn too_large(&self) -> Self {
+        let text = format!(
+            "The snapshots of this host do not fit the answer of a Job, which always holds {MOST_PINS} of them. Name some of its paths in a rule, and restore the others by another session."
+        );
+        Self {
+            snapshots: vec![],
+            packed: None,
+            failure: Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text)),
+            ..self.clone()
         }
-        text.truncate(end);
-        text.push('…');
+    }
+}
+
+/// Cuts a text to at most `limit` bytes, as JSON has it, at a character's edge, and shows that it did.
+pub fn cut(text: &mut String, limit: usize) {
+    if text.chars().map(escaped).sum::<usize>() <= limit {
+        return;
+    }
+    let room = limit.saturating_sub('…'.len_utf8());
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += escaped(*c);
+        used > room
+    });
+    text.truncate(end.map_or(0, |(at, _)| at));
+    text.push('…');
+}
+
+/// Bytes of a character in a JSON string.
+fn escaped(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn an_outcome_always_fits_and_reads_back(message in ".{0,6000}", hosts in 0usize..60, text in ".{0,400}") {
-            let answer = Answer::Preflight((0..hosts).map(|i| HostAnswer {
-                member: i, host: format!("host-{i}"), snapshots: vec![],
-                failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())),
-            }).collect());
-            let outcome = Outcome { version: VERSION, run: "r".into(), seconds: 1.5,
-                failure: Some(Failure::new(Class::Transient, "RepositoryUnreachable", message)), answer: Some(answer) };
-            let json = outcome.encode();
-            prop_assert!(json.len() <= OUTCOME_LIMIT);
-            let back = Outcome::decode(&json).unwrap();
-            prop_assert!(back.failure.is_some());
-        }
-
-        #[test]
-        fn cut_keeps_whole_characters(mut text in ".{0,50}", limit in 3usize..40) {
-            let before = text.clone();
-            cut(&mut text, limit);
-            prop_assert!(text.len() <= limit.max(before.len().min(limit)));
-            prop_assert!(before.len() > limit || text == before);
-        }
-    }
-}
+mod tests;

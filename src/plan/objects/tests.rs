@@ -1,8 +1,11 @@
 //! Jobs as they are made: names, labels, settings, what a pod may do.
 
+use k8s_openapi::api::core::v1::EnvVar;
+
 use super::*;
+use crate::names::reason;
 use crate::plan::contract::{
-    Backup, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, VERSION,
+    Backup, Class, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, TASK_ENV, VERSION,
 };
 use crate::plan::jobs::task_text;
 
@@ -222,4 +225,43 @@ fn the_same_attempt_has_the_same_name_and_another_does_not() {
     assert_eq!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 1));
     assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k", 2));
     assert_ne!(job_name(&f, "restore", "k", 1), job_name(&f, "restore", "k2", 1));
+}
+
+/// The kubelet takes the last of two variables of a name, and those of `env` before those of `envFrom`.
+///
+/// Proves: defect 7 of the second engine, row 6 of the attacks of tenants.
+#[test]
+fn no_variable_of_a_user_stands_for_one_of_ours() {
+    let names = [
+        "LIFEBOAT_TASK",
+        "LIFEBOAT_OUTCOME_FILE",
+        "LIFEBOAT_RESTORE_ROOT",
+        "HOME",
+        "LD_PRELOAD",
+        "LD_AUDIT",
+        "HTTPS_PROXY",
+    ];
+    let env: Vec<EnvVar> =
+        names.iter().map(|n| EnvVar { name: (*n).into(), value: Some("mine".into()), ..EnvVar::default() }).collect();
+    let runtime = RuntimeSettings {
+        container: Some(Box::new(crate::api::runtime::ContainerRuntimeSettings { env, ..Default::default() })),
+        ..RuntimeSettings::default()
+    };
+    let pod = spec(Step::Restore(Restore::default()), Some(&runtime));
+    let env = pod.containers[0].env.clone().unwrap();
+    let given: Vec<&str> = env.iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(given, ["HTTPS_PROXY", "HOME", "TMPDIR", TASK_ENV, "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"]);
+    assert!(env[1..].iter().all(|e| e.value.as_deref() != Some("mine")));
+    assert!(Task::decode(task_text(&pod.containers).unwrap()).is_ok());
+}
+
+#[test]
+fn a_task_that_no_process_can_be_started_with_is_refused() {
+    let with = |bytes: usize| {
+        let step = Step::Backup(Backup { exclude: vec!["x".repeat(bytes)], ..Backup::default() });
+        check_task(&job(&frame(), &task(step), JobParts::default()))
+    };
+    assert_eq!(with(100 << 10), Ok(()));
+    let failure = with(128 << 10).unwrap_err();
+    assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::RUN_TOO_LARGE));
 }

@@ -15,8 +15,8 @@ use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
 use crate::plan::contract::Failure;
 use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::retry;
 use crate::plan::run::member_label;
+use crate::plan::{retry, size};
 
 /// What to do about a session that is being deleted.
 pub fn leave(pass: &mut Pass<'_>) {
@@ -35,7 +35,13 @@ pub fn cancel(pass: &mut Pass<'_>) {
     pass.now.observed_generation = pass.run.id.generation;
     take_answers(pass);
     let at = pass.at;
+    // A run whose status is refused for its size goes the same way, and says that.
+    let large = size::was_refused(&pass.now.conditions);
+    let why = if large { reason::RUN_TOO_LARGE } else { reason::CANCELED };
     if !is_out(pass) {
+        if large {
+            return;
+        }
         let held = resume::refused(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
         let text = format!("Canceling: Jobs are being stopped, then workloads scaled back.{held}");
         conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, &text, at);
@@ -52,9 +58,12 @@ pub fn cancel(pass: &mut Pass<'_>) {
         conclude(pass);
         return;
     }
-    let text = canceled(&pass.now.members);
-    conditions::set(&mut pass.now.conditions, condition::CANCELED, true, reason::CANCELED, &text, at);
-    pass.end_with(RestorePhase::Failed, reason::CANCELED, &text);
+    let mut text = canceled(&pass.now.members);
+    if large {
+        text = format!("{} {text}", size::REFUSED);
+    }
+    conditions::set(&mut pass.now.conditions, condition::CANCELED, true, why, &text, at);
+    pass.end_with(RestorePhase::Failed, why, &text);
 }
 
 /// Takes what Jobs answered that have ended while the run is being canceled.

@@ -101,13 +101,13 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     // Once a workload is quiesced its replicas no longer count its hosts: status does.
     let known = !status.stats.is_empty();
     let waits = |text: String| Some(text).filter(|_| !known);
+    if let Some(text) = target.too_many().and_then(waits) {
+        fail_member(status, &text);
+        return;
+    }
     if let Some(text) = target.uncounted().and_then(waits) {
         status.message = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
-        return;
-    }
-    if let Some(text) = target.too_many().and_then(waits) {
-        fail_member(status, &text);
         return;
     }
     let all: Vec<(Place, String)> = if known {

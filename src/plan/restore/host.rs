@@ -191,8 +191,12 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         ignore_owners: target.ownership == Some(Ownership::Ignore),
     };
     let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
-    pass.plan.claims.extend(objects::interim_claim(frame, &parts));
+    let claim = objects::interim_claim(frame, &parts);
     let job = objects::job(frame, &pass.task(access, index, Step::Restore(restore)), parts);
+    if let Err(failure) = objects::check_task(&job) {
+        return fail_host(pass, index, host, &failure);
+    }
+    pass.plan.claims.extend(claim);
     pass.plan.jobs.push(job);
     pass.plan.look_again(FIRST_LOOK);
 }

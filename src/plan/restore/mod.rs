@@ -13,6 +13,7 @@
 //! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
 //! way out, at any point.
 
+mod bound;
 mod ending;
 mod find;
 mod host;
@@ -43,7 +44,7 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{self, RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry};
+use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry, size};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -204,7 +205,15 @@ impl<'a> Pass<'a> {
                 Err(waiting)
             }
         };
+        if bound::refuse(self) {
+            return;
+        }
         preflight::advance(self, ground.as_ref().ok());
+        if bound::refuse(self) {
+            // Its Jobs are stopped once this is written.
+            self.plan.jobs.clear();
+            return;
+        }
         member::advance(self, ground.as_ref().map_err(String::as_str));
         report::conclude(self);
     }
@@ -328,6 +337,7 @@ impl<'a> Pass<'a> {
     }
 
     fn finish(mut self) -> Plan<Prepared> {
+        size::bound_restore(&mut self.now.conditions, &mut self.now.members, &mut self.now.run);
         let at_work = !self.kept_out && self.seen.jobs.iter().any(JobSeen::is_active);
         let end = self.was.run.completion_time.as_ref().map(|t| t.0);
         let rights = Rights {

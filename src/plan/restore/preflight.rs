@@ -3,6 +3,8 @@
 //! A preflight Job only reads, so it needs no announcement. Its answers are
 //! taken from the Jobs of the current attempt; a fault of the infrastructure
 //! makes the next attempt, any other fault is a fault of the hosts asked for.
+//! Hosts that a Job leaves out, because its answer has no room for them, are asked
+//! for by another one, whose key is another because its hosts are fewer.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +17,10 @@ use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
 use crate::names::{hash_of, reason};
 use crate::plan::contract::{
-    Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, OUTCOME_SLACK, Preflight, Restore, Runner,
-    Step,
+    self, Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, OUTCOME_SLACK, Preflight, Restore,
+    Runner, Step,
 };
-use crate::plan::hosts::{HostSet, rule_for, source_host};
+use crate::plan::hosts::{HostSet, normal_path, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
@@ -72,10 +74,9 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
             ..JobParts::default()
         };
         let job = objects::job(frame, &task, parts);
-        if let Some(pod) = objects::pod_of(&job)
-            && let Err(failure) = pod_security::check(pass.seen.pod_security, pod, &pass.run.id.namespace)
-            && let Step::Preflight(asked) = &task.step
-        {
+        let level = pass.seen.pod_security;
+        let allowed = objects::check_task(&job).and_then(|()| pod_security::check_job(level, &job));
+        if let (Err(failure), Step::Preflight(asked)) = (allowed, &task.step) {
             for host in &asked.hosts {
                 take(pass, &refused(host.member, &host.host, failure.clone()));
             }
@@ -125,7 +126,9 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             }
             JobState::Lost(failure) => failure.clone(),
             JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
-                (None, Some(Answer::Preflight(answers))) if outcome.run == pass.run.id.uid => {
+                (None, Some(Answer::Preflight(answers)))
+                    if outcome.run == pass.run.id.uid && answers_some(job, answers) =>
+                {
                     for answer in answers {
                         take(pass, answer);
                     }
@@ -170,8 +173,14 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
     attempt
 }
 
+/// Whether it answers for any host that it was asked for. One that does not would not by another Job either.
+fn answers_some(job: &JobSeen, answers: &[HostAnswer]) -> bool {
+    let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) else { return true };
+    asked.hosts.iter().any(|h| answers.iter().any(|a| a.member == h.member && a.host == h.host))
+}
+
 fn refused(member: usize, host: &str, failure: Failure) -> HostAnswer {
-    HostAnswer { member, host: host.to_owned(), snapshots: vec![], failure: Some(failure) }
+    HostAnswer { member, host: host.to_owned(), failure: Some(failure), ..HostAnswer::default() }
 }
 
 /// Fails every host that is not begun and whose Job the namespace would not let in: with nothing touched, and at
@@ -233,26 +242,32 @@ pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
 fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
-    let allow_empty = pass.run.members.get(answer.member).and_then(|m| m.target.as_ref()?.allow_empty).unwrap_or(false);
+    let target = pass.run.members.get(answer.member).and_then(|m| m.target.as_ref());
+    let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
+    let rule = target.and_then(|t| rule_for(&t.rules, &answer.host));
+    let asked: Vec<String> = rule.iter().flat_map(|r| &r.paths).map(|p| normal_path(p)).collect();
+    let pins = answer.pins(&asked);
     let Some(member) = pass.now.members.get_mut(answer.member) else { return };
     let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
-    match &answer.failure {
+    match (&answer.failure, pins) {
         // A repository that nothing was ever backed up into is as empty as one without a snapshot of the host.
-        Some(failure) if allow_empty && NO_DATA.contains(&failure.reason.as_str()) => {
+        (Some(failure), _) if allow_empty && NO_DATA.contains(&failure.reason.as_str()) => {
             host.phase = Some(HostPhase::Succeeded);
             host.reason = Some(failure.reason.clone());
         }
-        Some(failure) => {
+        (Some(failure), _) => {
             host.phase = Some(HostPhase::Failed);
             host.reason = Some(failure.reason.clone());
             host.error = Some(failure.message.clone());
         }
-        None => {
-            host.snapshots = answer
-                .snapshots
-                .iter()
-                .map(|s| PinnedSnapshot { id: s.id.clone(), time: Some(s.time.clone()), path: s.path.clone() })
-                .collect();
+        (None, Err(why)) => {
+            host.phase = Some(HostPhase::Failed);
+            host.reason = Some(reason::AGENT_FAILED.to_owned());
+            host.error = Some(format!("The answer of the preflight is not readable: {why}."));
+        }
+        (None, Ok(pins)) => {
+            let pin = |s: contract::PinnedSnapshot| PinnedSnapshot { id: s.id, time: Some(s.time), path: s.path };
+            host.snapshots = pins.into_iter().map(pin).collect();
             if host.snapshots.is_empty() {
                 host.phase = Some(HostPhase::Failed);
                 host.reason = Some(reason::SNAPSHOT_NOT_FOUND.to_owned());
@@ -355,20 +370,24 @@ fn with_tags(mut lists: Vec<Vec<String>>, more: &[String]) -> Vec<Vec<String>> {
     lists
 }
 
-/// Whether a Job of this attempt asks for the host already.
+/// Whether a Job of this attempt asks for the host, and has not answered without it.
 fn is_asked(pass: &Pass<'_>, query: &HostQuery, attempt: i32) -> bool {
-    pass.seen.jobs.iter().filter(|j| j.attempt == attempt && j.key.starts_with(PREFLIGHT)).any(|j| {
+    let of_attempt = |j: &&JobSeen| j.attempt == attempt && j.key.starts_with(PREFLIGHT);
+    let waits = |j: &&JobSeen| !matches!(j.state, JobState::Done(_));
+    pass.seen.jobs.iter().filter(of_attempt).filter(waits).any(|j| {
         matches!(j.task.as_ref().map(|t| &t.step), Some(Step::Preflight(p)) if p.hosts.iter().any(|h| h.member == query.member && h.host == query.host))
     })
 }
 
-/// Splits queries so that each chunk's answers fit one termination message.
+/// Splits queries so that each chunk's answers most likely fit one termination message. How many snapshots `latest` is,
+/// one a path that was backed up, nobody knows here: what does not fit is left out and asked for again.
 fn chunks(queries: Vec<HostQuery>) -> Vec<Vec<HostQuery>> {
     let mut chunks: Vec<Vec<HostQuery>> = vec![];
     let mut room = 0;
     for query in queries {
         let paths: usize = query.paths.iter().map(|p| p.len() + ANSWER_BYTES).sum();
-        let cost = query.host.len() + paths.max(query.snapshots.len().max(1) * ANSWER_BYTES);
+        let snapshots = if query.paths.is_empty() { query.snapshots.len().max(query.mounts.len()).max(1) } else { 0 };
+        let cost = query.host.len() + paths.max(snapshots * ANSWER_BYTES);
         match chunks.last_mut() {
             Some(last) if cost <= room => {
                 last.push(query);
@@ -402,7 +421,7 @@ mod tests {
             prop_assert_eq!(split.concat(), queries);
             for chunk in split {
                 let answers: Vec<HostAnswer> = chunk.iter().map(|q| HostAnswer {
-                    member: 9, host: q.host.clone(), failure: None,
+                    member: 9, host: q.host.clone(), failure: None, packed: None,
                     snapshots: q.paths.iter().map(|p| crate::plan::contract::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
                 }).collect();
                 let outcome = crate::plan::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, failure: None, answer: Some(Answer::Preflight(answers)) };

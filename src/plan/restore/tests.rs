@@ -6,6 +6,7 @@ mod crashes;
 mod document;
 mod elsewhere;
 mod faults;
+mod large;
 mod leaving;
 mod quiesced;
 mod states;

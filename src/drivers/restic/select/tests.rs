@@ -373,6 +373,25 @@ fn a_session_is_its_run_and_nothing_else() {
     assert_eq!(ids(&resolve(&q, &twice).unwrap()), ["a", "b"]);
 }
 
+/// A tag that a user adds to his own backup comes after those of the backup itself.
+///
+/// Proves: row 13 of the attacks of tenants.
+#[test]
+fn a_snapshot_is_of_the_run_and_session_that_made_it_whatever_tags_were_added() {
+    let mut with_forged = runs();
+    let mut forged = snapshot(55, "mallory", &["/data"], Some("m"));
+    forged
+        .tags
+        .get_or_insert_default()
+        .extend(["lifeboat.session=mallory/x", "lifeboat.run=a", "lifeboat.session=demo/first"].map(str::to_owned));
+    with_forged.push(forged);
+    let q = HostQuery { session: Some("demo/first".into()), ..whole_set("host-0") };
+    assert_eq!(ids(&resolve(&q, &with_forged).unwrap()), ["1", "2"]);
+    let q = HostQuery { as_of: Some("2026-01-01T00:05:00Z".into()), ..whole_set("host-0") };
+    let (before, after) = (resolve(&q, &runs()), resolve(&q, &with_forged));
+    assert_eq!(before.map(|p| p.len()).map_err(|f| f.reason), after.map(|p| p.len()).map_err(|f| f.reason));
+}
+
 #[test]
 fn what_exists_is_named() {
     let message = |host: &str| {

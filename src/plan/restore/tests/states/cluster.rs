@@ -417,6 +417,7 @@ fn answer(seen: &JobSeen, end: End) -> Answer {
         member: host.member,
         host: host.host.clone(),
         snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
+        packed: None,
         failure: (bad == Some(i)).then(none),
     };
     Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())

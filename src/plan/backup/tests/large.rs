@@ -1,0 +1,61 @@
+//! Backups of many paths and hosts: none is lost for its answer, and none begun that no status can hold.
+
+use serde_json::json;
+
+use super::world::World;
+use crate::names::reason;
+use crate::plan::size;
+use crate::plan::target::Target;
+
+/// All was uploaded, and then the answer did not fit.
+///
+/// Proves: defect 2 of the second engine.
+#[test]
+fn a_backup_of_many_paths_succeeds() {
+    for count in [16, 64, 255] {
+        let paths: Vec<String> = (0..count).map(|n| format!("/stash-data/{n}/{}", "x".repeat(100))).collect();
+        let mut w = World::new(1, false, true);
+        w.invoker().members[0].target.as_mut().unwrap().paths.clone_from(&paths);
+        w.settle();
+        assert_eq!(w.phase(), "Succeeded", "{}", w.summary());
+        let made = w.status["targets"][0]["stats"][0]["snapshots"].as_array().unwrap();
+        assert_eq!(made.iter().map(|s| s["path"].as_str().unwrap()).collect::<Vec<_>>(), paths);
+        assert!(made.iter().all(|s| s["name"] == "abababab" && s["totalSize"] == "0 B"), "{:#}", made[0]);
+        // Of very many paths less is told.
+        assert!(count > 64 || made.iter().all(|s| s["fileStats"]["newFiles"] == 0), "{:#}", made[0]);
+    }
+}
+
+/// Proves: defect 6 of the second engine.
+#[test]
+fn a_backup_of_too_many_hosts_is_refused_before_it_begins() {
+    let mut w = World::new(2, false, true);
+    w.found = Some(Target { kind: "StatefulSet".into(), name: "m0".into(), replicas: 1000, ..Target::default() });
+    w.settle();
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::RUN_TOO_LARGE));
+    assert!(w.summary().contains("1001 hosts"), "{}", w.summary());
+    assert!(w.jobs.created.is_empty() && w.status["nextRetry"].is_null());
+    let mut w = World::new(1, false, true);
+    w.found = Some(Target { kind: "DaemonSet".into(), desired_nodes: Some(1001), ..Target::default() });
+    w.settle();
+    assert!(w.summary().contains("member 0") && w.phase() == "Failed", "{}", w.summary());
+}
+
+#[test]
+fn a_backup_whose_status_is_refused_ends_and_stops_its_jobs() {
+    let mut w = World::new(2, false, true);
+    w.until("backup/1/m1");
+    w.status = size::shorten("BackupSession", &w.status, w.now).unwrap();
+    w.settle();
+    assert_eq!((w.phase(), w.stalled()), ("Failed", reason::RUN_TOO_LARGE));
+    assert_eq!(json!(w.status["nextRetry"]), json!(null));
+}
+
+/// Proves: defect 9 of the second engine.
+#[test]
+fn jobs_that_the_version_before_made_are_read() {
+    let mut w = World::new(2, true, true);
+    w.jobs.version = Some(1);
+    w.settle();
+    assert_eq!((w.phase(), w.jobs.created.len()), ("Succeeded", 4));
+}
