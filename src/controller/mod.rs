@@ -45,6 +45,7 @@ use kube::runtime::controller::Action;
 use tracing::warn;
 
 use self::context::{Children, Context};
+use self::leader::NotLeading;
 use self::metrics::Reconciled;
 use self::written::LAG;
 
@@ -91,6 +92,10 @@ where
     K: kube::Resource<DynamicType = ()>,
 {
     let Error::Kube(cause) = error;
+    if NotLeading::is(cause) {
+        // Whoever leads now looks at it; this process ends.
+        return Action::await_change();
+    }
     if let kube::Error::Api(status) = cause
         && (status.is_conflict() || status.is_not_found())
     {
