@@ -10,26 +10,27 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::apply::Applied;
 use super::context::Context;
 use super::users::Home;
 use crate::api::Repository;
 use crate::names::MANAGER;
-use crate::plan::{self, Applied, Plan, conditions};
+use crate::plan::{self, conditions};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
 ///
 /// # Errors
 /// The API server could not be reached, or the object has changed since it was looked at (a conflict).
-pub async fn report<K>(ctx: &Context, object: &K, plan: &Plan<Applied>) -> kube::Result<Option<K>>
+pub async fn report<K>(ctx: &Context, object: &K, plan: &Applied) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut fresh = None;
-    if let Some(status) = &plan.status {
+    if let Some(status) = plan.status() {
         ctx.precedence.give_way().await;
         fresh = Some(write_status(ctx, object, MANAGER, status, true).await?);
     }
-    for event in &plan.events {
+    for event in plan.events() {
         publish(ctx, object, event).await;
     }
     Ok(fresh)
@@ -39,13 +40,13 @@ where
 ///
 /// # Errors
 /// The API server could not be reached. A Repository that is gone is no error.
-pub async fn repository(ctx: &Context, home: Option<&Home>, plan: &Plan<Applied>) -> kube::Result<()> {
+pub async fn repository(ctx: &Context, home: Option<&Home>, plan: &Applied) -> kube::Result<()> {
     let Some(home) = home else { return Ok(()) };
-    let mut facts = plan.repository_facts.clone().unwrap_or_else(|| json!({}));
+    let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
     // Who reports first is enough: the Repository itself asks from then on.
     let known =
         || ctx.repositories.get(home).and_then(|r| r.status.clone()?.reachability).is_some_and(|r| !r.reachable);
-    if let Some(message) = plan.unreachable.as_ref().filter(|_| !known()) {
+    if let Some(message) = plan.unreachable().filter(|_| !known()) {
         let since = conditions::whole_second(ctx.now());
         facts["reachability"] = json!({ "reachable": false, "since": since, "message": plan::text::message(message) });
     }

@@ -48,8 +48,8 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
             object = written;
         }
         refused = done.refused.jobs;
-        if !done.plan.again && refused.is_empty() {
-            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        if !done.plan.again() && refused.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))

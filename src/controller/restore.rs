@@ -123,8 +123,8 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
             return Ok(Action::await_change());
         }
         refused = done.refused;
-        if !done.plan.again && refused.jobs.is_empty() && refused.scales.is_empty() {
-            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
     debug!(session = object.name_any(), "more rounds than expected; looking again soon");

@@ -30,7 +30,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions};
+use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, sessions};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
@@ -129,7 +129,7 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 }
 
 /// What to do next about a backup.
-pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan {
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let gate = Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room);
     let mut pass = Pass {
@@ -181,7 +181,7 @@ struct Pass<'a> {
     gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl<'a> Pass<'a> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::observed::{RepositorySeen, Seen};
-use super::{Plan, Prepared};
+use super::Plan;
 use crate::names::reason;
 
 /// The first in the queue look for room this often. No watch tells one session of another's Jobs.
@@ -184,7 +184,7 @@ impl Gate {
     }
 
     /// Whether anything may be begun.
-    pub fn is_open(&mut self, plan: &mut Plan<Prepared>) -> bool {
+    pub fn is_open(&mut self, plan: &mut Plan) -> bool {
         let open = self.free > 0;
         if !open {
             self.turned_away = true;
@@ -194,7 +194,7 @@ impl Gate {
     }
 
     /// Takes the place of one Job; false when there is none.
-    pub fn admit(&mut self, plan: &mut Plan<Prepared>) -> bool {
+    pub fn admit(&mut self, plan: &mut Plan) -> bool {
         let open = self.is_open(plan);
         self.free = self.free.saturating_sub(1);
         open

@@ -25,7 +25,7 @@ use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, retry};
+use super::{Event, FinalizerChange, Plan, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
@@ -75,7 +75,7 @@ pub struct RepositorySurroundings {
 const LISTED: usize = 100;
 
 /// What to do next about a Repository.
-pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
     // A status has a limit; who holds it is decided by all of them.
     pass.now.references = seen.references.iter().take(LISTED).cloned().collect();
@@ -93,7 +93,7 @@ struct Pass<'a> {
     setup: &'a Setup,
     at: Timestamp,
     now: RepositoryStatus,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl Pass<'_> {
@@ -199,7 +199,7 @@ impl Pass<'_> {
         conditions::set_health(&mut self.now.conditions, health, why, &text, self.at);
     }
 
-    fn finish(mut self) -> Plan<Prepared> {
+    fn finish(mut self) -> Plan {
         if self.now != self.run.state {
             self.plan.status = Some(to_json(&self.now));
         }

@@ -43,7 +43,7 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry};
+use super::{Event, FinalizerChange, Plan, adopt, duration, retry};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -58,7 +58,7 @@ const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
 const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
 
 /// What to do next about a restore.
-pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass::new(run, seen, setup, now);
     if run.id.deleting {
         ending::leave(&mut pass);
@@ -83,7 +83,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
 }
 
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
-fn leaves_something(plan: &Plan<Prepared>) -> bool {
+fn leaves_something(plan: &Plan) -> bool {
     let made = !(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
     made || !plan.jobs.iter().all(jobs::is_preflight)
 }
@@ -113,7 +113,7 @@ struct Pass<'a> {
     gate: Gate,
     /// What new Jobs need to read the Secret of another namespace.
     grant: Option<Grant>,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl<'a> Pass<'a> {
@@ -302,7 +302,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn finish(mut self) -> Plan<Prepared> {
+    fn finish(mut self) -> Plan {
         if !self.plan.jobs.is_empty() {
             self.plan.grants.extend(self.grant);
         }
