@@ -143,7 +143,7 @@ where
     for job in effects.jobs.iter().map(kube::ResourceExt::name_any) {
         match &done {
             Ok((_, refused)) if !refused.jobs.iter().any(|j| j.name == job) => {}
-            Ok(_) => ctx.queues.give_back(&namespace, &job),
+            Ok(_) => ctx.queues.refused(&namespace, &job),
             Err(_) => ctx.queues.give_back(&namespace, &job),
         }
     }
@@ -214,10 +214,14 @@ where
             refused.jobs.push(refusal(ctx, job, e, "the claim of interimVolumeTemplate, without which"));
             continue;
         }
+        ctx.queues.asked(namespace, &job.name_any());
         let made = {
             let _making = ctx.precedence.making();
             jobs.create(&PostParams::default(), job).await
         };
+        if made.is_ok() {
+            ctx.queues.made(namespace, &job.name_any());
+        }
         match made {
             Ok(made) => {
                 ctx.metrics.job_created(&step);
@@ -252,6 +256,7 @@ fn refusal(ctx: &Context, job: &Job, error: &kube::Error, what: &str) -> JobSeen
         deleting: false,
         given_up: false,
         starts: false,
+        is_stuck: false,
         address: None,
         state: JobState::Lost(Failure::new(
             class,

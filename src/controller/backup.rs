@@ -17,14 +17,13 @@ use super::context::Context;
 use super::index::Indexed;
 use super::users::{self, User};
 use super::watched::Reads;
-use super::{Error, ROUNDS, apply, measured, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, measured, observe, report, reserved, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
-use crate::plan::gate::Room;
 use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
@@ -50,12 +49,8 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
         let (run, refusal) = run(ctx, &object).await?;
         let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
-        let mut plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
-            // Others were faster.
-            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
-            plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        }
+        ctx.queues.note(&run.id.namespace, &seen.jobs);
+        let plan = reserved(ctx, &object, &mut seen, |seen| backup::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;
@@ -256,7 +251,7 @@ async fn observe(
     let pod_security = observe::pod_security(ctx, namespace);
     let (targets, repository, pod_security) = futures::join!(targets, repository, pod_security);
     let jobs = observe::jobs(ctx, &ctx.of_backup_sessions, &run.id).await?;
-    let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
+    let room = ctx.queues.room(object, ctx.setup.jobs_per_repository);
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {

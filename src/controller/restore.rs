@@ -17,7 +17,7 @@ use super::apply::Refused;
 use super::context::{Children, Context};
 use super::users::{self, User};
 use super::watched::Reads;
-use super::{Error, ROUNDS, apply, backup, measured, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, backup, measured, observe, report, reserved, targets, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
@@ -101,17 +101,13 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
             return Ok(Action::await_change());
         }
-        let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
+        let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused.jobs);
         seen.refused_claims = std::mem::take(&mut refused.claims);
         seen.refused_scales = std::mem::take(&mut refused.scales);
-        let mut plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
-        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
-            // Others were faster.
-            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
-            plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
-        }
+        ctx.queues.note(&run.id.namespace, &seen.jobs);
+        let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         report::repository(ctx, object.home(&ctx.users).as_ref(), &done.plan).await?;

@@ -5,6 +5,7 @@
 
 mod leave;
 mod reach;
+pub mod slots;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub struct RepositorySurroundings {
     pub waiting: usize,
     /// Jobs of sessions that work on it.
     pub at_work: usize,
+    /// Its places, where more are wanted than there are.
+    pub slots: Option<slots::Slots>,
     /// Another Repository whose data could be the same, by namespace and name.
     pub shares_data_with: Option<String>,
     /// Its namespace is being deleted.
@@ -200,6 +203,7 @@ impl Pass<'_> {
     }
 
     fn finish(mut self) -> Plan {
+        slots::tell(&mut self);
         if self.now != self.run.state {
             self.plan.status = Some(to_json(&self.now));
         }

@@ -234,7 +234,7 @@ async fn a_change_that_is_no_election_is_borne() {
     assert!(leader.holds());
 }
 
-/// Proves: a leader that was stopped writes nothing when it goes on after another one took over.
+/// A leader that was stopped writes nothing when it goes on after another one took over.
 #[tokio::test]
 async fn who_leads_no_more_writes_nothing() {
     let server = Server::default();
