@@ -56,10 +56,8 @@ impl All {
         let names = self.of.get(uid).into_iter().flatten();
         let jobs = names.filter_map(|name| self.jobs.get(name));
         let own = jobs.filter(|t| t.works && t.kind == session.kind && t.namespace == session.namespace);
-        own.fold(Work::default(), |work, taken| match taken.stuck {
-            true => Work { stuck: work.stuck + 1, ..work },
-            false => Work { places: work.places + 1, ..work },
-        })
+        let (stuck, at_work): (Vec<_>, Vec<_>) = own.partition(|t| t.stuck);
+        Work { places: at_work.len(), stuck: stuck.len() }
     }
 
     fn count(&mut self, uid: &str) {
@@ -146,9 +144,10 @@ impl All {
     /// long they are waited for.
     pub fn conflicts(&self, name: &str, new: &Taken) -> Vec<Writer> {
         let mut found = vec![];
+        let harmless = |other: &&Taken| other.done || (other.reads && new.reads);
         for claim in &new.claims {
             for other in self.users.get(claim).into_iter().flatten().filter(|other| *other != name) {
-                let Some(other) = self.jobs.get(other).filter(|o| !o.done && !(o.reads && new.reads)) else { continue };
+                let Some(other) = self.jobs.get(other).filter(|o| !harmless(o)) else { continue };
                 let is_known = match other.known {
                     Known::Heard(deleting) => deleting || other.session == new.session,
                     Known::Reserved | Known::Asked | Known::Unanswered | Known::Made(_) => false,
