@@ -174,7 +174,7 @@ fn decide(
     seen: &Surroundings,
     setup: &Setup,
     now: Timestamp,
-) -> Option<crate::plan::Plan<crate::plan::Prepared>> {
+) -> Option<crate::plan::Plan> {
     let kind = object["kind"].as_str().unwrap_or_default();
     if !admission::check(kind, object, None).is_empty() {
         return None;

@@ -281,6 +281,36 @@ pub struct RepositoryStatus {
     /// Extension: how its Snapshots stand to what the repository holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncStatus>,
+    /// Extension: who holds the places for Jobs on it. There only while sessions wait for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<SlotsStatus>,
+}
+
+/// The places for Jobs on a Repository, and who holds them.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotsStatus {
+    /// When it was so. Written at most every half minute.
+    pub time: Time,
+    /// Places that are held.
+    pub used: i64,
+    /// Places that there are.
+    pub most: i64,
+    /// Sessions that have no Job yet and want one.
+    pub waiting: i64,
+    /// Namespaces that hold places, the most first; the first twenty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"]))]
+    pub holders: Vec<SlotHolder>,
+}
+
+/// A namespace that holds places.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct SlotHolder {
+    /// The namespace.
+    pub namespace: String,
+    /// How many it holds.
+    pub count: i64,
 }
 
 /// How the Snapshots of a Repository stand to what it holds.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -15,7 +16,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::context::Context;
@@ -25,15 +26,70 @@ use super::openshift::DeploymentConfig;
 use super::sessions;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
+use crate::plan::grants::Grant;
 use crate::plan::jobs::{self, JobSeen, JobState};
-use crate::plan::{Applied, FinalizerChange, Plan, Prepared, Scale, Stop, ownership};
+use crate::plan::sessions::NewSession;
+use crate::plan::{Event, FinalizerChange, Plan, Scale, Stop, ownership};
 
 /// A plan whose objects reached the cluster, and what the API server refused of it.
 pub struct Done {
-    /// The plan.
-    pub plan: Plan<Applied>,
+    /// What may be said about it now.
+    pub plan: Applied,
     /// For the next look.
     pub refused: Refused,
+}
+
+/// What is left of a plan once its objects have reached the cluster. Only [`apply`] makes one, so that no status is
+/// written of what was not done.
+pub struct Applied {
+    status: Option<Value>,
+    repository_facts: Option<Value>,
+    unreachable: bool,
+    events: Vec<Event>,
+    requeue: Option<Duration>,
+    again: bool,
+}
+
+impl Applied {
+    /// Status to write; `None` leaves it as it is.
+    pub fn status(&self) -> Option<&Value> {
+        self.status.as_ref()
+    }
+
+    /// Facts about the Repository, for its status.
+    pub fn repository_facts(&self) -> Option<&Value> {
+        self.repository_facts.as_ref()
+    }
+
+    /// Whether the Repository did not answer.
+    pub fn unreachable(&self) -> bool {
+        self.unreachable
+    }
+
+    /// Events to publish.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// When to look again, even if nothing changes.
+    pub fn requeue(&self) -> Option<Duration> {
+        self.requeue
+    }
+
+    /// Whether to look again at once.
+    pub fn again(&self) -> bool {
+        self.again
+    }
+}
+
+/// What a plan does besides its finalizer and the rights it takes back.
+struct Effects {
+    stop_jobs: Vec<Stop>,
+    scales: Vec<Scale>,
+    claims: Vec<PersistentVolumeClaim>,
+    grants: Vec<Grant>,
+    jobs: Vec<Job>,
+    sessions: Vec<NewSession>,
 }
 
 /// What the API server refused. Nothing of it keeps the rest of a plan from being done.
@@ -53,42 +109,65 @@ pub struct Refused {
 ///
 /// # Errors
 /// The API server could not be reached, or refused what is no Job, claim or scale.
-pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan<Prepared>) -> kube::Result<(Done, Option<K>)>
+pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan) -> kube::Result<(Done, Option<K>)>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
+    // Without `..`: a plan cannot ask for what nobody does.
+    let Plan {
+        revoke,
+        finalizer: change,
+        claims,
+        grants,
+        jobs,
+        stop_jobs,
+        scales,
+        sessions,
+        status,
+        repository_facts,
+        unreachable,
+        events,
+        requeue,
+        again,
+    } = plan;
+    let effects = Effects { stop_jobs, scales, claims, grants, jobs, sessions };
     let namespace = object.namespace().unwrap_or_default();
-    let mut revoke = None;
-    for grant in &plan.revoke {
-        match grants::take_back(ctx, grant, &namespace).await {
-            Ok(()) => {}
-            // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
-            Err(e) if is_verdict(&e) => revoke = Some(Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e))),
-            Err(e) => return Err(e),
+    let done = async {
+        let mut refused_revoke = None;
+        for grant in &revoke {
+            match grants::take_back(ctx, grant, &namespace).await {
+                Ok(()) => {}
+                // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
+                Err(e) if is_verdict(&e) => {
+                    refused_revoke = Some(Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let fresh = match change {
+            Some(FinalizerChange::Add) => Some(finalizer(ctx, object, &namespace, FinalizerChange::Add).await?),
+            _ => None,
+        };
+        let refused = self::effects(ctx, object, &namespace, &effects).await?;
+        Ok((fresh, Refused { revoke: refused_revoke, ..refused }))
+    };
+    let done: kube::Result<_> = done.await;
+    for job in effects.jobs.iter().map(kube::ResourceExt::name_any) {
+        match &done {
+            Ok((_, refused)) if !refused.jobs.iter().any(|j| j.name == job) => {}
+            Ok(_) => ctx.queues.refused(&namespace, &job),
+            Err(_) => ctx.queues.give_back(&namespace, &job),
         }
     }
-    let held = match plan.finalizer {
-        Some(FinalizerChange::Add) => finalizer(ctx, object, &namespace, FinalizerChange::Add).await.map(Some),
-        _ => Ok(None),
-    };
-    let done = match held {
-        Ok(fresh) => effects(ctx, object, &namespace, &plan).await.map(|refused| (fresh, refused)),
-        Err(e) => Err(e),
-    };
-    // Of those that were made all the same the watch tells.
-    let not_made = |name: &str| done.as_ref().map_or(true, |(_, refused)| refused.jobs.iter().any(|j| j.name == name));
-    for job in plan.jobs.iter().map(kube::ResourceExt::name_any).filter(|name| not_made(name)) {
-        ctx.queues.give_back(&namespace, &job);
-    }
-    let (mut fresh, mut refused) = done?;
-    refused.revoke = revoke;
-    if plan.finalizer == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
+    let (mut fresh, refused) = done?;
+    if change == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
         fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
     }
-    Ok((Done { plan: plan.applied(), refused }, fresh))
+    let plan = Applied { status, repository_facts, unreachable, events, requeue, again };
+    Ok((Done { plan, refused }, fresh))
 }
 
-async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Plan<Prepared>) -> kube::Result<Refused>
+async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Effects) -> kube::Result<Refused>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -162,10 +241,14 @@ where
             refused.jobs.push(refusal(ctx, job, failure));
             continue;
         }
+        ctx.queues.asked(namespace, &job.name_any());
         let made = {
             let _making = ctx.precedence.making();
             jobs.create(&PostParams::default(), job).await
         };
+        if made.is_ok() {
+            ctx.queues.made(namespace, &job.name_any());
+        }
         match made {
             Ok(made) => {
                 ctx.metrics.job_created(&step);

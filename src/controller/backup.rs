@@ -17,14 +17,13 @@ use super::context::Context;
 use super::index::Indexed;
 use super::users::{self, User};
 use super::watched::Reads;
-use super::{Error, ROUNDS, apply, measured, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, measured, observe, report, reserved, targets, validity};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::names::{condition, reason};
 use crate::plan::access;
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
-use crate::plan::gate::Room;
 use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, Seen, Surroundings};
@@ -52,12 +51,8 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
         let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
         seen.refused_revoke = refused_revoke.take();
-        let mut plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
-            // Others were faster.
-            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
-            plan = backup::next(&run, &seen, &ctx.setup, ctx.now());
-        }
+        ctx.queues.note(&run.id.namespace, &seen.jobs);
+        let plan = reserved(ctx, &object, &mut seen, |seen| backup::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         if done.refused.revoke.is_some() {
@@ -74,8 +69,8 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
             object = written;
         }
         refused = done.refused.jobs;
-        if !done.plan.again && refused.is_empty() {
-            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        if !done.plan.again() && refused.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))
@@ -268,7 +263,7 @@ async fn observe(
         // Watches lag behind. Before rights are taken back because no Job needs them, that must be so.
         jobs = observe::jobs_now(ctx, &run.id).await?;
     }
-    let room = ctx.queues.room(&ctx.users, object, ctx.setup.jobs_per_repository);
+    let room = ctx.queues.room(object, ctx.setup.jobs_per_repository);
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
+use kube::client::Body;
 use kube::{Api, Client};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -120,6 +121,23 @@ enum Error {
     Taken(String),
 }
 
+/// A write was not sent, because another replica may lead by now.
+#[derive(Debug, thiserror::Error)]
+#[error("this replica does not lead any more")]
+pub struct NotLeading;
+
+impl NotLeading {
+    /// Whether this is why a request came to nothing.
+    pub fn is(error: &kube::Error) -> bool {
+        matches!(error, kube::Error::Service(cause) if cause.is::<Self>())
+    }
+}
+
+/// The sender is gone once the Lease was lost, and until then says until when it is held.
+fn holds(until: &watch::Receiver<Instant>) -> bool {
+    until.has_changed().is_ok() && Instant::now() < *until.borrow()
+}
+
 /// Leadership. Dropping it stops the renewals but leaves the Lease to expire, because
 /// whoever drops it may still be at work; [`Leader::release`] says that nobody is.
 pub struct Leader {
@@ -153,9 +171,22 @@ impl Leader {
         Self { until, stop: Some(stop), task }
     }
 
-    /// Whether this process still leads. Cheap: ask before whatever must not be done twice.
+    /// Whether this process still leads.
     pub fn holds(&self) -> bool {
-        self.until.has_changed().is_ok() && Instant::now() < *self.until.borrow()
+        holds(&self.until)
+    }
+
+    /// The client, but for writes of a process that leads no more: they end with [`NotLeading`] before they are sent.
+    /// A process that was stopped in the middle of a look goes on with it before it notices that another one leads.
+    pub fn fence(&self, client: &Client) -> Client {
+        let (until, inner) = (self.until.clone(), client.clone());
+        let namespace = client.default_namespace().to_owned();
+        let send = move |request: hyper::Request<Body>| {
+            let may = request.method().is_safe() || holds(&until);
+            let inner = inner.clone();
+            async move { if may { inner.send(request).await } else { Err(kube::Error::Service(NotLeading.into())) } }
+        };
+        Client::new(tower::service_fn(send), namespace)
     }
 
     /// Ends when leadership is lost. The process should then end too: no state of a former leader is worth keeping.

@@ -45,8 +45,14 @@ use kube::runtime::controller::Action;
 use tracing::warn;
 
 use self::context::{Children, Context};
+use self::leader::NotLeading;
 use self::metrics::Reconciled;
+use self::queues::Reserved;
+use self::users::User;
 use self::written::LAG;
+use crate::plan::Plan;
+use crate::plan::gate::Room;
+use crate::plan::observed::Surroundings;
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
 /// three-host restore takes four at most, and a loop without end would be a defect.
@@ -84,6 +90,22 @@ where
     result
 }
 
+/// The plan of a session whose Jobs have places and claims: what others took since the look is left to them.
+fn reserved<K: User>(ctx: &Context, object: &K, seen: &mut Surroundings, next: impl Fn(&Surroundings) -> Plan) -> Plan {
+    let most = ctx.setup.jobs_per_repository;
+    // Once without the claims that are in use, once without any Job.
+    for _ in 0..2 {
+        let plan = next(seen);
+        match ctx.queues.reserve(object, &plan.jobs, most) {
+            Reserved::All => return plan,
+            Reserved::InUse(claims) => seen.writers.extend(claims),
+            Reserved::NoRoom => seen.room = Room { free: 0, ahead: most },
+        }
+    }
+    seen.room = Room { free: 0, ahead: most };
+    next(seen)
+}
+
 /// What happens after a failed look.
 #[allow(clippy::needless_pass_by_value, reason = "the signature that kube's Controller calls")]
 pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
@@ -91,6 +113,10 @@ where
     K: kube::Resource<DynamicType = ()>,
 {
     let Error::Kube(cause) = error;
+    if NotLeading::is(cause) {
+        // Whoever leads now looks at it; this process ends.
+        return Action::await_change();
+    }
     if let kube::Error::Api(status) = cause
         && (status.is_conflict() || status.is_not_found())
     {

@@ -166,6 +166,7 @@ async fn lead(
         () = ended(stopping.clone()) => return Ok(()),
     };
     metrics.leading(true);
+    let client = leader.fence(&client);
     let result = tokio::select! {
         () = reconcile(client, clock, options, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),

@@ -1,37 +1,105 @@
-//! The queues for Jobs on Repositories, kept by the watches of sessions and of Jobs.
+//! The ledger of places on Repositories and of claims: who has taken what, kept by the watches of sessions and of Jobs,
+//! and by those who are about to make Jobs.
+//!
+//! A Job is a session's if its controller is that session, of its own namespace; labels and annotations can be
+//! anybody's. It takes a place on the Repository that this session names. What is reserved counts from before the Job is
+//! there until it is over, or is known not to be there. Nothing here is needed to go on: after a start it is made anew
+//! from the watches, before anybody looks.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt as _};
 
-use super::users::{Home, User, Users, full_name};
-use crate::names::{annotation, condition, label, reason};
+use super::invoker::Invoker;
+use super::users::{self, Home, User, Users, full_name};
+use crate::api::BackupSession;
+use crate::names::{condition, reason};
 use crate::plan::gate::{Claim, Queue, Room};
-use crate::plan::jobs;
+use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;
+use crate::plan::observed::Writer;
 
-/// All of them, by Repository.
+/// All of them.
 #[derive(Clone, Default)]
 pub struct Queues(Arc<Mutex<All>>);
 
 #[derive(Default)]
 struct All {
+    /// By Repository.
     queues: HashMap<String, Queue>,
-    /// Where each session stands, by uid.
-    sessions: HashMap<String, Place>,
-    /// Where each Job works, and for whom, by namespace and name: it is counted before it is there.
-    jobs: HashMap<String, Place>,
+    /// Sessions that are not over, by uid.
+    sessions: HashMap<String, Session>,
+    /// Jobs that are not over, by namespace and name. Those whose session is not known are held aside: they count
+    /// once it is.
+    jobs: HashMap<String, Taken>,
+    /// Names of Jobs, by uid of their session.
+    of: HashMap<String, BTreeSet<String>>,
+    /// Names of Jobs, by namespace and name of a claim.
+    users: HashMap<String, BTreeSet<String>>,
+    /// When the Jobs of a kind of sessions were last listed anew.
+    listed: HashMap<String, Instant>,
+    /// Names of Jobs that were asked for without an answer, and since when.
+    unanswered: VecDeque<(Instant, String)>,
 }
 
-struct Place {
-    repository: String,
+struct Session {
     kind: Cow<'static, str>,
+    namespace: String,
+    home: String,
+}
+
+/// What a Job has taken.
+struct Taken {
+    kind: Cow<'static, str>,
+    namespace: String,
+    /// Uid of its session.
     session: String,
+    /// Its session, as messages name it.
+    label: String,
+    /// Namespace and name of the claims that it mounts to work on.
+    claims: Vec<String>,
+    /// It only reads them.
+    reads: bool,
+    known: Known,
+    /// It works: it is not suspended.
+    works: bool,
+    /// It cannot start.
+    stuck: bool,
+    /// Its session knows that it is done, though its controller does not call it so: of a pod with another container in it.
+    done: bool,
+}
+
+/// How it is known that there is a Job.
+#[derive(Clone, Copy, PartialEq)]
+enum Known {
+    /// Somebody is about to ask for it.
+    Reserved,
+    /// The API server is being asked for it.
+    Asked,
+    /// It was asked, and there came no answer. It may be made still.
+    Unanswered,
+    /// It was made then.
+    Made(Instant),
+    /// A watch has told of it; `true` when it is being deleted.
+    Heard(bool),
+}
+
+/// What came of an attempt to reserve.
+#[derive(Debug, PartialEq)]
+pub enum Reserved {
+    /// All of it is reserved.
+    All,
+    /// Nothing: there is no room for so many Jobs.
+    NoRoom,
+    /// Nothing: Jobs of others use these claims.
+    InUse(Vec<Writer>),
 }
 
 impl Queues {
@@ -43,111 +111,155 @@ impl Queues {
     pub fn hear_session<K: User>(&self, users: &Users, event: &Event<K>, store: &Store<K>) {
         match event {
             Event::Apply(session) | Event::InitApply(session) => self.enter(users, session),
-            Event::Delete(session) => self.leave(&session.uid().unwrap_or_default()),
+            Event::Delete(session) => self.with(|all| all.leave(&session.uid().unwrap_or_default())),
             Event::Init => {}
             Event::InitDone => {
-                // What went while nobody listened is in no event.
-                let there: HashSet<String> = store.state().iter().filter_map(|s| s.uid()).collect();
-                let gone = self.with(|all| all.sessions.gone(&K::kind(&()), &there));
-                gone.iter().for_each(|uid| self.leave(uid));
+                let there = store.state();
+                let uids: HashSet<String> = there.iter().filter_map(|s| s.uid()).collect();
+                self.with(|all| all.leave_all_but(&K::kind(&()), &uids));
+                // Where one leads may be known by now.
+                there.iter().for_each(|session| self.enter(users, session.as_ref()));
             }
+        }
+    }
+
+    /// Follows the watch of a kind of invokers: they say where backups lead that were heard of before them.
+    pub fn hear_invoker<K: Invoker>(&self, users: &Users, event: &Event<K>) {
+        let of = |key: &str| users.backups.with(key).iter().for_each(|b| self.enter::<BackupSession>(users, b));
+        match event {
+            Event::Apply(invoker) | Event::Delete(invoker) => of(&users::backups_of(invoker)),
+            Event::InitDone => of(users::OPEN),
+            Event::Init | Event::InitApply(_) => {}
         }
     }
 
     fn enter<K: User>(&self, users: &Users, session: &K) {
         let uid = session.uid().unwrap_or_default();
-        let open = !session.is_over() && session.meta().deletion_timestamp.is_none();
-        let home = session.home(users).filter(|_| open).map(|h| full_name(&h));
-        if self.with(|all| all.sessions.get(&uid).is_some_and(|p| Some(&p.repository) != home.as_ref())) {
-            self.leave(&uid);
+        if session.is_over() {
+            return self.with(|all| all.leave(&uid));
         }
-        let Some(home) = home else { return };
+        // A backup whose invoker is gone stays where it was.
+        let Some(home) = session.home(users) else { return };
+        let leaves = session.meta().deletion_timestamp.is_some();
+        let waits = [reason::PENDING, reason::TARGET_BUSY].iter().any(|why| session.says(condition::RECONCILING, why));
         let claim = Claim {
             kind: K::kind(&()).into_owned(),
             namespace: session.namespace().unwrap_or_default(),
             name: session.name_any(),
             created: session.creation_timestamp().map(|t| t.0).unwrap_or_default(),
-            uid: uid.clone(),
+            uid,
             // Who waits for another session must not keep it from its Jobs.
-            wants: ![reason::PENDING, reason::TARGET_BUSY].iter().any(|why| session.says(condition::RECONCILING, why)),
+            wants: !waits && !leaves,
+            leaves,
         };
-        self.with(|all| {
-            all.change(&home, |q| q.enter(claim));
-            let place = Place { repository: home, kind: K::kind(&()), session: uid.clone() };
-            all.sessions.insert(uid, place);
-        });
-    }
-
-    fn leave(&self, uid: &str) {
-        self.with(|all| {
-            if let Some(place) = all.sessions.remove(uid) {
-                all.change(&place.repository, |q| q.leave(uid));
-            }
-        });
+        self.with(|all| all.enter(K::kind(&()), &home, claim));
     }
 
     /// Follows the watch of the Jobs of a kind of sessions.
-    pub fn hear_job(&self, kind: Cow<'static, str>, event: &Event<Kept<Job>>, store: &Store<Kept<Job>>) {
+    pub fn hear_job<K: Resource<DynamicType = ()>>(&self, event: &Event<Kept<Job>>, store: &Store<Kept<Job>>) {
+        let kind = K::kind(&());
         match event {
             Event::Apply(job) | Event::InitApply(job) => {
                 let job = job.open();
-                if jobs::is_over(&job) { self.end(&job_name(&job)) } else { self.begin(kind, &job) }
+                self.with(|all| match Taken::heard::<K>(&job) {
+                    Some(taken) if !jobs::is_over(&job) => all.take(job_name(&job), taken),
+                    _ => all.give_back(&job_name(&job)),
+                });
             }
-            Event::Delete(job) => self.end(&job_name(job)),
-            Event::Init => {}
+            Event::Delete(job) => self.with(|all| all.give_back(&job_name(job))),
+            // What was asked for before is in the list that comes, or is gone.
+            Event::Init => self.with(|all| {
+                all.listed.insert(kind.into_owned(), Instant::now());
+            }),
             Event::InitDone => {
                 let there: HashSet<String> = store.state().iter().map(|j| job_name(j.as_ref())).collect();
-                let gone = self.with(|all| all.jobs.gone(&kind, &there));
-                gone.iter().for_each(|name| self.end(name));
+                self.with(|all| all.give_back_all_but(&kind, &there));
             }
         }
     }
 
-    fn begin(&self, kind: Cow<'static, str>, job: &Job) {
-        let Some(repository) = job.annotations().get(annotation::REPOSITORY).cloned() else { return };
-        let session = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
-        self.with(|all| all.begin(job_name(job), Place { repository, kind, session }));
-    }
-
-    /// Counts Jobs that a session is about to make; false, and none of them, where others have taken the room
-    /// since it was looked for. What comes to nothing is given back with [`Queues::give_back`].
-    pub fn reserve<K: User>(&self, users: &Users, session: &K, jobs: &[Job], most: usize) -> bool {
-        let Some(home) = session.home(users) else { return true };
-        let (repository, uid) = (full_name(&home), session.uid().unwrap_or_default());
-        let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
+    /// Takes places and claims for Jobs that a session is about to make, all of them or none.
+    ///
+    /// What comes to nothing is given back with [`Queues::refused`] or [`Queues::give_back`].
+    pub fn reserve<K: User>(&self, session: &K, jobs: &[Job], most: usize) -> Reserved {
+        let uid = session.uid().unwrap_or_default();
         self.with(|all| {
-            let new: Vec<String> = jobs.iter().map(job_name).filter(|n| !all.jobs.contains_key(n)).collect();
-            let room = all.queues.get(&repository).map_or(most, |q| q.room(created, &uid, most).free);
-            if new.len() > room {
-                return false;
+            all.forget_unanswered(Instant::now());
+            let new: Vec<(String, Taken)> =
+                jobs.iter().map(|job| (job_name(job), Taken::reserved(session, job))).collect();
+            let busy: Vec<Writer> = new.iter().flat_map(|(name, taken)| all.conflicts(name, taken)).collect();
+            if !busy.is_empty() {
+                return Reserved::InUse(busy);
             }
-            for name in new {
-                let place = Place { repository: repository.clone(), kind: K::kind(&()), session: uid.clone() };
-                all.begin(name, place);
+            let count = new.iter().filter(|(name, _)| !all.jobs.contains_key(name)).count();
+            let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
+            if count > all.room(&uid, created, most).free {
+                return Reserved::NoRoom;
             }
-            true
+            for (name, taken) in new {
+                if !all.jobs.contains_key(&name) {
+                    all.take(name, taken);
+                }
+            }
+            Reserved::All
         })
     }
 
-    /// Counts a Job no more that was not made after all.
-    pub fn give_back(&self, namespace: &str, job: &str) {
-        self.end(&format!("{namespace}/{job}"));
+    /// The API server is asked for a Job now.
+    pub fn asked(&self, namespace: &str, job: &str) {
+        self.know(namespace, job, Known::Asked);
     }
 
-    fn end(&self, name: &str) {
+    /// The API server has made it.
+    pub fn made(&self, namespace: &str, job: &str) {
+        self.know(namespace, job, Known::Made(Instant::now()));
+    }
+
+    fn know(&self, namespace: &str, job: &str, known: Known) {
         self.with(|all| {
-            if let Some(place) = all.jobs.remove(name) {
-                all.change(&place.repository, |q| q.end(&place.session));
+            if let Some(taken) = all.jobs.get_mut(&format!("{namespace}/{job}")).filter(|t| !t.is_heard()) {
+                taken.known = known;
+            }
+        });
+    }
+
+    /// The API server has refused to make it.
+    pub fn refused(&self, namespace: &str, job: &str) {
+        let name = format!("{namespace}/{job}");
+        self.with(|all| {
+            if all.jobs.get(&name).is_some_and(|taken| !taken.is_heard()) {
+                all.give_back(&name);
+            }
+        });
+    }
+
+    /// The look ended before all of its Jobs were made. One that was asked for without an answer may come all the same.
+    pub fn give_back(&self, namespace: &str, job: &str) {
+        let name = format!("{namespace}/{job}");
+        self.with(|all| match all.jobs.get_mut(&name) {
+            Some(taken) if taken.known == Known::Reserved => all.give_back(&name),
+            Some(taken) if taken.known == Known::Asked => {
+                taken.known = Known::Unanswered;
+                all.unanswered.push_back((Instant::now(), name));
+            }
+            _ => {}
+        });
+    }
+
+    /// Takes note of what a look has found of the Jobs of a session: those that cannot start hold no place, and those
+    /// that are done no claim.
+    pub fn note(&self, namespace: &str, seen: &[JobSeen]) {
+        self.with(|all| {
+            for job in seen {
+                all.note(&format!("{namespace}/{}", job.name), job.is_stuck, !job.is_active());
             }
         });
     }
 
     /// Room for Jobs of a session on its Repository.
-    pub fn room<K: User>(&self, users: &Users, session: &K, most: usize) -> Room {
-        let Some(home) = session.home(users) else { return Room { free: most, ahead: 0 } };
+    pub fn room<K: User>(&self, session: &K, most: usize) -> Room {
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
-        let uid = session.uid().unwrap_or_default();
-        self.look(&home, |q| q.room(created, &uid, most)).unwrap_or(Room { free: most, ahead: 0 })
+        self.with(|all| all.room(&session.uid().unwrap_or_default(), created, most))
     }
 
     /// Reads the queue of a Repository; `None` when nobody stands there.
@@ -160,108 +272,44 @@ fn job_name(job: &impl kube::ResourceExt) -> String {
     format!("{}/{}", job.namespace().unwrap_or_default(), job.name_any())
 }
 
-impl All {
-    fn begin(&mut self, name: String, place: Place) {
-        if !self.jobs.contains_key(&name) {
-            self.change(&place.repository, |q| q.begin(&place.session));
-            self.jobs.insert(name, place);
+impl Taken {
+    /// Of a Job that a watch tells of; `None` where no session of this kind controls it.
+    fn heard<K: Resource<DynamicType = ()>>(job: &Job) -> Option<Self> {
+        let (kind, version) = (K::kind(&()), K::api_version(&()));
+        let ours = |o: &&OwnerReference| o.controller == Some(true) && o.kind == kind && o.api_version == version;
+        let owner = job.owner_references().iter().find(ours)?;
+        let deleting = job.metadata.deletion_timestamp.is_some();
+        let suspended = job.spec.as_ref().is_some_and(|s| s.suspend == Some(true));
+        let taken = Self::of(kind, &owner.uid, &owner.name, job);
+        Some(Self { known: Known::Heard(deleting), works: !suspended, ..taken })
+    }
+
+    fn reserved<K: User>(session: &K, job: &Job) -> Self {
+        Self::of(K::kind(&()), &session.uid().unwrap_or_default(), &session.name_any(), job)
+    }
+
+    fn of(kind: Cow<'static, str>, session: &str, name: &str, job: &Job) -> Self {
+        let namespace = job.namespace().unwrap_or_default();
+        let (claims, reads) = jobs::uses(job);
+        Self {
+            label: format!("{kind} {namespace}/{name}"),
+            kind,
+            session: session.to_owned(),
+            claims: claims.iter().map(|claim| format!("{namespace}/{claim}")).collect(),
+            namespace,
+            reads,
+            known: Known::Reserved,
+            works: true,
+            stuck: false,
+            done: false,
         }
     }
 
-    fn change(&mut self, repository: &str, act: impl FnOnce(&mut Queue)) {
-        let queue = self.queues.entry(repository.to_owned()).or_default();
-        act(queue);
-        if queue.is_empty() {
-            self.queues.remove(repository);
-        }
+    fn is_heard(&self) -> bool {
+        matches!(self.known, Known::Heard(_))
     }
 }
 
-trait Places {
-    fn gone(&self, kind: &str, there: &HashSet<String>) -> Vec<String>;
-}
-
-impl Places for HashMap<String, Place> {
-    fn gone(&self, kind: &str, there: &HashSet<String>) -> Vec<String> {
-        self.iter().filter(|(uid, p)| p.kind == kind && !there.contains(*uid)).map(|(uid, _)| uid.clone()).collect()
-    }
-}
-
+mod all;
 #[cfg(test)]
-mod tests {
-    use kube::runtime::reflector;
-    use serde_json::json;
-
-    use super::*;
-    use crate::api::RestoreSession;
-    use crate::controller::index::Indexed;
-
-    fn users() -> Users {
-        Users {
-            configurations: Indexed::new(reflector::store().0, |_| vec![]),
-            batches: Indexed::new(reflector::store().0, |_| vec![]),
-            backups: Indexed::new(reflector::store().0, |_| vec![]),
-            restores: Indexed::new(reflector::store().0, |_| vec![]),
-            restore_batches: Indexed::new(reflector::store().0, |_| vec![]),
-        }
-    }
-
-    fn session(uid: &str) -> RestoreSession {
-        let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": uid } });
-        let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
-        serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
-            "metadata": meta, "spec": { "repository": { "name": "r" }, "target": target } }))
-        .unwrap()
-    }
-
-    fn job(session: &str, over: bool) -> Job {
-        let condition = json!([{ "type": "Complete", "status": if over { "True" } else { "False" } }]);
-        serde_json::from_value(json!({
-            "metadata": { "name": format!("job-{session}"), "namespace": "n", "uid": format!("u-{session}"),
-                "labels": { label::SESSION_UID: session, label::SESSION_KIND: "RestoreSession" },
-                "annotations": { annotation::REPOSITORY: "n/r" } },
-            "status": { "conditions": condition } }))
-        .unwrap()
-    }
-
-    /// Proves: C13.
-    #[test]
-    fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
-        let (users, queues) = (users(), Queues::default());
-        let (sessions, _) = reflector::store::<RestoreSession>();
-        let (jobs, _) = reflector::store::<Kept<Job>>();
-        let all = ["b", "a"].map(session);
-        for session in &all {
-            queues.hear_session(&users, &Event::Apply(session.clone()), &sessions);
-        }
-        let [later, first] = &all;
-        // Whose uid sorts first goes first, but not over one whose place is taken already.
-        assert!(!queues.reserve(&users, later, &[job("b", false)], 1), "the place of the first is kept");
-        assert!(queues.reserve(&users, first, &[job("a", false)], 1));
-        assert!(queues.reserve(&users, first, &[job("a", false)], 1), "the same Job is the same place");
-        let kind = || Cow::Borrowed("RestoreSession");
-        queues.hear_job(kind(), &Event::Apply(job("a", false).into()), &jobs);
-        let home = first.home(&users).unwrap();
-        assert_eq!(queues.look(&home, Queue::at_work), Some(1));
-        assert!(!queues.reserve(&users, later, &[job("b", false)], 1));
-        queues.hear_job(kind(), &Event::Apply(job("a", true).into()), &jobs);
-        queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
-        assert!(queues.reserve(&users, later, &[job("b", false)], 1));
-        queues.give_back("n", "job-b");
-        assert_eq!(queues.look(&home, Queue::at_work), Some(0));
-        // Who waits for another session keeps no place that this one may need.
-        let mut busy = first.clone();
-        busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
-            "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
-        .unwrap();
-        queues.hear_session(&users, &Event::Apply(busy), &sessions);
-        assert!(queues.reserve(&users, later, &[job("b", false)], 1));
-        queues.give_back("n", "job-b");
-        queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
-        // What went while nobody listened is not counted for ever.
-        queues.hear_job(kind(), &Event::Apply(job("b", false).into()), &jobs);
-        queues.hear_job(kind(), &Event::InitDone, &jobs);
-        queues.hear_session::<RestoreSession>(&users, &Event::InitDone, &sessions);
-        assert_eq!(queues.look(&home, Queue::len), None);
-    }
-}
+mod tests;

@@ -10,23 +10,24 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::apply::Applied;
 use super::context::Context;
 use super::users::{self, User};
 use crate::api::Repository;
 use crate::names::MANAGER;
 use crate::plan::repository::is_being_asked;
-use crate::plan::{self, Applied, Plan, conditions};
+use crate::plan::{self, conditions};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
 ///
 /// # Errors
 /// The API server could not be reached, or the object has changed since it was looked at (a conflict).
-pub async fn report<K>(ctx: &Context, object: &K, plan: &Plan<Applied>) -> kube::Result<Option<K>>
+pub async fn report<K>(ctx: &Context, object: &K, plan: &Applied) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut fresh = None;
-    if let Some(status) = &plan.status {
+    if let Some(status) = plan.status() {
         ctx.precedence.give_way().await;
         fresh = Some(match write_status(ctx, object, MANAGER, status, true).await {
             Err(error) if is_too_large(&error) => {
@@ -37,7 +38,7 @@ where
             written => written?,
         });
     }
-    for event in &plan.events {
+    for event in plan.events() {
         publish(ctx, object, event).await;
     }
     Ok(fresh)
@@ -48,15 +49,15 @@ where
 ///
 /// # Errors
 /// The API server could not be reached. A Repository that is gone is no error.
-pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Plan<Applied>) -> kube::Result<()> {
-    let mut facts = plan.repository_facts.clone().unwrap_or_else(|| json!({}));
-    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable {
+pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> kube::Result<()> {
+    let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() {
         return Ok(());
     }
     let Some(home) = session.home(&ctx.users) else { return Ok(()) };
     let Some(found) = ctx.repositories.get(&home) else { return Ok(()) };
     // Who reports first is enough: the Repository itself asks from then on.
-    if plan.unreachable && found.status.as_ref().is_none_or(|s| !is_being_asked(s)) {
+    if plan.unreachable() && found.status.as_ref().is_none_or(|s| !is_being_asked(s)) {
         facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
     }
     // Nothing is said of a Repository by those who may not use it.

@@ -13,7 +13,7 @@ use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
 use crate::plan::jobs::JobSeen;
-use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings};
+use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, slots};
 use crate::plan::run::Identity;
 
 /// One look at a Repository.
@@ -48,8 +48,8 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
             object = written;
         }
         refused = done.refused.jobs;
-        if !done.plan.again && refused.is_empty() {
-            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        if !done.plan.again() && refused.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))
@@ -60,9 +60,11 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kub
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
     let home = ObjectRef::from_obj(object);
-    let (waiting, at_work) = ctx.queues.look(&home, |q| (q.len(), q.at_work())).unwrap_or_default();
+    let most = ctx.setup.jobs_per_repository;
+    let (waiting, at_work, slots) =
+        ctx.queues.look(&home, |q| (q.len(), q.jobs(), slots::of(q, most))).unwrap_or_default();
     // A change of a session brought us here; perhaps it made room.
-    ctx.bells.next_in_line(&ctx.queues, &home, ctx.setup.jobs_per_repository.saturating_sub(at_work));
+    ctx.bells.next_in_line(&ctx.queues, &home, most);
     Ok(RepositorySurroundings {
         refusal,
         secret,
@@ -70,6 +72,7 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kub
         jobs: observe::jobs(ctx, &ctx.of_repositories, &run.id).await?,
         waiting,
         at_work,
+        slots,
         shares_data_with: shares_data_with(ctx, object),
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
     })

@@ -17,7 +17,7 @@ use super::apply::Refused;
 use super::context::{Children, Context};
 use super::users::{self, User};
 use super::watched::Reads;
-use super::{Error, ROUNDS, apply, backup, measured, observe, report, targets, validity};
+use super::{Error, ROUNDS, apply, backup, measured, observe, report, reserved, targets, validity};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::api::restore_session::{HostPhase, RestorePhase};
@@ -101,18 +101,14 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id, ctx.now()) {
             return Ok(Action::await_change());
         }
-        let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
+        let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused.jobs);
         seen.refused_claims = std::mem::take(&mut refused.claims);
         seen.refused_scales = std::mem::take(&mut refused.scales);
         seen.refused_revoke = refused.revoke.take();
-        let mut plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
-        if !ctx.queues.reserve(&ctx.users, &object, &plan.jobs, ctx.setup.jobs_per_repository) {
-            // Others were faster.
-            seen.room = Room { free: 0, ahead: ctx.setup.jobs_per_repository };
-            plan = restore::next(&run, &seen, &ctx.setup, ctx.now());
-        }
+        ctx.queues.note(&run.id.namespace, &seen.jobs);
+        let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.unwrap_or(object);
         if done.refused.revoke.is_some() {
@@ -129,8 +125,8 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
             return Ok(Action::await_change());
         }
         refused = done.refused;
-        if !done.plan.again && refused.jobs.is_empty() && refused.scales.is_empty() {
-            return Ok(done.plan.requeue.map_or_else(Action::await_change, Action::requeue));
+        if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
     debug!(session = object.name_any(), "more rounds than expected; looking again soon");

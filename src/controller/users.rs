@@ -73,7 +73,16 @@ pub fn restores(namespace: &str, target: &str) -> String {
 }
 
 /// Key of backups that are not over; there are few, and where they lead depends on their invoker.
-const OPEN: &str = "open";
+pub const OPEN: &str = "open";
+
+/// Key of backups of an invoker that are not over.
+pub fn backups_of<K: Invoker>(invoker: &K) -> String {
+    of_invoker(&K::kind(&()), &invoker.namespace().unwrap_or_default(), &invoker.name_any())
+}
+
+fn of_invoker(kind: &str, namespace: &str, name: &str) -> String {
+    format!("invoker {kind} {namespace}/{name}")
+}
 
 /// Keys of an invoker.
 pub fn keys_of_invoker<K: Invoker>(invoker: &K) -> Vec<String> {
@@ -82,7 +91,12 @@ pub fn keys_of_invoker<K: Invoker>(invoker: &K) -> Vec<String> {
 
 /// Keys of a backup.
 pub fn keys_of_backup(session: &BackupSession) -> Vec<String> {
-    if session.is_over() { vec![] } else { vec![OPEN.to_owned()] }
+    if session.is_over() {
+        return vec![];
+    }
+    let namespace = session.namespace().unwrap_or_default();
+    let invoker = session.spec.invoker.iter().map(|i| of_invoker(&i.kind, &namespace, &i.name));
+    invoker.chain([OPEN.to_owned()]).collect()
 }
 
 /// Keys of a RestoreSession.

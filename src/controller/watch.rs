@@ -127,7 +127,7 @@ where
     let queues = queues.cloned();
     let line_up = move |event: &Event<Kept<Job>>, store: &Store<Kept<Job>>| {
         if let Some(queues) = &queues {
-            queues.hear_job(K::kind(&()), event, store);
+            queues.hear_job::<K>(event, store);
         }
     };
     let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), observe::keys_of_job, line_up);

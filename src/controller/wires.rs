@@ -49,6 +49,10 @@ impl Sources {
         line_up(&all.backups, queues, &users);
         line_up(&all.restores, queues, &users);
         line_up(&all.restore_batches, queues, &users);
+        let (q, u) = (queues.clone(), users.clone());
+        all.configurations.follow(move |event, _| q.hear_invoker(&u, event));
+        let (q, u) = (queues.clone(), users.clone());
+        all.batches.follow(move |event, _| q.hear_invoker(&u, event));
         all.configurations.tell(&all.repositories, homes(&users));
         all.batches.tell(&all.repositories, homes(&users));
         all.backups.tell(&all.repositories, homes(&users));
@@ -95,9 +99,9 @@ pub struct Bells {
 }
 
 impl Bells {
-    /// Wakes the oldest sessions that wait for room on a Repository, as many as there is room.
-    pub fn next_in_line(&self, queues: &Queues, repository: &Home, room: usize) {
-        let next = queues.look(repository, |q| q.first(room).cloned().collect::<Vec<Claim>>());
+    /// Wakes the sessions whose turn it is on a Repository with `most` places, as many as there is room.
+    pub fn next_in_line(&self, queues: &Queues, repository: &Home, most: usize) {
+        let next = queues.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
         for claim in next.unwrap_or_default() {
             match claim.kind.as_str() {
                 "BackupSession" => ring(&self.backups, &claim),

@@ -31,7 +31,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, conditions, duration, pod_security, retry, sessions, size};
+use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, sessions, size};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
@@ -130,7 +130,7 @@ pub fn is_over(phase: Option<BackupPhase>) -> bool {
 }
 
 /// What to do next about a backup.
-pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan {
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let gate = Gate::of(&seen.repository, &ground::display(reference, &run.id.namespace), seen.room);
     let mut pass = Pass {
@@ -178,7 +178,7 @@ struct Pass<'a> {
     grant: Option<Grant>,
     /// Nothing of it shall run any more, so that rights go before its Jobs do.
     ended: bool,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl<'a> Pass<'a> {
@@ -385,7 +385,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn finish(mut self) -> Plan<Prepared> {
+    fn finish(mut self) -> Plan {
         let written = self.run.state.run.clone().unwrap_or_default();
         let rights = Rights {
             wanted: self.grant.take(),

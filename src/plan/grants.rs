@@ -17,7 +17,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::contract::{Failure, SecretPlace};
 use super::run::Identity;
-use super::{Event, FinalizerChange, Plan, Prepared};
+use super::{Event, FinalizerChange, Plan};
 use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
@@ -75,7 +75,7 @@ pub enum Settled {
 
 impl Rights<'_> {
     /// Gives new Jobs what they need, and takes back what none needs any more.
-    pub fn settle(self, plan: &mut Plan<Prepared>) -> Settled {
+    pub fn settle(self, plan: &mut Plan) -> Settled {
         if !plan.jobs.is_empty() {
             let Some(grant) = self.wanted else { return Settled::Keep };
             if !self.announced.contains(&grant.status) {

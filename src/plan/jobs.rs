@@ -36,6 +36,8 @@ pub struct JobSeen {
     pub given_up: bool,
     /// It has no pod yet, or one that its node is starting.
     pub starts: bool,
+    /// It could not start for [`PLACE_PATIENCE`], so it holds no place on its Repository.
+    pub is_stuck: bool,
     /// Address of its running pod, where progress can be asked for.
     pub address: Option<String>,
     /// What became of it.
@@ -81,6 +83,10 @@ const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// By then a Job that was just made has its pod, or it is known that it gets none.
 pub const FIRST_LOOK: Duration = Duration::from_secs(12);
 
+/// A cluster that adds a node for a pod takes some three minutes, and a volume or an image about as long; after this a
+/// Job that still does not start waits for somebody to act, and gives its place on the Repository up.
+pub const PLACE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
 /// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.
 pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
@@ -101,6 +107,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         deleting: false,
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
         starts: is_starting(pod),
+        is_stuck: false,
         address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
         state: match (message.and_then(read), death(pod)) {
             (Some(outcome), _) => JobState::Done(Box::new(outcome)),
@@ -126,6 +133,8 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     let note = |key: &str| job.annotations().get(key).cloned();
     let stopped = job.metadata.deletion_timestamp.as_ref().map(|t| t.0);
     let address = own.iter().find(|p| phase(p) == "Running").and_then(|p| p.status.as_ref()?.pod_ip.clone());
+    let mut state = state(job, &own, now);
+    let is_stuck = gives_place_up(job, &mut state, now);
     JobSeen {
         name: job.name_any(),
         uid: job.uid(),
@@ -134,11 +143,28 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         deleting: stopped.is_some(),
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         starts: own.iter().all(|p| is_starting(p)),
+        is_stuck,
         address,
-        state: state(job, &own, now),
+        state,
         task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
         writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
     }
+}
+
+/// Whether a Job that does not start has given its place up; then its status says so. Others would wait for nothing, as
+/// long as its deadline lets it stand. A pod on a node that fell silent may be at work.
+fn gives_place_up(job: &Job, state: &mut JobState, now: Timestamp) -> bool {
+    let JobState::Active { held: Some(why) } = state else { return false };
+    let age = job.creation_timestamp().map(|t| now.duration_since(t.0));
+    // A Repository's own Jobs take no place.
+    let has_place = job.labels().get(label::SESSION_KIND).is_none_or(|kind| kind != "Repository");
+    let stuck = has_place && why.reason != reason::NODE_LOST && age.is_some_and(|age| age > PLACE_PATIENCE);
+    if stuck {
+        let text =
+            format!("{} It holds no place on the Repository meanwhile, and takes one when it starts.", why.message);
+        *why = Failure::new(why.class, &why.reason, text);
+    }
+    stuck
 }
 
 /// Whether a pod was made for a Job. An owner is of the same namespace: a reference to one of another is a forgery.
@@ -161,6 +187,14 @@ pub fn is_preflight(labelled: &impl kube::ResourceExt) -> bool {
 fn writes(labelled: &impl kube::ResourceExt, pod: Option<&PodSpec>) -> Vec<String> {
     let is_restore = labelled.labels().get(label::STEP).is_some_and(|s| s == "restore");
     pod.filter(|_| is_restore).map(claims).unwrap_or_default()
+}
+
+/// Claims of the target that a Job works on, and whether it only reads them.
+pub fn uses(job: &Job) -> (Vec<String>, bool) {
+    let step = job.labels().get(label::STEP).map(String::as_str);
+    let pod = job.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+    let works = matches!(step, Some("restore" | "backup"));
+    (pod.filter(|_| works).map(claims).unwrap_or_default(), step == Some("backup"))
 }
 
 /// Claims that a Job mounts to work on; a repository's own is not among them.
@@ -287,6 +321,34 @@ mod tests {
         assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
         let JobState::Active { held: Some(failure) } = see(&job, &[], at(111)).state else { panic!("must be held") };
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
+    }
+
+    #[test]
+    fn a_job_that_cannot_start_for_minutes_gives_its_place_up_and_says_so() {
+        let mut job = job(json!([]));
+        job.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
+        let no_node = json!({ "phase": "Pending",
+            "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes." }] });
+        let silent = json!({ "phase": "Running", "conditions": [{ "type": "ContainersReady", "status": "True" },
+            { "type": "Ready", "status": "False", "reason": "x" }] });
+        let runs = json!({ "phase": "Running" });
+        let judge = |job: &Job, pods: &[Value], second: i64| {
+            let pods: Vec<Pod> = pods.iter().map(|status| pod(status.clone())).collect();
+            let seen = see(job, &pods.iter().collect::<Vec<_>>(), at(second));
+            let JobState::Active { held } = seen.state else { panic!("must be active") };
+            (seen.is_stuck, held.map(|f| f.message.contains("holds no place")))
+        };
+        for (pods, second, expected) in [
+            (vec![no_node.clone()], 400, (false, Some(false))),
+            (vec![no_node.clone()], 401, (true, Some(true))),
+            (vec![], 401, (true, Some(true))),
+            (vec![silent], 4000, (false, Some(false))),
+            (vec![runs], 4000, (false, None)),
+        ] {
+            assert_eq!(judge(&job, &pods, second), expected, "{pods:?} at {second}");
+        }
+        job.labels_mut().insert(label::SESSION_KIND.into(), "Repository".into());
+        assert_eq!(judge(&job, &[no_node], 401), (false, Some(false)), "a probe takes no place");
     }
 
     fn failed() -> Value {

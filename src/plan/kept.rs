@@ -106,11 +106,12 @@ impl Keep for Job {
     fn prune(&mut self) {
         let asks = jobs::is_preflight(self);
         prune_meta(&mut self.metadata);
-        let pod = self.spec.take().and_then(|s| s.template.spec).unwrap_or_default();
+        let spec = self.spec.take().unwrap_or_default();
+        let (suspend, pod) = (spec.suspend, spec.template.spec.unwrap_or_default());
         let pod =
             PodSpec { volumes: claims(pod.volumes), containers: task(asks, &pod.containers), ..PodSpec::default() };
         let template = PodTemplateSpec { metadata: None, spec: Some(pod) };
-        self.spec = Some(JobSpec { template, ..JobSpec::default() });
+        self.spec = Some(JobSpec { template, suspend, ..JobSpec::default() });
         self.status = self.status.take().map(|s| JobStatus { conditions: s.conditions, ..JobStatus::default() });
     }
 }

@@ -40,7 +40,6 @@ pub mod target;
 pub mod text;
 pub mod usage;
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -52,16 +51,9 @@ use self::grants::Grant;
 use crate::api::restore_session::GrantStatus;
 use crate::names;
 
-/// A plan that nothing has been done about.
-#[derive(Debug)]
-pub struct Prepared;
-/// A plan whose objects have reached the cluster. Only such a plan's status may be written.
-#[derive(Debug)]
-pub struct Applied;
-
-/// What to do about an object.
-#[derive(Debug)]
-pub struct Plan<S> {
+/// What to do about an object. What may be said of it afterwards, only `controller::apply` can tell.
+#[derive(Debug, Default)]
+pub struct Plan {
     /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
     pub revoke: Vec<GrantStatus>,
     /// Change of the object's finalizer: it is on before anything else is done, and off after all of it.
@@ -90,50 +82,12 @@ pub struct Plan<S> {
     pub requeue: Option<Duration>,
     /// Look again at once: the status just written allows the next step.
     pub again: bool,
-    state: PhantomData<S>,
 }
 
-impl Plan<Prepared> {
+impl Plan {
     /// Nothing to do.
     pub fn nothing() -> Self {
-        Self {
-            revoke: vec![],
-            finalizer: None,
-            claims: vec![],
-            grants: vec![],
-            jobs: vec![],
-            stop_jobs: vec![],
-            scales: vec![],
-            sessions: vec![],
-            status: None,
-            repository_facts: None,
-            unreachable: false,
-            events: vec![],
-            requeue: None,
-            again: false,
-            state: PhantomData,
-        }
-    }
-
-    /// The same plan, after its objects have reached the cluster.
-    pub fn applied(self) -> Plan<Applied> {
-        Plan {
-            revoke: self.revoke,
-            finalizer: self.finalizer,
-            claims: self.claims,
-            grants: self.grants,
-            jobs: self.jobs,
-            stop_jobs: self.stop_jobs,
-            scales: self.scales,
-            sessions: self.sessions,
-            status: self.status,
-            repository_facts: self.repository_facts,
-            unreachable: self.unreachable,
-            events: self.events,
-            requeue: self.requeue,
-            again: self.again,
-            state: PhantomData,
-        }
+        Self::default()
     }
 
     /// Warns once of what holds a Job up; `before` is the reason that stood in status.

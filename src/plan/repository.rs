@@ -5,6 +5,7 @@
 
 mod leave;
 mod reach;
+pub mod slots;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, Prepared, retry};
+use super::{Event, FinalizerChange, Plan, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
@@ -67,6 +68,8 @@ pub struct RepositorySurroundings {
     pub waiting: usize,
     /// Jobs of sessions that work on it.
     pub at_work: usize,
+    /// Its places, where more are wanted than there are.
+    pub slots: Option<slots::Slots>,
     /// Another Repository whose data could be the same, as messages name it.
     pub shares_data_with: Option<String>,
     /// Its namespace is being deleted.
@@ -90,7 +93,7 @@ pub fn has_been_opened(spec: &RepositorySpec, status: Option<&RepositoryStatus>)
 const LISTED: usize = 100;
 
 /// What to do next about a Repository.
-pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
     // A status has a limit; who holds it is decided by all of them.
     pass.now.references = seen.references.iter().take(LISTED).cloned().collect();
@@ -108,7 +111,7 @@ struct Pass<'a> {
     setup: &'a Setup,
     at: Timestamp,
     now: RepositoryStatus,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl Pass<'_> {
@@ -214,7 +217,8 @@ impl Pass<'_> {
         conditions::set_health(&mut self.now.conditions, health, why, &text, self.at);
     }
 
-    fn finish(mut self) -> Plan<Prepared> {
+    fn finish(mut self) -> Plan {
+        slots::tell(&mut self);
         if self.now != self.run.state {
             self.plan.status = Some(to_json(&self.now));
         }

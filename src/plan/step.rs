@@ -13,7 +13,7 @@ use super::contract::{Class, Failure, Outcome};
 use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
 use super::pod_security::{self, Level};
-use super::{Plan, Prepared, conditions, objects, retry};
+use super::{Plan, conditions, objects, retry};
 use crate::api::restore_session::StepStatus;
 use crate::names::reason;
 
@@ -48,7 +48,7 @@ pub struct Lone<'a> {
     /// Whether its Job may be made now; none for Jobs that always may.
     pub gate: Option<&'a mut Gate>,
     /// Where effects are listed.
-    pub plan: &'a mut Plan<Prepared>,
+    pub plan: &'a mut Plan,
 }
 
 /// The entry of a step, made when it is not there.

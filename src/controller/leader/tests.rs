@@ -233,3 +233,28 @@ async fn a_change_that_is_no_election_is_borne() {
     sleep(SOON).await;
     assert!(leader.holds());
 }
+
+/// A leader that was stopped writes nothing when it goes on after another one took over.
+#[tokio::test]
+async fn who_leads_no_more_writes_nothing() {
+    let server = Server::default();
+    let leader = server.acquire("a").await;
+    let fenced = leader.fence(&server.client());
+    let leases: Api<Lease> = Api::namespaced(fenced, "ns");
+    let held = leases.get("lifeboat").await.unwrap();
+    leases.replace("lifeboat", &PostParams::default(), &held).await.expect("who leads may write");
+
+    // Its own renewals stop, as those of a frozen process do; it still has the Lease in its hands.
+    *server.down.lock().unwrap() = true;
+    sleep(Duration::from_millis(600)).await;
+    *server.down.lock().unwrap() = false;
+    let usurper = server.acquire("b").await;
+    let (mut late, params) = (leases.get("lifeboat").await.expect("reading is no harm"), PostParams::default());
+    late.spec.get_or_insert_default().holder_identity = Some("a".into());
+    let refused = leases.replace("lifeboat", &params, &late).await.unwrap_err();
+    assert!(NotLeading::is(&refused), "{refused}");
+    let refused = leases.delete("lifeboat", &kube::api::DeleteParams::default()).await.unwrap_err();
+    assert!(NotLeading::is(&refused), "{refused}");
+    assert!(usurper.holds());
+    assert_eq!(server.holder().as_deref(), Some("b"));
+}

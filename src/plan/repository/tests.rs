@@ -45,6 +45,7 @@ impl World {
                 jobs: vec![],
                 waiting: 0,
                 at_work: 0,
+                slots: None,
                 shares_data_with: None,
                 namespace_ends: false,
             },
@@ -456,4 +457,34 @@ fn who_waits_for_a_store_that_is_away_can_end_though_the_repository_is_being_del
     assert_eq!(w.condition("Reachable").0, "True");
     assert_eq!(w.condition("Reconciling").1, "RepositoryInUse");
     assert_eq!(w.events.iter().filter(|e| *e == "RepositoryInUse").count(), 1, "{:?}", w.events);
+}
+
+/// The status names who holds the places, without a write for each Job.
+#[test]
+fn who_holds_its_places_is_said_while_sessions_wait_for_one() {
+    let slots = |used: usize, holders: &[(&str, usize)]| {
+        let holders = holders.iter().map(|(who, count)| ((*who).to_owned(), *count)).collect();
+        Some(crate::plan::repository::slots::Slots { most: 16, used, waiting: 3, holders })
+    };
+    let mut w = World::new(false).used_by(&["a"]);
+    w.lives(600);
+    let before = w.writes;
+    w.seen.slots = slots(16, &[("b", 15), ("n", 1)]);
+    w.lives(1);
+    let said = json!([{ "namespace": "b", "count": 15 }, { "namespace": "n", "count": 1 }]);
+    assert_eq!((&w.object["status"]["slots"]["holders"], w.writes), (&said, before + 1), "at once");
+    for used in 1..=15 {
+        w.seen.slots = slots(used, &[("b", used)]);
+        w.lives(1);
+    }
+    assert_eq!(w.writes, before + 1, "not with each Job");
+    w.lives(30);
+    assert_eq!((&w.object["status"]["slots"]["used"], w.writes), (&json!(15), before + 2));
+    w.seen.slots = slots(3, &[("b", 3)]);
+    let mut w = w.used_by(&["a", "b"]);
+    w.lives(1);
+    assert_eq!((&w.object["status"]["slots"]["used"], w.writes), (&json!(3), before + 3), "with what changes anyway");
+    w.seen.slots = None;
+    w.lives(60);
+    assert_eq!((w.object["status"].get("slots"), w.writes), (None, before + 4));
 }

@@ -44,7 +44,7 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{self, RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, Prepared, adopt, duration, retry, size};
+use super::{Event, FinalizerChange, Plan, adopt, duration, retry, size};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -59,7 +59,7 @@ const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
 const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
 
 /// What to do next about a restore.
-pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan<Prepared> {
+pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass::new(run, seen, setup, now);
     if run.id.deleting {
         ending::leave(&mut pass);
@@ -86,7 +86,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
 }
 
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
-fn leaves_something(plan: &Plan<Prepared>) -> bool {
+fn leaves_something(plan: &Plan) -> bool {
     let made = !(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
     made || !plan.jobs.iter().all(jobs::is_preflight)
 }
@@ -118,7 +118,7 @@ struct Pass<'a> {
     grant: Option<Grant>,
     /// Its Repository may not be used any more, so that rights go before its Jobs do.
     kept_out: bool,
-    plan: Plan<Prepared>,
+    plan: Plan,
 }
 
 impl<'a> Pass<'a> {
@@ -336,7 +336,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn finish(mut self) -> Plan<Prepared> {
+    fn finish(mut self) -> Plan {
         size::bound_restore(&mut self.now.conditions, &mut self.now.members, &mut self.now.run);
         let at_work = !self.kept_out && self.seen.jobs.iter().any(JobSeen::is_active);
         let end = self.was.run.completion_time.as_ref().map(|t| t.0);

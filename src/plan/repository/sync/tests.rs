@@ -74,6 +74,7 @@ impl World {
             jobs: self.jobs.seen(),
             waiting: 0,
             at_work: 0,
+            slots: None,
             shares_data_with: None,
             namespace_ends: false,
         };

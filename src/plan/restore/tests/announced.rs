@@ -6,13 +6,13 @@ use super::workload::workload_of;
 use super::world::World;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::names::annotation;
+use crate::plan::Plan;
 use crate::plan::contract::Step;
 use crate::plan::fake::task;
-use crate::plan::{Plan, Prepared};
 
 impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
-    pub fn announced(&self, plan: &Plan<Prepared>) {
+    pub fn announced(&self, plan: &Plan) {
         let run = self.run();
         for grant in &plan.grants {
             assert!(run.id.held && run.state.run.grants.contains(&grant.status), "{grant:?} is not announced");

@@ -28,7 +28,7 @@ use crate::plan::jobs::JobState;
 use crate::plan::observed::Surroundings;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::TargetSeen;
-use crate::plan::{FinalizerChange, Plan, Prepared};
+use crate::plan::{FinalizerChange, Plan};
 
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Fault {
     }
 
     /// Breaks the plan.
-    fn after(self, plan: &mut Plan<Prepared>) {
+    fn after(self, plan: &mut Plan) {
         match self {
             Self::KeepsFinalizer if plan.finalizer == Some(FinalizerChange::Remove) => plan.finalizer = None,
             Self::NeverLooks => plan.requeue = None,

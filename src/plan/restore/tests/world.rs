@@ -25,7 +25,7 @@ use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surro
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{FinalizerChange, Plan, Prepared, Stop};
+use crate::plan::{FinalizerChange, Plan, Stop};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
@@ -225,7 +225,7 @@ impl World {
         TargetSeen::Found(Box::new(seen))
     }
 
-    pub fn decide(&self) -> Plan<Prepared> {
+    pub fn decide(&self) -> Plan {
         next(&self.run(), &self.look(), &setup(), self.now)
     }
 
@@ -274,7 +274,7 @@ impl World {
     }
 
     /// In the controller's order; false when it died on the way.
-    fn apply(&mut self, plan: Plan<Prepared>) -> bool {
+    fn apply(&mut self, plan: Plan) -> bool {
         for object in plan.revoke.iter().flat_map(|g| Grants::to_remove(g, "demo")) {
             if !self.write() {
                 return false;

@@ -28,7 +28,7 @@ use crate::plan::pod_security::Level;
 use crate::plan::restore::next;
 use crate::plan::run::{RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
-use crate::plan::{FinalizerChange, Plan, Prepared, Stop};
+use crate::plan::{FinalizerChange, Plan, Stop};
 
 /// What the cluster can do.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,7 +175,7 @@ impl Cluster {
         }
     }
 
-    fn decide(&self, scene: &Scene) -> Plan<Prepared> {
+    fn decide(&self, scene: &Scene) -> Plan {
         let (mut run, mut seen) = (Rc::clone(&self.run), self.look(scene));
         scene.fault.before(&mut run, &mut seen);
         let mut plan = next(&run, &seen, &setup(), self.now);
@@ -322,7 +322,7 @@ impl Cluster {
     }
 
     /// The first writes of a plan, in the controller's order.
-    fn apply(&self, scene: &Scene, plan: &Plan<Prepared>, mut writes: usize) -> Result<Self, String> {
+    fn apply(&self, scene: &Scene, plan: &Plan, mut writes: usize) -> Result<Self, String> {
         let mut after = self.clone();
         let mut more = || {
             writes = writes.checked_sub(1)?;

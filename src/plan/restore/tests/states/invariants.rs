@@ -3,10 +3,10 @@
 use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
+use crate::plan::Plan;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::restore::{is_over, member_is_over};
 use crate::plan::run::RestoreState;
-use crate::plan::{Plan, Prepared};
 
 fn all(holds: &[(bool, &str)]) -> Result<(), String> {
     holds.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err((*what).to_owned()))
@@ -155,7 +155,7 @@ pub fn left_well(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// A controller that does nothing now will be woken: by a Job, or by its own clock.
-pub fn is_woken(cluster: &Cluster, plan: &Plan<Prepared>) -> Result<(), String> {
+pub fn is_woken(cluster: &Cluster, plan: &Plan) -> Result<(), String> {
     let watched = cluster.jobs.iter().any(|j| j.seen.deleting || matches!(j.seen.state, JobState::Active { .. }));
     let over = cluster.gone || cluster.run.state.is_final();
     all(&[(over || watched || plan.requeue.is_some(), "nothing wakes the controller")])

@@ -1,0 +1,163 @@
+//! The books of the ledger: Jobs, the sessions that they are of, and the queues that follow from both.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::{All, Home, Known, Queue, Session, Taken, full_name};
+use crate::plan::gate::{Claim, Room, Work};
+use crate::plan::observed::Writer;
+
+/// The API server gives a request up after a minute (its flag --request-timeout); twice that.
+const UNANSWERED_FOR: Duration = Duration::from_mins(2);
+
+impl All {
+    pub fn enter(&mut self, kind: Cow<'static, str>, home: &Home, claim: Claim) {
+        let (repository, uid) = (full_name(home), claim.uid.clone());
+        if self.sessions.get(&uid).is_some_and(|s| s.home != repository) {
+            self.leave_queue(&uid);
+        }
+        let session = Session { kind, namespace: claim.namespace.clone(), home: repository.clone() };
+        self.sessions.insert(uid.clone(), session);
+        let work = self.work(&uid);
+        let namespace = home.namespace.as_deref().unwrap_or_default();
+        self.queues.entry(repository).or_insert_with(|| Queue::of(namespace)).enter(claim, work);
+    }
+
+    /// A session is over, or gone. What it asked for, and nobody has heard of, cannot come any more.
+    pub fn leave(&mut self, uid: &str) {
+        self.leave_queue(uid);
+        let unheard = |name: &&String| self.jobs.get(*name).is_some_and(|t| !t.is_heard());
+        let gone: Vec<String> = self.of.get(uid).into_iter().flatten().filter(unheard).cloned().collect();
+        gone.iter().for_each(|name| self.give_back(name));
+    }
+
+    pub fn leave_all_but(&mut self, kind: &str, there: &HashSet<String>) {
+        let gone = self.sessions.iter().filter(|(uid, s)| s.kind == kind && !there.contains(*uid));
+        let gone: Vec<String> = gone.map(|(uid, _)| uid.clone()).collect();
+        gone.iter().for_each(|uid| self.leave(uid));
+    }
+
+    fn leave_queue(&mut self, uid: &str) {
+        let Some(session) = self.sessions.remove(uid) else { return };
+        if let Some(queue) = self.queues.get_mut(&session.home) {
+            queue.leave(uid);
+            if queue.is_empty() {
+                self.queues.remove(&session.home);
+            }
+        }
+    }
+
+    /// What the Jobs of a session take on its Repository.
+    fn work(&self, uid: &str) -> Work {
+        let Some(session) = self.sessions.get(uid) else { return Work::default() };
+        let names = self.of.get(uid).into_iter().flatten();
+        let jobs = names.filter_map(|name| self.jobs.get(name));
+        let own = jobs.filter(|t| t.works && t.kind == session.kind && t.namespace == session.namespace);
+        let (stuck, at_work): (Vec<_>, Vec<_>) = own.partition(|t| t.stuck);
+        Work { places: at_work.len(), stuck: stuck.len() }
+    }
+
+    fn count(&mut self, uid: &str) {
+        let work = self.work(uid);
+        if let Some(queue) = self.sessions.get(uid).and_then(|s| self.queues.get_mut(&s.home)) {
+            queue.works(uid, work);
+        }
+    }
+
+    pub fn take(&mut self, name: String, mut taken: Taken) {
+        // A watch that tells again does not know of its pod.
+        if let Some(before) = self.jobs.get(&name) {
+            (taken.stuck, taken.done) = (before.stuck, before.done);
+        }
+        self.give_back(&name);
+        let session = taken.session.clone();
+        for claim in &taken.claims {
+            self.users.entry(claim.clone()).or_default().insert(name.clone());
+        }
+        self.of.entry(session.clone()).or_default().insert(name.clone());
+        self.jobs.insert(name, taken);
+        self.count(&session);
+    }
+
+    pub fn give_back(&mut self, name: &str) {
+        let Some(taken) = self.jobs.remove(name) else { return };
+        for claim in &taken.claims {
+            if let Some(users) = self.users.get_mut(claim) {
+                users.remove(name);
+                if users.is_empty() {
+                    self.users.remove(claim);
+                }
+            }
+        }
+        if let Some(names) = self.of.get_mut(&taken.session) {
+            names.remove(name);
+            if names.is_empty() {
+                self.of.remove(&taken.session);
+            }
+        }
+        self.count(&taken.session);
+    }
+
+    /// Forgets Jobs that a new list does not have. One that is about to be made, or was made after the list was begun,
+    /// may be there all the same.
+    pub fn give_back_all_but(&mut self, kind: &str, there: &HashSet<String>) {
+        let begun = self.listed.get(kind).copied();
+        let may_come = |taken: &Taken| match taken.known {
+            Known::Reserved | Known::Asked | Known::Unanswered => true,
+            Known::Made(at) => begun.is_none_or(|begun| at >= begun),
+            Known::Heard(_) => false,
+        };
+        let gone = self.jobs.iter().filter(|(n, t)| t.kind == kind && !there.contains(*n) && !may_come(t));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        gone.iter().for_each(|name| self.give_back(name));
+    }
+
+    /// Forgets what was asked for so long ago that it is not made any more.
+    pub fn forget_unanswered(&mut self, now: Instant) {
+        while let Some((_, name)) = self.unanswered.pop_front_if(|(at, _)| now.duration_since(*at) > UNANSWERED_FOR) {
+            if self.jobs.get(&name).is_some_and(|taken| taken.known == Known::Unanswered) {
+                self.give_back(&name);
+            }
+        }
+    }
+
+    pub fn note(&mut self, name: &str, stuck: bool, done: bool) {
+        let Some(taken) = self.jobs.get_mut(name) else { return };
+        taken.done = done;
+        if taken.stuck != stuck {
+            taken.stuck = stuck;
+            let session = taken.session.clone();
+            self.count(&session);
+        }
+    }
+
+    pub fn room(&self, uid: &str, created: Timestamp, most: usize) -> Room {
+        let found = self.sessions.get(uid).and_then(|s| Some((s, self.queues.get(&s.home)?)));
+        found.map_or(Room { free: most, ahead: 0 }, |(s, queue)| queue.room(&s.namespace, created, uid, most))
+    }
+
+    /// Claims of a Job that others use in a way that it cannot share. Only readers share. Of Jobs of its own session the
+    /// plan knows as soon as a watch has told of them; so it does of those of others that are being stopped, and for how
+    /// long they are waited for.
+    pub fn conflicts(&self, name: &str, new: &Taken) -> Vec<Writer> {
+        let mut found = vec![];
+        let harmless = |other: &&Taken| other.done || (other.reads && new.reads);
+        for claim in &new.claims {
+            for other in self.users.get(claim).into_iter().flatten().filter(|other| *other != name) {
+                let Some(other) = self.jobs.get(other).filter(|o| !harmless(o)) else { continue };
+                let is_known = match other.known {
+                    Known::Heard(deleting) => deleting || other.session == new.session,
+                    Known::Reserved | Known::Asked | Known::Unanswered | Known::Made(_) => false,
+                };
+                if !is_known {
+                    let claim = claim.split_once('/').map_or(claim.as_str(), |(_, name)| name).to_owned();
+                    found.push(Writer { session: other.label.clone(), claim, reads: other.reads });
+                }
+            }
+        }
+        found
+    }
+}
