@@ -28,9 +28,11 @@ pub mod repository;
 pub mod restore;
 pub mod secrets;
 pub mod sessions;
+pub mod stored;
 pub mod targets;
 pub mod users;
 pub mod validity;
+pub mod verdicts;
 mod watch;
 pub mod watched;
 mod wires;
@@ -46,6 +48,7 @@ use tracing::warn;
 
 use self::context::{Children, Context};
 use self::metrics::Reconciled;
+use self::verdicts::Busy;
 use self::written::LAG;
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
@@ -61,7 +64,16 @@ pub enum Error {
     /// The API server could not be reached, or refused a write.
     #[error("{0}")]
     Kube(#[from] kube::Error),
+    /// It could not be validated yet.
+    #[error("{0}")]
+    Busy(#[from] Busy),
+    /// Nobody knows what was begun for it.
+    #[error("its status was written by another version of the operator, and cannot be read; nothing is done")]
+    AnotherVersion,
 }
+
+/// Wait before an object is looked at again that could not be validated, because others of its namespace take long.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
 /// watches have told of our own last writes.
@@ -90,13 +102,18 @@ pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
 where
     K: kube::Resource<DynamicType = ()>,
 {
-    let Error::Kube(cause) = error;
-    if let kube::Error::Api(status) = cause
+    if let Error::Busy(_) = error {
+        return Action::requeue(BUSY);
+    }
+    if let Error::Kube(kube::Error::Api(status)) = error
         && (status.is_conflict() || status.is_not_found())
     {
         // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.
         return Action::requeue(Duration::from_millis(200));
     }
     warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "could not reconcile; trying again");
+    if let Error::AnotherVersion = error {
+        return Action::await_change();
+    }
     Action::requeue(RETRY)
 }

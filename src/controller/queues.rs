@@ -195,6 +195,7 @@ mod tests {
     use super::*;
     use crate::api::RestoreSession;
     use crate::controller::index::Indexed;
+    use crate::controller::stored::Stored;
 
     fn users() -> Users {
         Users {
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    fn session(uid: &str) -> RestoreSession {
+    fn session(uid: &str) -> Stored<RestoreSession> {
         let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": uid } });
         let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
         serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
         let (users, queues) = (users(), Queues::default());
-        let (sessions, _) = reflector::store::<RestoreSession>();
+        let (sessions, _) = reflector::store::<Stored<RestoreSession>>();
         let (jobs, _) = reflector::store::<Kept<Job>>();
         let all = ["b", "a"].map(session);
         for session in &all {
@@ -250,18 +251,18 @@ mod tests {
         queues.give_back("n", "job-b");
         assert_eq!(queues.look(&home, Queue::at_work), Some(0));
         // Who waits for another session keeps no place that this one may need.
-        let mut busy = first.clone();
+        let mut busy = first.open();
         busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
             "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
         .unwrap();
-        queues.hear_session(&users, &Event::Apply(busy), &sessions);
+        queues.hear_session(&users, &Event::Apply(busy.into()), &sessions);
         assert!(queues.reserve(&users, later, &[job("b", false)], 1));
         queues.give_back("n", "job-b");
         queues.hear_session(&users, &Event::Delete(first.clone()), &sessions);
         // What went while nobody listened is not counted for ever.
         queues.hear_job(kind(), &Event::Apply(job("b", false).into()), &jobs);
         queues.hear_job(kind(), &Event::InitDone, &jobs);
-        queues.hear_session::<RestoreSession>(&users, &Event::InitDone, &sessions);
+        queues.hear_session::<Stored<RestoreSession>>(&users, &Event::InitDone, &sessions);
         assert_eq!(queues.look(&home, Queue::len), None);
     }
 }

@@ -44,7 +44,7 @@ pub async fn repository(ctx: &Context, home: Option<&Home>, plan: &Plan<Applied>
     let mut facts = plan.repository_facts.clone().unwrap_or_else(|| json!({}));
     // Who reports first is enough: the Repository itself asks from then on.
     let known =
-        || ctx.repositories.get(home).and_then(|r| r.status.clone()?.reachability).is_some_and(|r| !r.reachable);
+        || ctx.repositories.get(home).is_some_and(|r| r.facts().reachability.as_ref().is_some_and(|r| !r.reachable));
     if let Some(message) = plan.unreachable.as_ref().filter(|_| !known()) {
         let since = conditions::whole_second(ctx.now());
         facts["reachability"] = json!({ "reachable": false, "since": since, "message": plan::text::message(message) });
