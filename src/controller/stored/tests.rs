@@ -166,11 +166,12 @@ fn a_session_that_waits_takes_little_memory() {
         json!({ "type": type_, "status": "True", "reason": "RepositoryAvailable",
         "message": message, "lastTransitionTime": "2026-11-20T00:00:00Z" })
     };
+    let types = ["RepositoryFound", "BackendSecretFound", "ValidationPassed", "Reconciling"];
+    let conditions = types.map(|t| condition(t, "Repository n/r exists, and its Secret too."));
     let mut object = session(&spec());
     object["status"] = json!({ "phase": "Pending", "observedGeneration": 1, "summary": "Waiting for its Repository.",
         "sessionDeadline": "2026-11-21T00:00:00Z", "run": { "id": "u", "specHash": "h".repeat(16) },
-        "conditions": ["RepositoryFound", "BackendSecretFound", "ValidationPassed", "Reconciling"]
-            .map(|t| condition(t, "Repository n/r exists, and its Secret too.")) });
+        "conditions": conditions });
     let kept: Stored<RestoreSession> = stored(&object);
     assert!(kept.is_whole());
     let strings: usize = users::keys(&kept).iter().map(String::len).sum();
