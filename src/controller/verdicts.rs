@@ -189,8 +189,8 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn invalid() -> Verdict {
-        Some(Refusal { reason: reason::INVALID.into(), message: "spec: is wrong".into() })
+    fn wrong() -> Refusal {
+        Refusal { reason: reason::INVALID.into(), message: "spec: is wrong".into() }
     }
 
     #[tokio::test]
@@ -200,13 +200,13 @@ mod tests {
             let made = made.clone();
             let validate = move || {
                 made.fetch_add(1, Ordering::Relaxed);
-                invalid()
+                Some(wrong())
             };
             verdicts.judge(("RestoreSession", uid), version, "n", validate).await.unwrap()
         };
         let count = || made.load(Ordering::Relaxed);
         for _ in 0..3 {
-            assert_eq!(judge("a", "1").await, invalid());
+            assert_eq!(judge("a", "1").await, Some(wrong()));
         }
         assert_eq!(count(), 1);
         judge("a", "2").await;
@@ -250,8 +250,8 @@ mod tests {
         // Not tried again.
         assert_eq!(judge("bad", "slow-0".into()).await.unwrap().unwrap().reason, reason::VALIDATION_TIMED_OUT);
         // Others do not notice.
-        let other = verdicts.judge(("RestoreSession", "other"), "1", "good", invalid).await;
-        assert_eq!(other, Ok(invalid()));
+        let other = verdicts.judge(("RestoreSession", "other"), "1", "good", || Some(wrong())).await;
+        assert_eq!(other, Ok(Some(wrong())));
         drop(end);
         let free = async {
             while verdicts.lane("bad").stuck.load(Ordering::Relaxed) > 0 {
@@ -259,8 +259,8 @@ mod tests {
             }
         };
         tokio::time::timeout(LIMIT, free).await.unwrap();
-        let next = verdicts.judge(("RestoreSession", "more-0"), "1", "bad", invalid).await;
-        assert_eq!(next, Ok(invalid()), "a thread that has ended makes room");
+        let next = verdicts.judge(("RestoreSession", "more-0"), "1", "bad", || Some(wrong())).await;
+        assert_eq!(next, Ok(Some(wrong())), "a thread that has ended makes room");
     }
 
     #[tokio::test]
