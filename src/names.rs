@@ -199,6 +199,10 @@ pub mod reason {
     pub const NOT_SUPPORTED: &str = "NotSupported";
     /// The object is not valid.
     pub const INVALID: &str = "Invalid";
+    /// The object is larger than what is read of an object.
+    pub const OBJECT_TOO_LARGE: &str = "ObjectTooLarge";
+    /// Validation of the object did not end in time.
+    pub const VALIDATION_TIMED_OUT: &str = "ValidationTimedOut";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
     /// A session follows a failed one.

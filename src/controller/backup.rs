@@ -1,7 +1,6 @@
 //! Reconciles BackupSession.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::context::Context;
 use super::index::Indexed;
+use super::stored::{Stored, UserKind};
 use super::users::{self, User};
 use super::watched::Reads;
 use super::{Error, ROUNDS, apply, measured, observe, report, reserved, targets, validity};
@@ -33,21 +32,23 @@ use crate::plan::run::{Identity, is_sequential};
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile(object: Arc<BackupSession>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(object: Arc<Stored<BackupSession>>, ctx: Arc<Context>) -> Result<Action, Error> {
     measured(&ctx, object.as_ref(), Some(&ctx.of_backup_sessions), Box::pin(look(&object, &ctx))).await
 }
 
-async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
+async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, Error> {
+    let _room = ctx.room(object.size() + size_of_invoker(ctx, object)).await;
     let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     let mut refused_revoke = None;
     for _ in 0..ROUNDS {
-        let status = object.status.clone().unwrap_or_default();
+        let opened = object.open();
+        let status = opened.status.clone().unwrap_or_default();
         let rests = is_over(status.phase) && !backup::has_retry_due(&status);
-        if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&object).held {
+        if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&opened).held {
             return Ok(Action::await_change());
         }
-        let (run, refusal) = run(ctx, &object).await?;
+        let (run, refusal) = run(ctx, &object, &opened).await?;
         let mut seen = observe(ctx, &object, &run, refusal).await?;
         seen.jobs.append(&mut refused);
         seen.refused_revoke = refused_revoke.take();
@@ -64,7 +65,7 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             // What is written about an ended session, of the one that follows it, is no second end.
             if !is_over(status.phase) {
-                count(ctx, &run, &written);
+                count(ctx, &run, &written.open());
             }
             object = written;
         }
@@ -77,24 +78,29 @@ async fn look(object: &BackupSession, ctx: &Context) -> Result<Action, Error> {
 }
 
 /// The session with what its invoker says.
-async fn run(ctx: &Context, object: &BackupSession) -> kube::Result<(BackupRun, Option<Refusal>)> {
+async fn run(
+    ctx: &Context,
+    stored: &Stored<BackupSession>,
+    object: &BackupSession,
+) -> Result<(BackupRun, Option<Refusal>), Error> {
     let id = Identity::of(object);
     let reference = object.spec.invoker.clone().unwrap_or_default();
-    let (_, own) = validity::examine(object);
+    let own = validity::judge(ctx, stored).await?;
     // A session that is not valid names nothing that could be looked up.
     let (invoker, theirs) = match own {
         None => invoker(ctx, &id.namespace, &reference).await?,
         Some(_) => (None, None),
     };
-    let same = |s: &BackupSession| {
-        let i = s.spec.invoker.as_ref();
+    let same = |s: &Stored<BackupSession>| {
+        let i = s.facts().invoker.as_ref();
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
     };
     // Of two that were created at once, the later by name steps back.
-    let before_us =
-        |s: &BackupSession| (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any());
+    let before_us = |s: &Stored<BackupSession>| {
+        (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any())
+    };
     let running = ctx.users.backups.store.state_filter(|s| {
-        let started = match s.status.as_ref().and_then(|s| s.phase) {
+        let started = match s.facts().backup {
             Some(BackupPhase::Running | BackupPhase::Pending) => true,
             None => before_us(s),
             Some(_) => false,
@@ -119,23 +125,21 @@ async fn invoker(
     ctx: &Context,
     namespace: &str,
     reference: &InvokerRef,
-) -> kube::Result<(Option<Invoker>, Option<Refusal>)> {
+) -> Result<(Option<Invoker>, Option<Refusal>), Error> {
     match reference.kind.as_str() {
         "BackupConfiguration" => {
             let Some(found) = current(ctx, &ctx.users.configurations, namespace, &reference.name).await? else {
                 return Ok((None, None));
             };
-            let (defaulted, refusal) = validity::examine(&found);
-            let refusal = users::refused(ctx, &found, refusal).await;
-            Ok((defaulted.map(of_configuration), refusal))
+            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await;
+            Ok((Some(of_configuration(found.open())), refusal))
         }
         "BackupBatch" => {
             let Some(found) = current(ctx, &ctx.users.batches, namespace, &reference.name).await? else {
                 return Ok((None, None));
             };
-            let (defaulted, refusal) = validity::examine(&found);
-            let refusal = users::refused(ctx, &found, refusal).await;
-            Ok((defaulted.map(of_batch), refusal))
+            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await;
+            Ok((Some(of_batch(found.open())), refusal))
         }
         _ => Ok((None, None)),
     }
@@ -145,16 +149,16 @@ async fn invoker(
 /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
 pub(super) async fn current<K>(
     ctx: &Context,
-    store: &Indexed<K>,
+    store: &Indexed<Stored<K>>,
     namespace: &str,
     name: &str,
-) -> kube::Result<Option<K>>
+) -> kube::Result<Option<Stored<K>>>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + 'static,
+    K: UserKind + Resource<Scope = NamespaceResourceScope>,
 {
-    match store.get(&ObjectRef::<K>::new(name).within(namespace)) {
+    match store.get(&ObjectRef::new(name).within(namespace)) {
         Some(found) => Ok(Some(found.as_ref().clone())),
-        None => Api::<K>::namespaced(ctx.client.clone(), namespace).get_opt(name).await,
+        None => Api::<Stored<K>>::namespaced(ctx.client.clone(), namespace).get_opt(name).await,
     }
 }
 
@@ -162,26 +166,29 @@ where
 /// may not use the Repository must not get in the way of those who may.
 fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
-    let beside = |id: &Identity, repository: Option<&RepositoryRef>, phase: Option<InvokerPhase>| {
-        let counts = id.namespace == invoker.id.namespace || phase == Some(InvokerPhase::Ready);
-        id.uid != invoker.id.uid && counts && place == self::place(ctx, &id.namespace, repository)
-    };
-    let name = |id: &Identity| format!("{} {}/{}", id.kind, id.namespace, id.name);
     let mut found = vec![];
-    for c in ctx.users.configurations.store.state().iter().filter(|c| !is_refused(c.as_ref())) {
-        let id = Identity::of(c.as_ref());
-        if beside(&id, c.spec.repository.as_ref(), c.status.as_ref().and_then(|s| s.phase)) {
-            found.push(Neighbour { name: name(&id), targets: c.spec.target.iter().map(backup::named).collect() });
-        }
+    for c in ctx.users.configurations.store.state().iter().filter(|c| is_beside(ctx, invoker, place.as_ref(), c)) {
+        let targets = c.outline().spec.target.iter().map(backup::named).collect();
+        found.push(Neighbour { name: name(c.as_ref()), targets });
     }
-    for b in ctx.users.batches.store.state().iter().filter(|b| !is_refused(b.as_ref())) {
-        let id = Identity::of(b.as_ref());
-        if beside(&id, b.spec.repository.as_ref(), b.status.as_ref().and_then(|s| s.phase)) {
-            let targets = b.spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
-            found.push(Neighbour { name: name(&id), targets });
-        }
+    for b in ctx.users.batches.store.state().iter().filter(|b| is_beside(ctx, invoker, place.as_ref(), b)) {
+        let targets = b.outline().spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
+        found.push(Neighbour { name: name(b.as_ref()), targets });
     }
     found
+}
+
+/// Whether another invoker backs up into the place of this one.
+fn is_beside<K: UserKind>(ctx: &Context, invoker: &Invoker, own: Option<&String>, other: &Stored<K>) -> bool {
+    let facts = other.facts();
+    let is_other = other.uid().as_ref() != Some(&invoker.id.uid);
+    let is_near = other.namespace().as_ref() == Some(&invoker.id.namespace);
+    let counts = is_other && (is_near || facts.invoker_phase == Some(InvokerPhase::Ready)) && !is_refused(other);
+    counts && facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name)).as_ref() == own
+}
+
+fn name<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// Whether somebody else has the Repository, so that this one backs nothing up into it.
@@ -193,11 +200,24 @@ fn is_refused<K: User>(invoker: &K) -> bool {
 /// that reach one bucket are strangers: what one writes there must not hold up the other.
 fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
     let reference = reference?;
-    let home = ground::home(reference, namespace);
-    let spec = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)).map(|r| r.spec.clone());
-    let access = spec.and_then(|s| access::of(&s, &reference.name).ok());
+    Some(place_of(ctx, ground::home(reference, namespace), &reference.name))
+}
+
+fn place_of(ctx: &Context, home: &str, name: &str) -> String {
+    let spec = ctx.repositories.get(&ObjectRef::new(name).within(home)).map(|r| r.outline().spec);
+    let access = spec.and_then(|s| access::of(&s, name).ok());
     let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);
-    Some(format!("{home} {}", url.unwrap_or_else(|| reference.name.clone())))
+    format!("{home} {}", url.unwrap_or_else(|| name.to_owned()))
+}
+
+/// Bytes that a look at a session opens of its invoker.
+fn size_of_invoker(ctx: &Context, session: &Stored<BackupSession>) -> usize {
+    let (Some(invoker), Some(namespace)) = (&session.facts().invoker, session.namespace()) else { return 0 };
+    if invoker.kind == "BackupBatch" {
+        ctx.users.batches.get(&ObjectRef::new(&invoker.name).within(&namespace)).map_or(0, |o| o.size())
+    } else {
+        ctx.users.configurations.get(&ObjectRef::new(&invoker.name).within(&namespace)).map_or(0, |o| o.size())
+    }
 }
 
 fn of_configuration(object: BackupConfiguration) -> Invoker {
@@ -244,7 +264,7 @@ fn of_batch(object: BackupBatch) -> Invoker {
 
 async fn observe(
     ctx: &Context,
-    object: &BackupSession,
+    object: &Stored<BackupSession>,
     run: &BackupRun,
     refusal: Option<Refusal>,
 ) -> kube::Result<Surroundings> {

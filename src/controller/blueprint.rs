@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::context::Context;
+use super::stored::Stored;
 use super::{Error, validity};
 use crate::api::backup_blueprint::BackupBlueprintStatus;
 use crate::api::common::InvokerPhase;
@@ -19,8 +20,10 @@ use crate::plan::conditions::{self, Health};
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile(object: Arc<BackupBlueprint>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let (_, Some(refusal)) = validity::examine(object.as_ref()) else { return Ok(Action::await_change()) };
+pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let _room = ctx.room(stored.size()).await;
+    let Some(refusal) = validity::judge(&ctx, &stored).await? else { return Ok(Action::await_change()) };
+    let object = stored.open();
     let mut list = object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
     conditions::set(
         &mut list,

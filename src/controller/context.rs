@@ -1,5 +1,6 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -8,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Reporter;
 use tokio::sync::watch::Sender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::clock::Clock;
 use super::index::Indexed;
@@ -16,7 +18,9 @@ use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::secrets::Secrets;
+use super::stored::Stored;
 use super::users::Users;
+use super::verdicts::Verdicts;
 use super::watched::Watched;
 use super::wires::Bells;
 use super::written::Written;
@@ -48,9 +52,13 @@ pub struct Context {
     /// Asks running Jobs how far they are.
     pub progress: ProgressClient,
     /// Repositories.
-    pub repositories: Indexed<Repository>,
+    pub repositories: Indexed<Stored<Repository>>,
     /// Those that use Repositories.
     pub users: Users,
+    /// What validation said.
+    pub verdicts: Verdicts,
+    /// Room for looks at large objects, in KiB.
+    pub large: Arc<Semaphore>,
     /// Who waits for Jobs on them.
     pub queues: Queues,
     /// What goes first at the API server.
@@ -78,7 +86,23 @@ pub struct Context {
 /// After a start, everything that is there wants a look.
 const STARTS_FOR: Duration = Duration::from_secs(5);
 
+/// An object of more bytes takes room while it is looked at; those that people write have a few thousand.
+const LARGE: usize = 16 * 1024;
+
+/// KiB of text that looks at large objects have open at once. As Rust values, with the plans made of them, they take
+/// about 30 times as much.
+pub const LARGE_AT_ONCE: usize = 2048;
+
 impl Context {
+    /// Waits for room to look at an object of so many bytes. Of many large ones few are open at once.
+    pub async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= LARGE {
+            return None;
+        }
+        let kib = u32::try_from(bytes.div_ceil(1024).min(LARGE_AT_ONCE)).unwrap_or(u32::MAX);
+        self.large.clone().acquire_many_owned(kib).await.ok()
+    }
+
     /// Waits until every store has been filled once: before that, "not there" is not known.
     /// The one waiter of each store; looks wait for the gate it opens.
     pub async fn fill(&self) {

@@ -1,6 +1,5 @@
 //! Reconciles BackupConfiguration and BackupBatch: their readiness, their schedule, their history.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,12 @@ use kube::api::DeleteParams;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt as _};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::info;
 
 use super::context::Context;
-use super::users::{self, User};
+use super::stored::{Stored, UserKind};
+use super::users;
 use super::watched::Reads;
 use super::{Error, apply, measured, observe, report, sessions, targets as found, validity};
 use crate::admission::validate::backup_configuration::hash_of_target;
@@ -35,16 +33,7 @@ use crate::plan::run::Identity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A kind that says what is backed up.
-pub trait Invoker:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Invoker: UserKind + Resource<Scope = NamespaceResourceScope> {
     /// Where its data goes.
     fn reference(&self) -> Option<&RepositoryRef>;
     /// When it runs, and what is kept of it.
@@ -204,29 +193,30 @@ impl Invoker for BackupBatch {
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: Invoker + User>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Invoker>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
     measured(&ctx, object.as_ref(), None, Box::pin(look(object.as_ref(), &ctx))).await
 }
 
-async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Error> {
-    if object.meta().deletion_timestamp.is_some() {
-        if Identity::of(object).held_by_stash {
-            let namespace = object.namespace().unwrap_or_default();
-            apply::finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?;
+async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
+    let _room = ctx.room(stored.size()).await;
+    let shown = &stored.open();
+    if stored.meta().deletion_timestamp.is_some() {
+        if Identity::of(shown).held_by_stash {
+            let namespace = stored.namespace().unwrap_or_default();
+            apply::finalizer(ctx, stored, &namespace, FinalizerChange::Remove).await?;
         }
         return Ok(Action::await_change());
     }
-    let (defaulted, refusal) = validity::examine(object);
-    let shown = defaulted.as_ref().unwrap_or(object);
-    let (namespace, name, kind) = (object.namespace().unwrap_or_default(), object.name_any(), K::kind(&()));
-    let of_us = |s: &BackupSession| {
+    let refusal = validity::judge(ctx, stored).await?;
+    let (namespace, name, kind) = (stored.namespace().unwrap_or_default(), stored.name_any(), K::kind(&()));
+    let of_us = |s: &Stored<BackupSession>| {
         s.namespace().as_deref() == Some(&namespace)
-            && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
+            && s.facts().invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let refusal = users::refused(ctx, shown, refusal).await;
+    let refusal = users::refused(ctx, stored, refusal).await;
     let of_us = ctx.users.backups.store.state_filter(of_us);
     let timing = shown.timing();
-    let written = object.written();
+    let written = shown.written();
     let now = ctx.now();
     let targets = shown.targets();
     let looked = targets.iter().map(async |t| {
@@ -242,9 +232,9 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
         targets: join_all(looked).await,
         first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),
         mounts: targets.iter().map(|t| t.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()).collect(),
-        target_conditions: object.target_conditions(),
-        id: Identity::of(object),
-        created: object.creation_timestamp().map_or(now, |t| t.0),
+        target_conditions: shown.target_conditions(),
+        id: Identity::of(shown),
+        created: stored.creation_timestamp().map_or(now, |t| t.0),
         is_new,
         schedule: timing.schedule,
         time_zone: timing.time_zone,
@@ -252,10 +242,11 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
         retry: timing.retry,
         paused: timing.paused,
         reference: shown.reference(),
-        history_limit: timing.history_limit,
+        // Of one that cannot be read nobody knows how many it keeps.
+        history_limit: if stored.is_whole() { timing.history_limit } else { i32::MAX },
         refusal,
         repository: observe::repository(ctx, shown.reference(), &namespace, false).await,
-        sessions: of_us.iter().map(|s| session_seen(s, now)).collect(),
+        sessions: of_us.iter().map(|s| session_seen(&s.open(), now)).collect(),
         conditions,
         last,
     };
@@ -271,9 +262,9 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
             Err(e) => return Err(e.into()),
         }
     }
-    let status = shown.status(&plan);
-    if status != object.standing() {
-        report::write_status(ctx, object, MANAGER, &status, true).await?;
+    let status = Invoker::status(shown, &plan);
+    if status != shown.standing() {
+        report::write_status(ctx, stored, MANAGER, &status, true).await?;
     }
     Ok(plan.requeue.map_or_else(Action::await_change, |r| Action::requeue(r + Duration::from_millis(50))))
 }

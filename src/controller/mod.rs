@@ -28,9 +28,11 @@ pub mod repository;
 pub mod restore;
 pub mod secrets;
 pub mod sessions;
+pub mod stored;
 pub mod targets;
 pub mod users;
 pub mod validity;
+pub mod verdicts;
 mod watch;
 pub mod watched;
 mod wires;
@@ -49,6 +51,7 @@ use self::leader::NotLeading;
 use self::metrics::Reconciled;
 use self::queues::Reserved;
 use self::users::User;
+use self::verdicts::Busy;
 use self::written::LAG;
 use crate::plan::Plan;
 use crate::plan::gate::Room;
@@ -67,7 +70,16 @@ pub enum Error {
     /// The API server could not be reached, or refused a write.
     #[error("{0}")]
     Kube(#[from] kube::Error),
+    /// It could not be validated yet.
+    #[error("{0}")]
+    Busy(#[from] Busy),
+    /// Nobody knows what was begun for it.
+    #[error("its status was written by another version of the operator, and cannot be read; nothing is done")]
+    AnotherVersion,
 }
+
+/// Wait before an object is looked at again that could not be validated, because others of its namespace take long.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
 /// watches have told of our own last writes.
@@ -112,17 +124,19 @@ pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
 where
     K: kube::Resource<DynamicType = ()>,
 {
-    let Error::Kube(cause) = error;
-    if NotLeading::is(cause) {
+    match error {
+        Error::Busy(_) => return Action::requeue(BUSY),
         // Whoever leads now looks at it; this process ends.
-        return Action::await_change();
-    }
-    if let kube::Error::Api(status) = cause
-        && (status.is_conflict() || status.is_not_found())
-    {
+        Error::Kube(cause) if NotLeading::is(cause) => return Action::await_change(),
         // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.
-        return Action::requeue(Duration::from_millis(200));
+        Error::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+            return Action::requeue(Duration::from_millis(200));
+        }
+        Error::Kube(_) | Error::AnotherVersion => {}
     }
     warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "could not reconcile; trying again");
+    if let Error::AnotherVersion = error {
+        return Action::await_change();
+    }
     Action::requeue(RETRY)
 }

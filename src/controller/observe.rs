@@ -37,17 +37,18 @@ pub async fn repository(
     let Some(reference) = reference else { return Seen::Missing };
     let home = ground::home(reference, namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
-    let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
+    let (spec, facts) = (found.outline().spec, found.facts());
+    let name = spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
-    let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());
-    let reachability = found.status.as_ref().and_then(|s| s.reachability.clone()).filter(|r| !r.reachable);
+    let first_backup = facts.first_backup.clone();
+    let reachability = facts.reachability.clone().filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
-    let labels = if usage::asks_for_labels(found.spec.usage_policy.as_ref(), home, namespace) {
+    let labels = if usage::asks_for_labels(spec.usage_policy.as_ref(), home, namespace) {
         labels(ctx, namespace).await
     } else {
         Seen::Missing
     };
-    Seen::Found(RepositorySeen { spec: found.spec.clone(), first_backup, secret, labels, unreachable })
+    Seen::Found(RepositorySeen { spec, first_backup, secret, labels, unreachable })
 }
 
 /// Labels of a Namespace.
@@ -166,9 +167,10 @@ pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item 
         let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
         // It is found itself; to read it once more would be half the work of a look.
         let is_other = |uid: Option<&String>| uid != Some(&id.uid);
-        let sessions = sessions.iter().filter(|s| is_other(s.metadata.uid.as_ref()));
-        let batches = batches.iter().filter(|b| is_other(b.metadata.uid.as_ref()));
-        let others = sessions.map(|s| RestoreRun::of_session(s)).chain(batches.map(|b| RestoreRun::of_batch(b)));
+        let sessions = sessions.iter().filter(|s| is_other(s.meta().uid.as_ref()));
+        let batches = batches.iter().filter(|b| is_other(b.meta().uid.as_ref()));
+        let others =
+            sessions.map(|s| RestoreRun::of_session(&s.open())).chain(batches.map(|b| RestoreRun::of_batch(&b.open())));
         found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
     }
     found

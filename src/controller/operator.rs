@@ -8,12 +8,13 @@ use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
+use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::context::Context;
+use super::context::{Context, LARGE_AT_ONCE};
 use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
@@ -21,6 +22,8 @@ use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::secrets::Secrets;
+use super::stored::Stored;
+use super::verdicts::Verdicts;
 use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
@@ -191,13 +194,14 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 /// Runs every controller until the process ends.
 async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Metrics) {
     let queues = Queues::default();
-    let sources = Sources::new(&client, &queues);
+    let verdicts = Verdicts::default();
+    let sources = Sources::new(&client, &queues, &verdicts);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
     let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
     let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, Some(&queues));
     let (repositories, of_repositories) = watch::with_jobs(sources.repositories.patient_controller(), &client, None);
-    let blueprints = Source::<BackupBlueprint>::new(&client, |_| vec![]).controller();
+    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &verdicts, |_| vec![]).controller();
     let context = Arc::new(Context {
         clock,
         setup: options.setup.clone(),
@@ -206,6 +210,8 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         progress: ProgressClient::default(),
         repositories: stored,
         users,
+        verdicts,
+        large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
         queues,
         precedence: Precedence::default(),
         watched: Watched::new(&client),

@@ -12,19 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-use super::invoker::Invoker;
 use super::users::{self, Home, User, Users, full_name};
-use crate::api::BackupSession;
 use crate::names::{condition, reason};
 use crate::plan::gate::{Claim, Queue, Room};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;
 use crate::plan::observed::Writer;
+use crate::plan::ownership;
 
 /// All of them.
 #[derive(Clone, Default)]
@@ -124,8 +122,8 @@ impl Queues {
     }
 
     /// Follows the watch of a kind of invokers: they say where backups lead that were heard of before them.
-    pub fn hear_invoker<K: Invoker>(&self, users: &Users, event: &Event<K>) {
-        let of = |key: &str| users.backups.with(key).iter().for_each(|b| self.enter::<BackupSession>(users, b));
+    pub fn hear_invoker<K: Resource<DynamicType = ()>>(&self, users: &Users, event: &Event<K>) {
+        let of = |key: &str| users.backups.with(key).iter().for_each(|b| self.enter(users, b.as_ref()));
         match event {
             Event::Apply(invoker) | Event::Delete(invoker) => of(&users::backups_of(invoker)),
             Event::InitDone => of(users::OPEN),
@@ -273,11 +271,10 @@ fn job_name(job: &impl kube::ResourceExt) -> String {
 }
 
 impl Taken {
-    /// Of a Job that a watch tells of; `None` where no session of this kind controls it.
+    /// Of a Job that a watch tells of; `None` where it is no child of a session of this kind.
     fn heard<K: Resource<DynamicType = ()>>(job: &Job) -> Option<Self> {
-        let (kind, version) = (K::kind(&()), K::api_version(&()));
-        let ours = |o: &&OwnerReference| o.controller == Some(true) && o.kind == kind && o.api_version == version;
-        let owner = job.owner_references().iter().find(ours)?;
+        let kind = K::kind(&());
+        let owner = ownership::of_job(job).filter(|child| child.kind == kind)?;
         let deleting = job.metadata.deletion_timestamp.is_some();
         let suspended = job.spec.as_ref().is_some_and(|s| s.suspend == Some(true));
         let taken = Self::of(kind, &owner.uid, &owner.name, job);

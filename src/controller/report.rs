@@ -57,7 +57,7 @@ pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> 
     let Some(home) = session.home(&ctx.users) else { return Ok(()) };
     let Some(found) = ctx.repositories.get(&home) else { return Ok(()) };
     // Who reports first is enough: the Repository itself asks from then on.
-    if plan.unreachable() && found.status.as_ref().is_none_or(|s| !is_being_asked(s)) {
+    if plan.unreachable() && found.open().status.is_none_or(|s| !is_being_asked(&s)) {
         facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
     }
     // Nothing is said of a Repository by those who may not use it.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource as _, ResourceExt as _};
 
 use super::context::Context;
+use super::stored::Stored;
 use super::{Error, ROUNDS, apply, measured, observe, report, users, validity};
 use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
@@ -20,32 +21,34 @@ use crate::plan::run::Identity;
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile(object: Arc<Repository>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(object: Arc<Stored<Repository>>, ctx: Arc<Context>) -> Result<Action, Error> {
     measured(&ctx, object.as_ref(), Some(&ctx.of_repositories), Box::pin(look(&object, &ctx))).await
 }
 
-async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
-    let mut object = object.clone();
+async fn look(object: &Stored<Repository>, ctx: &Context) -> Result<Action, Error> {
+    let _room = ctx.room(object.size()).await;
+    let mut stored = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {
+        let object = stored.open();
         let run = RepositoryRun {
             id: Identity::of(&object),
-            spec: object.spec.clone(),
             labels: object.labels().clone(),
             sync_request: object.annotations().get(annotation::SYNC).cloned(),
             stash: object.finalizers().iter().any(|f| f == STASH_REPOSITORY_FINALIZER),
-            state: object.status.clone().unwrap_or_default(),
+            spec: object.spec,
+            state: object.status.unwrap_or_default(),
         };
-        let mut seen = observe(ctx, &object, &run).await?;
+        let mut seen = observe(ctx, &stored, &run).await?;
         seen.jobs.append(&mut refused);
         let plan = repository::next(&run, &seen, &ctx.setup, ctx.now());
-        let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.unwrap_or(object);
-        if object.metadata.deletion_timestamp.is_some() && object.finalizers().is_empty() {
+        let (done, fresh) = apply::apply(ctx, &stored, plan).await?;
+        stored = fresh.unwrap_or(stored);
+        if stored.meta().deletion_timestamp.is_some() && stored.finalizers().is_empty() {
             return Ok(Action::await_change());
         }
-        if let Some(written) = report::report(ctx, &object, &done.plan).await? {
-            object = written;
+        if let Some(written) = report::report(ctx, &stored, &done.plan).await? {
+            stored = written;
         }
         refused = done.refused.jobs;
         if !done.plan.again() && refused.is_empty() {
@@ -55,8 +58,12 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 
-async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kube::Result<RepositorySurroundings> {
-    let (_, refusal) = validity::examine(object);
+async fn observe(
+    ctx: &Context,
+    object: &Stored<Repository>,
+    run: &RepositoryRun,
+) -> Result<RepositorySurroundings, Error> {
+    let refusal = validity::judge(ctx, object).await?;
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
     let home = ObjectRef::from_obj(object);
@@ -73,7 +80,7 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kub
         waiting,
         at_work,
         slots,
-        shares_data_with: shares_data_with(ctx, object),
+        shares_data_with: shares_data_with(ctx, run),
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
     })
 }
@@ -81,16 +88,19 @@ async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kub
 /// Another Repository whose data could be the same. One that is being wiped out itself protects nothing, nor does one of
 /// another namespace through which that store was never opened: anybody can write down a bucket. Those of other
 /// namespaces are not named.
-fn shares_data_with(ctx: &Context, object: &Repository) -> Option<String> {
-    let mine = object.spec.backend.as_ref()?;
+fn shares_data_with(ctx: &Context, run: &RepositoryRun) -> Option<String> {
+    // Asked where data is to be removed; whoever asks looks at all Repositories.
+    let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
     let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
-    let counts =
-        |r: &Repository| r.namespace() == object.namespace() || repository::has_been_opened(&r.spec, r.status.as_ref());
-    let found = ctx.repositories.store.state_filter(|r| r.uid() != object.uid() && !goes(r) && same(r) && counts(r));
-    let named = found.iter().filter(|r| r.namespace() == object.namespace());
-    let named = named.map(|r| format!("Repository {}/{}", r.namespace().unwrap_or_default(), r.name_any())).min();
-    named.or_else(|| found.first().map(|_| "a Repository of another namespace".to_owned()))
+    let is_near = |r: &Repository| r.namespace().as_ref() == Some(&run.id.namespace);
+    let counts = |r: &Repository| is_near(r) || repository::has_been_opened(&r.spec, r.status.as_ref());
+    let others = ctx.repositories.store.state_filter(|r| r.uid().as_ref() != Some(&run.id.uid));
+    let others: Vec<Repository> =
+        others.iter().map(|r| r.open()).filter(|r| !goes(r) && same(r) && counts(r)).collect();
+    let near =
+        others.iter().filter(|r| is_near(r)).map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
+    near.min().or_else(|| others.first().map(|_| "a Repository of another namespace".to_owned()))
 }
 
 /// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.

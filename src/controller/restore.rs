@@ -1,7 +1,6 @@
 //! Reconciles RestoreSession and RestoreBatch: one loop for both.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,12 @@ use futures::future::join_all;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt as _};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tracing::{debug, info};
 
 use super::apply::Refused;
 use super::context::{Children, Context};
-use super::users::{self, User};
+use super::stored::{Stored, UserKind};
+use super::users;
 use super::watched::Reads;
 use super::{Error, ROUNDS, apply, backup, measured, observe, report, reserved, targets, validity};
 use crate::api::common::TargetRef;
@@ -32,17 +30,7 @@ use crate::plan::target::TargetSeen;
 use crate::plan::{adopt, restore};
 
 /// A kind that is a restore.
-pub trait Restore:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + User
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Restore: UserKind + Resource<Scope = NamespaceResourceScope> {
     /// The restore in it.
     fn run(&self) -> RestoreRun;
     /// Where its Jobs are watched.
@@ -84,23 +72,29 @@ impl Restore for RestoreBatch {
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: Restore>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Restore>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
     measured(&ctx, object.as_ref(), Some(K::children(&ctx)), Box::pin(look(object.as_ref(), &ctx))).await
 }
 
-async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
+async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
+    let _room = ctx.room(object.size()).await;
     if ctx.is_starting() && only_waits(object, ctx) {
         return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
     }
     let mut object = object.clone();
     let mut refused = Refused::default();
     for _ in 0..ROUNDS {
-        let (defaulted, refusal) = validity::examine(&object);
-        let run = defaulted.as_ref().unwrap_or(&object).run();
+        let run = object.open().run();
         let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id, ctx.now()) {
             return Ok(Action::await_change());
         }
+        // Whoever ends waits for no verdict.
+        let refusal = if run.is_leaving() && !object.is_of_another_version() {
+            None
+        } else {
+            validity::judge(ctx, &object).await?
+        };
         let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused.jobs);
@@ -118,7 +112,7 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
         }
         report::repository(ctx, &object, &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
-            count(ctx, &run, &written.run().state);
+            count(ctx, &run, &written.open().run().state);
             object = written;
         }
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
@@ -134,9 +128,10 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
 }
 
 /// Whether it waits for its Jobs, and for nothing of us. After a start those go first who wait for us.
-fn only_waits<K: Restore>(object: &K, ctx: &Context) -> bool {
-    let goes_on = object.goes_on() && object.meta().deletion_timestamp.is_none();
-    goes_on && observe::runs(K::children(ctx), &Identity::of(object), ctx.now())
+fn only_waits<K: Restore>(object: &Stored<K>, ctx: &Context) -> bool {
+    object.meta().deletion_timestamp.is_none()
+        && object.open().goes_on()
+        && observe::runs(K::children(ctx), &Identity::of(object), ctx.now())
 }
 
 /// From 0 to 1, by a random id: many that wait do not come back at once.
@@ -151,7 +146,7 @@ async fn observe(
     refusal: Option<Refusal>,
     children: &Children,
     room: Room,
-) -> kube::Result<Surroundings> {
+) -> Result<Surroundings, Error> {
     let namespace = &run.id.namespace;
     // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
     // write on after all is said to have stopped.
@@ -169,8 +164,9 @@ async fn observe(
     let progress = ctx.progress.of(&jobs);
     let source = source(ctx, run, refusal);
     let pod_security = observe::pod_security(ctx, namespace);
-    let (targets, repository, progress, (source, refusal), pod_security) =
+    let (targets, repository, progress, source, pod_security) =
         futures::join!(targets, repository, progress, source, pod_security);
+    let (source, refusal) = source?;
     let rivals = observe::rivals(ctx, &run.id, run.targets().iter().flatten());
     let mut writers = observe::writers(ctx, &run.id, ctx.now());
     writers.extend(observe::readers(ctx, &run.id, ctx.now()));
@@ -238,15 +234,19 @@ async fn target(
 }
 
 /// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.
-async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (Seen<Adopted>, Option<Refusal>) {
+async fn source(
+    ctx: &Context,
+    run: &RestoreRun,
+    refusal: Option<Refusal>,
+) -> Result<(Seen<Adopted>, Option<Refusal>), Error> {
     let Some(reference) = run.untaken().filter(|_| refusal.is_none()) else {
-        return (Seen::Missing, refusal);
+        return Ok((Seen::Missing, refusal));
     };
     let home = adopt::home(reference, &run.id.namespace);
     let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
-        Ok(Some(batch)) => Some(validity::examine(&batch).0.unwrap_or(batch)),
-        Ok(None) => None,
-        Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
+        Ok(Some(batch)) if batch.is_whole() => Some(batch.open()),
+        Ok(_) => None,
+        Err(e) => return Ok((Seen::Unknown(observe::plain(&e)), None)),
     };
     // Before anything of it is looked at: messages and status would show it.
     let verdict = match batch.as_ref().and_then(|b| adopt::repository(b, reference, &run.id.namespace)) {
@@ -255,15 +255,15 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
     };
     match adopt::consent(batch.as_ref(), reference, &run.id.namespace, verdict) {
         Ok(()) => {}
-        Err(NoGround::Waiting(why)) => return (Seen::Unknown(why), None),
+        Err(NoGround::Waiting(why)) => return Ok((Seen::Unknown(why), None)),
         Err(NoGround::Denied(e) | NoGround::Refused(e)) => {
-            return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }));
+            return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })));
         }
     }
-    let Some(batch) = batch else { return (Seen::Missing, None) };
+    let Some(batch) = batch else { return Ok((Seen::Missing, None)) };
     let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
-        Err(e) => return (Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })),
+        Err(e) => return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }))),
     };
     let mut written = RestoreBatch::new(&run.id.name, RestoreBatchSpec::default());
     written.metadata.namespace = Some(run.id.namespace.clone());
@@ -273,13 +273,19 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
         members: adopted.members.clone(),
         ..RestoreBatchSpec::default()
     };
-    let (defaulted, refusal) = validity::examine(&written);
-    let spec = defaulted.unwrap_or(written).spec;
+    let (of, by) = (run.id.generation.unwrap_or_default(), batch.metadata.generation.unwrap_or_default());
+    let version = format!("{of} {} {by}", batch.metadata.uid.as_deref().unwrap_or_default());
+    let written = Stored::from(written);
+    let refusal = match written.refusal() {
+        None => validity::judge_part(ctx, &run.id.uid, &version, written.open()).await?,
+        refusal => refusal,
+    };
+    let spec = written.open().spec;
     let refusal = refusal.map(|r| Refusal {
         message: format!("{}, as a restore: {}", adopt::display(reference, &run.id.namespace), r.message),
         ..r
     });
-    (Seen::Found(Adopted { members: spec.members, ..adopted }), refusal)
+    Ok((Seen::Found(Adopted { members: spec.members, ..adopted }), refusal))
 }
 
 /// Counts what ended between two statuses.

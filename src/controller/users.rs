@@ -11,10 +11,12 @@ use super::context::Context;
 use super::index::Indexed;
 use super::invoker::Invoker;
 use super::observe;
-use crate::api::common::RepositoryRef;
+use super::stored::{Facts, Stored, UserKind};
+use crate::api::common::{InvokerPhase, RepositoryRef};
 use crate::api::repository::Reference;
 use crate::api::{
-    BackupBatch, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch, RestoreSession,
+    BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch,
+    RestoreSession,
 };
 use crate::names::GROUP;
 use crate::plan::observed::{Refusal, Seen};
@@ -25,21 +27,21 @@ use crate::plan::usage::{self, Verdict};
 use crate::plan::{backup, ground};
 
 /// A Repository, by name.
-pub type Home = ObjectRef<Repository>;
+pub type Home = ObjectRef<Stored<Repository>>;
 
 /// Stores of those that use Repositories.
 #[derive(Clone)]
 pub struct Users {
     /// Invokers of one target.
-    pub configurations: Indexed<BackupConfiguration>,
+    pub configurations: Indexed<Stored<BackupConfiguration>>,
     /// Invokers of many targets.
-    pub batches: Indexed<BackupBatch>,
+    pub batches: Indexed<Stored<BackupBatch>>,
     /// Backups.
-    pub backups: Indexed<BackupSession>,
+    pub backups: Indexed<Stored<BackupSession>>,
     /// Restores of one target.
-    pub restores: Indexed<RestoreSession>,
+    pub restores: Indexed<Stored<RestoreSession>>,
     /// Restores of many targets.
-    pub restore_batches: Indexed<RestoreBatch>,
+    pub restore_batches: Indexed<Stored<RestoreBatch>>,
 }
 
 /// Something that uses a Repository.
@@ -48,12 +50,28 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn home(&self, users: &Users) -> Option<Home>;
     /// Whether it needs it no more.
     fn is_over(&self) -> bool;
-    /// Its conditions.
-    fn conditions(&self) -> &[Condition];
-    /// Whether a condition of it is true for this reason.
+    /// Whether a condition of it, Reconciling or Stalled, is true for this reason.
+    fn says(&self, type_: &str, why: &str) -> bool;
+}
+
+impl<K: UserKind> User for Stored<K> {
+    fn home(&self, users: &Users) -> Option<Home> {
+        let of = |(namespace, name): &(String, String)| ObjectRef::new(name).within(namespace);
+        let Some(invoker) = &self.facts().invoker else { return self.facts().repository.as_ref().map(of) };
+        let namespace = self.namespace()?;
+        match invoker.kind.as_str() {
+            "BackupConfiguration" => {
+                users.configurations.get(&ObjectRef::new(&invoker.name).within(&namespace))?.home(users)
+            }
+            "BackupBatch" => users.batches.get(&ObjectRef::new(&invoker.name).within(&namespace))?.home(users),
+            _ => None,
+        }
+    }
+    fn is_over(&self) -> bool {
+        self.facts().over
+    }
     fn says(&self, type_: &str, why: &str) -> bool {
-        let of = |c: &&Condition| c.type_ == type_ && c.status == "True";
-        self.conditions().iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(why))
+        self.facts().says.iter().any(|(t, reason)| t == type_ && reason == why)
     }
 }
 
@@ -76,7 +94,7 @@ pub fn restores(namespace: &str, target: &str) -> String {
 pub const OPEN: &str = "open";
 
 /// Key of backups of an invoker that are not over.
-pub fn backups_of<K: Invoker>(invoker: &K) -> String {
+pub fn backups_of<K: Resource<DynamicType = ()>>(invoker: &K) -> String {
     of_invoker(&K::kind(&()), &invoker.namespace().unwrap_or_default(), &invoker.name_any())
 }
 
@@ -84,37 +102,18 @@ fn of_invoker(kind: &str, namespace: &str, name: &str) -> String {
     format!("invoker {kind} {namespace}/{name}")
 }
 
-/// Keys of an invoker.
-pub fn keys_of_invoker<K: Invoker>(invoker: &K) -> Vec<String> {
-    home(invoker.reference(), invoker.namespace()).iter().map(uses).collect()
-}
-
-/// Keys of a backup.
-pub fn keys_of_backup(session: &BackupSession) -> Vec<String> {
-    if session.is_over() {
+/// Keys of whatever may use a Repository.
+pub fn keys<K: UserKind>(object: &Stored<K>) -> Vec<String> {
+    let facts = object.facts();
+    if facts.over {
         return vec![];
     }
-    let namespace = session.namespace().unwrap_or_default();
-    let invoker = session.spec.invoker.iter().map(|i| of_invoker(&i.kind, &namespace, &i.name));
-    invoker.chain([OPEN.to_owned()]).collect()
-}
-
-/// Keys of a RestoreSession.
-pub fn keys_of_session(session: &RestoreSession) -> Vec<String> {
-    let reference = session.spec.repository.as_ref();
-    if session.is_over() { vec![] } else { keys_of_run(&RestoreRun::of_session(session), reference) }
-}
-
-/// Keys of a RestoreBatch.
-pub fn keys_of_batch(batch: &RestoreBatch) -> Vec<String> {
-    if batch.is_over() { vec![] } else { keys_of_run(&RestoreRun::of_batch(batch), used(batch)) }
-}
-
-fn keys_of_run(run: &RestoreRun, reference: Option<&RepositoryRef>) -> Vec<String> {
-    let namespace = &run.id.namespace;
-    let mut all: Vec<String> = home(reference, Some(namespace.clone())).iter().map(uses).collect();
-    all.extend(run.targets().iter().filter_map(|t| Some(restores(namespace, &targets::key(t.as_ref()?)?))));
-    all
+    let namespace = object.namespace().unwrap_or_default();
+    if let Some(invoker) = &facts.invoker {
+        return vec![of_invoker(&invoker.kind, &namespace, &invoker.name), OPEN.to_owned()];
+    }
+    let home = facts.repository.as_ref().map(|(namespace, name)| ObjectRef::new(name).within(namespace));
+    home.iter().map(uses).chain(facts.targets.iter().map(|t| restores(&namespace, t))).collect()
 }
 
 fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
@@ -122,55 +121,88 @@ fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
 }
 
 fn home(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<Home> {
-    let (reference, namespace) = (reference?, namespace?);
-    Some(ObjectRef::new(&reference.name).within(ground::home(reference, &namespace)))
+    let (namespace, name) = place(reference, namespace)?;
+    Some(ObjectRef::new(&name).within(&namespace))
 }
 
-macro_rules! user {
-    ($kind:ty, $reference:expr, $over:expr) => {
-        impl User for $kind {
-            fn home(&self, _: &Users) -> Option<Home> {
-                let reference: fn(&Self) -> Option<&RepositoryRef> = $reference;
-                home(reference(self), self.namespace())
-            }
-            fn is_over(&self) -> bool {
-                let over: fn(&Self) -> bool = $over;
-                over(self)
-            }
-            fn conditions(&self) -> &[Condition] {
-                self.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default()
-            }
-        }
-    };
+fn place(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<(String, String)> {
+    let (reference, namespace) = (reference?, namespace?);
+    Some((ground::home(reference, &namespace).to_owned(), reference.name.clone()))
 }
-user!(BackupConfiguration, |s| s.spec.repository.as_ref(), |_| false);
-user!(BackupBatch, |s| s.spec.repository.as_ref(), |_| false);
-user!(RestoreSession, |s| s.spec.repository.as_ref(), |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
-user!(RestoreBatch, used, |s| run::is_final(s.status.as_ref().and_then(|s| s.phase)));
+
+fn facts_of_invoker<K: Invoker>(invoker: &K, phase: Option<InvokerPhase>, conditions: &[Condition]) -> Facts {
+    let repository = place(invoker.reference(), invoker.namespace());
+    Facts { repository, invoker_phase: phase, hosts: invoker.hosts(), ..Facts::default() }.saying(conditions)
+}
+
+impl UserKind for BackupConfiguration {
+    fn facts(&self) -> Facts {
+        let status = self.status.as_ref();
+        facts_of_invoker(self, status.and_then(|s| s.phase), status.map_or(&[][..], |s| &s.conditions))
+    }
+}
+
+impl UserKind for BackupBatch {
+    fn facts(&self) -> Facts {
+        let status = self.status.as_ref();
+        facts_of_invoker(self, status.and_then(|s| s.phase), status.map_or(&[][..], |s| &s.conditions))
+    }
+}
+
+impl UserKind for BackupSession {
+    fn facts(&self) -> Facts {
+        let phase = self.status.as_ref().and_then(|s| s.phase);
+        let invoker = Some(self.spec.invoker.clone().unwrap_or_default());
+        Facts { over: backup::is_over(phase), backup: phase, invoker, ..Facts::default() }
+            .saying(self.status.as_ref().map_or(&[][..], |s| &s.conditions))
+    }
+}
+
+impl UserKind for RestoreSession {
+    fn facts(&self) -> Facts {
+        let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
+        let repository = place(self.spec.repository.as_ref(), self.namespace());
+        let targets = if over { vec![] } else { targets_of(&RestoreRun::of_session(self)) };
+        let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        Facts { repository, over, targets, ..Facts::default() }.saying(said)
+    }
+}
+
+impl UserKind for RestoreBatch {
+    fn facts(&self) -> Facts {
+        let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
+        let repository = place(used(self), self.namespace());
+        let targets = if over { vec![] } else { targets_of(&RestoreRun::of_batch(self)) };
+        let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
+        Facts { repository, over, targets, ..Facts::default() }.saying(said)
+    }
+}
+
+impl UserKind for Repository {
+    fn facts(&self) -> Facts {
+        let status = self.status.as_ref();
+        Facts {
+            first_backup: status.and_then(|s| s.first_backup_time.clone()),
+            reachability: status.and_then(|s| s.reachability.clone()),
+            ..Facts::default()
+        }
+    }
+}
+
+impl UserKind for BackupBlueprint {
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+}
+
+fn targets_of(run: &RestoreRun) -> Vec<String> {
+    run.targets().iter().filter_map(|t| targets::key(t.as_ref()?)).collect()
+}
 
 /// What a RestoreBatch took from a BackupBatch stands in its status.
 fn used(batch: &RestoreBatch) -> Option<&RepositoryRef> {
     let adopted = || batch.status.as_ref()?.adopted.as_ref()?.repository.as_ref();
     batch.spec.repository.as_ref().or_else(adopted)
-}
-
-impl User for BackupSession {
-    fn home(&self, users: &Users) -> Option<Home> {
-        let (invoker, namespace) = (self.spec.invoker.as_ref()?, self.namespace()?);
-        match invoker.kind.as_str() {
-            "BackupConfiguration" => {
-                users.configurations.get(&ObjectRef::new(&invoker.name).within(&namespace))?.home(users)
-            }
-            "BackupBatch" => users.batches.get(&ObjectRef::new(&invoker.name).within(&namespace))?.home(users),
-            _ => None,
-        }
-    }
-    fn is_over(&self) -> bool {
-        backup::is_over(self.status.as_ref().and_then(|s| s.phase))
-    }
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default()
-    }
 }
 
 impl Users {
@@ -183,7 +215,7 @@ impl Users {
 }
 
 /// Who uses the Repository, in a stable order. Of backups the invoker is named, not each session.
-pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference> {
+pub async fn references(ctx: &Context, repository: &Stored<Repository>) -> Vec<Reference> {
     let (users, home) = (&ctx.users, ObjectRef::from_obj(repository));
     let mut all = vec![];
     let mut add = |kind: &str, found: Vec<(Option<String>, String)>| {
@@ -206,16 +238,20 @@ pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference
 }
 
 /// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository.
-pub async fn refused<K: Invoker + User>(ctx: &Context, object: &K, wrong: Option<Refusal>) -> Option<Refusal> {
-    let longest = ctx.setup.max_timeout;
-    match wrong.or_else(|| run::too_long("spec.timeOut", object.timing().time_out, longest)) {
+pub async fn refused<K: UserKind + Invoker>(
+    ctx: &Context,
+    object: &Stored<K>,
+    wrong: Option<Refusal>,
+) -> Option<Refusal> {
+    let too_long = || run::too_long("spec.timeOut", object.outline().timing().time_out, ctx.setup.max_timeout);
+    match wrong.or_else(too_long) {
         None => rivalry(ctx, object).await,
         wrong => wrong,
     }
 }
 
 /// Why an invoker may not use its Repository: another one has it.
-async fn rivalry<K: Invoker + User>(ctx: &Context, object: &K) -> Option<Refusal> {
+async fn rivalry<K: UserKind>(ctx: &Context, object: &Stored<K>) -> Option<Refusal> {
     let (users, me) = (&ctx.users, rival(object));
     let home = object.home(users)?;
     let mut all: Vec<Rival> = vec![];
@@ -231,14 +267,14 @@ async fn rivalry<K: Invoker + User>(ctx: &Context, object: &K) -> Option<Refusal
     rivals::refusal(&me, &all, &full_name(&home))
 }
 
-fn rival<K: Invoker>(object: &K) -> Rival {
+fn rival<K: UserKind>(object: &Stored<K>) -> Rival {
     Rival {
         kind: K::kind(&()).into_owned(),
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
         created: object.creation_timestamp().map(|t| t.0).unwrap_or_default(),
-        hosts: object.hosts(),
+        hosts: object.facts().hosts.clone(),
     }
 }
 
@@ -261,10 +297,11 @@ pub async fn may_use<K: User>(ctx: &Context, session: &K, home: &Home) -> bool {
 async fn verdicts(
     ctx: &Context,
     home: &Home,
-    repository: Option<&Repository>,
+    repository: Option<&Stored<Repository>>,
     namespaces: BTreeSet<String>,
 ) -> BTreeMap<String, Verdict> {
-    let policy = repository.and_then(|r| r.spec.usage_policy.as_ref());
+    let policy = repository.and_then(|r| r.outline().spec.usage_policy);
+    let policy = policy.as_ref();
     let home = home.namespace.as_deref().unwrap_or_default();
     let mut all = BTreeMap::new();
     for namespace in namespaces {

@@ -24,6 +24,7 @@ use super::context::Children;
 use super::index::{Indexed, Keys};
 use super::observe;
 use super::queues::Queues;
+use super::verdicts::Verdicts;
 use crate::names::{annotation, label};
 use crate::plan::kept::Kept;
 
@@ -33,6 +34,9 @@ const CONCURRENCY: u16 = 64;
 /// Objects in one answer of a list; the default is 500. While it is read, an answer is in memory as text and as whole
 /// objects, unpruned, beside those of the other kinds, and memory that was had once is not all given back.
 const PAGE: u32 = 100;
+
+/// The same of kinds that users write, of which each may have 1.5 MB (etcd's limit): 30 MB of text at most, of each kind.
+const PAGE_OF_USERS: u32 = 20;
 
 /// Whoever is woken by the changes of many is woken once for those of this long.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -53,15 +57,22 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Watches all objects of the kind.
-    pub fn new(client: &Client, keys: Keys<K>) -> Self {
+    pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
         let ear = Ear::default();
-        let hears = ear.clone();
+        let (hears, verdicts) = (ear.clone(), verdicts.clone());
         let hear = move |event: &Event<K>, store: &Store<K>| {
+            match event {
+                Event::Delete(object) => verdicts.forget(&object.uid().unwrap_or_default()),
+                Event::InitDone => {
+                    verdicts.keep(&K::kind(&()), &store.state().iter().filter_map(|o| o.uid()).collect());
+                }
+                Event::Apply(_) | Event::InitApply(_) | Event::Init => {}
+            }
             if let Some(hear) = hears.get() {
                 hear(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
+        let (store, changes) = changes::<K>(client, watcher::Config::default().page_size(PAGE_OF_USERS), keys, hear);
         let (bell, rung) = futures::channel::mpsc::unbounded();
         Self { store, changes, ear, bell, rung }
     }
@@ -152,7 +163,8 @@ where
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
     let follows = indexed.clone();
-    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
+    let page = config.page_size.map_or(PAGE, |asked| asked.min(PAGE));
+    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(page))
         .default_backoff()
         .modify(|object| {
             // Half of an object's memory, and nothing here reads it.

@@ -12,7 +12,9 @@ use kube::{Client, Resource, ResourceExt as _};
 
 use super::index::Indexed;
 use super::queues::Queues;
+use super::stored::Stored;
 use super::users::{self, Home, User, Users};
+use super::verdicts::Verdicts;
 use super::watch::Source;
 use crate::api::repository::Reachability;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
@@ -21,29 +23,29 @@ use crate::plan::gate::Claim;
 /// The watches.
 pub struct Sources {
     /// Repositories.
-    pub repositories: Source<Repository>,
+    pub repositories: Source<Stored<Repository>>,
     /// Invokers of one target.
-    pub configurations: Source<BackupConfiguration>,
+    pub configurations: Source<Stored<BackupConfiguration>>,
     /// Invokers of many targets.
-    pub batches: Source<BackupBatch>,
+    pub batches: Source<Stored<BackupBatch>>,
     /// Backups.
-    pub backups: Source<BackupSession>,
+    pub backups: Source<Stored<BackupSession>>,
     /// Restores of one target.
-    pub restores: Source<RestoreSession>,
+    pub restores: Source<Stored<RestoreSession>>,
     /// Restores of many targets.
-    pub restore_batches: Source<RestoreBatch>,
+    pub restore_batches: Source<Stored<RestoreBatch>>,
 }
 
 impl Sources {
     /// Watches, with the bells between them.
-    pub fn new(client: &Client, queues: &Queues) -> Self {
+    pub fn new(client: &Client, queues: &Queues, verdicts: &Verdicts) -> Self {
         let mut all = Self {
-            repositories: Source::new(client, |_| vec![]),
-            configurations: Source::new(client, users::keys_of_invoker),
-            batches: Source::new(client, users::keys_of_invoker),
-            backups: Source::new(client, users::keys_of_backup),
-            restores: Source::new(client, users::keys_of_session),
-            restore_batches: Source::new(client, users::keys_of_batch),
+            repositories: Source::new(client, verdicts, |_| vec![]),
+            configurations: Source::new(client, verdicts, users::keys),
+            batches: Source::new(client, verdicts, users::keys),
+            backups: Source::new(client, verdicts, users::keys),
+            restores: Source::new(client, verdicts, users::keys),
+            restore_batches: Source::new(client, verdicts, users::keys),
         };
         let users = all.users();
         line_up(&all.backups, queues, &users);
@@ -93,9 +95,9 @@ impl Sources {
 
 /// Wakes sessions.
 pub struct Bells {
-    backups: UnboundedSender<ObjectRef<BackupSession>>,
-    restores: UnboundedSender<ObjectRef<RestoreSession>>,
-    restore_batches: UnboundedSender<ObjectRef<RestoreBatch>>,
+    backups: UnboundedSender<ObjectRef<Stored<BackupSession>>>,
+    restores: UnboundedSender<ObjectRef<Stored<RestoreSession>>>,
+    restore_batches: UnboundedSender<ObjectRef<Stored<RestoreBatch>>>,
 }
 
 impl Bells {
@@ -129,7 +131,7 @@ fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
 /// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with
 /// thousands of sessions, each that comes would wake all others.
 fn tell_of_news<K: User>(
-    repositories: &mut Source<Repository>,
+    repositories: &mut Source<Stored<Repository>>,
     sessions: &Source<K>,
     users: &Users,
     of: fn(&Users) -> &Indexed<K>,
@@ -158,15 +160,14 @@ struct News {
 }
 
 impl News {
-    fn of(repository: &Repository) -> Self {
-        // Not cloned as a whole: thousands may stand in its references.
-        let (meta, status) = (&repository.metadata, repository.status.as_ref());
+    fn of(repository: &Stored<Repository>) -> Self {
+        let (meta, facts) = (repository.meta(), repository.facts());
         Self {
             uid: meta.uid.clone(),
             generation: meta.generation,
             leaves: meta.deletion_timestamp.is_some(),
-            first_backup: status.and_then(|s| s.first_backup_time.clone()),
-            reachability: status.and_then(|s| s.reachability.clone()),
+            first_backup: facts.first_backup.clone(),
+            reachability: facts.reachability.clone(),
         }
     }
 }
@@ -187,9 +188,9 @@ fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static
     }
 }
 
-fn invoker_of<K: Resource<DynamicType = ()>>(session: &BackupSession, kind: &str) -> Option<ObjectRef<K>> {
-    let invoker = session.spec.invoker.as_ref().filter(|i| i.kind == kind)?;
-    Some(ObjectRef::new(&invoker.name).within(session.metadata.namespace.as_ref()?))
+fn invoker_of<K: Resource<DynamicType = ()>>(session: &Stored<BackupSession>, kind: &str) -> Option<ObjectRef<K>> {
+    let invoker = session.facts().invoker.as_ref().filter(|i| i.kind == kind)?;
+    Some(ObjectRef::new(&invoker.name).within(session.meta().namespace.as_ref()?))
 }
 
 #[cfg(test)]

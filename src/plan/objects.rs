@@ -47,6 +47,8 @@ const ROOT_VOLUME: &str = "lifeboat-restore-root";
 pub const REPOSITORY_VOLUME: &str = "lifeboat-repository";
 const INTERIM_VOLUME: &str = "stash-interim-volume";
 const TOKEN_VOLUME: &str = "lifeboat-token";
+/// The one container of a pod.
+const CONTAINER: &str = "agent";
 /// Where every client in a pod looks for its token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.
@@ -246,10 +248,27 @@ pub fn pod_of(job: &Job) -> Option<&PodSpec> {
     job.spec.as_ref()?.template.spec.as_ref()
 }
 
+/// The pod of a step as far as [`pod_security`] judges it, without what the user may have set at length. A look asks for
+/// that of each host.
+///
+/// [`pod_security`]: super::pod_security
+pub fn guarded_pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
+    let (pod_security, security) = security(parts.runtime, touches_files(frame, task, parts));
+    PodSpec {
+        security_context: Some(pod_security),
+        containers: vec![Container {
+            name: CONTAINER.into(),
+            security_context: Some(security),
+            ..Container::default()
+        }],
+        volumes: Some(volumes(frame, task, parts).0),
+        ..PodSpec::default()
+    }
+}
+
 fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.as_deref().cloned()).unwrap_or_default();
-    let files = needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some();
-    let (pod_security, security) = security(parts.runtime, files);
+    let (pod_security, security) = security(parts.runtime, touches_files(frame, task, parts));
     let (volumes, mounts) = volumes(frame, task, parts);
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
@@ -277,6 +296,10 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+fn touches_files(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> bool {
+    needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some()
 }
 
 /// Steps that read or write the user's files as their owner would.
@@ -332,7 +355,7 @@ fn container(
     told.settings.after_death = parts.deaths > 0;
     let env = variables(settings.env, &told);
     Container {
-        name: "agent".into(),
+        name: CONTAINER.into(),
         image: Some(frame.image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec!["/usr/local/bin/lifeboat".into(), "agent".into()]),

@@ -19,6 +19,7 @@ mod manifests;
 mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;
+mod oversized;
 mod refusals;
 mod repository;
 mod restarts;

@@ -5,15 +5,18 @@ use kube::runtime::reflector::store::Writer as Fills;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{BackupBatch, BackupConfiguration, RestoreBatch, RestoreSession};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
 use crate::controller::index::Indexed;
+use crate::controller::stored::Stored;
+use crate::names::annotation;
+use crate::plan::objects;
 
 struct World {
     queues: Queues,
     users: Users,
-    configurations: Fills<BackupConfiguration>,
-    backups: Fills<BackupSession>,
-    sessions: Store<RestoreSession>,
+    configurations: Fills<Stored<BackupConfiguration>>,
+    backups: Fills<Stored<BackupSession>>,
+    sessions: Store<Stored<RestoreSession>>,
     jobs: Store<Kept<Job>>,
 }
 
@@ -22,11 +25,11 @@ impl World {
         let (configurations, of_configurations) = reflector::store();
         let (backups, of_backups) = reflector::store();
         let users = Users {
-            configurations: Indexed::new(configurations, users::keys_of_invoker),
-            batches: Indexed::new(reflector::store::<BackupBatch>().0, |_| vec![]),
-            backups: Indexed::new(backups, users::keys_of_backup),
-            restores: Indexed::new(reflector::store::<RestoreSession>().0, |_| vec![]),
-            restore_batches: Indexed::new(reflector::store::<RestoreBatch>().0, |_| vec![]),
+            configurations: Indexed::new(configurations, users::keys),
+            batches: Indexed::new(reflector::store::<Stored<BackupBatch>>().0, |_| vec![]),
+            backups: Indexed::new(backups, users::keys),
+            restores: Indexed::new(reflector::store::<Stored<RestoreSession>>().0, |_| vec![]),
+            restore_batches: Indexed::new(reflector::store::<Stored<RestoreBatch>>().0, |_| vec![]),
         };
         Self {
             queues: Queues::default(),
@@ -38,7 +41,7 @@ impl World {
         }
     }
 
-    fn hear(&self, event: &Event<RestoreSession>) {
+    fn hear(&self, event: &Event<Stored<RestoreSession>>) {
         self.queues.hear_session(&self.users, event, &self.sessions);
     }
 
@@ -46,13 +49,13 @@ impl World {
         self.queues.hear_job::<RestoreSession>(event, &self.jobs);
     }
 
-    fn hear_backup(&mut self, event: &Event<BackupSession>) {
+    fn hear_backup(&mut self, event: &Event<Stored<BackupSession>>) {
         self.backups.apply_watcher_event(event);
         self.users.backups.hear(event);
         self.queues.hear_session(&self.users, event, &self.users.backups.store);
     }
 
-    fn hear_configuration(&mut self, event: &Event<BackupConfiguration>) {
+    fn hear_configuration(&mut self, event: &Event<Stored<BackupConfiguration>>) {
         self.configurations.apply_watcher_event(event);
         self.users.configurations.hear(event);
         self.queues.hear_invoker(&self.users, event);
@@ -62,7 +65,7 @@ impl World {
         self.queues.look(&home(), Queue::used)
     }
 
-    fn reserves(&self, session: &RestoreSession, jobs: &[Job], most: usize) -> bool {
+    fn reserves(&self, session: &Stored<RestoreSession>, jobs: &[Job], most: usize) -> bool {
         self.queues.reserve(session, jobs, most) == Reserved::All
     }
 }
@@ -72,7 +75,7 @@ fn home() -> Home {
     Home::new("r").within("n")
 }
 
-fn session(uid: &str) -> RestoreSession {
+fn session(uid: &str) -> Stored<RestoreSession> {
     let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": uid } });
     let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
     serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
@@ -84,11 +87,16 @@ fn owner(kind: &str, uid: &str) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "name": uid, "uid": uid, "controller": true })
 }
 
+/// Under the name that its step gives it; `name` is the key of the step.
 fn job_on(name: &str, owner: &Value, step: &str, claims: &[&str]) -> Job {
+    let (of, uid) = (owner["name"].as_str().unwrap(), owner["uid"].as_str().unwrap());
+    let component = if owner["kind"] == "BackupSession" { "stash-backup" } else { "stash-restore" };
+    let computed = objects::job_name_of(component, of, uid, step, name, 1);
     let volumes: Vec<Value> =
         claims.iter().map(|c| json!({ "name": c, "persistentVolumeClaim": { "claimName": c } })).collect();
     serde_json::from_value(json!({
-        "metadata": { "name": name, "namespace": "n", "uid": format!("u-{name}"), "ownerReferences": [owner],
+        "metadata": { "name": computed, "namespace": "n", "uid": format!("u-{name}"), "ownerReferences": [owner],
+            "annotations": { annotation::STEP_KEY: name, annotation::ATTEMPT: "1" },
             "labels": { "lifeboat.stash.appscode.com/step": step } },
         "spec": { "template": { "spec": { "containers": [], "volumes": volumes } } } }))
     .unwrap()
@@ -124,16 +132,16 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     w.hear_job(&heard(&over(job("a"))));
     w.hear(&Event::Delete(first.clone()));
     assert!(w.reserves(later, &[job("b")], 1));
-    w.queues.give_back("n", "job-b");
+    w.queues.give_back("n", &job("b").name_any());
     assert_eq!(w.used(), Some(0));
     // Who waits for another session keeps no place that this one may need.
-    let mut busy = first.clone();
+    let mut busy = first.open();
     busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
         "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
     .unwrap();
-    w.hear(&Event::Apply(busy));
+    w.hear(&Event::Apply(busy.into()));
     assert!(w.reserves(later, &[job("b")], 1));
-    w.queues.refused("n", "job-b");
+    w.queues.refused("n", &job("b").name_any());
     w.hear(&Event::Delete(first.clone()));
     // What went while nobody listened is not counted for ever.
     w.hear_job(&heard(&job("b")));
@@ -199,25 +207,25 @@ fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
     assert_eq!(w.used(), Some(0));
     w.hear(&Event::Apply(session("late")));
     assert_eq!(w.used(), Some(1));
-    let mut ended = session("late");
+    let mut ended = session("late").open();
     ended.status = serde_json::from_value(json!({ "phase": "Failed" })).unwrap();
-    w.hear(&Event::Apply(ended));
+    w.hear(&Event::Apply(ended.into()));
     assert_eq!(w.used(), Some(0));
     w.hear(&Event::Apply(session("late")));
-    let mut moved = session("late");
+    let mut moved = session("late").open();
     moved.spec.repository.as_mut().unwrap().name = "other".into();
-    w.hear(&Event::Apply(moved));
+    w.hear(&Event::Apply(moved.into()));
     assert_eq!((w.used(), w.queues.look(&Home::new("other").within("n"), Queue::used)), (Some(0), Some(1)));
 }
 
-fn backup(name: &str) -> BackupSession {
+fn backup(name: &str) -> Stored<BackupSession> {
     let meta = json!({ "name": name, "namespace": "n", "uid": name, "creationTimestamp": "2026-11-20T00:00:00Z" });
     serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
         "metadata": meta, "spec": { "invoker": { "kind": "BackupConfiguration", "name": "nightly" } } }))
     .unwrap()
 }
 
-fn nightly() -> BackupConfiguration {
+fn nightly() -> Stored<BackupConfiguration> {
     serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "metadata": { "name": "nightly", "namespace": "n", "uid": "nightly" }, "spec": { "repository": { "name": "r" }, "retentionPolicy": { "name": "all", "prune": true } } }))
     .unwrap()
@@ -271,17 +279,17 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     for (session, name) in all.iter().zip(["a", "b", "c", "d"]) {
         assert!(w.reserves(session, &[job(name)], 4));
     }
-    w.queues.asked("n", "job-b");
-    w.queues.asked("n", "job-c");
-    w.queues.made("n", "job-c");
+    w.queues.asked("n", &job("b").name_any());
+    w.queues.asked("n", &job("c").name_any());
+    w.queues.made("n", &job("c").name_any());
     w.hear_job(&heard(&job("d")));
     w.hear_job(&Event::Init);
-    w.queues.made("n", "job-b");
+    w.queues.made("n", &job("b").name_any());
     w.hear_job(&Event::InitDone);
     assert_eq!(w.used(), Some(2), "a is about to be made, and b was made after the list was begun");
     // What was asked for without an answer may be there; not for ever, and not beyond its session.
-    w.queues.asked("n", "job-a");
-    w.queues.give_back("n", "job-a");
+    w.queues.asked("n", &job("a").name_any());
+    w.queues.give_back("n", &job("a").name_any());
     w.hear_job(&Event::Init);
     w.hear_job(&Event::InitDone);
     assert_eq!(w.used(), Some(1), "of b a later list would tell");
@@ -289,8 +297,8 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     w.hear(&Event::Apply(all[0].clone()));
     assert_eq!(w.used(), Some(0));
     assert!(w.reserves(&all[0], &[job("a")], 4));
-    w.queues.asked("n", "job-a");
-    w.queues.give_back("n", "job-a");
+    w.queues.asked("n", &job("a").name_any());
+    w.queues.give_back("n", &job("a").name_any());
     let later = Instant::now() + std::time::Duration::from_mins(3);
     w.queues.with(|all| all.forget_unanswered(later));
     assert_eq!(w.used(), Some(0));

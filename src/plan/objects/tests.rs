@@ -265,3 +265,32 @@ fn a_task_that_no_process_can_be_started_with_is_refused() {
     let failure = with(128 << 10).unwrap_err();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::RUN_TOO_LARGE));
 }
+
+/// What is asked for each host at each look is as large as its volumes, whatever the settings hold, and judged alike.
+#[test]
+fn what_pod_security_judges_is_all_that_is_made_of_a_pod_for_it() {
+    use crate::plan::pod_security::{self, Level};
+    let env: Vec<_> =
+        (0..2000).map(|i| serde_json::json!({ "name": format!("N{i}"), "value": "x".repeat(100) })).collect();
+    let users = [
+        serde_json::json!({}),
+        serde_json::json!({ "runAsUser": 1000, "runAsNonRoot": true }),
+        serde_json::json!({ "privileged": true }),
+        serde_json::json!({ "capabilities": { "add": ["SYS_ADMIN"] } }),
+    ];
+    for (user, unowned) in users.iter().flat_map(|u| [(u, false), (u, true)]) {
+        let settings = serde_json::json!({ "container": { "env": env, "securityContext": user } });
+        let runtime: RuntimeSettings = serde_json::from_value(settings).unwrap();
+        let task = task(Step::Restore(Restore::default()));
+        let parts = JobParts { runtime: Some(&runtime), reach: reach(), unowned, ..JobParts::default() };
+        let guarded = guarded_pod(&frame(), &task, &parts);
+        assert!(serde_json::to_string(&guarded).unwrap().len() < 2000);
+        let job = job(&frame(), &task, parts);
+        let whole = pod_of(&job).unwrap();
+        for level in [Level::Privileged, Level::Baseline, Level::Restricted] {
+            assert_eq!(pod_security::check(level, &guarded, "n"), pod_security::check(level, whole, "n"));
+            assert_eq!(pod_security::is_about_root(level, &guarded), pod_security::is_about_root(level, whole));
+        }
+        assert_eq!(pod_security::runner(&guarded), pod_security::runner(whole));
+    }
+}

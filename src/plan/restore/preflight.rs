@@ -24,6 +24,7 @@ use crate::plan::hosts::{HostSet, normal_path, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
+use crate::plan::target::Reach;
 use crate::plan::{pod_security, restic_args, retry};
 
 /// Key of preflight steps, and name of the step in status.
@@ -192,7 +193,8 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
     }
     let namespace = pass.run.id.namespace.clone();
     for query in open_queries(pass, None) {
-        let Some(pod) = restore_pod(pass, ground, query.member, &query.host) else { continue };
+        let Some(reach) = pass.reaches.get(&(query.member, query.host.clone())) else { continue };
+        let pod = restore_pod(pass, ground, query.member, &query.host, reach);
         let Err(mut failure) = pod_security::check(level, &pod, &namespace) else { continue };
         let unowned =
             pass.run.members[query.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
@@ -207,12 +209,11 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
     }
 }
 
-/// The pod that will restore a host.
-fn restore_pod(pass: &Pass<'_>, ground: &Ground, member: usize, host: &str) -> Option<PodSpec> {
-    let reach = pass.reaches.get(&(member, host.to_owned()))?;
+/// The pod that will restore a host, as far as Pod Security judges it: a whole Job for each host would be made at each
+/// look.
+fn restore_pod(pass: &Pass<'_>, ground: &Ground, member: usize, host: &str, reach: &Reach) -> PodSpec {
     let task = pass.task(&ground.access, member, Step::Restore(Restore::default()));
-    let job = objects::job(&ground.frame, &task, parts(pass, member, key(member, host), reach));
-    objects::pod_of(&job).cloned()
+    objects::guarded_pod(&ground.frame, &task, &parts(pass, member, key(member, host), reach))
 }
 
 /// Whom the restore of a host will run as, where every file must be theirs. What is left out by patterns is not
@@ -222,8 +223,9 @@ fn runner(pass: &Pass<'_>, ground: Option<&Ground>, member: usize, host: &str) -
     let rule = rule_for(&target.rules, host)?;
     let whole = rule.include.is_empty() && rule.exclude.is_empty() && target.args.is_empty();
     let keep = target.ownership != Some(Ownership::Ignore);
-    let pod = (whole && keep).then(|| restore_pod(pass, ground?, member, host)).flatten()?;
-    pod_security::runner(&pod)
+    let ground = ground.filter(|_| whole && keep)?;
+    // Its volumes do not matter here.
+    pod_security::runner(&restore_pod(pass, ground, member, host, &Reach::default()))
 }
 
 /// Says in status what holds the preflight up.

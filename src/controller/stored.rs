@@ -1,0 +1,270 @@
+//! Objects that users write, as the watches keep them.
+//!
+//! Thousands of sessions may wait, and whoever writes one may make it large. The text of an object takes a tenth of
+//! what its Rust value takes, so the text is kept, in its one form ([`admission::default`]), and parsed where somebody
+//! looks at the object. What indexes and queues read of all objects stands beside it, as [`Facts`]. Of an object that
+//! is too large, or cannot be read, only metadata and status are kept: enough to say so, and to end what it began.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use kube::core::object::{HasSpec, HasStatus};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+
+use crate::admission::{self, OBJECT_MAX};
+use crate::api::backup_session::{BackupPhase, InvokerRef};
+use crate::api::common::InvokerPhase;
+use crate::api::repository::Reachability;
+use crate::api::{Condition, to_json};
+use crate::names::{condition, reason};
+use crate::plan::hosts::HostSet;
+use crate::plan::observed::Refusal;
+
+/// Where `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What is read of an object without opening it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Namespace and name of the Repository that it uses.
+    pub repository: Option<(String, String)>,
+    /// The invoker of a backup.
+    pub invoker: Option<InvokerRef>,
+    /// It needs its Repository no more.
+    pub over: bool,
+    /// Keys of the targets that an unfinished restore has.
+    pub targets: Vec<String>,
+    /// Reasons of conditions that are true, by type.
+    pub says: Vec<(String, String)>,
+    /// Phase of a backup.
+    pub backup: Option<BackupPhase>,
+    /// Phase of an invoker.
+    pub invoker_phase: Option<InvokerPhase>,
+    /// Hosts of what an invoker backs up.
+    pub hosts: Vec<HostSet>,
+    /// When the first backup into a Repository succeeded.
+    pub first_backup: Option<Time>,
+    /// Whether a Repository answers.
+    pub reachability: Option<Reachability>,
+}
+
+impl Facts {
+    /// Keeps of the conditions what anybody asks for.
+    #[must_use]
+    pub fn saying(mut self, conditions: &[Condition]) -> Self {
+        let asked = |c: &&Condition| [condition::RECONCILING, condition::STALLED].contains(&c.type_.as_str());
+        let true_ones = conditions.iter().filter(asked).filter(|c| c.status == "True");
+        self.says = true_ones.filter_map(|c| Some((c.type_.clone(), c.reason.clone()?))).collect();
+        self
+    }
+}
+
+/// A kind that users write.
+pub trait UserKind:
+    Resource<DynamicType = ()>
+    + HasSpec<Spec: Default + Serialize>
+    + HasStatus<Status: DeserializeOwned>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
+{
+    /// What is read of it without opening it.
+    fn facts(&self) -> Facts;
+}
+
+/// Why nothing but metadata and status of an object is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Fault {
+    /// It has so many bytes.
+    TooLarge(usize),
+    /// Its spec is not what the kind has.
+    Unreadable(Arc<str>),
+    /// Its status is not: another version of the operator wrote it.
+    UnreadableStatus,
+}
+
+/// An object as it is kept.
+#[derive(Clone, Debug)]
+pub struct Stored<K> {
+    metadata: ObjectMeta,
+    /// Labels, annotations and spec, as JSON.
+    text: Arc<str>,
+    status: Option<Arc<str>>,
+    facts: Arc<Facts>,
+    fault: Option<Fault>,
+    kind: std::marker::PhantomData<K>,
+}
+
+impl<K: UserKind> Stored<K> {
+    /// Of an object as the API server gives it.
+    fn of(mut object: Value) -> Result<Self, serde_json::Error> {
+        let mut metadata: ObjectMeta = serde_json::from_value(object["metadata"].take())?;
+        metadata.managed_fields = None;
+        metadata.annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
+        let status = object.as_object_mut().and_then(|o| o.remove("status"));
+        let (labels, annotations) = (metadata.labels.take(), metadata.annotations.take());
+        metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            generation: metadata.generation,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            finalizers: metadata.finalizers,
+            ..ObjectMeta::default()
+        };
+        let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
+        drop(object);
+        let mut body = json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec });
+        let size = body.to_string().len();
+        let mut fault = (size > OBJECT_MAX).then_some(Fault::TooLarge(size));
+        let mut opened = None;
+        if fault.is_none() {
+            crate::api::clean(&mut body);
+            admission::default(&K::kind(&()), &mut body);
+            (opened, fault) = read::<K>(&metadata, &body, status.as_ref());
+        }
+        if fault.is_some() {
+            body = json!({ "metadata": {}, "spec": to_json(&K::Spec::default()) });
+            let known = status.as_ref().filter(|_| fault != Some(Fault::UnreadableStatus));
+            opened = read::<K>(&metadata, &body, known).0;
+        }
+        let facts = opened.as_ref().map(K::facts).unwrap_or_default();
+        drop(opened);
+        let text = body.to_string().into();
+        let status = status.filter(|s| !s.is_null()).map(|s| s.to_string().into());
+        Ok(Self { metadata, text, status, facts: Arc::new(facts), fault, kind: std::marker::PhantomData })
+    }
+
+    /// The object, defaulted, as far as it was kept.
+    ///
+    /// # Panics
+    /// Never: the text was read by the same type when it came.
+    pub fn open(&self) -> K {
+        let mut object = self.outline();
+        if self.fault != Some(Fault::UnreadableStatus) {
+            *object.status_mut() = self.status.as_deref().and_then(|s| serde_json::from_str(s).ok());
+        }
+        object
+    }
+
+    /// The same without its status, which may be the larger part.
+    ///
+    /// # Panics
+    /// Never, likewise.
+    pub fn outline(&self) -> K {
+        #[allow(clippy::expect_used, reason = "it was read by the same type")]
+        let mut object: K = serde_json::from_str(&self.text).expect("what was read once can be read again");
+        let (labels, annotations) = (object.meta_mut().labels.take(), object.meta_mut().annotations.take());
+        *object.meta_mut() = ObjectMeta { labels, annotations, ..self.metadata.clone() };
+        object
+    }
+
+    /// What is read of it without opening it.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Bytes that are parsed when it is opened.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.status.as_ref().map_or(0, |s| s.len())
+    }
+
+    /// Whether all of it is kept.
+    pub fn is_whole(&self) -> bool {
+        self.fault.is_none()
+    }
+
+    /// Whether its status cannot be read, so that nobody knows what was begun.
+    pub fn is_of_another_version(&self) -> bool {
+        self.fault == Some(Fault::UnreadableStatus)
+    }
+
+    /// Why it is refused, where that was known as it came.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.fault.as_ref()? {
+            Fault::TooLarge(size) => Some(Refusal {
+                reason: reason::OBJECT_TOO_LARGE.to_owned(),
+                message: format!(
+                    "The object has {size} bytes without its status; {OBJECT_MAX} are allowed. Create a smaller one: split it, or leave out annotations and settings."
+                ),
+            }),
+            Fault::Unreadable(message) => {
+                Some(Refusal { reason: reason::INVALID.to_owned(), message: message.to_string() })
+            }
+            Fault::UnreadableStatus => None,
+        }
+    }
+}
+
+/// An object of these parts, if the kind can read them; else why not.
+fn read<K: UserKind>(metadata: &ObjectMeta, body: &Value, status: Option<&Value>) -> (Option<K>, Option<Fault>) {
+    let Ok(mut object) = K::deserialize(body) else {
+        let errors = admission::check(&K::kind(&()), body, None);
+        return (None, Some(Fault::Unreadable(admission::message(&errors).into())));
+    };
+    let (labels, annotations) = (object.meta_mut().labels.take(), object.meta_mut().annotations.take());
+    *object.meta_mut() = ObjectMeta { labels, annotations, ..metadata.clone() };
+    match status.filter(|s| !s.is_null()).map(K::Status::deserialize).transpose() {
+        Ok(status) => *object.status_mut() = status,
+        Err(_) => return (None, Some(Fault::UnreadableStatus)),
+    }
+    (Some(object), None)
+}
+
+impl<'de, K: UserKind> Deserialize<'de> for Stored<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl<K: UserKind> From<K> for Stored<K> {
+    fn from(object: K) -> Self {
+        // What a type writes has metadata that can be read.
+        Self::of(to_json(&object)).unwrap_or_else(|_| Self {
+            metadata: ObjectMeta::default(),
+            text: "{}".into(),
+            status: None,
+            facts: Arc::default(),
+            fault: None,
+            kind: std::marker::PhantomData,
+        })
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Resource for Stored<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::kind(&())
+    }
+    fn group((): &()) -> Cow<'_, str> {
+        K::group(&())
+    }
+    fn version((): &()) -> Cow<'_, str> {
+        K::version(&())
+    }
+    fn plural((): &()) -> Cow<'_, str> {
+        K::plural(&())
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Objects that are too large, stored past the webhook: each ends by itself, and nobody else notices.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, condition, eventually, message};
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+/// Memory limit of the operator's container in the chart, in KiB.
+const MEMORY: u64 = 512 * 1024;
+/// Objects of each kind.
+const COUNT: usize = 5;
+/// Labels that make an object too large, whatever the schema says: keys may have 317 bytes, values 63. With managedFields,
+/// which hold each key again, it is what etcd just stores.
+const LABELS: usize = 1500;
+
+fn large_labels() -> Value {
+    let prefix = "p".repeat(60);
+    let prefix = [&*prefix, &prefix, &prefix, &prefix].join(".");
+    (0..LABELS)
+        .map(|i| (format!("{prefix}/{i:063}"), Value::from("v".repeat(63))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// Settings of some 200 KB that make sense.
+fn large_settings() -> Value {
+    let env: Vec<Value> = (0..50).map(|i| json!({ "name": format!("N{i}"), "value": "x".repeat(4000) })).collect();
+    json!({ "container": { "env": env } })
+}
+
+/// One object of each kind that a user may write, under this name.
+fn kinds(namespace: &str, name: &str) -> Vec<Value> {
+    let claim = json!({ "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "a" } });
+    let (repository, retention) = (json!({ "name": "repo" }), json!({ "name": "k", "keepLast": 1, "prune": true }));
+    let specs = [
+        (
+            "v1beta1",
+            "RestoreSession",
+            json!({ "repository": repository, "target": target("PersistentVolumeClaim", "a") }),
+        ),
+        (
+            "v1beta1",
+            "RestoreBatch",
+            json!({ "repository": repository, "members": [{ "target": target("PersistentVolumeClaim", "a") }] }),
+        ),
+        (
+            "v1beta1",
+            "BackupConfiguration",
+            json!({ "repository": repository, "retentionPolicy": retention, "target": claim }),
+        ),
+        (
+            "v1beta1",
+            "BackupBatch",
+            json!({ "repository": { "name": name }, "retentionPolicy": retention, "members": [{ "target": claim }] }),
+        ),
+        (
+            "v1beta1",
+            "BackupSession",
+            json!({ "invoker": { "apiGroup": "stash.appscode.com", "kind": "BackupConfiguration", "name": "none" } }),
+        ),
+        (
+            "v1alpha1",
+            "Repository",
+            json!({ "backend": { "storageSecretName": "secret", "s3": { "endpoint": "http://store.invalid", "bucket": "b" } } }),
+        ),
+    ];
+    let object = |(version, kind, spec): (&str, &str, Value)| {
+        json!({ "apiVersion": format!("stash.appscode.com/{version}"), "kind": kind,
+            "metadata": { "name": name, "namespace": namespace }, "spec": spec })
+    };
+    specs.into_iter().map(object).collect()
+}
+
+/// Most memory that the operator has had, in KiB.
+fn peak(operator: &Operator) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", operator.pid())).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Whether it was told that it is too large.
+fn is_refused(object: &Value) -> bool {
+    let phase = match object["kind"].as_str().unwrap() {
+        "Repository" => Value::Null,
+        "BackupSession" => "Skipped".into(),
+        _ => "Invalid".into(),
+    };
+    object["status"]["phase"] == phase
+        && condition(object, "ValidationPassed").0 == "False"
+        && message(object, "ValidationPassed").contains("262144 are allowed")
+        && condition(object, "Stalled") == ("True", "ObjectTooLarge")
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn objects_that_are_too_large_end_by_themselves_and_a_restart_survives_them() {
+    let cluster = Cluster::enter().await;
+    let (bad, good) = (cluster.namespace("large").await, cluster.namespace("small").await);
+    let mut large = vec![];
+    for i in 0..COUNT {
+        for mut object in kinds(&bad, &format!("o{i}")) {
+            object["metadata"]["labels"] = large_labels();
+            cluster.apply(&object).await.unwrap_or_else(|e| panic!("{}: {e}", object["kind"]));
+            large.push(object);
+        }
+        // Not too large, where the definitions let it in: many of them must not be open at once.
+        let mut valid = kinds(&bad, &format!("valid{i}")).remove(0);
+        valid["spec"]["runtimeSettings"] = large_settings();
+        match cluster.apply(&valid).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 422 => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    ground(&cluster, &good, &["a"], &[]).await;
+    let object = session(&good, &target("PersistentVolumeClaim", "a"));
+    cluster.apply(&object).await.unwrap();
+
+    let operator = Operator::leading().await;
+    jobs::succeed(&cluster, &good, "preflight").await;
+    for object in &large {
+        let what = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        // Thirty objects of a megabyte, read and written each.
+        eventually(&what, Duration::from_secs(60), || async {
+            let now = cluster.get(object).await;
+            if is_refused(&now) { Ok(()) } else { Err(format!("{:#}", now["status"])) }
+        })
+        .await;
+    }
+    let before = peak(&operator);
+    drop(operator);
+
+    let operator = Operator::leading().await;
+    jobs::succeed(&cluster, &good, "restore/0/a").await;
+    cluster.until_phase(&object, "Succeeded").await;
+    let after = peak(&operator);
+    println!("most memory: {} MiB, after the restart {} MiB", before / 1024, after / 1024);
+    assert!(before < MEMORY && after < MEMORY, "{before} KiB, after the restart {after} KiB");
+    for object in &large {
+        cluster.delete(object).await;
+    }
+    cluster.until(&large[0], "gone", Value::is_null).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_run_whose_object_becomes_too_large_is_undone() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("grows").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
+    cluster.apply(&object).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    let running = jobs::of_step(&cluster, &ns, "restore/0/web").await;
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
+    cluster.patch(&object, json!({ "metadata": { "labels": large_labels() } })).await.unwrap();
+    jobs::collect(&cluster, &running).await;
+    cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
+    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
+    cluster.delete(&object).await;
+    cluster.until(&object, "gone", Value::is_null).await;
+}
