@@ -111,6 +111,42 @@ fn any_name_and_annotation_can_be_read() {
     fuzz("names");
 }
 
+/// Of the largest objects that each definition admits (all of them: `make bench-admission`): the answer is short, and
+/// its work is counted, not timed.
+#[test]
+fn the_largest_objects_are_judged_in_few_words() {
+    const EVERY: usize = 97;
+    for ((kind, segment), (spec, shapes)) in admission::KINDS.iter().zip(KITCHEN.iter()) {
+        assert!(!shapes.is_empty(), "{kind}");
+        for shape in shapes.iter().step_by(EVERY) {
+            let object = worst::largest(kind, spec, shape, |o| admission::bounds::check(kind, o).is_ok());
+            assert!(object.is_object(), "{kind}: something of {shape:?} fits");
+            let errors = admission::check(kind, &object, None);
+            let text = admission::message(&errors);
+            assert!(errors.len() <= 20 && text.len() <= 20_000, "{kind} {shape:?}: {}", text.len());
+            let asked = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "request": { "uid": "u", "operation": "CREATE", "namespace": "n", "object": object } });
+            let answer = review::validate(segment, &asked, None).unwrap().to_string();
+            assert!(answer.len() <= 40_000, "{kind} {shape:?}: {}", answer.len());
+        }
+    }
+}
+
+/// What the generator makes is large: near the size of an object, or with as much as its definition admits.
+#[test]
+fn the_largest_objects_are_large() {
+    let (spec, shapes) = &KITCHEN[admission::KINDS.iter().position(|(kind, _)| *kind == "RestoreBatch").unwrap()];
+    let named = |shape: &&worst::Shape, ends: [&str; 2]| {
+        shape.grown.len() == 2 && ends.iter().all(|end| shape.grown.iter().any(|g| g.ends_with(end)))
+    };
+    let shape =
+        shapes.iter().find(|s| s.outer == 100 && named(s, ["target.volumeMounts", "target.rules[].paths"])).unwrap();
+    let object = worst::largest("RestoreBatch", spec, shape, |o| admission::bounds::check("RestoreBatch", o).is_ok());
+    assert!(object["spec"]["members"].as_array().is_some_and(|members| members.len() > 2), "{shape:?}");
+    let length = object.to_string().len();
+    assert!(length > 100_000, "{length}");
+}
+
 /// The bodies do find defects: one with a defect is caught.
 #[test]
 fn a_body_that_panics_is_caught() {

@@ -34,6 +34,8 @@ const STANDS: [&str; 6] = ["ref", "repository", "invoker", "kind", "name", "targ
 /// No object is built larger than this many values and bytes, whatever a shape says.
 const VALUES: usize = 40_000;
 const BYTES: usize = 600_000;
+/// No list is longer than that.
+const MOST: usize = 1024;
 
 /// Every list and map alone, and every pair of those of a target, few and many of them.
 pub fn shapes(spec: &Value) -> Vec<Shape> {
@@ -41,7 +43,7 @@ pub fn shapes(spec: &Value) -> Vec<Shape> {
     growing("spec", spec, &mut all);
     let mut shapes = vec![];
     for path in &all {
-        for (outer, text) in [(1, Text::Fitting), (100, Text::Fitting), (1, Text::Long), (100, Text::Astray)] {
+        for (outer, text) in [(1, Text::Long), (100, Text::Astray)] {
             shapes.push(Shape { grown: vec![path.clone()], outer, text });
         }
     }
@@ -49,7 +51,7 @@ pub fn shapes(spec: &Value) -> Vec<Shape> {
     let ours: Vec<&String> = all.iter().filter(ours).filter(|p| !p.contains("Templates[]")).collect();
     for (i, one) in ours.iter().enumerate() {
         for other in &ours[i + 1..] {
-            for (outer, text) in [(1, Text::Astray), (2, Text::Fitting), (16, Text::Long), (100, Text::Astray)] {
+            for (outer, text) in [(1, Text::Astray), (16, Text::Long), (100, Text::Fitting)] {
                 shapes.push(Shape { grown: vec![(*one).clone(), (*other).clone()], outer, text });
             }
         }
@@ -85,7 +87,7 @@ pub fn largest(kind: &str, spec: &Value, shape: &Shape, fits: impl Fn(&Value) ->
         shape.outer /= 2;
         best = built(&shape, 1);
     }
-    let (mut low, mut high) = (1, 1 << 15);
+    let (mut low, mut high) = (1, MOST + 1);
     while high - low > 1 {
         let n = usize::midpoint(low, high);
         match built(&shape, n) {
@@ -121,7 +123,7 @@ impl Builder<'_> {
 
     /// Items of a list or entries of a map.
     fn count(&self, path: &str, schema: &Value, key: &str) -> usize {
-        let most = schema.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(1 << 15);
+        let most = schema.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(MOST);
         let wanted = if self.shape.grown.iter().any(|g| g == path) { self.n } else { self.shape.outer };
         wanted.min(most)
     }
