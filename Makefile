@@ -81,19 +81,23 @@ test-unit: ## Pure functions, properties, manifests, walls; needs nothing
 states: ## Every state of a restore within the full bounds (minutes)
 	cargo test --lib no_state_of_the_full_bounds -- --ignored --nocapture
 
-# libFuzzer needs a nightly compiler; without one, the seeded mutations of the unit tests go on for TIME seconds.
+# libFuzzer's instrumentation is an option of the compiler that a stable one takes only when told so. Where cargo-fuzz
+# cannot be built, the seeded mutations of the unit tests go on for TIME seconds in its place. No sanitizer: there is no
+# unsafe code here to watch, and the memory is that of the operator.
 FUZZ_TARGETS = admission plan restic listing outcome names
-TIME ?= 60
-fuzz: ## Any input through what reads text of others (TIME=60 seconds for each of FUZZ_TARGETS)
-	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
-	  for target in $(FUZZ_TARGETS); do \
-	    mkdir -p $(CARGO_TARGET_DIR)/fuzz-corpus/$$target && \
-	    cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir $(CARGO_TARGET_DIR)/fuzz $$target \
-	      $(CARGO_TARGET_DIR)/fuzz-corpus/$$target tests/fuzz/corpus/$$target \
-	      -- -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=2048 || exit 1; \
-	  done; \
+# admission: the operator's own limit of memory, and room for the largest objects.
+FUZZ_MEMORY_admission = 512
+FUZZ_MEMORY = $(or $(FUZZ_MEMORY_$(1)),2048)
+TIME ?= 600
+fuzz: ## Any input through what reads text of others (TIME=600 seconds for each of FUZZ_TARGETS)
+	@if $(MAKE) --no-print-directory tool-fuzz; then \
+	  $(foreach target,$(FUZZ_TARGETS), \
+	    mkdir -p $(CARGO_TARGET_DIR)/fuzz-corpus/$(target) && \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --fuzz-dir tests/fuzz --target-dir $(CARGO_TARGET_DIR)/fuzz $(target) \
+	      $(CARGO_TARGET_DIR)/fuzz-corpus/$(target) tests/fuzz/corpus/$(target) \
+	      -- -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=$(call FUZZ_MEMORY,$(target)) -print_final_stats=1 || exit 1;) \
 	else \
-	  echo "no nightly compiler with cargo-fuzz: seeded mutations on the stable one"; \
+	  echo "cargo-fuzz cannot be built: seeded mutations without instrumentation"; \
 	  LIFEBOAT_FUZZ_SECONDS=$(TIME) cargo test --lib fuzz:: -- --nocapture; \
 	fi
 
@@ -124,12 +128,15 @@ test-demo: ## `make demo`, as the README has it, on a cluster of its own (root)
 
 ##@ Figures
 
-.PHONY: bench bench-data bench-node
+.PHONY: bench bench-admission bench-data bench-node
 # Thousands of sessions have a cluster of their own: what they leave would be in the way of the others.
 SECTIONS = latency,requests,broken,batch,leader
 bench: tools ## Latency, requests, memory of the operator (ONLY=section,... SIZES=1000,10000)
 	tests/with-cluster bench 0 env ONLY=$(if $(ONLY),$(ONLY),$(SECTIONS)) cargo bench --bench operator
 	@if [ -z "$(ONLY)" ]; then tests/with-cluster bench 0 env ONLY=scale cargo bench --bench operator; fi
+
+bench-admission: ## Time and memory of validating the worst objects that each definition admits (KIND=RestoreBatch)
+	cargo bench --bench admission
 
 bench-data: tools ## The agent against bare restic, and connections against a store that limits each (ROUNDS=3)
 	cargo bench --bench data
@@ -212,12 +219,15 @@ ci: lint verify chart test ## All that must hold before a merge
 
 ##@ Tools
 
-.PHONY: tools tool-deny clean
+.PHONY: tools tool-deny tool-fuzz clean
 tools: ## Build kubectl, helm, restic, an S3 server and a Kubernetes from their Go modules, once
 	@$(CLUSTER_TOOL) build
 
 tool-deny:
 	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+
+tool-fuzz:
+	@command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
 
 clean: ## Remove what builds leave behind (a running cluster stays)
 	cargo clean

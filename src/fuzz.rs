@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how a defect is told")]
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -34,6 +35,9 @@ use crate::plan::snapshots::Listing;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
 use crate::plan::{duration, restic_args, restore};
 
+mod mutate;
+pub mod worst;
+
 /// Reads bytes, and panics at a defect.
 pub type Body = fn(&[u8]);
 
@@ -47,10 +51,45 @@ pub const BODIES: [(&str, Body); 6] = [
     ("names", names),
 ];
 
-/// Any object, as any kind, through default and validate, and through the webhook.
+/// First byte of a recipe of a largest object, in place of an object. No JSON begins with it.
+const RECIPE: u8 = 0xff;
+/// Spec schema and shapes of each kind.
+static KITCHEN: LazyLock<Vec<(Value, Vec<worst::Shape>)>> = LazyLock::new(|| {
+    let spec = |kind| crate::api::schema_of(kind).and_then(|mut s| s.pointer_mut("/properties/spec").map(Value::take));
+    let specs = admission::KINDS.iter().map(|(kind, _)| spec(kind).unwrap_or_default());
+    specs.map(|spec| (spec.clone(), worst::shapes(&spec))).collect()
+});
+
+/// What a recipe makes: kind, shape (2 bytes), size (2), items around (1), and a change for each 8 bytes that follow.
+fn cook(recipe: &[u8]) -> Option<(usize, Value)> {
+    let (head, rest) = recipe.split_at_checked(6)?;
+    let number = |from: usize| usize::from(head[from]) | usize::from(head[from + 1]) << 8;
+    let kind = usize::from(head[0]) % admission::KINDS.len();
+    let (spec, shapes) = &KITCHEN[kind];
+    let mut shape = shapes.get(number(1) % shapes.len().max(1))?.clone();
+    shape.outer = usize::from(head[5]).max(1);
+    let mut object = worst::object(admission::KINDS[kind].0, spec, &shape, number(3))?;
+    for seed in rest.chunks_exact(8).take(4) {
+        let seed = seed.iter().fold(1, |all: u64, byte| all << 8 | u64::from(*byte));
+        mutate::mutate_document(&mut object, &mut mutate::Dice(seed.max(1)));
+    }
+    Some((kind, object))
+}
+
+/// Any object, as any kind, or the largest ones of a kind, through default and validate, and through the webhook.
 pub fn admission(data: &[u8]) {
-    let Ok(object) = serde_json::from_slice::<Value>(data) else { return };
-    for (kind, segment) in admission::KINDS {
+    let (only, object) = match data.split_first() {
+        Some((&RECIPE, recipe)) => match cook(recipe) {
+            Some((kind, object)) => (Some(kind), object),
+            None => return,
+        },
+        _ => match serde_json::from_slice::<Value>(data) {
+            Ok(object) => (None, object),
+            Err(_) => return,
+        },
+    };
+    let kinds = admission::KINDS.iter().enumerate().filter(|(i, _)| only.is_none_or(|only| only == *i));
+    for (_, &(kind, segment)) in kinds {
         let mut once = object.clone();
         admission::default(kind, &mut once);
         let mut twice = once.clone();
@@ -58,12 +97,14 @@ pub fn admission(data: &[u8]) {
         assert_eq!(once, twice, "{kind}: twice is once");
         let errors = admission::check(kind, &object, None);
         let stored = admission::check(kind, &once, None);
-        assert_eq!(admission::message(&errors), admission::message(&stored), "{kind}: the webhook changes no verdict");
+        let text = admission::message(&errors);
+        assert!(errors.len() <= 20 && text.len() <= 20_000, "{kind}: {} errors, {} bytes", errors.len(), text.len());
+        assert_eq!(text, admission::message(&stored), "{kind}: the webhook changes no verdict");
         admission::check(kind, &object, Some(&once));
         let asked = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": { "uid": "u", "operation": "UPDATE", "namespace": "n", "object": object, "oldObject": {} } });
         let answers = [review::mutate(segment, &asked), review::validate(segment, &asked, None)];
-        assert!(!object.is_object() || answers.iter().all(Result::is_ok), "{answers:?}");
+        assert!(!object.is_object() || answers.iter().all(Result::is_ok), "{kind}");
         let _ = review::validate(segment, &object, Some("No."));
     }
 }

@@ -124,6 +124,87 @@ fn schemas_are_structural_and_described() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Every text, list and map that a user writes has a limit; an object without fields holds nothing.
+fn unbounded(at: &str, schema: &Value, faults: &mut Vec<String>) {
+    let is = |name: &str| schema.get("type").and_then(Value::as_str) == Some(name);
+    let has = |key: &str| schema.get(key).is_some_and(|limit| limit.as_u64().is_some());
+    let flag = |key: &str| schema.get(key) == Some(&Value::Bool(true));
+    let text = (is("string") && schema.get("enum").is_none()) || flag("x-kubernetes-int-or-string");
+    let values = schema.get("additionalProperties");
+    for (applies, key) in [(text, "maxLength"), (is("array"), "maxItems"), (values.is_some(), "maxProperties")] {
+        if applies && !has(key) {
+            faults.push(format!("{at}: no {key}"));
+        }
+    }
+    if flag("x-kubernetes-preserve-unknown-fields") {
+        faults.push(format!("{at}: any content"));
+    }
+    if let Some(items) = schema.get("items") {
+        unbounded(&format!("{at}[]"), items, faults);
+    }
+    if let Some(values) = values.filter(|v| v.is_object()) {
+        unbounded(&format!("{at}{{}}"), values, faults);
+    }
+    for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        unbounded(&format!("{at}.{name}"), field, faults);
+    }
+}
+
+#[test]
+fn everything_a_user_writes_has_a_limit() {
+    let mut faults = Vec::new();
+    let mut kinds = 0;
+    // An AppBinding is not ours, and Snapshots are written by the operator.
+    for crd in api::all_crds().iter().filter(|c| c["spec"]["group"] == "stash.appscode.com") {
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+        unbounded(&format!("{}.spec", plural(crd)), &schema["properties"]["spec"], &mut faults);
+        let fields: Vec<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert!(fields.iter().all(|f| ["apiVersion", "kind", "metadata", "spec", "status"].contains(f)), "{fields:?}");
+        assert!(
+            schema["properties"].get("status").is_none_or(|s| !s.to_string().contains("maxItems")),
+            "the operator's"
+        );
+        kinds += 1;
+    }
+    assert_eq!(kinds, lifeboat::admission::KINDS.len());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The limits that docs/api.md names are those of the definitions.
+#[test]
+fn the_limits_in_the_docs_are_those_of_the_definitions() {
+    fn collect(at: &str, schema: &Value, all: &mut Vec<(String, u64)>) {
+        let limit = ["maxLength", "maxItems", "maxProperties"].iter().find_map(|key| schema.get(*key)?.as_u64());
+        all.extend(limit.map(|limit| (at.to_owned(), limit)));
+        for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+            if let Some(inner) = schema.get(key) {
+                collect(&format!("{at}{mark}"), inner, all);
+            }
+        }
+        for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            collect(&format!("{at}.{name}"), field, all);
+        }
+    }
+    let mut all = Vec::new();
+    for crd in api::all_crds() {
+        collect("spec", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], &mut all);
+    }
+    let page = fs::read_to_string(root().join("docs/api.md")).unwrap();
+    let rows = page.split("## Limits").nth(1).unwrap().split("\n## ").next().unwrap().lines();
+    let mut fields = 0;
+    for row in rows.filter(|row| row.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let number: u64 = cells[2].split(' ').next().unwrap().replace(',', "").parse().unwrap();
+        for field in cells[1].split(", ").map(|field| field.trim_matches('`')) {
+            let ends = |path: &str| path.strip_suffix(field).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+            let limits: Vec<u64> = all.iter().filter(|(path, _)| ends(path)).map(|(_, limit)| *limit).collect();
+            assert!(!limits.is_empty() && limits.iter().all(|limit| *limit == number), "{field}: {limits:?}");
+            fields += 1;
+        }
+    }
+    assert!(fields >= 15, "{fields}");
+}
+
 /// What Stash's users see and script against: short names, categories, scope, status, columns.
 /// Columns of ours may follow Stash's, never stand between them.
 #[test]

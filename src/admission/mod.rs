@@ -1,12 +1,13 @@
 //! Admission: what a written object means, and whether it makes sense.
 //!
 //! [`default`] brings the dialects of the API into one form; [`validate`] says
-//! what is wrong, per field. Both are pure and work from JSON, and the
+//! what is wrong, per field; both refuse an object beyond its [`bounds`] before they look into it. Both are pure and work from JSON, and the
 //! controller calls the same two doors, so an object is judged alike with and
 //! without the webhook. [`review`] answers the API server's questions,
 //! [`server`] carries them over TLS with the certificates of [`certs`]. Nothing
 //! here reads the cluster: whether a named object exists is the controller's.
 
+pub mod bounds;
 pub mod certs;
 pub mod default;
 pub mod elsewhere;

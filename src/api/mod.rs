@@ -10,6 +10,7 @@ pub mod backup_batch;
 pub mod backup_blueprint;
 pub mod backup_configuration;
 pub mod backup_session;
+pub mod bounds;
 pub mod common;
 pub mod condition;
 pub mod function;
@@ -58,6 +59,23 @@ pub fn all_crds() -> Vec<Value> {
     .iter()
     .map(schema::finish)
     .collect()
+}
+
+/// Schema of the objects of a kind that users of ours write. `None` for any other.
+pub fn schema_of(kind: &str) -> Option<Value> {
+    let crd = match kind {
+        "BackupBatch" => BackupBatch::crd(),
+        "BackupBlueprint" => BackupBlueprint::crd(),
+        "BackupConfiguration" => BackupConfiguration::crd(),
+        "BackupSession" => BackupSession::crd(),
+        "Function" => Function::crd(),
+        "Repository" => Repository::crd(),
+        "RestoreBatch" => RestoreBatch::crd(),
+        "RestoreSession" => RestoreSession::crd(),
+        "Task" => Task::crd(),
+        _ => return None,
+    };
+    schema::finish(&crd).pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take)
 }
 
 /// Takes every null out of a document. An absent optional field is serialised as null,

@@ -9,6 +9,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 
+use super::bounds;
+
 /// Schema of an embedded Kubernetes type, inlined and without descriptions.
 pub fn embedded<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
     let settings = SchemaSettings::openapi3().with(|s| {
@@ -57,6 +59,12 @@ pub fn finish(crd: &CustomResourceDefinition) -> Value {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
+                // What is written by others than users of ours is not ours to limit.
+                if crd.spec.group == crate::names::GROUP
+                    && let Some(spec) = schema.pointer_mut("/properties/spec")
+                {
+                    bounds::apply("spec", spec);
+                }
             }
         }
     }

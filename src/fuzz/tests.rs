@@ -4,89 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::mutate::{Dice, edge, mutate_document};
 use super::*;
 
 /// Mutations of each target; LIFEBOAT_FUZZ_SECONDS goes on for that long instead.
 const MUTATIONS: usize = 1500;
 /// No input may take longer. Wide, because tests share a machine.
 const LONGEST: Duration = Duration::from_secs(20);
-
-/// Numbers that look random and are the same in every run (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap() % below.max(1)
-    }
-}
-
-/// Values that are at an edge of something.
-fn edge(dice: &mut Dice) -> Value {
-    let all = [
-        Value::Null,
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(i32::MAX),
-        json!(i32::MIN),
-        json!(i64::MAX),
-        json!(u64::MAX),
-        json!(1e300),
-        json!(""),
-        json!("a".repeat(300)),
-        json!("\u{e9}\u{2603}\u{1f600}/../\u{0}"),
-        json!("latest"),
-        json!("2147483647"),
-        json!("9999-12-31T23:59:59Z"),
-        json!("100000h"),
-        json!("$(A) ${B} %s"),
-        json!([]),
-        json!({}),
-        json!([[[[{}]]]]),
-    ];
-    all[dice.roll(all.len())].clone()
-}
-
-/// Places in a document.
-fn places(value: &Value, at: &str, all: &mut Vec<String>) {
-    all.push(at.to_owned());
-    match value {
-        Value::Object(map) => {
-            for (key, inner) in map {
-                places(inner, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), all);
-            }
-        }
-        Value::Array(list) => {
-            for (i, inner) in list.iter().enumerate() {
-                places(inner, &format!("{at}/{i}"), all);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn mutate_document(document: &mut Value, dice: &mut Dice) {
-    let mut all = vec![];
-    places(document, "", &mut all);
-    let (to, from) = (all[dice.roll(all.len())].clone(), all[dice.roll(all.len())].clone());
-    let other = document.pointer(&from).cloned().unwrap_or_default();
-    let Some(place) = document.pointer_mut(&to) else { return };
-    match (dice.roll(4), place) {
-        (0, Value::Object(map)) if !map.is_empty() => {
-            let key = map.keys().nth(dice.roll(map.len())).unwrap().clone();
-            map.remove(&key);
-        }
-        (1, Value::Array(list)) if !list.is_empty() => {
-            let one = list[dice.roll(list.len())].clone();
-            list.extend(std::iter::repeat_n(one, 1 + dice.roll(40)));
-        }
-        (2, place) => *place = other,
-        (_, place) => *place = edge(dice),
-    }
-}
 
 fn mutate_bytes(data: &mut Vec<u8>, dice: &mut Dice) {
     let (from, len) = (dice.roll(data.len()), 1 + dice.roll(16));
@@ -185,6 +109,42 @@ fn any_termination_message_can_be_read() {
 #[test]
 fn any_name_and_annotation_can_be_read() {
     fuzz("names");
+}
+
+/// Of the largest objects that each definition admits (all of them: `make bench-admission`): the answer is short, and
+/// its work is counted, not timed.
+#[test]
+fn the_largest_objects_are_judged_in_few_words() {
+    const EVERY: usize = 97;
+    for ((kind, segment), (spec, shapes)) in admission::KINDS.iter().zip(KITCHEN.iter()) {
+        assert!(!shapes.is_empty(), "{kind}");
+        for shape in shapes.iter().step_by(EVERY) {
+            let object = worst::largest(kind, spec, shape, |o| admission::bounds::check(kind, o).is_ok());
+            assert!(object.is_object(), "{kind}: something of {shape:?} fits");
+            let errors = admission::check(kind, &object, None);
+            let text = admission::message(&errors);
+            assert!(errors.len() <= 20 && text.len() <= 20_000, "{kind} {shape:?}: {}", text.len());
+            let asked = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                "request": { "uid": "u", "operation": "CREATE", "namespace": "n", "object": object } });
+            let answer = review::validate(segment, &asked, None).unwrap().to_string();
+            assert!(answer.len() <= 40_000, "{kind} {shape:?}: {}", answer.len());
+        }
+    }
+}
+
+/// What the generator makes is large: near the size of an object, or with as much as its definition admits.
+#[test]
+fn the_largest_objects_are_large() {
+    let (spec, shapes) = &KITCHEN[admission::KINDS.iter().position(|(kind, _)| *kind == "RestoreBatch").unwrap()];
+    let named = |shape: &&worst::Shape, ends: [&str; 2]| {
+        shape.grown.len() == 2 && ends.iter().all(|end| shape.grown.iter().any(|g| g.ends_with(end)))
+    };
+    let shape =
+        shapes.iter().find(|s| s.outer == 100 && named(s, ["target.volumeMounts", "target.rules[].paths"])).unwrap();
+    let object = worst::largest("RestoreBatch", spec, shape, |o| admission::bounds::check("RestoreBatch", o).is_ok());
+    assert!(object["spec"]["members"].as_array().is_some_and(|members| members.len() > 2), "{shape:?}");
+    let length = object.to_string().len();
+    assert!(length > 100_000, "{length}");
 }
 
 /// The bodies do find defects: one with a defect is caught.

@@ -215,16 +215,21 @@ pub fn source_host<'a>(rule: &'a Rule, host: &'a str) -> &'a str {
     rule.source_host.as_deref().filter(|s| !s.is_empty()).unwrap_or(host)
 }
 
+/// The names that a path goes through; none of `/`.
+pub fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|p| !p.is_empty() && *p != ".")
+}
+
 /// A path without trailing slashes or repeated ones; `/` stays.
 pub fn normal_path(path: &str) -> String {
-    let joined = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect::<Vec<_>>().join("/");
+    let joined = parts(path).collect::<Vec<_>>().join("/");
     format!("/{joined}")
 }
 
 /// Whether `path` is `parent` or lies below it; both are normalised.
 pub fn is_within(path: &str, parent: &str) -> bool {
-    let (path, parent) = (normal_path(path), normal_path(parent));
-    parent == "/" || path == parent || path.strip_prefix(&parent).is_some_and(|rest| rest.starts_with('/'))
+    let mut path = parts(path);
+    parts(parent).all(|part| path.next() == Some(part))
 }
 
 #[cfg(test)]

@@ -9,8 +9,18 @@ mod dialects;
 
 use serde_json::{Map, Value};
 
-/// Brings an object of this kind into its one form. Other kinds are left alone.
+use super::bounds;
+
+/// Brings an object of this kind into its one form. Other kinds are left alone, and so is an object beyond its
+/// bounds: validation refuses it.
 pub fn default(kind: &str, object: &mut Value) {
+    if bounds::check(kind, object).is_ok() {
+        apply(kind, object);
+    }
+}
+
+/// As [`default()`], of an object whose bounds were checked.
+pub(super) fn apply(kind: &str, object: &mut Value) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if matches!(kind, "RestoreSession" | "RestoreBatch" | "BackupBatch" | "BackupConfiguration") {
         ["repository", "backupBatch"].iter().for_each(|field| drop_empty_namespace(spec, field));

@@ -1,7 +1,7 @@
 //! Validation: what is wrong with an object, field by field.
 //!
 //! One file a kind, over shared parts ([`common`], [`target`], [`rules`],
-//! [`members`], [`parts`], [`runtime`]). Every file is pure: it judges what is written, and
+//! [`members`], [`overlap`], [`parts`], [`runtime`]). Every file is pure: it judges what is written, and
 //! leaves what must be looked up to the controller. `Invalid` is a mistake; `NotSupported` is
 //! a declared field whose meaning is not built yet. Nothing is accepted and then
 //! ignored.
@@ -11,8 +11,10 @@ pub mod backup_blueprint;
 pub mod backup_configuration;
 pub mod backup_session;
 pub mod common;
+pub mod folders;
 pub mod function;
 pub mod members;
+pub mod overlap;
 pub mod parts;
 pub mod repository;
 pub mod restore_batch;
@@ -26,8 +28,9 @@ pub mod templates;
 use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::bounds;
 use crate::{api, names};
 
 /// Why a field is refused.
@@ -60,9 +63,53 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// What was found so far.
+/// Most mistakes that are told of one object: enough to mend it, and all of them fit into a condition.
+const ERRORS: usize = 20;
+/// Longest path of a field in bytes. The longest of the definitions has 140.
+const FIELD_LENGTH: usize = 256;
+/// Longest text of one mistake in bytes.
+const MESSAGE_LENGTH: usize = 600;
+/// Most names in a list of a message.
+const NAMES: usize = 10;
+/// Longest name in such a list in bytes.
+const NAME_LENGTH: usize = 64;
+
+impl FieldError {
+    /// A mistake, told in bounded length.
+    pub fn new(field: impl Display, reason: Reason, message: impl Display) -> Self {
+        let field = shorten(field.to_string(), FIELD_LENGTH);
+        Self { field, reason, message: shorten(message.to_string(), MESSAGE_LENGTH) }
+    }
+}
+
+/// A text of at most so many bytes. Of a longer one the middle goes: what it is about stands at its beginning, and
+/// what to do at its end.
+pub fn shorten(mut text: String, most: usize) -> String {
+    const GAP: &str = "...";
+    if text.len() > most {
+        let from = text.floor_char_boundary(most / 2);
+        let to = text.ceil_char_boundary(text.len() + from + GAP.len() - most);
+        text.replace_range(from..to, GAP);
+    }
+    text
+}
+
+/// Names as a list, of which a long one is cut.
+pub fn say_list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(NAMES);
+    let shown: Vec<String> = names.take(NAMES).map(|name| shorten(name.to_owned(), NAME_LENGTH)).collect();
+    let shown = shown.join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+/// What was found so far: the first mistakes, and how many more.
 #[derive(Debug, Default)]
-pub struct Errors(Vec<FieldError>);
+pub struct Errors {
+    told: Vec<FieldError>,
+    more: usize,
+    /// One of those that are not told is a mistake.
+    is_more_invalid: bool,
+}
 
 impl Errors {
     /// Notes a mistake.
@@ -76,17 +123,30 @@ impl Errors {
     }
 
     fn push(&mut self, field: impl Display, reason: Reason, message: impl Display) {
-        self.0.push(FieldError { field: field.to_string(), reason, message: message.to_string() });
+        if self.told.len() < ERRORS {
+            self.told.push(FieldError::new(field, reason, message));
+        } else {
+            self.more += 1;
+            self.is_more_invalid |= reason == Reason::Invalid;
+        }
     }
 
-    /// All of them, in the order found.
-    pub fn into_vec(self) -> Vec<FieldError> {
-        self.0
+    /// Them in the order found; the last one says how many there are more.
+    pub fn into_vec(mut self) -> Vec<FieldError> {
+        if self.more > 0 {
+            let last = self.told.pop();
+            let is_invalid = self.is_more_invalid || last.is_some_and(|last| last.reason == Reason::Invalid);
+            let reason = if is_invalid { Reason::Invalid } else { Reason::NotSupported };
+            let text = format!("has {} more mistakes, which are not listed", self.more + 1);
+            self.told.push(FieldError::new("spec", reason, text));
+        }
+        self.told
     }
 }
 
 /// Everything that is wrong with an object of this kind; with `old`, also what may not change.
 /// Both are brought into their one form first, so that re-applying the manifest as it was written is no change.
+/// An object beyond its bounds is told so, and not looked into.
 pub fn check(kind: &str, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     match kind {
         "BackupBatch" => run(kind, new, old, backup_batch::validate),
@@ -108,18 +168,41 @@ fn run<T: DeserializeOwned>(
     old: Option<&Value>,
     validate: impl Fn(&T, Option<&T>) -> Vec<FieldError>,
 ) -> Vec<FieldError> {
-    match read::<T>(kind, new) {
+    match bounds::check(kind, new).and_then(|()| read::<T>(kind, essence(kind, new))) {
         Err(error) => vec![error],
-        // An old object that this build cannot read cannot bind the new one.
-        Ok(new) => validate(&new, old.and_then(|o| read(kind, o).ok()).as_ref()),
+        // An old object that this build cannot read cannot bind the new one. Only its spec binds.
+        Ok(new) => {
+            let spec = old.and_then(|o| o.get("spec")).filter(|spec| bounds::check_spec(kind, spec).is_ok());
+            let old = spec.and_then(|spec| read(kind, json!({ "spec": spec })).ok());
+            validate(&new, old.as_ref())
+        }
     }
+}
+
+/// What is judged of an object: not what the API server and the operator write into it, which can be large. The
+/// status of one kind holds what its rules ask for.
+fn essence(kind: &str, object: &Value) -> Value {
+    let Some(all) = object.as_object() else { return object.clone() };
+    let small = |status: &Value| kind == "BackupConfiguration" && bounds::check_spec("", status).is_ok();
+    let mut kept = Map::new();
+    for (key, value) in all.iter().filter(|(key, value)| *key != "status" || small(value)) {
+        let value = match value.as_object().filter(|_| key == "metadata") {
+            Some(meta) => {
+                meta.iter().filter(|(k, _)| *k != "managedFields").map(|(k, v)| (k.clone(), v.clone())).collect()
+            }
+            None => value.clone(),
+        };
+        kept.insert(key.clone(), value);
+    }
+    kept.into()
 }
 
 /// The typed object, defaulted. A status that another build wrote and this one cannot read is left out: what
 /// operators write is no mistake of the user's.
-fn read<T: DeserializeOwned>(kind: &str, object: &Value) -> Result<T, FieldError> {
-    let mut object = object.clone();
-    super::default(kind, &mut object);
+fn read<T: DeserializeOwned>(kind: &str, mut object: Value) -> Result<T, FieldError> {
+    super::default::apply(kind, &mut object);
+    // Once more, so that an object is judged alike before and after it was defaulted.
+    bounds::check(kind, &object)?;
     api::clean(&mut object);
     if let Some(map) = object.as_object_mut() {
         map.entry("metadata").or_insert_with(|| json!({}));
@@ -139,7 +222,7 @@ fn unreadable(path: &str, text: &str) -> FieldError {
         Some((field, _)) => (format!("{path}.{field}"), "is missing".to_owned()),
         None => (if path == "." { "spec" } else { path }.to_owned(), format!("cannot be read: {text}")),
     };
-    FieldError { field, reason: Reason::Invalid, message }
+    FieldError::new(field, Reason::Invalid, message)
 }
 
 /// One text for all of it, the same in the webhook's answer and in the object's status.
@@ -205,6 +288,49 @@ mod tests {
         assert_eq!(object_reason(&[]), None);
         assert_eq!(object_reason(&[error(Reason::NotSupported)]), Some(Reason::NotSupported));
         assert_eq!(object_reason(&[error(Reason::NotSupported), error(Reason::Invalid)]), Some(Reason::Invalid));
+    }
+
+    #[test]
+    fn many_mistakes_are_told_in_bounded_length() {
+        let mut errors = Errors::default();
+        for i in 0..400 {
+            errors.not_supported(format!("spec.{}", "f".repeat(i)), "\u{2603}".repeat(i));
+        }
+        let mut with_a_mistake = Errors::default();
+        (0..20).for_each(|_| with_a_mistake.not_supported("spec.a", "later"));
+        with_a_mistake.invalid("spec.b", "wrong");
+        let errors = errors.into_vec();
+        assert_eq!(errors.len(), ERRORS);
+        assert_eq!(errors[19].message, "has 381 more mistakes, which are not listed");
+        assert_eq!(object_reason(&errors), Some(Reason::NotSupported));
+        assert!(errors.iter().all(|e| e.field.len() <= FIELD_LENGTH && e.message.len() <= MESSAGE_LENGTH));
+        assert_eq!(object_reason(&with_a_mistake.into_vec()), Some(Reason::Invalid), "also if it is not told");
+        let long = FieldError::new("f".repeat(999), Reason::Invalid, format!("begins{}ends", "\u{2603}".repeat(999)));
+        assert!(long.field.len() <= FIELD_LENGTH && long.message.len() <= MESSAGE_LENGTH, "{long:?}");
+        assert!(long.message.starts_with("begins") && long.message.ends_with("ends"), "{long:?}");
+        assert_eq!(shorten("as it is".to_owned(), 8), "as it is");
+    }
+
+    #[test]
+    fn a_long_list_of_names_is_cut() {
+        let names: Vec<String> = (0..400).map(|i| format!("/m{i}")).collect();
+        let text = say_list(names.iter().map(String::as_str));
+        assert!(text.starts_with("/m0, /m1, ") && text.ends_with("/m9 and 390 more"), "{text}");
+        assert_eq!(say_list(["a", "b"].into_iter()), "a, b");
+        assert!(say_list(["x".repeat(999).as_str()].into_iter()).len() <= NAME_LENGTH);
+    }
+
+    /// A run cannot be changed by way of an object that is too large to be judged as a whole.
+    #[test]
+    fn what_stands_beside_a_spec_does_not_unbind_it() {
+        let rules = json!([{ "snapshots": ["latest"] }]);
+        let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": rules });
+        let mut old = json!({ "metadata": {}, "spec": { "repository": { "name": "r" }, "target": target } });
+        let mut new = old.clone();
+        new["spec"]["repository"]["name"] = "other".into();
+        old["metadata"]["annotations"] = json!({ "a": "x".repeat(bounds::OBJECT_BYTES) });
+        old["status"] = json!(vec![0; 1_000_000]);
+        assert!(message(&check("RestoreSession", &new, Some(&old))).contains("(changed: repository)"));
     }
 
     #[test]

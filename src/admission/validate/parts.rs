@@ -6,15 +6,19 @@
 //! those below it.
 
 use super::common::{self, Direction};
+use super::folders::Folders;
 use super::rules::{self, Scope};
 use super::target::{self, is_clean_path, say_mounts};
-use super::{Errors, runtime, templates};
+use super::{Errors, runtime, shorten, templates};
 use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::{BackupTarget, RestoreTarget};
 use crate::api::volume::PvcTemplate;
-use crate::plan::hosts::{HostSet, TargetKind, is_within};
+use crate::plan::hosts::{HostSet, TargetKind};
 use crate::plan::restic_args::Command;
+
+/// Longest text of rules in a message, in bytes: two of them and what is said beside them fit into one.
+const RULES_LENGTH: usize = 160;
 
 /// What both directions have.
 pub struct Part<'a> {
@@ -86,7 +90,7 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     }
 
     if !beside.is_empty() && !target.rules.is_empty() {
-        let say = |rules: &[Rule]| serde_json::to_string(rules).unwrap_or_default();
+        let say = |rules: &[Rule]| shorten(serde_json::to_string(rules).unwrap_or_default(), RULES_LENGTH);
         errors.invalid(
             format!("{}.rules", part.at),
             format!(
@@ -103,7 +107,7 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     }
     let hosts = HostSet::of_restore(target);
     let known = if seen.kind == TargetKind::Nothing && !is_made { HostSet::Nodes(None) } else { hosts };
-    rules::validate(errors, &format!("{at}.rules"), &target.rules, &Scope { hosts: &known, mounts: mounts.as_deref() });
+    rules::validate(errors, &format!("{at}.rules"), &target.rules, &Scope { hosts: &known, mounts: mounts.as_ref() });
 }
 
 /// A part of a backup.
@@ -137,16 +141,16 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     let seen = target::Seen { is_supported: seen.is_supported && judged, ..seen };
     let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, false);
     target::args(errors, at, Command::Backup, &target.args);
-    paths(errors, at, target, mounts.as_deref());
+    paths(errors, at, target, mounts.as_ref());
 }
 
 /// No paths at all means all of the volumes named.
-fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&[String]>) {
+fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&Folders<()>>) {
     for (i, path) in target.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {
             errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
-        } else if let Some(mounts) = mounts.filter(|mounts| !mounts.iter().any(|m| is_within(path, m))) {
+        } else if let Some(mounts) = mounts.filter(|mounts| mounts.around(path).is_none()) {
             errors.invalid(
                 at,
                 format!(

@@ -3,9 +3,11 @@
 //! Each member is a part; together they have an order and no host in common. Its
 //! spec cannot be changed, but for `cancel`: another restore is another object.
 
+use std::collections::HashSet;
+
 use super::members::{self, Member};
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, immutable};
+use super::{Errors, FieldError, common, immutable, overlap};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::BackupBatchRef;
 use crate::plan::hosts::HostSet;
@@ -51,7 +53,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     members::validate(&mut errors, &all);
     if !is_sequential(spec.execution_order, spec.maintain_order) {
         let targets: Vec<_> = spec.members.iter().map(|m| m.target.as_ref()).collect();
-        members::disjoint(&mut errors, &targets);
+        overlap::disjoint(&mut errors, &targets);
     }
     errors.into_vec()
 }
@@ -68,11 +70,12 @@ fn source(errors: &mut Errors, reference: &BackupBatchRef, members: usize) {
             format!("are written, but spec.backupBatch is {}, which names them; set one of them", reference.name),
         );
     }
+    let mut named = HashSet::new();
     for (i, alias) in reference.members.iter().enumerate() {
         let at = format!("spec.backupBatch.members[{i}]");
         if alias.is_empty() {
             errors.invalid(at, "is empty; write the alias of a member");
-        } else if reference.members[..i].contains(alias) {
+        } else if !named.insert(alias) {
             errors.invalid(at, format!("{alias:?} stands there already; a member is restored once"));
         }
     }

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use super::folders::Folders;
 use super::target::{is_clean_path, say_hosts, say_mounts};
 use super::{Errors, common};
 use crate::api::common::Rule;
-use crate::plan::hosts::{HostSet, is_within};
+use crate::plan::hosts::HostSet;
 
 /// Word for "the newest".
 const LATEST: &str = "latest";
@@ -19,7 +20,7 @@ pub struct Scope<'a> {
     /// Hosts the target can have.
     pub hosts: &'a HostSet,
     /// Mount points of the target; `None` where they are not known.
-    pub mounts: Option<&'a [String]>,
+    pub mounts: Option<&'a Folders<()>>,
 }
 
 /// The rules of one target, which stand at `at`.
@@ -77,7 +78,7 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {
             errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
-        } else if let Some(mounts) = scope.mounts.filter(|mounts| !mounts.iter().any(|m| is_within(path, m))) {
+        } else if let Some(mounts) = scope.mounts.filter(|mounts| mounts.around(path).is_none()) {
             errors.invalid(
                 at,
                 format!(

@@ -3,12 +3,13 @@
 //! The rules that hold for both directions. A path may not climb out of a mount,
 //! and a mount may not hide what the agent itself stands on.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::VolumeMount;
 
-use super::Errors;
 use super::common::name;
+use super::folders::Folders;
+use super::{Errors, say_list};
 use crate::api::common::TargetRef;
 use crate::names::PVC_MOUNT;
 use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
@@ -112,9 +113,9 @@ pub fn mounts(
     seen: &Seen,
     mounts: &[VolumeMount],
     is_written: bool,
-) -> Option<Vec<String>> {
+) -> Option<Folders<()>> {
     let at = format!("{at}.volumeMounts");
-    let mut paths = BTreeSet::new();
+    let mut paths = HashSet::new();
     for (i, mount) in mounts.iter().enumerate() {
         let at = format!("{at}[{i}]");
         one_mount(errors, &at, mount, is_written);
@@ -129,7 +130,7 @@ pub fn mounts(
         return None;
     }
     match (seen.kind, mounts.len()) {
-        (TargetKind::Claim, 0) => return Some(vec![PVC_MOUNT.to_owned()]),
+        (TargetKind::Claim, 0) => return Some(Folders::new([(PVC_MOUNT.to_owned(), ())])),
         (TargetKind::Claim, 1) => {}
         (TargetKind::Claim, n) => {
             errors
@@ -144,7 +145,7 @@ pub fn mounts(
         }
         _ => {}
     }
-    Some(paths.into_iter().collect())
+    Some(Folders::new(paths.into_iter().map(|path| (path, ()))))
 }
 
 fn one_mount(errors: &mut Errors, at: &str, mount: &VolumeMount, is_written: bool) {
@@ -205,8 +206,8 @@ pub fn say_hosts(hosts: &HostSet) -> String {
 }
 
 /// Mount points in words.
-pub fn say_mounts(mounts: &[String]) -> String {
-    mounts.join(", ")
+pub fn say_mounts(mounts: &Folders<()>) -> String {
+    say_list(mounts.paths())
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 //! Every claim must have a name of its own for each replica, a mount, and all
 //! that makes it the same claim when it is looked for again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaimStatus;
 
-use super::Errors;
 use super::common::name;
+use super::{Errors, say_list};
 use crate::api::target::RestoreTarget;
 use crate::api::volume::{PartialMeta, PvcTemplate};
 use crate::plan::claims::{ORDINAL, volume_name};
@@ -28,6 +28,7 @@ pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace
     if let Some(n) = target.replicas.filter(|n| !(1..=MOST_REPLICAS).contains(n)) {
         errors.invalid(format!("{at}.replicas"), format!("is {n}; 1 to {MOST_REPLICAS} are possible"));
     }
+    let mounted: HashSet<&str> = target.volume_mounts.iter().map(|m| m.name.as_str()).collect();
     let mut volumes = BTreeSet::new();
     for (i, template) in target.volume_claim_templates.iter().enumerate() {
         let at = format!("{at}.volumeClaimTemplates[{i}]");
@@ -35,7 +36,7 @@ pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace
         let volume = volume_name(written);
         one(errors, &at, template, namespace);
         naming(errors, &format!("{at}.metadata.name"), written, target.replicas);
-        if !target.volume_mounts.iter().any(|m| m.name == volume) {
+        if !mounted.contains(volume.as_str()) {
             errors.invalid(
                 format!("{at}.metadata.name"),
                 format!("no mount is named {volume:?}, so nothing would be restored into its claim; write one in volumeMounts"),
@@ -51,7 +52,7 @@ pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace
             format!(
                 "{:?} is none of the volumeClaimTemplates ({})",
                 mount.name,
-                Vec::from_iter(volumes.clone()).join(", ")
+                say_list(volumes.iter().map(String::as_str))
             ),
         );
     }

@@ -1,0 +1,288 @@
+//! Whether an object is of a size that its rules can be tried on.
+//!
+//! Asked before anything else looks at an object, by both doors ([`default`](super::default()) and
+//! [`check`](super::check)), because not every object came past today's schema: one that an older definition let in,
+//! or that somebody posts to the webhook, can be of any size. The limits of fields are those of the published schema
+//! (`api::bounds`). Counts, and takes no copy: the work is linear in the size of the object.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::KINDS;
+use super::validate::{FieldError, Reason};
+use crate::api;
+
+/// Most bytes of JSON of one object, without status and managedFields: what a client-side apply can carry, and a
+/// sixth of what etcd stores.
+pub const OBJECT_BYTES: usize = 256 * 1024;
+/// Most values (fields and items of lists) of one object, without status and managedFields. A value takes some
+/// hundred bytes of memory however short it is written; a batch of 100 members with all their settings has 8,000.
+pub const OBJECT_VALUES: usize = 20_000;
+/// Deepest nesting of an object. The definitions go half as deep.
+const DEPTH: usize = 32;
+/// Longest key of a map: a label with its prefix (253, a slash, 63).
+const KEY_LENGTH: usize = 317;
+
+/// The limits of a field, and of what is below it.
+#[derive(Default)]
+struct Limits {
+    length: Option<usize>,
+    items: Option<usize>,
+    entries: Option<usize>,
+    fields: BTreeMap<Box<str>, Limits>,
+    each: Option<Box<Limits>>,
+}
+
+impl Limits {
+    fn of(schema: &Value) -> Self {
+        let limit = |key: &str| schema.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let each = schema.get("items").or_else(|| schema.get("additionalProperties"));
+        Self {
+            length: limit("maxLength"),
+            items: limit("maxItems"),
+            entries: limit("maxProperties"),
+            fields: schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+                .map(|(name, field)| (name.as_str().into(), Self::of(field)))
+                .collect(),
+            each: each.filter(|e| e.is_object()).map(|e| Box::new(Self::of(e))),
+        }
+    }
+
+    /// Place and text of the first excess, from the inside to the outside.
+    fn check(&self, value: &Value) -> Result<(), (String, String)> {
+        let here = |text: String| Err((String::new(), text));
+        match value {
+            // An enumeration names its words when it is read; one that is none of them may still be long.
+            Value::String(text) => match self.length.unwrap_or(OBJECT_BYTES) {
+                most if text.len() > most && text.chars().count() > most => {
+                    here(format!("has {} characters; {most} are possible", text.chars().count()))
+                }
+                _ => Ok(()),
+            },
+            Value::Array(items) => {
+                if let Some(most) = self.items.filter(|most| items.len() > *most) {
+                    return here(format!("has {} items; {most} are possible", items.len()));
+                }
+                let Some(each) = &self.each else { return Ok(()) };
+                items
+                    .iter()
+                    .enumerate()
+                    .try_for_each(|(i, item)| each.check(item).map_err(|(at, text)| (format!("[{i}]{at}"), text)))
+            }
+            Value::Object(map) => {
+                if let Some(most) = self.entries.filter(|most| map.len() > *most) {
+                    return here(format!("has {} entries; {most} are possible", map.len()));
+                }
+                map.iter().try_for_each(|(key, value)| {
+                    if key.len() > KEY_LENGTH {
+                        return here(format!("has a key of {} bytes; {KEY_LENGTH} are possible", key.len()));
+                    }
+                    match self.fields.get(key.as_str()).or(self.each.as_deref()) {
+                        Some(limits) => limits.check(value).map_err(|(at, text)| (format!(".{key}{at}"), text)),
+                        None => Ok(()),
+                    }
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Limits below spec, of each kind in the order of [`KINDS`]; made when the kind is first seen.
+static LIMITS: [LazyLock<Limits>; KINDS.len()] = [
+    LazyLock::new(|| limits_of(0)),
+    LazyLock::new(|| limits_of(1)),
+    LazyLock::new(|| limits_of(2)),
+    LazyLock::new(|| limits_of(3)),
+    LazyLock::new(|| limits_of(4)),
+    LazyLock::new(|| limits_of(5)),
+    LazyLock::new(|| limits_of(6)),
+    LazyLock::new(|| limits_of(7)),
+    LazyLock::new(|| limits_of(8)),
+];
+
+fn limits_of(index: usize) -> Limits {
+    let kind = KINDS.get(index).map_or("", |(kind, _)| kind);
+    let schema = api::schema_of(kind).unwrap_or_default();
+    schema.pointer("/properties/spec").map(Limits::of).unwrap_or_default()
+}
+
+/// Whether an object is of a size that can be judged.
+///
+/// # Errors
+/// The first limit that it exceeds.
+pub fn check(kind: &str, object: &Value) -> Result<(), FieldError> {
+    let mut all = Tally::default();
+    match object.as_object() {
+        None => all.add(object, 0),
+        Some(map) => {
+            for (key, value) in map.iter().filter(|(key, _)| *key != "status") {
+                match value.as_object().filter(|_| key == "metadata") {
+                    None => all.add(value, 1),
+                    Some(meta) => {
+                        meta.iter().filter(|(key, _)| *key != "managedFields").for_each(|(_, v)| all.add(v, 2));
+                    }
+                }
+                all.bytes += key.len() + FIELD;
+            }
+        }
+    }
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    judge(kind, name, &all, object.get("spec"))
+}
+
+/// As [`check`], of a spec alone: what stands beside it may have changed since it was judged.
+///
+/// # Errors
+/// The first limit that it exceeds.
+pub fn check_spec(kind: &str, spec: &Value) -> Result<(), FieldError> {
+    let mut all = Tally::default();
+    all.add(spec, 1);
+    judge(kind, "", &all, Some(spec))
+}
+
+fn judge(kind: &str, name: &str, all: &Tally, spec: Option<&Value>) -> Result<(), FieldError> {
+    let refused = |field: &str, text: String| Err(FieldError::new(field, Reason::Invalid, text));
+    if all.is_too_deep {
+        return refused("spec", format!("is nested deeper than {DEPTH} levels; no field of {kind} is"));
+    }
+    let advice = "write several objects, and put large texts into ConfigMaps";
+    if all.bytes > OBJECT_BYTES {
+        let text = format!(
+            "{kind} {name} has {} bytes of JSON, without status and managedFields; {OBJECT_BYTES} are possible; {advice}",
+            all.bytes
+        );
+        return refused("spec", text);
+    }
+    if all.values > OBJECT_VALUES {
+        let text = format!(
+            "{kind} {name} has {} values (fields and items of lists); {OBJECT_VALUES} are possible; {advice}",
+            all.values
+        );
+        return refused("spec", text);
+    }
+    let limits = KINDS.iter().position(|(known, _)| *known == kind).and_then(|i| LIMITS.get(i));
+    let (Some(limits), Some(spec)) = (limits, spec) else { return Ok(()) };
+    limits.check(spec).or_else(|(at, text)| refused(&format!("spec{at}"), text))
+}
+
+/// Bytes beside a key and its value in JSON: two quotes, a colon and a comma.
+const FIELD: usize = 4;
+
+/// What an object holds.
+#[derive(Default)]
+struct Tally {
+    bytes: usize,
+    values: usize,
+    is_too_deep: bool,
+}
+
+impl Tally {
+    fn add(&mut self, value: &Value, depth: usize) {
+        if depth > DEPTH {
+            self.is_too_deep = true;
+            return;
+        }
+        self.values += 1;
+        match value {
+            Value::Array(items) => {
+                self.bytes += 2 + items.len().saturating_sub(1);
+                items.iter().for_each(|item| self.add(item, depth + 1));
+            }
+            Value::Object(map) => {
+                self.bytes += 2;
+                for (key, value) in map {
+                    self.bytes += key.len() + FIELD;
+                    self.add(value, depth + 1);
+                }
+            }
+            // What must be escaped is longer in JSON.
+            leaf => drop(serde_json::to_writer(&mut *self, leaf)),
+        }
+    }
+}
+
+impl Write for Tally {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.bytes += text.len();
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(kind: &str, object: &Value) -> String {
+        check(kind, object).err().map(|e| format!("{}: {}", e.field, e.message)).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_kind_has_limits() {
+        for (limits, (kind, _)) in LIMITS.iter().zip(KINDS) {
+            assert!(!limits.fields.is_empty(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_excess_is_told_with_its_place_and_the_limit() {
+        let spec = json!({ "members": [{}, { "target": { "rules": [{ "targetHosts": vec!["h"; 1001] }] } }] });
+        assert_eq!(
+            text("RestoreBatch", &json!({ "spec": spec })),
+            "spec.members[1].target.rules[0].targetHosts: has 1001 items; 1000 are possible"
+        );
+        let labels: BTreeMap<String, &str> = (0..101).map(|i| (format!("l{i}"), "v")).collect();
+        let spec = json!({ "runtimeSettings": { "pod": { "podLabels": labels } } });
+        assert_eq!(
+            text("RestoreSession", &json!({ "spec": spec })),
+            "spec.runtimeSettings.pod.podLabels: has 101 entries; 100 are possible"
+        );
+        let long = json!({ "spec": { "repository": { "name": "\u{e9}".repeat(1025) } } });
+        assert_eq!(
+            text("BackupBatch", &long),
+            "spec.repository.name: has 1025 characters; 1024 are possible",
+            "characters, as the API server counts them"
+        );
+        let fits = json!({ "spec": { "repository": { "name": "\u{e9}".repeat(1024) } } });
+        assert_eq!(text("BackupBatch", &fits), "");
+    }
+
+    #[test]
+    fn an_object_is_measured_without_what_others_write() {
+        let much = "x".repeat(OBJECT_BYTES);
+        let object = json!({ "metadata": { "name": "n", "managedFields": [much] }, "status": much, "spec": {} });
+        assert_eq!(text("RestoreSession", &object), "");
+        let object = json!({ "metadata": { "name": "n", "annotations": { "a": much } }, "spec": {} });
+        let said = text("RestoreSession", &object);
+        assert!(said.contains("RestoreSession n has 2621") && said.contains("262144 are possible"), "{said}");
+        assert_eq!(check_spec("RestoreSession", &object["spec"]), Ok(()));
+        let object = json!({ "spec": { "unknown": vec![0; OBJECT_VALUES] } });
+        assert!(text("RestoreSession", &object).contains("20000 are possible"));
+        let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+        assert!(text("RestoreSession", &json!({ "spec": deep })).contains("deeper than 32"));
+        assert!(text("RestoreSession", &deep).contains("deeper than 32"));
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_text() {
+        for object in [json!({ "spec": { "a": [1, -2.5, "\u{1}\"\\\u{e9}", null, true, {}], "b": { "c": [] } } })] {
+            let mut all = Tally::default();
+            all.add(&object, 0);
+            let length = object.to_string().len();
+            // A comma is counted behind the last field too.
+            assert!((length..length + 5).contains(&all.bytes), "{} {length}", all.bytes);
+        }
+    }
+}
