@@ -317,14 +317,14 @@ fn claims_are_reserved_and_only_readers_share_one() {
     let reads = |name: &str| job_on(&format!("reads-{name}"), &owner("BackupSession", name), "backup", &["data"]);
     let preflight = job_on("looks", &owner("RestoreSession", "a"), "preflight", &["data"]);
 
-    assert_eq!(w.queues.reserve(&session("a"), &[writes.clone()], 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16), Reserved::All);
     let writer = Writer { session: "RestoreSession n/a".into(), claim: "data".into(), reads: false };
     assert_eq!(
         w.queues.reserve(&one, &[reads("one")], 16),
         Reserved::InUse(vec![writer.clone()]),
         "before it is there"
     );
-    assert_eq!(w.queues.reserve(&session("a"), &[writes.clone()], 16), Reserved::All, "its own");
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16), Reserved::All, "its own");
     assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16), Reserved::All, "it only asks the repository");
     w.queues.asked("n", "writes");
     w.queues.made("n", "writes");
@@ -343,14 +343,16 @@ fn claims_are_reserved_and_only_readers_share_one() {
 
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
     assert_eq!(w.queues.reserve(&two, &[reads("two")], 16), Reserved::All, "readers share");
-    let Reserved::InUse(readers) = w.queues.reserve(&session("b"), &[writes.clone()], 16) else { panic!("in use") };
+    let Reserved::InUse(readers) = w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16) else {
+        panic!("in use")
+    };
     assert_eq!(
         readers.iter().map(|r| (r.session.as_str(), r.reads)).collect::<Vec<_>>(),
         [("BackupSession n/one", true), ("BackupSession n/two", true)]
     );
     w.queues.refused("n", "reads-one");
     w.queues.give_back("n", "reads-two");
-    assert_eq!(w.queues.reserve(&session("b"), &[writes.clone()], 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16), Reserved::All);
 
     // After a start they are reserved by those who run, before a session is known.
     let w = World::new();
@@ -367,7 +369,7 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
     w.hear(&Event::Apply(session("a")));
     w.hear(&Event::Apply(session("b")));
     let writes = job_on("writes", &owner("RestoreSession", "a"), "restore", &["data"]);
-    assert!(w.reserves(&session("a"), &[writes.clone()], 1));
+    assert!(w.reserves(&session("a"), std::slice::from_ref(&writes), 1));
     w.hear_job(&heard(&writes));
     assert!(!w.reserves(&session("b"), &[job("b")], 1));
     let seen = |is_stuck| JobSeen { is_stuck, ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
