@@ -11,11 +11,14 @@ pub mod certs;
 pub mod default;
 pub mod elsewhere;
 pub mod review;
+pub mod rights;
+pub mod seal;
 pub mod server;
 pub mod validate;
 
 pub use default::default;
 pub use elsewhere::{Elsewhere, Owners};
+pub use rights::Gate;
 pub use validate::{FieldError, Reason, check, message, object_reason};
 
 /// Kinds that have defaults or rules, with the plural their webhook paths may use.

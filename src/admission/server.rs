@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
+use super::rights::{self, Gate, Mark};
 use super::{Owners, review};
 use crate::serve::{self, Limits};
 
@@ -34,15 +35,17 @@ const SMALL: u64 = 64 * 1024;
 const LARGE: usize = 8;
 
 /// The paths of the webhook.
-pub fn router(owners: Owners) -> Router {
+pub fn router(doors: impl Into<Doors>) -> Router {
     let room = Arc::new(Room::default());
     let (of_default, of_validate) = (room.clone(), room);
+    let Doors { owners, gate } = doors.into();
+    let of_mutate = gate.clone();
     Router::new()
         .route(
             "/default/{kind}",
             post(move |Path(kind): Path<String>, request: Request| async move {
                 match of_default.read(request).await {
-                    Ok(body) => mutate(&kind, &body).await,
+                    Ok(body) => mutate(&kind, &body, of_mutate.as_ref()).await,
                     Err(response) => response,
                 }
             }),
@@ -51,12 +54,27 @@ pub fn router(owners: Owners) -> Router {
             "/validate/{kind}",
             post(move |Path(kind): Path<String>, request: Request| async move {
                 match of_validate.read(request).await {
-                    Ok(body) => validate(&kind, &body, &owners).await,
+                    Ok(body) => validate(&kind, &body, &owners, gate.as_ref()).await,
                     Err(response) => response,
                 }
             }),
         )
         .route("/healthz", get(|| async { "ok" }))
+}
+
+/// Whom the webhook asks what an object alone does not tell.
+#[derive(Clone)]
+pub struct Doors {
+    /// Who may use Repositories of other namespaces.
+    pub owners: Owners,
+    /// Who may run code; `None` where that is not asked.
+    pub gate: Option<Gate>,
+}
+
+impl From<Owners> for Doors {
+    fn from(owners: Owners) -> Self {
+        Self { owners, gate: None }
+    }
 }
 
 /// Room for bodies.
@@ -110,20 +128,62 @@ impl Held {
     }
 }
 
-async fn mutate(kind: &str, body: &Held) -> Response {
-    respond(kind, body.with(|review| review::mutate(kind, review)).await)
-}
-
-async fn validate(kind: &str, body: &Held, owners: &Owners) -> Response {
-    let question = match body.with(|review| Ok(review::question(kind, review))).await {
-        Ok(question) => question,
+async fn mutate(kind: &str, body: &Held, gate: Option<&Gate>) -> Response {
+    let mark = match marked(kind, body, gate).await {
+        Ok(mark) => mark,
         Err(text) => return respond(kind, Err(text)),
     };
-    let refusal = match question {
-        Some(elsewhere) => owners(elsewhere).await,
+    respond(kind, body.with(|review| review::mutate_and_mark(kind, review, &mark)).await)
+}
+
+/// Which seal the object gets.
+async fn marked(kind: &str, body: &Held, gate: Option<&Gate>) -> Result<Mark, String> {
+    let Some(gate) = gate else { return Ok(Mark::Leave) };
+    // Without a key nothing is sealed; the validating call still asks.
+    let Ok(key) = (gate.key)().await else { return Ok(Mark::Leave) };
+    Ok(match body.with(|review| Ok(rights::mark(kind, review, &key))).await? {
+        Mark::Ask(question, seal) => {
+            if (gate.ask)(question).await.is_ok() {
+                Mark::Set(seal)
+            } else {
+                Mark::Remove
+            }
+        }
+        mark => mark,
+    })
+}
+
+async fn validate(kind: &str, body: &Held, owners: &Owners, gate: Option<&Gate>) -> Response {
+    let key = match gate {
+        Some(gate) => (gate.key)().await.ok(),
         None => None,
     };
-    respond(kind, body.with(|review| review::validate(kind, review, refusal.as_deref())).await)
+    let questions = body.with(|review| {
+        let about_rights = gate.and_then(|_| rights::question(kind, review, key.as_ref()));
+        Ok((review::question(kind, review), about_rights))
+    });
+    let (elsewhere, about_rights) = match questions.await {
+        Ok(questions) => questions,
+        Err(text) => return respond(kind, Err(text)),
+    };
+    let of_owner = async {
+        match elsewhere {
+            Some(elsewhere) => owners(elsewhere).await,
+            None => None,
+        }
+    };
+    let of_rights = async {
+        match (gate, about_rights) {
+            (Some(gate), Some(question)) => (gate.ask)(question).await.err(),
+            _ => None,
+        }
+    };
+    let (of_owner, of_rights) = futures::join!(of_owner, of_rights);
+    let mut answer = body.with(|review| review::validate(kind, review, of_rights.as_deref())).await;
+    if let (Ok(answer), Some(text)) = (&mut answer, of_owner) {
+        review::warn(answer, &text);
+    }
+    respond(kind, answer)
 }
 
 fn respond(kind: &str, answered: Result<Value, String>) -> Response {
@@ -143,11 +203,11 @@ fn respond(kind: &str, answered: Result<Value, String>) -> Response {
 pub async fn serve(
     addr: SocketAddr,
     resolver: Arc<dyn ResolvesServerCert>,
-    owners: Owners,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
-    serve_on(listener, resolver, owners, shutdown).await
+    serve_on(listener, resolver, doors, shutdown).await
 }
 
 /// As [`serve`], on a listener that is already bound.
@@ -157,7 +217,7 @@ pub async fn serve(
 pub async fn serve_on(
     listener: TcpListener,
     resolver: Arc<dyn ResolvesServerCert>,
-    owners: Owners,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -167,6 +227,6 @@ pub async fn serve_on(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    serve::serve(listener, Some(acceptor), router(owners), Limits::WEBHOOK, shutdown).await;
+    serve::serve(listener, Some(acceptor), router(doors), Limits::WEBHOOK, shutdown).await;
     Ok(())
 }

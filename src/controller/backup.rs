@@ -124,7 +124,7 @@ async fn invoker(
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            let refusal = users::refused(ctx, &found, refusal).await;
+            let refusal = users::refused(ctx, &found, refusal).await?;
             Ok((defaulted.map(of_configuration), refusal))
         }
         "BackupBatch" => {
@@ -132,7 +132,7 @@ async fn invoker(
                 return Ok((None, None));
             };
             let (defaulted, refusal) = validity::examine(&found);
-            let refusal = users::refused(ctx, &found, refusal).await;
+            let refusal = users::refused(ctx, &found, refusal).await?;
             Ok((defaulted.map(of_batch), refusal))
         }
         _ => Ok((None, None)),

@@ -1,5 +1,6 @@
 //! What every reconcile shares: the client, the stores, the setup.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -17,6 +18,7 @@ use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::secrets::Secrets;
 use super::users::Users;
+use super::vouching::Vouching;
 use super::watched::Watched;
 use super::wires::Bells;
 use super::written::Written;
@@ -59,6 +61,8 @@ pub struct Context {
     pub watched: Watched,
     /// Which backend Secrets are there.
     pub secrets: Secrets,
+    /// Who may run code.
+    pub vouching: Arc<Vouching>,
     /// What was written, and the watches have not told yet.
     pub written: Written,
     /// Wakes sessions.

@@ -219,7 +219,7 @@ async fn look<K: Invoker + User>(object: &K, ctx: &Context) -> Result<Action, Er
         s.namespace().as_deref() == Some(&namespace)
             && s.spec.invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let refusal = users::refused(ctx, shown, refusal).await;
+    let refusal = users::refused(ctx, shown, refusal).await?;
     let of_us = ctx.users.backups.store.state_filter(of_us);
     let timing = shown.timing();
     let written = object.written();

@@ -31,6 +31,7 @@ pub mod sessions;
 pub mod targets;
 pub mod users;
 pub mod validity;
+pub mod vouching;
 mod watch;
 pub mod watched;
 mod wires;

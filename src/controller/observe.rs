@@ -37,6 +37,12 @@ pub async fn repository(
     let Some(reference) = reference else { return Seen::Missing };
     let home = ground::home(reference, namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
+    // Its volume would be mounted by our Jobs.
+    match ctx.vouching.refusal(&ctx.watched, found.as_ref()).await {
+        Ok(None) => {}
+        Ok(Some(_)) => return Seen::Unknown("it is not valid; its own status says why".to_owned()),
+        Err(e) => return Seen::Unknown(plain(&e)),
+    }
     let name = found.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
     let first_backup = found.status.as_ref().and_then(|s| s.first_backup_time.clone());

@@ -56,7 +56,10 @@ async fn look(object: &Repository, ctx: &Context) -> Result<Action, Error> {
 }
 
 async fn observe(ctx: &Context, object: &Repository, run: &RepositoryRun) -> kube::Result<RepositorySurroundings> {
-    let (_, refusal) = validity::examine(object);
+    let (_, mut refusal) = validity::examine(object);
+    if refusal.is_none() && !run.id.deleting {
+        refusal = ctx.vouching.refusal(&ctx.watched, object).await?;
+    }
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
     let home = ObjectRef::from_obj(object);

@@ -95,11 +95,15 @@ async fn look<K: Restore>(object: &K, ctx: &Context) -> Result<Action, Error> {
     let mut object = object.clone();
     let mut refused = Refused::default();
     for _ in 0..ROUNDS {
-        let (defaulted, refusal) = validity::examine(&object);
+        let (defaulted, mut refusal) = validity::examine(&object);
         let run = defaulted.as_ref().unwrap_or(&object).run();
         let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id.uid, ctx.now()) {
             return Ok(Action::await_change());
+        }
+        // What runs has been let in; an answer of today must not hold up its end.
+        if refusal.is_none() && !object.goes_on() && !run.id.deleting {
+            refusal = ctx.vouching.refusal(&ctx.watched, &object).await?;
         }
         let room = ctx.queues.room(&ctx.users, &object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
@@ -237,7 +241,15 @@ async fn source(ctx: &Context, run: &RestoreRun, refusal: Option<Refusal>) -> (S
     };
     let home = adopt::home(reference, &run.id.namespace);
     let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
-        Ok(Some(batch)) => validity::examine(&batch).0.unwrap_or(batch),
+        Ok(Some(batch)) => match ctx.vouching.refusal(&ctx.watched, &batch).await {
+            Ok(None) => validity::examine(&batch).0.unwrap_or(batch),
+            // What its author may not do, nobody does for him.
+            Ok(Some(e)) => {
+                let message = format!("{} is not valid: {}", adopt::display(reference, &run.id.namespace), e.message);
+                return (Seen::Missing, Some(Refusal { message, ..e }));
+            }
+            Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
+        },
         Ok(None) => return (Seen::Missing, None),
         Err(e) => return (Seen::Unknown(observe::plain(&e)), None),
     };

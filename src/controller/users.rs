@@ -192,11 +192,22 @@ pub async fn references(ctx: &Context, repository: &Repository) -> Vec<Reference
 }
 
 /// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository.
-pub async fn refused<K: Invoker + User>(ctx: &Context, object: &K, wrong: Option<Refusal>) -> Option<Refusal> {
-    match wrong {
+///
+/// # Errors
+/// What its author may do could not be read.
+pub async fn refused<K: Invoker + User>(
+    ctx: &Context,
+    object: &K,
+    wrong: Option<Refusal>,
+) -> kube::Result<Option<Refusal>> {
+    let wrong = match wrong {
+        None => ctx.vouching.refusal(&ctx.watched, object).await?,
+        wrong => wrong,
+    };
+    Ok(match wrong {
         None => rivalry(ctx, object).await,
         wrong => wrong,
-    }
+    })
 }
 
 /// Why an invoker may not use its Repository: another one has it.
