@@ -60,12 +60,15 @@ impl Limits {
     pub const HEALTH: Self = Self { connections: 64, ..Self::WEBHOOK };
 }
 
-/// Who holds places: of each peer its connections, the oldest first.
+/// Of each peer its connections, the oldest first, and how to end each.
+type Held = HashMap<IpAddr, Vec<(u64, oneshot::Sender<()>)>>;
+
+/// Who holds places.
 #[derive(Default)]
-struct Places(Mutex<HashMap<IpAddr, Vec<(u64, oneshot::Sender<()>)>>>);
+struct Places(Mutex<Held>);
 
 impl Places {
-    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Vec<(u64, oneshot::Sender<()>)>>> {
+    fn all(&self) -> std::sync::MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
