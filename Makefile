@@ -207,7 +207,8 @@ verify: generate ## Fail if a generated file is not what the sources say
 chart: tools ## The Helm chart: lint, render, refuse nonsense
 	helm lint --strict $(CHART)
 	helm template lifeboat $(CHART) --namespace lifeboat-system > /dev/null
-	helm template lifeboat $(CHART) --namespace other --api-versions apps.openshift.io/v1 --set webhook.enabled=false,podDisruptionBudget.enabled=true,replicas=2,appBinding.install=never,rbac.aggregateToUserRoles=false > /dev/null
+	helm template lifeboat $(CHART) --namespace other --api-versions apps.openshift.io/v1 --set webhook.enabled=false,podDisruptionBudget.enabled=true,replicas=2,appBinding.install=never,rbac.aggregateToUserRoles=false,networkPolicy.enabled=true > /dev/null
+	helm template lifeboat $(CHART) --set 'codeRights.groups={ci,ops},networkPolicy.enabled=true,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28' > /dev/null
 	@if helm template lifeboat $(CHART) --set nonsense=1 > /dev/null 2>&1; then echo "values.schema.json accepts nonsense"; exit 1; fi
 	@if [ -z "$(KUBECONFORM_SCHEMAS)" ]; then \
 	  echo "kubeconform: skipped, KUBECONFORM_SCHEMAS is not set"; \

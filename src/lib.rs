@@ -10,6 +10,7 @@
 //! controller  observe -> plan -> apply -> report; the only room that talks to Kubernetes
 //! drivers     one room per external system; no Kubernetes, no CRD types
 //! agent       plan::contract -> drivers -> outcome; runs in Jobs, without Kubernetes credentials
+//! serve       HTTP servers that no client can keep from others; knows nothing else
 //! cli         what people run
 //! ```
 //!
@@ -27,5 +28,6 @@ pub mod drivers;
 pub mod fuzz;
 pub mod names;
 pub mod plan;
+pub mod serve;
 pub mod telemetry;
 pub mod yaml;

@@ -68,6 +68,12 @@ struct OperatorArgs {
     /// Secret for the webhook's certificate.
     #[arg(long, env = "LIFEBOAT_WEBHOOK_SECRET", default_value = "lifeboat-webhook-cert")]
     webhook_secret: String,
+    /// Take fields that can run code or raise rights only from those who may create Pods in the namespace.
+    #[arg(long, env = "LIFEBOAT_CODE_RIGHTS", default_value_t = true, action = clap::ArgAction::Set)]
+    code_rights: bool,
+    /// Groups whose members may set such fields without that right.
+    #[arg(long, env = "LIFEBOAT_CODE_GROUPS", value_delimiter = ',')]
+    code_groups: Vec<String>,
     /// Port of /healthz, /readyz and /metrics.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -100,6 +106,8 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
         service: args.webhook_service,
         certificate: args.webhook_secret,
         port: args.port,
+        code_rights: args.code_rights,
+        code_groups: args.code_groups.into_iter().filter(|g| !g.is_empty()).collect(),
     })
     .await
 }

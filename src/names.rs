@@ -62,6 +62,8 @@ pub mod label {
     pub const TARGET_NAME: &str = "stash.appscode.com/target-name";
     /// Namespace of the target of a BackupSession.
     pub const TARGET_NAMESPACE: &str = "stash.appscode.com/target-namespace";
+    /// On a Namespace, "true": whatever runs code or raises rights is accepted there, whoever wrote it.
+    pub const ALLOW_CODE: &str = "lifeboat.stash.appscode.com/allow-code";
 }
 
 /// Annotations on Jobs and their Pods.
@@ -84,6 +86,8 @@ pub mod annotation {
     pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
+    /// On what users write: the webhook's seal that who wrote it may run code in the namespace.
+    pub const SEAL: &str = "lifeboat.stash.appscode.com/code-rights";
 }
 
 /// Condition types.

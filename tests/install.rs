@@ -75,7 +75,7 @@ fn people_cannot_write_status() {
 #[test]
 fn webhooks_never_block_the_cluster() {
     for (kind, verb, count) in
-        [("MutatingWebhookConfiguration", "default", 4), ("ValidatingWebhookConfiguration", "validate", 7)]
+        [("MutatingWebhookConfiguration", "default", 5), ("ValidatingWebhookConfiguration", "validate", 7)]
     {
         let found = of_kind(kind);
         assert_eq!(found.len(), 1);

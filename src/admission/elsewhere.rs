@@ -20,8 +20,8 @@ pub struct Elsewhere {
     pub namespace: String,
 }
 
-/// Who looks up what owners allow, and says why a Repository may not be used. `None` if it may be, and also if that
-/// is not known, or not soon: the controller judges again before anything runs.
+/// Who looks up what owners allow, and says that a Repository may not be used or is not there, which is one text. `None`
+/// if it may be, and also if that is not known, or not soon: the controller judges again before anything runs.
 pub type Owners = Arc<dyn Fn(Elsewhere) -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 impl Elsewhere {

@@ -12,11 +12,14 @@ pub mod certs;
 pub mod default;
 pub mod elsewhere;
 pub mod review;
+pub mod rights;
+pub mod seal;
 pub mod server;
 pub mod validate;
 
 pub use default::default;
 pub use elsewhere::{Elsewhere, Owners};
+pub use rights::Gate;
 pub use validate::{FieldError, Reason, check, message, object_reason};
 
 /// Most bytes of an object that is read, without its status and managedFields: a fifth of what etcd stores, and about

@@ -9,9 +9,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::rights::Mark;
 use super::validate::{FieldError, Reason, check, message, object_reason};
 use super::{Elsewhere, default, kind_of};
-use crate::names::GROUP;
+use crate::names::{GROUP, annotation};
 
 /// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
 const WARNING_MAX: usize = 256;
@@ -19,16 +20,18 @@ const WARNING_MAX: usize = 256;
 const WARNINGS: usize = 15;
 
 /// A review that could be read.
-struct Request<'a> {
+pub(super) struct Request<'a> {
     uid: &'a str,
     operation: &'a str,
     object: Option<&'a Value>,
-    old: Option<&'a Value>,
-    namespace: Option<&'a str>,
+    pub(super) old: Option<&'a Value>,
+    pub(super) namespace: Option<&'a str>,
+    /// Who asks.
+    pub(super) user: Option<&'a Value>,
 }
 
 impl<'a> Request<'a> {
-    fn read(review: &'a Value) -> Result<Self, String> {
+    pub(super) fn read(review: &'a Value) -> Result<Self, String> {
         let text = |at: &str| review.pointer(at).and_then(Value::as_str);
         if (text("/apiVersion"), text("/kind")) != (Some("admission.k8s.io/v1"), Some("AdmissionReview")) {
             return Err("not an AdmissionReview of admission.k8s.io/v1".to_owned());
@@ -40,15 +43,22 @@ impl<'a> Request<'a> {
         if matches!(operation, "CREATE" | "UPDATE") && new.is_none() {
             return Err("the review has no request.object".to_owned());
         }
-        Ok(Self { uid, operation, object: new, old, namespace: text("/request/namespace") })
+        let user = object("/request/userInfo");
+        Ok(Self { uid, operation, object: new, old, namespace: text("/request/namespace"), user })
+    }
+
+    /// The object that is written, unless it is being deleted.
+    pub(super) fn living(&self) -> Option<&'a Value> {
+        let object = self.object.filter(|_| matches!(self.operation, "CREATE" | "UPDATE"))?;
+        let is_going = object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
+        (!is_going).then_some(object)
     }
 
     /// The object to judge; `None` where there is nothing to judge.
-    fn subject(&self) -> Option<&'a Value> {
-        let object = self.object.filter(|_| matches!(self.operation, "CREATE" | "UPDATE"))?;
-        let is_going = object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
+    pub(super) fn subject(&self) -> Option<&'a Value> {
+        let object = self.living()?;
         let is_same = self.old.is_some_and(|old| old.get("spec") == object.get("spec"));
-        (!is_going && !is_same).then_some(object)
+        (!is_same).then_some(object)
     }
 }
 
@@ -63,11 +73,22 @@ fn answer(uid: &str, mut response: Map<String, Value>) -> Value {
 /// # Errors
 /// The text is no review.
 pub fn mutate(segment: &str, review: &Value) -> Result<Value, String> {
+    mutate_and_mark(segment, review, &Mark::Leave)
+}
+
+/// As [`mutate`], with the seal that came of the question of [`super::rights::mark`].
+///
+/// # Errors
+/// The text is no review.
+pub fn mutate_and_mark(segment: &str, review: &Value, mark: &Mark) -> Result<Value, String> {
     let request = Request::read(review)?;
     let mut response = Map::new();
-    if let (Some(kind), Some(object)) = (kind_of(segment), request.subject()) {
+    if let (Some(kind), Some(object)) = (kind_of(segment), request.living()) {
         let mut changed = object.clone();
-        default(kind, &mut changed);
+        if request.subject().is_some() {
+            default(kind, &mut changed);
+        }
+        set_seal(&mut changed, mark);
         let patch = json_patch::diff(object, &changed);
         if !patch.0.is_empty() {
             let text = serde_json::to_vec(&patch).map_err(|e| e.to_string())?;
@@ -78,8 +99,30 @@ pub fn mutate(segment: &str, review: &Value) -> Result<Value, String> {
     Ok(answer(request.uid, response))
 }
 
-/// What must be asked before [`validate`] can answer: a Repository of another namespace. An object that is wrong
-/// by itself needs no question.
+/// Puts a seal on an object, or takes it off.
+fn set_seal(object: &mut Value, mark: &Mark) {
+    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    match mark {
+        Mark::Set(seal) => {
+            let notes = meta.entry("annotations").or_insert_with(|| json!({}));
+            if notes.is_null() {
+                *notes = json!({});
+            }
+            if let Some(notes) = notes.as_object_mut() {
+                notes.insert(annotation::SEAL.to_owned(), seal.as_str().into());
+            }
+        }
+        Mark::Remove => {
+            if let Some(notes) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
+                notes.remove(annotation::SEAL);
+            }
+        }
+        Mark::Leave | Mark::Ask(..) => {}
+    }
+}
+
+/// What must be looked up for a warning: a Repository of another namespace. An object that is wrong by itself needs
+/// none.
 pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
     let request = Request::read(review).ok()?;
     let (kind, object) = (kind_of(segment)?, request.subject()?);
@@ -87,8 +130,8 @@ pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
     check(kind, object, request.old).is_empty().then_some(asked)
 }
 
-/// Answers a validating review for a path segment that names the kind. `refusal` is what came of the [`question`]:
-/// why the Repository may not be used.
+/// Answers a validating review for a path segment that names the kind. `refusal` is what came of the question of
+/// [`super::rights::question`]: what its author may not do.
 ///
 /// # Errors
 /// The text is no review.
@@ -107,27 +150,40 @@ pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<
     let errors = check(kind, &object, request.old);
     let mut response = Map::new();
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    match object_reason(&errors) {
-        None => {
-            if let Some(text) = refusal {
-                response.insert("allowed".into(), false.into());
-                response.insert("status".into(), forbidden(kind, name, text));
-            }
+    match (object_reason(&errors), refusal) {
+        (None | Some(Reason::NotSupported), Some(text)) => {
+            response.insert("allowed".into(), false.into());
+            response.insert("status".into(), forbidden(kind, name, text));
         }
-        Some(Reason::NotSupported) => {
-            let warnings = errors.iter().take(WARNINGS).map(|error| {
-                let mut text = message(std::slice::from_ref(error));
-                crate::plan::contract::cut(&mut text, WARNING_MAX);
-                Value::from(text)
-            });
+        (None, None) => {}
+        (Some(Reason::NotSupported), None) => {
+            let warnings = errors.iter().take(WARNINGS).map(|error| warning(&message(std::slice::from_ref(error))));
             response.insert("warnings".into(), warnings.collect());
         }
-        Some(Reason::Invalid) => {
+        (Some(Reason::Invalid), _) => {
             response.insert("allowed".into(), false.into());
             response.insert("status".into(), denial(kind, name, &errors));
         }
     }
     Ok(answer(request.uid, response))
+}
+
+/// Adds a warning to an answer that admits. Of a Repository that may not be used it is no more than that: it may come
+/// after those that use it, and a refusal would tell whether it is there.
+pub fn warn(answer: &mut Value, text: &str) {
+    let Some(response) = answer.get_mut("response").and_then(Value::as_object_mut) else { return };
+    if response.get("allowed") == Some(&true.into()) {
+        let warnings = response.entry("warnings").or_insert_with(|| json!([]));
+        if let Some(warnings) = warnings.as_array_mut().filter(|w| w.len() < WARNINGS) {
+            warnings.push(warning(text));
+        }
+    }
+}
+
+fn warning(text: &str) -> Value {
+    let mut text = text.to_owned();
+    crate::plan::contract::cut(&mut text, WARNING_MAX);
+    text.into()
 }
 
 /// A status as the API server itself writes for an invalid object.
@@ -158,6 +214,6 @@ fn forbidden(kind: &str, name: &str, text: &str) -> Value {
         "code": 403,
         "reason": "Forbidden",
         "message": text,
-        "details": { "group": GROUP, "kind": kind, "name": name, "causes": [{ "field": "spec.repository", "message": text }] },
+        "details": { "group": GROUP, "kind": kind, "name": name, "causes": [{ "message": text }] },
     })
 }

@@ -2,70 +2,188 @@
 //!
 //! `POST /default/{kind}` and `POST /validate/{kind}` take an AdmissionReview.
 //! The certificate is asked for at every handshake, so that a new one needs no
-//! restart. Bounded everywhere: size of a body, time of a handshake and of a
-//! request, connections at once. Knows nothing of the cluster: what owners of
+//! restart. Connections and times are bounded by [`serve`], bodies here. Knows nothing of the cluster: what owners of
 //! Repositories allow is asked of whom it is given for that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path};
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use rustls::server::ResolvesServerCert;
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
+use super::rights::{self, Gate, Mark};
 use super::{Owners, review};
+use crate::serve::{self, Limits};
 
 /// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
-/// Longest handshake, and longest wait for a request's head.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at once: some for each API server, and a bound for everyone else.
-const CONNECTIONS: usize = 256;
-/// Longest time running requests get at the end. A webhook call may take 30 seconds at most.
-const DRAIN: Duration = Duration::from_secs(30);
+/// Longest body that is read without asking for room. All connections together hold 32 MiB of such ones.
+const SMALL: u64 = 64 * 1024;
+/// Larger bodies that are held at once: 24 MiB. Reviews of objects that are not refused for their size are seldom so large.
+const LARGE: usize = 8;
 
 /// The paths of the webhook.
-pub fn router(owners: Owners) -> Router {
+pub fn router(doors: impl Into<Doors>) -> Router {
+    let room = Arc::new(Room::default());
+    let (of_default, of_validate) = (room.clone(), room);
+    let Doors { owners, gate } = doors.into();
+    let of_mutate = gate.clone();
     Router::new()
-        .route("/default/{kind}", post(|Path(kind): Path<String>, body: Bytes| async move { mutate(&kind, &body) }))
+        .route(
+            "/default/{kind}",
+            post(move |Path(kind): Path<String>, request: Request| async move {
+                match of_default.read(request).await {
+                    Ok(body) => mutate(&kind, &body, of_mutate.as_ref()).await,
+                    Err(response) => response,
+                }
+            }),
+        )
         .route(
             "/validate/{kind}",
-            post(|Path(kind): Path<String>, body: Bytes| async move { validate(&kind, &body, &owners).await }),
+            post(move |Path(kind): Path<String>, request: Request| async move {
+                match of_validate.read(request).await {
+                    Ok(body) => validate(&kind, &body, &owners, gate.as_ref()).await,
+                    Err(response) => response,
+                }
+            }),
         )
         .route("/healthz", get(|| async { "ok" }))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-fn mutate(kind: &str, body: &Bytes) -> Response {
-    respond(kind, read(body).and_then(|review| review::mutate(kind, &review)))
+/// Whom the webhook asks what an object alone does not tell.
+#[derive(Clone)]
+pub struct Doors {
+    /// Who may use Repositories of other namespaces.
+    pub owners: Owners,
+    /// Who may run code; `None` where that is not asked.
+    pub gate: Option<Gate>,
 }
 
-async fn validate(kind: &str, body: &Bytes, owners: &Owners) -> Response {
-    let review = match read(body) {
-        Ok(review) => review,
+impl From<Owners> for Doors {
+    fn from(owners: Owners) -> Self {
+        Self { owners, gate: None }
+    }
+}
+
+/// Room for bodies.
+struct Room {
+    large: Arc<Semaphore>,
+    /// What is read from JSON takes up to 16 times its text, so of large ones one is judged after another.
+    judging: Arc<Mutex<()>>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { large: Arc::new(Semaphore::new(LARGE)), judging: Arc::default() }
+    }
+}
+
+/// A body, and the room that it takes.
+struct Held {
+    bytes: Bytes,
+    large: Option<(OwnedSemaphorePermit, Arc<Mutex<()>>)>,
+}
+
+impl Room {
+    /// The whole body, once there is room for it.
+    async fn read(&self, request: Request) -> Result<Held, Response> {
+        let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large").into_response();
+        // Who does not say how much it is may send all that is allowed.
+        let size = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        let large = if size > SMALL {
+            let permit = self.large.clone().acquire_owned().await.map_err(|_| too_large())?;
+            Some((permit, self.judging.clone()))
+        } else {
+            None
+        };
+        let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
+        let bytes = body.map_err(|e| {
+            if e.is::<LengthLimitError>() { too_large() } else { StatusCode::BAD_REQUEST.into_response() }
+        })?;
+        Ok(Held { bytes: bytes.to_bytes(), large })
+    }
+}
+
+impl Held {
+    /// Does something with the review in it. It is read each time that it is needed: an object in memory is many times
+    /// its text, and must not wait there for the API server.
+    async fn with<T>(&self, judge: impl FnOnce(&Value) -> Result<T, String>) -> Result<T, String> {
+        let _alone = match &self.large {
+            Some((_, judging)) => Some(judging.lock().await),
+            None => None,
+        };
+        judge(&serde_json::from_slice(&self.bytes).map_err(|e| e.to_string())?)
+    }
+}
+
+async fn mutate(kind: &str, body: &Held, gate: Option<&Gate>) -> Response {
+    let mark = match marked(kind, body, gate).await {
+        Ok(mark) => mark,
         Err(text) => return respond(kind, Err(text)),
     };
-    let refusal = match review::question(kind, &review) {
-        Some(elsewhere) => owners(elsewhere).await,
-        None => None,
-    };
-    respond(kind, review::validate(kind, &review, refusal.as_deref()))
+    respond(kind, body.with(|review| review::mutate_and_mark(kind, review, &mark)).await)
 }
 
-fn read(body: &Bytes) -> Result<Value, String> {
-    serde_json::from_slice(body).map_err(|e| e.to_string())
+/// Which seal the object gets.
+async fn marked(kind: &str, body: &Held, gate: Option<&Gate>) -> Result<Mark, String> {
+    let Some(gate) = gate else { return Ok(Mark::Leave) };
+    // Without a key nothing is sealed; the validating call still asks.
+    let Ok(key) = (gate.key)().await else { return Ok(Mark::Leave) };
+    Ok(match body.with(|review| Ok(rights::mark(kind, review, &key))).await? {
+        Mark::Ask(question, seal) => {
+            if (gate.ask)(question).await.is_ok() {
+                Mark::Set(seal)
+            } else {
+                Mark::Remove
+            }
+        }
+        mark => mark,
+    })
+}
+
+async fn validate(kind: &str, body: &Held, owners: &Owners, gate: Option<&Gate>) -> Response {
+    let key = match gate {
+        Some(gate) => (gate.key)().await.ok(),
+        None => None,
+    };
+    let questions = body.with(|review| {
+        let about_rights = gate.and_then(|_| rights::question(kind, review, key.as_ref()));
+        Ok((review::question(kind, review), about_rights))
+    });
+    let (elsewhere, about_rights) = match questions.await {
+        Ok(questions) => questions,
+        Err(text) => return respond(kind, Err(text)),
+    };
+    let of_owner = async {
+        match elsewhere {
+            Some(elsewhere) => owners(elsewhere).await,
+            None => None,
+        }
+    };
+    let of_rights = async {
+        match (gate, about_rights) {
+            (Some(gate), Some(question)) => (gate.ask)(question).await.err(),
+            _ => None,
+        }
+    };
+    let (of_owner, of_rights) = futures::join!(of_owner, of_rights);
+    let mut answer = body.with(|review| review::validate(kind, review, of_rights.as_deref())).await;
+    if let (Ok(answer), Some(text)) = (&mut answer, of_owner) {
+        review::warn(answer, &text);
+    }
+    respond(kind, answer)
 }
 
 fn respond(kind: &str, answered: Result<Value, String>) -> Response {
@@ -85,11 +203,11 @@ fn respond(kind: &str, answered: Result<Value, String>) -> Response {
 pub async fn serve(
     addr: SocketAddr,
     resolver: Arc<dyn ResolvesServerCert>,
-    owners: Owners,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
-    serve_on(listener, resolver, owners, shutdown).await
+    serve_on(listener, resolver, doors, shutdown).await
 }
 
 /// As [`serve`], on a listener that is already bound.
@@ -99,7 +217,7 @@ pub async fn serve(
 pub async fn serve_on(
     listener: TcpListener,
     resolver: Arc<dyn ResolvesServerCert>,
-    owners: Owners,
+    doors: impl Into<Doors>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -109,68 +227,6 @@ pub async fn serve_on(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let router = router(owners);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let (stop, stopping) = watch::channel(());
-    if let Ok(addr) = listener.local_addr() {
-        info!(%addr, "webhook is listening");
-    }
-    tokio::pin!(shutdown);
-    loop {
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            () = &mut shutdown => break,
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (acceptor, router, stopping) = (acceptor.clone(), router.clone(), stopping.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = connection(acceptor, router, stream, stopping).await {
-                        debug!(%peer, error, "connection to the webhook ended");
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors or the like: others may end meanwhile, and a tight loop helps nobody.
-                warn!(%error, "webhook cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop((listener, stopping));
-    let _ = stop.send(());
-    // Every connection holds a receiver; the channel closes with the last of them.
-    let _ = tokio::time::timeout(DRAIN, stop.closed()).await;
+    serve::serve(listener, Some(acceptor), router(doors), Limits::WEBHOOK, shutdown).await;
     Ok(())
-}
-
-async fn connection(
-    acceptor: TlsAcceptor,
-    router: Router,
-    stream: TcpStream,
-    mut stopping: watch::Receiver<()>,
-) -> Result<(), String> {
-    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream));
-    let tls = tokio::select! {
-        done = handshake => done.map_err(|_| "handshake took too long".to_owned())?.map_err(|e| e.to_string())?,
-        // Nothing was asked yet, so nothing is owed.
-        _ = stopping.changed() => return Ok(()),
-    };
-    let http = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(tls), TowerToHyperService::new(router));
-    tokio::pin!(http);
-    tokio::select! {
-        result = http.as_mut() => result.map_err(|e| e.to_string()),
-        _ = stopping.changed() => {
-            http.as_mut().graceful_shutdown();
-            http.await.map_err(|e| e.to_string())
-        }
-    }
 }

@@ -131,14 +131,14 @@ async fn invoker(
             let Some(found) = current(ctx, &ctx.users.configurations, namespace, &reference.name).await? else {
                 return Ok((None, None));
             };
-            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await;
+            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await?;
             Ok((Some(of_configuration(found.open())), refusal))
         }
         "BackupBatch" => {
             let Some(found) = current(ctx, &ctx.users.batches, namespace, &reference.name).await? else {
                 return Ok((None, None));
             };
-            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await;
+            let refusal = users::refused(ctx, &found, validity::judge(ctx, &found).await?).await?;
             Ok((Some(of_batch(found.open())), refusal))
         }
         _ => Ok((None, None)),

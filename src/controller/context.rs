@@ -21,6 +21,7 @@ use super::secrets::Secrets;
 use super::stored::Stored;
 use super::users::Users;
 use super::verdicts::Verdicts;
+use super::vouching::Vouching;
 use super::watched::Watched;
 use super::wires::Bells;
 use super::written::Written;
@@ -67,6 +68,8 @@ pub struct Context {
     pub watched: Watched,
     /// Which backend Secrets are there.
     pub secrets: Secrets,
+    /// Who may run code.
+    pub vouching: Arc<Vouching>,
     /// What was written, and the watches have not told yet.
     pub written: Written,
     /// Wakes sessions.

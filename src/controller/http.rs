@@ -14,9 +14,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use crate::serve::{Limits, serve_at};
 
 /// Where it listens; the chart's probes and Service say the same.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -73,14 +73,13 @@ async fn render(State(metrics): State<Metrics>) -> impl IntoResponse {
 /// Serves the routes at `address` until `shutdown` ends.
 ///
 /// # Errors
-/// The address cannot be bound, or the listener failed.
+/// The address cannot be bound.
 pub async fn serve(
     address: SocketAddr,
     router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    serve_at(address, None, router, Limits::HEALTH, shutdown).await
 }
 
 #[cfg(test)]

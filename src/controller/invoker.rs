@@ -213,7 +213,7 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
         s.namespace().as_deref() == Some(&namespace)
             && s.facts().invoker.as_ref().is_some_and(|i| i.kind == kind && i.name == name)
     };
-    let refusal = users::refused(ctx, stored, refusal).await;
+    let refusal = users::refused(ctx, stored, refusal).await?;
     let of_us = ctx.users.backups.store.state_filter(of_us);
     let timing = shown.timing();
     let written = shown.written();

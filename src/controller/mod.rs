@@ -33,6 +33,7 @@ pub mod targets;
 pub mod users;
 pub mod validity;
 pub mod verdicts;
+pub mod vouching;
 mod watch;
 pub mod watched;
 mod wires;

@@ -37,7 +37,14 @@ pub async fn repository(
     let Some(reference) = reference else { return Seen::Missing };
     let home = ground::home(reference, namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
-    let (spec, facts) = (found.outline().spec, found.facts());
+    let outline = found.outline();
+    // Its volume would be mounted by our Jobs.
+    match ctx.vouching.refusal(&ctx.watched, &outline).await {
+        Ok(None) => {}
+        Ok(Some(_)) => return Seen::Unknown("it is not valid; its own status says why".to_owned()),
+        Err(e) => return Seen::Unknown(plain(&e)),
+    }
+    let (spec, facts) = (outline.spec, found.facts());
     let name = spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
     let first_backup = facts.first_backup.clone();

@@ -24,6 +24,7 @@ use super::queues::Queues;
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
+use super::vouching::{Policy, Vouching};
 use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
@@ -31,6 +32,7 @@ use super::written::Written;
 use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
+use crate::admission::server::Doors;
 use crate::api::{BackupBlueprint, RestoreSession};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
@@ -62,6 +64,10 @@ pub struct Options {
     pub certificate: String,
     /// Port of health and metrics.
     pub port: u16,
+    /// Whether it is asked who may run code.
+    pub code_rights: bool,
+    /// Groups whose members may run code without being asked about.
+    pub code_groups: Vec<String>,
 }
 
 /// Runs the operator until a signal, or until leadership is lost.
@@ -83,10 +89,12 @@ pub async fn run(options: Options) -> Result<(), String> {
             error!(%error, "health and metrics cannot be served");
         }
     });
+    let policy = Policy { enabled: options.code_rights, groups: options.code_groups.clone(), webhook: options.webhook };
+    let vouching = Vouching::new(client.clone(), options.namespace.clone(), policy);
     if options.webhook {
-        webhook(&client, &options, &stopping, &mut servers);
+        webhook(&client, &options, &vouching, &stopping, &mut servers);
     }
-    let leading = lead(client, clock, &options, metrics, readiness, stopping.clone());
+    let leading = lead(client, clock, &options, vouching, metrics, readiness, stopping.clone());
     tokio::pin!(leading);
     let result = tokio::select! {
         () = signal() => {
@@ -122,15 +130,22 @@ async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build())
 }
 
-fn webhook(client: &Client, options: &Options, stopping: &Receiver<bool>, servers: &mut JoinSet<()>) {
+fn webhook(
+    client: &Client,
+    options: &Options,
+    vouching: &Arc<Vouching>,
+    stopping: &Receiver<bool>,
+    servers: &mut JoinSet<()>,
+) {
     let handle = CertHandle::new();
     let (namespace, service, secret) =
         (options.namespace.clone(), options.service.clone(), options.certificate.clone());
     servers.spawn(certs::maintain(client.clone(), namespace, service, secret, handle.clone(), ended(stopping.clone())));
-    let (stopped, owners) = (ended(stopping.clone()), owners::owners(client.clone()));
+    let stopped = ended(stopping.clone());
+    let doors = Doors { owners: owners::owners(client.clone()), gate: vouching.gate() };
     servers.spawn(async move {
         let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
-        if let Err(error) = admission::server::serve(address, handle, owners, stopped).await {
+        if let Err(error) = admission::server::serve(address, handle, doors, stopped).await {
             // Objects are still defaulted and validated by the controller.
             error!(%error, "the webhook cannot be served");
         }
@@ -155,6 +170,7 @@ async fn lead(
     client: Client,
     clock: Clock,
     options: &Options,
+    vouching: Arc<Vouching>,
     metrics: Metrics,
     readiness: Readiness,
     stopping: Receiver<bool>,
@@ -171,7 +187,7 @@ async fn lead(
     metrics.leading(true);
     let client = leader.fence(&client);
     let result = tokio::select! {
-        () = reconcile(client, clock, options, metrics.clone()) => Ok(()),
+        () = reconcile(client, clock, options, vouching, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
         () = ended(stopping) => Ok(()),
     };
@@ -192,7 +208,7 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 }
 
 /// Runs every controller until the process ends.
-async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Metrics) {
+async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Arc<Vouching>, metrics: Metrics) {
     let queues = Queues::default();
     let verdicts = Verdicts::default();
     let sources = Sources::new(&client, &queues, &verdicts);
@@ -216,6 +232,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, metrics: Met
         precedence: Precedence::default(),
         watched: Watched::new(&client),
         secrets: Secrets::default(),
+        vouching,
         written: Written::default(),
         bells,
         of_restore_sessions: of_sessions,

@@ -63,7 +63,10 @@ async fn observe(
     object: &Stored<Repository>,
     run: &RepositoryRun,
 ) -> Result<RepositorySurroundings, Error> {
-    let refusal = validity::judge(ctx, object).await?;
+    let mut refusal = validity::judge(ctx, object).await?;
+    if refusal.is_none() && !run.id.deleting {
+        refusal = ctx.vouching.refusal(&ctx.watched, &object.outline()).await?;
+    }
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
     let home = ObjectRef::from_obj(object);

@@ -84,17 +84,22 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
     let mut object = object.clone();
     let mut refused = Refused::default();
     for _ in 0..ROUNDS {
-        let run = object.open().run();
+        let whole = object.open();
+        let run = whole.run();
         let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id, ctx.now()) {
             return Ok(Action::await_change());
         }
         // Whoever ends waits for no verdict.
-        let refusal = if run.is_leaving() && !object.is_of_another_version() {
+        let mut refusal = if run.is_leaving() && !object.is_of_another_version() {
             None
         } else {
             validity::judge(ctx, &object).await?
         };
+        // What runs has been let in; an answer of today must not hold up its end.
+        if refusal.is_none() && !run.is_leaving() && !whole.goes_on() {
+            refusal = ctx.vouching.refusal(&ctx.watched, &whole).await?;
+        }
         let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
         let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
         seen.jobs.append(&mut refused.jobs);
@@ -261,6 +266,11 @@ async fn source(
         }
     }
     let Some(batch) = batch else { return Ok((Seen::Missing, None)) };
+    // What its author may not do, nobody does for him.
+    if let Some(e) = ctx.vouching.refusal(&ctx.watched, &batch).await? {
+        let message = format!("{} is not valid: {}", adopt::display(reference, &run.id.namespace), e.message);
+        return Ok((Seen::Missing, Some(Refusal { message, ..e })));
+    }
     let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
         Err(e) => return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }))),

@@ -238,16 +238,24 @@ pub async fn references(ctx: &Context, repository: &Stored<Repository>) -> Vec<R
 }
 
 /// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository.
+///
+/// # Errors
+/// What its author may do could not be read.
 pub async fn refused<K: UserKind + Invoker>(
     ctx: &Context,
     object: &Stored<K>,
     wrong: Option<Refusal>,
-) -> Option<Refusal> {
-    let too_long = || run::too_long("spec.timeOut", object.outline().timing().time_out, ctx.setup.max_timeout);
-    match wrong.or_else(too_long) {
+) -> kube::Result<Option<Refusal>> {
+    let outline = object.outline();
+    let too_long = || run::too_long("spec.timeOut", outline.timing().time_out, ctx.setup.max_timeout);
+    let wrong = match wrong.or_else(too_long) {
+        None => ctx.vouching.refusal(&ctx.watched, &outline).await?,
+        wrong => wrong,
+    };
+    Ok(match wrong {
         None => rivalry(ctx, object).await,
         wrong => wrong,
-    }
+    })
 }
 
 /// Why an invoker may not use its Repository: another one has it.

@@ -50,7 +50,11 @@ pub fn check(
     let repository = match seen {
         Seen::Found(r) => r,
         Seen::Missing => {
-            let text = format!("Repository {display} does not exist.");
+            let text = if home == namespace {
+                format!("Repository {display} does not exist.")
+            } else {
+                usage::denial(&display, namespace)
+            };
             set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_AVAILABLE, &text, at);
             return Err(NoGround::Waiting(text));
         }
@@ -62,8 +66,8 @@ pub fn check(
     };
     match usage::verdict(repository.spec.usage_policy.as_ref(), home, namespace, &repository.labels) {
         Verdict::Allowed => {}
-        Verdict::Denied(allowed) => {
-            let text = usage::denial(&display, namespace, &allowed);
+        Verdict::Denied(_) => {
+            let text = usage::denial(&display, namespace);
             set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
             // Who may not use it learns no more of it.
             list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);
@@ -145,13 +149,21 @@ mod tests {
     #[test]
     fn a_namespace_that_is_not_allowed_learns_only_that() {
         let (result, list) = checked(Some("store"), s3(Json::Null));
-        let text = "Repository store/r cannot be used from namespace demo: its usagePolicy allows objects of namespace store only. Its owner can change spec.usagePolicy.allowedNamespaces.";
+        let text = usage::denial("store/r", "demo");
+        let text = text.as_str();
         assert_eq!(
             result,
             Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text.to_owned())))
         );
         assert_eq!(list.len(), 1);
         assert_eq!((list[0].status.as_str(), list[0].message.as_deref()), ("False", Some(text)));
+    }
+
+    #[test]
+    fn a_repository_of_another_namespace_that_is_not_there_is_spoken_of_as_one_that_is() {
+        let reference = RepositoryRef { name: "r".into(), namespace: Some("store".into()) };
+        let waits = check(Some(&reference), "demo", &Seen::Missing, &mut vec![], Timestamp::UNIX_EPOCH);
+        assert_eq!(waits, Err(NoGround::Waiting(usage::denial("store/r", "demo"))));
     }
 
     #[test]

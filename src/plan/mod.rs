@@ -29,6 +29,7 @@ pub mod repository;
 pub mod restic_args;
 pub mod restore;
 pub mod retry;
+pub mod rights;
 pub mod rivals;
 pub mod run;
 pub mod schedule;

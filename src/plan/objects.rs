@@ -37,7 +37,7 @@ use crate::names::{annotation, child_name, is_tracker, label};
 const NOBODY: i64 = 65532;
 /// What root keeps in order to read any file, and to restore it with owner and mode.
 /// All of these are allowed by the `baseline` Pod Security Standard.
-const FILE_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"];
+pub(super) const FILE_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"];
 /// Volume names of ours; a prefix keeps them apart from the user's.
 const SECRET_VOLUME: &str = "lifeboat-repository-secret";
 /// Volume of cache and temporary files; the kubelet names it when it is full.

@@ -20,11 +20,11 @@ pub enum Verdict {
     Unknown(String),
 }
 
-/// What is said to an object of `namespace` that may not use `repository` (namespace and name); `allowed` as in
-/// [`Verdict::Denied`].
-pub fn denial(repository: &str, namespace: &str, allowed: &str) -> String {
+/// What is said to an object of `namespace` about `repository` (namespace and name) of another namespace, whether it is
+/// not there or may not be used: who may not use a Repository is not told that it exists, nor what its policy says.
+pub fn denial(repository: &str, namespace: &str) -> String {
     format!(
-        "Repository {repository} cannot be used from namespace {namespace}: its usagePolicy allows {allowed}. Its owner can change spec.usagePolicy.allowedNamespaces."
+        "Repository {repository} does not exist, or its usagePolicy does not let namespace {namespace} use it. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces."
     )
 }
 

@@ -8,8 +8,9 @@ use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use lifeboat::admission::certs::{Bundle, CertHandle, issue};
-use lifeboat::admission::server::{router, serve_on};
-use lifeboat::admission::{Elsewhere, Owners};
+use lifeboat::admission::seal::Key;
+use lifeboat::admission::server::{Doors, router, serve_on};
+use lifeboat::admission::{Elsewhere, Gate, Owners};
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -141,7 +142,7 @@ async fn a_target_in_another_namespace_is_seen_by_the_request() {
 
 /// Proves: A07, invented 20.
 #[tokio::test]
-async fn a_repository_whose_owner_refuses_is_denied_in_his_words() {
+async fn a_repository_whose_owner_refuses_is_warned_about() {
     let mut object = kep();
     object["spec"]["repository"]["namespace"] = "store".into();
     let ask = async |say, operation: &str, object: &Value, old: &Value| {
@@ -154,13 +155,12 @@ async fn a_repository_whose_owner_refuses_is_denied_in_his_words() {
     };
     let (response, asked) = ask(Some("not yours"), "CREATE", &object, &Value::Null).await;
     assert_eq!(asked, [Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() }]);
-    assert_eq!((&response["allowed"], &response["uid"]), (&json!(false), &json!("u-1")));
-    let status = &response["status"];
-    assert_eq!((&status["code"], &status["reason"]), (&json!(403), &json!("Forbidden")));
-    assert_eq!(status["message"], "not yours");
+    assert_eq!((&response["allowed"], &response["uid"]), (&json!(true), &json!("u-1")));
+    assert_eq!(response["warnings"], json!(["not yours"]));
 
     let (response, asked) = ask(None, "CREATE", &object, &Value::Null).await;
     assert_eq!((&response["allowed"], asked.len()), (&json!(true), 1), "he allows it, or nobody knows");
+    assert_eq!(response.get("warnings"), None);
 
     // What began may be canceled, whatever the owner says by now.
     let mut canceled = object.clone();
@@ -269,4 +269,89 @@ async fn a_new_certificate_is_used_without_a_restart() {
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(3), server).await.unwrap().unwrap().unwrap();
     drop(idle);
+}
+
+#[tokio::test]
+async fn slow_connections_of_one_pod_keep_nobody_from_the_webhook() {
+    let bundle = issue(jiff::Timestamp::now(), &["lifeboat.backup.svc".to_owned()]).unwrap();
+    let handle = CertHandle::new();
+    handle.load(&bundle.cert_pem, &bundle.key_pem).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(serve_on(listener, handle, unasked(), std::future::pending()));
+    let mut slow = vec![];
+    for _ in 0..256 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.66:0".parse().unwrap()).unwrap();
+        let mut stream = socket.connect(addr).await.unwrap();
+        // The first byte of a TLS record.
+        stream.write_all(&[22]).await.unwrap();
+        slow.push(stream);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(10), https(addr, &bundle)).await.expect("it is answered");
+    assert!(answer.unwrap().ends_with("ok"));
+    // And they do not stay.
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), slow[0].read_to_end(&mut said)).await;
+    assert!(ended.is_ok() && said.len() < 100, "{said:?}");
+}
+
+/// A gate that allows only some, with a key; and who was asked about.
+fn gate(allowed: &'static str) -> (Doors, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let heard = asked.clone();
+    let gate = Gate {
+        key: Arc::new(|| Box::pin(async { Ok(Key::new([1; 32])) })),
+        ask: Arc::new(move |question| {
+            heard.lock().unwrap().push(question.username().to_owned());
+            let answer = if question.username() == allowed { Ok(()) } else { Err("You may not.".to_owned()) };
+            Box::pin(async move { answer })
+        }),
+    };
+    (Doors { owners: unasked(), gate: Some(gate) }, asked)
+}
+
+#[tokio::test]
+async fn who_may_run_code_gets_a_seal_and_who_may_not_is_refused() {
+    let ask = async |user: &str, verb: &str, object: &Value| {
+        let (doors, asked) = gate("joe");
+        let mut review = review("CREATE", object, &Value::Null);
+        review["request"]["userInfo"] = json!({ "username": user });
+        let request = Request::post(format!("/{verb}/restorebatches")).body(Body::from(review.to_string())).unwrap();
+        let response = router(doors).oneshot(request).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        let asked = asked.lock().unwrap().clone();
+        (answer["response"].clone(), asked)
+    };
+    let seal = "/metadata/annotations/lifeboat.stash.appscode.com~1code-rights";
+    let plain = kep();
+    let mut hooked = kep();
+    hooked["spec"]["members"][0]["runtimeSettings"] =
+        json!({ "container": { "lifecycle": { "postStart": { "exec": { "command": ["id"] } } } } });
+    for user in ["jane", "joe"] {
+        assert_eq!(ask(user, "validate", &plain).await.1, Vec::<String>::new(), "nothing to ask");
+    }
+    // He may: one question, and the validating call needs none.
+    let (response, asked) = ask("joe", "default", &hooked).await;
+    let sealed = patched(&hooked, &response);
+    assert!(sealed.pointer(seal).is_some() && asked == ["joe"], "{sealed:#}");
+    let (response, asked) = ask("joe", "validate", &sealed).await;
+    assert_eq!((&response["allowed"], asked.len()), (&json!(true), 0));
+    // She may not, whatever seal she brings of another object.
+    let mut copied = sealed.clone();
+    copied["metadata"]["name"] = "other".into();
+    let (response, asked) = ask("jane", "default", &copied).await;
+    let stored = patched(&copied, &response);
+    assert_eq!((stored.pointer(seal), asked), (None, vec!["jane".to_owned()]));
+    for object in [&stored, &copied] {
+        let (response, _) = ask("jane", "validate", object).await;
+        let status = &response["status"];
+        assert_eq!((&response["allowed"], &status["code"]), (&json!(false), &json!(403)));
+        assert_eq!(status["message"], "You may not.");
+    }
+    // What is not built yet counts as well.
+    let mut hooks = kep();
+    hooks["spec"]["hooks"] = json!({ "preRestore": { "exec": { "command": ["true"] } } });
+    assert_eq!(ask("jane", "validate", &hooks).await.0["allowed"], false);
 }

@@ -34,7 +34,7 @@ const CLUSTER_SCOPED: [&str; 11] = [
 /// The cluster, for one test.
 pub struct Cluster {
     pub client: Client,
-    _alone: MutexGuard<'static, bool>,
+    _alone: Option<MutexGuard<'static, bool>>,
 }
 
 impl Cluster {
@@ -44,7 +44,7 @@ impl Cluster {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
         let first = !std::mem::replace(&mut *installed, true);
-        let cluster = Self { client, _alone: installed };
+        let cluster = Self { client, _alone: Some(installed) };
         if first {
             for crd in lifeboat::api::all_crds() {
                 cluster.apply(&crd).await.unwrap();
@@ -55,6 +55,13 @@ impl Cluster {
             cluster.ensure_namespace("lifeboat-system").await;
         }
         cluster
+    }
+
+    /// The same as another user sees it, within the turn of the test.
+    pub async fn as_user(&self, name: &str) -> Self {
+        let mut config = kube::Config::infer().await.unwrap();
+        config.auth_info.impersonate = Some(name.to_owned());
+        Self { client: Client::try_from(config).unwrap(), _alone: None }
     }
 
     /// A namespace of the test's own.

@@ -8,6 +8,7 @@
 mod arrival;
 mod backups;
 mod cluster;
+mod code_rights;
 mod definitions;
 mod front;
 #[allow(dead_code, reason = "some of it is for tenants that attack")]

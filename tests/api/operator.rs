@@ -75,6 +75,8 @@ impl Operator {
             .args(["operator", "--job-image", image, "--identity", identity, "--port", &port.to_string()])
             .args(flags)
             .envs(env.iter().copied())
+            // Without the webhook nothing is sealed. Tests of that say `--code-rights true`.
+            .env("LIFEBOAT_CODE_RIGHTS", (!flags.windows(2).any(|f| f == ["--webhook", "false"])).to_string())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -216,6 +216,25 @@ fn read<T: DeserializeOwned>(kind: &str, mut object: Value) -> Result<T, FieldEr
     serde_path_to_error::deserialize(object).map_err(|e| unreadable(&e.path().to_string(), &e.inner().to_string()))
 }
 
+/// The object in its one form, as the controller reads it: what is no field of its kind is left out. `None` where it
+/// cannot be read.
+pub fn canonical(kind: &str, object: &Value) -> Option<Value> {
+    fn of<T: DeserializeOwned + serde::Serialize>(kind: &str, object: &Value) -> Option<Value> {
+        read::<T>(kind, object.clone()).ok().map(|read| api::to_json(&read))
+    }
+    match kind {
+        "BackupBatch" => of::<api::BackupBatch>(kind, object),
+        "BackupBlueprint" => of::<api::BackupBlueprint>(kind, object),
+        "BackupConfiguration" => of::<api::BackupConfiguration>(kind, object),
+        "Function" => of::<api::Function>(kind, object),
+        "Repository" => of::<api::Repository>(kind, object),
+        "RestoreBatch" => of::<api::RestoreBatch>(kind, object),
+        "RestoreSession" => of::<api::RestoreSession>(kind, object),
+        "Task" => of::<api::Task>(kind, object),
+        _ => None,
+    }
+}
+
 fn unreadable(path: &str, text: &str) -> FieldError {
     let (field, message) = match text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         Some((field, _)) if path == "." => (field.to_owned(), "is missing".to_owned()),

@@ -7,6 +7,9 @@ use super::Errors;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
 
+/// What the agent's own variables begin with.
+const OURS: &str = "LIFEBOAT_";
+
 /// Settings of pod and container.
 pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings>) {
     let Some(settings) = settings else { return };
@@ -17,6 +20,15 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
         );
     }
     let Some(container) = &settings.container else { return };
+    for (i, variable) in container.env.iter().enumerate().filter(|(_, v)| v.name.starts_with(OURS)) {
+        errors.invalid(
+            format!("{at}.container.env[{i}].name"),
+            format!(
+                "is {:?}; names that begin with {OURS} are settings of the Job's own program; leave it out",
+                variable.name
+            ),
+        );
+    }
     let numbers = [
         ("nice.adjustment", container.nice.and_then(|n| n.adjustment), -20, 19),
         ("ionice.class", container.ionice.and_then(|n| n.class), 0, 3),
@@ -54,7 +66,24 @@ pub fn is_size(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::{check, message};
     use super::is_size;
+
+    #[test]
+    fn variables_of_the_agent_cannot_be_set() {
+        let session = |name: &str| {
+            json!({ "spec": {
+                "repository": { "name": "r" },
+                "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": [{ "snapshots": ["latest"] }] },
+                "runtimeSettings": { "container": { "env": [{ "name": "TZ" }, { "name": name, "value": "/" }] } },
+            }})
+        };
+        let text = message(&check("RestoreSession", &session("LIFEBOAT_RESTORE_ROOT"), None));
+        assert!(text.starts_with("spec.runtimeSettings.container.env[1].name: is \"LIFEBOAT_RESTORE_ROOT\""), "{text}");
+        assert_eq!(check("RestoreSession", &session("NOT_LIFEBOAT_"), None), []);
+    }
 
     #[test]
     fn sizes_are_those_of_kubernetes() {

@@ -1,0 +1,377 @@
+//! Who may run code: what an object asks for besides its own creation, against what its author may do.
+//!
+//! Two calls of the API server meet here. The mutating one asks about the author and puts a [seal](super::seal) on
+//! what he may write; the validating one refuses what has none, unless the older form of the object said it
+//! already. The controller, which cannot ask about anybody, believes the seal alone. Pure: who looks up what
+//! somebody may do is given as [`Gate`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use super::review::Request;
+use super::seal::{self, Key};
+use super::{kind_of, validate};
+use crate::names::label;
+use crate::plan::rights::{Ask, Right, asked};
+
+/// Fields that a message names, and rights; more fields are counted.
+const NAMED: usize = 5;
+/// Most fields that are asked about one by one. Who sets more must be allowed all of it.
+const ASKS: usize = 100;
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// Who, as the API server has authenticated him: `username`, `uid`, `groups`, `extra`.
+    pub user: Value,
+    /// Where; all namespaces, for an object that is in none.
+    pub namespace: String,
+    /// What it takes.
+    pub asks: Vec<Ask>,
+}
+
+impl Question {
+    /// His name.
+    pub fn username(&self) -> &str {
+        self.user.get("username").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// Who knows what users may do, and the key of seals.
+#[derive(Clone)]
+pub struct Gate {
+    /// The key. An error says why there is none yet.
+    pub key: Arc<dyn Fn() -> BoxFuture<'static, Result<Key, String>> + Send + Sync>,
+    /// Whether somebody may do all of it, and why not.
+    pub ask: Arc<dyn Fn(Question) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+}
+
+/// What the mutating webhook does about the seal of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    /// Nothing: the object asks for nothing, or is not ours to judge.
+    Leave,
+    /// It gets this one.
+    Set(String),
+    /// It gets this one if the question is answered with yes, and loses any other if not.
+    Ask(Question, String),
+    /// It loses one that it should not have.
+    Remove,
+}
+
+/// What an object of this kind asks for, read as the controller reads it.
+fn asks_of(kind: &str, object: &Value) -> Vec<Ask> {
+    validate::canonical(kind, object).map(|o| asked(kind, &o)).unwrap_or_default()
+}
+
+/// What the older form of an object did not ask for.
+fn without(mut asks: Vec<Ask>, before: &[Ask]) -> Vec<Ask> {
+    let mut known: HashMap<&str, Vec<&Ask>> = HashMap::new();
+    for ask in before {
+        known.entry(&ask.field).or_default().push(ask);
+    }
+    asks.retain(|a| !known.get(a.field.as_str()).is_some_and(|old| old.contains(&a)));
+    asks
+}
+
+fn lasting(mut asks: Vec<Ask>) -> Vec<Ask> {
+    asks.retain(|a| !a.at_admission_only);
+    asks
+}
+
+/// What the mutating webhook has to do. What the older form of an object said under a seal is not asked about again.
+pub fn mark(segment: &str, review: &Value, key: &Key) -> Mark {
+    let Ok(request) = Request::read(review) else { return Mark::Leave };
+    let (Some(kind), Some(object)) = (kind_of(segment), request.living()) else { return Mark::Leave };
+    let namespace = request.namespace.unwrap_or_default();
+    let asks = lasting(asks_of(kind, object));
+    if asks.is_empty() {
+        return Mark::Leave;
+    }
+    let seal = key.seal(kind, namespace, object, &asks);
+    let before = request.old.map(|old| (old, lasting(asks_of(kind, old))));
+    let before = before.filter(|(old, asks)| key.holds(kind, namespace, old, asks)).map(|(_, asks)| asks);
+    let has_news = request.subject().is_some();
+    match before {
+        Some(before) => {
+            let asks = without(asks, &before);
+            if asks.is_empty() { Mark::Set(seal) } else { Mark::Ask(request.question(asks), seal) }
+        }
+        // Whoever adds a label to what another has written does not answer for it.
+        None if has_news => Mark::Ask(request.question(asks), seal),
+        None if seal::sealed(object).is_some() => Mark::Remove,
+        None => Mark::Leave,
+    }
+}
+
+/// What the validating webhook has to ask: what neither a seal nor the older form of the object covers. An object that
+/// is wrong by itself needs no question.
+pub fn question(segment: &str, review: &Value, key: Option<&Key>) -> Option<Question> {
+    let request = Request::read(review).ok()?;
+    let (kind, object) = (kind_of(segment)?, request.subject()?);
+    let namespace = request.namespace.unwrap_or_default();
+    let mut asks = asks_of(kind, object);
+    if asks.is_empty() {
+        return None;
+    }
+    if key.is_some_and(|key| key.holds(kind, namespace, object, &lasting(asks.clone()))) {
+        asks.retain(|a| a.at_admission_only);
+    }
+    let before = request.old.map(|old| asks_of(kind, old)).unwrap_or_default();
+    asks = without(asks, &before);
+    let is_wrong = || {
+        let errors = validate::check(kind, object, request.old);
+        validate::object_reason(&errors) == Some(validate::Reason::Invalid)
+    };
+    (!asks.is_empty() && !is_wrong()).then(|| request.question(asks))
+}
+
+impl Request<'_> {
+    fn question(&self, mut asks: Vec<Ask>) -> Question {
+        if asks.len() > ASKS {
+            // It waits for an answer: what anybody may send must not take much memory meanwhile.
+            let more = format!("{} more fields", asks.len() - ASKS);
+            asks.truncate(ASKS);
+            asks.push(Ask { field: more, right: Right::Pods, value: Value::Null, at_admission_only: false });
+        }
+        let namespace = self.namespace.unwrap_or_default().to_owned();
+        Question { user: self.user.cloned().unwrap_or_default(), namespace, asks }
+    }
+}
+
+/// What the controller says of an object in `namespace` that asks for something without a seal.
+///
+/// `key` is that of the webhook, if there is one.
+pub fn unsealed(kind: &str, namespace: &str, object: &Value, key: Option<&Key>) -> Option<String> {
+    let asks = lasting(asked(kind, object));
+    if asks.is_empty() || key.is_some_and(|key| key.holds(kind, namespace, object, &asks)) {
+        return None;
+    }
+    let why = match key {
+        Some(_) => {
+            "the webhook did not see who wrote it. Write it again while the webhook answers, as somebody who may create Pods there"
+        }
+        None => "without the webhook nobody knows who wrote it. Leave it out",
+    };
+    let fields = fields(asks.iter());
+    Some(format!(
+        "{fields}: needs the right to create Pods in namespace {namespace}, and {why}, or let an administrator set the label {}=true on the Namespace.",
+        label::ALLOW_CODE
+    ))
+}
+
+fn place(namespace: &str) -> String {
+    if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") }
+}
+
+/// What somebody is told who may not do what `denied` takes.
+pub fn denial(question: &Question, denied: &[Ask]) -> String {
+    let place = place(&question.namespace);
+    let mut by_right: BTreeMap<&Right, Vec<&Ask>> = BTreeMap::new();
+    for ask in denied {
+        by_right.entry(&ask.right).or_default().push(ask);
+    }
+    let texts = by_right.into_iter().take(NAMED).map(|(right, asks)| {
+        let fields = fields(asks.into_iter());
+        match right {
+            Right::Pods => format!("{fields}: can run code in a Pod or raise its rights; needs the right to create Pods in {place}"),
+            Right::Claims => format!(
+                "{fields}: can lead to data of others; needs the right to create PersistentVolumeClaims (or Pods) in {place}"
+            ),
+            Right::Secret(name) => {
+                format!("{fields}: reads Secret {name:?}; needs the right to get it (or to create Pods) in {place}")
+            }
+            Right::ConfigMap(name) => {
+                format!("{fields}: reads ConfigMap {name:?}; needs the right to get it (or to create Pods) in {place}")
+            }
+        }
+    });
+    let texts = texts.collect::<Vec<_>>().join("; ");
+    format!(
+        "{texts}. User {:?} does not have it. Leave it out, or let somebody who has that right write the object.",
+        question.username()
+    )
+}
+
+/// What somebody is told while it is not known what he may do.
+pub fn unknown(question: &Question, why: &str) -> String {
+    format!(
+        "{}: whether user {:?} may create Pods in {} could not be looked up, which this needs: {why}. Try again, or leave it out.",
+        fields(question.asks.iter()),
+        question.username(),
+        place(&question.namespace)
+    )
+}
+
+fn fields<'a>(asks: impl Iterator<Item = &'a Ask>) -> String {
+    let mut names: Vec<&str> = asks.map(|a| a.field.as_str()).collect();
+    names.dedup();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::annotation;
+    use serde_json::json;
+
+    fn key() -> Key {
+        Key::new([3; seal::KEY])
+    }
+
+    fn session(node: Option<&str>) -> Value {
+        let mut object = json!({ "metadata": { "name": "a", "namespace": "demo" }, "spec": {
+            "repository": { "name": "r" },
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": [{ "snapshots": ["latest"] }] } } });
+        if let Some(node) = node {
+            object["spec"]["runtimeSettings"]["pod"]["nodeName"] = node.into();
+        }
+        object
+    }
+
+    fn configuration(node: Option<&str>, paused: bool) -> Value {
+        let mut object = session(node);
+        object["spec"]["target"].as_object_mut().unwrap().remove("rules");
+        object["spec"]["retentionPolicy"] = json!({ "name": "k", "keepLast": 1, "prune": true });
+        object["spec"]["paused"] = paused.into();
+        object
+    }
+
+    fn sealed(mut object: Value) -> Value {
+        let seal = key().seal("BackupConfiguration", "demo", &object, &asks_of("BackupConfiguration", &object));
+        object["metadata"]["annotations"] = json!({ annotation::SEAL: seal });
+        object
+    }
+
+    fn review(object: &Value, old: Option<&Value>) -> Value {
+        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "operation": if old.is_some() { "UPDATE" } else { "CREATE" }, "namespace": "demo",
+            "object": object, "oldObject": old, "userInfo": { "username": "jane", "groups": ["dev"] } } })
+    }
+
+    fn marked(object: &Value, old: Option<&Value>) -> Mark {
+        mark("backupconfigurations", &review(object, old), &key())
+    }
+
+    fn questioned(object: &Value, old: Option<&Value>) -> Option<Question> {
+        question("backupconfigurations", &review(object, old), Some(&key()))
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_left_alone() {
+        let plain = configuration(None, false);
+        assert_eq!(marked(&plain, None), Mark::Leave);
+        assert_eq!(questioned(&plain, None), None);
+        assert_eq!(unsealed("BackupConfiguration", "demo", &plain, None), None);
+    }
+
+    #[test]
+    fn a_new_object_is_asked_about_whatever_seal_it_brings() {
+        for object in [configuration(Some("n"), false), sealed(configuration(Some("n"), false))] {
+            let Mark::Ask(question, seal) = marked(&object, None) else { panic!("{object}") };
+            assert_eq!((question.username(), question.namespace.as_str()), ("jane", "demo"));
+            assert_eq!(question.asks[0].field, "spec.runtimeSettings.pod.nodeName");
+            assert_eq!(Some(seal.as_str()), seal::sealed(&sealed(object)));
+        }
+        // The seal of the mutating call answers the validating one.
+        assert_eq!(questioned(&sealed(configuration(Some("n"), false)), None), None);
+        assert!(questioned(&configuration(Some("n"), false), None).is_some());
+    }
+
+    #[test]
+    fn a_changed_object_is_asked_about_for_what_is_new() {
+        let old = sealed(configuration(Some("n"), false));
+        let paused = configuration(Some("n"), true);
+        let Mark::Set(seal) = marked(&paused, Some(&old)) else { panic!() };
+        assert_eq!(Some(seal.as_str()), seal::sealed(&old));
+        assert_eq!(questioned(&paused, Some(&old)), None);
+        let elsewhere = configuration(Some("m"), false);
+        assert!(matches!(marked(&elsewhere, Some(&old)), Mark::Ask(..)));
+        assert!(questioned(&elsewhere, Some(&old)).is_some());
+        // One that came past the webhook: it may be paused, but gets no seal unasked.
+        let unseen = configuration(Some("n"), false);
+        assert!(matches!(marked(&paused, Some(&unseen)), Mark::Ask(..)));
+        assert_eq!(questioned(&paused, Some(&unseen)), None);
+    }
+
+    #[test]
+    fn a_seal_is_kept_and_given_to_nothing_by_a_change_of_labels() {
+        let (bare, old) = (configuration(Some("n"), false), sealed(configuration(Some("n"), false)));
+        assert!(matches!(marked(&bare, Some(&old)), Mark::Set(_)), "it was taken off");
+        let mut labeled = bare.clone();
+        labeled["metadata"]["labels"] = json!({ "a": "b" });
+        assert_eq!(marked(&labeled, Some(&bare)), Mark::Leave);
+        let mut forged = bare.clone();
+        forged["metadata"]["annotations"] = json!({ annotation::SEAL: "x" });
+        assert_eq!(marked(&forged, Some(&bare)), Mark::Remove);
+    }
+
+    #[test]
+    fn what_is_wrong_by_itself_is_not_asked_about() {
+        let mut wrong = configuration(Some("n"), false);
+        wrong["spec"]["timeOut"] = "1d".into();
+        assert_eq!(questioned(&wrong, None), None);
+    }
+
+    /// The form that the webhook seals is the one that the controller reads.
+    #[test]
+    fn the_controller_believes_a_seal_and_nothing_else() {
+        let written = json!({ "metadata": { "name": "a", "namespace": "demo" }, "spec": {
+            "repository": { "name": "r", "namespace": "" }, "unknown": 1,
+            "rules": [{ "snapshots": ["latest"] }],
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" } },
+            "runtimeSettings": { "container": {
+                "lifecycle": { "postStart": { "exec": { "command": ["true"] } }, "preStop": null },
+                "env": [{ "value": "", "name": "X" }],
+                "securityContext": { "capabilities": {}, "runAsUser": 0 } } } } });
+        let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "u", "operation": "CREATE", "namespace": "demo", "object": written } });
+        let Mark::Ask(_, seal) = mark("restoresessions", &review, &key()) else { panic!() };
+        let mut stored = written;
+        super::super::default("RestoreSession", &mut stored);
+        stored["metadata"]["annotations"] = json!({ annotation::SEAL: seal });
+        let typed: crate::api::RestoreSession = serde_json::from_value(stored).unwrap();
+        let read = crate::api::to_json(&typed);
+        assert_eq!(unsealed("RestoreSession", "demo", &read, Some(&key())), None);
+        for key in [None, Some(Key::new([4; seal::KEY]))] {
+            let text = unsealed("RestoreSession", "demo", &read, key.as_ref()).unwrap();
+            assert!(text.starts_with("spec.runtimeSettings.container.") && text.contains(label::ALLOW_CODE), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_field_right_namespace_and_remedy() {
+        let mut object = session(Some("n"));
+        object["spec"]["runtimeSettings"]["pod"]["imagePullSecrets"] = json!([{ "name": "s" }]);
+        let review = review(&object, None);
+        let question = question("restoresessions", &review, None).unwrap();
+        assert_eq!(
+            denial(&question, &question.asks),
+            "spec.runtimeSettings.pod.nodeName: can run code in a Pod or raise its rights; needs the right to create Pods \
+             in namespace demo; spec.runtimeSettings.pod.imagePullSecrets[0]: reads Secret \"s\"; needs the right to get it \
+             (or to create Pods) in namespace demo. User \"jane\" does not have it. Leave it out, or let somebody who has \
+             that right write the object."
+        );
+        assert!(unknown(&question, "no answer").contains("no answer"));
+    }
+
+    #[test]
+    fn what_is_asked_is_bounded() {
+        let mut object = session(None);
+        let env: Vec<Value> = (0..20_000).map(|i| json!({ "name": format!("X{i}") })).collect();
+        object["spec"]["runtimeSettings"]["container"]["env"] = env.into();
+        let mut old = object.clone();
+        old["spec"]["runtimeSettings"]["container"]["env"].as_array_mut().unwrap().reverse();
+        let Mark::Ask(question, _) = mark("restoresessions", &review(&object, None), &key()) else { panic!() };
+        assert_eq!(question.asks.len(), ASKS + 1);
+        assert!(denial(&question, &question.asks).len() < 1000);
+        // Neither is it many times many.
+        assert!(matches!(mark("restoresessions", &review(&object, Some(&old)), &key()), Mark::Ask(..)));
+    }
+}

@@ -1,0 +1,73 @@
+//! Who may run code: the webhook asks about the author of an object, the controller believes the webhook's seal.
+
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, message};
+use super::installed::Webhook;
+use super::jobs::{session, target};
+use super::webhook::refusal;
+
+const SEAL: &str = "lifeboat.stash.appscode.com/code-rights";
+
+async fn may(cluster: &Cluster, namespace: &str, name: &str, user: &str, rule: Value) {
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({ "apiVersion": format!("{group}/v1"), "kind": "Role",
+        "metadata": { "name": name, "namespace": namespace }, "rules": [rule] });
+    let binding = json!({ "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+        "metadata": { "name": name, "namespace": namespace },
+        "roleRef": { "apiGroup": group, "kind": "Role", "name": name },
+        "subjects": [{ "apiGroup": group, "kind": "User", "name": user }] });
+    for object in [role, binding] {
+        cluster.apply(&object).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn only_who_may_create_pods_may_run_code_in_a_job() {
+    let cluster = Cluster::enter().await;
+    let ns = cluster.namespace("code").await;
+    let webhook = Webhook::install(&cluster).await;
+    let sessions = json!({ "apiGroups": ["stash.appscode.com"], "resources": ["restoresessions"],
+        "verbs": ["create", "get", "patch"] });
+    may(&cluster, &ns, "restorer", "jane", sessions.clone()).await;
+    may(&cluster, &ns, "developer", "joe", sessions).await;
+    let pods = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["create"] });
+    may(&cluster, &ns, "developer-pods", "joe", pods).await;
+    let named = |name: &str, settings: Value| {
+        let mut object = session(&ns, &target("PersistentVolumeClaim", "a"));
+        object["metadata"]["name"] = name.into();
+        object["spec"]["runtimeSettings"] = settings;
+        object
+    };
+    let hook = || json!({ "container": { "lifecycle": { "postStart": { "exec": { "command": ["true"] } } } } });
+    let (jane, joe) = (cluster.as_user("jane").await, cluster.as_user("joe").await);
+
+    jane.apply(&named("plain", json!({ "container": { "securityContext": { "runAsNonRoot": true } } }))).await.unwrap();
+    let said = refusal(jane.apply(&named("hook", hook())).await);
+    for word in ["spec.runtimeSettings.container.lifecycle", "create Pods", &ns, "\"jane\""] {
+        assert!(said.contains(word), "{said}");
+    }
+    let stored = joe.apply(&named("hook", hook())).await.unwrap();
+    let seal = stored["metadata"]["annotations"][SEAL].as_str().expect("a seal").to_owned();
+    let waits = |o: &Value| o["status"]["phase"] == "Pending";
+    cluster.until(&named("hook", hook()), "let in", waits).await;
+    // Applied again as it was written: the seal stays.
+    let again = joe.apply(&named("hook", hook())).await.unwrap();
+    assert_eq!(again["metadata"]["annotations"][SEAL], json!(seal));
+
+    // Past the webhook the seal of another object is worth nothing, and the label of an administrator is.
+    webhook.silence(&cluster).await;
+    let mut forged = named("forged", hook());
+    forged["metadata"]["annotations"] = json!({ SEAL: seal });
+    jane.apply(&forged).await.unwrap();
+    let told = cluster.until_phase(&forged, "Invalid").await;
+    let said = message(&told, "ValidationPassed");
+    assert!(said.contains("the webhook did not see who wrote it") && said.contains("allow-code"), "{said}");
+    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } });
+    let open = json!({ "metadata": { "labels": { "lifeboat.stash.appscode.com/allow-code": "true" } } });
+    cluster.patch(&space, open).await.unwrap();
+    jane.apply(&named("late", hook())).await.unwrap();
+    cluster.until(&named("late", hook()), "let in", waits).await;
+    drop(webhook);
+}
