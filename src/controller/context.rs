@@ -93,8 +93,8 @@ const STARTS_FOR: Duration = Duration::from_secs(5);
 const LARGE: usize = 16 * 1024;
 
 /// KiB of text that looks at large objects have open at once. As Rust values, with the plans made of them, they take
-/// about 30 times as much.
-pub const LARGE_AT_ONCE: usize = 2048;
+/// about 30 times as much. A whole one of the largest, in any case, and no second beside it: the threads are others' too.
+pub const LARGE_AT_ONCE: usize = 1024;
 
 impl Context {
     /// Waits for room to look at an object of so many bytes. Of many large ones few are open at once.

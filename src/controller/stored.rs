@@ -175,9 +175,10 @@ impl<K: UserKind> Stored<K> {
         &self.facts
     }
 
-    /// Bytes that are parsed when it is opened.
+    /// Bytes that a look at it parses: of one that is too large, those that each write gives back.
     pub fn size(&self) -> usize {
-        self.text.len() + self.status.as_ref().map_or(0, |s| s.len())
+        let text = if let Some(Fault::TooLarge(size)) = self.fault { size } else { self.text.len() };
+        text + self.status.as_ref().map_or(0, |s| s.len())
     }
 
     /// Whether all of it is kept.
