@@ -277,12 +277,11 @@ mod tests {
 
     #[test]
     fn the_size_is_that_of_the_text() {
-        for object in [json!({ "spec": { "a": [1, -2.5, "\u{1}\"\\\u{e9}", null, true, {}], "b": { "c": [] } } })] {
-            let mut all = Tally::default();
-            all.add(&object, 0);
-            let length = object.to_string().len();
-            // A comma is counted behind the last field too.
-            assert!((length..length + 5).contains(&all.bytes), "{} {length}", all.bytes);
-        }
+        let object = json!({ "spec": { "a": [1, -2.5, "\u{1}\"\\\u{e9}", null, true, {}], "b": { "c": [] } } });
+        let mut all = Tally::default();
+        all.add(&object, 0);
+        let length = object.to_string().len();
+        // A comma is counted behind the last field too.
+        assert!((length..length + 5).contains(&all.bytes), "{} {length}", all.bytes);
     }
 }

@@ -6,7 +6,7 @@ use lifeboat::admission::{check, default, message, review};
 use serde_json::{Value, json};
 
 /// Wide, because tests share a machine and are not optimised: what was unbounded took many times as long.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// Of an answer of the webhook: 20 mistakes, each told twice (in the message and as a cause).
 const ANSWER: usize = 40_000;
 
