@@ -22,10 +22,6 @@ pub use elsewhere::{Elsewhere, Owners};
 pub use rights::Gate;
 pub use validate::{FieldError, Reason, check, message, object_reason};
 
-/// Most bytes of an object that is read, without its status and managedFields: a fifth of what etcd stores, and about
-/// five times the largest restore of 200 hosts with a rule each.
-pub const OBJECT_MAX: usize = 256 * 1024;
-
 /// Kinds that have defaults or rules, with the plural their webhook paths may use.
 pub const KINDS: [(&str, &str); 9] = [
     ("BackupBatch", "backupbatches"),

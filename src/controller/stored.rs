@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::admission::{self, OBJECT_MAX};
+use crate::admission::{self, bounds::OBJECT_BYTES};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::InvokerPhase;
 use crate::api::repository::Reachability;
@@ -127,7 +127,7 @@ impl<K: UserKind> Stored<K> {
         drop(object);
         let mut body = json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": spec });
         let size = body.to_string().len();
-        let mut fault = (size > OBJECT_MAX).then_some(Fault::TooLarge(size));
+        let mut fault = (size > OBJECT_BYTES).then_some(Fault::TooLarge(size));
         let mut opened = None;
         if fault.is_none() {
             crate::api::clean(&mut body);
@@ -197,7 +197,7 @@ impl<K: UserKind> Stored<K> {
             Fault::TooLarge(size) => Some(Refusal {
                 reason: reason::OBJECT_TOO_LARGE.to_owned(),
                 message: format!(
-                    "The object has {size} bytes without its status; {OBJECT_MAX} are allowed. Create a smaller one: split it, or leave out annotations and settings."
+                    "The object has {size} bytes without its status; {OBJECT_BYTES} are allowed. Create a smaller one: split it, or leave out annotations and settings."
                 ),
             }),
             Fault::Unreadable(message) => {

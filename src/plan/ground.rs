@@ -49,12 +49,10 @@ pub fn check(
     let home = reference.map_or(namespace, |r| home(r, namespace));
     let repository = match seen {
         Seen::Found(r) => r,
+        // Of another namespace, nobody learns whether it is there.
+        Seen::Missing if home != namespace => return Err(deny(&display, namespace, list, at)),
         Seen::Missing => {
-            let text = if home == namespace {
-                format!("Repository {display} does not exist.")
-            } else {
-                usage::denial(&display, namespace)
-            };
+            let text = format!("Repository {display} does not exist.");
             set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_AVAILABLE, &text, at);
             return Err(NoGround::Waiting(text));
         }
@@ -66,13 +64,7 @@ pub fn check(
     };
     match usage::verdict(repository.spec.usage_policy.as_ref(), home, namespace, &repository.labels) {
         Verdict::Allowed => {}
-        Verdict::Denied(_) => {
-            let text = usage::denial(&display, namespace);
-            set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
-            // Who may not use it learns no more of it.
-            list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);
-            return Err(NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text)));
-        }
+        Verdict::Denied(_) => return Err(deny(&display, namespace, list, at)),
         Verdict::Unknown(why) => {
             let text =
                 format!("Whether Repository {display} allows namespace {namespace} could not be looked up: {why}");
@@ -120,6 +112,14 @@ pub fn check(
     }
 }
 
+/// What is said to who may not use a Repository, and no more of it.
+fn deny(display: &str, namespace: &str, list: &mut Vec<Condition>, at: Timestamp) -> NoGround {
+    let text = usage::denial(display, namespace);
+    set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
+    list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);
+    NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,8 +162,9 @@ mod tests {
     #[test]
     fn a_repository_of_another_namespace_that_is_not_there_is_spoken_of_as_one_that_is() {
         let reference = RepositoryRef { name: "r".into(), namespace: Some("store".into()) };
-        let waits = check(Some(&reference), "demo", &Seen::Missing, &mut vec![], Timestamp::UNIX_EPOCH);
-        assert_eq!(waits, Err(NoGround::Waiting(usage::denial("store/r", "demo"))));
+        let mut list = vec![];
+        let missing = check(Some(&reference), "demo", &Seen::Missing, &mut list, Timestamp::UNIX_EPOCH);
+        assert_eq!((missing, list), checked(Some("store"), s3(Json::Null)));
     }
 
     #[test]

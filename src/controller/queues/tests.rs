@@ -326,8 +326,8 @@ fn claims_are_reserved_and_only_readers_share_one() {
     );
     assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16), Reserved::All, "its own");
     assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16), Reserved::All, "it only asks the repository");
-    w.queues.asked("n", "writes");
-    w.queues.made("n", "writes");
+    w.queues.asked("n", &writes.name_any());
+    w.queues.made("n", &writes.name_any());
     w.hear_job(&heard(&writes));
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::InUse(vec![writer]), "while it works");
     // Its session has read what came of it, though another container of its pod runs on.
@@ -338,7 +338,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     };
     w.queues.note("n", &[done]);
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
-    w.queues.give_back("n", "reads-one");
+    w.queues.give_back("n", &reads("one").name_any());
     w.hear_job(&heard(&over(writes.clone())));
 
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
@@ -350,8 +350,8 @@ fn claims_are_reserved_and_only_readers_share_one() {
         readers.iter().map(|r| (r.session.as_str(), r.reads)).collect::<Vec<_>>(),
         [("BackupSession n/one", true), ("BackupSession n/two", true)]
     );
-    w.queues.refused("n", "reads-one");
-    w.queues.give_back("n", "reads-two");
+    w.queues.refused("n", &reads("one").name_any());
+    w.queues.give_back("n", &reads("two").name_any());
     assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16), Reserved::All);
 
     // After a start they are reserved by those who run, before a session is known.

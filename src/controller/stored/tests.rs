@@ -88,7 +88,10 @@ fn a_backup_uses_what_its_invoker_uses() {
         "spec": { "invoker": { "kind": "BackupConfiguration", "name": "files" } }, "status": { "phase": "Running" } });
     let backup: Stored<BackupSession> = stored(&backup);
     assert_eq!(backup.home(&users).map(|h| users::full_name(&h)).as_deref(), Some("store/r"));
-    assert_eq!((users::keys(&backup), backup.facts().backup), (vec!["open".to_owned()], Some(BackupPhase::Running)));
+    assert_eq!(
+        (users::keys(&backup), backup.facts().backup),
+        (vec!["invoker BackupConfiguration n/files".to_owned(), "open".to_owned()], Some(BackupPhase::Running))
+    );
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn what_cannot_be_read_is_refused_alone_and_what_was_begun_by_others_is_left_alo
 fn every_kind_can_be_kept_without_its_spec() {
     fn check<K: UserKind>() {
         let object = json!({ "metadata": { "name": "o", "namespace": "n", "uid": "u" },
-            "spec": { "x": "y".repeat(OBJECT_MAX) }, "status": { "conditions": [] } });
+            "spec": { "x": "y".repeat(OBJECT_BYTES) }, "status": { "conditions": [] } });
         let kept: Stored<K> = stored(&object);
         assert_eq!(kept.refusal().unwrap().reason, reason::OBJECT_TOO_LARGE, "{}", K::kind(&()));
         assert_eq!(kept.open().name_any(), "o");
