@@ -25,7 +25,7 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("a probe of an address", container("readinessProbe", http)),
         ("a privileged container", container("securityContext", json!({ "privileged": true }))),
         ("capabilities", container("securityContext", json!({ "capabilities": { "add": ["SYS_ADMIN"] } }))),
-        ("another account", pod("serviceAccountName", json!("default"))),
+        ("another account", pod("serviceAccountName", json!("builder"))),
         ("the token of an account", pod("automountServiceAccountToken", json!(true))),
         ("a chosen node", pod("nodeName", json!("node-1"))),
         ("a priority of the system", pod("priorityClassName", json!("system-node-critical"))),
