@@ -155,12 +155,12 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     evil["spec"]["repository"]["namespace"] = ns.as_str().into();
     cluster.apply(&evil).await.unwrap();
     let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
-    cluster.until(&evil, "waiting for the Repository", waits).await;
+    let not_allowed = |o: &Value| condition(o, "Stalled") == ("True", "RepositoryNotAllowed");
+    cluster.until(&evil, "told what is told of one that may not be used", not_allowed).await;
     let owners = invoker(&ns, "BackupBatch", "owners", "a");
     create_after(&cluster, &evil, &owners).await;
-    cluster.until(&owners, "waiting for it too", waits).await;
+    cluster.until(&owners, "waiting for the Repository", waits).await;
     ground(&cluster, &ns, &["a"], &[]).await;
-    let not_allowed = |o: &Value| condition(o, "Stalled") == ("True", "RepositoryNotAllowed");
     cluster.until(&evil, "kept out", not_allowed).await;
     cluster.until_phase(&owners, "Ready").await;
     cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
@@ -269,18 +269,19 @@ async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by
     for job in &first {
         jobs::end(&cluster, job, &jobs::unreachable(job)).await;
     }
+    let asked = jobs::of_step(&cluster, &ns, "probe").await;
+    assert_ne!(condition(&cluster.get(&repo(&ns)).await, "Reachable").0, "False", "one session says nothing for all");
+    jobs::end(&cluster, &asked, &jobs::unreachable(&asked)).await;
     cluster.until(&repo(&ns), "away", |r| condition(r, "Reachable") == ("False", "RepositoryUnreachable")).await;
     eventually("all wait", SOON, || async {
         let waiting = why("RepositoryUnreachable").await;
         if waiting == 12 { Ok(()) } else { Err(waiting.to_string()) }
     })
     .await;
-    let probe = jobs::of_step(&cluster, &ns, "probe").await;
-    jobs::end(&cluster, &probe, &jobs::unreachable(&probe)).await;
     let again = eventually("another probe", SOON, || async {
         let all = jobs_of(&cluster, &ns).await;
         let keys: Vec<String> = all.iter().map(jobs::key).collect();
-        all.into_iter().find(|j| jobs::key(j) == "probe" && j.uid() != probe.uid()).ok_or(format!("{keys:?}"))
+        all.into_iter().find(|j| jobs::key(j) == "probe" && j.uid() != asked.uid()).ok_or(format!("{keys:?}"))
     })
     .await;
     let begun = jobs_of(&cluster, &ns).await.iter().filter(|j| jobs::key(j) != "probe").count();
