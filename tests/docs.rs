@@ -321,5 +321,8 @@ fn what_the_threat_model_claims_is_shown_by_tests_that_exist() {
             attacks += 1;
         }
     }
+    for name in tests_of(&root().join("tests/e2e/tenants.rs")) {
+        assert!(named.contains(format!("e2e::tenants::{name}").as_str()), "SECURITY.md does not say what {name} shows");
+    }
     assert!(attacks >= 30, "{attacks}");
 }

@@ -13,18 +13,18 @@ use super::proxy::Proxy;
 use super::store::{assert_tree, prepared, seed};
 
 /// Lets namespaces use the Repository.
-async fn allow(home: &Site, name: &str, allowed: Value) {
+pub async fn allow(home: &Site, name: &str, allowed: Value) {
     let policy = json!({ "spec": { "usagePolicy": { "allowedNamespaces": allowed } } });
     home.patch("Repository", name, policy).await;
 }
 
 /// A manifest that names the Repository of another namespace.
-fn of(home: &Site, name: &str, yaml: &str) -> String {
+pub fn of(home: &Site, name: &str, yaml: &str) -> String {
     yaml.replace("{name: repo}", &format!("{{name: {name}, namespace: {}}}", home.namespace))
 }
 
 /// A client that is nothing but the bearer of this token.
-async fn as_bearer(token: &str) -> Client {
+pub async fn as_bearer(token: &str) -> Client {
     let mut config = kube::Config::infer().await.unwrap();
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
     // What it tries is not what the account's Job does: `afterwards` tells them apart by this.
@@ -32,7 +32,7 @@ async fn as_bearer(token: &str) -> Client {
     Client::try_from(config).unwrap()
 }
 
-fn code<T>(answer: kube::Result<T>) -> u16 {
+pub fn code<T>(answer: kube::Result<T>) -> u16 {
     match answer {
         Ok(_) => 200,
         Err(kube::Error::Api(status)) => status.code,
@@ -56,7 +56,7 @@ async fn rights(site: &Site) -> Vec<String> {
     all
 }
 
-async fn no_rights_left(sites: [&Site; 2]) {
+pub async fn no_rights_left(sites: [&Site; 2]) {
     for site in sites {
         let gone = eventually(15, async || rights(site).await.is_empty().then_some(())).await;
         assert!(gone.is_some(), "left in {}: {:?}", site.namespace, rights(site).await);

@@ -35,6 +35,7 @@ mod settings;
 mod snapshots;
 mod store;
 mod targets;
+mod tenants;
 mod two_nodes;
 mod watchman;
 
