@@ -2,7 +2,7 @@
 //! in [`super::targets`]. What is read is watched, so that a look costs the API server
 //! nothing; of a Secret only the metadata is read, to know that it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -12,20 +12,20 @@ use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 
 use super::context::{Children, Context};
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::label;
 use crate::plan::jobs::{self, JobSeen};
-use crate::plan::kept::Kept;
+use crate::plan::kept::{Keep, Kept};
 use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
 use crate::plan::run::{Identity, RestoreRun};
-use crate::plan::{ground, ownership, usage};
+use crate::plan::usage::{self, Verdict};
+use crate::plan::{ground, ownership};
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn repository(
@@ -38,11 +38,16 @@ pub async fn repository(
     let home = ground::home(reference, namespace);
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
     let outline = found.outline();
-    // Its volume would be mounted by our Jobs.
-    match ctx.vouching.refusal(&ctx.watched, &outline).await {
-        Ok(None) => {}
-        Ok(Some(_)) => return Seen::Unknown("it is not valid; its own status says why".to_owned()),
-        Err(e) => return Seen::Unknown(plain(&e)),
+    let policy = outline.spec.usage_policy.as_ref();
+    let labels =
+        if usage::asks_for_labels(policy, home, namespace) { labels(ctx, namespace).await } else { Seen::Missing };
+    // Its volume would be mounted by our Jobs. Who may not use it learns nothing of that.
+    if usage::verdict(policy, home, namespace, &labels) == Verdict::Allowed {
+        match ctx.vouching.refusal(&ctx.watched, &outline).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Seen::Unknown("it is not valid; its own status says why".to_owned()),
+            Err(e) => return Seen::Unknown(plain(&e)),
+        }
     }
     let (spec, facts) = (outline.spec, found.facts());
     let name = spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
@@ -50,11 +55,6 @@ pub async fn repository(
     let first_backup = facts.first_backup.clone();
     let reachability = facts.reachability.clone().filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
-    let labels = if usage::asks_for_labels(spec.usage_policy.as_ref(), home, namespace) {
-        labels(ctx, namespace).await
-    } else {
-        Seen::Missing
-    };
     Seen::Found(RepositorySeen { spec, first_backup, secret, labels, unreachable })
 }
 
@@ -140,13 +140,26 @@ fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
     jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
-/// What the API server has of one kind that belongs to a session.
+/// Objects in one answer, where any number of them may be forged and as large as the API server stores: 15 MB of text.
+const PAGE: u32 = 10;
+
+/// What the API server has of one kind that says that it belongs to a session, as the watches keep it: of a forged one
+/// that is large, little is left before the next is read.
 async fn listed<K>(ctx: &Context, id: &Identity) -> kube::Result<Vec<K>>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug,
 {
-    let of_session = ListParams::default().labels(&format!("{}={}", label::SESSION_UID, id.uid));
-    Ok(Api::<K>::namespaced(ctx.client.clone(), &id.namespace).list(&of_session).await?.items)
+    let api = Api::<Kept<K>>::namespaced(ctx.client.clone(), &id.namespace);
+    let mut page = ListParams::default().labels(&format!("{}={}", label::SESSION_UID, id.uid)).limit(PAGE);
+    let mut all = vec![];
+    loop {
+        let answer = api.list(&page).await?;
+        all.extend(answer.items.iter().map(Kept::open));
+        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -168,19 +181,18 @@ pub fn runs(children: &Children, id: &Identity, now: Timestamp) -> bool {
 
 /// Targets of other unfinished restores of the namespace that are this session's too.
 pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
-    let mut found = vec![];
-    for target in targets.into_iter().filter_map(rivals::key) {
-        let key = restores(&id.namespace, &target);
-        let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
-        // It is found itself; to read it once more would be half the work of a look.
-        let is_other = |uid: Option<&String>| uid != Some(&id.uid);
-        let sessions = sessions.iter().filter(|s| is_other(s.meta().uid.as_ref()));
-        let batches = batches.iter().filter(|b| is_other(b.meta().uid.as_ref()));
-        let others =
-            sessions.map(|s| RestoreRun::of_session(&s.open())).chain(batches.map(|b| RestoreRun::of_batch(&b.open())));
-        found.extend(others.flat_map(|other| rivals::of(&other)).filter(|r| r.target == target));
+    let wanted: BTreeSet<String> = targets.into_iter().filter_map(rivals::key).collect();
+    let (mut sessions, mut batches) = (BTreeMap::new(), BTreeMap::new());
+    for key in wanted.iter().map(|target| restores(&id.namespace, target)) {
+        sessions.extend(ctx.users.restores.with(&key).into_iter().map(|s| (s.uid(), s)));
+        batches.extend(ctx.users.restore_batches.with(&key).into_iter().map(|b| (b.uid(), b)));
     }
-    found
+    // It is found itself; to read it once more would be half the work of a look. Each other one is read once, however
+    // many targets it shares.
+    let own = Some(id.uid.clone());
+    let sessions = sessions.iter().filter(|(uid, _)| **uid != own).map(|(_, s)| RestoreRun::of_session(&s.open()));
+    let batches = batches.iter().filter(|(uid, _)| **uid != own).map(|(_, b)| RestoreRun::of_batch(&b.open()));
+    sessions.chain(batches).flat_map(|other| rivals::of(&other)).filter(|r| wanted.contains(&r.target)).collect()
 }
 
 /// Claims that restore Jobs of other sessions of the namespace write to.

@@ -101,7 +101,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
             refusal = ctx.vouching.refusal(&ctx.watched, &whole).await?;
         }
         let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
-        let mut seen = observe(ctx, &run, refusal, K::children(ctx), room).await?;
+        let mut seen = Box::pin(observe(ctx, &run, refusal, K::children(ctx), room)).await?;
         seen.jobs.append(&mut refused.jobs);
         seen.refused_claims = std::mem::take(&mut refused.claims);
         seen.refused_scales = std::mem::take(&mut refused.scales);

@@ -395,6 +395,10 @@ impl<'a> Pass<'a> {
             give_up: grants::give_up(written.completion_time.map(|t| t.0), self.run.id.deleted, self.at),
         };
         let settled = rights.settle(&mut self.plan);
+        if !(written.grants.is_empty() || self.run.id.held || self.run.id.deleting) {
+            // Somebody has taken it off a session that has rights in another namespace.
+            return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
+        }
         if settled == Settled::Gone {
             self.now.run.iter_mut().for_each(|r| r.grants.clear());
         }

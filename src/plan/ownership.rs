@@ -98,7 +98,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::contract::{Prepare, Step, Task};
+    use crate::plan::contract::{Prepare, RepositoryAccess, Settings, Step, Task};
     use crate::plan::objects::{JobFrame, JobParts};
 
     fn id() -> Identity {
@@ -135,8 +135,8 @@ mod tests {
         Task {
             version: crate::plan::contract::VERSION,
             run: id().told(),
-            repository: Default::default(),
-            settings: Default::default(),
+            repository: RepositoryAccess::default(),
+            settings: Settings::default(),
             step: Step::Prepare(Prepare {}),
         }
     }

@@ -80,13 +80,11 @@ pub struct RepositorySurroundings {
 /// count; where only an older operator looked, that it was opened at all does.
 pub fn has_been_opened(spec: &RepositorySpec, status: Option<&RepositoryStatus>) -> bool {
     let Some(status) = status else { return false };
-    match &status.opened_store {
-        Some(opened) => Some(opened) == spec.backend.as_ref().and_then(access::store).as_ref(),
-        None => {
-            let listed = status.sync.as_ref().is_some_and(|s| s.last_time.is_some());
-            listed || status.first_backup_time.is_some() || status.last_backup_time.is_some()
-        }
+    if status.opened_store.is_some() {
+        return status.opened_store == spec.backend.as_ref().and_then(access::store);
     }
+    let listed = status.sync.as_ref().is_some_and(|s| s.last_time.is_some());
+    listed || status.first_backup_time.is_some() || status.last_backup_time.is_some()
 }
 
 /// Users that are listed in status.

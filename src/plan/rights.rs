@@ -38,22 +38,10 @@ pub struct Ask {
     pub at_admission_only: bool,
 }
 
-/// Environment that changes no more than how the agent reaches a store, and how it counts time and threads.
-/// Any other name may run code (`LD_PRELOAD`, `PATH`) or lead to files and addresses (`AWS_SHARED_CREDENTIALS_FILE`).
-const HARMLESS_ENV: [&str; 12] = [
-    "AWS_DEFAULT_REGION",
-    "AWS_REGION",
-    "GOGC",
-    "GOMAXPROCS",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-    "RUST_LOG",
-    "TZ",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
+/// Environment that changes no more than how the agent counts time and threads, and what it logs. Any other name may run
+/// code (`LD_PRELOAD`, `PATH`) or lead to files and addresses (`AWS_SHARED_CREDENTIALS_FILE`, or a proxy, which is sent
+/// the credentials of a store without TLS).
+const HARMLESS_ENV: [&str; 6] = ["AWS_DEFAULT_REGION", "AWS_REGION", "GOGC", "GOMAXPROCS", "RUST_LOG", "TZ"];
 
 /// What the fields of an object of this kind ask for, in the order of the fields.
 pub fn asked(kind: &str, object: &Value) -> Vec<Ask> {
@@ -224,12 +212,13 @@ impl Asks {
 
     fn backend(&mut self, backend: Option<&Value>) {
         let backend = map(backend);
-        if let Some(secret @ Value::String(name)) = backend.get("storageSecretName")
+        if let Some(Value::String(name)) = backend.get("storageSecretName")
             && !name.is_empty()
         {
             let field = "spec.backend.storageSecretName".to_owned();
             let right = Right::Secret(name.clone());
-            self.0.push(Ask { field, right, value: secret.clone(), at_admission_only: true });
+            // With all that says where its credentials are sent: another store is asked about again.
+            self.0.push(Ask { field, right, value: Value::Object(backend.clone()), at_admission_only: true });
         }
         // Paths of a node, servers, drivers: all that a pod may mount, but for claims of the namespace.
         let harmless = ["mountPath", "subPath", "persistentVolumeClaim"];
@@ -360,7 +349,8 @@ mod tests {
         let secret = json!({ "secretKeyRef": { "name": "s", "key": "k" } });
         assert_eq!(env(json!({ "name": "LD_PRELOAD", "value": "/data/x.so" })), [(at(), Right::Pods)]);
         assert_eq!(env(json!({ "name": "PASSWORD", "valueFrom": secret })), [(at(), Right::Pods)]);
-        assert_eq!(env(json!({ "name": "HTTPS_PROXY", "valueFrom": secret })), [(at(), Right::Secret("s".into()))]);
+        assert_eq!(env(json!({ "name": "HTTPS_PROXY", "value": "http://mine" })), [(at(), Right::Pods)]);
+        assert_eq!(env(json!({ "name": "AWS_REGION", "valueFrom": secret })), [(at(), Right::Secret("s".into()))]);
         let config = json!({ "configMapKeyRef": { "name": "c", "key": "k" } });
         assert_eq!(env(json!({ "name": "TZ", "valueFrom": config })), [(at(), Right::ConfigMap("c".into()))]);
         assert_eq!(

@@ -60,7 +60,7 @@ impl Webhook {
         moved["spec"]["target"].as_object_mut().unwrap().remove("rules");
         let mut wrong = session("default", &target("PersistentVolumeClaim", "a"));
         wrong["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
-        eventually("the webhook is asked", SOON, || async {
+        eventually("the webhook is asked", SOON * 3, || async {
             let made = cluster.try_apply(&moved).await.unwrap();
             let is_moved = made["spec"]["target"]["rules"].is_array() && made["spec"].get("rules").is_none();
             let is_denied = cluster.try_apply(&wrong).await.is_err();

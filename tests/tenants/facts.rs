@@ -45,7 +45,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it() {
     scene.cluster.delete(&scene.repository()).await;
     let _operator = leading(&[]).await;
     let session = attacker.create(&scene.restore_from_victim("early")).await;
-    scene.cluster.until_phase(&session, "Pending").await;
+    scene.cluster.until_phase(&session, "Invalid").await;
     let pod = Forged::new(&session, "preflight", "preflight/x").pod("p", &scene.a);
     forged::run(&scene.cluster, &attacker, &pod, &away(&session)).await;
     let mut again = repository.clone();
@@ -69,7 +69,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_n
     scene.cluster.delete(&scene.repository()).await;
     let _operator = leading(&[]).await;
     let session = attacker.create(&scene.restore_from_victim("early")).await;
-    scene.cluster.until_phase(&session, "Pending").await;
+    scene.cluster.until_phase(&session, "Invalid").await;
     lie(&scene, &attacker, &session, &away(&session)).await;
     let mut again = repository.clone();
     again["metadata"] = json!({ "name": "repo", "namespace": scene.b });

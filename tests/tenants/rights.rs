@@ -25,7 +25,7 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("a probe of an address", container("readinessProbe", http)),
         ("a privileged container", container("securityContext", json!({ "privileged": true }))),
         ("capabilities", container("securityContext", json!({ "capabilities": { "add": ["SYS_ADMIN"] } }))),
-        ("another account", pod("serviceAccountName", json!("default"))),
+        ("another account", pod("serviceAccountName", json!("builder"))),
         ("the token of an account", pod("automountServiceAccountToken", json!(true))),
         ("a chosen node", pod("nodeName", json!("node-1"))),
         ("a priority of the system", pod("priorityClassName", json!("system-node-critical"))),
@@ -68,8 +68,8 @@ async fn who_may_only_restore_runs_no_code_and_reads_no_secret() {
     }
     // What does none of this is his to create, and who may run pods anyway loses nothing.
     restorer.would_create(&with(&scene, "plain", &json!({}))).await.unwrap();
-    let harmless = json!({ "container": { "env": [{ "name": "A", "value": "b" }],
-        "resources": { "limits": { "memory": "1Gi" } } }, "pod": { "podLabels": { "team": "a" } } });
+    let harmless = json!({ "container": { "env": [{ "name": "TZ", "value": "UTC" }],
+        "resources": { "limits": { "memory": "1Gi" } } }, "pod": { "nodeSelector": { "disk": "fast" } } });
     restorer.would_create(&with(&scene, "harmless", &harmless)).await.unwrap();
     let secret = &settings()[0].1;
     editor.would_create(&with(&scene, "editor", secret)).await.unwrap();
@@ -84,7 +84,7 @@ async fn without_the_webhook_no_session_runs_code() {
     let scene = Scene::enter("bare").await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
     let restorer = scene.attacker(Role::Restorer).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&["--code-rights", "true"]).await;
     let mut made = vec![];
     for (n, (what, settings)) in settings().into_iter().enumerate() {
         match restorer.try_create(&with(&scene, &format!("code-{n}"), &settings)).await {

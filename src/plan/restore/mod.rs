@@ -79,7 +79,9 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     }
     let plan = pass.finish();
     // The API server puts no finalizer on what is being deleted.
-    if !run.id.held && !run.id.deleting && leaves_something(&plan) {
+    // Nor does anybody else take it off a run that has rights in another namespace.
+    let has_rights = !run.state.run.grants.is_empty();
+    if !run.id.held && !run.id.deleting && (leaves_something(&plan) || has_rights) {
         return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
     }
     plan
