@@ -56,7 +56,8 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
         (known.elapsed().as_secs(), attempts(&site.get("Repository", "repo").await, "/status/steps", "probe"));
     let _proxy = Proxy::listen(&site, &address).await;
     let back = Instant::now();
-    let most = i64::try_from(outage / PROBE_INTERVAL).unwrap() + 1;
+    // The one by which it is known had begun before.
+    let most = i64::try_from(outage / PROBE_INTERVAL).unwrap() + 2;
     assert!(probes - 1 <= most, "{probes} probes in {outage} s");
     site.until("Repository", "repo", 60, "back", |r| condition(r, "Reachable").0 == "True").await;
     let (noticed, on) = (back.elapsed(), Instant::now());
@@ -68,7 +69,8 @@ async fn c06_thirty_one_restores_outlive_a_store_that_is_away() {
         in_vain += attempts(&session, "/status/run/steps", "preflight") - 1;
         assert_tree(&site.folder(name).await, tree);
     }
-    assert!(in_vain <= AT_ONCE, "{in_vain} Jobs of sessions went to a store that was away");
+    // What one session says shuts nothing: others go on until the Repository has asked for itself.
+    assert!(in_vain <= 3 * AT_ONCE, "{in_vain} Jobs of sessions went to a store that was away");
     println!(
         "outage {outage} s, {} probes, {in_vain} Jobs in vain, noticed after {noticed:.1?}, all over {:.1?} after that; {:.1?} in all",
         probes - 1,
