@@ -135,6 +135,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
 /// Whether it waits for its Jobs, and for nothing of us. After a start those go first who wait for us.
 fn only_waits<K: Restore>(object: &Stored<K>, ctx: &Context) -> bool {
     object.meta().deletion_timestamp.is_none()
+        && object.is_whole()
         && object.open().goes_on()
         && observe::runs(K::children(ctx), &Identity::of(object), ctx.now())
 }

@@ -101,7 +101,10 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
         cluster
             .until(&object, &format!("{name} is right"), |o| {
                 let is_refused = super::cluster::condition(o, "ValidationPassed").0 == "False";
-                o["status"]["conditions"].is_array() && !is_refused && o["status"]["phase"] != ends(&object)
+                // What another namespace has is not there: that is said of a right object as well.
+                let is_kept_out = super::cluster::condition(o, "Stalled").1 == "RepositoryNotAllowed";
+                let ends = o["status"]["phase"] == ends(&object) && !is_kept_out;
+                o["status"]["conditions"].is_array() && !is_refused && !ends
                     || (object["kind"] == "Repository" && super::cluster::condition(o, "ValidationPassed").0 == "True")
             })
             .await;
