@@ -220,7 +220,7 @@ mod tests {
         );
     }
 
-    /// Proves: row 9 of the attacks by tenants.
+    /// Closes: row 9 of the attacks by tenants.
     #[test]
     fn a_repository_of_a_third_namespace_is_no_consent_of_the_batchs_own() {
         let mut batch = batch();
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Proves: row 9 of the attacks by tenants.
+    /// Closes: row 9 of the attacks by tenants.
     #[test]
     fn no_settings_of_jobs_come_from_another_namespace() {
         let settings = |home: Option<&str>| {

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!((child.key.as_str(), child.attempt), ("preflight/x", 2));
     }
 
-    /// Proves: row 2, row 5 of the attacks by tenants.
+    /// Closes: row 2, row 5 of the attacks by tenants.
     #[test]
     fn a_forged_job_is_no_child() {
         let forge = |path: &str, value: Value| {
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// Proves: row 2 of the attacks by tenants.
+    /// Closes: row 2 of the attacks by tenants.
     #[test]
     fn a_forged_pod_is_nobodys() {
         let job = job();

@@ -207,7 +207,7 @@ mod tests {
 
     /// With them, one who backs up into a shared repository could pass his snapshots off as those of another's backup.
     ///
-    /// Proves: row 13 of the attacks of tenants.
+    /// Closes: row 13 of the attacks of tenants.
     #[test]
     fn tags_of_the_operator_are_refused_for_a_backup() {
         for args in [

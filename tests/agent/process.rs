@@ -146,7 +146,7 @@ fn a_restic_that_is_not_there_is_said() {
 /// Whoever writes a session may set variables of its Jobs. Those which once moved the outcome, restic and the root of a
 /// restore do nothing; and a restic that the user has put on the PATH is not run.
 ///
-/// Proves: defect 7 of the second engine, row 6 of the attacks of tenants.
+/// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn no_variable_of_a_user_steers_the_agent() {

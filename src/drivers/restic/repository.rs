@@ -427,7 +427,7 @@ mod tests {
     /// What a user may set must not change which programs run, whom restic trusts, what it reads its credentials from, or
     /// whom it gives them to.
     ///
-    /// Proves: defect 7 of the second engine, row 6 of the attacks of tenants.
+    /// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
     #[test]
     fn restic_gets_nothing_that_steers_it() {
         let users = |name: &str| Some(format!("/data/{name}"));

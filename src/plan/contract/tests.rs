@@ -16,7 +16,7 @@ fn another_version_is_refused() {
 
 /// What the version before wrote, recorded as it wrote it: a Job in flight during an upgrade must not be lost.
 ///
-/// Proves: defect 9 of the second engine.
+/// Closes: defect 9 of the second engine.
 #[test]
 fn documents_of_the_version_before_are_read() {
     let tasks: Vec<Task> =

@@ -229,7 +229,7 @@ fn the_same_attempt_has_the_same_name_and_another_does_not() {
 
 /// The kubelet takes the last of two variables of a name, and those of `env` before those of `envFrom`.
 ///
-/// Proves: defect 7 of the second engine, row 6 of the attacks of tenants.
+/// Closes: defect 7 of the second engine, row 6 of the attacks of tenants.
 #[test]
 fn no_variable_of_a_user_stands_for_one_of_ours() {
     let names = [

@@ -341,7 +341,7 @@ fn a_store_that_is_away_is_asked_once_a_minute_and_only_while_somebody_waits() {
     assert!(w.events.iter().all(|e| e == "RepositoryReachable"));
 }
 
-/// Proves: row 10 of the attacks by tenants.
+/// Closes: row 10 of the attacks by tenants.
 #[test]
 fn a_store_counts_as_opened_only_where_it_is_the_one_that_is_named() {
     let spec = |bucket: &str| -> crate::api::repository::RepositorySpec {
@@ -357,7 +357,7 @@ fn a_store_counts_as_opened_only_where_it_is_the_one_that_is_named() {
     assert!(!opened("c", json!({ "firstBackupTime": time, "openedStore": "b/a" })));
 }
 
-/// Proves: row 5 of the attacks by tenants; defect 3.
+/// Closes: row 5 of the attacks by tenants; defect 3.
 #[test]
 fn what_one_session_says_shuts_nothing() {
     let mut w = World::new(false).used_by(&["a"]);

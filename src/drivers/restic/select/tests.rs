@@ -375,7 +375,7 @@ fn a_session_is_its_run_and_nothing_else() {
 
 /// A tag that a user adds to his own backup comes after those of the backup itself.
 ///
-/// Proves: row 13 of the attacks of tenants.
+/// Closes: row 13 of the attacks of tenants.
 #[test]
 fn a_snapshot_is_of_the_run_and_session_that_made_it_whatever_tags_were_added() {
     let mut with_forged = runs();

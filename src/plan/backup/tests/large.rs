@@ -9,7 +9,7 @@ use crate::plan::target::Target;
 
 /// All was uploaded, and then the answer did not fit.
 ///
-/// Proves: defect 2 of the second engine.
+/// Closes: defect 2 of the second engine.
 #[test]
 fn a_backup_of_many_paths_succeeds() {
     for count in [16, 64, 255] {
@@ -26,7 +26,7 @@ fn a_backup_of_many_paths_succeeds() {
     }
 }
 
-/// Proves: defect 6 of the second engine.
+/// Closes: defect 6 of the second engine.
 #[test]
 fn a_backup_of_too_many_hosts_is_refused_before_it_begins() {
     let mut w = World::new(2, false, true);
@@ -51,7 +51,7 @@ fn a_backup_whose_status_is_refused_ends_and_stops_its_jobs() {
     assert_eq!(json!(w.status["nextRetry"]), json!(null));
 }
 
-/// Proves: defect 9 of the second engine.
+/// Closes: defect 9 of the second engine.
 #[test]
 fn jobs_that_the_version_before_made_are_read() {
     let mut w = World::new(2, true, true);

@@ -29,7 +29,7 @@ fn pins(count: usize, path: Option<&str>) -> Vec<PinnedSnapshot> {
 
 /// Computed before the answers could be packed: these did not fit.
 ///
-/// Proves: defect 1 of the second engine.
+/// Closes: defect 1 of the second engine.
 #[test]
 fn hosts_with_several_paths_are_all_answered_in_the_end() {
     for (hosts, paths) in [(16, 2), (12, 3), (9, 4), (40, 64)] {
@@ -90,7 +90,7 @@ fn what_cannot_be_packed_stays_as_it_is() {
 
 /// 16 paths took 4,132 bytes: all was uploaded, and the backup failed for ever.
 ///
-/// Proves: defect 2 of the second engine.
+/// Closes: defect 2 of the second engine.
 #[test]
 fn a_backup_of_many_paths_tells_all_counts() {
     let paths: Vec<String> = (0..64).map(|n| format!("/var/lib/app/{n}/{}", "x".repeat(200))).collect();

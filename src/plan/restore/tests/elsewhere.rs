@@ -90,7 +90,7 @@ fn a_policy_that_changes_under_a_run_begins_nothing_more_and_leaves_no_right() {
     }
 }
 
-/// Proves: row 4 of the attacks by tenants.
+/// Closes: row 4 of the attacks by tenants.
 #[test]
 fn a_policy_that_is_taken_back_ends_jobs_and_rights_at_once_and_for_good() {
     for comes_back in [false, true] {
@@ -115,7 +115,7 @@ fn a_policy_that_is_taken_back_ends_jobs_and_rights_at_once_and_for_good() {
     }
 }
 
-/// Proves: row 4 of the attacks by tenants.
+/// Closes: row 4 of the attacks by tenants.
 #[test]
 fn a_run_that_only_waits_has_no_right() {
     let mut w = World::session(web()).elsewhere(0);
@@ -129,7 +129,7 @@ fn a_run_that_only_waits_has_no_right() {
     w.is_left_well();
 }
 
-/// Proves: defect 13.
+/// Closes: defect 13 of the second engine.
 #[test]
 fn rights_that_cannot_be_taken_back_hold_a_run_for_a_while_only() {
     let mut w = World::session(web()).elsewhere(0);
@@ -151,7 +151,7 @@ fn rights_that_cannot_be_taken_back_hold_a_run_for_a_while_only() {
     w.settle();
 }
 
-/// Proves: row 4 of the attacks by tenants.
+/// Closes: row 4 of the attacks by tenants.
 #[test]
 fn no_run_takes_longer_than_the_operator_allows() {
     let mut w = World::session(web());

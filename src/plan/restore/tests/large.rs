@@ -20,7 +20,7 @@ fn preflights(world: &World) -> Vec<(String, i32)> {
 
 /// These never began: `latest` is one snapshot a path, and the answer did not fit.
 ///
-/// Proves: defect 1 of the second engine.
+/// Closes: defect 1 of the second engine.
 #[test]
 fn hosts_with_several_paths_are_restored() {
     for (hosts, paths) in [(16, 2), (12, 3), (9, 4), (6, 64)] {
@@ -57,7 +57,7 @@ fn a_host_that_no_answer_has_room_for_is_refused_by_name() {
     assert_eq!((order(&w).len(), w.workloads[0].replicas), (0, 2), "nothing was touched");
 }
 
-/// Proves: defect 6 of the second engine.
+/// Closes: defect 6 of the second engine.
 #[test]
 fn a_run_of_too_many_hosts_is_refused_before_anything_is_touched() {
     let mut w = World::batch("Parallel", "Continue", vec![ordinals(600), ordinals(600)]);
@@ -81,7 +81,7 @@ fn a_daemon_set_on_too_many_nodes_is_refused_at_once() {
 
 /// Its size was not foreseen, or the API server takes less than others.
 ///
-/// Proves: defect 6 of the second engine.
+/// Closes: defect 6 of the second engine.
 #[test]
 fn a_run_whose_status_is_refused_ends_with_workloads_as_they_were() {
     for passes in 0..14 {
@@ -102,7 +102,7 @@ fn a_run_whose_status_is_refused_ends_with_workloads_as_they_were() {
     }
 }
 
-/// Proves: defect 9 of the second engine.
+/// Closes: defect 9 of the second engine.
 #[test]
 fn jobs_that_the_version_before_made_are_read() {
     let mut w = World::batch("Sequential", "Stop", vec![set(), web()]);
