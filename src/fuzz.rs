@@ -55,8 +55,7 @@ pub const BODIES: [(&str, Body); 6] = [
 const RECIPE: u8 = 0xff;
 /// Spec schema and shapes of each kind.
 static KITCHEN: LazyLock<Vec<(Value, Vec<worst::Shape>)>> = LazyLock::new(|| {
-    let spec = |kind| crate::api::schema_of(kind).and_then(|mut s| s.pointer_mut("/properties/spec").map(Value::take));
-    let specs = admission::KINDS.iter().map(|(kind, _)| spec(kind).unwrap_or_default());
+    let specs = admission::KINDS.iter().map(|(kind, _)| crate::api::spec_of(kind).unwrap_or_default());
     specs.map(|spec| (spec.clone(), worst::shapes(&spec))).collect()
 });
 

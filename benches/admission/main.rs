@@ -10,10 +10,11 @@
 #[path = "../../src/fuzz/worst.rs"]
 mod worst;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lifeboat::admission::{self, bounds};
 use lifeboat::api;
+use nix::time::ClockId;
 use peak_alloc::PeakAlloc;
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// What the largest object may take.
 const TIME: Duration = Duration::from_millis(50);
 const BYTES: usize = 10_000_000;
-/// Tries of one object; the shortest counts, because the machine is shared.
+/// Tries of one object; the shortest counts.
 const TRIES: usize = 3;
 
 /// The most that one object took, and which.
@@ -45,7 +46,7 @@ fn main() {
     let mut is_bounded = true;
     let mut details = vec![];
     for (kind, _) in admission::KINDS.iter().filter(|(kind, _)| only.as_ref().is_none_or(|o| o == kind)) {
-        let spec = api::schema_of(kind).unwrap().pointer_mut("/properties/spec").map(Value::take).unwrap();
+        let spec = api::spec_of(kind).unwrap();
         let shapes = worst::shapes(&spec);
         let (mut worst, mut size) = (Worst::default(), 0);
         for shape in &shapes {
@@ -63,18 +64,23 @@ fn main() {
     assert!(is_bounded, "an object takes more than {TIME:?} or {BYTES} bytes");
 }
 
+/// Time that this thread was on a processor: what else the machine does is no cost of an object.
+fn now() -> Duration {
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
+}
+
 impl Worst {
     fn take(&mut self, kind: &str, object: &Value, shape: &str) {
         let mut shortest = Duration::MAX;
         for _ in 0..TRIES {
             let before = MEMORY.current_usage();
             MEMORY.reset_peak_usage();
-            let begun = Instant::now();
+            let begun = now();
             // As the webhook does it: what was sent stays for the patch.
             let mut defaulted = object.clone();
             admission::default(kind, &mut defaulted);
             let errors = admission::check(kind, &defaulted, None);
-            shortest = shortest.min(begun.elapsed());
+            shortest = shortest.min(now() - begun);
             let bytes = MEMORY.peak_usage().saturating_sub(before);
             if bytes > self.bytes {
                 (self.bytes, self.largest) = (bytes, format!("{shape}, {} mistakes", errors.len()));

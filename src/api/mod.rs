@@ -61,21 +61,20 @@ pub fn all_crds() -> Vec<Value> {
     .collect()
 }
 
-/// Schema of the objects of a kind that users of ours write. `None` for any other.
-pub fn schema_of(kind: &str) -> Option<Value> {
-    let crd = match kind {
-        "BackupBatch" => BackupBatch::crd(),
-        "BackupBlueprint" => BackupBlueprint::crd(),
-        "BackupConfiguration" => BackupConfiguration::crd(),
-        "BackupSession" => BackupSession::crd(),
-        "Function" => Function::crd(),
-        "Repository" => Repository::crd(),
-        "RestoreBatch" => RestoreBatch::crd(),
-        "RestoreSession" => RestoreSession::crd(),
-        "Task" => Task::crd(),
+/// Schema of the spec of a kind that users of ours write. `None` for any other.
+pub fn spec_of(kind: &str) -> Option<Value> {
+    Some(match kind {
+        "BackupBatch" => schema::of_spec::<backup_batch::BackupBatchSpec>(),
+        "BackupBlueprint" => schema::of_spec::<backup_blueprint::BackupBlueprintSpec>(),
+        "BackupConfiguration" => schema::of_spec::<backup_configuration::BackupConfigurationSpec>(),
+        "BackupSession" => schema::of_spec::<backup_session::BackupSessionSpec>(),
+        "Function" => schema::of_spec::<function::FunctionSpec>(),
+        "Repository" => schema::of_spec::<repository::RepositorySpec>(),
+        "RestoreBatch" => schema::of_spec::<restore_batch::RestoreBatchSpec>(),
+        "RestoreSession" => schema::of_spec::<restore_session::RestoreSessionSpec>(),
+        "Task" => schema::of_spec::<task::TaskSpec>(),
         _ => return None,
-    };
-    schema::finish(&crd).pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take)
+    })
 }
 
 /// Takes every null out of a document. An absent optional field is serialised as null,

@@ -6,6 +6,8 @@
 //! formats) is taken out in one pass over the finished schema.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::transform::AddNullable;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 
@@ -73,6 +75,25 @@ pub fn finish(crd: &CustomResourceDefinition) -> Value {
         let app = if crd.spec.group == "appcatalog.appscode.com" { "catalog" } else { "stash" };
         meta.insert("labels".into(), serde_json::json!({ "app.kubernetes.io/name": app }));
     }
+    value
+}
+
+/// The same schema of a spec alone, straight from its type: a definition takes several times as long, and the operator
+/// needs the limits of a kind before it judges the first object.
+pub fn of_spec<T: JsonSchema>() -> Value {
+    // As kube makes the schema of a definition.
+    let settings = SchemaSettings::openapi3().with(|s| {
+        s.inline_subschemas = true;
+        s.meta_schema = None;
+    });
+    let settings = settings
+        .with_transform(AddNullable::default())
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString);
+    let mut value = settings.into_generator().into_root_schema_for::<T>().to_value();
+    tidy(&mut value);
+    bounds::apply("spec", &mut value);
     value
 }
 

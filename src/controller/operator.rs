@@ -75,6 +75,8 @@ pub struct Options {
 /// # Errors
 /// There is no way to the API server, or leadership was lost: the process should end, and be started again.
 pub async fn run(options: Options) -> Result<(), String> {
+    // While the Lease is asked for: the first objects would wait for it.
+    drop(tokio::task::spawn_blocking(admission::bounds::prepare));
     let clock = Clock::default();
     let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
     let (stop, stopping) = tokio::sync::watch::channel(false);

@@ -144,7 +144,7 @@ fn the_largest_objects_are_large() {
     let object = worst::largest("RestoreBatch", spec, shape, |o| admission::bounds::check("RestoreBatch", o).is_ok());
     assert!(object["spec"]["members"].as_array().is_some_and(|members| members.len() > 2), "{shape:?}");
     let length = object.to_string().len();
-    assert!(length > 100_000, "{length}");
+    assert!(length > 50_000, "{length}");
 }
 
 /// The bodies do find defects: one with a defect is caught.

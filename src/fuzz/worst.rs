@@ -32,7 +32,7 @@ pub struct Shape {
 /// Fields that stand in every object, so that rules get far.
 const STANDS: [&str; 6] = ["ref", "repository", "invoker", "kind", "name", "target"];
 /// No object is built larger than this many values and bytes, whatever a shape says.
-const VALUES: usize = 40_000;
+const VALUES: usize = 20_000;
 const BYTES: usize = 600_000;
 /// No list is longer than that.
 const MOST: usize = 1024;
