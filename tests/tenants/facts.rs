@@ -1,11 +1,13 @@
 //! Row 5, and what else a run may say of a Repository or in the operator's metrics.
 
+use std::time::Duration;
+
 use lifeboat::names::reason;
 use lifeboat::plan::contract::Class;
 use serde_json::{Value, json};
 
 use super::actors::{Actor, Role};
-use super::cluster::condition;
+use super::cluster::{condition, eventually};
 use super::forged::{self, Forged, TEXT, failed, owned};
 use super::jobs;
 use super::scene::{Scene, leading, real_job, real_jobs, shows, uid};
@@ -113,8 +115,12 @@ async fn a_run_invents_no_label_of_a_metric() {
     jobs::end(&scene.cluster, &job, &failed(&session, Class::Data, "MalloryWasHere")).await;
     let done = scene.cluster.until_phase(&session, "Failed").await;
     assert!(!done["status"]["conditions"].to_string().contains("\"MalloryWasHere\""), "{:#}", done["status"]);
-    let (_, metrics) = operator.page("/metrics").await.unwrap();
-    assert!(metrics.contains("lifeboat_outcomes_total"), "{metrics}");
+    // The status is written first, and counted then.
+    let counted = async || match operator.page("/metrics").await {
+        Some((_, metrics)) if metrics.contains("lifeboat_outcomes_total") => Ok(metrics),
+        other => Err(format!("{other:?}")),
+    };
+    let metrics = eventually("counted", Duration::from_secs(10), counted).await;
     assert!(!metrics.contains("Mallory"), "{metrics}");
     assert!(!metrics.contains(&uid(&session)));
 }
