@@ -51,6 +51,12 @@ impl Key {
         names.fold(false, |holds, name| holds | is_same(&self.of(kind, namespace, &name, asks), found))
     }
 
+    /// The part of the webhook's paths that only the API server is told: who asks without it is somebody else.
+    pub fn path_token(&self) -> String {
+        // No text that is sealed begins so: those begin with a length.
+        hmac(&self.0, b"path of the webhook").iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     fn of(&self, kind: &str, namespace: &str, name: &str, asks: &[Ask]) -> String {
         let mut text = Vec::new();
         for part in [kind, namespace, name, &content(asks)] {
@@ -82,7 +88,7 @@ fn hmac(key: &[u8; KEY], text: &[u8]) -> [u8; 32] {
 }
 
 /// In a time that tells nothing of where they differ.
-fn is_same(a: &str, b: &str) -> bool {
+pub(super) fn is_same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
@@ -99,6 +105,13 @@ mod tests {
         key[..4].copy_from_slice(b"Jefe");
         let hex: String = hmac(&key, b"what do ya want for nothing?").iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn the_path_is_of_the_key() {
+        let path = Key::new([7; KEY]).path_token();
+        assert!(path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()), "{path}");
+        assert_ne!(path, Key::new([8; KEY]).path_token());
     }
 
     #[test]

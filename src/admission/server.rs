@@ -1,12 +1,13 @@
 //! The webhook server: HTTPS in, JSON out.
 //!
-//! `POST /default/{kind}` and `POST /validate/{kind}` take an AdmissionReview.
-//! The certificate is asked for at every handshake, so that a new one needs no
+//! `POST /default/{kind}/{token}` and `POST /validate/{kind}/{token}` take an AdmissionReview. A review says who wrote an
+//! object, and is believed; so only the API server may ask, and is known by the token in the path, which stands in the
+//! webhook configurations. The certificate is asked for at every handshake, so that a new one needs no
 //! restart. Connections and times are bounded by [`serve`], bodies here. Knows nothing of the cluster: what owners of
 //! Repositories allow is asked of whom it is given for that.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request};
@@ -24,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
 use super::rights::{self, Gate, Mark};
-use super::{Owners, review};
+use super::{Owners, review, seal};
 use crate::serve::{self, Limits};
 
 /// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.
@@ -35,26 +36,26 @@ const SMALL: u64 = 64 * 1024;
 const LARGE: usize = 8;
 
 /// The paths of the webhook.
-pub fn router(doors: impl Into<Doors>) -> Router {
-    let room = Arc::new(Room::default());
-    let (of_default, of_validate) = (room.clone(), room);
-    let Doors { owners, gate } = doors.into();
-    let of_mutate = gate.clone();
+pub fn router(doors: Doors) -> Router {
+    let of_default = Arc::new((doors, Room::default()));
+    let of_validate = of_default.clone();
     Router::new()
         .route(
-            "/default/{kind}",
-            post(move |Path(kind): Path<String>, request: Request| async move {
-                match of_default.read(request).await {
-                    Ok(body) => mutate(&kind, &body, of_mutate.as_ref()).await,
+            "/default/{kind}/{token}",
+            post(move |Path((kind, token)): Path<(String, String)>, request: Request| async move {
+                let (doors, room) = &*of_default;
+                match doors.token.admit(&token, room.read(request)).await {
+                    Ok(body) => mutate(&kind, &body, doors.gate.as_ref()).await,
                     Err(response) => response,
                 }
             }),
         )
         .route(
-            "/validate/{kind}",
-            post(move |Path(kind): Path<String>, request: Request| async move {
-                match of_validate.read(request).await {
-                    Ok(body) => validate(&kind, &body, &owners, gate.as_ref()).await,
+            "/validate/{kind}/{token}",
+            post(move |Path((kind, token)): Path<(String, String)>, request: Request| async move {
+                let (doors, room) = &*of_validate;
+                match doors.token.admit(&token, room.read(request)).await {
+                    Ok(body) => validate(&kind, &body, &doors.owners, doors.gate.as_ref()).await,
                     Err(response) => response,
                 }
             }),
@@ -62,18 +63,34 @@ pub fn router(doors: impl Into<Doors>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
 }
 
-/// Whom the webhook asks what an object alone does not tell.
+/// Whom the webhook listens to, and asks what an object alone does not tell.
 #[derive(Clone)]
 pub struct Doors {
+    /// What the API server is known by.
+    pub token: PathToken,
     /// Who may use Repositories of other namespaces.
     pub owners: Owners,
     /// Who may run code; `None` where that is not asked.
     pub gate: Option<Gate>,
 }
 
-impl From<Owners> for Doors {
-    fn from(owners: Owners) -> Self {
-        Self { owners, gate: None }
+/// What the API server is known by: the last part of the path, from [`seal::Key::path_token`]. As long as it is not
+/// known here, nobody is listened to. Not printed anywhere.
+#[derive(Clone, Default)]
+pub struct PathToken(Arc<OnceLock<String>>);
+
+impl PathToken {
+    /// Listens to who has this one, from now on. A second one is not taken.
+    pub fn set(&self, token: String) {
+        let _ = self.0.set(token);
+    }
+
+    /// Does `read` for who has the token. Anybody else is not even listened to.
+    async fn admit(&self, given: &str, read: impl Future<Output = Result<Held, Response>>) -> Result<Held, Response> {
+        match self.0.get() {
+            Some(token) if seal::is_same(token, given) => read.await,
+            _ => Err(StatusCode::NOT_FOUND.into_response()),
+        }
     }
 }
 
@@ -203,7 +220,7 @@ fn respond(kind: &str, answered: Result<Value, String>) -> Response {
 pub async fn serve(
     addr: SocketAddr,
     resolver: Arc<dyn ResolvesServerCert>,
-    doors: impl Into<Doors>,
+    doors: Doors,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(addr).await?;
@@ -217,7 +234,7 @@ pub async fn serve(
 pub async fn serve_on(
     listener: TcpListener,
     resolver: Arc<dyn ResolvesServerCert>,
-    doors: impl Into<Doors>,
+    doors: Doors,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

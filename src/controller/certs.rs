@@ -1,4 +1,5 @@
-//! Keeps the webhook's certificate: one Secret that all replicas share.
+//! Keeps the webhook's certificate, one Secret that all replicas share, and what the API server needs to ask us: the CA
+//! that it trusts, and the path with the token that it is known by.
 //!
 //! Whoever finds the Secret missing or due makes a new certificate; create and
 //! replace go by resourceVersion, so that of two replicas one wins and the other
@@ -22,7 +23,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::vouching::Vouching;
 use crate::admission::certs::{Bundle, CertError, CertHandle, issue, needs_rotation};
+use crate::admission::server::PathToken;
 use crate::names::{MANAGER, OPERATOR, label};
 
 /// Name of both webhook configurations.
@@ -65,57 +68,68 @@ struct Stored {
     ours: Option<(Timestamp, String)>,
 }
 
-/// Keeps Secret, handle and webhook configurations in order until `shutdown` ends.
-pub async fn maintain(
+/// Keeps Secret, handle and webhook configurations in order.
+pub struct Keeper {
     client: Client,
     namespace: String,
-    service: String,
     secret: String,
+    /// Names that the certificate is for.
+    names: Vec<String>,
     handle: Arc<CertHandle>,
-    shutdown: impl Future<Output = ()> + Send,
-) {
-    tokio::pin!(shutdown);
-    let names = dns_names(&service, &namespace);
-    let mut loaded = String::new();
-    loop {
-        let wait = match pass(&client, &namespace, &secret, &names, &handle, &mut loaded, Timestamp::now()).await {
-            Ok(()) => INTERVAL,
-            Err(error) => {
-                warn!(%error, secret, "the webhook's certificate is not in order");
-                RETRY
+    /// The certificate that the handle has.
+    loaded: String,
+}
+
+impl Keeper {
+    /// For a webhook behind this Service of its namespace; nothing is loaded yet.
+    pub fn new(client: Client, namespace: &str, service: &str, secret: &str, handle: Arc<CertHandle>) -> Self {
+        let names = ["", ".cluster.local"].map(|suffix| format!("{service}.{namespace}.svc{suffix}")).to_vec();
+        let (namespace, secret) = (namespace.to_owned(), secret.to_owned());
+        Self { client, namespace, secret, names, handle, loaded: String::new() }
+    }
+
+    /// Keeps them until `shutdown` ends, and has the server know the token as soon as there is one.
+    pub async fn maintain(
+        mut self,
+        vouching: Arc<Vouching>,
+        token: PathToken,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        tokio::pin!(shutdown);
+        loop {
+            let done = async {
+                let path = vouching.path_token().await?;
+                token.set(path.clone());
+                self.pass(&path, Timestamp::now()).await
+            };
+            let wait = match done.await {
+                Ok(()) => INTERVAL,
+                Err(error) => {
+                    warn!(%error, secret = self.secret, "the webhook's certificate is not in order");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = &mut shutdown => return,
             }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = &mut shutdown => return,
         }
     }
-}
 
-fn dns_names(service: &str, namespace: &str) -> Vec<String> {
-    ["", ".cluster.local"].iter().map(|suffix| format!("{service}.{namespace}.svc{suffix}")).collect()
-}
-
-/// Once: Secret, then trust, then use.
-async fn pass(
-    client: &Client,
-    namespace: &str,
-    secret: &str,
-    names: &[String],
-    handle: &CertHandle,
-    loaded: &mut String,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let stored = ensure(&Api::namespaced(client.clone(), namespace), secret, names, now).await?;
-    let trust = format!("{}{}", stored.ca, stored.old_ca.as_deref().unwrap_or_default());
-    // Without trust a new certificate is of no use; but without any certificate there is nothing to wait for.
-    let trusted = trust_in_all(client, &trust).await;
-    if *loaded != stored.cert && (trusted.is_ok() || !handle.is_loaded()) {
-        handle.load(&stored.cert, &stored.key)?;
-        loaded.clone_from(&stored.cert);
-        info!(secret, "the webhook's certificate is loaded");
+    /// Once: Secret, then trust, then use.
+    async fn pass(&mut self, token: &str, now: Timestamp) -> Result<(), Error> {
+        let secrets = Api::namespaced(self.client.clone(), &self.namespace);
+        let stored = ensure(&secrets, &self.secret, &self.names, now).await?;
+        let trust = format!("{}{}", stored.ca, stored.old_ca.as_deref().unwrap_or_default());
+        // Without trust a new certificate is of no use; but without any certificate there is nothing to wait for.
+        let trusted = trust_in_all(&self.client, &trust, token).await;
+        if self.loaded != stored.cert && (trusted.is_ok() || !self.handle.is_loaded()) {
+            self.handle.load(&stored.cert, &stored.key)?;
+            self.loaded.clone_from(&stored.cert);
+            info!(secret = self.secret, "the webhook's certificate is loaded");
+        }
+        trusted
     }
-    trusted
 }
 
 /// The Secret as it should be, made or renewed where needed.
@@ -204,20 +218,20 @@ fn write(name: &str, bundle: &Bundle, names: &[String], old_ca: Option<String>, 
     }
 }
 
-async fn trust_in_all(client: &Client, ca: &str) -> Result<(), Error> {
-    trust_in(&Api::<MutatingWebhookConfiguration>::all(client.clone()), ca).await?;
-    trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), ca).await
+async fn trust_in_all(client: &Client, ca: &str, token: &str) -> Result<(), Error> {
+    trust_in(&Api::<MutatingWebhookConfiguration>::all(client.clone()), ca, token).await?;
+    trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), ca, token).await
 }
 
-/// Writes the CA into one configuration, and nothing else of it: the rest is the chart's.
-async fn trust_in<K>(api: &Api<K>, ca: &str) -> Result<(), Error>
+/// Writes CA and paths into one configuration, and nothing else of it: the rest is the chart's.
+async fn trust_in<K>(api: &Api<K>, ca: &str, token: &str) -> Result<(), Error>
 where
     K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     for _ in 0..TRIES {
         // Not there: the webhook is switched off.
         let Some(found) = api.get_opt(WEBHOOKS).await? else { return Ok(()) };
-        let Some(patch) = trust_patch(&crate::api::to_json(&found), ca) else { return Ok(()) };
+        let Some(patch) = trust_patch(&crate::api::to_json(&found), ca, token) else { return Ok(()) };
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match api.patch(WEBHOOKS, &params, &Patch::Json::<()>(patch)).await {
             Ok(_) => info!(webhooks = WEBHOOKS, "the API server trusts the webhook's certificate"),
@@ -229,22 +243,30 @@ where
     Err(Error::Contended(format!("webhook configuration {WEBHOOKS}")))
 }
 
-/// The patch that makes every webhook of a configuration trust this CA; `None` where all do.
-fn trust_patch(configuration: &Value, ca: &str) -> Option<json_patch::Patch> {
+/// The patch that makes every webhook of a configuration trust this CA, and ask at the path with this token; `None`
+/// where all do. A webhook has its path by its name: `default.restoresessions.…` asks at `/default/restoresessions/…`.
+fn trust_patch(configuration: &Value, ca: &str, token: &str) -> Option<json_patch::Patch> {
     let ca = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, ca);
     let webhooks = configuration.get("webhooks").and_then(Value::as_array)?;
-    let operations: Vec<Value> = webhooks
-        .iter()
-        .enumerate()
-        .filter(|(_, w)| w.pointer("/clientConfig/caBundle").and_then(Value::as_str) != Some(&ca))
-        .flat_map(|(i, w)| {
-            [
-                // Positions may have changed since it was read; names tell.
-                json!({ "op": "test", "path": format!("/webhooks/{i}/name"), "value": w.get("name") }),
-                json!({ "op": "add", "path": format!("/webhooks/{i}/clientConfig/caBundle"), "value": ca }),
-            ]
-        })
-        .collect();
+    let mut operations = vec![];
+    for (i, webhook) in webhooks.iter().enumerate() {
+        let name = webhook.get("name").and_then(Value::as_str).unwrap_or_default();
+        let mut labels = name.split('.');
+        let path = [labels.next(), labels.next(), Some(token)].map(Option::unwrap_or_default).join("/");
+        let wanted = [("caBundle", ca.clone()), ("service/path", format!("/{path}"))];
+        let amiss = wanted.iter().filter(|(field, value)| {
+            webhook.pointer(&format!("/clientConfig/{field}")).and_then(Value::as_str) != Some(value)
+        });
+        let changes = amiss.map(|(field, value)| {
+            json!({ "op": "add", "path": format!("/webhooks/{i}/clientConfig/{field}"), "value": value })
+        });
+        let changes: Vec<Value> = changes.collect();
+        if !changes.is_empty() {
+            // Positions may have changed since it was read; names tell.
+            operations.push(json!({ "op": "test", "path": format!("/webhooks/{i}/name"), "value": name }));
+            operations.extend(changes);
+        }
+    }
     if operations.is_empty() { None } else { serde_json::from_value(Value::Array(operations)).ok() }
 }
 

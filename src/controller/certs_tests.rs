@@ -93,7 +93,7 @@ fn with_webhooks() -> Arc<Cluster> {
     cluster.objects.lock().unwrap().insert(
         MUTATING.into(),
         json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-                "metadata": { "name": "lifeboat" }, "webhooks": [hook("a.x.y"), hook("b.x.y")] }),
+                "metadata": { "name": "lifeboat" }, "webhooks": [hook("default.as.x.y"), hook("default.bs.x.y")] }),
     );
     cluster
 }
@@ -102,8 +102,10 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-async fn once(cluster: &Arc<Cluster>, handle: &CertHandle, loaded: &mut String, now: Timestamp) -> Result<(), Error> {
-    pass(&cluster.client(), "backup", "cert", &dns_names("s", "backup"), handle, loaded, now).await
+const TOKEN: &str = "t0ken";
+
+fn keeper(cluster: &Arc<Cluster>) -> Keeper {
+    Keeper::new(cluster.client(), "backup", "s", "cert", CertHandle::new())
 }
 
 fn text(secret: &Value, key: &str) -> String {
@@ -115,19 +117,19 @@ fn text(secret: &Value, key: &str) -> String {
 #[tokio::test]
 async fn a_rotation_keeps_the_old_ca_trusted() {
     let cluster = with_webhooks();
-    let (handle, mut loaded) = (CertHandle::new(), String::new());
+    let mut keeper = keeper(&cluster);
     let start = at("2026-11-20T00:00:00Z");
-    once(&cluster, &handle, &mut loaded, start).await.unwrap();
+    keeper.pass(TOKEN, start).await.unwrap();
     let first = cluster.get(SECRET);
-    assert!(handle.is_loaded() && first["type"] == "Opaque" && text(&first, "ca-old.crt").is_empty());
+    assert!(keeper.handle.is_loaded() && first["type"] == "Opaque" && text(&first, "ca-old.crt").is_empty());
 
-    once(&cluster, &handle, &mut loaded, start + jiff::SignedDuration::from_hours(24 * 59)).await.unwrap();
+    keeper.pass(TOKEN, start + jiff::SignedDuration::from_hours(24 * 59)).await.unwrap();
     assert_eq!(cluster.get(SECRET), first, "nothing is due yet");
 
-    once(&cluster, &handle, &mut loaded, start + jiff::SignedDuration::from_hours(24 * 61)).await.unwrap();
+    keeper.pass(TOKEN, start + jiff::SignedDuration::from_hours(24 * 61)).await.unwrap();
     let second = cluster.get(SECRET);
     assert_eq!(text(&second, "ca-old.crt"), text(&first, "ca.crt"));
-    assert_eq!(loaded, text(&second, "tls.crt"));
+    assert_eq!(keeper.loaded, text(&second, "tls.crt"));
     for hook in cluster.get(MUTATING)["webhooks"].as_array().unwrap() {
         let trusted = hook["clientConfig"]["caBundle"].as_str().unwrap();
         let trusted =
@@ -138,39 +140,55 @@ async fn a_rotation_keeps_the_old_ca_trusted() {
 }
 
 #[tokio::test]
+async fn the_api_server_asks_where_the_token_is() {
+    let cluster = with_webhooks();
+    let asked = |n: usize| cluster.get(MUTATING)["webhooks"][n]["clientConfig"]["service"]["path"].clone();
+    let mut keeper = keeper(&cluster);
+    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!((asked(0), asked(1)), (json!("/default/as/t0ken"), json!("/default/bs/t0ken")));
+    // Somebody wrote another; or the key is a new one.
+    cluster.objects.lock().unwrap().get_mut(MUTATING).unwrap()["webhooks"][1]["clientConfig"]["service"]["path"] =
+        "/default/bs".into();
+    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!((asked(0), asked(1)), (json!("/default/as/t0ken"), json!("/default/bs/t0ken")));
+    keeper.pass("other", at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!(asked(0), "/default/as/other");
+}
+
+#[tokio::test]
 async fn the_replica_that_loses_reads_what_the_other_wrote() {
     let cluster = with_webhooks();
     *cluster.conflicts.lock().unwrap() = 2;
-    let (handle, mut loaded) = (CertHandle::new(), String::new());
-    once(&cluster, &handle, &mut loaded, at("2026-11-20T00:00:00Z")).await.unwrap();
-    assert_eq!(loaded, text(&cluster.get(SECRET), "tls.crt"));
-    let (other, mut theirs) = (CertHandle::new(), String::new());
-    once(&cluster, &other, &mut theirs, at("2026-11-20T00:00:00Z")).await.unwrap();
-    assert_eq!(theirs, loaded);
+    let mut keeper = keeper(&cluster);
+    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!(keeper.loaded, text(&cluster.get(SECRET), "tls.crt"));
+    let mut other = self::keeper(&cluster);
+    other.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!(other.loaded, keeper.loaded);
 }
 
 #[tokio::test]
 async fn missing_configurations_mean_the_webhook_is_off() {
     let cluster = Arc::new(Cluster::default());
-    let (handle, mut loaded) = (CertHandle::new(), String::new());
-    once(&cluster, &handle, &mut loaded, at("2026-11-20T00:00:00Z")).await.unwrap();
-    assert!(handle.is_loaded());
+    let mut keeper = keeper(&cluster);
+    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert!(keeper.handle.is_loaded());
 }
 
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_used_and_never_changed() {
     let cluster = with_webhooks();
-    let bundle = issue(at("2020-01-01T00:00:00Z"), &dns_names("s", "backup")).unwrap();
+    let bundle = issue(at("2020-01-01T00:00:00Z"), &keeper(&cluster).names).unwrap();
     let mut secret = write("cert", &bundle, &[], None, None);
     secret.metadata.annotations = None;
     cluster.objects.lock().unwrap().insert(SECRET.into(), serde_json::to_value(&secret).unwrap());
     let before = cluster.get(SECRET);
-    let (handle, mut loaded) = (CertHandle::new(), String::new());
-    once(&cluster, &handle, &mut loaded, at("2026-11-20T00:00:00Z")).await.unwrap();
-    assert_eq!((cluster.get(SECRET), loaded), (before, bundle.cert_pem));
+    let mut keeper = keeper(&cluster);
+    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!((cluster.get(SECRET), keeper.loaded), (before, bundle.cert_pem));
 
     cluster.objects.lock().unwrap().get_mut(SECRET).unwrap()["data"].as_object_mut().unwrap().remove("tls.key");
-    let error = once(&cluster, &handle, &mut String::new(), at("2026-11-20T00:00:00Z")).await.unwrap_err();
+    let error = self::keeper(&cluster).pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap_err();
     assert!(error.to_string().contains("has no tls.key"), "{error}");
 }
 
@@ -179,7 +197,7 @@ async fn a_certificate_for_other_names_is_made_again() {
     let cluster = with_webhooks();
     let now = at("2026-11-20T00:00:00Z");
     let api = Api::namespaced(cluster.client(), "backup");
-    let first = ensure(&api, "cert", &dns_names("old", "backup"), now).await.unwrap();
-    let second = ensure(&api, "cert", &dns_names("s", "backup"), now).await.unwrap();
+    let first = ensure(&api, "cert", &["old.backup.svc".to_owned()], now).await.unwrap();
+    let second = ensure(&api, "cert", &keeper(&cluster).names, now).await.unwrap();
     assert_ne!(first.cert, second.cert);
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::certs::Keeper;
 use super::clock::Clock;
 use super::context::{Context, LARGE_AT_ONCE};
 use super::http::{self, Readiness};
@@ -29,10 +30,10 @@ use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
 use super::written::Written;
-use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, repository, restore, watch};
+use super::{Error, backup, blueprint, error_policy, invoker, owners, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
-use crate::admission::server::Doors;
+use crate::admission::server::{Doors, PathToken};
 use crate::api::{BackupBlueprint, RestoreSession};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
@@ -139,12 +140,12 @@ fn webhook(
     stopping: &Receiver<bool>,
     servers: &mut JoinSet<()>,
 ) {
-    let handle = CertHandle::new();
-    let (namespace, service, secret) =
-        (options.namespace.clone(), options.service.clone(), options.certificate.clone());
-    servers.spawn(certs::maintain(client.clone(), namespace, service, secret, handle.clone(), ended(stopping.clone())));
+    let (handle, token) = (CertHandle::new(), PathToken::default());
+    let keeper =
+        Keeper::new(client.clone(), &options.namespace, &options.service, &options.certificate, handle.clone());
+    servers.spawn(keeper.maintain(vouching.clone(), token.clone(), ended(stopping.clone())));
     let stopped = ended(stopping.clone());
-    let doors = Doors { owners: owners::owners(client.clone()), gate: vouching.gate() };
+    let doors = Doors { token, owners: owners::owners(client.clone()), gate: vouching.gate() };
     servers.spawn(async move {
         let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
         if let Err(error) = admission::server::serve(address, handle, doors, stopped).await {

@@ -91,6 +91,14 @@ impl Vouching {
         })
     }
 
+    /// What the API server is known by, when it asks the webhook.
+    ///
+    /// # Errors
+    /// The key could not be read or made.
+    pub async fn path_token(&self) -> kube::Result<String> {
+        Ok(self.known().await?.key.path_token())
+    }
+
     async fn known(&self) -> kube::Result<&Known> {
         self.known
             .get_or_try_init(|| async {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use lifeboat::admission::certs::{Bundle, CertHandle, issue};
 use lifeboat::admission::seal::Key;
-use lifeboat::admission::server::{Doors, router, serve_on};
+use lifeboat::admission::server::{Doors, PathToken, router, serve_on};
 use lifeboat::admission::{Elsewhere, Gate, Owners};
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -32,13 +32,23 @@ fn owners(say: Option<&'static str>) -> (Owners, Arc<Mutex<Vec<Elsewhere>>>) {
     (owners, asked)
 }
 
+/// What the API server is known by.
+const TOKEN: &str = "0123456789abcdef";
+
+/// Opens to the API server.
+fn doors(owners: Owners, gate: Option<Gate>) -> Doors {
+    let token = PathToken::default();
+    token.set(TOKEN.to_owned());
+    Doors { token, owners, gate }
+}
+
 async fn post(path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     post_to(unasked(), path, body).await
 }
 
 async fn post_to(owners: Owners, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
-    let request = Request::post(path).body(body.into()).unwrap();
-    let response = router(owners).oneshot(request).await.unwrap();
+    let request = Request::post(format!("{path}/{TOKEN}")).body(body.into()).unwrap();
+    let response = router(doors(owners, None)).oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = axum::body::to_bytes(response.into_body(), 10 << 20).await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or_default())
@@ -225,6 +235,29 @@ async fn what_is_no_review_gets_a_400() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// Whoever else reaches the webhook could say in whose name he asks. Not even his body is read.
+#[tokio::test]
+async fn who_is_not_the_api_server_is_not_listened_to() {
+    let body = || Body::from_stream(futures::stream::once(async { panic!("it is read") as std::io::Result<Vec<u8>> }));
+    let (known, _) = gate("joe");
+    let nobody = Doors { token: PathToken::default(), ..known.clone() };
+    for (doors, path) in [
+        (&known, "/default/restorebatches".to_owned()),
+        (&known, "/default/restorebatches/".to_owned()),
+        (&known, "/default/restorebatches/fedcba9876543210".to_owned()),
+        (&known, format!("/validate/restorebatches/{}", &TOKEN[1..])),
+        (&known, format!("/validate/restorebatches/{TOKEN}/x")),
+        (&nobody, "/default/restorebatches/".to_owned()),
+        (&nobody, format!("/default/restorebatches/{TOKEN}")),
+    ] {
+        let request = Request::post(&path).body(body()).unwrap();
+        let response = router(doors.clone()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let said = axum::body::to_bytes(response.into_body(), 1000).await.unwrap();
+        assert!(said.is_empty(), "{path}: {said:?}");
+    }
+}
+
 /// One HTTPS request to the server; the client trusts one CA and expects one name.
 async fn https(addr: std::net::SocketAddr, trusted: &Bundle) -> std::io::Result<String> {
     let mut roots = rustls::RootCertStore::empty();
@@ -253,7 +286,7 @@ async fn a_new_certificate_is_used_without_a_restart() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve_on(listener, handle.clone(), unasked(), async move {
+    let server = tokio::spawn(serve_on(listener, handle.clone(), doors(unasked(), None), async move {
         let _ = stopped.await;
     }));
 
@@ -278,7 +311,7 @@ async fn slow_connections_of_one_pod_keep_nobody_from_the_webhook() {
     handle.load(&bundle.cert_pem, &bundle.key_pem).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(serve_on(listener, handle, unasked(), std::future::pending()));
+    tokio::spawn(serve_on(listener, handle, doors(unasked(), None), std::future::pending()));
     let mut slow = vec![];
     for _ in 0..256 {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -308,7 +341,7 @@ fn gate(allowed: &'static str) -> (Doors, Arc<Mutex<Vec<String>>>) {
             Box::pin(async move { answer })
         }),
     };
-    (Doors { owners: unasked(), gate: Some(gate) }, asked)
+    (doors(unasked(), Some(gate)), asked)
 }
 
 #[tokio::test]
@@ -317,7 +350,8 @@ async fn who_may_run_code_gets_a_seal_and_who_may_not_is_refused() {
         let (doors, asked) = gate("joe");
         let mut review = review("CREATE", object, &Value::Null);
         review["request"]["userInfo"] = json!({ "username": user });
-        let request = Request::post(format!("/{verb}/restorebatches")).body(Body::from(review.to_string())).unwrap();
+        let request =
+            Request::post(format!("/{verb}/restorebatches/{TOKEN}")).body(Body::from(review.to_string())).unwrap();
         let response = router(doors).oneshot(request).await.unwrap();
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         let answer: Value = serde_json::from_slice(&bytes).unwrap();

@@ -17,6 +17,7 @@ pub const PORT: u16 = 9443;
 pub struct Webhook {
     configurations: Vec<Value>,
     bundle: Vec<u8>,
+    token: String,
     pub operator: Operator,
 }
 
@@ -29,13 +30,6 @@ impl Webhook {
         let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" },
             "spec": { "type": "ExternalName", "externalName": state["hostAddress"] } });
         cluster.apply(&service).await.unwrap();
-        let operator = Operator::start("test", &["--webhook", "true"]);
-        operator.leads_within(SOON).await;
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lifeboat-webhook-cert", "namespace": "lifeboat-system" } });
-        let secret = cluster.until(&secret, "a certificate", |s| s["data"]["ca.crt"].is_string()).await;
-        let bundle = secret["data"]["ca.crt"].as_str().unwrap();
-        let certificate = base64::prelude::BASE64_STANDARD.decode(bundle).unwrap();
-        assert!(certificate.starts_with(b"-----BEGIN CERTIFICATE"));
         let installed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/install.yaml")).unwrap();
         let mut configurations: Vec<Value> = lifeboat::yaml::read(&installed).unwrap();
         configurations.retain(|o| o["kind"].as_str().is_some_and(|k| k.ends_with("WebhookConfiguration")));
@@ -43,14 +37,28 @@ impl Webhook {
         for configuration in &mut configurations {
             for webhook in configuration["webhooks"].as_array_mut().unwrap() {
                 webhook["clientConfig"]["service"]["port"] = PORT.into();
-                webhook["clientConfig"]["caBundle"] = bundle.into();
                 webhook["timeoutSeconds"] = 10.into();
             }
             cluster.apply(configuration).await.unwrap();
         }
-        let webhook = Self { configurations, bundle: certificate, operator };
+        let operator = Operator::start("test", &["--webhook", "true"]);
+        operator.leads_within(SOON).await;
+        // The operator says whom to trust, and where to ask.
+        let is_told = |w: &Value| w["clientConfig"]["caBundle"].is_string();
+        let told = |o: &Value| o["webhooks"].as_array().unwrap().iter().all(is_told);
+        let last = cluster.until(&configurations[1], "told", told).await;
+        let client = &last["webhooks"][0]["clientConfig"];
+        let bundle = base64::prelude::BASE64_STANDARD.decode(client["caBundle"].as_str().unwrap()).unwrap();
+        assert!(bundle.starts_with(b"-----BEGIN CERTIFICATE"));
+        let token = client["service"]["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let webhook = Self { configurations, bundle, token, operator };
         webhook.is_asked(cluster).await;
         webhook
+    }
+
+    /// Where the API server asks.
+    pub fn path(&self, verb: &str, kind: &str) -> String {
+        format!("/{verb}/{kind}/{}", self.token)
     }
 
     /// The API server takes up new configurations within a second or so: both kinds of webhook, each in its time.
@@ -78,6 +86,24 @@ impl Webhook {
         for configuration in &self.configurations {
             cluster.delete(configuration).await;
         }
+    }
+
+    /// What it answers to a review from somewhere in the network.
+    pub async fn ask(&self, path: &str, body: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await.unwrap();
+        let mut stream = self.tls().connect(name, tcp).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Who is not listened to may be hung up on before he has said all.
+        let _ = stream.write_all(body.as_bytes()).await;
+        let mut answer = vec![];
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// A client of it that trusts its certificate, as anybody in the network can be.

@@ -77,6 +77,30 @@ async fn who_may_only_restore_runs_no_code_and_reads_no_secret() {
     assert!(let_in.is_empty(), "let in: {let_in:#?}");
 }
 
+/// A pod in the network that asks the webhook in the name of somebody else, for a seal to put on an object of its own.
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn a_pod_gets_no_seal_in_the_name_of_an_administrator() {
+    let scene = Scene::enter("forger").await;
+    let webhook = Webhook::install(&scene.cluster).await;
+    let object = with(&scene, "code", &settings()[2].1);
+    let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u", "operation": "CREATE", "namespace": scene.a, "object": object,
+        "userInfo": { "username": "kubernetes-admin", "groups": ["system:masters", "system:authenticated"] } } });
+    let known = webhook.path("default", "restoresessions");
+    let (begin, token) = known.rsplit_once('/').unwrap();
+    let backwards: String = token.chars().rev().collect();
+    let mut answers = vec![];
+    for path in [begin.to_owned(), format!("{begin}/"), format!("{begin}/{backwards}"), known.clone()] {
+        answers.push(webhook.ask(&path, &review.to_string()).await);
+    }
+    webhook.remove(&scene.cluster).await;
+    let (of_api_server, of_others) = answers.split_last().unwrap();
+    assert!(of_others.iter().all(|a| a.starts_with("HTTP/1.1 404") && !a.contains("patch")), "{of_others:#?}");
+    // The same review is good where it comes from the API server.
+    assert!(of_api_server.starts_with("HTTP/1.1 200") && of_api_server.contains("JSONPatch"), "{of_api_server}");
+}
+
 /// Nobody says then as whom it was written.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]

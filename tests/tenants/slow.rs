@@ -90,7 +90,9 @@ async fn half_a_review_does_not_keep_the_webhook() {
     let scene = Scene::enter("review").await;
     let webhook = Webhook::install(&scene.cluster).await;
     let tls = webhook.tls();
-    let head = "POST /validate/restoresessions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{";
+    // Even who knows where the API server asks.
+    let path = webhook.path("validate", "restoresessions");
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{{");
     // The place of the API server's own connection is free once that has been idle for a while.
     let (mut connections, mut refused) = (vec![], 0);
     while connections.len() < MANY && refused < 8 {
