@@ -54,7 +54,8 @@ fn the_operator_cannot_list_secrets_or_make_itself_stronger() {
             assert!(!forbidden.contains(&resource.as_str()), "{resource}");
             // For the rights of one run. Without escalate and bind it gives no more than it has, and changes no other.
             if ["roles", "rolebindings", "serviceaccounts"].contains(&resource.as_str()) {
-                assert_eq!(verbs, ["create", "delete"]);
+                // Bindings that a run left behind are looked for.
+                assert!(verbs == ["create", "delete"] || resource == "rolebindings" && verbs == ["list"], "{verbs:?}");
             }
             if resource.ends_with("webhookconfigurations") {
                 assert_eq!(rule["resourceNames"], json!([names::OPERATOR]));

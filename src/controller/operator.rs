@@ -30,7 +30,7 @@ use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
 use super::written::Written;
-use super::{Error, backup, blueprint, error_policy, invoker, owners, repository, restore, watch};
+use super::{Error, backup, blueprint, error_policy, grants, invoker, owners, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
 use crate::admission::server::{Doors, PathToken};
@@ -216,6 +216,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
     let verdicts = Verdicts::default();
     let sources = Sources::new(&client, &queues, &verdicts);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
+    let left = sources.left.clone();
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
     let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
     let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, Some(&queues));
@@ -256,6 +257,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         drive(sources.batches.controller(), invoker::reconcile, &context),
         drive(repositories, repository::reconcile, &context),
         drive(blueprints, blueprint::reconcile, &context),
+        grants::collect(&context, &left),
     );
 }
 

@@ -20,6 +20,7 @@ use crate::admission::{self, bounds::OBJECT_BYTES};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::InvokerPhase;
 use crate::api::repository::Reachability;
+use crate::api::restore_session::RunStatus;
 use crate::api::{Condition, to_json};
 use crate::names::{condition, reason};
 use crate::plan::hosts::HostSet;
@@ -37,6 +38,8 @@ pub struct Facts {
     pub invoker: Option<InvokerRef>,
     /// It needs its Repository no more.
     pub over: bool,
+    /// Rights of its Jobs stand in its status.
+    pub has_rights: bool,
     /// Keys of the targets that an unfinished restore has.
     pub targets: Vec<String>,
     /// Reasons of conditions that are true, by type.
@@ -54,6 +57,13 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Keeps of a run whether it has given rights.
+    #[must_use]
+    pub fn running(mut self, run: Option<&RunStatus>) -> Self {
+        self.has_rights = run.is_some_and(|r| !r.grants.is_empty());
+        self
+    }
+
     /// Keeps of the conditions what anybody asks for.
     #[must_use]
     pub fn saying(mut self, conditions: &[Condition]) -> Self {

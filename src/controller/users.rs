@@ -50,6 +50,8 @@ pub trait User: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     fn home(&self, users: &Users) -> Option<Home>;
     /// Whether it needs it no more.
     fn is_over(&self) -> bool;
+    /// Whether its Jobs have rights, as far as its status says.
+    fn has_rights(&self) -> bool;
     /// Whether a condition of it, Reconciling or Stalled, is true for this reason.
     fn says(&self, type_: &str, why: &str) -> bool;
 }
@@ -69,6 +71,9 @@ impl<K: UserKind> User for Stored<K> {
     }
     fn is_over(&self) -> bool {
         self.facts().over
+    }
+    fn has_rights(&self) -> bool {
+        self.facts().has_rights
     }
     fn says(&self, type_: &str, why: &str) -> bool {
         self.facts().says.iter().any(|(t, reason)| t == type_ && reason == why)
@@ -155,6 +160,7 @@ impl UserKind for BackupSession {
         let invoker = Some(self.spec.invoker.clone().unwrap_or_default());
         Facts { over: backup::is_over(phase), backup: phase, invoker, ..Facts::default() }
             .saying(self.status.as_ref().map_or(&[][..], |s| &s.conditions))
+            .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }
 }
 
@@ -164,7 +170,9 @@ impl UserKind for RestoreSession {
         let repository = place(self.spec.repository.as_ref(), self.namespace());
         let targets = if over { vec![] } else { targets_of(&RestoreRun::of_session(self)) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, targets, ..Facts::default() }.saying(said)
+        Facts { repository, over, targets, ..Facts::default() }
+            .saying(said)
+            .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }
 }
 
@@ -174,7 +182,9 @@ impl UserKind for RestoreBatch {
         let repository = place(used(self), self.namespace());
         let targets = if over { vec![] } else { targets_of(&RestoreRun::of_batch(self)) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, targets, ..Facts::default() }.saying(said)
+        Facts { repository, over, targets, ..Facts::default() }
+            .saying(said)
+            .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }
 }
 

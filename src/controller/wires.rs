@@ -4,11 +4,14 @@
 //! once, and who waits for a Repository goes on when it is there, or answers again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
 use kube::{Client, Resource, ResourceExt as _};
+use tokio::sync::Notify;
 
 use super::index::Indexed;
 use super::queues::Queues;
@@ -34,6 +37,8 @@ pub struct Sources {
     pub restores: Source<Stored<RestoreSession>>,
     /// Restores of many targets.
     pub restore_batches: Source<Stored<RestoreBatch>>,
+    /// Told when a session is gone that had rights.
+    pub left: Arc<Notify>,
 }
 
 impl Sources {
@@ -46,11 +51,12 @@ impl Sources {
             backups: Source::new(client, verdicts, users::keys),
             restores: Source::new(client, verdicts, users::keys),
             restore_batches: Source::new(client, verdicts, users::keys),
+            left: Arc::default(),
         };
         let users = all.users();
-        line_up(&all.backups, queues, &users);
-        line_up(&all.restores, queues, &users);
-        line_up(&all.restore_batches, queues, &users);
+        line_up(&all.backups, queues, &users, &all.left);
+        line_up(&all.restores, queues, &users, &all.left);
+        line_up(&all.restore_batches, queues, &users, &all.left);
         let (q, u) = (queues.clone(), users.clone());
         all.configurations.follow(move |event, _| q.hear_invoker(&u, event));
         let (q, u) = (queues.clone(), users.clone());
@@ -118,14 +124,20 @@ fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRe
     let _ = bell.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
 }
 
-/// Has the queues follow a kind of sessions.
+/// Has the queues follow a kind of sessions, and whoever takes rights back.
 fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
     queues: &Queues,
     users: &Users,
+    left: &Arc<Notify>,
 ) {
-    let (queues, users) = (queues.clone(), users.clone());
-    source.follow(move |event, store| queues.hear_session(&users, event, store));
+    let (queues, users, left) = (queues.clone(), users.clone(), left.clone());
+    source.follow(move |event, store| {
+        queues.hear_session(&users, event, store);
+        if matches!(event, Event::Delete(session) if session.has_rights()) {
+            left.notify_one();
+        }
+    });
 }
 
 /// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with

@@ -32,6 +32,18 @@ async fn kept_open(scene: &Scene, attacker: &Actor, name: &str) -> (Value, Clien
 
 /// Nothing of the run is left: no Secret, no right, no Job.
 async fn all_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
+    right_is_taken_back(scene, session, bearer).await;
+    eventually("its Jobs are stopped", SOON, || async {
+        let runs = |j: &Job| j.metadata.deletion_timestamp.is_none();
+        let left: Vec<_> =
+            real_jobs(&scene.cluster, session).await.into_iter().filter(runs).map(|j| j.name_any()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
+
+/// Jobs go with their owner, by Kubernetes' own hand, which is not here.
+async fn right_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
     let secrets = Api::<Secret>::namespaced(bearer.clone(), &scene.b);
     eventually("the Secret cannot be read any more", SOON, || async {
         let answer = code(secrets.get("secret").await);
@@ -41,13 +53,6 @@ async fn all_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
     let bindings = Api::<RoleBinding>::namespaced(scene.cluster.client.clone(), &scene.b);
     let of_run = ListParams::default().labels(&format!("{}={}", lifeboat::names::label::SESSION_UID, uid(session)));
     assert!(bindings.list(&of_run).await.unwrap().items.is_empty());
-    eventually("its Jobs are stopped", SOON, || async {
-        let runs = |j: &Job| j.metadata.deletion_timestamp.is_none();
-        let left: Vec<_> =
-            real_jobs(&scene.cluster, session).await.into_iter().filter(runs).map(|j| j.name_any()).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -106,6 +111,38 @@ async fn a_session_that_is_deleted_leaves_no_right() {
         super::jobs::collect(&scene.cluster, &job).await;
     }
     all_is_taken_back(&scene, &session, &bearer).await;
+}
+
+/// Whoever may change a session may take its finalizer off, and delete it before the operator puts that back.
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
+    let scene = Scene::enter("unheld").await;
+    let attacker = scene.attacker(Role::Edit).await;
+    scene.claim_of_attacker(&attacker).await;
+    scene.allow(json!({ "from": "All" })).await;
+    let let_go = async |session: &Value| {
+        attacker.patch(session, json!({ "metadata": { "finalizers": null } })).await;
+        attacker.delete(session).await;
+    };
+    let operator = leading(&[]).await;
+    let (session, bearer) = kept_open(&scene, &attacker, "frozen").await;
+    operator.freeze();
+    let_go(&session).await;
+    operator.thaw();
+    // It may have lost its Lease over this, and ends then; a kubelet would start it again.
+    eventually("it leads", SOON, || async { if operator.leads().await { Ok(()) } else { Err("no".to_owned()) } }).await;
+    right_is_taken_back(&scene, &session, &bearer).await;
+    // One that stays, and has the name of one that went.
+    let (other, of_other) = kept_open(&scene, &attacker, "frozen").await;
+    // And while there is no operator.
+    let (session, bearer) = kept_open(&scene, &attacker, "away").await;
+    drop(operator);
+    let_go(&session).await;
+    let _operator = leading(&[]).await;
+    right_is_taken_back(&scene, &session, &bearer).await;
+    let secrets = Api::<Secret>::namespaced(of_other, &scene.b);
+    assert_eq!(code(secrets.get("secret").await), 200, "{}", uid(&other));
 }
 
 /// In 2036 the right was to end.
