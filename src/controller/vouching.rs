@@ -12,7 +12,6 @@ use futures::future::try_join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -47,24 +46,18 @@ pub struct Policy {
     pub webhook: bool,
 }
 
-struct Known {
-    key: Key,
-    /// Since when there are seals. What is older could not get one.
-    since: Timestamp,
-}
-
 /// What users may do, and what the controller believes.
 pub struct Vouching {
     client: Client,
     namespace: String,
     policy: Policy,
-    known: OnceCell<Known>,
+    key: OnceCell<Key>,
 }
 
 impl Vouching {
     /// For an operator in this namespace.
     pub fn new(client: Client, namespace: String, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { client, namespace, policy, known: OnceCell::new() })
+        Arc::new(Self { client, namespace, policy, key: OnceCell::new() })
     }
 
     /// What the webhook asks; `None` where it asks nothing.
@@ -77,8 +70,8 @@ impl Vouching {
             key: Arc::new(move || {
                 let me = of_key.clone();
                 Box::pin(async move {
-                    match tokio::time::timeout(PATIENCE, me.known()).await {
-                        Ok(Ok(known)) => Ok(known.key.clone()),
+                    match tokio::time::timeout(PATIENCE, me.key()).await {
+                        Ok(Ok(key)) => Ok(key.clone()),
                         Ok(Err(e)) => Err(plain(&e)),
                         Err(_) => Err("the API server does not answer in time".to_owned()),
                     }
@@ -96,11 +89,11 @@ impl Vouching {
     /// # Errors
     /// The key could not be read or made.
     pub async fn path_token(&self) -> kube::Result<String> {
-        Ok(self.known().await?.key.path_token())
+        Ok(self.key().await?.path_token())
     }
 
-    async fn known(&self) -> kube::Result<&Known> {
-        self.known
+    async fn key(&self) -> kube::Result<&Key> {
+        self.key
             .get_or_try_init(|| async {
                 let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
                 let secret = match api.get_opt(SECRET.0).await? {
@@ -123,8 +116,7 @@ impl Vouching {
                     );
                     kube::Error::Service(text.into())
                 })?;
-                let since = secret.creation_timestamp().map(|t| t.0).unwrap_or_default();
-                Ok(Known { key: Key::new(key), since })
+                Ok(Key::new(key))
             })
             .await
     }
@@ -191,8 +183,8 @@ impl Vouching {
         Ok(answer.status.is_some_and(|s| s.allowed && s.denied != Some(true)))
     }
 
-    /// Why the controller does nothing for an object that asks for rights. `None` if it asks for none, has them, or is
-    /// older than the first seal.
+    /// Why the controller does nothing for an object that asks for rights. `None` if it asks for none, or
+    /// has them.
     ///
     /// # Errors
     /// The namespace or the key could not be read.
@@ -227,9 +219,7 @@ impl Vouching {
         }
         let mut text = Some(text);
         if self.policy.webhook {
-            let known = self.known().await?;
-            let is_older = object.creation_timestamp().is_some_and(|t| t.0 < known.since);
-            text = rights::unsealed(&kind, &namespace, &json, Some(&known.key)).filter(|_| !is_older);
+            text = rights::unsealed(&kind, &namespace, &json, Some(self.key().await?));
         }
         Ok(text.map(|message| Refusal { reason: reason::INVALID.to_owned(), message }))
     }

@@ -122,7 +122,7 @@ async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
     scene.claim_of_attacker(&attacker).await;
     scene.allow(json!({ "from": "All" })).await;
     let let_go = async |session: &Value| {
-        attacker.patch(session, json!({ "metadata": { "finalizers": null } })).await;
+        attacker.patch(session, json!({ "metadata": { "finalizers": null } })).await.unwrap();
         attacker.delete(session).await;
     };
     let operator = leading(&[]).await;
