@@ -18,6 +18,8 @@ use crate::api;
 /// Most bytes of JSON of one object, without status and managedFields: what a client-side apply can carry, and a
 /// sixth of what etcd stores.
 pub const OBJECT_BYTES: usize = 256 * 1024;
+/// By so many bytes of JSON an object may grow in one request, with all that is in it: what is beyond is not even read.
+pub const GROWTH: usize = 3 * OBJECT_BYTES;
 /// Most values (fields and items of lists) of one object, without status and managedFields. A value takes up to 700
 /// bytes of memory while it is judged, however short it is written (`make bench-admission`); a batch of 100 members
 /// with all their settings has 8,000.

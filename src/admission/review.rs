@@ -7,8 +7,11 @@
 //! deleted, or whose spec did not change, always passes: a rule of today must not
 //! hold up the finalizer of an object of yesterday.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::bounds::GROWTH;
 use super::rights::Mark;
 use super::validate::{FieldError, Reason, check, message, object_reason};
 use super::{Elsewhere, default, kind_of};
@@ -66,6 +69,36 @@ fn answer(uid: &str, mut response: Map<String, Value>) -> Value {
     response.insert("uid".into(), uid.into());
     response.entry("allowed").or_insert(true.into());
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
+}
+
+/// The denial of an object that is larger than any can be, found without reading what is in it: who sends many of them
+/// keeps nobody waiting. `None` of any other review, whatever is wrong with it.
+pub fn outsized(segment: &str, review: &[u8]) -> Option<Value> {
+    #[derive(Deserialize)]
+    struct Outline<'a> {
+        #[serde(borrow)]
+        request: Parts<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Parts<'a> {
+        uid: String,
+        #[serde(default)]
+        name: String,
+        #[serde(borrow)]
+        object: &'a RawValue,
+        #[serde(borrow, rename = "oldObject")]
+        old: Option<&'a RawValue>,
+    }
+    let Parts { uid, name, object, old } = serde_json::from_slice::<Outline<'_>>(review).ok()?.request;
+    let (kind, size) = (kind_of(segment)?, object.get().len());
+    if size <= old.map_or(0, |o| o.get().len()) + GROWTH {
+        return None;
+    }
+    let advice = "write several objects, and put large texts into ConfigMaps";
+    let text = format!("{kind} {name} has {size} bytes of JSON; {GROWTH} are possible in one request; {advice}");
+    let errors = [FieldError::new("spec", Reason::Invalid, text)];
+    let denied = json!({ "allowed": false, "status": denial(kind, &name, &errors) });
+    Some(answer(&uid, denied.as_object().cloned().unwrap_or_default()))
 }
 
 /// Answers a mutating review for a path segment that names the kind.

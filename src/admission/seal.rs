@@ -2,12 +2,13 @@
 //!
 //! The controller cannot ask who wrote an object, and any annotation can be written by its author. So the seal is an
 //! HMAC (RFC 2104, SHA-256) over the namespace, the kind, the name and those fields, with a key that only the operator
-//! has. It holds for another object with the same fields only if that has the same name, or the same `generateName`:
-//! the name of such an object is not known yet when the webhook sees it.
+//! has. It holds for another object with the same fields only if that has the same name. The name of an object with
+//! `generateName` is not known yet when the webhook sees it: its seal is over all of its spec, and holds for copies.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::validate::canonical;
 use crate::names::annotation;
 use crate::plan::rights::{Ask, content};
 
@@ -34,19 +35,15 @@ impl Key {
 
     /// The seal of an object in `namespace` for what it asks for.
     pub fn seal(&self, kind: &str, namespace: &str, object: &Value, asks: &[Ask]) -> String {
-        let name = text(object, "name").map_or_else(
-            || format!("generateName {}", text(object, "generateName").unwrap_or_default()),
-            |name| format!("name {name}"),
-        );
-        self.of(kind, namespace, &name, asks)
+        let name = text(object, "name").map(|name| format!("name {name}"));
+        self.of(kind, namespace, &name.or_else(|| generated(kind, object)).unwrap_or_default(), asks)
     }
 
     /// Whether an object carries the seal for what it asks for.
     pub fn holds(&self, kind: &str, namespace: &str, object: &Value, asks: &[Ask]) -> bool {
         let Some(found) = sealed(object) else { return false };
         let name = text(object, "name").map(|n| format!("name {n}"));
-        let generated = text(object, "generateName").map(|n| format!("generateName {n}"));
-        let names = name.into_iter().chain(generated);
+        let names = name.into_iter().chain(generated(kind, object));
         // Whether one of them is it, whatever the others say.
         names.fold(false, |holds, name| holds | is_same(&self.of(kind, namespace, &name, asks), found))
     }
@@ -75,6 +72,13 @@ pub fn sealed(object: &Value) -> Option<&str> {
 
 fn text<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
     object.get("metadata")?.get(field)?.as_str().filter(|t| !t.is_empty())
+}
+
+/// What stands in place of a name that is not given yet.
+fn generated(kind: &str, object: &Value) -> Option<String> {
+    let begin = text(object, "generateName")?;
+    let spec = canonical(kind, object)?.get("spec")?.to_string();
+    Some(format!("generateName {begin} {spec}"))
 }
 
 fn hmac(key: &[u8; KEY], text: &[u8]) -> [u8; 32] {

@@ -134,6 +134,11 @@ impl Room {
 }
 
 impl Held {
+    /// The answer, if the object in it is too large to be read.
+    fn outsized(&self, kind: &str) -> Option<Value> {
+        self.large.as_ref().and_then(|_| review::outsized(kind, &self.bytes))
+    }
+
     /// Does something with the review in it. It is read each time that it is needed: an object in memory is many times
     /// its text, and must not wait there for the API server.
     async fn with<T>(&self, judge: impl FnOnce(&Value) -> Result<T, String>) -> Result<T, String> {
@@ -146,6 +151,9 @@ impl Held {
 }
 
 async fn mutate(kind: &str, body: &Held, gate: Option<&Gate>) -> Response {
+    if let Some(denied) = body.outsized(kind) {
+        return Json(denied).into_response();
+    }
     let mark = match marked(kind, body, gate).await {
         Ok(mark) => mark,
         Err(text) => return respond(kind, Err(text)),
@@ -171,6 +179,9 @@ async fn marked(kind: &str, body: &Held, gate: Option<&Gate>) -> Result<Mark, St
 }
 
 async fn validate(kind: &str, body: &Held, owners: &Owners, gate: Option<&Gate>) -> Response {
+    if let Some(denied) = body.outsized(kind) {
+        return Json(denied).into_response();
+    }
     let key = match gate {
         Some(gate) => (gate.key)().await.ok(),
         None => None,

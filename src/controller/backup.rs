@@ -21,7 +21,7 @@ use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::names::{condition, reason};
-use crate::plan::access;
+
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
@@ -184,7 +184,8 @@ fn is_beside<K: UserKind>(ctx: &Context, invoker: &Invoker, own: Option<&String>
     let is_other = other.uid().as_ref() != Some(&invoker.id.uid);
     let is_near = other.namespace().as_ref() == Some(&invoker.id.namespace);
     let counts = is_other && (is_near || facts.invoker_phase == Some(InvokerPhase::Ready)) && !is_refused(other);
-    counts && facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name)).as_ref() == own
+    let its = || facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name));
+    counts && its().as_ref() == own
 }
 
 fn name<K: Resource<DynamicType = ()>>(object: &K) -> String {
@@ -204,10 +205,8 @@ fn place(ctx: &Context, namespace: &str, reference: Option<&RepositoryRef>) -> O
 }
 
 fn place_of(ctx: &Context, home: &str, name: &str) -> String {
-    let spec = ctx.repositories.get(&ObjectRef::new(name).within(home)).map(|r| r.outline().spec);
-    let access = spec.and_then(|s| access::of(&s, name).ok());
-    let url = access.filter(|a| a.local.is_none()).map(|a| a.told.url);
-    format!("{home} {}", url.unwrap_or_else(|| name.to_owned()))
+    let url = ctx.repositories.get(&ObjectRef::new(name).within(home)).and_then(|r| r.facts().url.clone());
+    format!("{home} {}", url.as_deref().unwrap_or(name))
 }
 
 /// Bytes that a look at a session opens of its invoker.

@@ -52,9 +52,13 @@ pub async fn make(ctx: &Context, grant: &Grant) -> kube::Result<()> {
 /// # Errors
 /// The API server could not be reached, or refused.
 pub async fn take_back(ctx: &Context, grant: &GrantStatus, namespace: &str) -> kube::Result<()> {
-    delete::<RoleBinding>(ctx, &grant.namespace, &grant.name).await?;
-    delete::<Role>(ctx, &grant.namespace, &grant.name).await?;
+    unbind(ctx, grant).await?;
     delete::<ServiceAccount>(ctx, namespace, &grant.name).await
+}
+
+async fn unbind(ctx: &Context, grant: &GrantStatus) -> kube::Result<()> {
+    delete::<RoleBinding>(ctx, &grant.namespace, &grant.name).await?;
+    delete::<Role>(ctx, &grant.namespace, &grant.name).await
 }
 
 /// Looks for rights whose run is gone, and takes them back, until the operator stops. `left` says that such a run went.
@@ -106,7 +110,8 @@ async fn settle(ctx: &Context, binding: &PartialObjectMeta<RoleBinding>) -> kube
     };
     if gone {
         info!(kind = run.kind, namespace = run.namespace, session = run.name, "a run is gone and has left a right");
-        take_back(ctx, &run.right, &run.namespace).await?;
+        // Only where the binding itself is: what it says may be anybody's, and the account goes with its session.
+        unbind(ctx, &run.right).await?;
     }
     Ok(())
 }

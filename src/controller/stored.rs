@@ -54,6 +54,8 @@ pub struct Facts {
     pub first_backup: Option<Time>,
     /// Whether a Repository answers.
     pub reachability: Option<Reachability>,
+    /// Where a Repository is, as restic is told it; `None` of one on a volume. Many ask for it.
+    pub url: Option<Arc<str>>,
 }
 
 impl Facts {

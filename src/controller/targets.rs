@@ -141,6 +141,8 @@ async fn workload(
     target.pods = workload_pods(reads, selector.clone()).await?;
     let pod = pod.unwrap_or_default();
     target.volumes = pod.volumes.unwrap_or_default();
+    let containers = pod.containers.into_iter().chain(pod.init_containers.unwrap_or_default());
+    target.mounts = containers.flat_map(|c| c.volume_mounts.unwrap_or_default()).collect();
     target.tolerations = pod.tolerations.unwrap_or_default();
     let names =
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();

@@ -24,7 +24,7 @@ use crate::plan::restore::rivals as targets;
 use crate::plan::rivals::{self, Rival};
 use crate::plan::run::{self, RestoreRun};
 use crate::plan::usage::{self, Verdict};
-use crate::plan::{backup, ground};
+use crate::plan::{access, backup, ground};
 
 /// A Repository, by name.
 pub type Home = ObjectRef<Stored<Repository>>;
@@ -191,7 +191,9 @@ impl UserKind for RestoreBatch {
 impl UserKind for Repository {
     fn facts(&self) -> Facts {
         let status = self.status.as_ref();
+        let access = access::of(&self.spec, &self.name_any()).ok();
         Facts {
+            url: access.filter(|a| a.local.is_none()).map(|a| a.told.url.into()),
             first_backup: status.and_then(|s| s.first_backup_time.clone()),
             reachability: status.and_then(|s| s.reachability.clone()),
             ..Facts::default()

@@ -19,7 +19,7 @@ use super::contract::{Failure, SecretPlace};
 use super::run::Identity;
 use super::{Event, FinalizerChange, Plan};
 use crate::api::restore_session::GrantStatus;
-use crate::api::runtime::RuntimeSettings;
+use crate::api::runtime::{PodRuntimeSettings, RuntimeSettings};
 use crate::api::to_json;
 use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label, reason};
 
@@ -138,6 +138,12 @@ pub fn to_list(id: &Identity) -> Grant {
     grant(id, &id.namespace, rules, [None])
 }
 
+/// The account that a user names for a Job. `default` is none: every pod of the namespace that names none has it, and
+/// would get the right of the run.
+pub fn named_account(settings: &PodRuntimeSettings) -> Option<&str> {
+    settings.service_account_name.as_deref().filter(|name| !["", "default"].contains(name))
+}
+
 /// A grant of `rules` in `namespace` to the Jobs of a run.
 fn grant<'a>(
     id: &Identity,
@@ -146,7 +152,7 @@ fn grant<'a>(
     settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
 ) -> Grant {
     let accounts: BTreeSet<Option<&str>> =
-        settings.into_iter().map(|s| s.and_then(|s| s.pod.as_ref()?.service_account_name.as_deref())).collect();
+        settings.into_iter().map(|s| s.and_then(|s| named_account(s.pod.as_ref()?))).collect();
     let named: Vec<&str> = accounts.iter().copied().flatten().collect();
     let allowed = to_json(&rules).to_string();
     let parts = [&[id.uid.as_str(), namespace, &allowed], named.as_slice()].concat();
@@ -205,7 +211,6 @@ fn meta(id: &Identity, name: &str, namespace: &str) -> ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::runtime::PodRuntimeSettings;
 
     fn id() -> Identity {
         Identity { uid: "u".into(), name: "r".into(), namespace: "demo".into(), ..Identity::default() }
@@ -269,6 +274,10 @@ mod tests {
         let (mine, none) = (of(Some("mine")), of(None));
         let all = to_read(&id(), &place(), [Some(&mine), Some(&mine)]);
         assert_eq!((all.account.is_none(), subjects(&all)), (true, vec!["mine"]));
+        let default = of(Some("default"));
+        let all = to_read(&id(), &place(), [Some(&default)]);
+        assert_eq!(subjects(&all), [all.status.name.as_str()], "every pod of the namespace would have it");
+        assert!(all.account.is_some());
         let mixed = to_read(&id(), &place(), [Some(&mine), Some(&none), None]);
         assert_eq!(mixed.account.as_ref().unwrap().metadata.name.as_deref(), Some(mixed.status.name.as_str()));
         assert_eq!(subjects(&mixed), [mixed.status.name.as_str(), "mine"]);

@@ -24,6 +24,7 @@ use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
 };
+use super::grants;
 use super::hosts::normal_path;
 use super::observed::Setup;
 use super::run::Identity;
@@ -270,6 +271,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.as_deref().cloned()).unwrap_or_default();
     let (pod_security, security) = security(parts.runtime, touches_files(frame, task, parts));
     let (volumes, mounts) = volumes(frame, task, parts);
+    let account = grants::named_account(&settings).map(str::to_owned).or_else(|| frame.account.clone());
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
     PodSpec {
@@ -279,7 +281,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
         // A grant's token is a volume of its own: short-lived, and gone with the pod.
         automount_service_account_token: Some(settings.automount_service_account_token.unwrap_or(false)),
         enable_service_links: Some(settings.enable_service_links.unwrap_or(false)),
-        service_account_name: settings.service_account_name.or_else(|| frame.account.clone()),
+        service_account_name: account,
         node_selector: Some(settings.node_selector).filter(|s| !s.is_empty()),
         node_name: settings.node_name,
         affinity: affinity(settings.affinity, parts.reach.node.as_deref()),

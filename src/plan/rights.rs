@@ -121,11 +121,12 @@ impl Asks {
             match key.as_str() {
                 // Where the pod runs; the scheduler and quotas still have their say. And what has no effect.
                 "nodeSelector"
-                | "affinity"
                 | "tolerations"
                 | "topologySpreadConstraints"
                 | "readinessGates"
                 | "serviceAccountAnnotations" => {}
+                // Pods that others may or must not be beside are pods of any namespace: they would wait, or tell where they are.
+                "affinity" => self.each(map(Some(value)), &field, &["nodeAffinity"]),
                 "serviceAccountName" if value == "default" => {}
                 "automountServiceAccountToken" | "enableServiceLinks" if value == false => {}
                 "securityContext" => self.security(&field, map(Some(value))),
@@ -266,7 +267,8 @@ mod tests {
     fn what_is_harmless_asks_for_nothing() {
         let settings = json!({
             "pod": {
-                "nodeSelector": { "a": "b" }, "tolerations": [{ "operator": "Exists" }], "affinity": {}, "podLabels": {},
+                "nodeSelector": { "a": "b" }, "tolerations": [{ "operator": "Exists" }], "podLabels": {},
+                "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {} }, "podAffinity": {} },
                 "serviceAccountName": "default", "automountServiceAccountToken": false, "imagePullSecrets": [],
                 "securityContext": { "runAsNonRoot": true, "runAsUser": 1000, "fsGroup": 1000, "supplementalGroups": [5],
                     "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" } },
@@ -314,6 +316,14 @@ mod tests {
             let mut settings = json!({});
             settings[outer][key] = value;
             let field = format!("spec.runtimeSettings.{outer}.{key}");
+            assert_eq!(asks("RestoreSession", &session(settings)), [(field, Right::Pods)]);
+        }
+        // Beside which pods of any namespace it must run, or which then cannot run there.
+        for key in ["podAffinity", "podAntiAffinity"] {
+            let terms =
+                json!({ "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "kubernetes.io/os" }] });
+            let settings = json!({ "pod": { "affinity": { key: terms, "nodeAffinity": {} } } });
+            let field = format!("spec.runtimeSettings.pod.affinity.{key}");
             assert_eq!(asks("RestoreSession", &session(settings)), [(field, Right::Pods)]);
         }
         let context =

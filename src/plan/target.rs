@@ -59,6 +59,8 @@ pub struct Target {
     pub autoscalers: Vec<String>,
     /// Claims that are made for the restore; then there is no workload.
     pub to_make: Vec<Wanted>,
+    /// How the containers of its pods mount volumes.
+    pub mounts: Vec<VolumeMount>,
     /// Pods that are not over and belong to the workload, or mount the claim.
     pub pods: Vec<PodSeen>,
     /// Pods that are not the workload's, and mount its claims; our own Jobs' are not among them.
@@ -243,6 +245,7 @@ impl Target {
             for mount in asked {
                 let volume = self.volume(&mount.name, place.ordinal).ok_or_else(|| self.no_such_volume(&mount.name))?;
                 reachable(&volume).map_err(|what| self.unreachable(&mount.name, what))?;
+                self.is_within_its_own(&volume, mount, writes).map_err(|what| self.unreachable(&mount.name, what))?;
                 if writes && is_read_only(&volume) {
                     return Err(self.unreachable(&mount.name, "mounted read-only, so nothing can be restored into it"));
                 }
@@ -254,6 +257,26 @@ impl Target {
         }
         self.check_claims(&mut reach, live, writes)?;
         Ok(reach)
+    }
+
+    /// Whether a mount gives no more than the containers have. A claim is the namespace's; any other volume is a folder of
+    /// a node, or of a server, of which the workload may have been given a part only, or to read only: Jobs are root there.
+    fn is_within_its_own(&self, volume: &Volume, asked: &VolumeMount, writes: bool) -> Result<(), &'static str> {
+        if volume.persistent_volume_claim.is_some() {
+            return Ok(());
+        }
+        // A folder that is named by variables of a container is another for each pod.
+        let its = |m: &&VolumeMount| m.name == volume.name && m.sub_path_expr.is_none();
+        let within: Vec<&VolumeMount> = self.mounts.iter().filter(its).filter(|m| is_below(asked, m)).collect();
+        if within.is_empty() {
+            return Err(
+                "no claim, and none of its containers mounts it there: name in subPath what a container mounts of it",
+            );
+        }
+        if writes && within.iter().all(|m| m.read_only == Some(true)) {
+            return Err("no claim, and its containers mount it read-only, so nothing can be restored into it");
+        }
+        Ok(())
     }
 
     fn check_claims(&self, reach: &mut Reach, live: bool, writes: bool) -> Result<(), Failure> {
@@ -366,6 +389,16 @@ pub fn claim_volume(name: &str, claim: &str) -> Volume {
         }),
         ..Volume::default()
     }
+}
+
+/// Whether a mount is of the same folder of a volume as another, or of one below it.
+fn is_below(asked: &VolumeMount, other: &VolumeMount) -> bool {
+    let parts = |m: &VolumeMount| -> Vec<String> {
+        let path = m.sub_path.as_deref().unwrap_or_default();
+        path.split('/').filter(|part| !["", "."].contains(part)).map(str::to_owned).collect()
+    };
+    let (asked, other) = (asked.sub_path_expr.is_none().then(|| parts(asked)), parts(other));
+    asked.is_some_and(|asked| asked.starts_with(&other) && !asked.contains(&"..".to_owned()))
 }
 
 /// Whether the volume says of itself that it is read-only, whichever kind it is.

@@ -235,6 +235,30 @@ async fn what_is_no_review_gets_a_400() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// It need not even be an object of ours: nothing in it is looked at.
+#[tokio::test]
+async fn what_is_larger_than_any_object_is_denied_unread() {
+    let padding = "[".repeat(800_000);
+    let large = |object: &str| {
+        format!(
+            r#"{{ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {{ "uid": "u-1", "name": "big",
+                "operation": "CREATE", "namespace": "demo", "object": {object}, "oldObject": null }} }}"#
+        )
+    };
+    for path in ["/default/restorebatches", "/validate/restorebatches"] {
+        let (status, answer) = post(path, large(&format!("{{\"spec\": \"{padding}\"}}"))).await;
+        let response = &answer["response"];
+        assert_eq!((status, &response["allowed"], &response["uid"]), (StatusCode::OK, &json!(false), &json!("u-1")));
+        let said = response["status"]["message"].as_str().unwrap();
+        assert!(said.contains("RestoreBatch big has 80001"), "{said}");
+        // One that is as large already may go on: our own finalizer must come off.
+        let object = format!("{{\"spec\": \"{padding}\"}}");
+        let review = large(&object).replace("\"oldObject\": null", &format!("\"oldObject\": {object}"));
+        let (status, answer) = post(path, review.replace("CREATE", "UPDATE")).await;
+        assert_eq!((status, &answer["response"]["allowed"]), (StatusCode::OK, &json!(true)));
+    }
+}
+
 /// Whoever else reaches the webhook could say in whose name he asks. Not even his body is read.
 #[tokio::test]
 async fn who_is_not_the_api_server_is_not_listened_to() {

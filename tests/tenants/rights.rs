@@ -27,6 +27,14 @@ fn settings() -> Vec<(&'static str, Value)> {
         ("capabilities", container("securityContext", json!({ "capabilities": { "add": ["SYS_ADMIN"] } }))),
         ("another account", pod("serviceAccountName", json!("builder"))),
         ("the token of an account", pod("automountServiceAccountToken", json!(true))),
+        (
+            "pods of others that may not run beside it",
+            pod(
+                "affinity",
+                json!({ "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "kubernetes.io/os", "namespaceSelector": {} }] } }),
+            ),
+        ),
         ("a chosen node", pod("nodeName", json!("node-1"))),
         ("a priority of the system", pod("priorityClassName", json!("system-node-critical"))),
     ]

@@ -37,6 +37,8 @@ fn each_node_of_a_daemon_set_is_backed_up_where_it_is() {
     let daemons = |pods: Vec<PodSeen>| Target {
         kind: "DaemonSet".into(),
         volumes: vec![serde_json::from_value(volume.clone()).unwrap()],
+        // Who only reads it may have it backed up.
+        mounts: serde_json::from_value(json!([{ "name": "data", "mountPath": "/d", "readOnly": true }])).unwrap(),
         desired_nodes: Some(2),
         pods,
         ..Target::default()

@@ -47,6 +47,50 @@ fn each_ordinal_reaches_its_own_claim() {
     assert_eq!(t.reach(&[mount("data", "/data")], &Place::ordinal(1), false, true).unwrap().node, None);
 }
 
+/// A restorer would write as root into what the workload only reads, and into what it does not have.
+#[test]
+fn a_volume_that_is_no_claim_is_reached_as_its_containers_reach_it() {
+    let part = |path: &str, read_only: bool| VolumeMount {
+        sub_path: Some(path.to_owned()).filter(|p| !p.is_empty()),
+        read_only: Some(read_only),
+        ..mount("host", "/in/container")
+    };
+    let asked = |path: &str| VolumeMount { sub_path: Some(path.to_owned()), ..mount("host", "/host") };
+    let with = |source: &str, mounts: Vec<VolumeMount>| Target {
+        kind: "DaemonSet".into(),
+        volumes: vec![
+            serde_json::from_value(serde_json::json!({ "name": "host", source: { "path": "/", "server": "s" } }))
+                .unwrap(),
+        ],
+        mounts,
+        ..Target::default()
+    };
+    let node = Place::node("n");
+    for source in ["hostPath", "nfs"] {
+        let reads = |t: &Target, m: VolumeMount| t.reach(&[m], &node, true, false).map(|_| ()).map_err(|e| e.message);
+        let writes = |t: &Target, m: VolumeMount| t.reach(&[m], &node, true, true).map(|_| ()).map_err(|e| e.message);
+        let whole = with(source, vec![part("", true)]);
+        assert_eq!(reads(&whole, asked("etc")), Ok(()));
+        assert!(writes(&whole, asked("etc")).unwrap_err().contains("mount it read-only"));
+        let parts = with(source, vec![part("var/log", true), part("/var/lib/app/", false)]);
+        for within in ["var/lib/app", "/var/lib//./app/data"] {
+            assert_eq!((writes(&parts, asked(within)), reads(&parts, asked(within))), (Ok(()), Ok(())), "{within}");
+        }
+        assert_eq!(reads(&parts, asked("var/log/pods")), Ok(()));
+        assert!(writes(&parts, asked("var/log/pods")).unwrap_err().contains("mount it read-only"));
+        for beyond in ["", "var", "var/lib/application", "var/lib/app/../../etc", "etc"] {
+            assert!(
+                reads(&parts, asked(beyond)).unwrap_err().contains("none of its containers mounts it there"),
+                "{beyond}"
+            );
+        }
+        let by_variable = VolumeMount { sub_path_expr: Some("$(POD)".into()), ..mount("host", "/c") };
+        assert!(reads(&with(source, vec![by_variable.clone()]), asked("x")).is_err());
+        assert!(reads(&parts, VolumeMount { name: "host".into(), ..by_variable }).is_err());
+        assert!(reads(&with(source, vec![]), asked("")).is_err(), "nobody mounts it");
+    }
+}
+
 #[test]
 fn what_a_job_cannot_reach_is_refused_with_the_reason() {
     let mut t = stateful_set();

@@ -91,6 +91,7 @@ fn what_only_nodes_reveal_to_be_one_host_is_backed_up_once() {
     w.found = Some(Target {
         kind: "DaemonSet".into(),
         volumes: vec![serde_json::from_value(json!({ "name": "data", "hostPath": { "path": "/data" } })).unwrap()],
+        mounts: serde_json::from_value(json!([{ "name": "data", "mountPath": "/d" }])).unwrap(),
         desired_nodes: Some(1),
         pods: vec![PodSeen { name: "x".into(), node: Some("node-0".into()), ..PodSeen::default() }],
         ..Target::default()

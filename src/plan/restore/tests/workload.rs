@@ -1,5 +1,6 @@
 //! Workloads and claims of a world, and the targets that name them.
 
+use k8s_openapi::api::core::v1::VolumeMount;
 use serde_json::{Value, json};
 
 use crate::api::common::TargetRef;
@@ -66,11 +67,13 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         "DaemonSet" => {
             let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
             seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+            seen.mounts = vec![mounted()];
             seen.desired_nodes = Some(w.wanted);
         }
         _ if w.on_host => {
             let volume = json!({ "name": "data", "hostPath": { "path": "/data" } });
             seen.volumes = vec![serde_json::from_value(volume).unwrap()];
+            seen.mounts = vec![mounted()];
         }
         _ => {
             let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
@@ -79,6 +82,10 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         }
     }
     seen
+}
+
+fn mounted() -> VolumeMount {
+    VolumeMount { name: "data".into(), mount_path: "/in/container".into(), ..VolumeMount::default() }
 }
 
 fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
