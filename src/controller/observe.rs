@@ -23,7 +23,7 @@ use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
-use crate::plan::run::{Identity, RestoreRun};
+use crate::plan::run::Identity;
 use crate::plan::usage::{self, Verdict};
 use crate::plan::{ground, ownership};
 
@@ -179,20 +179,18 @@ pub fn runs(children: &Children, id: &Identity, now: Timestamp) -> bool {
     see(&jobs, &pods, now).iter().any(JobSeen::is_active)
 }
 
-/// Targets of other unfinished restores of the namespace that are this session's too.
+/// Targets of other unfinished restores of the namespace that are this session's too; of each the one that goes first.
 pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
     let wanted: BTreeSet<String> = targets.into_iter().filter_map(rivals::key).collect();
-    let (mut sessions, mut batches) = (BTreeMap::new(), BTreeMap::new());
-    for key in wanted.iter().map(|target| restores(&id.namespace, target)) {
-        sessions.extend(ctx.users.restores.with(&key).into_iter().map(|s| (s.uid(), s)));
-        batches.extend(ctx.users.restore_batches.with(&key).into_iter().map(|b| (b.uid(), b)));
+    let mut found = vec![];
+    for target in &wanted {
+        let key = restores(&id.namespace, target);
+        let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
+        let facts = sessions.iter().map(|s| s.facts()).chain(batches.iter().map(|b| b.facts()));
+        let others = facts.flat_map(|f| &f.targets).filter(|r| r.target == *target && r.order.1 != id.uid);
+        found.extend(others.min_by_key(|r| (!r.begun, &r.order)).cloned());
     }
-    // It is found itself; to read it once more would be half the work of a look. Each other one is read once, however
-    // many targets it shares.
-    let own = Some(id.uid.clone());
-    let sessions = sessions.iter().filter(|(uid, _)| **uid != own).map(|(_, s)| RestoreRun::of_session(&s.open()));
-    let batches = batches.iter().filter(|(uid, _)| **uid != own).map(|(_, b)| RestoreRun::of_batch(&b.open()));
-    sessions.chain(batches).flat_map(|other| rivals::of(&other)).filter(|r| wanted.contains(&r.target)).collect()
+    found
 }
 
 /// Claims that restore Jobs of other sessions of the namespace write to.

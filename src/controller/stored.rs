@@ -23,7 +23,7 @@ use crate::api::repository::Reachability;
 use crate::api::{Condition, to_json};
 use crate::names::{condition, reason};
 use crate::plan::hosts::HostSet;
-use crate::plan::observed::Refusal;
+use crate::plan::observed::{Refusal, Rival};
 
 /// Where `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -37,8 +37,8 @@ pub struct Facts {
     pub invoker: Option<InvokerRef>,
     /// It needs its Repository no more.
     pub over: bool,
-    /// Keys of the targets that an unfinished restore has.
-    pub targets: Vec<String>,
+    /// What other restores may have to wait for: targets of an unfinished one.
+    pub targets: Vec<Rival>,
     /// Reasons of conditions that are true, by type.
     pub says: Vec<(String, String)>,
     /// Phase of a backup.
