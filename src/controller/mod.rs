@@ -20,6 +20,7 @@ pub mod observe;
 mod openshift;
 pub mod operator;
 pub mod owners;
+pub mod pages;
 mod precedence;
 pub mod progress;
 pub mod queues;

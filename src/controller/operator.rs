@@ -29,7 +29,7 @@ use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
 use super::written::Written;
-use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, repository, restore, watch};
+use super::{Error, backup, blueprint, certs, error_policy, invoker, owners, pages, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
 use crate::admission::server::Doors;
@@ -114,7 +114,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     result
 }
 
-/// A client whose every response sets the clock.
+/// A client whose every response sets the clock, and whose lists are bounded.
 async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
     // The API server says something on every watch once a minute; one on which nothing comes has lost its way.
@@ -129,7 +129,7 @@ async fn client(clock: &Clock) -> Result<Client, kube::Error> {
         request.headers_mut().insert(hyper::header::USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
         request
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build())
+    Ok(pages::bounded(&ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build()))
 }
 
 fn webhook(

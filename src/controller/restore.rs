@@ -208,7 +208,7 @@ async fn targets(reads: Reads<'_>, beside: Reads<'_>, run: &RestoreRun) -> Vec<T
     join_all(references.iter().enumerate().map(|(i, r)| target(reads, beside, run, i, r.as_ref()))).await
 }
 
-/// `beside` is where pods of others are looked for: as lately as the watch has them.
+/// `beside` is where pods of others and autoscalers are looked for: as lately as the watch has them.
 async fn target(
     reads: Reads<'_>,
     beside: Reads<'_>,
@@ -234,7 +234,7 @@ async fn target(
         && !quiesced
     {
         // A warning is all that hangs on it: who may not list them goes without.
-        target.autoscalers = targets::autoscalers(reads, target).await.unwrap_or_default();
+        target.autoscalers = beside.scalers(&target.kind, &target.name).await.unwrap_or_default();
     }
     seen
 }
