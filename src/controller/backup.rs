@@ -55,7 +55,7 @@ async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, E
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| backup::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.unwrap_or(object);
+        object = fresh.map_or(object.clone(), |fresh| fresh.written(&object));
         if done.refused.revoke.is_some() {
             // What it says of rights is not so.
             (refused, refused_revoke) = (done.refused.jobs, done.refused.revoke);
@@ -67,7 +67,7 @@ async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, E
             if !is_over(status.phase) {
                 count(ctx, &run, &written.open());
             }
-            object = written;
+            object = written.written(&object);
         }
         refused = done.refused.jobs;
         if !done.plan.again() && refused.is_empty() {

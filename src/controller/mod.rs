@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod backup;
 pub mod blueprint;
+pub mod budget;
 pub mod certs;
 pub mod clock;
 pub mod context;

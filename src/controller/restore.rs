@@ -109,7 +109,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.unwrap_or(object);
+        object = fresh.map_or(object.clone(), |fresh| fresh.written(&object));
         if done.refused.revoke.is_some() {
             // What it says of rights is not so.
             refused = done.refused;
@@ -118,7 +118,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         report::repository(ctx, &object, &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.open().run().state);
-            object = written;
+            object = written.written(&object);
         }
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
             return Ok(Action::await_change());

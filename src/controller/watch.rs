@@ -20,6 +20,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use serde::de::DeserializeOwned;
 
+use super::budget::{Budget, Counted};
 use super::context::Children;
 use super::index::{Indexed, Keys};
 use super::observe;
@@ -48,7 +49,7 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
 
 impl<K> Source<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Watches all objects of the kind.
     pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
@@ -152,17 +153,14 @@ pub fn changes<K>(
     hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
-    let follows = indexed.clone();
+    let (follows, mut budget) = (indexed.clone(), Budget::default());
     let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
         .default_backoff()
-        .modify(|object| {
-            // Half of an object's memory, and nothing here reads it.
-            object.managed_fields_mut().clear();
-        })
+        .map_ok(move |event| budget.hear(event))
         .reflect(writer)
         .inspect_ok(move |event| {
             follows.hear(event);

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 
+use super::budget::Counted;
 use super::index::Indexed;
 use super::queues::Queues;
 use super::stored::Stored;
@@ -119,7 +120,7 @@ fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRe
 }
 
 /// Has the queues follow a kind of sessions.
-fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
+fn line_up<K: Counted + User + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
     queues: &Queues,
     users: &Users,

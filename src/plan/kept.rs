@@ -87,6 +87,19 @@ impl<K: Keep> Kept<K> {
         object
     }
 
+    /// Bytes of what is kept.
+    pub fn bytes(&self) -> usize {
+        let labels = self.metadata.labels.iter().flatten();
+        self.text.len() + labels.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+    }
+
+    /// Keeps nothing but what tells it from others.
+    pub fn forget(&mut self) {
+        let mut known = K::default();
+        *known.meta_mut() = ObjectMeta { labels: None, ..self.metadata.clone() };
+        *self = Self::keep(known);
+    }
+
     /// Of an object of which no more was taken in than is read.
     fn keep(mut object: K) -> Self {
         object.prune();
