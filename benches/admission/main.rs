@@ -80,7 +80,7 @@ impl Worst {
             let mut defaulted = object.clone();
             admission::default(kind, &mut defaulted);
             let errors = admission::check(kind, &defaulted, None);
-            shortest = shortest.min(now() - begun);
+            shortest = shortest.min(now().saturating_sub(begun));
             let bytes = MEMORY.peak_usage().saturating_sub(before);
             if bytes > self.bytes {
                 (self.bytes, self.largest) = (bytes, format!("{shape}, {} mistakes", errors.len()));

@@ -8,19 +8,19 @@ use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
-use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::clock::Clock;
-use super::context::{Context, LARGE_AT_ONCE};
+use super::context::Context;
 use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
 use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
+use super::room::Rooms;
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
@@ -229,7 +229,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         repositories: stored,
         users,
         verdicts,
-        large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+        rooms: Rooms::default(),
         queues,
         precedence: Precedence::default(),
         watched: Watched::new(&client),

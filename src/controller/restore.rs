@@ -77,7 +77,7 @@ pub async fn reconcile<K: Restore>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.room(object.size()).await;
+    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), object.size()).await?;
     if ctx.is_starting() && only_waits(object, ctx) {
         return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
     }
@@ -109,7 +109,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.map_or(object.clone(), |fresh| fresh.written(&object));
+        object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
         if done.refused.revoke.is_some() {
             // What it says of rights is not so.
             refused = done.refused;

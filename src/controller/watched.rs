@@ -132,13 +132,11 @@ impl Watched {
     /// # Errors
     /// It is not watched, and the API server could not be asked.
     pub async fn namespace(&self, name: &str) -> kube::Result<Option<Namespace>> {
-        match self.namespaces.filled().await {
-            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open())),
-            None => {
-                let api = Api::<Kept<Namespace>>::all(self.namespaces.client.clone());
-                Ok(api.get_opt(name).await?.map(|n| n.open()))
-            }
+        if let Some(indexed) = self.namespaces.filled().await {
+            return Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open()));
         }
+        let api = Api::<Kept<Namespace>>::all(self.namespaces.client.clone());
+        Ok(api.get_opt(name).await?.map(|n| n.open()))
     }
 }
 
