@@ -37,7 +37,8 @@ pub async fn reconcile(object: Arc<Stored<BackupSession>>, ctx: Arc<Context>) ->
 }
 
 async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.room(object.size() + size_of_invoker(ctx, object)).await;
+    let size = object.size() + size_of_invoker(ctx, object);
+    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), size).await?;
     let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     let mut refused_revoke = None;
@@ -55,7 +56,7 @@ async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, E
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| backup::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.unwrap_or(object);
+        object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
         if done.refused.revoke.is_some() {
             // What it says of rights is not so.
             (refused, refused_revoke) = (done.refused.jobs, done.refused.revoke);
@@ -67,7 +68,7 @@ async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, E
             if !is_over(status.phase) {
                 count(ctx, &run, &written.open());
             }
-            object = written;
+            object = written.written(&object);
         }
         refused = done.refused.jobs;
         if !done.plan.again() && refused.is_empty() {

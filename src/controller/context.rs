@@ -9,7 +9,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Reporter;
 use tokio::sync::watch::Sender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::clock::Clock;
 use super::index::Indexed;
@@ -17,6 +16,7 @@ use super::metrics::Metrics;
 use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
+use super::room::Rooms;
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::users::Users;
@@ -58,8 +58,8 @@ pub struct Context {
     pub users: Users,
     /// What validation said.
     pub verdicts: Verdicts,
-    /// Room for looks at large objects, in KiB.
-    pub large: Arc<Semaphore>,
+    /// Room for looks at large objects.
+    pub rooms: Rooms,
     /// Who waits for Jobs on them.
     pub queues: Queues,
     /// What goes first at the API server.
@@ -89,23 +89,7 @@ pub struct Context {
 /// After a start, everything that is there wants a look.
 const STARTS_FOR: Duration = Duration::from_secs(5);
 
-/// An object of more bytes takes room while it is looked at; those that people write have a few thousand.
-const LARGE: usize = 16 * 1024;
-
-/// KiB of text that looks at large objects have open at once. As Rust values, with the plans made of them, they take
-/// about 30 times as much. A whole one of the largest, in any case, and no second beside it: the threads are others' too.
-pub const LARGE_AT_ONCE: usize = 1024;
-
 impl Context {
-    /// Waits for room to look at an object of so many bytes. Of many large ones few are open at once.
-    pub async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        if bytes <= LARGE {
-            return None;
-        }
-        let kib = u32::try_from(bytes.div_ceil(1024).min(LARGE_AT_ONCE)).unwrap_or(u32::MAX);
-        self.large.clone().acquire_many_owned(kib).await.ok()
-    }
-
     /// Waits until every store has been filled once: before that, "not there" is not known.
     /// The one waiter of each store; looks wait for the gate it opens.
     pub async fn fill(&self) {

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod backup;
 pub mod blueprint;
+pub mod budget;
 pub mod certs;
 pub mod clock;
 pub mod context;
@@ -20,12 +21,14 @@ pub mod observe;
 mod openshift;
 pub mod operator;
 pub mod owners;
+pub mod pages;
 mod precedence;
 pub mod progress;
 pub mod queues;
 pub mod report;
 pub mod repository;
 pub mod restore;
+pub mod room;
 pub mod secrets;
 pub mod sessions;
 pub mod stored;
@@ -51,6 +54,7 @@ use self::context::{Children, Context};
 use self::leader::NotLeading;
 use self::metrics::Reconciled;
 use self::queues::Reserved;
+use self::room::Crowded;
 use self::users::User;
 use self::verdicts::Busy;
 use self::written::LAG;
@@ -74,6 +78,9 @@ pub enum Error {
     /// It could not be validated yet.
     #[error("{0}")]
     Busy(#[from] Busy),
+    /// Others of its namespace are looked at.
+    #[error("{0}")]
+    Crowded(#[from] Crowded),
     /// Nobody knows what was begun for it.
     #[error("its status was written by another version of the operator, and cannot be read; nothing is done")]
     AnotherVersion,
@@ -81,6 +88,9 @@ pub enum Error {
 
 /// Wait before an object is looked at again that could not be validated, because others of its namespace take long.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Wait before a large object is looked at again of which too many of its namespace are.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
 /// watches have told of our own last writes.
@@ -127,6 +137,7 @@ where
 {
     match error {
         Error::Busy(_) => return Action::requeue(BUSY),
+        Error::Crowded(_) => return Action::requeue(CROWDED),
         // Whoever leads now looks at it; this process ends.
         Error::Kube(cause) if NotLeading::is(cause) => return Action::await_change(),
         // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,9 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 
 use super::context::{Children, Context};
+use super::pages;
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::names::label;
@@ -23,7 +25,7 @@ use crate::plan::objects::pod_of;
 use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
-use crate::plan::run::{Identity, RestoreRun};
+use crate::plan::run::Identity;
 use crate::plan::usage::{self, Verdict};
 use crate::plan::{ground, ownership};
 
@@ -140,26 +142,13 @@ fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
     jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
-/// Objects in one answer, where any number of them may be forged and as large as the API server stores: 15 MB of text.
-const PAGE: u32 = 10;
-
-/// What the API server has of one kind that says that it belongs to a session, as the watches keep it: of a forged one
-/// that is large, little is left before the next is read.
+/// What the API server has of one kind that says that it belongs to a session.
 async fn listed<K>(ctx: &Context, id: &Identity) -> kube::Result<Vec<K>>
 where
     K: Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug,
 {
-    let api = Api::<Kept<K>>::namespaced(ctx.client.clone(), &id.namespace);
-    let mut page = ListParams::default().labels(&format!("{}={}", label::SESSION_UID, id.uid)).limit(PAGE);
-    let mut all = vec![];
-    loop {
-        let answer = api.list(&page).await?;
-        all.extend(answer.items.iter().map(Kept::open));
-        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(all),
-        }
-    }
+    let params = ListParams::default().labels(&format!("{}={}", label::SESSION_UID, id.uid));
+    pages::all(ctx.client.clone(), &id.namespace, &params).await
 }
 
 /// Jobs of a session as the API server has them at this moment.
@@ -179,20 +168,18 @@ pub fn runs(children: &Children, id: &Identity, now: Timestamp) -> bool {
     see(&jobs, &pods, now).iter().any(JobSeen::is_active)
 }
 
-/// Targets of other unfinished restores of the namespace that are this session's too.
+/// Targets of other unfinished restores of the namespace that are this session's too; of each the one that goes first.
 pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
     let wanted: BTreeSet<String> = targets.into_iter().filter_map(rivals::key).collect();
-    let (mut sessions, mut batches) = (BTreeMap::new(), BTreeMap::new());
-    for key in wanted.iter().map(|target| restores(&id.namespace, target)) {
-        sessions.extend(ctx.users.restores.with(&key).into_iter().map(|s| (s.uid(), s)));
-        batches.extend(ctx.users.restore_batches.with(&key).into_iter().map(|b| (b.uid(), b)));
+    let mut found = vec![];
+    for target in &wanted {
+        let key = restores(&id.namespace, target);
+        let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
+        let facts = sessions.iter().map(|s| s.facts()).chain(batches.iter().map(|b| b.facts()));
+        let others = facts.flat_map(|f| &f.targets).filter(|r| r.target == *target && r.order.1 != id.uid);
+        found.extend(others.min_by_key(|r| (!r.begun, &r.order)).cloned());
     }
-    // It is found itself; to read it once more would be half the work of a look. Each other one is read once, however
-    // many targets it shares.
-    let own = Some(id.uid.clone());
-    let sessions = sessions.iter().filter(|(uid, _)| **uid != own).map(|(_, s)| RestoreRun::of_session(&s.open()));
-    let batches = batches.iter().filter(|(uid, _)| **uid != own).map(|(_, b)| RestoreRun::of_batch(&b.open()));
-    sessions.chain(batches).flat_map(|other| rivals::of(&other)).filter(|r| wanted.contains(&r.target)).collect()
+    found
 }
 
 /// Claims that restore Jobs of other sessions of the namespace write to.
@@ -207,18 +194,28 @@ pub fn readers(ctx: &Context, id: &Identity, now: Timestamp) -> Vec<Writer> {
 
 fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Writer> {
     let mut found = vec![];
-    let jobs = kinds.iter().flat_map(|c| c.jobs.with(&in_use(&id.namespace)).into_iter().map(move |job| (c, job)));
-    for (children, job) in jobs {
-        let whole = job.open();
-        let Some(child) = ownership::of_job(&whole).filter(|c| c.uid != id.uid) else { continue };
-        let pods = children.pods.with(&of_session(&id.namespace, &child.uid));
-        let pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
-        let seen = jobs::see(&whole, &pods.iter().collect::<Vec<_>>(), now);
-        let session = format!("{} {}/{}", child.kind, id.namespace, child.name);
-        let reads = seen.writes.is_empty();
-        let claims = if reads { pod_of(&whole).map(jobs::claims).unwrap_or_default() } else { seen.writes.clone() };
-        if seen.is_active() {
-            found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
+    for children in kinds {
+        let of = |job: Arc<Kept<Job>>| Some((ownership::of_job(&job.open())?, job));
+        let mut jobs: Vec<_> = children.jobs.with(&in_use(&id.namespace)).into_iter().filter_map(of).collect();
+        jobs.retain(|(child, _)| child.uid != id.uid);
+        jobs.sort_by(|(a, _), (b, _)| a.uid.cmp(&b.uid));
+        // Pods of a session are opened once, however many Jobs it has, and not together with those of others.
+        for jobs in jobs.chunk_by(|(a, _), (b, _)| a.uid == b.uid) {
+            let Some((child, _)) = jobs.first() else { continue };
+            let pods = children.pods.with(&of_session(&id.namespace, &child.uid));
+            let pods: Vec<Pod> = pods.iter().map(|p| p.open()).collect();
+            let pods: Vec<&Pod> = pods.iter().collect();
+            for (child, job) in jobs {
+                let job = job.open();
+                let seen = jobs::see(&job, &pods, now);
+                if !seen.is_active() {
+                    continue;
+                }
+                let session = format!("{} {}/{}", child.kind, id.namespace, child.name);
+                let reads = seen.writes.is_empty();
+                let claims = if reads { pod_of(&job).map(jobs::claims).unwrap_or_default() } else { seen.writes };
+                found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
+            }
         }
     }
     found.sort_by(|a: &Writer, b| (&a.session, &a.claim).cmp(&(&b.session, &b.claim)));

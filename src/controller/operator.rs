@@ -8,20 +8,20 @@ use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
 use kube::{Api, Client, Resource};
-use tokio::sync::Semaphore;
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::certs::Keeper;
 use super::clock::Clock;
-use super::context::{Context, LARGE_AT_ONCE};
+use super::context::Context;
 use super::http::{self, Readiness};
 use super::leader::Leader;
 use super::metrics::Metrics;
 use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
+use super::room::Rooms;
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
@@ -30,7 +30,7 @@ use super::watch::Source;
 use super::watched::Watched;
 use super::wires::Sources;
 use super::written::Written;
-use super::{Error, backup, blueprint, error_policy, grants, invoker, owners, repository, restore, watch};
+use super::{Error, backup, blueprint, error_policy, grants, invoker, owners, pages, repository, restore, watch};
 use crate::admission;
 use crate::admission::certs::CertHandle;
 use crate::admission::server::{Doors, PathToken};
@@ -115,7 +115,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     result
 }
 
-/// A client whose every response sets the clock.
+/// A client whose every response sets the clock, and whose lists are bounded.
 async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
     // The API server says something on every watch once a minute; one on which nothing comes has lost its way.
@@ -130,7 +130,7 @@ async fn client(clock: &Clock) -> Result<Client, kube::Error> {
         request.headers_mut().insert(hyper::header::USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
         request
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build())
+    Ok(pages::bounded(&ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build()))
 }
 
 fn webhook(
@@ -231,7 +231,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         repositories: stored,
         users,
         verdicts,
-        large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+        rooms: Rooms::default(),
         queues,
         precedence: Precedence::default(),
         watched: Watched::new(&client),

@@ -77,7 +77,7 @@ pub async fn reconcile<K: Restore>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.room(object.size()).await;
+    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), object.size()).await?;
     if ctx.is_starting() && only_waits(object, ctx) {
         return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
     }
@@ -109,7 +109,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
-        object = fresh.unwrap_or(object);
+        object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
         if done.refused.revoke.is_some() {
             // What it says of rights is not so.
             refused = done.refused;
@@ -118,7 +118,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         report::repository(ctx, &object, &done.plan).await?;
         if let Some(written) = report::report(ctx, &object, &done.plan).await? {
             count(ctx, &run, &written.open().run().state);
-            object = written;
+            object = written.written(&object);
         }
         if object.meta().deletion_timestamp.is_some() && object.finalizers().is_empty() {
             return Ok(Action::await_change());
@@ -208,7 +208,7 @@ async fn targets(reads: Reads<'_>, beside: Reads<'_>, run: &RestoreRun) -> Vec<T
     join_all(references.iter().enumerate().map(|(i, r)| target(reads, beside, run, i, r.as_ref()))).await
 }
 
-/// `beside` is where pods of others are looked for: as lately as the watch has them.
+/// `beside` is where pods of others and autoscalers are looked for: as lately as the watch has them.
 async fn target(
     reads: Reads<'_>,
     beside: Reads<'_>,
@@ -234,7 +234,7 @@ async fn target(
         && !quiesced
     {
         // A warning is all that hangs on it: who may not list them goes without.
-        target.autoscalers = targets::autoscalers(reads, target).await.unwrap_or_default();
+        target.autoscalers = beside.scalers(&target.kind, &target.name).await.unwrap_or_default();
     }
     seen
 }

@@ -3,7 +3,8 @@
 //! Thousands of sessions may wait, and whoever writes one may make it large. The text of an object takes a tenth of
 //! what its Rust value takes, so the text is kept, in its one form ([`admission::default`]), and parsed where somebody
 //! looks at the object. What indexes and queues read of all objects stands beside it, as [`Facts`]. Of an object that
-//! is too large, or cannot be read, only metadata and status are kept: enough to say so, and to end what it began.
+//! is too large, or too much for its namespace ([`super::budget`]), or cannot be read, only metadata and status are kept:
+//! enough to say so, and to end what it began. So it is with large ones that are over.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -16,6 +17,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use super::budget::{Counted, NAMESPACE_BYTES, SMALL};
+use super::verdicts::MESSAGE_MAX;
 use crate::admission::{self, bounds::OBJECT_BYTES};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::InvokerPhase;
@@ -23,8 +26,9 @@ use crate::api::repository::Reachability;
 use crate::api::restore_session::RunStatus;
 use crate::api::{Condition, to_json};
 use crate::names::{condition, reason};
+use crate::plan::contract::cut;
 use crate::plan::hosts::HostSet;
-use crate::plan::observed::Refusal;
+use crate::plan::observed::{Refusal, Rival};
 
 /// Where `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -40,8 +44,8 @@ pub struct Facts {
     pub over: bool,
     /// Rights of its Jobs stand in its status.
     pub has_rights: bool,
-    /// Keys of the targets that an unfinished restore has.
-    pub targets: Vec<String>,
+    /// What other restores may have to wait for: targets of an unfinished one.
+    pub targets: Vec<Rival>,
     /// Reasons of conditions that are true, by type.
     pub says: Vec<(String, String)>,
     /// Phase of a backup.
@@ -98,6 +102,10 @@ pub trait UserKind:
 enum Fault {
     /// It has so many bytes.
     TooLarge(usize),
+    /// Its namespace would have so many bytes of its kind with it.
+    TooMuch(usize),
+    /// Nothing: it is over, and nobody reads its spec again.
+    Over,
     /// Its spec is not what the kind has.
     Unreadable(Arc<str>),
     /// Its status is not: another version of the operator wrote it.
@@ -147,13 +155,20 @@ impl<K: UserKind> Stored<K> {
             (opened, fault) = read::<K>(&metadata, &body, status.as_ref());
         }
         if fault.is_some() {
-            body = json!({ "metadata": {}, "spec": to_json(&K::Spec::default()) });
+            body = blank::<K>();
             let known = status.as_ref().filter(|_| fault != Some(Fault::UnreadableStatus));
             opened = read::<K>(&metadata, &body, known).0;
         }
         let facts = opened.as_ref().map(K::facts).unwrap_or_default();
         drop(opened);
-        let text = body.to_string().into();
+        let mut text: Arc<str> = body.to_string().into();
+        let observed = status.as_ref().and_then(|s| s.get("observedGeneration")?.as_i64());
+        let changes = metadata.deletion_timestamp.is_some() || observed != metadata.generation;
+        let is_held = metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
+        if fault.is_none() && facts.over && !changes && !is_held && text.len() > SMALL {
+            text = blank::<K>().to_string().into();
+            fault = Some(Fault::Over);
+        }
         let status = status.filter(|s| !s.is_null()).map(|s| s.to_string().into());
         Ok(Self { metadata, text, status, facts: Arc::new(facts), fault, kind: std::marker::PhantomData })
     }
@@ -187,6 +202,22 @@ impl<K: UserKind> Stored<K> {
         &self.facts
     }
 
+    /// What a write gave back of it, whole, as it was before the write. What a namespace has too much is not looked at.
+    #[must_use]
+    pub fn written(self, before: &Self) -> Self {
+        match before.fault {
+            Some(Fault::TooMuch(sum)) if self.fault.is_none() => self.without_spec(sum),
+            _ => self,
+        }
+    }
+
+    fn without_spec(self, sum: usize) -> Self {
+        let (text, fault) = (blank::<K>().to_string().into(), Some(Fault::TooMuch(sum)));
+        let mut object = Self { text, fault, ..self };
+        object.facts = Arc::new(object.open().facts());
+        object
+    }
+
     /// Bytes that a look at it parses: of one that is too large, those that each write gives back.
     pub fn size(&self) -> usize {
         let text = if let Some(Fault::TooLarge(size)) = self.fault { size } else { self.text.len() };
@@ -212,11 +243,33 @@ impl<K: UserKind> Stored<K> {
                     "The object has {size} bytes without its status; {OBJECT_BYTES} are allowed. Create a smaller one: split it, or leave out annotations and settings."
                 ),
             }),
+            Fault::TooMuch(sum) => Some(Refusal {
+                reason: reason::OBJECT_TOO_LARGE.to_owned(),
+                message: format!(
+                    "Namespace {} would have {sum} bytes of {} objects that are not over and have more than {SMALL} bytes each; {NAMESPACE_BYTES} are allowed. Wait until some of them are over, or delete some, and create this one again.",
+                    self.metadata.namespace.as_deref().unwrap_or_default(),
+                    K::kind(&())
+                ),
+            }),
             Fault::Unreadable(message) => {
                 Some(Refusal { reason: reason::INVALID.to_owned(), message: message.to_string() })
             }
-            Fault::UnreadableStatus => None,
+            Fault::Over | Fault::UnreadableStatus => None,
         }
+    }
+}
+
+/// What is kept in the place of labels, annotations and spec.
+fn blank<K: UserKind>() -> Value {
+    json!({ "metadata": {}, "spec": to_json(&K::Spec::default()) })
+}
+
+impl<K: UserKind> Counted for Stored<K> {
+    fn bytes(&self) -> usize {
+        self.text.len()
+    }
+    fn cut(&mut self, sum: usize) {
+        *self = self.clone().without_spec(sum);
     }
 }
 
@@ -224,7 +277,9 @@ impl<K: UserKind> Stored<K> {
 fn read<K: UserKind>(metadata: &ObjectMeta, body: &Value, status: Option<&Value>) -> (Option<K>, Option<Fault>) {
     let Ok(mut object) = K::deserialize(body) else {
         let errors = admission::check(&K::kind(&()), body, None);
-        return (None, Some(Fault::Unreadable(admission::message(&errors).into())));
+        let mut message = admission::message(&errors);
+        cut(&mut message, MESSAGE_MAX);
+        return (None, Some(Fault::Unreadable(message.into())));
     };
     let (labels, annotations) = (object.meta_mut().labels.take(), object.meta_mut().annotations.take());
     *object.meta_mut() = ObjectMeta { labels, annotations, ..metadata.clone() };

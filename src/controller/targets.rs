@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt as _;
@@ -155,18 +154,6 @@ fn controller(meta: &ObjectMeta) -> Option<String> {
     Some(format!("{}/{}", owner.kind, owner.name))
 }
 
-/// HorizontalPodAutoscalers of a workload that scale it up from zero; the others rest while it is there.
-pub async fn autoscalers(reads: Reads<'_>, target: &Target) -> kube::Result<Vec<String>> {
-    let mut all = reads.list::<HorizontalPodAutoscaler>(&Selector::default()).await?;
-    all.retain(|a| {
-        a.spec.as_ref().is_some_and(|s| {
-            let of = &s.scale_target_ref;
-            of.kind == target.kind && of.name == target.name && s.min_replicas == Some(0)
-        })
-    });
-    Ok(all.iter().map(kube::ResourceExt::name_any).collect())
-}
-
 /// The claims that a restore makes, as they are.
 pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
     let look = async {
@@ -236,7 +223,7 @@ fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
 
 async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
     let Ok(selector) = Selector::try_from(selector) else { return Ok(vec![]) };
-    let all = reads.list::<Pod>(&selector).await?;
+    let all = reads.pods(&selector).await?;
     Ok(all.iter().filter(|p| counts(p)).map(pod_seen).collect())
 }
 

@@ -90,7 +90,7 @@ fn uses(repository: &Home) -> String {
     format!("repository {}", full_name(repository))
 }
 
-/// Key of unfinished restores that have this target.
+/// Key of restores that may stand in the way of others at this target.
 pub fn restores(namespace: &str, target: &str) -> String {
     format!("target {namespace}/{target}")
 }
@@ -118,7 +118,7 @@ pub fn keys<K: UserKind>(object: &Stored<K>) -> Vec<String> {
         return vec![of_invoker(&invoker.kind, &namespace, &invoker.name), OPEN.to_owned()];
     }
     let home = facts.repository.as_ref().map(|(namespace, name)| ObjectRef::new(name).within(namespace));
-    home.iter().map(uses).chain(facts.targets.iter().map(|t| restores(&namespace, t))).collect()
+    home.iter().map(uses).chain(facts.targets.iter().map(|t| restores(&namespace, &t.target))).collect()
 }
 
 fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
@@ -168,7 +168,7 @@ impl UserKind for RestoreSession {
     fn facts(&self) -> Facts {
         let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
         let repository = place(self.spec.repository.as_ref(), self.namespace());
-        let targets = if over { vec![] } else { targets_of(&RestoreRun::of_session(self)) };
+        let targets = if over { vec![] } else { targets::of(&RestoreRun::of_session(self)) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
         Facts { repository, over, targets, ..Facts::default() }
             .saying(said)
@@ -180,7 +180,7 @@ impl UserKind for RestoreBatch {
     fn facts(&self) -> Facts {
         let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
         let repository = place(used(self), self.namespace());
-        let targets = if over { vec![] } else { targets_of(&RestoreRun::of_batch(self)) };
+        let targets = if over { vec![] } else { targets::of(&RestoreRun::of_batch(self)) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
         Facts { repository, over, targets, ..Facts::default() }
             .saying(said)
@@ -205,10 +205,6 @@ impl UserKind for BackupBlueprint {
     fn facts(&self) -> Facts {
         Facts::default()
     }
-}
-
-fn targets_of(run: &RestoreRun) -> Vec<String> {
-    run.targets().iter().filter_map(|t| targets::key(t.as_ref()?)).collect()
 }
 
 /// What a RestoreBatch took from a BackupBatch stands in its status.

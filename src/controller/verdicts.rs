@@ -22,10 +22,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 const LANES: usize = 2;
 /// Validations at once for all namespaces. Tokio has 512 blocking threads, which others need too.
 const LANES_OF_ALL: usize = 64;
-/// Verdicts that are kept: one takes about 200 bytes. Beyond it all are made again.
+/// Verdicts that are kept: one takes about 200 bytes, and a refusal its message. Beyond it all are made again.
 const MOST: usize = 20_000;
-/// Longest message that is kept.
-const MESSAGE_MAX: usize = 8192;
+/// Longest message that is kept, in bytes.
+pub const MESSAGE_MAX: usize = 1024;
 
 /// What validation said: nothing, or why the object is refused.
 pub type Verdict = Option<Refusal>;

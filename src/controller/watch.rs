@@ -20,9 +20,11 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use serde::de::DeserializeOwned;
 
+use super::budget::{Budget, Counted};
 use super::context::Children;
 use super::index::{Indexed, Keys};
 use super::observe;
+use super::pages::PAGE;
 use super::queues::Queues;
 use super::verdicts::Verdicts;
 use crate::names::{annotation, label};
@@ -30,13 +32,6 @@ use crate::plan::kept::Kept;
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;
-
-/// Objects in one answer of a list; the default is 500. While it is read, an answer is in memory as text and as whole
-/// objects, unpruned, beside those of the other kinds, and memory that was had once is not all given back.
-const PAGE: u32 = 100;
-
-/// The same of kinds that users write, of which each may have 1.5 MB (etcd's limit): 30 MB of text at most, of each kind.
-const PAGE_OF_USERS: u32 = 20;
 
 /// Whoever is woken by the changes of many is woken once for those of this long.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -54,7 +49,7 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
 
 impl<K> Source<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Watches all objects of the kind.
     pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
@@ -72,7 +67,7 @@ where
                 hear(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, watcher::Config::default().page_size(PAGE_OF_USERS), keys, hear);
+        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
         let (bell, rung) = futures::channel::mpsc::unbounded();
         Self { store, changes, ear, bell, rung }
     }
@@ -158,18 +153,14 @@ pub fn changes<K>(
     hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
-    let follows = indexed.clone();
-    let page = config.page_size.map_or(PAGE, |asked| asked.min(PAGE));
-    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(page))
+    let (follows, mut budget) = (indexed.clone(), Budget::default());
+    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
         .default_backoff()
-        .modify(|object| {
-            // Half of an object's memory, and nothing here reads it.
-            object.managed_fields_mut().clear();
-        })
+        .map_ok(move |event| budget.hear(event))
         .reflect(writer)
         .inspect_ok(move |event| {
             follows.hear(event);

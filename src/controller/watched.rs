@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ReplicationController};
 use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::index::{Indexed, Keys};
-use super::watch;
+use super::{pages, watch};
 use crate::names::label;
 use crate::plan::kept::{Keep, Kept};
 
@@ -122,7 +122,7 @@ impl Watched {
             daemon_sets: named(client),
             replica_sets: named(client),
             replication_controllers: named(client),
-            autoscalers: Lookup::new(client, watcher::Config::default(), |a| a.namespace().into_iter().collect()),
+            autoscalers: Lookup::new(client, watcher::Config::default(), keys_of_autoscaler),
             namespaces: named(client),
         }
     }
@@ -132,10 +132,11 @@ impl Watched {
     /// # Errors
     /// It is not watched, and the API server could not be asked.
     pub async fn namespace(&self, name: &str) -> kube::Result<Option<Namespace>> {
-        match self.namespaces.filled().await {
-            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open())),
-            None => Api::all(self.namespaces.client.clone()).get_opt(name).await,
+        if let Some(indexed) = self.namespaces.filled().await {
+            return Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open()));
         }
+        let api = Api::<Kept<Namespace>>::all(self.namespaces.client.clone());
+        Ok(api.get_opt(name).await?.map(|n| n.open()))
     }
 }
 
@@ -144,6 +145,19 @@ fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
     let Some(namespace) = pod.namespace() else { return vec![] };
     let claims = claims(&pod.open()).map(|c| user_of(&namespace, c)).collect::<Vec<_>>();
     [vec![namespace], claims].concat()
+}
+
+/// Key of an autoscaler: the workload that it scales up from zero.
+fn keys_of_autoscaler(autoscaler: &Kept<HorizontalPodAutoscaler>) -> Vec<String> {
+    let of = |spec: HorizontalPodAutoscalerSpec| (spec.scale_target_ref.kind, spec.scale_target_ref.name);
+    let spec = autoscaler.open().spec.filter(|s| s.min_replicas == Some(0));
+    let (namespace, target) = (autoscaler.namespace().unwrap_or_default(), spec.map(of));
+    target.map(|(kind, name)| scaler_of(&namespace, &kind, &name)).into_iter().collect()
+}
+
+/// Key of autoscalers of a workload.
+fn scaler_of(namespace: &str, kind: &str, name: &str) -> String {
+    format!("{namespace}/{kind}/{name}")
 }
 
 /// Key of pods that use a claim.
@@ -217,7 +231,7 @@ impl<'a> Reads<'a> {
     pub async fn get<K: Kind>(&self, name: &str) -> kube::Result<Option<K>> {
         match self.watched_kind::<K>().await {
             Some(indexed) => Ok(indexed.get(&ObjectRef::new(name).within(self.namespace)).map(|o| o.open())),
-            None => self.api().get_opt(name).await,
+            None => Ok(self.api::<K>().get_opt(name).await?.map(|o| o.open())),
         }
     }
 
@@ -227,18 +241,38 @@ impl<'a> Reads<'a> {
         Self { now: true, ..self }
     }
 
-    /// Objects of the kind whose labels match. Of pods, ours may be left out.
+    /// Pods whose labels match. Ours may be left out.
     ///
     /// # Errors
     /// The API server had to be asked, and could not be or refused.
-    pub async fn list<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<K>> {
-        match self.watched_kind().await {
+    pub async fn pods(&self, selector: &Selector) -> kube::Result<Vec<Pod>> {
+        match self.watched_kind::<Pod>().await {
+            // Those of others stand with their labels outside; a namespace may have many, and a batch many targets.
             Some(indexed) => {
                 let all = indexed.with(self.namespace).into_iter();
-                Ok(all.map(|o| o.open()).filter(|o: &K| selector.matches(o.labels())).collect())
+                Ok(all.filter(|p| selector.matches(p.labels())).map(|p| p.open()).collect())
             }
-            None => Ok(self.api().list(&ListParams::default().labels_from(selector)).await?.items),
+            None => self.listed(selector).await,
         }
+    }
+
+    /// Names of autoscalers that scale a workload up from zero.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn scalers(&self, kind: &str, name: &str) -> kube::Result<Vec<String>> {
+        let key = scaler_of(self.namespace, kind, name);
+        let Some(indexed) = self.watched_kind::<HorizontalPodAutoscaler>().await else {
+            let all: Vec<HorizontalPodAutoscaler> = self.listed(&Selector::default()).await?;
+            let all = all.into_iter().map(Kept::from).filter(|a| keys_of_autoscaler(a).contains(&key));
+            return Ok(all.map(|a| a.name_any()).collect());
+        };
+        Ok(indexed.with(&key).iter().map(|a| a.name_any()).collect())
+    }
+
+    /// Objects as the API server has them, and as the watches keep them.
+    async fn listed<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<K>> {
+        pages::all(self.ctx.client.clone(), self.namespace, &ListParams::default().labels_from(selector)).await
     }
 
     /// Pods that use any of these claims. Ours may be left out.
@@ -247,7 +281,7 @@ impl<'a> Reads<'a> {
     /// The API server had to be asked, and could not be or refused.
     pub async fn users_of(&self, names: &[&str]) -> kube::Result<Vec<Pod>> {
         let Some(indexed) = self.watched_kind::<Pod>().await else {
-            let mut all = self.list::<Pod>(&Selector::default()).await?;
+            let mut all: Vec<Pod> = self.listed(&Selector::default()).await?;
             all.retain(|pod| claims(pod).any(|c| names.contains(&c)));
             return Ok(all);
         };
@@ -264,7 +298,7 @@ impl<'a> Reads<'a> {
         if self.now { None } else { K::lookup(&self.ctx.watched).filled().await }
     }
 
-    fn api<K: Kind>(&self) -> Api<K> {
+    fn api<K: Kind>(&self) -> Api<Kept<K>> {
         Api::namespaced(self.ctx.client.clone(), self.namespace)
     }
 }

@@ -13,6 +13,7 @@ use kube::runtime::watcher::Event;
 use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
 
+use super::budget::Counted;
 use super::index::Indexed;
 use super::queues::Queues;
 use super::stored::Stored;
@@ -125,7 +126,7 @@ fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRe
 }
 
 /// Has the queues follow a kind of sessions, and whoever takes rights back.
-fn line_up<K: User + serde::de::DeserializeOwned + std::fmt::Debug>(
+fn line_up<K: Counted + User + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
     queues: &Queues,
     users: &Users,

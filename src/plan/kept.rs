@@ -3,38 +3,68 @@
 //! Thousands of Jobs may wait, among thousands of pods. The types of the API are large where they are empty as well:
 //! a container takes 2 KB, a volume 3, and a Job nearly 15, most of it a template that nobody looks at again. So what
 //! is kept of an object is pruned, and stands as text until somebody looks at it. Whoever reads more keeps it here.
+//!
+//! Most of these kinds are filled by users, with up to 1.5 MB an object: what is not read is not even taken in.
+
+mod part;
 
 use std::borrow::Cow;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
-    Pod, PodSpec, PodStatus, PodTemplateSpec, ReplicationController, Volume,
+    Container, EnvVar, Namespace, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodStatus,
+    ReplicationController, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed as _, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::part::{Part, Place};
 use super::contract::TASK_ENV;
 use super::jobs;
+use crate::api::to_json;
 use crate::names::{annotation, label};
 
 /// Labels of our Jobs and pods that are read.
 const LABELS: [&str; 4] = [label::SESSION_KIND, label::SESSION_UID, label::STEP, label::MANAGED_BY];
-/// Their annotations.
-const ANNOTATIONS: [&str; 4] =
-    [annotation::SESSION_NAME, annotation::REPOSITORY, annotation::STEP_KEY, annotation::ATTEMPT];
+/// What is read of the metadata of every kind.
+const METADATA: [&Place; 8] = [
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "uid"],
+    &["metadata", "resourceVersion"],
+    &["metadata", "generation"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "deletionTimestamp"],
+    &["metadata", "ownerReferences"],
+];
+/// Annotations of our Jobs and pods that are read.
+const OUR_ANNOTATIONS: [&Place; 4] = [
+    &["metadata", "annotations", annotation::SESSION_NAME],
+    &["metadata", "annotations", annotation::REPOSITORY],
+    &["metadata", "annotations", annotation::STEP_KEY],
+    &["metadata", "annotations", annotation::ATTEMPT],
+];
 
 /// A kind that is kept.
 pub trait Keep: Resource<DynamicType = ()> + Clone + Default + Serialize + DeserializeOwned {
-    /// Takes off what nobody reads. Its managed fields go in any case.
+    /// What is taken in of it, beside [`METADATA`].
+    const READ: &'static [&'static Place];
+
+    /// Takes off what nobody reads, where that depends on what it is.
     fn prune(&mut self) {}
+
+    /// Whether it is looked for by its labels, which then stand outside of its text.
+    fn is_found_by_labels(&self) -> bool {
+        false
+    }
 }
 
-/// An object as it is kept. Its metadata is no more than what tells it from others; all else is known when it is opened.
+/// An object as it is kept. Its metadata is no more than what tells it from others, and what it is looked for by; all
+/// else is known when it is opened.
 #[derive(Clone, Debug)]
 pub struct Kept<K> {
     metadata: ObjectMeta,
@@ -50,14 +80,30 @@ impl<K: Keep> Kept<K> {
     /// Never: the text was written by the same type.
     pub fn open(&self) -> K {
         #[allow(clippy::expect_used, reason = "it was written by the same type")]
-        serde_json::from_str(&self.text).expect("what a type writes, it reads")
+        let mut object: K = serde_json::from_str(&self.text).expect("what a type writes, it reads");
+        if self.metadata.labels.is_some() {
+            object.meta_mut().labels.clone_from(&self.metadata.labels);
+        }
+        object
     }
-}
 
-impl<K: Keep> From<K> for Kept<K> {
-    fn from(mut object: K) -> Self {
-        object.meta_mut().managed_fields = None;
+    /// Bytes of what is kept.
+    pub fn bytes(&self) -> usize {
+        let labels = self.metadata.labels.iter().flatten();
+        self.text.len() + labels.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+    }
+
+    /// Keeps nothing but what tells it from others.
+    pub fn forget(&mut self) {
+        let mut known = K::default();
+        *known.meta_mut() = ObjectMeta { labels: None, ..self.metadata.clone() };
+        *self = Self::keep(known);
+    }
+
+    /// Of an object of which no more was taken in than is read.
+    fn keep(mut object: K) -> Self {
         object.prune();
+        let labels = if object.is_found_by_labels() { object.meta_mut().labels.take() } else { None };
         #[allow(clippy::expect_used, reason = "types of the API have no keys that are no text")]
         let text = serde_json::to_string(&object).expect("a type of the API is JSON").into();
         let all = std::mem::take(object.meta_mut());
@@ -66,15 +112,24 @@ impl<K: Keep> From<K> for Kept<K> {
             namespace: all.namespace,
             uid: all.uid,
             resource_version: all.resource_version,
+            labels,
             ..ObjectMeta::default()
         };
         Self { metadata, text, kind: std::marker::PhantomData }
     }
 }
 
+impl<K: Keep> From<K> for Kept<K> {
+    fn from(object: K) -> Self {
+        #[allow(clippy::expect_used, reason = "what a type writes, it reads")]
+        serde_json::from_value(to_json(&object)).expect("it was written by the same type")
+    }
+}
+
 impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        K::deserialize(deserializer).map(Self::from)
+        let part = Part::of(METADATA.iter().chain(K::READ).copied()).deserialize(deserializer)?;
+        K::deserialize(part).map(Self::keep).map_err(D::Error::custom)
     }
 }
 
@@ -103,76 +158,146 @@ impl<K: Keep> Resource for Kept<K> {
 }
 
 impl Keep for Job {
+    const READ: &'static [&'static Place] = &[
+        &["metadata", "labels"],
+        OUR_ANNOTATIONS[0],
+        OUR_ANNOTATIONS[1],
+        OUR_ANNOTATIONS[2],
+        OUR_ANNOTATIONS[3],
+        &["spec", "suspend"],
+        &["spec", "template", "spec", "containers", "env", "name"],
+        &["spec", "template", "spec", "containers", "env", "value"],
+        &["spec", "template", "spec", "volumes", "name"],
+        &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
+        &["status", "conditions"],
+    ];
+
     fn prune(&mut self) {
         let asks = jobs::is_preflight(self);
-        prune_meta(&mut self.metadata);
-        let spec = self.spec.take().unwrap_or_default();
-        let (suspend, pod) = (spec.suspend, spec.template.spec.unwrap_or_default());
-        let pod =
-            PodSpec { volumes: claims(pod.volumes), containers: task(asks, &pod.containers), ..PodSpec::default() };
-        let template = PodTemplateSpec { metadata: None, spec: Some(pod) };
-        self.spec = Some(JobSpec { template, suspend, ..JobSpec::default() });
-        self.status = self.status.take().map(|s| JobStatus { conditions: s.conditions, ..JobStatus::default() });
+        prune_labels(&mut self.metadata);
+        if let Some(pod) = self.spec.as_mut().and_then(|s| s.template.spec.as_mut()) {
+            pod.volumes = claims(pod.volumes.take());
+            pod.containers = task(asks, &pod.containers);
+        }
     }
 }
 
 impl Keep for Pod {
+    const READ: &'static [&'static Place] = &[
+        &["metadata", "labels"],
+        OUR_ANNOTATIONS[0],
+        OUR_ANNOTATIONS[1],
+        OUR_ANNOTATIONS[2],
+        OUR_ANNOTATIONS[3],
+        &["spec", "containers", "env", "name"],
+        &["spec", "containers", "env", "value"],
+        &["spec", "volumes", "name"],
+        &["spec", "volumes", "persistentVolumeClaim", "claimName"],
+        &["spec", "nodeName"],
+        &["spec", "tolerations"],
+        &["spec", "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms", "matchFields"],
+        &["status", "phase"],
+        &["status", "reason"],
+        &["status", "message"],
+        &["status", "conditions"],
+        &["status", "containerStatuses"],
+        &["status", "podIP"],
+    ];
+
     /// Ours as a Job's; of others, which claims they use, and where.
     fn prune(&mut self) {
-        let (ours, asks) = (self.labels().contains_key(label::SESSION_KIND), jobs::is_preflight(self));
+        let (ours, asks) = (!self.is_found_by_labels(), jobs::is_preflight(self));
         if ours {
-            prune_meta(&mut self.metadata);
+            prune_labels(&mut self.metadata);
         } else {
             self.metadata.annotations = None;
             self.metadata.owner_references = None;
+            self.status = self.status.take().map(|s| PodStatus { phase: s.phase, ..PodStatus::default() });
         }
-        self.spec = self.spec.take().map(|s| PodSpec {
-            containers: task(asks, &s.containers),
-            volumes: claims(s.volumes),
-            node_name: s.node_name,
-            tolerations: s.tolerations.filter(|_| !ours),
-            affinity: s.affinity.filter(|_| !ours),
-            ..PodSpec::default()
-        });
-        self.status = self.status.take().map(|s| {
-            let phase = PodStatus { phase: s.phase, ..PodStatus::default() };
-            if !ours {
-                return phase;
+        if let Some(spec) = &mut self.spec {
+            spec.containers = task(asks, &spec.containers);
+            spec.volumes = claims(spec.volumes.take());
+            if ours {
+                spec.tolerations = None;
+                spec.affinity = None;
             }
-            PodStatus {
-                reason: s.reason,
-                message: s.message,
-                conditions: s.conditions,
-                container_statuses: s.container_statuses,
-                pod_ip: s.pod_ip,
-                ..phase
-            }
-        });
+        }
+    }
+
+    fn is_found_by_labels(&self) -> bool {
+        !self.labels().contains_key(label::SESSION_KIND)
     }
 }
+
+/// Where a DaemonSet's pods say for which node they are.
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 impl Keep for PersistentVolumeClaim {
-    fn prune(&mut self) {
-        self.status = None;
-        self.spec = self.spec.take().map(|s| PersistentVolumeClaimSpec {
-            access_modes: s.access_modes,
-            volume_mode: s.volume_mode,
-            ..PersistentVolumeClaimSpec::default()
-        });
-    }
+    const READ: &'static [&'static Place] = &[
+        &["metadata", "labels", label::SESSION_KIND],
+        &["metadata", "labels", label::SESSION_UID],
+        OUR_ANNOTATIONS[0],
+        &["metadata", "annotations", annotation::TEMPLATE],
+        &["spec", "accessModes"],
+        &["spec", "volumeMode"],
+    ];
 }
 
-impl Keep for Deployment {}
-impl Keep for StatefulSet {}
-impl Keep for DaemonSet {}
-impl Keep for ReplicaSet {}
-impl Keep for ReplicationController {}
-impl Keep for HorizontalPodAutoscaler {}
-impl Keep for Namespace {}
+impl Keep for Deployment {
+    const READ: &'static [&'static Place] = &WORKLOAD;
+}
+impl Keep for StatefulSet {
+    const READ: &'static [&'static Place] = &[
+        WORKLOAD[0],
+        WORKLOAD[1],
+        WORKLOAD[2],
+        WORKLOAD[3],
+        WORKLOAD[4],
+        WORKLOAD[5],
+        &["spec", "persistentVolumeClaimRetentionPolicy"],
+        &["spec", "ordinals"],
+        &["spec", "volumeClaimTemplates", "metadata", "name"],
+    ];
+}
+impl Keep for DaemonSet {
+    const READ: &'static [&'static Place] = &[
+        WORKLOAD[0],
+        WORKLOAD[1],
+        WORKLOAD[2],
+        WORKLOAD[3],
+        WORKLOAD[4],
+        WORKLOAD[5],
+        &["status", "observedGeneration"],
+        &["status", "desiredNumberScheduled"],
+    ];
+}
+impl Keep for ReplicaSet {
+    const READ: &'static [&'static Place] = &WORKLOAD;
+}
+impl Keep for ReplicationController {
+    const READ: &'static [&'static Place] = &WORKLOAD;
+}
 
-fn prune_meta(meta: &mut ObjectMeta) {
+/// What is read of workloads of all kinds.
+const WORKLOAD: [&Place; 6] = [
+    &["spec", "replicas"],
+    &["spec", "selector"],
+    &["spec", "template", "spec", "volumes"],
+    &["spec", "template", "spec", "containers", "volumeMounts"],
+    &["spec", "template", "spec", "initContainers", "volumeMounts"],
+    &["spec", "template", "spec", "tolerations"],
+];
+
+impl Keep for HorizontalPodAutoscaler {
+    const READ: &'static [&'static Place] =
+        &[&["spec", "scaleTargetRef", "kind"], &["spec", "scaleTargetRef", "name"], &["spec", "minReplicas"]];
+}
+impl Keep for Namespace {
+    const READ: &'static [&'static Place] = &[&["metadata", "labels"]];
+}
+
+fn prune_labels(meta: &mut ObjectMeta) {
     meta.labels.iter_mut().for_each(|all| all.retain(|key, _| LABELS.contains(&key.as_str())));
-    meta.annotations.iter_mut().for_each(|all| all.retain(|key, _| ANNOTATIONS.contains(&key.as_str())));
 }
 
 /// What the agent was told, where somebody asks.
@@ -250,6 +375,30 @@ mod tests {
     }
 
     #[test]
+    fn of_a_workload_stays_what_its_containers_mount_and_how() {
+        let mut template = template();
+        let mounts =
+            |read_only: bool| json!([{ "name": "data", "mountPath": "/d", "subPath": "a", "readOnly": read_only }]);
+        template["containers"][0]["volumeMounts"] = mounts(true);
+        template["initContainers"] = json!([{ "name": "i", "image": "x", "volumeMounts": mounts(false) }]);
+        let spec = json!({ "replicas": 2, "template": { "spec": template } });
+        fn pod<K: Keep>(spec: &Value) -> Value {
+            let kept: Kept<K> = serde_json::from_value(json!({ "metadata": meta(&json!({})), "spec": spec })).unwrap();
+            json!(kept.open())["spec"]["template"]["spec"].clone()
+        }
+        for kept in
+            [pod::<Deployment>, pod::<StatefulSet>, pod::<DaemonSet>, pod::<ReplicaSet>, pod::<ReplicationController>]
+        {
+            let kept = kept(&spec);
+            assert_eq!((&kept["volumes"], &kept["tolerations"]), (&template["volumes"], &template["tolerations"]));
+            for containers in ["containers", "initContainers"] {
+                assert_eq!(kept[containers][0]["volumeMounts"], template[containers][0]["volumeMounts"]);
+                assert!(kept[containers][0].get("env").is_none() && kept[containers][0].get("image").is_none());
+            }
+        }
+    }
+
+    #[test]
     fn of_a_claim_stays_how_it_may_be_used() {
         let spec = json!({ "accessModes": ["ReadWriteOnce"], "volumeMode": "Block" });
         let mut claim = json!({ "metadata": meta(&json!({})), "spec": spec, "status": { "phase": "Bound" } });
@@ -257,6 +406,7 @@ mod tests {
         let kept: Kept<PersistentVolumeClaim> = serde_json::from_value(claim).unwrap();
         let kept = json!(kept.open());
         assert_eq!((&kept["spec"], kept.get("status")), (&spec, None));
-        assert_eq!(kept["metadata"]["annotations"]["note"], "long");
+        let meta = json!({ "annotations": {}, "labels": {}, "name": "j", "namespace": "n", "uid": "u" });
+        assert_eq!(kept["metadata"], meta);
     }
 }

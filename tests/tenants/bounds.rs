@@ -187,6 +187,101 @@ async fn a_few_large_objects_are_no_large_operator() {
     .await;
 }
 
+/// 230 KB of patterns that the definitions let in. It waits for a Repository that never comes.
+fn waiting(namespace: &str, n: usize) -> Value {
+    let mut session = jobs::session(namespace, &jobs::target("PersistentVolumeClaim", "a"));
+    session["metadata"]["name"] = format!("waits-{n:02}").into();
+    let patterns: Vec<String> = (0..256).map(|i| format!("{i:03}{}", "x".repeat(900))).collect();
+    session["spec"]["target"]["rules"] = json!([{ "snapshots": ["latest"], "include": patterns }]);
+    session
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn a_namespace_has_so_many_bytes_and_what_is_beyond_is_refused_alone() {
+    const OBJECTS: usize = 50;
+    let scene = Scene::enter("full").await;
+    let attacker = scene.attacker(Role::Restorer).await;
+    let operator = leading(&[]).await;
+    for n in 0..OBJECTS {
+        attacker.create(&waiting(&scene.a, n)).await;
+    }
+    let victim = scene.victim("beside").await;
+    scene.goes_well(&victim).await;
+    let mut refused = 0;
+    for n in 0..OBJECTS {
+        let object = waiting(&scene.a, n);
+        let judged = eventually("it is judged", JUDGED_WITHIN, || async {
+            let now = attacker.get(&object).await;
+            if now["status"]["phase"].is_string() { Ok(now) } else { Err(format!("{n}: {}", now["status"])) }
+        })
+        .await;
+        let said = judged["status"].to_string();
+        if judged["status"]["phase"] == "Invalid" {
+            refused += 1;
+            assert!(said.contains("ObjectTooLarge") && said.contains("8388608 are allowed"), "{said}");
+            assert!(said.contains(&format!("Namespace {} would have", scene.a)), "{said}");
+        }
+    }
+    // 36 of them have 8 MiB.
+    assert_eq!(refused, OBJECTS - 36);
+    let peak = memory(operator.pid(), "VmHWM");
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+}
+
+/// A Job with our labels, and a Deployment, of 12,000 volumes each, 1 MB with what the API server notes of its fields: as types of the API 36 MB.
+fn swollen(namespace: &str, kind: &str, n: usize) -> Value {
+    let volumes: Vec<Value> = (0..12_000).map(|i| json!({ "name": format!("v{i}"), "emptyDir": {} })).collect();
+    let pod = json!({ "restartPolicy": if kind == "Job" { "Never" } else { "Always" }, "volumes": volumes,
+        "containers": [{ "name": "c", "image": "localhost/none:1" }] });
+    let labels = json!({ "app": "x", lifeboat::names::label::SESSION_KIND: "RestoreSession" });
+    let mut object = json!({ "apiVersion": "apps/v1", "kind": kind,
+        "metadata": { "name": format!("swollen-{n}"), "namespace": namespace, "labels": labels },
+        "spec": { "template": { "metadata": { "labels": { "app": "x" } }, "spec": pod } } });
+    if kind == "Job" {
+        object["apiVersion"] = "batch/v1".into();
+        object["spec"]["suspend"] = true.into();
+    } else {
+        object["spec"]["replicas"] = 0.into();
+        object["spec"]["selector"] = json!({ "matchLabels": { "app": "x" } });
+    }
+    object
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-tenants"]
+async fn the_largest_jobs_and_workloads_are_no_large_operator() {
+    const OBJECTS: usize = 12;
+    let scene = Scene::enter("swollen").await;
+    let attacker = scene.attacker(Role::Edit).await;
+    for kind in ["Job", "Deployment"] {
+        for n in 0..OBJECTS {
+            attacker.create(&swollen(&scene.a, kind, n)).await;
+        }
+    }
+    // Somebody asks for a Deployment, so that they are watched.
+    let mut session = jobs::session(&scene.a, &jobs::target("Deployment", "swollen-0"));
+    session["metadata"]["name"] = "asks".into();
+    attacker.create(&session).await;
+    // They are there when the operator starts.
+    let operator = leading(&[]).await;
+    let victim = scene.victim("beside").await;
+    scene.goes_well(&victim).await;
+    eventually("it is judged", JUDGED_WITHIN, || async {
+        let phase = attacker.get(&session).await["status"]["phase"].clone();
+        if phase.is_string() { Ok(()) } else { Err(phase.to_string()) }
+    })
+    .await;
+    let peak = memory(operator.pid(), "VmHWM");
+    for kind in ["Job", "Deployment"] {
+        for n in 0..OBJECTS {
+            attacker.delete(&swollen(&scene.a, kind, n)).await;
+        }
+    }
+    println!("{} MiB", peak / 1024);
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+}
+
 /// Anybody in the network reaches the webhook; this one knows where the API server asks.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]

@@ -65,9 +65,13 @@ fn an_object_is_read_as_it_would_be_without_being_kept_and_defaulted() {
     // What is read of it without opening it.
     let (facts, users) = (kept.facts(), users());
     assert_eq!(kept.home(&users).map(|h| users::full_name(&h)).as_deref(), Some("n/r"));
-    assert_eq!(facts.targets, ["deployment/web"]);
+    assert_eq!(facts.targets, vec![], "one that leaves begins nothing");
     assert!(kept.says("Reconciling", "TargetBusy") && !kept.says("Stalled", "Running") && !kept.is_over());
-    assert_eq!(users::keys(&kept), ["repository n/r", "target n/deployment/web"]);
+    assert_eq!(users::keys(&kept), ["repository n/r"]);
+    let mut stays = session(&spec());
+    stays["metadata"].as_object_mut().unwrap().remove("deletionTimestamp");
+    stays["status"]["run"].as_object_mut().unwrap().remove("specHash");
+    assert_eq!(users::keys(&stored::<RestoreSession>(&stays)), ["repository n/r", "target n/deployment/web"]);
     assert_eq!((kept.name_any(), kept.uid(), kept.meta().generation), ("s".into(), Some("u".into()), Some(2)));
     assert_eq!(kept.finalizers(), ["f"], "a finalizer is taken off by what is kept");
 }
@@ -112,6 +116,52 @@ fn of_an_object_that_is_too_large_stays_what_ends_it() {
     let run = RestoreRun::of_session(&open);
     assert!(run.is_changed() && run.id.deleting);
     assert_eq!(kept.home(&users()), None, "it takes no place on a Repository");
+}
+
+fn with_note(mut object: Value, bytes: usize) -> Value {
+    object["metadata"]["annotations"]["note"] = "y".repeat(bytes).into();
+    object
+}
+
+#[test]
+fn of_an_object_that_is_too_much_for_its_namespace_stays_what_ends_it() {
+    let whole: Stored<RestoreSession> = stored(&with_note(session(&spec()), SMALL));
+    let mut kept = whole.clone();
+    assert!(kept.bytes() > SMALL);
+    kept.cut(NAMESPACE_BYTES + 1);
+    assert!(kept.bytes() < 400 && !kept.is_whole() && kept.facts().targets.is_empty());
+    let refusal = kept.refusal().unwrap();
+    assert_eq!(refusal.reason, reason::OBJECT_TOO_LARGE);
+    for said in ["Namespace n ", "8388609 bytes of RestoreSession objects", "8388608 are allowed"] {
+        assert!(refusal.message.contains(said), "{}", refusal.message);
+    }
+    assert_eq!((kept.open().status, kept.finalizers()), (whole.open().status, ["f".to_owned()].as_slice()));
+    assert!(RestoreRun::of_session(&kept.open()).is_changed());
+    // What a write gives back is as it was before; the watch decides anew.
+    assert_eq!(whole.clone().written(&kept).refusal(), Some(refusal));
+    assert!(whole.clone().written(&whole).is_whole());
+}
+
+#[test]
+fn of_a_large_object_that_is_over_only_its_status_is_kept() {
+    let mut object = with_note(session(&spec()), SMALL);
+    object["status"]["phase"] = "Succeeded".into();
+    object["status"]["observedGeneration"] = 2.into();
+    let meta = object["metadata"].as_object_mut().unwrap();
+    meta.remove("deletionTimestamp");
+    meta.remove("finalizers");
+    let kept: Stored<RestoreSession> = stored(&object);
+    assert!(kept.bytes() < 400 && kept.refusal().is_none() && kept.is_over());
+    assert_eq!(kept.facts().repository, Some(("n".into(), "r".into())));
+    assert!(RestoreRun::of_session(&kept.open()).is_over());
+    // Whoever still has something to do with it reads all of it.
+    let with = |key: &str, value: Value| {
+        let mut object = object.clone();
+        object["metadata"][key] = value;
+        stored::<RestoreSession>(&object).is_whole()
+    };
+    assert!(with("generation", json!(3)) && with("finalizers", json!(["f"])));
+    assert!(with("deletionTimestamp", json!("2026-11-21T00:00:00Z")));
 }
 
 /// managedFields and what kubectl keeps say nothing about the object, and status is ours.

@@ -1,0 +1,172 @@
+//! How much text is kept of the objects of one namespace.
+//!
+//! Users fill a namespace with as many objects as its quota lets them. Of each kind, a namespace has so many bytes; of an
+//! object beyond that, no more is kept than what ends it. Small objects are not counted: thousands of them are common.
+//! Others do not notice: what a namespace has is its own.
+
+use std::collections::{HashMap, HashSet};
+
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use tracing::warn;
+
+use crate::plan::kept::{Keep, Kept};
+
+/// Bytes that are kept of the objects of one kind and namespace.
+pub const NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
+/// An object that has no more bytes is not counted.
+pub const SMALL: usize = 4 * 1024;
+
+/// An object whose text is kept.
+pub trait Counted: ResourceExt {
+    /// Bytes that are kept of it.
+    fn bytes(&self) -> usize;
+    /// Keeps no more of it than what ends it. Its namespace would have `sum` bytes with it.
+    fn cut(&mut self, sum: usize);
+}
+
+impl<K: Keep> Counted for Kept<K> {
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+    fn cut(&mut self, sum: usize) {
+        warn!(
+            kind = %K::kind(&()), namespace = self.namespace(), name = self.name_any(), sum, allowed = NAMESPACE_BYTES,
+            "an object is not looked at: those of its namespace have too many bytes"
+        );
+        self.forget();
+    }
+}
+
+/// What the namespaces have of one kind.
+#[derive(Default)]
+pub struct Budget {
+    namespaces: HashMap<String, Namespace>,
+    /// Uids that a list has told of so far.
+    listed: HashSet<String>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    sum: usize,
+    /// By uid.
+    of: HashMap<String, usize>,
+}
+
+impl Budget {
+    /// Follows a watch, and cuts what is too much.
+    pub fn hear<K: Counted>(&mut self, mut event: Event<K>) -> Event<K> {
+        match &mut event {
+            Event::Apply(object) => self.weigh(object),
+            Event::InitApply(object) => {
+                self.weigh(object);
+                self.listed.extend(object.uid());
+            }
+            Event::Delete(object) => self.put(object, 0),
+            Event::Init => self.listed.clear(),
+            // What went while nobody listened is in no event.
+            Event::InitDone => {
+                let there = std::mem::take(&mut self.listed);
+                self.namespaces.retain(|_, namespace| {
+                    namespace.of.retain(|uid, _| there.contains(uid));
+                    namespace.sum = namespace.of.values().sum();
+                    namespace.sum > 0
+                });
+            }
+        }
+        event
+    }
+
+    fn weigh<K: Counted>(&mut self, object: &mut K) {
+        let bytes = Some(object.bytes()).filter(|b| *b > SMALL).unwrap_or(0);
+        let (sum, before) = self.namespaces.get(&object.namespace().unwrap_or_default()).map_or((0, 0), |namespace| {
+            (namespace.sum, namespace.of.get(&object.uid().unwrap_or_default()).copied().unwrap_or(0))
+        });
+        let with_it = sum - before + bytes;
+        // What was let in stays, as long as it does not grow.
+        if bytes > before && with_it > NAMESPACE_BYTES {
+            object.cut(with_it);
+            return self.put(object, 0);
+        }
+        self.put(object, bytes);
+    }
+
+    fn put<K: Counted>(&mut self, object: &K, bytes: usize) {
+        let (name, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+        if bytes == 0 && !self.namespaces.contains_key(&name) {
+            return;
+        }
+        let namespace = self.namespaces.entry(name.clone()).or_default();
+        let before = if bytes > 0 { namespace.of.insert(uid, bytes) } else { namespace.of.remove(&uid) };
+        namespace.sum = namespace.sum - before.unwrap_or(0) + bytes;
+        if namespace.of.is_empty() {
+            self.namespaces.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    const CUT: &str = "cut";
+
+    impl Counted for ConfigMap {
+        fn bytes(&self) -> usize {
+            self.data.iter().flatten().map(|(_, v)| v.len()).sum()
+        }
+        fn cut(&mut self, sum: usize) {
+            self.data = Some([(CUT.to_owned(), sum.to_string())].into());
+        }
+    }
+
+    fn object(namespace: &str, name: &str, bytes: usize) -> ConfigMap {
+        let mut object = ConfigMap { data: Some([("d".to_owned(), "x".repeat(bytes))].into()), ..ConfigMap::default() };
+        object.metadata.name = Some(name.into());
+        object.metadata.namespace = Some(namespace.into());
+        object.metadata.uid = Some(format!("{namespace}-{name}"));
+        object
+    }
+
+    /// The sum that an object was cut for.
+    fn cut_at(budget: &mut Budget, event: Event<ConfigMap>) -> Option<usize> {
+        let (Event::Apply(object) | Event::InitApply(object)) = budget.hear(event) else { return None };
+        object.data?.get(CUT)?.parse().ok()
+    }
+
+    const HALF: usize = NAMESPACE_BYTES / 2;
+
+    #[test]
+    fn what_is_beyond_the_budget_is_cut_for_its_namespace_alone() {
+        let mut budget = Budget::default();
+        let mut come =
+            |namespace: &str, name: &str, bytes| cut_at(&mut budget, Event::Apply(object(namespace, name, bytes)));
+        assert_eq!(come("bad", "a", HALF), None);
+        assert_eq!(come("bad", "b", HALF), None);
+        assert_eq!(come("bad", "c", SMALL + 1), Some(NAMESPACE_BYTES + SMALL + 1));
+        assert_eq!(come("bad", "small", SMALL), None);
+        assert_eq!(come("good", "a", HALF), None);
+        // What was let in stays, whatever else changes of it, and may shrink and grow where there is room.
+        assert_eq!(come("bad", "a", HALF), None);
+        assert_eq!(come("bad", "a", HALF + 1), Some(NAMESPACE_BYTES + 1));
+        assert_eq!(come("bad", "c", HALF), None, "it has taken the place of the one that grew");
+    }
+
+    #[test]
+    fn what_is_gone_makes_room_also_if_nobody_told() {
+        let mut budget = Budget::default();
+        budget.hear(Event::Apply(object("n", "a", HALF)));
+        budget.hear(Event::Apply(object("n", "b", HALF)));
+        budget.hear(Event::Delete(object("n", "a", HALF)));
+        assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "c", HALF))), None);
+        budget.hear::<ConfigMap>(Event::Init);
+        assert_eq!(cut_at(&mut budget, Event::InitApply(object("n", "c", HALF))), None);
+        budget.hear::<ConfigMap>(Event::InitDone);
+        assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "d", HALF))), None);
+        budget.hear(Event::Delete(object("n", "c", HALF)));
+        budget.hear(Event::Delete(object("n", "d", HALF)));
+        assert!(budget.namespaces.is_empty());
+    }
+}

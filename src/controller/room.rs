@@ -1,0 +1,120 @@
+//! Room for looks at large objects, of which few are open at once.
+//!
+//! Whoever waits for room keeps one of the places for looks, of which each kind has a few. So of one namespace few wait:
+//! others come again, and looks at objects of other namespaces go on meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// An object of more bytes takes room while it is looked at; those that people write have a few thousand.
+const LARGE: usize = 16 * 1024;
+/// KiB of text that looks at large objects have open at once. As Rust values, with the plans made of them, they take
+/// about 30 times as much. A whole one of the largest, in any case, and no second beside it: the threads are others' too.
+const AT_ONCE: usize = 1024;
+/// Large objects of one namespace that are looked at, or wait for room.
+const OF_NAMESPACE: usize = 8;
+
+/// Others of the namespace wait for room already; it is to be tried again later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("other large objects of the namespace are looked at; trying again later")]
+pub struct Crowded;
+
+/// All of it.
+#[derive(Clone)]
+pub struct Rooms {
+    space: Arc<Semaphore>,
+    of: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// Room for one; none for what is small.
+pub struct Room {
+    _space: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { space: Arc::new(Semaphore::new(AT_ONCE)), of: Arc::default() }
+    }
+}
+
+impl Rooms {
+    /// Waits for room to look at an object of so many bytes.
+    ///
+    /// # Errors
+    /// Too many of its namespace wait.
+    pub async fn enter(&self, namespace: &str, bytes: usize) -> Result<Room, Crowded> {
+        if bytes <= LARGE {
+            return Ok(Room { _space: None, _place: None });
+        }
+        let place = Place::take(&self.of, namespace)?;
+        let kib = u32::try_from(bytes.div_ceil(1024).min(AT_ONCE)).unwrap_or(u32::MAX);
+        // Never closed.
+        let space = self.space.clone().acquire_many_owned(kib).await.ok();
+        Ok(Room { _space: space, _place: Some(place) })
+    }
+}
+
+/// One of a namespace's.
+struct Place {
+    of: Arc<Mutex<HashMap<String, usize>>>,
+    namespace: String,
+}
+
+impl Place {
+    fn take(of: &Arc<Mutex<HashMap<String, usize>>>, namespace: &str) -> Result<Self, Crowded> {
+        let mut all = lock(of);
+        let taken = all.entry(namespace.to_owned()).or_default();
+        if *taken >= OF_NAMESPACE {
+            return Err(Crowded);
+        }
+        *taken += 1;
+        Ok(Self { of: of.clone(), namespace: namespace.to_owned() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = lock(&self.of);
+        if let Some(taken) = all.get_mut(&self.namespace) {
+            *taken -= 1;
+            if *taken == 0 {
+                all.remove(&self.namespace);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_one_namespace_few_wait_and_others_come_in_between() {
+        let rooms = Rooms::default();
+        let large = AT_ONCE * 1024;
+        let first = rooms.enter("bad", large).await.unwrap();
+        let mut waiting = Box::pin(join_all((1..OF_NAMESPACE).map(|_| rooms.enter("bad", large))));
+        assert!(waiting.as_mut().now_or_never().is_none(), "there is room for one");
+        for _ in 0..1000 {
+            assert_eq!(rooms.enter("bad", large).await.err(), Some(Crowded));
+        }
+        // What is small never waits, and another namespace has places of its own.
+        assert!(rooms.enter("bad", LARGE).await.is_ok());
+        let mut other = Box::pin(rooms.enter("good", large));
+        assert!(other.as_mut().now_or_never().is_none());
+        drop((first, waiting));
+        assert!(other.await.is_ok());
+        assert!(rooms.enter("bad", large).await.is_ok());
+        assert!(lock(&rooms.of).is_empty());
+    }
+}
