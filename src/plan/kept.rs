@@ -376,16 +376,16 @@ mod tests {
 
     #[test]
     fn of_a_workload_stays_what_its_containers_mount_and_how() {
+        fn pod<K: Keep>(spec: &Value) -> Value {
+            let kept: Kept<K> = serde_json::from_value(json!({ "metadata": meta(&json!({})), "spec": spec })).unwrap();
+            json!(kept.open())["spec"]["template"]["spec"].clone()
+        }
         let mut template = template();
         let mounts =
             |read_only: bool| json!([{ "name": "data", "mountPath": "/d", "subPath": "a", "readOnly": read_only }]);
         template["containers"][0]["volumeMounts"] = mounts(true);
         template["initContainers"] = json!([{ "name": "i", "image": "x", "volumeMounts": mounts(false) }]);
         let spec = json!({ "replicas": 2, "template": { "spec": template } });
-        fn pod<K: Keep>(spec: &Value) -> Value {
-            let kept: Kept<K> = serde_json::from_value(json!({ "metadata": meta(&json!({})), "spec": spec })).unwrap();
-            json!(kept.open())["spec"]["template"]["spec"].clone()
-        }
         for kept in
             [pod::<Deployment>, pod::<StatefulSet>, pod::<DaemonSet>, pod::<ReplicaSet>, pod::<ReplicationController>]
         {
