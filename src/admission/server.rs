@@ -7,8 +7,9 @@
 //! Repositories allow is asked of whom it is given for that.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::body::Bytes;
 use axum::extract::{Path, Request};
 use axum::http::StatusCode;
@@ -20,7 +21,7 @@ use hyper::body::Body as _;
 use rustls::server::ResolvesServerCert;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
@@ -37,6 +38,7 @@ const LARGE: usize = 8;
 
 /// The paths of the webhook.
 pub fn router(doors: Doors) -> Router {
+    let otherwise = doors.token.clone();
     let of_default = Arc::new((doors, Room::default()));
     let of_validate = of_default.clone();
     Router::new()
@@ -61,6 +63,7 @@ pub fn router(doors: Doors) -> Router {
             }),
         )
         .route("/healthz", get(|| async { "ok" }))
+        .fallback(async move || otherwise.nobody())
 }
 
 /// Whom the webhook listens to, and asks what an object alone does not tell.
@@ -77,20 +80,36 @@ pub struct Doors {
 /// What the API server is known by: the last part of the path, from [`seal::Key::path_token`]. As long as it is not
 /// known here, nobody is listened to. Not printed anywhere.
 #[derive(Clone, Default)]
-pub struct PathToken(Arc<OnceLock<String>>);
+pub struct PathToken(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    token: ArcSwapOption<String>,
+    asked_otherwise: Notify,
+}
 
 impl PathToken {
-    /// Listens to who has this one, from now on. A second one is not taken.
-    pub fn set(&self, token: String) {
-        let _ = self.0.set(token);
+    /// Listens to who has this one, and no other, from now on.
+    pub fn set(&self, token: &str) {
+        if self.0.token.load().as_deref().map(String::as_str) != Some(token) {
+            self.0.token.store(Some(Arc::new(token.to_owned())));
+        }
+    }
+
+    /// Ends when somebody asks without the token: the API server, maybe, which was told another path.
+    pub async fn asked_otherwise(&self) {
+        self.0.asked_otherwise.notified().await;
     }
 
     /// Does `read` for who has the token. Anybody else is not even listened to.
     async fn admit(&self, given: &str, read: impl Future<Output = Result<Held, Response>>) -> Result<Held, Response> {
-        match self.0.get() {
-            Some(token) if seal::is_same(token, given) => read.await,
-            _ => Err(StatusCode::NOT_FOUND.into_response()),
-        }
+        let known = self.0.token.load().as_deref().is_some_and(|token| seal::is_same(token, given));
+        if known { read.await } else { Err(self.nobody()) }
+    }
+
+    fn nobody(&self) -> Response {
+        self.0.asked_otherwise.notify_one();
+        StatusCode::NOT_FOUND.into_response()
     }
 }
 

@@ -4,7 +4,7 @@
 //! object beyond that, no more is kept than what ends it. Small objects are not counted: thousands of them are common.
 //! Others do not notice: what a namespace has is its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -21,6 +21,10 @@ pub const SMALL: usize = 4 * 1024;
 pub trait Counted: ResourceExt {
     /// Bytes that are kept of it.
     fn bytes(&self) -> usize;
+    /// Whether it was let in already, and is at work: it is counted, and not cut.
+    fn is_let_in(&self) -> bool {
+        false
+    }
     /// Keeps no more of it than what ends it. Its namespace would have `sum` bytes with it.
     fn cut(&mut self, sum: usize);
 }
@@ -41,10 +45,13 @@ impl<K: Keep> Counted for Kept<K> {
 /// What the namespaces have of one kind.
 #[derive(Default)]
 pub struct Budget {
-    namespaces: HashMap<String, Namespace>,
-    /// Uids that a list has told of so far.
-    listed: HashSet<String>,
+    namespaces: Ledger,
+    /// What a list has told of so far. What went while nobody listened is in no event.
+    listed: Option<Ledger>,
 }
+
+/// By namespace.
+type Ledger = HashMap<String, Namespace>;
 
 #[derive(Default)]
 struct Namespace {
@@ -57,51 +64,43 @@ impl Budget {
     /// Follows a watch, and cuts what is too much.
     pub fn hear<K: Counted>(&mut self, mut event: Event<K>) -> Event<K> {
         match &mut event {
-            Event::Apply(object) => self.weigh(object),
-            Event::InitApply(object) => {
-                self.weigh(object);
-                self.listed.extend(object.uid());
-            }
-            Event::Delete(object) => self.put(object, 0),
-            Event::Init => self.listed.clear(),
-            // What went while nobody listened is in no event.
-            Event::InitDone => {
-                let there = std::mem::take(&mut self.listed);
-                self.namespaces.retain(|_, namespace| {
-                    namespace.of.retain(|uid, _| there.contains(uid));
-                    namespace.sum = namespace.of.values().sum();
-                    namespace.sum > 0
-                });
-            }
+            Event::Init => self.listed = Some(Ledger::new()),
+            Event::Apply(object) | Event::InitApply(object) => self.weigh(object),
+            Event::Delete(object) => put(&mut self.namespaces, object, 0),
+            Event::InitDone => self.namespaces = self.listed.take().unwrap_or_default(),
         }
         event
     }
 
     fn weigh<K: Counted>(&mut self, object: &mut K) {
+        // What is in no namespace is an administrator's.
+        let Some(name) = object.namespace() else { return };
         let bytes = Some(object.bytes()).filter(|b| *b > SMALL).unwrap_or(0);
-        let (sum, before) = self.namespaces.get(&object.namespace().unwrap_or_default()).map_or((0, 0), |namespace| {
-            (namespace.sum, namespace.of.get(&object.uid().unwrap_or_default()).copied().unwrap_or(0))
-        });
-        let with_it = sum - before + bytes;
+        let uid = object.uid().unwrap_or_default();
+        let before = self.namespaces.get(&name).and_then(|n| n.of.get(&uid)).copied().unwrap_or(0);
+        let now = self.listed.as_ref().unwrap_or(&self.namespaces);
+        let sum = now.get(&name).map_or(0, |n| n.sum - n.of.get(&uid).copied().unwrap_or(0));
         // What was let in stays, as long as it does not grow.
-        if bytes > before && with_it > NAMESPACE_BYTES {
+        let stays = bytes <= before || object.is_let_in();
+        let with_it = sum + bytes;
+        let bytes = if stays || with_it <= NAMESPACE_BYTES { bytes } else { 0 };
+        if bytes == 0 && object.bytes() > SMALL {
             object.cut(with_it);
-            return self.put(object, 0);
         }
-        self.put(object, bytes);
+        put(self.listed.as_mut().unwrap_or(&mut self.namespaces), object, bytes);
     }
+}
 
-    fn put<K: Counted>(&mut self, object: &K, bytes: usize) {
-        let (name, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
-        if bytes == 0 && !self.namespaces.contains_key(&name) {
-            return;
-        }
-        let namespace = self.namespaces.entry(name.clone()).or_default();
-        let before = if bytes > 0 { namespace.of.insert(uid, bytes) } else { namespace.of.remove(&uid) };
-        namespace.sum = namespace.sum - before.unwrap_or(0) + bytes;
-        if namespace.of.is_empty() {
-            self.namespaces.remove(&name);
-        }
+fn put<K: Counted>(all: &mut Ledger, object: &K, bytes: usize) {
+    let (name, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+    if bytes == 0 && !all.contains_key(&name) {
+        return;
+    }
+    let namespace = all.entry(name.clone()).or_default();
+    let before = if bytes > 0 { namespace.of.insert(uid, bytes) } else { namespace.of.remove(&uid) };
+    namespace.sum = namespace.sum - before.unwrap_or(0) + bytes;
+    if namespace.of.is_empty() {
+        all.remove(&name);
     }
 }
 
@@ -116,6 +115,9 @@ mod tests {
     impl Counted for ConfigMap {
         fn bytes(&self) -> usize {
             self.data.iter().flatten().map(|(_, v)| v.len()).sum()
+        }
+        fn is_let_in(&self) -> bool {
+            self.immutable == Some(true)
         }
         fn cut(&mut self, sum: usize) {
             self.data = Some([(CUT.to_owned(), sum.to_string())].into());
@@ -163,10 +165,31 @@ mod tests {
         assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "c", HALF))), None);
         budget.hear::<ConfigMap>(Event::Init);
         assert_eq!(cut_at(&mut budget, Event::InitApply(object("n", "c", HALF))), None);
+        assert_eq!(cut_at(&mut budget, Event::InitApply(object("n", "e", HALF))), None, "b has made room");
         budget.hear::<ConfigMap>(Event::InitDone);
+        budget.hear(Event::Delete(object("n", "e", HALF)));
         assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "d", HALF))), None);
         budget.hear(Event::Delete(object("n", "c", HALF)));
         budget.hear(Event::Delete(object("n", "d", HALF)));
         assert!(budget.namespaces.is_empty());
+    }
+
+    #[test]
+    fn what_is_at_work_is_counted_and_not_cut() {
+        let mut budget = Budget::default();
+        budget.hear::<ConfigMap>(Event::Init);
+        budget.hear(Event::InitApply(object("n", "a", NAMESPACE_BYTES)));
+        let mut runs = object("n", "b", HALF);
+        runs.immutable = Some(true);
+        assert_eq!(cut_at(&mut budget, Event::InitApply(runs.clone())), None);
+        budget.hear::<ConfigMap>(Event::InitDone);
+        assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "c", HALF))), Some(2 * NAMESPACE_BYTES));
+        let mut grown = object("n", "b", HALF + 1);
+        grown.immutable = Some(true);
+        assert_eq!(cut_at(&mut budget, Event::Apply(grown)), None);
+        // What no namespace has is not a tenant's.
+        let mut of_cluster = object("", "d", NAMESPACE_BYTES + 1);
+        of_cluster.metadata.namespace = None;
+        assert_eq!(cut_at(&mut budget, Event::Apply(of_cluster)), None);
     }
 }

@@ -97,27 +97,33 @@ impl Keeper {
     ) {
         tokio::pin!(shutdown);
         loop {
-            let done = async {
-                let path = vouching.path_token().await?;
-                token.set(path.clone());
-                self.pass(&path, Timestamp::now()).await
-            };
-            let wait = match done.await {
-                Ok(()) => INTERVAL,
-                Err(error) => {
-                    warn!(%error, secret = self.secret, "the webhook's certificate is not in order");
-                    RETRY
-                }
+            // Another replica may have made a new key. Without one there is a certificate all the same.
+            let path = vouching.path_token().await;
+            if let Ok(path) = &path {
+                token.set(path);
+            }
+            let done = self.pass(path.as_deref().ok(), Timestamp::now()).await;
+            let mut wait = INTERVAL;
+            if let Err(error) = done.and(path.map(drop).map_err(Error::from)) {
+                warn!(%error, secret = self.secret, "the webhook's certificate or token is not in order");
+                wait = RETRY;
+            }
+            let asked_otherwise = async {
+                tokio::time::sleep(RETRY).await;
+                token.asked_otherwise().await;
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = asked_otherwise => {
+                    warn!("somebody asked the webhook without its token; looking whether the API server is told the path");
+                }
                 () = &mut shutdown => return,
             }
         }
     }
 
     /// Once: Secret, then trust, then use.
-    async fn pass(&mut self, token: &str, now: Timestamp) -> Result<(), Error> {
+    async fn pass(&mut self, token: Option<&str>, now: Timestamp) -> Result<(), Error> {
         let secrets = Api::namespaced(self.client.clone(), &self.namespace);
         let stored = ensure(&secrets, &self.secret, &self.names, now).await?;
         let trust = format!("{}{}", stored.ca, stored.old_ca.as_deref().unwrap_or_default());
@@ -218,13 +224,13 @@ fn write(name: &str, bundle: &Bundle, names: &[String], old_ca: Option<String>, 
     }
 }
 
-async fn trust_in_all(client: &Client, ca: &str, token: &str) -> Result<(), Error> {
+async fn trust_in_all(client: &Client, ca: &str, token: Option<&str>) -> Result<(), Error> {
     trust_in(&Api::<MutatingWebhookConfiguration>::all(client.clone()), ca, token).await?;
     trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), ca, token).await
 }
 
 /// Writes CA and paths into one configuration, and nothing else of it: the rest is the chart's.
-async fn trust_in<K>(api: &Api<K>, ca: &str, token: &str) -> Result<(), Error>
+async fn trust_in<K>(api: &Api<K>, ca: &str, token: Option<&str>) -> Result<(), Error>
 where
     K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
@@ -245,16 +251,17 @@ where
 
 /// The patch that makes every webhook of a configuration trust this CA, and ask at the path with this token; `None`
 /// where all do. A webhook has its path by its name: `default.restoresessions.…` asks at `/default/restoresessions/…`.
-fn trust_patch(configuration: &Value, ca: &str, token: &str) -> Option<json_patch::Patch> {
+fn trust_patch(configuration: &Value, ca: &str, token: Option<&str>) -> Option<json_patch::Patch> {
     let ca = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, ca);
     let webhooks = configuration.get("webhooks").and_then(Value::as_array)?;
     let mut operations = vec![];
     for (i, webhook) in webhooks.iter().enumerate() {
         let name = webhook.get("name").and_then(Value::as_str).unwrap_or_default();
         let mut labels = name.split('.');
-        let path = [labels.next(), labels.next(), Some(token)].map(Option::unwrap_or_default).join("/");
-        let wanted = [("caBundle", ca.clone()), ("service/path", format!("/{path}"))];
-        let amiss = wanted.iter().filter(|(field, value)| {
+        let (verb, kind) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
+        let path = token.map(|token| ("service/path", format!("/{verb}/{kind}/{token}")));
+        let wanted = [("caBundle", ca.clone())].into_iter().chain(path);
+        let amiss = wanted.filter(|(field, value)| {
             webhook.pointer(&format!("/clientConfig/{field}")).and_then(Value::as_str) != Some(value)
         });
         let changes = amiss.map(|(field, value)| {

@@ -119,14 +119,14 @@ async fn a_rotation_keeps_the_old_ca_trusted() {
     let cluster = with_webhooks();
     let mut keeper = keeper(&cluster);
     let start = at("2026-11-20T00:00:00Z");
-    keeper.pass(TOKEN, start).await.unwrap();
+    keeper.pass(Some(TOKEN), start).await.unwrap();
     let first = cluster.get(SECRET);
     assert!(keeper.handle.is_loaded() && first["type"] == "Opaque" && text(&first, "ca-old.crt").is_empty());
 
-    keeper.pass(TOKEN, start + jiff::SignedDuration::from_hours(24 * 59)).await.unwrap();
+    keeper.pass(Some(TOKEN), start + jiff::SignedDuration::from_hours(24 * 59)).await.unwrap();
     assert_eq!(cluster.get(SECRET), first, "nothing is due yet");
 
-    keeper.pass(TOKEN, start + jiff::SignedDuration::from_hours(24 * 61)).await.unwrap();
+    keeper.pass(Some(TOKEN), start + jiff::SignedDuration::from_hours(24 * 61)).await.unwrap();
     let second = cluster.get(SECRET);
     assert_eq!(text(&second, "ca-old.crt"), text(&first, "ca.crt"));
     assert_eq!(keeper.loaded, text(&second, "tls.crt"));
@@ -144,14 +144,17 @@ async fn the_api_server_asks_where_the_token_is() {
     let cluster = with_webhooks();
     let asked = |n: usize| cluster.get(MUTATING)["webhooks"][n]["clientConfig"]["service"]["path"].clone();
     let mut keeper = keeper(&cluster);
-    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!((asked(0), asked(1)), (json!("/default/as/t0ken"), json!("/default/bs/t0ken")));
+    // Without a token the path is left as it is.
+    keeper.pass(None, at("2026-11-20T00:00:00Z")).await.unwrap();
+    assert_eq!(asked(0), "/default/as/t0ken");
     // Somebody wrote another; or the key is a new one.
     cluster.objects.lock().unwrap().get_mut(MUTATING).unwrap()["webhooks"][1]["clientConfig"]["service"]["path"] =
         "/default/bs".into();
-    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!((asked(0), asked(1)), (json!("/default/as/t0ken"), json!("/default/bs/t0ken")));
-    keeper.pass("other", at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some("other"), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!(asked(0), "/default/as/other");
 }
 
@@ -160,10 +163,10 @@ async fn the_replica_that_loses_reads_what_the_other_wrote() {
     let cluster = with_webhooks();
     *cluster.conflicts.lock().unwrap() = 2;
     let mut keeper = keeper(&cluster);
-    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!(keeper.loaded, text(&cluster.get(SECRET), "tls.crt"));
     let mut other = self::keeper(&cluster);
-    other.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    other.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!(other.loaded, keeper.loaded);
 }
 
@@ -171,7 +174,7 @@ async fn the_replica_that_loses_reads_what_the_other_wrote() {
 async fn missing_configurations_mean_the_webhook_is_off() {
     let cluster = Arc::new(Cluster::default());
     let mut keeper = keeper(&cluster);
-    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert!(keeper.handle.is_loaded());
 }
 
@@ -184,11 +187,11 @@ async fn a_secret_of_somebody_else_is_used_and_never_changed() {
     cluster.objects.lock().unwrap().insert(SECRET.into(), serde_json::to_value(&secret).unwrap());
     let before = cluster.get(SECRET);
     let mut keeper = keeper(&cluster);
-    keeper.pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap();
+    keeper.pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap();
     assert_eq!((cluster.get(SECRET), keeper.loaded), (before, bundle.cert_pem));
 
     cluster.objects.lock().unwrap().get_mut(SECRET).unwrap()["data"].as_object_mut().unwrap().remove("tls.key");
-    let error = self::keeper(&cluster).pass(TOKEN, at("2026-11-20T00:00:00Z")).await.unwrap_err();
+    let error = self::keeper(&cluster).pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap_err();
     assert!(error.to_string().contains("has no tls.key"), "{error}");
 }
 

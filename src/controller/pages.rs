@@ -107,6 +107,8 @@ impl Pages {
                     return Ok(Response::from_parts(answer, Body::from(page)));
                 }
                 limit = (limit / 4).max(1);
+                // Also if there is no time left for the next try.
+                self.note(path.clone(), limit, asked);
             }
         };
         let read = tokio::time::timeout(self.time, read).await;

@@ -42,6 +42,10 @@ pub struct Facts {
     pub invoker: Option<InvokerRef>,
     /// It needs its Repository no more.
     pub over: bool,
+    /// It is over, and nothing begins it again.
+    pub rests: bool,
+    /// Phase Running: it was let in.
+    pub runs: bool,
     /// Rights of its Jobs stand in its status.
     pub has_rights: bool,
     /// What other restores may have to wait for: targets of an unfinished one.
@@ -134,6 +138,8 @@ impl<K: UserKind> Stored<K> {
         let (labels, annotations) = (metadata.labels.take(), metadata.annotations.take());
         metadata = ObjectMeta {
             name: metadata.name,
+            // A seal may be of it.
+            generate_name: metadata.generate_name,
             namespace: metadata.namespace,
             uid: metadata.uid,
             resource_version: metadata.resource_version,
@@ -165,7 +171,7 @@ impl<K: UserKind> Stored<K> {
         let observed = status.as_ref().and_then(|s| s.get("observedGeneration")?.as_i64());
         let changes = metadata.deletion_timestamp.is_some() || observed != metadata.generation;
         let is_held = metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
-        if fault.is_none() && facts.over && !changes && !is_held && text.len() > SMALL {
+        if fault.is_none() && facts.rests && !changes && !is_held && text.len() > SMALL {
             text = blank::<K>().to_string().into();
             fault = Some(Fault::Over);
         }
@@ -267,6 +273,9 @@ fn blank<K: UserKind>() -> Value {
 impl<K: UserKind> Counted for Stored<K> {
     fn bytes(&self) -> usize {
         self.text.len()
+    }
+    fn is_let_in(&self) -> bool {
+        self.facts.runs
     }
     fn cut(&mut self, sum: usize) {
         *self = self.clone().without_spec(sum);

@@ -12,8 +12,10 @@ use super::index::Indexed;
 use super::invoker::Invoker;
 use super::observe;
 use super::stored::{Facts, Stored, UserKind};
+use crate::api::backup_session::BackupPhase;
 use crate::api::common::{InvokerPhase, RepositoryRef};
 use crate::api::repository::Reference;
+use crate::api::restore_session::RestorePhase;
 use crate::api::{
     BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch,
     RestoreSession,
@@ -158,7 +160,9 @@ impl UserKind for BackupSession {
     fn facts(&self) -> Facts {
         let phase = self.status.as_ref().and_then(|s| s.phase);
         let invoker = Some(self.spec.invoker.clone().unwrap_or_default());
-        Facts { over: backup::is_over(phase), backup: phase, invoker, ..Facts::default() }
+        let (over, runs) = (backup::is_over(phase), phase == Some(BackupPhase::Running));
+        let rests = over && !self.status.as_ref().is_some_and(backup::has_retry_due);
+        Facts { over, rests, runs, backup: phase, invoker, ..Facts::default() }
             .saying(self.status.as_ref().map_or(&[][..], |s| &s.conditions))
             .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }
@@ -168,9 +172,11 @@ impl UserKind for RestoreSession {
     fn facts(&self) -> Facts {
         let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
         let repository = place(self.spec.repository.as_ref(), self.namespace());
-        let targets = if over { vec![] } else { targets::of(&RestoreRun::of_session(self)) };
+        let run = RestoreRun::of_session(self);
+        let (rests, runs) = (run.state.is_final(), run.state.phase == Some(RestorePhase::Running));
+        let targets = if over { vec![] } else { targets::of(&run) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, targets, ..Facts::default() }
+        Facts { repository, over, rests, runs, targets, ..Facts::default() }
             .saying(said)
             .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }
@@ -180,9 +186,11 @@ impl UserKind for RestoreBatch {
     fn facts(&self) -> Facts {
         let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
         let repository = place(used(self), self.namespace());
-        let targets = if over { vec![] } else { targets::of(&RestoreRun::of_batch(self)) };
+        let run = RestoreRun::of_batch(self);
+        let (rests, runs) = (run.state.is_final(), run.state.phase == Some(RestorePhase::Running));
+        let targets = if over { vec![] } else { targets::of(&run) };
         let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, targets, ..Facts::default() }
+        Facts { repository, over, rests, runs, targets, ..Facts::default() }
             .saying(said)
             .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
     }

@@ -1,13 +1,14 @@
 //! Who may run code, on the cluster's side: what users may do, the key of seals, and what the controller believes.
 //!
 //! The webhook of every replica asks the API server about the author of an object. The key is in a Secret of the
-//! operator's own that all replicas share; it is made once and not changed. The controller takes an object that
-//! asks for rights only with the webhook's seal, or in a namespace that an administrator has opened for that.
+//! operator's own that all replicas share; it is made once, and again where somebody deletes it. The controller takes an
+//! object that asks for rights only with the webhook's seal, or in a namespace that an administrator has opened for that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures::future::try_join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -16,7 +17,6 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::OnceCell;
 use tracing::info;
 
 use super::observe::plain;
@@ -51,13 +51,13 @@ pub struct Vouching {
     client: Client,
     namespace: String,
     policy: Policy,
-    key: OnceCell<Key>,
+    key: ArcSwapOption<Key>,
 }
 
 impl Vouching {
     /// For an operator in this namespace.
     pub fn new(client: Client, namespace: String, policy: Policy) -> Arc<Self> {
-        Arc::new(Self { client, namespace, policy, key: OnceCell::new() })
+        Arc::new(Self { client, namespace, policy, key: ArcSwapOption::empty() })
     }
 
     /// What the webhook asks; `None` where it asks nothing.
@@ -71,7 +71,7 @@ impl Vouching {
                 let me = of_key.clone();
                 Box::pin(async move {
                     match tokio::time::timeout(PATIENCE, me.key()).await {
-                        Ok(Ok(key)) => Ok(key.clone()),
+                        Ok(Ok(key)) => Ok(Key::clone(&key)),
                         Ok(Err(e)) => Err(plain(&e)),
                         Err(_) => Err("the API server does not answer in time".to_owned()),
                     }
@@ -84,41 +84,44 @@ impl Vouching {
         })
     }
 
-    /// What the API server is known by, when it asks the webhook.
+    /// What the API server is known by, when it asks the webhook. Looks whether there is another key.
     ///
     /// # Errors
     /// The key could not be read or made.
     pub async fn path_token(&self) -> kube::Result<String> {
-        Ok(self.key().await?.path_token())
+        Ok(self.read().await?.path_token())
     }
 
-    async fn key(&self) -> kube::Result<&Key> {
-        self.key
-            .get_or_try_init(|| async {
-                let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-                let secret = match api.get_opt(SECRET.0).await? {
-                    Some(found) => found,
-                    None => match api.create(&PostParams::default(), &fresh()?).await {
-                        Ok(made) => {
-                            info!(secret = SECRET.0, "the key of code rights is made");
-                            made
-                        }
-                        // Another replica was first.
-                        Err(kube::Error::Api(status)) if status.code == 409 => api.get(SECRET.0).await?,
-                        Err(e) => return Err(e),
-                    },
-                };
-                let bytes = secret.data.as_ref().and_then(|d| d.get(SECRET.1)).map(|b| b.0.as_slice());
-                let key = bytes.and_then(|b| <[u8; KEY]>::try_from(b).ok()).ok_or_else(|| {
-                    let text = format!(
-                        "Secret {} has no key of {KEY} bytes; delete it, and start the operator again",
-                        SECRET.0
-                    );
-                    kube::Error::Service(text.into())
-                })?;
-                Ok(Key::new(key))
-            })
-            .await
+    /// The key, as it was read last.
+    async fn key(&self) -> kube::Result<Arc<Key>> {
+        match self.key.load_full() {
+            Some(key) => Ok(key),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&self) -> kube::Result<Arc<Key>> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = match api.get_opt(SECRET.0).await? {
+            Some(found) => found,
+            None => match api.create(&PostParams::default(), &fresh()?).await {
+                Ok(made) => {
+                    info!(secret = SECRET.0, "the key of code rights is made");
+                    made
+                }
+                // Another replica was first.
+                Err(kube::Error::Api(status)) if status.code == 409 => api.get(SECRET.0).await?,
+                Err(e) => return Err(e),
+            },
+        };
+        let bytes = secret.data.as_ref().and_then(|d| d.get(SECRET.1)).map(|b| b.0.as_slice());
+        let key = bytes.and_then(|b| <[u8; KEY]>::try_from(b).ok()).ok_or_else(|| {
+            let text = format!("Secret {} has no key of {KEY} bytes; delete it, and a new one is made", SECRET.0);
+            kube::Error::Service(text.into())
+        })?;
+        let key = Arc::new(Key::new(key));
+        self.key.store(Some(key.clone()));
+        Ok(key)
     }
 
     /// Whether somebody may do all that a question takes.
@@ -219,7 +222,7 @@ impl Vouching {
         }
         let mut text = Some(text);
         if self.policy.webhook {
-            text = rights::unsealed(&kind, &namespace, &json, Some(self.key().await?));
+            text = rights::unsealed(&kind, &namespace, &json, Some(&*self.key().await?));
         }
         Ok(text.map(|message| Refusal { reason: reason::INVALID.to_owned(), message }))
     }

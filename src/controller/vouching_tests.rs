@@ -144,4 +144,13 @@ async fn the_controller_wants_a_seal_or_an_open_namespace() {
     sealed.metadata.annotations = Some([(crate::names::annotation::SEAL.to_owned(), seal)].into());
     assert_eq!(refusal(on(), &sealed).await, None);
     assert!(refusal(without(), &sealed).await.is_some());
+
+    // One whose name the API server made, as it is kept.
+    let mut generated = session("demo");
+    (generated.metadata.name, generated.metadata.generate_name) = (None, Some("a-".into()));
+    let seal = Key::new([9; KEY]).seal("RestoreSession", "demo", &to_json(&generated), &asks);
+    generated.metadata.name = Some("a-x7k2p".into());
+    generated.metadata.annotations = Some([(crate::names::annotation::SEAL.to_owned(), seal)].into());
+    let kept = crate::controller::stored::Stored::from(generated).open();
+    assert_eq!(refusal(on(), &kept).await, None);
 }

@@ -434,6 +434,21 @@ impl Task {
         text.replace('$', "\\u0024")
     }
 
+    /// For whom a preflight asks, and nothing else of it: as much as is read of the task of a Job.
+    #[must_use]
+    pub fn asked(self) -> Self {
+        let of = |q: HostQuery| HostQuery { member: q.member, host: q.host, ..HostQuery::default() };
+        match self.step {
+            Step::Preflight(p) => {
+                let hosts = p.hosts.into_iter().map(of).collect();
+                let step = Step::Preflight(Preflight { hosts, together: vec![] });
+                let (run, repository, settings) = (Run::default(), RepositoryAccess::default(), Settings::default());
+                Self { version: self.version, run, repository, settings, step }
+            }
+            _ => self,
+        }
+    }
+
     /// Reads a task of this [`VERSION`] or the one before.
     ///
     /// # Errors

@@ -301,7 +301,7 @@ impl Jobs {
         // Plans see what the watches keep.
         let seen = look(&Kept::from(job).open(), &Kept::from(pod).open());
         let asks = matches!(whole.task.as_ref().unwrap().step, Step::Preflight(_));
-        let task = whole.task.clone().filter(|_| asks);
+        let task = whole.task.clone().filter(|_| asks).map(Task::asked);
         assert_eq!(seen, JobSeen { task, ..whole }, "the watches keep too little of a Job");
         seen
     }

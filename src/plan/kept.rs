@@ -23,7 +23,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed as _, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::part::{Part, Place};
-use super::contract::TASK_ENV;
+use super::contract::{TASK_ENV, Task};
 use super::jobs;
 use crate::api::to_json;
 use crate::names::{annotation, label};
@@ -300,11 +300,11 @@ fn prune_labels(meta: &mut ObjectMeta) {
     meta.labels.iter_mut().for_each(|all| all.retain(|key, _| LABELS.contains(&key.as_str())));
 }
 
-/// What the agent was told, where somebody asks.
+/// Whom the agent was told to ask for, where somebody asks.
 fn task(asks: bool, containers: &[Container]) -> Vec<Container> {
-    let told = jobs::task_text(containers).filter(|_| asks);
-    let container = |task: &str| {
-        let env = EnvVar { name: TASK_ENV.to_owned(), value: Some(task.to_owned()), value_from: None };
+    let told = jobs::task_text(containers).filter(|_| asks).and_then(|t| Task::decode(t).ok()).map(Task::asked);
+    let container = |task: Task| {
+        let env = EnvVar { name: TASK_ENV.to_owned(), value: Some(task.encode()), value_from: None };
         Container { env: Some(vec![env]), ..Container::default() }
     };
     told.map(container).into_iter().collect()
@@ -325,10 +325,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::plan::contract::{RepositoryAccess, VERSION};
     use crate::plan::jobs::{JobSeen, see};
 
     fn template() -> Value {
-        let env = json!([{ "name": "HOME", "value": "/" }, { "name": TASK_ENV, "value": "{}" }]);
+        let asks = json!([{ "member": 1, "host": "h", "source_host": "s", "paths": ["/long"], "mounts": [] }]);
+        let task = json!({ "version": VERSION, "run": { "id": "i", "kind": "k", "namespace": "n", "name": "r" },
+            "repository": RepositoryAccess::default(), "step": { "preflight": { "hosts": asks } } });
+        let env = json!([{ "name": "HOME", "value": "/" }, { "name": TASK_ENV, "value": task.to_string() }]);
         let volumes = json!([{ "name": "work", "emptyDir": {} },
             { "name": "data", "persistentVolumeClaim": { "claimName": "claim" } }]);
         json!({ "containers": [{ "name": "agent", "env": env }], "volumes": volumes, "nodeName": "node",
@@ -352,11 +356,13 @@ mod tests {
             let opened = kept.open();
             assert_eq!((opened.labels().len(), opened.annotations().len()), (1, 1));
             assert_eq!(kept.text.contains("LIFEBOAT_TASK"), step == "preflight");
-            for gone in ["HOME", "emptyDir", "managedFields"] {
+            for gone in ["HOME", "emptyDir", "managedFields", "/long"] {
                 assert!(!kept.text.contains(gone), "{}", kept.text);
             }
             let [whole, kept] = [&whole, &kept.open()].map(|job| see(job, &[], Timestamp::UNIX_EPOCH));
-            assert_eq!(kept, JobSeen { task: None, ..whole });
+            let asked = whole.task.clone().map(Task::asked).filter(|_| step == "preflight");
+            assert_eq!(asked.is_some(), step == "preflight", "{whole:?}");
+            assert_eq!(kept, JobSeen { task: asked, ..whole });
             assert_eq!(kept.writes.is_empty(), step == "preflight");
         }
     }

@@ -38,7 +38,7 @@ const TOKEN: &str = "0123456789abcdef";
 /// Opens to the API server.
 fn doors(owners: Owners, gate: Option<Gate>) -> Doors {
     let token = PathToken::default();
-    token.set(TOKEN.to_owned());
+    token.set(TOKEN);
     Doors { token, owners, gate }
 }
 

@@ -1,5 +1,6 @@
 //! Who may run code: the webhook asks about the author of an object, the controller believes the webhook's seal.
 
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, message};
@@ -55,6 +56,12 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     // Applied again as it was written: the seal stays.
     let again = joe.apply(&named("hook", hook())).await.unwrap();
     assert_eq!(again["metadata"]["annotations"][SEAL], json!(seal));
+    // One whose name the API server makes.
+    let mut unnamed = named("", hook());
+    unnamed["metadata"] = json!({ "generateName": "generated-", "namespace": ns });
+    let api = joe.api("stash.appscode.com/v1beta1", "RestoreSession", &ns);
+    let made = api.create(&PostParams::default(), &serde_json::from_value(unnamed).unwrap()).await.unwrap();
+    cluster.until(&json!(made), "let in", waits).await;
 
     // Past the webhook the seal of another object is worth nothing, and the label of an administrator is.
     webhook.silence(&cluster).await;

@@ -162,6 +162,23 @@ fn of_a_large_object_that_is_over_only_its_status_is_kept() {
     };
     assert!(with("generation", json!(3)) && with("finalizers", json!(["f"])));
     assert!(with("deletionTimestamp", json!("2026-11-21T00:00:00Z")));
+    // One that its Repository keeps out goes on when that allows it.
+    let mut denied = object.clone();
+    denied["status"]["phase"] = "Invalid".into();
+    assert!(!stored::<RestoreSession>(&denied).is_whole());
+    denied["status"]["conditions"][1] = json!({ "type": condition::REPOSITORY_FOUND, "status": "False",
+        "reason": reason::REPOSITORY_NOT_ALLOWED, "message": "m", "lastTransitionTime": "2026-11-20T00:00:00Z" });
+    assert!(stored::<RestoreSession>(&denied).is_whole());
+    // And a backup that is to be tried again tells the next one how often.
+    let mut backup = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
+        "metadata": with_note(session(&spec()), SMALL)["metadata"], "spec": { "invoker": { "kind": "BackupBatch", "name": "b" } },
+        "status": { "phase": "Failed", "observedGeneration": 2 } });
+    let meta = backup["metadata"].as_object_mut().unwrap();
+    meta.remove("deletionTimestamp");
+    meta.remove("finalizers");
+    assert!(!stored::<BackupSession>(&backup).is_whole());
+    backup["status"]["nextRetry"] = "2026-11-21T00:00:00Z".into();
+    assert!(stored::<BackupSession>(&backup).is_whole());
 }
 
 /// managedFields and what kubectl keeps say nothing about the object, and status is ours.
