@@ -19,7 +19,7 @@ const COUNT: usize = 5;
 /// which hold each key again, it is what etcd just stores.
 const LABELS: usize = 1500;
 
-fn large_labels() -> Value {
+pub fn large_labels() -> Value {
     let prefix = "p".repeat(60);
     let prefix = [&*prefix, &prefix, &prefix, &prefix].join(".");
     (0..LABELS)

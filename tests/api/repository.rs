@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, session, target};
 use super::operator::Operator;
+use super::oversized::large_labels;
 
 fn repo(namespace: &str) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
@@ -220,8 +221,18 @@ async fn data_goes_on_request_and_never_anothers() {
     let kept = cluster.until(&mine, "refused", |r| condition(r, "Stalled") == ("True", "DataShared")).await;
     assert!(message(&kept, "Stalled").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
     assert!(jobs_of(&cluster, &ns).await.is_empty());
+    // Of one that is too large to be read nobody knows where it is.
+    let mut unknown = other.clone();
+    unknown["metadata"]["name"] = "unknown".into();
+    unknown["metadata"]["labels"] = large_labels();
+    cluster.apply(&unknown).await.unwrap();
     cluster.delete(&other).await;
     cluster.until(&other, "gone at once", Value::is_null).await;
+    let names = |r: &Value| message(r, "Stalled").contains(&format!("{ns}/unknown"));
+    cluster.until(&mine, "still refused", names).await;
+    assert!(jobs_of(&cluster, &ns).await.is_empty());
+    cluster.delete(&unknown).await;
+    cluster.until(&unknown, "gone at once", Value::is_null).await;
     let wipe = jobs::of_step(&cluster, &ns, "wipe").await;
     cluster.until(&mine, "announced", |r| condition(r, "Reconciling") == ("True", "WipingOut")).await;
     assert_eq!(wipe.labels()["lifeboat.stash.appscode.com/session-kind"], "Repository");
