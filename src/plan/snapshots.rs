@@ -3,6 +3,7 @@
 //! The names are a function of the listing alone, so that two Jobs at once write
 //! the same. Only what differs is written; a snapshot itself never changes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -58,7 +59,7 @@ pub struct Listing<'a> {
     labels: &'a BTreeMap<String, String>,
     listed: &'a [Listed],
     /// Snapshots by short id; where two share one, their names tell more.
-    short: BTreeMap<&'a str, usize>,
+    short: BTreeMap<Cow<'a, str>, usize>,
 }
 
 impl<'a> Listing<'a> {
@@ -97,7 +98,7 @@ impl<'a> Listing<'a> {
     fn name(&self, id: &str) -> String {
         let (repository, short) = (&self.run.name, short(id));
         let name = format!("{repository}-{short}");
-        let alone = self.short.get(short).is_none_or(|count| *count == 1);
+        let alone = self.short.get(&short).is_none_or(|count| *count == 1);
         if alone && name.len() <= NAME_MAX {
             return name;
         }
@@ -147,8 +148,13 @@ impl<'a> Listing<'a> {
     }
 }
 
-fn short(id: &str) -> &str {
-    id.get(..SHORT).unwrap_or(id)
+/// The digits that an id is called by; of what is no id of restic, which may be any text, those of its hash.
+fn short(id: &str) -> Cow<'_, str> {
+    let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    match id.get(..SHORT).filter(|begin| begin.bytes().all(is_digit)) {
+        Some(begin) => Cow::Borrowed(begin),
+        None => Cow::Owned(hash_of(&[id])),
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +211,19 @@ mod tests {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3);
         assert!(names[..2].iter().all(|n| n.starts_with("repo-12345678-")));
         assert_eq!(names[2], "repo-87654321");
+    }
+
+    /// Found by fuzzing: the name was made of all of an id that has no eight digits.
+    #[test]
+    fn what_is_no_id_makes_a_name_all_the_same() {
+        let (run, labels) = (run(&"r".repeat(250)), BTreeMap::new());
+        let all = [listed(&"é".repeat(200), "h"), listed("", "h"), listed("A/../b c", "h"), listed("abc", "h")];
+        let names = names(Listing::new(&run, &labels, &all).to_write(&BTreeMap::new()));
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 4);
+        for name in names {
+            let fits = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            assert!(fits && name.len() <= NAME_MAX, "{name}");
+        }
     }
 
     #[test]
