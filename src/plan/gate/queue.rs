@@ -143,7 +143,7 @@ impl Queue {
             let lower = level.saturating_sub(held + 1).max(usize::from(first < level));
             // Of two at one level, the older goes first.
             let is_level = |nth: usize| self.level(other, nth, most) == level;
-            let tie = line.iter().nth(lower).is_some_and(|order| is_level(lower) && order < me);
+            let tie = is_level(lower) && line.iter().nth(lower).is_some_and(|order| order < me);
             line.len().min(lower) + usize::from(tie)
         });
         usize::from(namespace != self.home && self.keeps_one(most)) + ahead.sum::<usize>()
@@ -159,7 +159,12 @@ impl Queue {
             let level = self.level(namespace, own + nth, most);
             self.used + own + nth + self.before(&me, namespace, level, most)
         };
-        let free = (0..most.saturating_sub(self.used + own)).take_while(|nth| ahead(*nth) < most).count();
+        // The later a place is, the more are ahead of it: those that it may have are found by halving.
+        let (mut free, mut end) = (0, most.saturating_sub(self.used + own));
+        while free < end {
+            let middle = free.midpoint(end);
+            if ahead(middle) < most { free = middle + 1 } else { end = middle }
+        }
         // Whoever runs Jobs in the name of a session of his may hold more places than there are, but not this one.
         let kept = most > 1 && namespace == self.home && self.held(namespace) == 0 && own == 0;
         let free = free.max(usize::from(kept));
