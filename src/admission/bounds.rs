@@ -24,6 +24,8 @@ pub const GROWTH: usize = 3 * OBJECT_BYTES;
 /// bytes of memory while it is judged, however short it is written (`make bench-admission`); a batch of 100 members
 /// with all their settings has 8,000.
 pub const OBJECT_VALUES: usize = 10_000;
+/// What to do about an object that is too large.
+pub const ADVICE: &str = "write several objects, and put large texts into ConfigMaps";
 /// Deepest nesting of an object. The definitions go half as deep.
 const DEPTH: usize = 32;
 /// Longest key of a map: a label with its prefix (253, a slash, 63).
@@ -160,17 +162,16 @@ fn judge(kind: &str, name: &str, all: &Tally, spec: Option<&Value>) -> Result<()
     if all.is_too_deep {
         return refused("spec", format!("is nested deeper than {DEPTH} levels; no field of {kind} is"));
     }
-    let advice = "write several objects, and put large texts into ConfigMaps";
     if all.bytes > OBJECT_BYTES {
         let text = format!(
-            "{kind} {name} has {} bytes of JSON, without status and managedFields; {OBJECT_BYTES} are possible; {advice}",
+            "{kind} {name} has {} bytes of JSON, without status and managedFields; {OBJECT_BYTES} are possible; {ADVICE}",
             all.bytes
         );
         return refused("spec", text);
     }
     if all.values > OBJECT_VALUES {
         let text = format!(
-            "{kind} {name} has {} values (fields and items of lists); {OBJECT_VALUES} are possible; {advice}",
+            "{kind} {name} has {} values (fields and items of lists); {OBJECT_VALUES} are possible; {ADVICE}",
             all.values
         );
         return refused("spec", text);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::bounds::GROWTH;
+use super::bounds::{ADVICE, GROWTH};
 use super::rights::Mark;
 use super::validate::{FieldError, Reason, check, message, object_reason};
 use super::{Elsewhere, default, kind_of};
@@ -94,8 +94,7 @@ pub fn outsized(segment: &str, review: &[u8]) -> Option<Value> {
     if size <= old.map_or(0, |o| o.get().len()) + GROWTH {
         return None;
     }
-    let advice = "write several objects, and put large texts into ConfigMaps";
-    let text = format!("{kind} {name} has {size} bytes of JSON; {GROWTH} are possible in one request; {advice}");
+    let text = format!("{kind} {name} has {size} bytes of JSON; {GROWTH} are possible in one request; {ADVICE}");
     let errors = [FieldError::new("spec", Reason::Invalid, text)];
     let denied = json!({ "allowed": false, "status": denial(kind, &name, &errors) });
     Some(answer(&uid, denied.as_object().cloned().unwrap_or_default()))

@@ -46,7 +46,7 @@ pub fn router(doors: Doors) -> Router {
             "/default/{kind}/{token}",
             post(move |Path((kind, token)): Path<(String, String)>, request: Request| async move {
                 let (doors, room) = &*of_default;
-                match doors.token.admit(&token, room.read(request)).await {
+                match doors.token.admit(&token, room.read(&kind, request)).await {
                     Ok(body) => mutate(&kind, &body, doors.gate.as_ref()).await,
                     Err(response) => response,
                 }
@@ -56,7 +56,7 @@ pub fn router(doors: Doors) -> Router {
             "/validate/{kind}/{token}",
             post(move |Path((kind, token)): Path<(String, String)>, request: Request| async move {
                 let (doors, room) = &*of_validate;
-                match doors.token.admit(&token, room.read(request)).await {
+                match doors.token.admit(&token, room.read(&kind, request)).await {
                     Ok(body) => validate(&kind, &body, &doors.owners, doors.gate.as_ref()).await,
                     Err(response) => response,
                 }
@@ -133,8 +133,9 @@ struct Held {
 }
 
 impl Room {
-    /// The whole body, once there is room for it.
-    async fn read(&self, request: Request) -> Result<Held, Response> {
+    /// The whole body, once there is room for it; else the answer: it is no body of a review, or the object in it is too
+    /// large to be read.
+    async fn read(&self, kind: &str, request: Request) -> Result<Held, Response> {
         let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large").into_response();
         // Who does not say how much it is may send all that is allowed.
         let size = request.body().size_hint().upper().unwrap_or(u64::MAX);
@@ -148,16 +149,15 @@ impl Room {
         let bytes = body.map_err(|e| {
             if e.is::<LengthLimitError>() { too_large() } else { StatusCode::BAD_REQUEST.into_response() }
         })?;
-        Ok(Held { bytes: bytes.to_bytes(), large })
+        let held = Held { bytes: bytes.to_bytes(), large };
+        match held.large.as_ref().and_then(|_| review::outsized(kind, &held.bytes)) {
+            Some(denied) => Err(Json(denied).into_response()),
+            None => Ok(held),
+        }
     }
 }
 
 impl Held {
-    /// The answer, if the object in it is too large to be read.
-    fn outsized(&self, kind: &str) -> Option<Value> {
-        self.large.as_ref().and_then(|_| review::outsized(kind, &self.bytes))
-    }
-
     /// Does something with the review in it. It is read each time that it is needed: an object in memory is many times
     /// its text, and must not wait there for the API server.
     async fn with<T>(&self, judge: impl FnOnce(&Value) -> Result<T, String>) -> Result<T, String> {
@@ -170,9 +170,6 @@ impl Held {
 }
 
 async fn mutate(kind: &str, body: &Held, gate: Option<&Gate>) -> Response {
-    if let Some(denied) = body.outsized(kind) {
-        return Json(denied).into_response();
-    }
     let mark = match marked(kind, body, gate).await {
         Ok(mark) => mark,
         Err(text) => return respond(kind, Err(text)),
@@ -198,9 +195,6 @@ async fn marked(kind: &str, body: &Held, gate: Option<&Gate>) -> Result<Mark, St
 }
 
 async fn validate(kind: &str, body: &Held, owners: &Owners, gate: Option<&Gate>) -> Response {
-    if let Some(denied) = body.outsized(kind) {
-        return Json(denied).into_response();
-    }
     let key = match gate {
         Some(gate) => (gate.key)().await.ok(),
         None => None,

@@ -185,8 +185,7 @@ fn is_beside<K: UserKind>(ctx: &Context, invoker: &Invoker, own: Option<&String>
     let is_other = other.uid().as_ref() != Some(&invoker.id.uid);
     let is_near = other.namespace().as_ref() == Some(&invoker.id.namespace);
     let counts = is_other && (is_near || facts.invoker_phase == Some(InvokerPhase::Ready)) && !is_refused(other);
-    let its = || facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name));
-    counts && its().as_ref() == own
+    counts && facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name)).as_ref() == own
 }
 
 fn name<K: Resource<DynamicType = ()>>(object: &K) -> String {

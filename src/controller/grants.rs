@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::index::Indexed;
 use super::observe::plain;
+use super::pages::{self, PAGE};
 use super::stored::{Stored, UserKind};
 use crate::api::restore_session::GrantStatus;
 use crate::names::{OPERATOR, annotation, label};
@@ -32,8 +33,6 @@ const NOW_AND_THEN: Duration = Duration::from_mins(10);
 const AFTERWARDS: Duration = Duration::from_secs(30);
 /// Of many runs that go at once the rights are looked for together.
 const TOGETHER: Duration = Duration::from_millis(500);
-/// Bindings in one answer.
-const PAGE: u32 = 500;
 
 /// Makes what is not there yet.
 ///
@@ -82,21 +81,19 @@ pub async fn collect(ctx: &Context, left: &Notify) {
 async fn sweep(ctx: &Context) -> kube::Result<()> {
     let bindings: Api<RoleBinding> = Api::all(ctx.client.clone());
     let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
-    let mut params = ListParams::default().labels(&ours).limit(PAGE);
-    loop {
-        let page = bindings.list_metadata(&params).await?;
-        for binding in &page.items {
+    let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
+    while let Some(page) = next {
+        let answer = bindings.list_metadata(&page).await?;
+        for binding in &answer.items {
             // One that stays is no reason to leave others.
             if let Err(error) = settle(ctx, binding).await {
                 let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
                 warn!(namespace, name, error = plain(&error), "the right of a run that is gone is not taken back");
             }
         }
-        match page.metadata.continue_.filter(|c| !c.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(()),
-        }
+        next = pages::after(page, &answer.metadata);
     }
+    Ok(())
 }
 
 /// Takes the right back to which a binding belongs, if its run is gone.
@@ -129,14 +126,13 @@ struct RunOfRight {
 impl RunOfRight {
     /// `None` for a binding that is not as a grant has it, or that has an owner, which takes it along.
     fn of(binding: &PartialObjectMeta<RoleBinding>) -> Option<Self> {
-        let text = |of: &std::collections::BTreeMap<String, String>, key: &str| of.get(key).cloned();
-        let name = text(binding.annotations(), annotation::SESSION_NAME)?;
+        let (labels, notes) = (binding.labels(), binding.annotations());
         let is_named = binding.name_any().starts_with(&format!("{OPERATOR}-"));
         let run = Self {
-            kind: text(binding.labels(), label::SESSION_KIND)?,
-            namespace: text(binding.annotations(), annotation::SESSION_NAMESPACE)?,
-            name,
-            uid: text(binding.labels(), label::SESSION_UID)?,
+            kind: labels.get(label::SESSION_KIND)?.clone(),
+            namespace: notes.get(annotation::SESSION_NAMESPACE)?.clone(),
+            name: notes.get(annotation::SESSION_NAME)?.clone(),
+            uid: labels.get(label::SESSION_UID)?.clone(),
             right: GrantStatus { namespace: binding.namespace()?, name: binding.name_any() },
         };
         (is_named && binding.owner_references().is_empty()).then_some(run)

@@ -14,7 +14,7 @@ use hyper::body::Bytes;
 use hyper::{Request, Response, Uri, http};
 use kube::api::ListParams;
 use kube::client::Body;
-use kube::core::NamespaceResourceScope;
+use kube::core::{ListMeta, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use tokio::sync::Semaphore;
 
@@ -75,15 +75,18 @@ where
     K: Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug,
 {
     let api = Api::<Kept<K>>::namespaced(client, namespace);
-    let (mut page, mut all) = (params.clone().limit(PAGE), vec![]);
-    loop {
+    let (mut next, mut all) = (Some(params.clone().limit(PAGE)), vec![]);
+    while let Some(page) = next {
         let answer = api.list(&page).await?;
         all.extend(answer.items.iter().map(Kept::open));
-        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok(all),
-        }
+        next = after(page, &answer.metadata);
     }
+    Ok(all)
+}
+
+/// The page after one that was answered with this; `None` after the last.
+pub fn after(page: ListParams, answered: &ListMeta) -> Option<ListParams> {
+    answered.continue_.as_ref().filter(|token| !token.is_empty()).map(|token| page.continue_token(token))
 }
 
 impl Pages {
@@ -196,15 +199,13 @@ mod tests {
 
     async fn all(client: Client) -> Vec<String> {
         let api = Api::<ConfigMap>::namespaced(client, "n");
-        let (mut params, mut names) = (ListParams::default().limit(100), vec![]);
-        loop {
-            let page = api.list(&params).await.unwrap();
-            names.extend(page.items.into_iter().filter_map(|c| c.metadata.name));
-            match page.metadata.continue_.filter(|c| !c.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return names,
-            }
+        let (mut next, mut names) = (Some(ListParams::default().limit(100)), vec![]);
+        while let Some(page) = next {
+            let answer = api.list(&page).await.unwrap();
+            names.extend(answer.items.into_iter().filter_map(|c| c.metadata.name));
+            next = after(page, &answer.metadata);
         }
+        names
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -231,6 +232,29 @@ mod tests {
         // 100 small ones; what comes next is learned once; the last small ones come by more and more.
         assert_eq!(asked[..4], [100, 100, 25, 6], "{asked:?}");
         assert!(asked.len() < 30 && asked.contains(&1) && asked.last() > Some(&50), "{asked:?}");
+    }
+
+    /// Else each list would begin with a page that is too long, and never come to an end.
+    #[tokio::test]
+    async fn a_page_that_was_too_long_is_remembered_where_there_was_no_time_for_the_next() {
+        let asked = Asked::default();
+        let heard = asked.clone();
+        let slow = move |request: Request<Body>| {
+            let limit = limit_of(request.uri()).expect("a list by pages");
+            heard.lock().unwrap().push(limit);
+            async move {
+                if limit < 100 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, kube::Error>(Response::new(Body::from(vec![b' '; PAGE_BYTES + 1])))
+            }
+        };
+        let client = within(&Client::new(tower::service_fn(slow), "n"), Duration::from_millis(50));
+        let api = Api::<ConfigMap>::namespaced(client, "n");
+        for _ in 0..2 {
+            assert!(api.list(&ListParams::default().limit(100)).await.is_err());
+        }
+        assert_eq!(*asked.lock().unwrap(), [100, 25, 25]);
     }
 
     #[tokio::test]

@@ -95,19 +95,21 @@ fn shares_data_with(ctx: &Context, run: &RepositoryRun) -> Option<String> {
     // Asked where data is to be removed; whoever asks looks at all Repositories.
     let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
     // Where one is, of which not all is kept, is not known.
-    let unknown = |r: &Stored<Repository>| !r.is_whole() && r.namespace().as_ref() == Some(&run.id.namespace);
+    let is_near = |namespace: Option<String>| namespace.as_ref() == Some(&run.id.namespace);
+    let unknown = |r: &Stored<Repository>| !r.is_whole() && is_near(r.namespace());
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
     let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
-    let is_near = |r: &Repository| r.namespace().as_ref() == Some(&run.id.namespace);
-    let counts = |r: &Repository| is_near(r) || repository::has_been_opened(&r.spec, r.status.as_ref());
+    let counts = |r: &Repository| is_near(r.namespace()) || repository::has_been_opened(&r.spec, r.status.as_ref());
     let others = ctx.repositories.store.state_filter(|r| r.uid().as_ref() != Some(&run.id.uid));
     if let Some(other) = others.iter().find(|r| unknown(r)) {
         return Some(format!("Repository {}/{}", run.id.namespace, other.name_any()));
     }
     let others: Vec<Repository> =
         others.iter().map(|r| r.open()).filter(|r| !goes(r) && same(r) && counts(r)).collect();
-    let near =
-        others.iter().filter(|r| is_near(r)).map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
+    let near = others
+        .iter()
+        .filter(|r| is_near(r.namespace()))
+        .map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
     near.min().or_else(|| others.first().map(|_| "a Repository of another namespace".to_owned()))
 }
 

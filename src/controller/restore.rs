@@ -93,11 +93,12 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         // Whoever ends waits for no verdict. What runs was judged, by an operator with other limits, maybe; a verdict of
         // today would leave its workload at zero.
         let is_let_in = run.is_leaving() || (whole.goes_on() && object.is_whole());
-        let mut refusal =
-            if is_let_in && !object.is_of_another_version() { None } else { validity::judge(ctx, &object).await? };
-        // What runs has been let in; an answer of today must not hold up its end.
-        if refusal.is_none() && !run.is_leaving() && !whole.goes_on() {
-            refusal = ctx.vouching.refusal(&ctx.watched, &whole).await?;
+        let mut refusal = None;
+        if !is_let_in || object.is_of_another_version() {
+            refusal = validity::judge(ctx, &object).await?;
+            if refusal.is_none() {
+                refusal = ctx.vouching.refusal(&ctx.watched, &whole).await?;
+            }
         }
         let room = ctx.queues.room(&object, ctx.setup.jobs_per_repository);
         let mut seen = Box::pin(observe(ctx, &run, refusal, K::children(ctx), room)).await?;

@@ -168,31 +168,25 @@ impl UserKind for BackupSession {
     }
 }
 
+fn facts_of_restore(run: &RestoreRun, repository: Option<(String, String)>) -> Facts {
+    let state = &run.state;
+    let (over, rests) = (run::is_final(state.phase), state.is_final());
+    let runs = state.phase == Some(RestorePhase::Running);
+    let targets = if over { vec![] } else { targets::of(run) };
+    Facts { repository, over, rests, runs, targets, ..Facts::default() }
+        .saying(&state.conditions)
+        .running(Some(&state.run))
+}
+
 impl UserKind for RestoreSession {
     fn facts(&self) -> Facts {
-        let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
-        let repository = place(self.spec.repository.as_ref(), self.namespace());
-        let run = RestoreRun::of_session(self);
-        let (rests, runs) = (run.state.is_final(), run.state.phase == Some(RestorePhase::Running));
-        let targets = if over { vec![] } else { targets::of(&run) };
-        let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, rests, runs, targets, ..Facts::default() }
-            .saying(said)
-            .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
+        facts_of_restore(&RestoreRun::of_session(self), place(self.spec.repository.as_ref(), self.namespace()))
     }
 }
 
 impl UserKind for RestoreBatch {
     fn facts(&self) -> Facts {
-        let over = run::is_final(self.status.as_ref().and_then(|s| s.phase));
-        let repository = place(used(self), self.namespace());
-        let run = RestoreRun::of_batch(self);
-        let (rests, runs) = (run.state.is_final(), run.state.phase == Some(RestorePhase::Running));
-        let targets = if over { vec![] } else { targets::of(&run) };
-        let said = self.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Facts { repository, over, rests, runs, targets, ..Facts::default() }
-            .saying(said)
-            .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
+        facts_of_restore(&RestoreRun::of_batch(self), place(used(self), self.namespace()))
     }
 }
 

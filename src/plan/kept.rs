@@ -52,7 +52,7 @@ const OUR_ANNOTATIONS: [&Place; 4] = [
 /// A kind that is kept.
 pub trait Keep: Resource<DynamicType = ()> + Clone + Default + Serialize + DeserializeOwned {
     /// What is taken in of it, beside [`METADATA`].
-    const READ: &'static [&'static Place];
+    const READ: &'static [&'static [&'static Place]];
 
     /// Takes off what nobody reads, where that depends on what it is.
     fn prune(&mut self) {}
@@ -128,7 +128,8 @@ impl<K: Keep> From<K> for Kept<K> {
 
 impl<'de, K: Keep> Deserialize<'de> for Kept<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let part = Part::of(METADATA.iter().chain(K::READ).copied()).deserialize(deserializer)?;
+        let part =
+            Part::of(METADATA.iter().chain(K::READ.iter().copied().flatten()).copied()).deserialize(deserializer)?;
         K::deserialize(part).map(Self::keep).map_err(D::Error::custom)
     }
 }
@@ -158,18 +159,17 @@ impl<K: Keep> Resource for Kept<K> {
 }
 
 impl Keep for Job {
-    const READ: &'static [&'static Place] = &[
-        &["metadata", "labels"],
-        OUR_ANNOTATIONS[0],
-        OUR_ANNOTATIONS[1],
-        OUR_ANNOTATIONS[2],
-        OUR_ANNOTATIONS[3],
-        &["spec", "suspend"],
-        &["spec", "template", "spec", "containers", "env", "name"],
-        &["spec", "template", "spec", "containers", "env", "value"],
-        &["spec", "template", "spec", "volumes", "name"],
-        &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
-        &["status", "conditions"],
+    const READ: &'static [&'static [&'static Place]] = &[
+        &OUR_ANNOTATIONS,
+        &[
+            &["metadata", "labels"],
+            &["spec", "suspend"],
+            &["spec", "template", "spec", "containers", "env", "name"],
+            &["spec", "template", "spec", "containers", "env", "value"],
+            &["spec", "template", "spec", "volumes", "name"],
+            &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
+            &["status", "conditions"],
+        ],
     ];
 
     fn prune(&mut self) {
@@ -183,25 +183,24 @@ impl Keep for Job {
 }
 
 impl Keep for Pod {
-    const READ: &'static [&'static Place] = &[
-        &["metadata", "labels"],
-        OUR_ANNOTATIONS[0],
-        OUR_ANNOTATIONS[1],
-        OUR_ANNOTATIONS[2],
-        OUR_ANNOTATIONS[3],
-        &["spec", "containers", "env", "name"],
-        &["spec", "containers", "env", "value"],
-        &["spec", "volumes", "name"],
-        &["spec", "volumes", "persistentVolumeClaim", "claimName"],
-        &["spec", "nodeName"],
-        &["spec", "tolerations"],
-        &["spec", "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms", "matchFields"],
-        &["status", "phase"],
-        &["status", "reason"],
-        &["status", "message"],
-        &["status", "conditions"],
-        &["status", "containerStatuses"],
-        &["status", "podIP"],
+    const READ: &'static [&'static [&'static Place]] = &[
+        &OUR_ANNOTATIONS,
+        &[
+            &["metadata", "labels"],
+            &["spec", "containers", "env", "name"],
+            &["spec", "containers", "env", "value"],
+            &["spec", "volumes", "name"],
+            &["spec", "volumes", "persistentVolumeClaim", "claimName"],
+            &["spec", "nodeName"],
+            &["spec", "tolerations"],
+            &["spec", "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms", "matchFields"],
+            &["status", "phase"],
+            &["status", "reason"],
+            &["status", "message"],
+            &["status", "conditions"],
+            &["status", "containerStatuses"],
+            &["status", "podIP"],
+        ],
     ];
 
     /// Ours as a Job's; of others, which claims they use, and where.
@@ -233,49 +232,38 @@ impl Keep for Pod {
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 impl Keep for PersistentVolumeClaim {
-    const READ: &'static [&'static Place] = &[
+    const READ: &'static [&'static [&'static Place]] = &[&[
         &["metadata", "labels", label::SESSION_KIND],
         &["metadata", "labels", label::SESSION_UID],
         OUR_ANNOTATIONS[0],
         &["metadata", "annotations", annotation::TEMPLATE],
         &["spec", "accessModes"],
         &["spec", "volumeMode"],
-    ];
+    ]];
 }
 
 impl Keep for Deployment {
-    const READ: &'static [&'static Place] = &WORKLOAD;
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
 }
 impl Keep for StatefulSet {
-    const READ: &'static [&'static Place] = &[
-        WORKLOAD[0],
-        WORKLOAD[1],
-        WORKLOAD[2],
-        WORKLOAD[3],
-        WORKLOAD[4],
-        WORKLOAD[5],
-        &["spec", "persistentVolumeClaimRetentionPolicy"],
-        &["spec", "ordinals"],
-        &["spec", "volumeClaimTemplates", "metadata", "name"],
+    const READ: &'static [&'static [&'static Place]] = &[
+        &WORKLOAD,
+        &[
+            &["spec", "persistentVolumeClaimRetentionPolicy"],
+            &["spec", "ordinals"],
+            &["spec", "volumeClaimTemplates", "metadata", "name"],
+        ],
     ];
 }
 impl Keep for DaemonSet {
-    const READ: &'static [&'static Place] = &[
-        WORKLOAD[0],
-        WORKLOAD[1],
-        WORKLOAD[2],
-        WORKLOAD[3],
-        WORKLOAD[4],
-        WORKLOAD[5],
-        &["status", "observedGeneration"],
-        &["status", "desiredNumberScheduled"],
-    ];
+    const READ: &'static [&'static [&'static Place]] =
+        &[&WORKLOAD, &[&["status", "observedGeneration"], &["status", "desiredNumberScheduled"]]];
 }
 impl Keep for ReplicaSet {
-    const READ: &'static [&'static Place] = &WORKLOAD;
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
 }
 impl Keep for ReplicationController {
-    const READ: &'static [&'static Place] = &WORKLOAD;
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
 }
 
 /// What is read of workloads of all kinds.
@@ -289,11 +277,11 @@ const WORKLOAD: [&Place; 6] = [
 ];
 
 impl Keep for HorizontalPodAutoscaler {
-    const READ: &'static [&'static Place] =
-        &[&["spec", "scaleTargetRef", "kind"], &["spec", "scaleTargetRef", "name"], &["spec", "minReplicas"]];
+    const READ: &'static [&'static [&'static Place]] =
+        &[&[&["spec", "scaleTargetRef", "kind"], &["spec", "scaleTargetRef", "name"], &["spec", "minReplicas"]]];
 }
 impl Keep for Namespace {
-    const READ: &'static [&'static Place] = &[&["metadata", "labels"]];
+    const READ: &'static [&'static [&'static Place]] = &[&[&["metadata", "labels"]]];
 }
 
 fn prune_labels(meta: &mut ObjectMeta) {
@@ -365,6 +353,18 @@ mod tests {
             assert_eq!(kept, JobSeen { task: asked, ..whole });
             assert_eq!(kept.writes.is_empty(), step == "preflight");
         }
+    }
+
+    /// The user's variables come first, and the definitions let in 250.
+    #[test]
+    fn of_a_preflight_with_many_variables_stays_whom_it_asks_for() {
+        let mut template = template();
+        let mut env: Vec<Value> = (0..250).map(|i| json!({ "name": format!("N{i}"), "value": "x" })).collect();
+        env.append(template["containers"][0]["env"].as_array_mut().unwrap());
+        template["containers"][0]["env"] = env.into();
+        let job = json!({ "metadata": meta(&json!({ label::STEP: "preflight" })), "spec": { "template": { "spec": template } } });
+        let kept: Kept<Job> = serde_json::from_value(job).unwrap();
+        assert!(see(&kept.open(), &[], Timestamp::UNIX_EPOCH).task.is_some());
     }
 
     #[test]

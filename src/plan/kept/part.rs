@@ -11,7 +11,7 @@ pub type Place = [&'static str];
 
 /// Most fields of an object, and items of a list, that are read. Nothing that works has as many; what has is read as
 /// far as that. A container has at most 250 variables of the user's, and ours.
-pub const MOST: usize = 300;
+const MOST: usize = 300;
 
 /// What stands at these places, and below; all of it where one of them is empty.
 #[derive(Clone)]
