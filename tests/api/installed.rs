@@ -91,9 +91,7 @@ impl Webhook {
     /// What it answers to a review from somewhere in the network.
     pub async fn ask(&self, path: &str, body: &str) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
-        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await.unwrap();
-        let mut stream = self.tls().connect(name, tcp).await.unwrap();
+        let mut stream = self.connect().await.unwrap();
         let length = body.len();
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
@@ -106,12 +104,14 @@ impl Webhook {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// A client of it that trusts its certificate, as anybody in the network can be.
-    pub fn tls(&self) -> tokio_rustls::TlsConnector {
+    /// A connection to it, as anybody in the network can have one who trusts its certificate.
+    pub async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
         use rustls::pki_types::pem::PemObject as _;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&self.bundle).unwrap()).unwrap();
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        std::sync::Arc::new(config).into()
+        let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await?;
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await
     }
 }

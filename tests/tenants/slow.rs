@@ -64,8 +64,7 @@ async fn half_a_handshake_does_not_keep_the_webhook() {
 async fn is_answered(webhook: &Webhook) {
     eventually("the webhook answers", GIVEN_UP_WITHIN, || async {
         let asked = async {
-            let tcp = TcpStream::connect(("127.0.0.1", PORT)).await?;
-            let mut stream = webhook.tls().connect(name(), tcp).await?;
+            let mut stream = webhook.connect().await?;
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
@@ -79,17 +78,12 @@ async fn is_answered(webhook: &Webhook) {
     .await;
 }
 
-fn name() -> rustls::pki_types::ServerName<'static> {
-    rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap()
-}
-
 /// The heads are sent at once, and the body byte by byte.
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn half_a_review_does_not_keep_the_webhook() {
     let scene = Scene::enter("review").await;
     let webhook = Webhook::install(&scene.cluster).await;
-    let tls = webhook.tls();
     // Even who knows where the API server asks.
     let path = webhook.path("validate", "restoresessions");
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{{");
@@ -97,8 +91,7 @@ async fn half_a_review_does_not_keep_the_webhook() {
     let (mut connections, mut refused) = (vec![], 0);
     while connections.len() < MANY && refused < 8 {
         let begin = async {
-            let tcp = TcpStream::connect(("127.0.0.1", PORT)).await.ok()?;
-            let mut stream = tls.connect(name(), tcp).await.ok()?;
+            let mut stream = webhook.connect().await.ok()?;
             stream.write_all(head.as_bytes()).await.ok()?;
             stream.flush().await.ok()?;
             Some(stream)
