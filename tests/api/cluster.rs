@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use axum::http::Request;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// One test at a time: they share the Lease, the webhook's port and what the operator looks at.
-static ALONE: Mutex<bool> = Mutex::const_new(false);
+static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Longest wait for something that the operator does at once.
-pub const SOON: Duration = Duration::from_secs(10);
+/// Longest wait for something that the operator or the API server does at once. Only a failure waits that long: a machine
+/// that has just built all this answers late.
+pub const SOON: Duration = Duration::from_secs(30);
 /// Between two looks of a wait.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,26 +37,28 @@ const CLUSTER_SCOPED: [&str; 11] = [
 /// The cluster, for one test.
 pub struct Cluster {
     pub client: Client,
-    _alone: Option<MutexGuard<'static, bool>>,
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 impl Cluster {
-    /// Waits for the test's turn. The first one installs the definitions.
+    /// Waits for the test's turn. Definitions that are not there are installed: before the first test there are none, and a
+    /// test that takes one away may fail before it is back.
     pub async fn enter() -> Self {
-        let mut installed = ALONE.lock().await;
+        let alone = ALONE.lock().await;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
-        let first = !std::mem::replace(&mut *installed, true);
-        let cluster = Self { client, _alone: Some(installed) };
-        if first {
-            for crd in lifeboat::api::all_crds() {
-                cluster.apply(&crd).await.unwrap();
-            }
-            for crd in lifeboat::api::all_crds() {
-                cluster.until(&crd, "Established", |c| condition(c, "Established").0 == "True").await;
-            }
-            cluster.ensure_namespace("lifeboat-system").await;
+        let cluster = Self { client, _alone: Some(alone) };
+        let there = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
+        let there = there.list_metadata(&ListParams::default()).await.unwrap().items;
+        let is_there = |crd: &Value| there.iter().any(|t| crd["metadata"]["name"] == t.name_any());
+        let missing: Vec<Value> = lifeboat::api::all_crds().into_iter().filter(|crd| !is_there(crd)).collect();
+        for crd in &missing {
+            cluster.apply(crd).await.unwrap();
         }
+        for crd in &missing {
+            cluster.until(crd, "Established", |c| condition(c, "Established").0 == "True").await;
+        }
+        cluster.ensure_namespace("lifeboat-system").await;
         cluster
     }
 

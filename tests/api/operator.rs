@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::cluster::eventually;
 
 /// Starting, and taking a free Lease. Its own Lease a process takes back at once.
-const STARTS_WITHIN: Duration = Duration::from_secs(15);
+const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
 /// Image of Jobs where no node runs them.
 const JOB_IMAGE: &str = "localhost/test:1";
