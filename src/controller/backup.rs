@@ -21,7 +21,6 @@ use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, backup_batch::BackupMember};
 use crate::names::{condition, reason};
-
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
@@ -38,7 +37,7 @@ pub async fn reconcile(object: Arc<Stored<BackupSession>>, ctx: Arc<Context>) ->
 
 async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, Error> {
     let size = object.size() + size_of_invoker(ctx, object);
-    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), size).await?;
+    let _room = ctx.rooms.enter(object, size).await?;
     let mut object = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     let mut refused_revoke = None;

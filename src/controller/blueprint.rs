@@ -21,7 +21,7 @@ use crate::plan::conditions::{self, Health};
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(&stored.namespace().unwrap_or_default(), stored.size()).await?;
+    let _room = ctx.rooms.enter(&*stored, stored.size()).await?;
     let Some(refusal) = validity::judge(&ctx, &stored).await? else { return Ok(Action::await_change()) };
     let object = stored.open();
     let mut list = object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();

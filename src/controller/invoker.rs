@@ -198,7 +198,7 @@ pub async fn reconcile<K: Invoker>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(&stored.namespace().unwrap_or_default(), stored.size()).await?;
+    let _room = ctx.rooms.enter(stored, stored.size()).await?;
     let shown = &stored.open();
     if stored.meta().deletion_timestamp.is_some() {
         if Identity::of(shown).held_by_stash {

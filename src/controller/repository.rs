@@ -26,7 +26,7 @@ pub async fn reconcile(object: Arc<Stored<Repository>>, ctx: Arc<Context>) -> Re
 }
 
 async fn look(object: &Stored<Repository>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), object.size()).await?;
+    let _room = ctx.rooms.enter(object, object.size()).await?;
     let mut stored = object.clone();
     let mut refused: Vec<JobSeen> = vec![];
     for _ in 0..ROUNDS {

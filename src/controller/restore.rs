@@ -77,7 +77,7 @@ pub async fn reconcile<K: Restore>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(&object.namespace().unwrap_or_default(), object.size()).await?;
+    let _room = ctx.rooms.enter(object, object.size()).await?;
     if ctx.is_starting() && only_waits(object, ctx) {
         return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kube::ResourceExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// An object of more bytes takes room while it is looked at; those that people write have a few thousand.
@@ -41,15 +42,15 @@ impl Default for Rooms {
 }
 
 impl Rooms {
-    /// Waits for room to look at an object of so many bytes.
+    /// Waits for room to look at an object, and at what belongs to it: so many bytes.
     ///
     /// # Errors
     /// Too many of its namespace wait.
-    pub async fn enter(&self, namespace: &str, bytes: usize) -> Result<Room, Crowded> {
+    pub async fn enter(&self, object: &impl ResourceExt, bytes: usize) -> Result<Room, Crowded> {
         if bytes <= LARGE {
             return Ok(Room { _space: None, _place: None });
         }
-        let place = Place::take(&self.of, namespace)?;
+        let place = Place::take(&self.of, object.namespace().unwrap_or_default())?;
         let kib = u32::try_from(bytes.div_ceil(1024).min(AT_ONCE)).unwrap_or(u32::MAX);
         // Never closed.
         let space = self.space.clone().acquire_many_owned(kib).await.ok();
@@ -64,14 +65,14 @@ struct Place {
 }
 
 impl Place {
-    fn take(of: &Arc<Mutex<HashMap<String, usize>>>, namespace: &str) -> Result<Self, Crowded> {
+    fn take(of: &Arc<Mutex<HashMap<String, usize>>>, namespace: String) -> Result<Self, Crowded> {
         let mut all = lock(of);
-        let taken = all.entry(namespace.to_owned()).or_default();
+        let taken = all.entry(namespace.clone()).or_default();
         if *taken >= OF_NAMESPACE {
             return Err(Crowded);
         }
         *taken += 1;
-        Ok(Self { of: of.clone(), namespace: namespace.to_owned() })
+        Ok(Self { of: of.clone(), namespace })
     }
 }
 
@@ -95,26 +96,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use futures::FutureExt as _;
     use futures::future::join_all;
+    use k8s_openapi::api::core::v1::ConfigMap;
 
     use super::*;
+
+    fn of(namespace: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.namespace = Some(namespace.to_owned());
+        object
+    }
 
     #[tokio::test]
     async fn of_one_namespace_few_wait_and_others_come_in_between() {
         let rooms = Rooms::default();
+        let (bad, good) = (of("bad"), of("good"));
         let large = AT_ONCE * 1024;
-        let first = rooms.enter("bad", large).await.unwrap();
-        let mut waiting = Box::pin(join_all((1..OF_NAMESPACE).map(|_| rooms.enter("bad", large))));
+        let first = rooms.enter(&bad, large).await.unwrap();
+        let mut waiting = Box::pin(join_all((1..OF_NAMESPACE).map(|_| rooms.enter(&bad, large))));
         assert!(waiting.as_mut().now_or_never().is_none(), "there is room for one");
         for _ in 0..1000 {
-            assert_eq!(rooms.enter("bad", large).await.err(), Some(Crowded));
+            assert_eq!(rooms.enter(&bad, large).await.err(), Some(Crowded));
         }
         // What is small never waits, and another namespace has places of its own.
-        assert!(rooms.enter("bad", LARGE).await.is_ok());
-        let mut other = Box::pin(rooms.enter("good", large));
+        assert!(rooms.enter(&bad, LARGE).await.is_ok());
+        let mut other = Box::pin(rooms.enter(&good, large));
         assert!(other.as_mut().now_or_never().is_none());
         drop((first, waiting));
         assert!(other.await.is_ok());
-        assert!(rooms.enter("bad", large).await.is_ok());
+        assert!(rooms.enter(&bad, large).await.is_ok());
         assert!(lock(&rooms.of).is_empty());
     }
 }

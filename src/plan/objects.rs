@@ -4,6 +4,7 @@
 //! here, except for what the step cannot work without (its mounts and command).
 
 mod env;
+mod interim;
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,17 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, DownwardAPIProjection,
     DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, NodeAffinity, NodeSelector, NodeSelectorRequirement,
-    NodeSelectorTerm, ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ProjectedVolumeSource, SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume,
-    VolumeMount, VolumeProjection,
+    NodeSelectorTerm, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource,
+    SeccompProfile, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use self::env::check_task;
 use self::env::variables;
+pub use self::interim::interim_claim;
+use self::interim::interim_name;
 use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
@@ -146,44 +149,6 @@ pub fn job_name_of(component: &str, owner: &str, uid: &str, verb: &str, key: &st
 fn hostname(frame: &JobFrame, verb: &str, parts: &JobParts<'_>) -> String {
     // Every end of another kind makes the difference grow, so no earlier name comes back.
     job_name(frame, verb, &parts.key, parts.attempt.saturating_sub(parts.deaths))
-}
-
-/// Name of the claim for dumps of a step, the same for all attempts.
-fn interim_name(frame: &JobFrame, template: &PvcTemplate, key: &str) -> String {
-    let said = template.metadata.as_ref().and_then(|m| m.name.as_deref()).unwrap_or("interim");
-    child_name(&format!("{}-{said}", frame.owner.name), &[&frame.owner.uid, key])
-}
-
-/// The claim that a step wants for its cache and temporary files. One for each step: hosts that are restored side
-/// by side may be on different nodes. It belongs to the session and goes with it.
-pub fn interim_claim(frame: &JobFrame, parts: &JobParts<'_>) -> Option<PersistentVolumeClaim> {
-    let template = parts.interim?;
-    let said = template.metadata.clone().unwrap_or_default();
-    let mut labels = said.labels;
-    labels.retain(|key, _| !is_tracker(key));
-    labels.extend(
-        [
-            (label::MANAGED_BY, label::MANAGED_BY_VALUE),
-            (label::COMPONENT, frame.component),
-            (label::SESSION_UID, &frame.owner.uid),
-        ]
-        .map(|(k, v)| (k.to_owned(), v.to_owned())),
-    );
-    let mut notes = said.annotations;
-    notes.retain(|key, _| !is_tracker(key));
-    notes.insert(annotation::STEP_KEY.to_owned(), parts.key.clone());
-    Some(PersistentVolumeClaim {
-        metadata: ObjectMeta {
-            name: Some(interim_name(frame, template, &parts.key)),
-            namespace: Some(frame.namespace.clone()),
-            labels: Some(labels),
-            annotations: Some(notes),
-            owner_references: Some(vec![frame.owner.clone()]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec.clone(),
-        status: None,
-    })
 }
 
 /// Builds the Job of a step.

@@ -25,6 +25,7 @@ mod manifests;
 #[allow(dead_code, reason = "some of it is for tests without a node")]
 #[path = "../api/operator.rs"]
 mod operator;
+mod oversized;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod proxy;
 mod repository;

@@ -86,10 +86,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_n
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
-    let scene = Scene::enter("lie").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("lie").await;
     let _operator = leading(&[]).await;
     let session = attacker.create(&scene.restore_from_victim("lies")).await;
     let job = real_job(&scene.cluster, &session, "preflight").await;
@@ -103,10 +100,7 @@ async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_run_invents_no_label_of_a_metric() {
-    let scene = Scene::enter("label").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("label").await;
     let operator = leading(&[]).await;
     let session = attacker.create(&scene.restore_from_victim("lies")).await;
     let job = real_job(&scene.cluster, &session, "preflight").await;

@@ -58,10 +58,7 @@ async fn right_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn the_secret_cannot_be_read_after_the_policy_is_taken_back() {
-    let scene = Scene::enter("revoked").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("revoked").await;
     let _operator = leading(&[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     scene.allow(json!({ "from": "Same" })).await;
@@ -96,10 +93,7 @@ async fn a_namespace_that_loses_the_label_loses_the_right() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_session_that_is_deleted_leaves_no_right() {
-    let scene = Scene::enter("deleted").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("deleted").await;
     let _operator = leading(&[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     // A finalizer of his own keeps the object: the right must go all the same.
@@ -117,10 +111,7 @@ async fn a_session_that_is_deleted_leaves_no_right() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
-    let scene = Scene::enter("unheld").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("unheld").await;
     let let_go = async |session: &Value| {
         attacker.patch(session, json!({ "metadata": { "finalizers": null } })).await.unwrap();
         attacker.delete(session).await;

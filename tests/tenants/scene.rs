@@ -38,6 +38,15 @@ impl Scene {
         Self { cluster, a, b }
     }
 
+    /// The same where everybody may use the victim's Repository, and the attacker, with `edit`, has a claim to restore into.
+    pub async fn shared(name: &str) -> (Self, Actor) {
+        let scene = Self::enter(name).await;
+        let attacker = scene.attacker(Role::Edit).await;
+        scene.claim_of_attacker(&attacker).await;
+        scene.allow(json!({ "from": "All" })).await;
+        (scene, attacker)
+    }
+
     /// One with this role in the attacker's namespace, who has no right in the victim's.
     pub async fn attacker(&self, role: Role) -> Actor {
         let actor = Actor::bound(&self.cluster, role, &self.a).await;

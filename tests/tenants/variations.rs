@@ -246,10 +246,7 @@ async fn a_session_of_the_same_name_is_another() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_cancel_is_of_one_session_of_a_shared_repository() {
-    let scene = Scene::enter("cancel").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("cancel").await;
     let _operator = leading(&[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
@@ -416,10 +413,7 @@ async fn no_number_ends_the_operator() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn what_one_tenants_run_says_stands_in_no_status_of_anothers() {
-    let scene = Scene::enter("words").await;
-    let attacker = scene.attacker(Role::Edit).await;
-    scene.claim_of_attacker(&attacker).await;
-    scene.allow(json!({ "from": "All" })).await;
+    let (scene, attacker) = Scene::shared("words").await;
     let _operator = leading(&[]).await;
     let own = attacker.create(&scene.restore_from_victim("says")).await;
     let job = real_job(&scene.cluster, &own, "preflight").await;
