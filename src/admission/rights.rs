@@ -47,6 +47,9 @@ pub struct Gate {
     pub key: Arc<dyn Fn() -> BoxFuture<'static, Result<Key, String>> + Send + Sync>,
     /// Whether somebody may do all of it, and why not.
     pub ask: Arc<dyn Fn(Question) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    /// Whether an administrator has opened a namespace: whoever may create an object there may run code. Such an object
+    /// gets no seal, so that it runs none any more when the namespace is closed again.
+    pub is_open: Arc<dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync>,
 }
 
 /// What the mutating webhook does about the seal of an object.

@@ -214,10 +214,10 @@ async fn validate(kind: &str, body: &Held, owners: &Owners, gate: Option<&Gate>)
         }
     };
     let of_rights = async {
-        match (gate, about_rights) {
-            (Some(gate), Some(question)) => (gate.ask)(question).await.err(),
-            _ => None,
-        }
+        let (gate, question) = gate.zip(about_rights)?;
+        let namespace = question.namespace.clone();
+        let denial = (gate.ask)(question).await.err()?;
+        if (gate.is_open)(namespace).await { None } else { Some(denial) }
     };
     let (of_owner, of_rights) = futures::join!(of_owner, of_rights);
     let mut answer = body.with(|review| review::validate(kind, review, of_rights.as_deref())).await;

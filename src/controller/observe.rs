@@ -47,7 +47,10 @@ pub async fn repository(
     if usage::verdict(policy, home, namespace, &labels) == Verdict::Allowed {
         match ctx.vouching.refusal(&ctx.watched, &outline).await {
             Ok(None) => {}
-            Ok(Some(_)) => return Seen::Unknown("it is not valid; its own status says why".to_owned()),
+            Ok(Some(refusal)) if home == namespace => {
+                return Seen::Unknown(format!("it is not valid: {}", refusal.message));
+            }
+            Ok(Some(_)) => return Seen::Unknown("it is not valid; its owner can see why".to_owned()),
             Err(e) => return Seen::Unknown(plain(&e)),
         }
     }

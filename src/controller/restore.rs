@@ -93,7 +93,8 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         // Whoever ends waits for no verdict. What runs was judged, by an operator with other limits, maybe; a verdict of
         // today would leave its workload at zero.
         let is_let_in = run.is_leaving() || (whole.goes_on() && object.is_whole());
-        let mut refusal = None;
+        // Of what is not whole: it looks like a spec that was changed, and is none.
+        let mut refusal = object.refusal();
         if !is_let_in || object.is_of_another_version() {
             refusal = validity::judge(ctx, &object).await?;
             if refusal.is_none() {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use futures::future::try_join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -65,7 +65,7 @@ impl Vouching {
         if !self.policy.enabled {
             return None;
         }
-        let (of_key, of_ask) = (self.clone(), self.clone());
+        let (of_key, of_ask, of_namespace) = (self.clone(), self.clone(), self.clone());
         Some(Gate {
             key: Arc::new(move || {
                 let me = of_key.clone();
@@ -80,6 +80,10 @@ impl Vouching {
             ask: Arc::new(move |question| {
                 let me = of_ask.clone();
                 Box::pin(async move { me.ask(&question).await })
+            }),
+            is_open: Arc::new(move |namespace| {
+                let me = of_namespace.clone();
+                Box::pin(async move { me.is_open(&namespace).await })
             }),
         })
     }
@@ -136,6 +140,16 @@ impl Vouching {
             Ok(Err(e)) => Err(rights::unknown(question, &plain(&e))),
             Err(_) => Err(rights::unknown(question, "the API server does not answer in time")),
         }
+    }
+
+    /// Whether an administrator has opened a namespace; no, where the API server does not say so in time.
+    async fn is_open(&self, namespace: &str) -> bool {
+        if namespace.is_empty() {
+            return false;
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = tokio::time::timeout(PATIENCE, api.get_metadata_opt(namespace)).await;
+        matches!(found, Ok(Ok(Some(found))) if is_opened(found.labels()))
     }
 
     /// What somebody may not do of it.
@@ -217,7 +231,7 @@ impl Vouching {
         let (kind, namespace) = (K::kind(&()), object.namespace().unwrap_or_default());
         let json = to_json(object);
         let Some(text) = rights::unsealed(&kind, &namespace, &json, None) else { return Ok(None) };
-        if labels.await?.get(label::ALLOW_CODE).is_some_and(|v| v == "true") {
+        if is_opened(&labels.await?) {
             return Ok(None);
         }
         let mut text = Some(text);
@@ -226,6 +240,11 @@ impl Vouching {
         }
         Ok(text.map(|message| Refusal { reason: reason::INVALID.to_owned(), message }))
     }
+}
+
+/// Whether these are the labels of a Namespace that an administrator has opened.
+fn is_opened(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(label::ALLOW_CODE).is_some_and(|v| v == "true")
 }
 
 /// A Secret with a new key.

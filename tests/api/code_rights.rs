@@ -63,6 +63,18 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     let made = api.create(&PostParams::default(), &serde_json::from_value(unnamed).unwrap()).await.unwrap();
     cluster.until(&json!(made), "let in", waits).await;
 
+    // Where an administrator has opened the namespace whoever may create an object may run code, and not afterwards.
+    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } });
+    let label = |value: Value| json!({ "metadata": { "labels": { "lifeboat.stash.appscode.com/allow-code": value } } });
+    cluster.patch(&space, label("true".into())).await.unwrap();
+    let opened = jane.apply(&named("opened", hook())).await.unwrap();
+    assert_eq!(opened["metadata"]["annotations"].get(SEAL), None);
+    cluster.until(&opened, "let in", waits).await;
+    cluster.patch(&space, label(Value::Null)).await.unwrap();
+    let told = cluster.until_phase(&opened, "Invalid").await;
+    assert!(message(&told, "ValidationPassed").contains("needs the right to create Pods"), "{told:#}");
+    refusal(jane.apply(&named("closed", hook())).await);
+
     // Past the webhook the seal of another object is worth nothing, and the label of an administrator is.
     webhook.silence(&cluster).await;
     let mut forged = named("forged", hook());
@@ -71,9 +83,7 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     let told = cluster.until_phase(&forged, "Invalid").await;
     let said = message(&told, "ValidationPassed");
     assert!(said.contains("the webhook did not see who wrote it") && said.contains("allow-code"), "{said}");
-    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ns } });
-    let open = json!({ "metadata": { "labels": { "lifeboat.stash.appscode.com/allow-code": "true" } } });
-    cluster.patch(&space, open).await.unwrap();
+    cluster.patch(&space, label("true".into())).await.unwrap();
     jane.apply(&named("late", hook())).await.unwrap();
     cluster.until(&named("late", hook()), "let in", waits).await;
     drop(webhook);

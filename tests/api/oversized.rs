@@ -160,6 +160,11 @@ async fn a_run_whose_object_becomes_too_large_is_undone() {
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("grows").await;
     ground(&cluster, &ns, &[], &["web"]).await;
+    let mut waiting = session(&ns, &target("Deployment", "web"));
+    waiting["metadata"]["name"] = "waiting".into();
+    waiting["spec"]["repository"]["name"] = "none".into();
+    cluster.apply(&waiting).await.unwrap();
+    cluster.until_phase(&waiting, "Pending").await;
     let object = session(&ns, &target("Deployment", "web"));
     let deployment =
         json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
@@ -169,7 +174,15 @@ async fn a_run_whose_object_becomes_too_large_is_undone() {
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
     cluster.patch(&object, json!({ "metadata": { "labels": large_labels() } })).await.unwrap();
     jobs::collect(&cluster, &running).await;
-    cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
+    let ended = cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
+    // What is said is what is so: nobody has changed the spec.
+    let is_said = |o: &Value| {
+        condition(o, "Stalled") == ("True", "ObjectTooLarge") && message(o, "Stalled").contains("262144 are allowed")
+    };
+    assert!(is_said(&ended) && message(&ended, "Stalled").contains("May be half restored"), "{:#}", ended["status"]);
+    cluster.patch(&waiting, json!({ "metadata": { "labels": large_labels() } })).await.unwrap();
+    let ended = cluster.until_phase(&waiting, "Failed").await;
+    assert!(is_said(&ended) && !message(&ended, "Stalled").contains("half restored"), "{:#}", ended["status"]);
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
     cluster.delete(&object).await;
     cluster.until(&object, "gone", Value::is_null).await;

@@ -154,9 +154,20 @@ pub fn withdraw(pass: &mut Pass<'_>) {
     }
     let found = pass.now.conditions.iter().find(|c| c.type_ == condition::REPOSITORY_FOUND);
     let why = found.and_then(|c| c.message.clone()).unwrap_or_default();
-    let text = format!("Ended while it ran, because its Repository may not be used any more. {why}");
+    let text =
+        format!("Ended while it ran, because its Repository may not be used any more. {why}{}", half_restored(pass));
     fail_unfinished(pass, reason::REPOSITORY_NOT_ALLOWED, &text);
     pass.end_with(RestorePhase::Failed, reason::REPOSITORY_NOT_ALLOWED, &text);
+}
+
+/// Which members of a run that is broken off may be half restored.
+fn half_restored(pass: &Pass<'_>) -> String {
+    let half = |m: &RestoreMemberStatus| {
+        !member_is_over(m.phase) && m.stats.iter().any(|h| h.attempt.is_some() && !is_over(h.phase))
+    };
+    let named = pass.now.members.iter().enumerate().filter(|(_, m)| half(m));
+    let named = named.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ");
+    if named.is_empty() { named } else { format!(" May be half restored, and is to be restored again: {named}.") }
 }
 
 /// Fails what is not over.
@@ -176,9 +187,14 @@ pub fn abandon(pass: &mut Pass<'_>) {
     if !is_out(pass) {
         return;
     }
-    let text = "The spec was changed after the run had begun, so the run was given up; what it had scaled is back. A session is one run: create another one.";
-    fail_unfinished(pass, reason::SPEC_CHANGED, text);
-    pass.end_with(RestorePhase::Failed, reason::SPEC_CHANGED, text);
+    let (why, text) = match &pass.seen.refusal {
+        // Its spec is not kept any more.
+        Some(refusal) => (refusal.reason.clone(), format!("The run was given up; what it had scaled is back. {}", refusal.message)),
+        None => (reason::SPEC_CHANGED.to_owned(), "The spec was changed after the run had begun, so the run was given up; what it had scaled is back. A session is one run: create another one.".to_owned()),
+    };
+    let text = format!("{text}{}", half_restored(pass));
+    fail_unfinished(pass, &why, &text);
+    pass.end_with(RestorePhase::Failed, &why, &text);
 }
 
 /// True when nothing of the run runs any more and every workload has its replicas.

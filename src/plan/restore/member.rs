@@ -241,7 +241,9 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     }
     let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
     let status = &mut pass.now.members[index];
-    let waited_for = status.message.clone().or(kept).or(missing.map(ToOwned::to_owned)).or(held.map(|(_, text)| text));
+    // As it was said while it waited.
+    let missing = missing.map(ToOwned::to_owned);
+    let waited_for = missing.or_else(|| status.message.clone()).or(kept).or(held.map(|(_, text)| text));
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 use workload::Workload;
 use world::World;
 
+use super::is_over;
 use crate::names::reason;
 use crate::plan::fake::End;
 
@@ -382,6 +383,8 @@ fn a_spec_that_is_changed_under_its_run_ends_it_with_everything_back() {
         for shrink in [true, false] {
             let mut w = run.clone();
             let (begun, over) = (w.object["status"]["run"]["specHash"].is_string(), w.run().state.is_final());
+            let half =
+                w.run().state.members.iter().flat_map(|m| &m.stats).any(|h| h.attempt.is_some() && !is_over(h.phase));
             let members = w.object["spec"]["members"].as_array_mut().unwrap();
             if shrink {
                 members.pop();
@@ -395,6 +398,8 @@ fn a_spec_that_is_changed_under_its_run_ends_it_with_everything_back() {
                     ("Failed", reason::SPEC_CHANGED),
                     "after {passes}"
                 );
+                let said = w.object["status"]["conditions"].to_string();
+                assert_eq!(said.contains("May be half restored"), half, "after {passes}: {said}");
             } else {
                 assert_eq!(w.phase(), "Succeeded", "after {passes}");
             }
