@@ -1,9 +1,10 @@
 //! From a Repository to how a Job reaches it.
 
 use k8s_openapi::api::core::v1::Volume;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
-use super::hosts::{is_within, normal_path};
+use super::hosts::{is_within, normal_path, parts};
 use crate::api::repository::{Backend, RepositorySpec};
 use crate::names::reason;
 
@@ -100,10 +101,15 @@ pub fn could_share_data(a: &Backend, b: &Backend) -> bool {
     a.bucket == b.bucket && (is_within(&one, &other) || is_within(&other, &one))
 }
 
+/// What stands for itself in a path of a URL (RFC 3986, "unreserved"). restic decodes all else again, so that the data is at
+/// the prefix as it is written: raw, `#` and `?` would cut it off, and two repositories would be one.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// As restic wants it. A leading slash of the prefix, common in published manifests, makes no difference.
 fn s3_url(endpoint: &str, bucket: &str, prefix: &str) -> String {
     let scheme = if endpoint.contains("://") { "" } else { "https://" };
-    let path: Vec<&str> = [bucket, prefix].into_iter().flat_map(|p| p.split('/')).filter(|p| !p.is_empty()).collect();
+    let path: Vec<String> =
+        [bucket, prefix].into_iter().flat_map(parts).map(|p| utf8_percent_encode(p, ENCODED).to_string()).collect();
     format!("s3:{scheme}{}/{}", endpoint.trim_end_matches('/'), path.join("/"))
 }
 
@@ -122,6 +128,18 @@ mod tests {
             assert_eq!(s3_url("http://minio:9000/", "b", prefix), "s3:http://minio:9000/b/demo/a");
         }
         assert_eq!(s3_url("s3.amazonaws.com", "b", ""), "s3:https://s3.amazonaws.com/b");
+        assert_eq!(s3_url("http://minio:9000", "b", "./demo/./a"), "s3:http://minio:9000/b/demo/a");
+    }
+
+    /// Closes: R16 of the reports.
+    #[test]
+    fn a_prefix_is_kept_as_it_is_written() {
+        let url = |prefix: &str| s3_url("http://minio:9000", "shop", prefix);
+        assert_eq!(url("team#a/x"), "s3:http://minio:9000/shop/team%23a/x");
+        assert_eq!(url("team?a=b&c;d"), "s3:http://minio:9000/shop/team%3Fa%3Db%26c%3Bd");
+        assert_eq!(url("team%20a b+c\\d"), "s3:http://minio:9000/shop/team%2520a%20b%2Bc%5Cd");
+        assert_eq!(url("日é~-_.@:"), "s3:http://minio:9000/shop/%E6%97%A5%C3%A9~-_.%40%3A");
+        assert_eq!(s3_url("minio", "sh#op", ""), "s3:https://minio/sh%23op");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure, PASSWORD_KEY};
 
@@ -197,9 +199,7 @@ fn ini(value: &str) -> Result<String, Failure> {
 
 /// Percent-encodes what must not stand in the user part of a URL.
 fn percent(value: &str) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
-    let one = |b: u8| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") };
-    value.bytes().map(one).collect::<Vec<_>>().concat()
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
 fn text(path: &Path) -> String {
