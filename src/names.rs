@@ -331,6 +331,8 @@ pub mod reason {
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// The container cannot be created (a volume, Secret or setting is missing).
     pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
+    /// A container that the cluster added before the agent failed.
+    pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
     /// The Job ended without an outcome that could be read.
     pub const OUTCOME_LOST: &str = "OutcomeLost";
     /// The workload was scaled up by somebody else during the restore.

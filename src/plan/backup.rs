@@ -417,6 +417,7 @@ impl<'a> Pass<'a> {
         if self.now != self.run.state && !self.run.id.deleting {
             self.plan.status = Some(to_json(&self.now));
         }
+        self.plan.release(&self.seen.jobs);
         self.plan
     }
 

@@ -14,9 +14,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use self::pods::{death, held, is_dead, is_starting, phase, terminated};
+use self::pods::{death, held, is_dead, is_starting, lingers, phase, terminated};
 use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
-use super::objects::REPOSITORY_VOLUME;
+use super::objects::{CONTAINER, REPOSITORY_VOLUME};
 use crate::names::{annotation, label, reason};
 
 /// A Job of a run, as it was found.
@@ -40,6 +40,8 @@ pub struct JobSeen {
     pub is_stuck: bool,
     /// Address of its running pod, where progress can be asked for.
     pub address: Option<String>,
+    /// Its agent has ended, and a container that somebody added to its pod runs on with the volumes.
+    pub lingers: bool,
     /// What became of it.
     pub state: JobState,
     /// What it was asked to do. Of watched ones only that of a preflight is known, see [`super::kept`].
@@ -108,6 +110,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
         starts: is_starting(pod),
         is_stuck: false,
+        lingers: lingers(pod),
         address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
         state: match (message.and_then(read), death(pod)) {
             (Some(outcome), _) => JobState::Done(Box::new(outcome)),
@@ -144,6 +147,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         starts: own.iter().all(|p| is_starting(p)),
         is_stuck,
+        lingers: own.iter().any(|p| lingers(p)),
         address,
         state,
         task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
@@ -210,7 +214,7 @@ fn task(pod: &PodSpec) -> Option<Task> {
 
 /// What the agent in a Job's pod is told.
 pub fn task_text(containers: &[Container]) -> Option<&str> {
-    containers.first()?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?.value.as_deref()
+    containers.iter().find(|c| c.name == CONTAINER)?.env.as_ref()?.iter().find(|e| e.name == TASK_ENV)?.value.as_deref()
 }
 
 /// What a Job's controller says of its end.
@@ -439,6 +443,67 @@ mod tests {
         let JobState::Lost(failure) = see(&job(failed()), &[], at(0)).state else { panic!("must be lost") };
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::DISRUPTED));
         assert!(failure.message.contains("BackoffLimitExceeded"), "{}", failure.message);
+    }
+
+    fn statuses(all: &[(&str, Value)]) -> Value {
+        let one = |(name, state): &(&str, Value)| json!({ "name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state });
+        all.iter().map(one).collect()
+    }
+
+    /// Closes: R04, R03 of the reports.
+    #[test]
+    fn the_end_of_a_container_that_somebody_added_is_not_the_agents() {
+        let (runs, ended) = (
+            json!({ "running": {} }),
+            |code: i32, message: &str| json!({ "terminated": { "exitCode": code, "message": message } }),
+        );
+        let outcome = Outcome { version: VERSION, answer: Some(Answer::Probed), ..Outcome::default() };
+        let seen = |phase: &str, containers: &[(&str, Value)]| {
+            let p = pod(json!({ "phase": phase, "containerStatuses": statuses(containers) }));
+            let seen = see(&job(json!([])), &[&p], at(0));
+            (seen.state, seen.lingers)
+        };
+        for code in [0, 1, 137] {
+            // Whatever it writes as its last words.
+            for words in ["", "bye", &outcome.encode()] {
+                let added = ("proxy", ended(code, words));
+                let (state, lingers) = seen("Running", &[added.clone(), ("agent", runs.clone())]);
+                assert_eq!((state, lingers), (JobState::Active { held: None }, false), "{code} {words}");
+                let (state, _) = seen("Running", &[added, ("agent", ended(0, &outcome.encode()))]);
+                assert_eq!(state, JobState::Done(Box::new(outcome.clone())));
+            }
+        }
+        let (state, lingers) = seen("Running", &[("agent", ended(0, &outcome.encode())), ("proxy", runs.clone())]);
+        assert_eq!((state, lingers), (JobState::Done(Box::new(outcome.clone())), true));
+        let (state, lingers) = seen("Succeeded", &[("agent", ended(0, &outcome.encode())), ("proxy", ended(0, ""))]);
+        assert_eq!((state, lingers), (JobState::Done(Box::new(outcome)), false));
+        let pull = json!({ "waiting": { "reason": "ImagePullBackOff" } });
+        let (state, _) = seen("Pending", &[("proxy", pull), ("agent", runs)]);
+        assert_eq!(state, JobState::Active { held: None }, "the agent runs without it");
+    }
+
+    /// Closes: R28 of the reports.
+    #[test]
+    fn an_init_container_that_fails_is_named() {
+        let ended = json!({ "terminated": { "exitCode": 2, "reason": "Error", "message": "no licence\n" } });
+        let waiting = json!({ "waiting": { "reason": "PodInitializing" } });
+        let p = pod(
+            json!({ "phase": "Failed", "initContainerStatuses": statuses(&[("good", json!({ "terminated": { "exitCode": 0 } })), ("vault", ended)]),
+            "containerStatuses": statuses(&[("agent", waiting.clone())]) }),
+        );
+        let JobState::Lost(failure) = see(&job(failed()), &[&p], at(0)).state else { panic!("must be lost") };
+        assert_eq!((failure.reason.as_str(), failure.exit_code), (reason::INIT_CONTAINER_FAILED, Some(2)));
+        for part in ["Init container vault of pod p", "exit code 2 (Error): no licence.", "kubectl logs p -c vault"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+        let pull = json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image." } });
+        let p = pod(
+            json!({ "phase": "Pending", "initContainerStatuses": statuses(&[("vault", pull)]), "containerStatuses": statuses(&[("agent", waiting)]) }),
+        );
+        let JobState::Active { held: Some(failure) } = see(&job(json!([])), &[&p], at(0)).state else {
+            panic!("must be held")
+        };
+        assert_eq!(failure.reason, reason::IMAGE_UNAVAILABLE);
     }
 
     /// Proves: defect 9, C07.

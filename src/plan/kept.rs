@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use self::part::{Part, Place};
 use super::contract::{TASK_ENV, Task};
 use super::jobs;
+use super::objects::CONTAINER;
 use crate::api::to_json;
 use crate::names::{annotation, label};
 
@@ -164,6 +165,7 @@ impl Keep for Job {
         &[
             &["metadata", "labels"],
             &["spec", "suspend"],
+            &["spec", "template", "spec", "containers", "name"],
             &["spec", "template", "spec", "containers", "env", "name"],
             &["spec", "template", "spec", "containers", "env", "value"],
             &["spec", "template", "spec", "volumes", "name"],
@@ -187,6 +189,7 @@ impl Keep for Pod {
         &OUR_ANNOTATIONS,
         &[
             &["metadata", "labels"],
+            &["spec", "containers", "name"],
             &["spec", "containers", "env", "name"],
             &["spec", "containers", "env", "value"],
             &["spec", "volumes", "name"],
@@ -199,6 +202,7 @@ impl Keep for Pod {
             &["status", "message"],
             &["status", "conditions"],
             &["status", "containerStatuses"],
+            &["status", "initContainerStatuses"],
             &["status", "podIP"],
         ],
     ];
@@ -293,7 +297,7 @@ fn task(asks: bool, containers: &[Container]) -> Vec<Container> {
     let told = jobs::task_text(containers).filter(|_| asks).and_then(|t| Task::decode(t).ok()).map(Task::asked);
     let container = |task: Task| {
         let env = EnvVar { name: TASK_ENV.to_owned(), value: Some(task.encode()), value_from: None };
-        Container { env: Some(vec![env]), ..Container::default() }
+        Container { name: CONTAINER.to_owned(), env: Some(vec![env]), ..Container::default() }
     };
     told.map(container).into_iter().collect()
 }

@@ -103,6 +103,21 @@ impl Plan {
         self.stop_jobs.extend(job.filter(|j| !j.deleting).map(Stop::of));
     }
 
+    /// Removes Jobs whose agent has ended and whose pod is kept up by a container that somebody added: it would hold the
+    /// volumes until the deadline. Only once this look changes nothing: what the agents said stands in status then.
+    pub fn release(&mut self, jobs: &[jobs::JobSeen]) {
+        let lingering: Vec<&jobs::JobSeen> = jobs.iter().filter(|j| j.lingers && !j.deleting).collect();
+        if self.status.is_some() {
+            self.again |= !lingering.is_empty();
+            return;
+        }
+        for job in lingering.into_iter().map(Stop::of) {
+            if !self.stop_jobs.contains(&job) {
+                self.stop_jobs.push(job);
+            }
+        }
+    }
+
     /// Takes note of a failure that others should know of: a store that does not answer one answers nobody.
     pub fn note(&mut self, failure: &contract::Failure) {
         if failure.class == contract::Class::Transient && failure.reason == names::reason::REPOSITORY_UNREACHABLE {

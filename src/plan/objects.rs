@@ -52,7 +52,7 @@ pub const REPOSITORY_VOLUME: &str = "lifeboat-repository";
 const INTERIM_VOLUME: &str = "stash-interim-volume";
 const TOKEN_VOLUME: &str = "lifeboat-token";
 /// The one container of a pod.
-const CONTAINER: &str = "agent";
+pub const CONTAINER: &str = "agent";
 /// Where every client in a pod looks for its token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.

@@ -220,6 +220,7 @@ impl Pass<'_> {
         if self.now != self.run.state {
             self.plan.status = Some(to_json(&self.now));
         }
+        self.plan.release(&self.seen.jobs);
         self.plan
     }
 }

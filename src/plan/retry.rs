@@ -28,7 +28,8 @@ pub fn wait_after(attempt: i32) -> Duration {
 /// Deaths of a step's pod by its own doing, this failure counted in. Other failures count nothing: a store that
 /// was away for an hour must not use up what is there for memory.
 pub fn deaths(failure: &Failure, before: Option<i32>) -> Option<i32> {
-    let died = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST].contains(&failure.reason.as_str());
+    let died = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST, reason::INIT_CONTAINER_FAILED]
+        .contains(&failure.reason.as_str());
     if died { Some(before.unwrap_or(0).saturating_add(1)) } else { before }
 }
 

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
-use crate::plan::objects::WORK_VOLUME;
+use crate::plan::objects::{CONTAINER, WORK_VOLUME};
 
 /// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
 const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -23,22 +23,43 @@ pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten())
+/// What the kubelet says of the agent's container. Policies and service meshes add others to every pod: how one of those
+/// ends, or that it never does, says nothing of the agent.
+fn agent(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.iter().flatten().find(|c| c.name == CONTAINER)
+}
+
+fn init_containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|s| s.init_container_statuses.iter().flatten())
 }
 
 fn condition<'p>(pod: &'p Pod, type_: &str) -> Option<&'p PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
 }
 
-/// How the container of a pod ended.
-pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    containers(pod).find_map(|c| c.state.as_ref()?.terminated.as_ref())
+/// How a container ended.
+fn end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    container.state.as_ref()?.terminated.as_ref()
 }
 
-/// Whether nothing of the pod runs any more.
+/// How the agent ended.
+pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    end(agent(pod)?)
+}
+
+/// Whether its kubelet calls all of the pod ended.
+fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Failed" | "Succeeded")
+}
+
+/// Whether the agent of the pod does not run any more.
 pub fn is_dead(pod: &Pod) -> bool {
-    matches!(phase(pod), "Failed" | "Succeeded") || terminated(pod).is_some()
+    is_over(pod) || terminated(pod).is_some()
+}
+
+/// Whether the agent has ended, and a container that was added to the pod runs on with its volumes.
+pub fn lingers(pod: &Pod) -> bool {
+    !is_over(pod) && terminated(pod).is_some()
 }
 
 /// Why a pod that is over left no outcome; `None` while it is not over.
@@ -75,6 +96,9 @@ pub fn death(pod: &Pod) -> Option<Failure> {
         );
         return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
     }
+    if let Some(failure) = end.is_none().then(|| init_containers(pod).find_map(|c| init_failed(&name, c))).flatten() {
+        return Some(failure);
+    }
     let code = end.map(|t| format!(" with exit code {}", t.exit_code)).unwrap_or_default();
     let why = end.and_then(|t| t.reason.clone()).or_else(|| status.reason.clone()).unwrap_or_default();
     Some(Failure::new(
@@ -82,6 +106,21 @@ pub fn death(pod: &Pod) -> Option<Failure> {
         reason::OUTCOME_LOST,
         format!("Pod {name} ended{code} ({why}) without a result. See kubectl logs {name}."),
     ))
+}
+
+/// A container that somebody added, and that must have ended well before the agent begins.
+fn init_failed(pod: &str, container: &ContainerStatus) -> Option<Failure> {
+    let end = end(container).filter(|e| e.exit_code != 0)?;
+    let name = &container.name;
+    let why = end.reason.as_deref().unwrap_or("Error");
+    let said = end.message.as_deref().map(|m| format!(": {}", m.trim())).unwrap_or_default();
+    let text = format!(
+        "Init container {name} of pod {pod} ended with exit code {} ({why}){said}. It is not Lifeboat's: a policy or webhook of the cluster added it, and the agent did not start. See kubectl logs {pod} -c {name}.",
+        end.exit_code
+    );
+    let mut failure = Failure::new(Class::Transient, reason::INIT_CONTAINER_FAILED, text);
+    failure.exit_code = Some(end.exit_code);
+    Some(failure)
 }
 
 /// By the kubelet: the node ran short, or the pod went past a limit of its own.
@@ -101,7 +140,7 @@ fn evicted(name: &str, why: &str) -> Failure {
 /// What keeps a pod from running, or from being known to run.
 pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
     let name = pod.name_any();
-    for container in containers(pod) {
+    for container in agent(pod).into_iter().chain(init_containers(pod)) {
         let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else { continue };
         let why = waiting.reason.as_deref().unwrap_or_default();
         let detail = waiting.message.as_deref().unwrap_or_default();
@@ -156,8 +195,8 @@ pub fn is_starting(pod: &Pod) -> bool {
 /// A kubelet that cannot mount a volume says so in events only, and the container waits as one that is just being made.
 fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
     let since = condition(pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
-    let mut states = containers(pod).map(|c| c.state.as_ref());
-    let is_made = states.any(|s| s.is_some_and(|s| s.running.is_some() || s.terminated.is_some()));
+    let state = agent(pod).and_then(|c| c.state.as_ref());
+    let is_made = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some());
     is_starting(pod) && !is_made && since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
 }
 

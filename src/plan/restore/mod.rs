@@ -368,6 +368,7 @@ impl<'a> Pass<'a> {
             let document = self.now.document(&self.run.id.kind);
             self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));
         }
+        self.plan.release(&self.seen.jobs);
         self.plan
     }
 }
