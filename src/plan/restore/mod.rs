@@ -80,8 +80,10 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     let plan = pass.finish();
     // The API server puts no finalizer on what is being deleted.
     // Nor does anybody else take it off a run that has rights in another namespace.
-    let has_rights = !run.state.run.grants.is_empty();
-    if !run.id.held && !run.id.deleting && (leaves_something(&plan) || has_rights) {
+    // Nor off one whose workload is down: whoever replaces the object takes every finalizer off it.
+    let stands =
+        !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(member::is_started));
+    if !run.id.held && !run.id.deleting && (leaves_something(&plan) || stands) {
         return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
     }
     plan
