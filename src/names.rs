@@ -333,6 +333,10 @@ pub mod reason {
     pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
     /// A container that the cluster added before the agent failed.
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
+    /// A path that is to be backed up is a symbolic link, or goes through one.
+    pub const PATH_IS_LINK: &str = "PathIsLink";
+    /// Something is to be known of a host, though it is no failure.
+    pub const HOST_WARNING: &str = "HostWarning";
     /// The Job ended without an outcome that could be read.
     pub const OUTCOME_LOST: &str = "OutcomeLost";
     /// The workload was scaled up by somebody else during the restore.

@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod terminate;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -30,12 +31,12 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(text) => Task::decode(&text),
         Err(_) => Err(format!("the environment has no {TASK_ENV}: the agent only runs in Jobs that Lifeboat makes")),
     };
-    let (run, done) = match task {
+    let (run, (done, warnings)) = match task {
         Ok(task) => {
             let span = report::span(&task);
             (task.run.id.clone(), act(task, &options).instrument(span).await)
         }
-        Err(text) => (String::new(), failed(format!("The task cannot be done: {text}."))),
+        Err(text) => (String::new(), (failed(format!("The task cannot be done: {text}.")), vec![])),
     };
     let outcome = Outcome {
         version: VERSION,
@@ -43,12 +44,13 @@ pub async fn run(options: Options) -> ExitCode {
         seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         failure: done.failure,
         answer: done.answer,
+        warnings,
     };
     report::leave(&outcome, &options.outcome_file)
 }
 
 /// Does the step, with progress to be read and signals obeyed meanwhile.
-async fn act(task: Task, options: &Options) -> Done {
+async fn act(task: Task, options: &Options) -> (Done, Vec<String>) {
     let (tell, progress) = watch::channel(Progress::default());
     let stop = terminate::stop_on_signal();
     let server = tokio::spawn(progress::serve(options.progress_port, progress.clone()).in_current_span());
@@ -59,35 +61,40 @@ async fn act(task: Task, options: &Options) -> Done {
     let done = tokio::spawn(work.in_current_span()).await;
     server.abort();
     let _ = lines.await;
-    done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
+    done.unwrap_or_else(|e| (failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")), vec![]))
 }
 
-async fn step(task: Task, options: Options, control: Control) -> Done {
+/// How the step ended, and what else is to be known of it.
+async fn step(task: Task, options: Options, control: Control) -> (Done, Vec<String>) {
     let (places, kubeconfig) = (options.places(), options.kubeconfig.as_deref());
-    if let Some(secret) = &task.repository.secret
-        && let Err(failure) = cluster::fetch(kubeconfig, secret, &places.secret_dir).await
-    {
-        return Done { answer: None, failure: Some(failure) };
-    }
-    let repository = match Repository::new(&task.repository, &task.settings, &places, control) {
-        Ok(repository) => repository,
-        Err(failure) => return Done { answer: None, failure: Some(failure) },
+    let open = async {
+        if let Some(secret) = &task.repository.secret {
+            cluster::fetch(kubeconfig, secret, &places.secret_dir).await?;
+        }
+        Repository::new(&task.repository, &task.settings, &places, control)
     };
+    match open.await {
+        Ok(repository) => (work(&task, kubeconfig, &repository).await, repository.warnings()),
+        Err(failure) => (Done { answer: None, failure: Some(failure) }, vec![]),
+    }
+}
+
+async fn work(task: &Task, kubeconfig: Option<&Path>, repository: &Repository) -> Done {
     match &task.step {
-        Step::Preflight(step) => restic::preflight(&repository, step).await,
-        Step::Restore(step) => restic::restore(&repository, step).await,
-        Step::Prepare(_) => restic::prepare(&repository).await,
-        Step::Backup(step) => restic::backup(&repository, step, &task.run).await,
-        Step::Maintain(step) => restic::maintain(&repository, step).await,
-        Step::List(step) => match restic::list(&repository).await {
+        Step::Preflight(step) => restic::preflight(repository, step).await,
+        Step::Restore(step) => restic::restore(repository, step).await,
+        Step::Prepare(_) => restic::prepare(repository).await,
+        Step::Backup(step) => restic::backup(repository, step, &task.run).await,
+        Step::Maintain(step) => restic::maintain(repository, step).await,
+        Step::List(step) => match restic::list(repository).await {
             Ok(listed) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
                 Ok(answer) => Done { answer: Some(answer), failure: None },
                 Err(failure) => Done { answer: None, failure: Some(failure) },
             },
             Err(failure) => Done { answer: None, failure: Some(failure) },
         },
-        Step::Probe(_) => restic::probe(&repository).await,
-        Step::Wipe(_) => restic::wipe(&repository).await,
+        Step::Probe(_) => restic::probe(repository).await,
+        Step::Wipe(_) => restic::wipe(repository).await,
     }
 }
 

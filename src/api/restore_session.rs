@@ -188,6 +188,9 @@ pub struct HostRestoreStats {
     /// Extension: why it failed, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Extension: what is to be known of it, though it is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Extension: host whose backup is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,

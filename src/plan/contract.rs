@@ -318,6 +318,9 @@ pub struct Backup {
     pub host: String,
     /// Absolute paths, one snapshot each.
     pub paths: Vec<String>,
+    /// Mount points of the target's volumes.
+    #[serde(default)]
+    pub mounts: Vec<String>,
     /// restic exclude patterns.
     #[serde(default)]
     pub exclude: Vec<String>,

@@ -147,6 +147,17 @@ impl Stop {
     }
 }
 
+/// Most warnings of a host.
+const WARNINGS: usize = 8;
+
+/// Keeps what a Job says that is to be known of a host; the events that tell of what is new.
+pub fn warn(kept: &mut Vec<String>, host: &str, said: &[String]) -> Vec<Event> {
+    let new: Vec<String> = said.iter().filter(|w| !kept.contains(w)).cloned().collect();
+    kept.extend(new.iter().cloned());
+    kept.truncate(WARNINGS);
+    new.iter().map(|w| Event::new(true, names::reason::HOST_WARNING, &format!("Host {host}: {w}"))).collect()
+}
+
 /// Change of a finalizer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FinalizerChange {

@@ -38,8 +38,6 @@ const RESTORE: &[(&str, Value)] = &[
     ("--exclude-xattr", Value::Text),
     ("--include-xattr", Value::Text),
     ("--limit-download", Value::Number),
-    ("--iexclude", Value::Text),
-    ("--iinclude", Value::Text),
 ];
 
 const BACKUP: &[(&str, Value)] = &[
@@ -120,6 +118,11 @@ fn unknown(command: Command, item: &str, name: &str) -> String {
     if names.iter().any(|n| item.strip_prefix(n).is_some_and(|rest| rest.starts_with(char::is_whitespace))) {
         return format!("{item:?} is an argument and its value in one text; write --name=value");
     }
+    // restic joins them with what a restore includes anyway, so that the one would select everything, and refuses the other.
+    if command == Command::Restore && ["--iinclude", "--iexclude"].contains(&name) {
+        let field = if name == "--iinclude" { "include" } else { "exclude" };
+        return format!("{name:?} is not allowed; write rules[].{field}, letters of both cases as [jJ][pP][gG]");
+    }
     format!("{name:?} is not allowed; possible are {}", names.join(", "))
 }
 
@@ -197,6 +200,9 @@ mod tests {
             (&["--limit-download=fast"], "whole number"),
             (&["--overwrite=maybe"], "always, if-changed"),
             (&["--compression=max"], "--compression"),
+            // R42 of the reports: everything would be restored.
+            (&["--iinclude=*.jpg"], "rules[].include"),
+            (&["--iexclude", "*.jpg"], "rules[].exclude"),
         ] {
             let wrong = parse(Command::Restore, &list(args)).unwrap_err();
             assert!(wrong[0].1.contains(text), "{args:?}: {wrong:?}");

@@ -75,7 +75,9 @@ impl Size {
     }
 
     fn bytes(&self, host: usize, snapshot: usize) -> usize {
-        let texts = self.hosts * text_limit(self.hosts) + self.members * MEMBER_TEXTS * member_text_limit(self.members);
+        // Of a host its error, and its warnings.
+        let texts =
+            2 * self.hosts * text_limit(self.hosts) + self.members * MEMBER_TEXTS * member_text_limit(self.members);
         // What users write stands in an annotation of kubectl once more.
         FRAME
             + 2 * self.written
@@ -132,6 +134,7 @@ pub fn bound_restore(list: &mut [Condition], members: &mut [RestoreMemberStatus]
         for host in &mut member.stats {
             bound_text(&mut host.error, of_host);
             bound_text(&mut host.reason, REASON_MAX);
+            bound_all(&mut host.warnings, of_host);
         }
     }
 }
@@ -146,6 +149,7 @@ pub fn bound_backup(status: &mut BackupSessionStatus) {
         for host in &mut target.stats {
             bound_text(&mut host.error, of_host);
             bound_text(&mut host.reason, REASON_MAX);
+            bound_all(&mut host.warnings, of_host);
         }
     }
 }
@@ -163,6 +167,17 @@ fn bound_conditions(list: &mut [Condition], limit: usize) {
         bound_text(&mut one.message, limit);
         bound_text(&mut one.reason, REASON_MAX);
     }
+}
+
+/// Cuts texts to what there is room for together; those beyond that are left out.
+fn bound_all(texts: &mut Vec<String>, limit: usize) {
+    let mut room = limit;
+    texts.retain_mut(|text| {
+        cut(text, limit);
+        let fits = text.len() <= room;
+        room = room.saturating_sub(text.len());
+        fits
+    });
 }
 
 fn bound_text(text: &mut Option<String>, limit: usize) {
@@ -183,6 +198,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
             short.stats.iter_mut().for_each(|h| {
                 (h.error, h.progress, h.planned, h.restored, h.duration) = (None, None, None, None, None);
                 h.snapshots.clear();
+                h.warnings.clear();
             });
             short.conditions.retain(kept);
             if !is_final(short.phase) {
@@ -199,6 +215,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
                 member.stats.iter_mut().for_each(|h| {
                     (h.error, h.progress, h.planned, h.restored, h.duration) = (None, None, None, None, None);
                     h.snapshots.clear();
+                    h.warnings.clear();
                 });
             }
             short.conditions.retain(kept);

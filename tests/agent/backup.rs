@@ -42,6 +42,94 @@ fn a_backup_of_what_is_not_there_backs_up_nothing() {
     assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
 }
 
+/// restic would keep the link, and nothing of what it points to.
+///
+/// Closes: R10 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_path_through_a_symbolic_link_is_no_backup() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::create_dir_all(data.join("releases/v1/sub")).unwrap();
+    fs::write(data.join("releases/v1/sub/f"), "x").unwrap();
+    for (to, link) in [("releases/v1", "current"), ("nowhere", "dangling"), ("/etc", "out"), ("current", "twice")] {
+        symlink(to, data.join(link)).unwrap();
+    }
+    let ask = |paths: &[&str]| {
+        let paths = paths.iter().map(|p| format!("{path}{p}")).collect();
+        site.run(Step::Backup(Backup { host: "host-0".into(), paths, mounts: strings(&[&path]), ..Backup::default() }))
+    };
+    for (asked, link, to) in [
+        ("/current", "/current", "releases/v1"),
+        ("/current/", "/current", "releases/v1"),
+        ("/current/sub", "/current", "releases/v1"),
+        ("/twice/sub/f", "/twice", "current"),
+        ("/dangling", "/dangling", "nowhere"),
+        // Else the agent's own files would be backed up.
+        ("/out/hostname", "/out", "/etc"),
+    ] {
+        let ended = ask(&["/releases", asked]);
+        let said = &ended.failed(Class::Invalid, reason::PATH_IS_LINK).message;
+        assert!(said.contains(&format!("{path}{link} is a symbolic link to {to},")), "{said}");
+    }
+    assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
+    // Links below a path are data, and so is one above the volume, which is the image's.
+    ask(&["/releases/v1/sub", ""]).answer();
+    let above = site.path("above");
+    symlink(&site.dir, &above).unwrap();
+    let mount = format!("{}/data", above.display());
+    let step =
+        Backup { host: "host-0".into(), paths: strings(&[&mount]), mounts: strings(&[&mount]), ..Backup::default() };
+    site.run(Step::Backup(step)).answer();
+}
+
+/// Files of a busy volume go while they are read.
+///
+/// Closes: R09 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_is_gone_before_it_is_read_fails_no_backup() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for n in 0..5 {
+        fs::write(data.join(format!("f{n}")), "x").unwrap();
+    }
+    fs::create_dir(data.join("sub")).unwrap();
+    let step =
+        |paths: &[&str]| Step::Backup(Backup { host: "host-0".into(), paths: strings(paths), ..Backup::default() });
+    // What restic says of a file that goes between the listing and the reading (0.18).
+    let script = |errors: &str| {
+        format!(
+            r#"case " $* " in *" backup "*) "$RESTIC" "$@"; printf '%s\n' {errors}; exit 3;; esac; exec "$RESTIC" "$@""#
+        )
+    };
+    let error = |item: &str, what: &str| {
+        format!(
+            "'{{\"message_type\":\"error\",\"error\":{{\"message\":\"{what}\"}},\"during\":\"archival\",\"item\":\"{item}\"}}'"
+        )
+    };
+    let gone = |item: &str| error(item, &format!("lstat {item}: no such file or directory"));
+    let run =
+        |errors: &str, n: usize| site.run_through(&script(errors), &site.task_of(&format!("run-{n}"), step(&[&path])));
+    let ended = run(&[gone(&format!("{path}/f0")), gone(&format!("{path}/sub/t"))].join(" "), 2);
+    ended.answer();
+    let [said] = ended.outcome.warnings.as_slice() else { panic!("{:?}", ended.outcome) };
+    assert!(said.starts_with("2 files of ") && said.contains(&format!("{path}/f0 for example")), "{said}");
+    for (n, errors) in [
+        [gone(&format!("{path}/f0")), error(&format!("{path}/f1"), "read: input/output error")].join(" "),
+        error(&format!("{path}/f1"), "open: permission denied"),
+        // All of it is gone: a volume that was lost.
+        gone(&path),
+        error("", "no such file or directory"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let failure = run(errors, n + 3);
+        assert_eq!(failure.failure().exit_code, Some(3), "{errors}");
+    }
+}
+
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
 fn a_backup_that_misses_files_is_reported_and_fails() {

@@ -89,7 +89,7 @@ impl Site {
         for folder in ["secret", "work", "root"] {
             fs::create_dir_all(site.path(folder)).unwrap();
         }
-        fs::write(site.path("secret/RESTIC_PASSWORD"), format!("{PASSWORD}\n")).unwrap();
+        fs::write(site.path("secret/RESTIC_PASSWORD"), PASSWORD).unwrap();
         site
     }
 

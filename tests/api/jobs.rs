@@ -133,7 +133,7 @@ pub fn success(job: &Job) -> Outcome {
         #[allow(unreachable_patterns, reason = "a step that is new here fails in the test that meets it")]
         other @ Step::List(_) => panic!("no answer to {}", other.verb()),
     };
-    Outcome { version: VERSION, run: task.run.id, seconds: 1.0, failure: None, answer: Some(answer) }
+    Outcome { version: VERSION, run: task.run.id, seconds: 1.0, answer: Some(answer), ..Outcome::default() }
 }
 
 /// What an agent answers whose data is damaged.

@@ -178,8 +178,14 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
     rt_b.create(&restore("victim", &of_claim("data", "data", LATEST), "")).await;
     let real = rt_b.running("victim", "preflight").await;
     let uid = text(&rt_b.get("RestoreSession", "victim").await, "/metadata/uid").to_owned();
-    let outcome =
-        |answer: Option<Answer>, failure| Outcome { version: VERSION, run: uid.clone(), seconds: 1.0, failure, answer };
+    let outcome = |answer: Option<Answer>, failure| Outcome {
+        version: VERSION,
+        run: uid.clone(),
+        seconds: 1.0,
+        failure,
+        answer,
+        ..Outcome::default()
+    };
     let chosen = PinnedSnapshot { id: old.clone(), time: "2020-01-01T00:00:00Z".into(), path: None };
     let host = HostAnswer { host: "data".into(), snapshots: vec![chosen], ..HostAnswer::default() };
     let counts = Counts { files: LIE, bytes: 1 };

@@ -92,7 +92,7 @@ pub fn restored(run: &Value) -> Outcome {
 }
 
 pub fn done(run: &Value, answer: Answer) -> Outcome {
-    Outcome { version: VERSION, run: uid(run), seconds: 1.0, failure: None, answer: Some(answer) }
+    Outcome { version: VERSION, run: uid(run), seconds: 1.0, answer: Some(answer), ..Outcome::default() }
 }
 
 pub fn failed(run: &Value, class: Class, reason: &str) -> Outcome {

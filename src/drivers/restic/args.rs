@@ -19,6 +19,11 @@ const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
 /// be at work; their session waits for them all the same.
 const RETRY_LOCK_MARK: [&str; 2] = ["--retry-lock", "30m"];
 
+/// Extended attributes that belong to the node and not to the data: labels of security modules, which the node gives, and
+/// what only its administrator may write. Nobody in a container may set them, and restic would count each as an error.
+const OF_THE_NODE: [&str; 6] =
+    ["security.selinux", "security.apparmor", "security.SMACK64*", "security.ima", "security.evm", "trusted.*"];
+
 fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
     items.map(str::to_owned).to_vec()
 }
@@ -85,6 +90,12 @@ pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: 
     let mut argv = list(["restore", "--no-lock", "--json", "--sparse", "--target", &root.to_string_lossy()]);
     for pattern in patterns {
         argv.extend(list(["--include", pattern]));
+    }
+    // restic refuses both together.
+    if !step.args.iter().any(|a| a.starts_with("--include-xattr")) {
+        for name in OF_THE_NODE {
+            argv.extend(list(["--exclude-xattr", name]));
+        }
     }
     // restic refuses --verify together with --dry-run.
     argv.extend(step.args.iter().filter(|a| !(dry && a.starts_with("--verify"))).cloned());

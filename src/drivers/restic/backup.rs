@@ -1,9 +1,11 @@
 //! Backs up one host: one snapshot a path, all marked with the run.
 //!
 //! All paths must exist before the first is read, so that a typo never leaves half a
-//! set. A snapshot that misses files (exit code 3) is reported, because it exists, and
-//! is a failure, because it is not what was asked for. It is marked, so that no restore
-//! takes it for the newest backup.
+//! set. None may go through a symbolic link: restic would store the link, and nothing of
+//! what it points to. A snapshot that misses files (exit code 3) is reported, because it exists,
+//! and is a failure, because it is not what was asked for. It is marked, so that no restore
+//! takes it for the newest backup. Files that were gone by the time that they were to be
+//! read are no such files: who removes one during a backup has no claim to it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use super::output::Message;
 use super::repository::Repository;
 use super::restore::share;
 use super::run::{End, Limit, Ran, STUCK};
+use super::select::{clean, within};
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade};
@@ -28,6 +31,9 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
             "{missing} does not exist or cannot be reached in the volumes of the target. Correct the paths of the target. Nothing was backed up."
         );
         return Done::failed(Failure::new(Class::Invalid, reason::PATH_NOT_FOUND, text));
+    }
+    if let Some(failure) = step.paths.iter().find_map(|path| link_on_the_way(&step.mounts, path)) {
+        return Done::failed(failure);
     }
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -47,6 +53,21 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
         }
     }
     Done::ok(Answer::BackedUp(made))
+}
+
+/// Refuses a path that is a symbolic link, or goes through one, below the volume that it is on: restic keeps such a link as
+/// what it is. What is above the volume is the image's.
+fn link_on_the_way(mounts: &[String], path: &str) -> Option<Failure> {
+    let path = clean(path);
+    let mount = mounts.iter().map(|m| clean(m)).filter(|m| within(&path, m)).max_by_key(String::len);
+    let inner = Path::new(&path).ancestors().take_while(|a| mount.as_deref().map(Path::new) != Some(*a));
+    let link = inner.filter(|a| a.is_symlink()).last()?;
+    let to = link.read_link().map(|to| to.display().to_string()).unwrap_or_default();
+    let text = format!(
+        "{} is a symbolic link to {to}, so a backup of {path} would hold the link and nothing of what it points to. Write the path of the folder itself, or of one that holds both. Nothing was backed up.",
+        link.display()
+    );
+    Some(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
 }
 
 async fn one(repository: &Repository, step: &Backup, run: &Run, path: &str, made: &[SnapshotMade]) -> Ran {
@@ -116,6 +137,16 @@ fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
     }
 }
 
+/// Whether all that is missing was removed while the backup was at work; not the path itself.
+fn only_vanished(ran: &Ran, path: &str) -> bool {
+    let report = &ran.report;
+    let is_path = |(item, _): &(String, String)| within(path, item);
+    report.summary.is_some()
+        && report.errors > 0
+        && report.vanished == report.errors
+        && !report.items.iter().any(is_path)
+}
+
 fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
     match ran.end {
         End::Exited(0) if ran.report.summary.is_some() => None,
@@ -124,6 +155,12 @@ fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
             reason::RESTIC_FAILED,
             format!("restic ended well but did not say what it backed up of {path}."),
         )),
+        End::Exited(INCOMPLETE) if only_vanished(ran, path) => {
+            let (count, first) = (ran.report.vanished, ran.report.items.first());
+            let first = first.map(|(item, _)| item.as_str()).unwrap_or_default();
+            repository.warn(format!("{count} files of {path} were gone before they could be read, {first} for example, and are not in the snapshot."));
+            None
+        }
         End::Exited(INCOMPLETE) => {
             let mut failure = repository.failure(ran, &format!("read all of {path}; the snapshot exists without it"));
             failure.class = Class::Data;

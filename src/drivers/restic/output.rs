@@ -16,6 +16,8 @@ use serde_json::Value;
 const TAIL_LINES: usize = 40;
 /// Bytes kept of one such line: 40 of them are 16 KiB.
 const TAIL_LINE_BYTES: usize = 400;
+/// What the kernel says of a file that is not there (ENOENT).
+const GONE: &str = "no such file or directory";
 /// Error items kept with their text. A missing pack can mean thousands (peers study 6.2).
 const ITEMS: usize = 50;
 
@@ -105,6 +107,8 @@ pub fn path_key(path: &str) -> u64 {
 pub struct Report {
     /// Error messages seen.
     pub errors: u64,
+    /// Those of them that say that an item was gone when it was to be read.
+    pub vanished: u64,
     /// The first of them: item and text.
     pub items: Vec<(String, String)>,
     /// Items that failed, by [`path_key`].
@@ -125,6 +129,7 @@ impl Report {
                 "error" => {
                     self.errors += 1;
                     let text = m.error_text();
+                    self.vanished += u64::from(!m.item.is_empty() && text.ends_with(GONE));
                     self.push(&format!("{} {text}", m.item));
                     if !m.item.is_empty() {
                         self.failed.insert(path_key(&m.item));

@@ -5,6 +5,8 @@
 //! any other error could be a network that blinked, and creating then would shadow
 //! or damage what is there.
 
+use jiff::Timestamp;
+
 use super::checks::{self, Identity};
 use super::repository::Repository;
 use super::run::{End, LOOK, Limit};
@@ -19,10 +21,11 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
         return Done::failed(failure);
     }
     let (all, unlocked) = tokio::join!(repository.snapshots(&[]), repository.unlocked());
-    let all = match all.and_then(|all| unlocked.map(|()| all)) {
+    let mut all = match all.and_then(|all| unlocked.map(|()| all)) {
         Ok(all) => all,
         Err(failure) => return Done::failed(failure),
     };
+    select::know_future(&mut all, Timestamp::now());
     tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
     let mut answers = Vec::new();
     for query in &step.hosts {
@@ -32,7 +35,10 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
             Err(failure) => Err(failure),
         };
         match resolved {
-            Ok(pins) => answer.snapshots = pins,
+            Ok(pins) => {
+                answer.warnings.extend(select::warning(query, &pins, &all));
+                answer.snapshots = pins;
+            }
             Err(failure) => answer.failure = Some(failure),
         }
         answers.push(answer);

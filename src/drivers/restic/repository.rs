@@ -7,12 +7,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 
 use super::args;
 use super::error;
@@ -21,12 +23,17 @@ use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
 use super::tuning::Memory;
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, RepositoryAccess, Settings};
+use crate::plan::contract::{Class, Failure, PASSWORD_KEY, RepositoryAccess, Settings};
 
 /// Time for a TCP connection to the store: an address that is wrong is told at once.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Age from which restic itself calls a lock stale (restic, `internal/restic/lock.go`).
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
+/// Exit codes of a command that found no repository, and that could not open it.
+const NO_REPOSITORY: i32 = 10;
+const WRONG_PASSWORD: i32 = 12;
+/// Most warnings of a step.
+const MOST_WARNINGS: usize = 8;
 /// Exit code of a command that did not get its lock.
 const LOCKED: i32 = 11;
 /// Locks looked at: each costs opening the repository once.
@@ -92,6 +99,9 @@ pub struct Repository {
     lock_watch: Duration,
     /// A restic of this hostname has died, and another one cannot be alive.
     died: AtomicBool,
+    /// The repository opens with the password as the Secret has it, spaces and line breaks at its ends included.
+    untrimmed: OnceCell<bool>,
+    warnings: Mutex<Vec<String>>,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
 }
@@ -159,6 +169,8 @@ impl Repository {
             remote: !access.url.starts_with('/'),
             lock_watch: places.lock_watch,
             died: AtomicBool::new(settings.after_death),
+            untrimmed: OnceCell::new(),
+            warnings: Mutex::default(),
             restore_root: places.restore_root.clone(),
         })
     }
@@ -207,8 +219,7 @@ impl Repository {
         document: bool,
         sink: &mut (dyn FnMut(&Message) + Send),
     ) -> Ran {
-        let argv = [self.argv.as_slice(), &command].concat();
-        let what = Invocation { argv, env: self.env.clone(), limit, document };
+        let what = self.invocation(command, self.opens_untrimmed().await, limit, document);
         let ran = self.invoke(&what, sink).await;
         if matches!(ran.end, End::Killed(_)) {
             self.died.store(true, Ordering::Relaxed);
@@ -230,9 +241,53 @@ impl Repository {
 
     /// A look at the repository: a document of a command that takes no lock.
     async fn look(&self, command: Vec<String>) -> Ran {
-        let argv = [self.argv.as_slice(), &command].concat();
-        let what = Invocation { argv, env: self.env.clone(), limit: Limit::Whole(LOOK), document: true };
+        let what = self.invocation(command, self.opens_untrimmed().await, Limit::Whole(LOOK), true);
         self.invoke(&what, &mut |_| {}).await
+    }
+
+    fn invocation(&self, command: Vec<String>, untrimmed: bool, limit: Limit, document: bool) -> Invocation {
+        let (mut argv, mut env) = (self.argv.clone(), self.env.clone());
+        match self.secrets.untrimmed.as_ref().filter(|_| untrimmed) {
+            Some(password) => env.push(("RESTIC_PASSWORD".into(), password.clone())),
+            None => argv.extend(self.secrets.password_file.clone()),
+        }
+        argv.extend(command);
+        Invocation { argv, env, limit, document }
+    }
+
+    /// Whether the repository opens with the password as the Secret has it. Stash gives it to restic so, and `echo` ends it
+    /// with a line break; out of a file restic takes it without.
+    async fn opens_untrimmed(&self) -> bool {
+        if self.secrets.untrimmed.is_none() {
+            return false;
+        }
+        let opens = self.untrimmed.get_or_try_init(async || {
+            let what = self.invocation(args::cat_config(), true, Limit::Whole(LOOK), true);
+            match self.invoke(&what, &mut |_| {}).await.end {
+                End::Exited(0) => {
+                    self.warn(format!("The value of key {PASSWORD_KEY} of the backend Secret begins or ends with spaces or a line break, and the repository was made with them: other programs need it just so."));
+                    Ok(true)
+                }
+                End::Exited(WRONG_PASSWORD | NO_REPOSITORY) => Ok(false),
+                // Not known yet; the command itself finds out why.
+                _ => Err(()),
+            }
+        });
+        opens.await.is_ok_and(|opens| *opens)
+    }
+
+    /// Takes note of what is to be known of the step, though it is no failure.
+    pub fn warn(&self, text: String) {
+        let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < MOST_WARNINGS && !all.contains(&text) {
+            tracing::warn!("{text}");
+            all.push(text);
+        }
+    }
+
+    /// All of it.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has restic remove the locks of commands that died: without, every backup would wait for them until its deadline.

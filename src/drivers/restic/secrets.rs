@@ -20,6 +20,11 @@ use crate::plan::contract::{Class, Failure, PASSWORD_KEY};
 pub struct Secrets {
     /// Global arguments.
     pub args: Vec<String>,
+    /// Those by which restic reads the password out of its file: without spaces and line breaks at its ends.
+    pub password_file: [String; 2],
+    /// The password with them, where it has any. restic takes it so from its environment only, which who may read the
+    /// file may read, too.
+    pub untrimmed: Option<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
     /// Credentials come from around the Job (a role of the node or of the pod).
@@ -36,8 +41,9 @@ impl Secrets {
     pub fn load(dir: &Path, work: &Path, url: &str) -> Result<Self, Failure> {
         let mut secrets = Self::default();
         let password = required(dir, PASSWORD_KEY, "it holds the encryption password of the repository")?;
+        secrets.untrimmed = value(dir, PASSWORD_KEY)?.filter(|whole| *whole != password);
         secrets.values.push(password);
-        secrets.args.extend(["--password-file".into(), text(&dir.join(PASSWORD_KEY))]);
+        secrets.password_file = ["--password-file".into(), text(&dir.join(PASSWORD_KEY))];
         if optional(dir, "CA_CERT_DATA")?.is_some() {
             secrets.args.extend(["--cacert".into(), text(&dir.join("CA_CERT_DATA"))]);
         }
@@ -132,18 +138,19 @@ impl Secrets {
 
 /// The value of a key without the line end that editors add; `None` when absent or empty.
 fn optional(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
+    Ok(value(dir, key)?.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()))
+}
+
+/// The value of a key as it is; `None` when absent.
+fn value(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
     match fs::read(dir.join(key)) {
-        Ok(bytes) => {
-            let value = String::from_utf8(bytes).map_err(|_| {
-                Failure::new(
-                    Class::Invalid,
-                    reason::SECRET_INCOMPLETE,
-                    format!("Key {key} of the backend Secret is no text."),
-                )
-            })?;
-            let value = value.trim().to_owned();
-            Ok((!value.is_empty()).then_some(value))
-        }
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| {
+            Failure::new(
+                Class::Invalid,
+                reason::SECRET_INCOMPLETE,
+                format!("Key {key} of the backend Secret is no text."),
+            )
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Failure::new(
             Class::Invalid,
@@ -261,7 +268,8 @@ mod tests {
         ];
         for url in ["s3:http://minio:9000/b", "rest:http://h:8000/", "gs:b:/", "/lifeboat/repository"] {
             let secrets = load(&keys, url).unwrap();
-            let all = format!("{:?} {:?}", secrets.args, secrets.env);
+            let all = format!("{:?} {:?} {:?}", secrets.args, secrets.env, secrets.password_file);
+            assert_eq!(secrets.untrimmed, None);
             assert!(!all.contains("secret-") && !all.contains("secret:"), "{url}: {all}");
             assert!(!secrets.ambient);
         }

@@ -10,7 +10,7 @@ mod runs;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::names::reason;
@@ -23,6 +23,8 @@ use crate::plan::contract::{
 const ID_MIN: usize = 8;
 /// Alternatives named in a message.
 const NAMED: usize = 5;
+/// So far may the clocks of two machines that work differ.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
 /// Word for "the newest".
 const LATEST: &str = "latest";
 
@@ -39,6 +41,9 @@ pub struct Snapshot {
     pub tags: Option<Vec<String>>,
     #[serde(default)]
     summary: Option<Summary>,
+    /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
+    #[serde(skip)]
+    of_future: bool,
 }
 
 /// What restic 0.17 and newer tell of how a snapshot was made.
@@ -51,11 +56,14 @@ struct Summary {
 impl Snapshot {
     /// When it was begun, which restic calls its time.
     fn at(&self) -> Timestamp {
-        self.time.parse().unwrap_or(Timestamp::MIN)
+        if self.of_future { Timestamp::MIN } else { self.time.parse().unwrap_or(Timestamp::MIN) }
     }
 
     /// When it was there.
     fn done_at(&self) -> Timestamp {
+        if self.of_future {
+            return Timestamp::MAX;
+        }
         let end = self.summary.as_ref().and_then(|s| s.backup_end.as_ref()?.parse().ok());
         end.unwrap_or(Timestamp::MIN).max(self.at())
     }
@@ -135,6 +143,14 @@ impl Snapshot {
     }
 }
 
+/// Finds the snapshots whose time is yet to come. One of them would be the latest for years.
+pub fn know_future(all: &mut [Snapshot], now: Timestamp) {
+    let latest = now.checked_add(SKEW).unwrap_or(Timestamp::MAX);
+    for snapshot in all {
+        snapshot.of_future = snapshot.at() > latest;
+    }
+}
+
 /// A path without doubled or trailing slashes and without `.` and `..`.
 pub fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -208,6 +224,20 @@ pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result
         }
     }
     Ok(pins)
+}
+
+/// What is to be said of the snapshots that a host gets by their age: that a clock was wrong.
+pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> Option<String> {
+    let by_age = !query.paths.is_empty() || query.snapshots.iter().any(|s| s == LATEST);
+    let is_own = |s: &&Snapshot| s.of_future && s.hostname == query.source_host && tagged(s, &query.tags);
+    let newest = all.iter().filter(|_| by_age).filter(is_own).max_by_key(|s| s.time.parse::<Timestamp>().ok())?;
+    let (id, time) = (newest.short(), newest.time_text());
+    let is_taken = pins.iter().any(|p| all.iter().any(|s| s.id == p.id && s.of_future));
+    let what =
+        if is_taken { "taken as the oldest of all" } else { "not taken for the latest; name its id to restore it" };
+    Some(format!(
+        "Snapshot {id} is dated {time}, which is yet to come: a clock was wrong when it was made. It is {what}."
+    ))
 }
 
 /// Snapshots of the source host that may be taken.

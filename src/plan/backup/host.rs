@@ -14,7 +14,7 @@ use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
 use crate::plan::restore::{display, rivals};
 use crate::plan::target::{Reach, Target};
-use crate::plan::{conditions, duration, retry};
+use crate::plan::{conditions, duration, retry, warn};
 
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
@@ -144,6 +144,7 @@ fn create(
         member: index,
         host: entry.hostname,
         paths,
+        mounts: reach.mount_points(),
         exclude: target_spec.exclude.clone(),
         args: target_spec.args.clone(),
     };
@@ -213,6 +214,7 @@ fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, out
     if !made.is_empty() {
         slot.snapshots = made.iter().map(snapshot).collect();
     }
+    pass.plan.events.extend(warn(&mut slot.warnings, &slot.hostname, &outcome.warnings));
     match &outcome.failure {
         Some(failure) => fail(pass, index, host, failure),
         None if made.is_empty() => {

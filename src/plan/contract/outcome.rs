@@ -25,6 +25,9 @@ pub struct Outcome {
     /// What it did or found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// What is to be known of it, though it is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a step found or did.
@@ -87,6 +90,9 @@ pub struct HostAnswer {
     /// Why this host cannot be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What is to be known of what it gets, though it is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Counts of a restore; success is computed from these.
@@ -295,10 +301,11 @@ impl Outcome {
         if let Some(f) = &mut self.failure {
             cut(&mut f.message, limit);
         }
-        if let Some(Answer::Preflight(hosts)) = &mut self.answer {
-            for f in hosts.iter_mut().filter_map(|h| h.failure.as_mut()) {
-                cut(&mut f.message, limit);
-            }
+        self.warnings.iter_mut().for_each(|w| cut(w, limit));
+        let Some(Answer::Preflight(hosts)) = &mut self.answer else { return };
+        for host in hosts {
+            host.failure.iter_mut().for_each(|f| cut(&mut f.message, limit));
+            host.warnings.iter_mut().for_each(|w| cut(w, limit));
         }
     }
 }
@@ -312,6 +319,7 @@ impl HostAnswer {
         Self {
             snapshots: vec![],
             packed: None,
+            warnings: vec![],
             failure: Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text)),
             ..self.clone()
         }

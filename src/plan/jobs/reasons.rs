@@ -5,10 +5,11 @@
 //! agent gives is replaced, so that the set is closed; the text beside it stays.
 
 use crate::names::reason as r;
-use crate::plan::contract::{Answer, Failure, Outcome};
+use crate::plan::WARNINGS;
+use crate::plan::contract::{Answer, Failure, Outcome, cut};
 
 /// All of them, as drivers and agent give them.
-const OF_AGENTS: [&str; 26] = [
+const OF_AGENTS: [&str; 27] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::BUCKET_MISSING,
@@ -21,6 +22,7 @@ const OF_AGENTS: [&str; 26] = [
     r::OOM_KILLED,
     r::OUTCOME_TOO_LARGE,
     r::OWNERSHIP,
+    r::PATH_IS_LINK,
     r::PATH_NOT_FOUND,
     r::PATH_OUTSIDE_MOUNTS,
     r::PERMISSION_DENIED,
@@ -37,13 +39,26 @@ const OF_AGENTS: [&str; 26] = [
     r::WRONG_PASSWORD,
 ];
 
+/// Bytes of a warning.
+const WARNING_BYTES: usize = 512;
+
 /// The outcome, with no reason but those that agents give.
 pub fn known(mut outcome: Outcome) -> Outcome {
     outcome.failure.iter_mut().for_each(close);
+    bound(&mut outcome.warnings);
     if let Some(Answer::Preflight(hosts)) = &mut outcome.answer {
-        hosts.iter_mut().filter_map(|h| h.failure.as_mut()).for_each(close);
+        for host in hosts {
+            host.failure.iter_mut().for_each(close);
+            bound(&mut host.warnings);
+        }
     }
     outcome
+}
+
+/// Warnings stand in status, which has no room for what anybody writes.
+fn bound(warnings: &mut Vec<String>) {
+    warnings.truncate(WARNINGS);
+    warnings.iter_mut().for_each(|w| cut(w, WARNING_BYTES));
 }
 
 fn close(failure: &mut Failure) {

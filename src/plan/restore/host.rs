@@ -13,7 +13,7 @@ use crate::plan::jobs::{FIRST_LOOK, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
 use crate::plan::target::Reach;
-use crate::plan::{conditions, duration, restic_args, retry};
+use crate::plan::{conditions, duration, restic_args, retry, warn};
 
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
@@ -105,6 +105,7 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     }
     entry.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
     entry.progress = None;
+    pass.plan.events.extend(warn(&mut entry.warnings, &entry.hostname, &outcome.warnings));
     match failure {
         None => {
             entry.phase = Some(HostPhase::Succeeded);

@@ -25,7 +25,7 @@ use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
 use crate::plan::target::Reach;
-use crate::plan::{pod_security, restic_args, retry};
+use crate::plan::{pod_security, restic_args, retry, warn};
 
 /// Key of preflight steps, and name of the step in status.
 pub const PREFLIGHT: &str = "preflight";
@@ -251,6 +251,7 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
     let pins = answer.pins(&asked);
     let Some(member) = pass.now.members.get_mut(answer.member) else { return };
     let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
+    let said = warn(&mut host.warnings, &host.hostname, &answer.warnings);
     match (&answer.failure, pins) {
         // A repository that nothing was ever backed up into is as empty as one without a snapshot of the host.
         (Some(failure), _) if allow_empty && NO_DATA.contains(&failure.reason.as_str()) => {
@@ -281,6 +282,7 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
     entry.done = true;
     entry.reason = None;
     entry.message = None;
+    pass.plan.events.extend(said);
 }
 
 fn is_open(host: &HostRestoreStats) -> bool {
@@ -423,10 +425,11 @@ mod tests {
             prop_assert_eq!(split.concat(), queries);
             for chunk in split {
                 let answers: Vec<HostAnswer> = chunk.iter().map(|q| HostAnswer {
-                    member: 9, host: q.host.clone(), failure: None, packed: None,
+                    member: 9, host: q.host.clone(),
                     snapshots: q.paths.iter().map(|p| crate::plan::contract::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
+                    ..HostAnswer::default()
                 }).collect();
-                let outcome = crate::plan::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, failure: None, answer: Some(Answer::Preflight(answers)) };
+                let outcome = crate::plan::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, answer: Some(Answer::Preflight(answers)), ..Default::default() };
                 prop_assert!(serde_json::to_string(&outcome).unwrap().len() <= OUTCOME_LIMIT);
             }
         }

@@ -13,7 +13,7 @@ fn snapshot(n: u32, host: &str, paths: &[&str], run: Option<&str>) -> Snapshot {
         hostname: host.into(),
         paths: paths.iter().map(|p| (*p).to_owned()).collect(),
         tags: run.map(|r| vec![format!("{RUN_TAG_PREFIX}{r}")]),
-        summary: None,
+        ..Snapshot::default()
     }
 }
 
@@ -420,4 +420,43 @@ proptest! {
         prop_assert!(once.starts_with('/') && !once.contains("//"));
         prop_assert_eq!(clean(&once), once);
     }
+}
+
+/// Closes: R21 of the reports.
+#[test]
+fn a_snapshot_of_the_future_is_not_the_latest() {
+    let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+    let dated =
+        |n: u32, time: &str, run: &str| Snapshot { time: time.into(), ..snapshot(n, "host-0", &["/data"], Some(run)) };
+    let mut with = all();
+    with.push(dated(7, "2037-01-01T00:00:00Z", "x"));
+    // Within what clocks differ by.
+    with.push(dated(8, "2026-01-01T12:59:00Z", "y"));
+    know_future(&mut with, now);
+    for (q, expected) in [
+        (HostQuery { paths: vec!["/data".into()], ..query("host-0") }, "8"),
+        (HostQuery { snapshots: vec![LATEST.into()], ..query("host-0") }, "8"),
+        (HostQuery { paths: vec!["/data".into()], previous: 3, ..query("host-0") }, "7"),
+        (HostQuery { snapshots: vec!["00000007".into()], ..query("host-0") }, "7"),
+    ] {
+        let pins = resolve(&q, &with).unwrap();
+        assert_eq!(ids(&pins), [expected], "{q:?}");
+        let note = warning(&q, &pins, &with);
+        let said = match (expected, q.previous) {
+            ("8", _) => Some("not taken for the latest"),
+            (_, 3) => Some("taken as the oldest of all"),
+            _ => None,
+        };
+        assert_eq!(note.is_some(), said.is_some(), "{note:?}");
+        assert!(said.is_none_or(|s| note.as_ref().unwrap().contains(s)), "{note:?}");
+    }
+    // No backup was complete at any time that has come.
+    let q = HostQuery { paths: vec!["/data".into()], as_of: Some("2099-01-01T00:00:00Z".into()), ..query("host-0") };
+    assert_eq!(ids(&resolve(&q, &with).unwrap()), ["8"]);
+    // One that is alone is taken, and said.
+    let mut alone = vec![dated(7, "2037-01-01T00:00:00Z", "x")];
+    know_future(&mut alone, now);
+    let q = HostQuery { paths: vec!["/data".into()], ..query("host-0") };
+    assert_eq!(ids(&resolve(&q, &alone).unwrap()), ["7"]);
+    assert!(warning(&q, &[], &alone).unwrap().contains("2037-01-01T00:00:00Z"));
 }

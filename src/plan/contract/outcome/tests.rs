@@ -9,7 +9,14 @@ use crate::plan::contract::{MOST_PATHS, VERSION};
 const HOST: usize = 320;
 
 fn outcome(failure: Option<Failure>, answer: Answer) -> Outcome {
-    Outcome { version: VERSION, run: "r".repeat(36), seconds: 123_456.789, failure, answer: Some(answer) }
+    Outcome {
+        version: VERSION,
+        run: "r".repeat(36),
+        seconds: 123_456.789,
+        failure,
+        answer: Some(answer),
+        ..Outcome::default()
+    }
 }
 
 fn read(outcome: &Outcome) -> Outcome {
@@ -120,10 +127,10 @@ proptest! {
     fn an_outcome_always_fits_and_reads_back(message in ".{0,6000}", hosts in 0usize..60, text in ".{0,400}") {
         let answer = Answer::Preflight((0..hosts).map(|i| HostAnswer {
             member: i, host: format!("host-{i}"),
-            failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())), ..HostAnswer::default()
+            failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())), warnings: vec![text.clone(); i % 3], ..HostAnswer::default()
         }).collect());
         let outcome = Outcome { version: VERSION, run: "r".into(), seconds: 1.5,
-            failure: Some(Failure::new(Class::Transient, "RepositoryUnreachable", message)), answer: Some(answer) };
+            failure: Some(Failure::new(Class::Transient, "RepositoryUnreachable", message)), answer: Some(answer), warnings: vec![text.clone(); hosts % 4] };
         let back = read(&outcome);
         prop_assert!(back.failure.is_some());
         let Some(Answer::Preflight(answered)) = back.answer else { panic!("no answer") };

@@ -418,6 +418,7 @@ fn answer(seen: &JobSeen, end: End) -> Answer {
         host: host.host.clone(),
         snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
         packed: None,
+        warnings: vec![],
         failure: (bad == Some(i)).then(none),
     };
     Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
