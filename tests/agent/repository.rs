@@ -1,7 +1,7 @@
 //! A repository that refuses, is damaged, is locked or is taken away.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lifeboat::names::reason;
@@ -10,8 +10,76 @@ use lifeboat::plan::contract::{
     Task, Wipe,
 };
 
-use super::site::{HASTY, Site, replace, strings, wait_for};
+use super::site::{HASTY, PASSWORD, Site, replace, restic, strings, wait_for};
 use super::support::tree::{describe, write_noise};
+
+/// Stash gives restic the value as it is, and `echo` ends it with a line break.
+///
+/// Closes: R02 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_password_with_a_line_break_opens_what_was_made_with_it_and_without() {
+    for (whole, warns) in
+        [(format!("{PASSWORD}\n"), true), (format!(" {PASSWORD} \r\n"), true), (PASSWORD.to_owned(), false)]
+    {
+        let site = Site::empty();
+        let init = Command::new(restic()).args(["--repo", &site.url, "init"]).env("RESTIC_PASSWORD", &whole).output();
+        assert!(init.unwrap().status.success());
+        fs::write(site.path("secret/RESTIC_PASSWORD"), &whole).unwrap();
+        let (data, path) = site.data("data");
+        fs::write(data.join("f"), "x").unwrap();
+        assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
+        site.backup("host-0", &[&path]);
+        site.target(&path);
+        let ended = site.run(Step::Restore(site.step(&[&path])));
+        ended.restored();
+        let said = ended.outcome.warnings.iter().any(|w| w.contains("RESTIC_PASSWORD") && !w.contains("correct"));
+        assert_eq!((said, ended.outcome.warnings.len()), (warns, usize::from(warns)), "{:?}", ended.outcome);
+        assert!(!ended.log.contains(PASSWORD));
+    }
+    // Made without, as a file of a password is read; and a new one is made so.
+    let site = Site::new();
+    for whole in [format!("{PASSWORD}\n"), format!("\t{PASSWORD}")] {
+        fs::write(site.path("secret/RESTIC_PASSWORD"), whole).unwrap();
+        let ended = site.run(Step::Prepare(Prepare {}));
+        assert_eq!((ended.answer(), ended.outcome.warnings.len()), (&Answer::Prepared { created: false }, 0));
+    }
+    fs::write(site.path("secret/RESTIC_PASSWORD"), "something else\n").unwrap();
+    site.run(Step::Prepare(Prepare {})).failed(Class::Invalid, reason::WRONG_PASSWORD);
+    let site = Site::empty();
+    fs::write(site.path("secret/RESTIC_PASSWORD"), format!("{PASSWORD}\n")).unwrap();
+    assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: true });
+    fs::write(site.path("secret/RESTIC_PASSWORD"), PASSWORD).unwrap();
+    assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: false });
+}
+
+/// By a machine whose clock was wrong.
+///
+/// Closes: R21 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_snapshot_of_the_future_is_told_and_not_taken_for_the_latest() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::write(data.join("f"), "future").unwrap();
+    let status = site.restic(&["backup", "--host", "host-0", "--time", "2037-01-01 00:00:00", &path]).output().unwrap();
+    assert!(status.status.success());
+    let query = HostQuery {
+        host: "host-0".into(),
+        source_host: "host-0".into(),
+        paths: vec![path.clone()],
+        mounts: vec![path.clone()],
+        ..HostQuery::default()
+    };
+    let asked = || site.resolve(query.clone()).hosts()[0].clone();
+    let alone = asked();
+    assert!(alone.snapshots.len() == 1 && alone.warnings[0].contains("is dated 2037-01-01T00:00:00Z"), "{alone:?}");
+    fs::write(data.join("f"), "today").unwrap();
+    let made = site.backup("host-0", &[&path]);
+    let both = asked();
+    assert_eq!(both.snapshots[0].id, made[0].id);
+    assert!(both.warnings[0].contains("not taken for the latest"), "{both:?}");
+}
 
 /// Proves: defect 12.
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Class, HostQuery, Restore, Runner, Step};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::site::{Site, assert_equal, give_to, need_root, strings};
 use super::support::tree::{describe, write_noise};
@@ -177,5 +178,46 @@ impl Tmpfs {
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Labels are the node's: nobody in a container may set or remove them.
+///
+/// Closes: R01 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn labels_of_the_node_are_left_to_the_node() {
+    need_root();
+    let label = |path: &Path, name: &str, value: &str| {
+        setxattr(path, name, value.as_bytes(), XattrFlags::empty()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    };
+    let read = |path: &Path, name: &str| {
+        let mut value = [0; 64];
+        getxattr(path, name, &mut value).map(|n| String::from_utf8_lossy(&value[..n]).into_owned()).ok()
+    };
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for file in ["labelled", "plain"] {
+        fs::write(data.join(file), file).unwrap();
+    }
+    for (name, value) in [("security.selinux", "theirs"), ("trusted.cache", "t"), ("user.kept", "u")] {
+        label(&data.join("labelled"), name, value);
+    }
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    fs::write(target.join("plain"), "old").unwrap();
+    for (name, value) in [("security.selinux", "ours"), ("trusted.cache", "o"), ("user.gone", "g")] {
+        label(&target.join("plain"), name, value);
+    }
+    let caps = "-sys_admin,-mac_admin,-mac_override";
+    let contained = ["setpriv", &format!("--bounding-set={caps}"), &format!("--inh-caps={caps}")];
+    let step = site.step(&[&path]);
+    for args in [&[][..], &["--exclude-xattr=user.other"]] {
+        let step = Restore { args: strings(args), ..step.clone() };
+        site.finish(site.command(&site.task(Step::Restore(step)).encode(), &contained).spawn().unwrap()).restored();
+        let names = ["security.selinux", "trusted.cache", "user.kept", "user.gone"];
+        let of = |file: &str| names.map(|name| read(&target.join(file), name));
+        assert_eq!(of("labelled"), [None, None, Some("u".into()), None]);
+        assert_eq!(of("plain"), [Some("ours".into()), Some("o".into()), None, None]);
     }
 }
