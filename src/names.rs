@@ -335,6 +335,8 @@ pub mod reason {
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
     /// A path that is to be backed up is a symbolic link, or goes through one.
     pub const PATH_IS_LINK: &str = "PathIsLink";
+    /// Device files are to be restored, and the Job may make none.
+    pub const DEVICES: &str = "DevicesNotPossible";
     /// Something is to be known of a host, though it is no failure.
     pub const HOST_WARNING: &str = "HostWarning";
     /// The Job ended without an outcome that could be read.

@@ -210,7 +210,11 @@ pub struct HostRestoreStats {
     /// Extension: when the next try is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Extension: what the plan said would be restored.
+    /// Extension: an owner, `uid:gid`, of files that are to be restored, with which each volume is tried before anything is
+    /// written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Extension: what was counted in the snapshots before anything was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Counts>,
     /// Extension: what was restored, or found already equal.

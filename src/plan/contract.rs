@@ -240,6 +240,18 @@ pub struct HostQuery {
     /// Whom the restore will run as, where it cannot give files their owners and must: every entry must be theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<Runner>,
+    /// As in [`Restore`]. What they select is counted, and told in [`HostAnswer::planned`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// As in [`Restore`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The restore may make no device files: none may be among what is selected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_devices: bool,
+    /// Paths that a snapshot does not hold are left out, as long as there is something.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_empty: bool,
 }
 
 /// A user without the right to give files away.
@@ -289,6 +301,12 @@ pub struct Restore {
     /// Files may belong to whom the Job runs as.
     #[serde(default)]
     pub ignore_owners: bool,
+    /// What the preflight has counted; the restore counts by itself where it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Counts>,
+    /// An owner, `uid:gid`, among what is selected, with which each volume is tried before anything is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// Whether restic, with these arguments, leaves files as they are that are there: also those that a restore before it has

@@ -180,15 +180,27 @@ fn volume(level: Level, v: &Volume) -> Option<String> {
         .then(|| format!("volume {} is neither a claim nor made by the cluster", v.name))
 }
 
+/// Whether a pod may make device files.
+pub fn makes_devices(pod: &PodSpec) -> bool {
+    has_capability(pod, "MKNOD")
+}
+
+/// Whether a pod runs as root with a capability that runtimes give (containerd, `defaultUnixCaps`).
+fn has_capability(pod: &PodSpec, name: &str) -> bool {
+    let of_pod = pod.security_context.clone().unwrap_or_default();
+    let own = pod.containers.first().and_then(|c| c.security_context.clone()).unwrap_or_default();
+    let capabilities = own.capabilities.unwrap_or_default();
+    let has = |list: &Option<Vec<String>>| list.iter().flatten().any(|c| c == name || c == "ALL");
+    let is_given = has(&capabilities.add) || !has(&capabilities.drop);
+    own.privileged == Some(true) || (own.run_as_user.or(of_pod.run_as_user) == Some(0) && is_given)
+}
+
 /// Whom a pod runs as, where that user can give no file away; `None` where it can.
 pub fn runner(pod: &PodSpec) -> Option<Runner> {
     let of_pod = pod.security_context.clone().unwrap_or_default();
     let own = pod.containers.first().and_then(|c| c.security_context.clone()).unwrap_or_default();
     let uid = own.run_as_user.or(of_pod.run_as_user)?;
-    let capabilities = own.capabilities.unwrap_or_default();
-    let has = |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|c| c == name || c == "ALL");
-    let chown = has(&capabilities.add, "CHOWN") || !has(&capabilities.drop, "CHOWN");
-    if own.privileged == Some(true) || (uid == 0 && chown) {
+    if has_capability(pod, "CHOWN") {
         return None;
     }
     let gid = own.run_as_group.or(of_pod.run_as_group).unwrap_or(0);

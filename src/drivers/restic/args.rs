@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::pattern::Below;
+use super::planned::below;
 use super::select::clean;
 use crate::plan::contract::{
     Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run,
@@ -70,9 +72,11 @@ pub fn snapshots(ids: &[String]) -> Vec<String> {
     argv
 }
 
-/// Lists the entries of a snapshot.
-pub fn ls(id: &str) -> Vec<String> {
-    list(["ls", "--json", "--no-lock", "--", id])
+/// Lists the entries of a snapshot below a folder, each folder before what is in it.
+pub fn ls(id: &str, folder: &str) -> Vec<String> {
+    let mut argv = list(["ls", "--json", "--no-lock", "--recursive", "--", id]);
+    argv.extend(Some(folder.to_owned()).filter(|f| f != "/"));
+    argv
 }
 
 /// Looks whether the repository is there and opens.
@@ -85,10 +89,12 @@ pub fn init() -> Vec<String> {
     list(["init", "--json"])
 }
 
-/// Restores one snapshot. A dry run says each item, so that what it would write can be weighed.
-pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: bool) -> Vec<String> {
-    let mut argv = list(["restore", "--no-lock", "--json", "--sparse", "--target", &root.to_string_lossy()]);
-    for pattern in patterns {
+/// Restores what is selected below a folder of a snapshot. A dry run says each item, so that what it would write can be
+/// weighed.
+pub fn restore(step: &Restore, id: &str, part: &Below, root: &Path, dry: bool) -> Vec<String> {
+    let target = below(root, &part.base);
+    let mut argv = list(["restore", "--no-lock", "--json", "--sparse", "--target", &target.to_string_lossy()]);
+    for pattern in &part.patterns {
         argv.extend(list(["--include", pattern]));
     }
     // restic refuses both together.
@@ -106,7 +112,8 @@ pub fn restore(step: &Restore, id: &str, patterns: &[String], root: &Path, dry: 
             argv.extend(list(["--overwrite", "if-changed"]));
         }
     }
-    argv.extend(list(["--", id]));
+    let folder = if part.base == "/" { String::new() } else { format!(":{}", part.base) };
+    argv.extend(list(["--", &format!("{id}{folder}")]));
     argv
 }
 
@@ -234,17 +241,20 @@ mod tests {
 
     #[test]
     fn a_restore_never_locks_and_ends_with_the_id() {
+        let labels: String = OF_THE_NODE.map(|name| format!(" --exclude-xattr {name}")).concat();
         let step = Restore { args: vec!["--verify".into()], ..Restore::default() };
-        let real = joined(&restore(&step, "1a2b", &["/data".into(), "!/data/tmp".into()], Path::new("/r"), false));
+        let part = Below { base: "/a".into(), patterns: vec!["/data".into(), "!/data/tmp".into()] };
+        let whole = Below { base: "/".into(), patterns: vec!["/data".into()] };
         assert_eq!(
-            real,
-            "restore --no-lock --json --sparse --target /r --include /data --include !/data/tmp --verify -- 1a2b"
+            joined(&restore(&step, "1a2b", &part, Path::new("/r"), false)),
+            format!("restore --no-lock --json --sparse --target /r/a --include /data --include !/data/tmp{labels} --verify -- 1a2b:/a")
         );
-        let dry = joined(&restore(&step, "1a2b", &["/data".into()], Path::new("/r"), true));
         assert_eq!(
-            dry,
-            "restore --no-lock --json --sparse --target /r --include /data --dry-run -vv --overwrite if-changed -- 1a2b"
+            joined(&restore(&step, "1a2b", &whole, Path::new("/r"), true)),
+            format!("restore --no-lock --json --sparse --target /r/ --include /data{labels} --dry-run -vv --overwrite if-changed -- 1a2b")
         );
+        let chosen = Restore { args: vec!["--include-xattr=user.*".into()], ..Restore::default() };
+        assert!(!joined(&restore(&chosen, "1", &whole, Path::new("/r"), false)).contains("--exclude-xattr"));
     }
 
     #[test]
@@ -285,7 +295,7 @@ mod tests {
     #[test]
     fn only_stale_locks_are_ever_removed() {
         assert_eq!(unlock(), ["unlock"]);
-        let others = [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1")];
+        let others = [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1", "/")];
         let marks = [mark_incomplete("1"), forget_ids(&["1".into()])];
         let all = [others.concat(), marks.concat()].concat();
         assert!(!all.iter().any(|a| a.contains("unlock") || a.contains("remove-all")));

@@ -4,19 +4,15 @@
 //! volume and counts the lost bytes as restored, and as an ordinary user it leaves
 //! owners wrong without a word. Nothing is changed here.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
-use super::args;
-use super::output::Message;
 use super::planned::{Planned, below};
-use super::repository::Repository;
-use super::restore::clean_end;
-use super::run::{Limit, STUCK};
 use super::select::{clean, within};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, Runner};
+use crate::plan::contract::{Class, Counts, Failure, Runner};
 
 /// Bit of `CAP_CHOWN` (linux/capability.h).
 const CAP_CHOWN: u32 = 0;
@@ -122,34 +118,59 @@ impl Identity {
     }
 }
 
-/// Refuses when a selected entry of a snapshot, below `roots`, could not get its owner.
-pub async fn owners(
-    repository: &Repository,
-    id: &str,
-    roots: &[String],
-    mounts: &[String],
-    me: &Identity,
-    selected: &(dyn Fn(&str) -> bool + Sync),
-) -> Result<(), Failure> {
-    // A mount point belongs to whoever made the volume; its owner is not ours to give.
-    let mounts: Vec<String> = mounts.iter().map(|m| clean(m)).collect();
-    let mut again = false;
-    loop {
-        let mut first: Option<Failure> = None;
-        let ran = repository
-            .lines(args::ls(id), Limit::Idle(STUCK), &mut |m: &Message| {
-                let counts = first.is_none() && selected(&m.path) && roots.iter().any(|r| within(&m.path, r));
-                if counts && !m.node_type.is_empty() && !mounts.contains(&m.path) && !me.can_make(m.uid, m.gid) {
-                    first = Some(me.refuse(&m.path, m.uid, m.gid));
-                }
-            })
-            .await;
-        if clean_end(&ran) {
-            return first.map_or(Ok(()), Err);
-        }
-        let failure = repository.failure(&ran, "list the snapshot; nothing was written");
-        repository.once_more(failure, &mut again).await?;
+/// Whether each volume has room for so much, whatever is there already.
+pub fn has_plenty(root: &Path, mounts: &[String], counts: Counts) -> bool {
+    mounts.iter().all(|mount| {
+        statvfs(below(root, &clean(mount))).is_ok_and(|fs| {
+            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+            counts.bytes <= free && (fs.f_files == 0 || counts.files <= fs.f_favail)
+        })
+    })
+}
+
+/// No folder on the way from a mount to what is restored is a symbolic link: files would be written where it points to.
+pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Result<(), Failure> {
+    let mount = mounts.iter().map(|m| clean(m)).filter(|m| within(folder, m)).max_by_key(String::len);
+    let Some(mount) = mount else { return Ok(()) };
+    let inner = Path::new(folder).ancestors().take_while(|a| *a != Path::new(&mount));
+    let Some(link) = inner.filter(|a| below(root, &a.to_string_lossy()).is_symlink()).last() else { return Ok(()) };
+    let to = below(root, &link.to_string_lossy()).read_link().map(|to| to.display().to_string()).unwrap_or_default();
+    let text = format!(
+        "{} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written.",
+        link.display()
+    );
+    Err(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
+}
+
+/// Each volume takes an owner that is to be restored. Some refuse (NFS with root_squash, EFS), and some say yes and do
+/// nothing (SMB, Azure Files).
+pub fn owners_are_kept(root: &Path, mounts: &[String], owner: &str) -> Result<(), Failure> {
+    let ids = owner.split_once(':').and_then(|(u, g)| Some((u.parse::<u32>().ok()?, g.parse::<u32>().ok()?)));
+    let Some((uid, gid)) = ids else { return Ok(()) };
+    for mount in mounts {
+        let file = below(root, &clean(mount)).join(".lifeboat-owner");
+        // Of an attempt that was killed.
+        let _ = std::fs::remove_file(&file);
+        let tried = try_owner(&file, uid, gid);
+        let _ = std::fs::remove_file(&file);
+        let why = match tried {
+            Ok(true) => continue,
+            Ok(false) => "says that it does, and does not".to_owned(),
+            Err(e) => format!("refuses it ({e})"),
+        };
+        let text = format!(
+            "The volume at {mount} cannot give a file the owner {owner}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
+        );
+        return Err(Failure::new(Class::Invalid, reason::OWNERSHIP, text));
     }
+    Ok(())
+}
+
+fn try_owner(file: &Path, uid: u32, gid: u32) -> std::io::Result<bool> {
+    std::fs::File::options().write(true).create_new(true).open(file)?;
+    std::os::unix::fs::lchown(file, Some(uid), Some(gid))?;
+    let now = file.symlink_metadata()?;
+    Ok((now.uid(), now.gid()) == (uid, gid))
 }
 
 /// Whether the effective set of a `/proc/self/status` has a capability.

@@ -9,9 +9,11 @@
 mod args;
 mod backup;
 mod checks;
+mod count;
 mod error;
 mod maintain;
 pub(crate) mod output;
+mod parents;
 mod pattern;
 mod planned;
 mod preflight;

@@ -56,6 +56,8 @@ pub struct Message {
     pub node_type: String,
     pub uid: u32,
     pub gid: u32,
+    pub inode: u64,
+    pub mtime: String,
 }
 
 impl Message {

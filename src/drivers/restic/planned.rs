@@ -3,8 +3,7 @@
 //! The counts become the plan that the real run is measured against; the sizes feed
 //! the check of free space. Nothing is written here.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +28,8 @@ pub struct Planned {
     root: PathBuf,
     /// Mount, normalised, longest first, with the device below it.
     mounts: Vec<(String, u64)>,
-    /// Size by path. A path that two snapshots hold counts once.
-    sizes: HashMap<u64, u64>,
+    /// Paths, by [`path_key`].
+    seen: HashSet<u64>,
     need: HashMap<u64, Need>,
 }
 
@@ -46,26 +45,16 @@ impl Planned {
             })
             .collect();
         all.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
-        Self { root: root.to_owned(), mounts: all, sizes: HashMap::new(), need: HashMap::new() }
+        Self { root: root.to_owned(), mounts: all, seen: HashSet::new(), need: HashMap::new() }
     }
 
-    /// Takes an item of a dry run of a snapshot whose restored paths are `roots`. True when it is
-    /// content: something below a path, or a file that is the path itself.
-    pub fn item(&mut self, message: &Message, roots: &[String]) -> bool {
-        let path = message.item.as_str();
-        if message.message_type != "verbose_status" || path.is_empty() || message.action == "deleted" {
-            return false;
-        }
-        // restic also names the parents of what it selects.
-        if !roots.iter().any(|r| within(path, r)) {
-            return false;
-        }
-        let content = message.size > 0 || !roots.iter().any(|r| r == path);
-        if let Entry::Vacant(entry) = self.sizes.entry(path_key(path)) {
-            entry.insert(message.size);
+    /// Takes an item of a dry run, which stands for `path`, if it lies in what is restored, `root`.
+    pub fn item(&mut self, message: &Message, path: &str, root: &str) {
+        let is_item = message.message_type == "verbose_status" && !message.item.is_empty() && message.action != "deleted";
+        // restic also names the parents of what it selects. A path that two snapshots hold counts once.
+        if is_item && within(path, root) && self.seen.insert(path_key(path)) {
             self.weigh(path, message);
         }
-        content
     }
 
     fn weigh(&mut self, path: &str, message: &Message) {
@@ -82,16 +71,6 @@ impl Planned {
             need.bytes += message.size.saturating_sub(held);
         }
         need.entries += u64::from(!exists);
-    }
-
-    /// Whether the path was selected.
-    pub fn holds(&self, path: &str) -> bool {
-        self.sizes.contains_key(&path_key(path))
-    }
-
-    /// Bytes planned for the paths of these keys.
-    pub fn bytes_of<'a>(&self, keys: impl Iterator<Item = &'a u64>) -> u64 {
-        keys.filter_map(|k| self.sizes.get(k)).fold(0, |all, size| all.saturating_add(*size))
     }
 
     /// What each file system is asked for.
@@ -123,11 +102,6 @@ impl Tally {
             done: Counts { files: m.files_restored + m.files_skipped, bytes: m.bytes_restored + m.bytes_skipped },
         }
     }
-
-    /// Parents that are counted as done but not in the total.
-    pub fn parents(&self) -> u64 {
-        self.done.files.saturating_sub(self.total.files)
-    }
 }
 
 #[cfg(test)]
@@ -150,17 +124,22 @@ mod tests {
         std::fs::create_dir_all(root.path().join("data")).unwrap();
         std::fs::write(root.path().join("data/there"), vec![1; 8192]).unwrap();
         let mut planned = Planned::new(root.path(), &["/data/".into()]);
-        let roots = ["/data".to_owned()];
-        assert!(planned.item(&item("/data/new", "restored", 1000), &roots));
-        assert!(planned.item(&item("/data/there", "updated", 10_000), &roots));
-        assert!(planned.item(&item("/data/same", "unchanged", 77), &roots));
-        assert!(!planned.item(&item("/data", "restored", 0), &roots));
-        assert!(!planned.item(&item("/", "restored", 0), &roots));
-        assert!(planned.item(&item("/data/new", "restored", 1000), &roots), "a second snapshot with the same path");
+        // A second snapshot may hold the same path.
+        for (path, action, size) in [
+            ("/data/new", "restored", 1000),
+            ("/data/there", "updated", 10_000),
+            ("/data/same", "unchanged", 77),
+            ("/data", "restored", 0),
+            ("/", "restored", 0),
+            ("/other", "restored", 5),
+            ("/data/gone", "deleted", 5),
+            ("/data/new", "restored", 1000),
+        ] {
+            planned.item(&item(path, action, size), path, "/data");
+        }
         let need: Vec<_> = planned.needs().collect();
         assert_eq!(need.len(), 1);
         assert_eq!((need[0].bytes, need[0].entries), (1000 + 10_000 - 8192, 2));
-        assert!(planned.holds("/data/new") && !planned.holds("/data/other"));
     }
 
     #[test]

@@ -5,17 +5,23 @@
 //! any other error could be a network that blinked, and creating then would shadow
 //! or damage what is there.
 
+use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 
-use super::checks::{self, Identity};
+use super::checks::Identity;
+use super::count::{self, Asker, Counted};
 use super::repository::Repository;
+use super::restore::{nothing, short};
 use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
-use super::{Done, args, select};
+use super::{Done, args, pattern, select};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
-/// Resolves the snapshots of every host asked for.
+/// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
+const LISTS_AT_ONCE: usize = 2;
+
+/// Resolves the snapshots of every host asked for, and counts what they hold for it.
 pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -27,22 +33,28 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
     };
     select::know_future(&mut all, Timestamp::now());
     tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
-    let mut answers = Vec::new();
-    for query in &step.hosts {
-        let mut answer = HostAnswer { member: query.member, host: query.host.clone(), ..HostAnswer::default() };
-        let resolved = match select::resolve(query, &step.together, &all) {
-            Ok(pins) => owners(repository, query, &all, &pins).await.map(|()| pins),
-            Err(failure) => Err(failure),
-        };
-        match resolved {
-            Ok(pins) => {
-                answer.warnings.extend(select::warning(query, &pins, &all));
-                answer.snapshots = pins;
+    let answer = |query: &HostQuery| {
+        let (query, all) = (query.clone(), &all);
+        async move {
+            let mut answer = HostAnswer { member: query.member, host: query.host.clone(), ..HostAnswer::default() };
+            let found = async {
+                let pins = select::resolve(&query, &step.together, all)?;
+                let counted = counted(repository, &query, all, &pins).await?;
+                Ok::<_, Failure>((pins, counted))
+            };
+            match found.await {
+                Ok((pins, counted)) => {
+                    answer.warnings.extend(select::warning(&query, &pins, all));
+                    answer.planned = Some(counted.counts);
+                    answer.owner = counted.owner.map(|(uid, gid)| format!("{uid}:{gid}"));
+                    answer.snapshots = pins;
+                }
+                Err(failure) => answer.failure = Some(failure),
             }
-            Err(failure) => answer.failure = Some(failure),
+            answer
         }
-        answers.push(answer);
-    }
+    };
+    let mut answers: Vec<HostAnswer> = stream::iter(&step.hosts).map(answer).buffered(LISTS_AT_ONCE).collect().await;
     let fits = |answers: &[HostAnswer]| Answer::Preflight(answers.to_vec()).fits();
     if !fits(&answers) {
         answers.iter_mut().for_each(|answer| leave_to_be_looked_up(&mut answer.snapshots, &all));
@@ -63,21 +75,40 @@ fn leave_to_be_looked_up(pins: &mut [PinnedSnapshot], all: &[Snapshot]) {
     }
 }
 
-/// Who cannot give files away must own all of them; better known now than when the workload is down.
-async fn owners(
+/// Counts what a host will get. What cannot be restored is better known now than when the workload is down.
+async fn counted(
     repository: &Repository,
     query: &HostQuery,
     all: &[Snapshot],
     pins: &[PinnedSnapshot],
-) -> Result<(), Failure> {
-    let Some(runner) = &query.runner else { return Ok(()) };
-    let me = Identity::of(runner);
+) -> Result<Counted, Failure> {
+    let identity = query.runner.as_ref().map(Identity::of);
+    let mounts: Vec<String> = query.mounts.iter().map(|m| select::clean(m)).collect();
+    let asker = Asker { identity: identity.as_ref(), mounts: &mounts };
+    let rule = (&query.include[..], &query.exclude[..]);
+    let mut total = Counted::default();
     for pin in pins {
         let whole = || all.iter().find(|s| s.id == pin.id).map(Snapshot::clean_paths).unwrap_or_default();
         let roots = pin.path.as_ref().map_or_else(whole, |path| vec![select::clean(path)]);
-        checks::owners(repository, &pin.id, &roots, &query.mounts, &me, &|_| true).await?;
+        for root in roots {
+            let below = pattern::select(&root, rule.0, rule.1)?;
+            let found = count::count(repository, pin, &root, &below, &asker).await?;
+            if pin.path.is_some() && found.counts.files == 0 && query.include.is_empty() && !query.allow_empty {
+                return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", short(pin))));
+            }
+            total.add(found);
+        }
     }
-    Ok(())
+    if !total.has_content {
+        return Err(nothing(rule, "No file of the snapshots is selected"));
+    }
+    if let (Some(me), Some((path, uid, gid))) = (&identity, &total.unowned) {
+        return Err(me.refuse(path, *uid, *gid));
+    }
+    match total.devices_refused().filter(|_| query.no_devices) {
+        Some(failure) => Err(failure),
+        None => Ok(total),
+    }
 }
 
 /// Lists all snapshots. Where there is no repository, there are none.

@@ -1,83 +1,112 @@
 //! Restores one host, and proves it by counts.
 //!
-//! First everything that can be known without writing: the paths lie in the mounts,
-//! a dry run says that the snapshots are there and what would be written, and space,
-//! owners and write access suffice. Then the real run, whose counts must equal the
-//! dry run's. An exit code of 0 with other counts is a failure, and the bytes restic
-//! reports are not believed once an item has failed (it counts lost writes as done).
+//! First everything that can be known without writing: the paths lie in the mounts, no
+//! link leads out of them, and space, owners and write access suffice. What there is to
+//! restore the preflight has counted. Then the real run, whose counts must equal those. An
+//! exit code of 0 with other counts is a failure, and the bytes restic reports are not
+//! believed once an item has failed (it counts lost writes as done).
+//!
+//! Each path is restored below the deepest folder that is there: restic gives every folder
+//! that it goes through the owner and mode of the snapshot, and those above what is wanted
+//! may have become others since.
+
+use std::path::Path;
 
 use super::checks::{self, Identity};
-use super::output::{Message, Report};
-use super::pattern::patterns;
-use super::planned::{Planned, Tally};
+use super::count::{self, Asker, Counted};
+use super::output::{Message, Report, path_key};
+use super::parents::Parents;
+use super::pattern::{self, Below, escape};
+use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
-use super::select::{Snapshot, clean, inside_mounts};
+use super::select::{Snapshot, clean, inside_mounts, within};
 use super::{Done, args};
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
 };
 
-/// One snapshot, ready to be restored.
+/// One path of a snapshot, ready to be restored.
 struct Part<'a> {
     pin: &'a PinnedSnapshot,
-    /// Paths of it that are restored.
-    roots: Vec<String>,
-    patterns: Vec<String>,
-    /// What the dry run said.
-    planned: Tally,
+    root: String,
+    below: Below,
 }
 
 /// Restores one host.
 pub async fn restore(repository: &Repository, step: &Restore) -> Done {
-    let mut planned = Planned::new(&repository.restore_root, &step.mounts);
-    let parts = match plan(repository, step, &mut planned).await {
-        Ok(parts) => parts,
-        Err(failure) => return Done::failed(failure),
-    };
-    let total = sum(parts.iter().map(|p| p.planned.total));
-    tracing::info!(files = total.files, bytes = total.bytes, snapshots = parts.len(), "planned");
-    write(repository, step, &parts, &planned, total).await
+    match plan(repository, step).await {
+        Ok((parts, total)) => {
+            tracing::info!(files = total.files, bytes = total.bytes, paths = parts.len(), "planned");
+            write(repository, step, &parts, total).await
+        }
+        Err(failure) => Done::failed(failure),
+    }
 }
 
-/// Everything before the first byte.
-async fn plan<'a>(repository: &Repository, step: &'a Restore, planned: &mut Planned) -> Result<Vec<Part<'a>>, Failure> {
-    checks::mounts(&repository.restore_root, &step.mounts)?;
+/// Everything before the first byte: what is restored, and how much that is.
+async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Part<'a>>, Counts), Failure> {
+    let root = &repository.restore_root;
+    checks::mounts(root, &step.mounts)?;
     let mut parts = parts(repository, step).await?;
-    let mut content = 0;
-    for part in &mut parts {
-        content += match dry_run(repository, step, part, planned).await {
-            Ok(content) => content,
-            Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
-        };
-        if part.pin.path.is_some() && part.planned.total.files == 0 && step.include.is_empty() && !step.allow_empty {
-            return Err(nothing(
-                step,
-                &format!("Snapshot {} does not hold {}", short(part.pin), part.roots.join(", ")),
-            ));
-        }
-    }
-    if content == 0 && !step.allow_empty {
-        return Err(nothing(step, "No file of the snapshots is selected"));
-    }
-    if let Err(short) = checks::space(&repository.restore_root, planned, u64::MAX) {
-        // Holes of sparse files take no room, and all of them are one and the same data in the repository.
-        let most = distinct_bytes(repository, step).await.ok_or(short)?;
-        checks::space(&repository.restore_root, planned, most)?;
+    for part in &parts {
+        checks::no_link_on_the_way(root, &step.mounts, &part.below.base)?;
     }
     let me = Identity::of_process();
-    if !me.may_chown() && !step.ignore_owners {
-        for part in &parts {
-            let selected = |path: &str| planned.holds(path);
-            checks::owners(repository, &part.pin.id, &part.roots, &step.mounts, &me, &selected).await?;
-        }
+    let must_own = !me.may_chown() && !step.ignore_owners;
+    let total = match step.planned {
+        Some(total) if !must_own => total,
+        // Of a preflight that did not count, or that did not know whom we run as.
+        _ => count_all(repository, step, &parts, must_own.then_some(&me)).await?,
+    };
+    if !checks::has_plenty(root, &step.mounts, total) {
+        room(repository, step, &parts).await?;
     }
-    Ok(parts)
+    if let Some(owner) = step.owner.as_ref().filter(|_| me.may_chown() && !step.ignore_owners) {
+        let is_used = |mount: &&String| parts.iter().any(|p| within(&p.root, &clean(mount)));
+        let mounts: Vec<String> = step.mounts.iter().filter(is_used).cloned().collect();
+        checks::owners_are_kept(root, &mounts, owner)?;
+    }
+    for part in &mut parts {
+        start_at_what_is_there(root, &mut part.below);
+    }
+    Ok((parts, total))
 }
 
-fn nothing(step: &Restore, what: &str) -> Failure {
-    let (include, exclude) = (step.include.join(", "), step.exclude.join(", "));
+/// Counts all parts.
+async fn count_all(
+    repository: &Repository,
+    step: &Restore,
+    parts: &[Part<'_>],
+    identity: Option<&Identity>,
+) -> Result<Counts, Failure> {
+    let mounts: Vec<String> = step.mounts.iter().map(|m| clean(m)).collect();
+    let asker = Asker { identity, mounts: &mounts };
+    let rule = (&step.include[..], &step.exclude[..]);
+    let mut total = Counted::default();
+    for part in parts {
+        let found = match count::count(repository, part.pin, &part.root, &part.below, &asker).await {
+            Ok(found) => found,
+            Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
+        };
+        if part.pin.path.is_some() && found.counts.files == 0 && step.include.is_empty() && !step.allow_empty {
+            return Err(nothing(rule, &format!("Snapshot {} does not hold {}", short(part.pin), part.root)));
+        }
+        total.add(found);
+    }
+    if !total.has_content && !step.allow_empty {
+        return Err(nothing(rule, "No file of the snapshots is selected"));
+    }
+    match (identity, &total.unowned) {
+        (Some(me), Some((path, uid, gid))) => Err(me.refuse(path, *uid, *gid)),
+        _ => Ok(total.counts),
+    }
+}
+
+/// Why there is nothing to restore; `rule` is what to include and to exclude.
+pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
+    let (include, exclude) = (rule.0.join(", "), rule.1.join(", "));
     Failure::new(
         Class::Data,
         reason::NOTHING_TO_RESTORE,
@@ -87,7 +116,7 @@ fn nothing(step: &Restore, what: &str) -> Failure {
     )
 }
 
-fn short(pin: &PinnedSnapshot) -> &str {
+pub fn short(pin: &PinnedSnapshot) -> &str {
     pin.id.get(..8).unwrap_or(&pin.id)
 }
 
@@ -107,13 +136,29 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
             // A start of restic costs the derivation of the repository's key: only where its paths are not known.
             None => look_up(repository, pin).await?.clean_paths(),
         };
-        for root in &roots {
-            inside_mounts(root, &step.mounts)?;
+        for root in roots {
+            inside_mounts(&root, &step.mounts)?;
+            let below = pattern::select(&root, &step.include, &step.exclude)?;
+            parts.push(Part { pin, root, below });
         }
-        let patterns = patterns(&roots, &step.include, &step.exclude)?;
-        parts.push(Part { pin, roots, patterns, planned: Tally::default() });
     }
+    // Without a pattern restic would restore everything: the includes lie outside of this path.
+    parts.retain(|p| !p.below.patterns.is_empty());
     Ok(parts)
+}
+
+/// A folder that is not there comes from the snapshot with all above it that is not there either.
+fn start_at_what_is_there(root: &Path, part: &mut Below) {
+    let there = Path::new(&part.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
+    let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
+    let missing = escape(part.base.strip_prefix(&*there).unwrap_or_default().trim_matches('/'));
+    if !missing.is_empty() {
+        for pattern in &mut part.patterns {
+            let at = usize::from(pattern.starts_with('!'));
+            pattern.insert_str(at, &format!("/{missing}"));
+        }
+        part.base = there;
+    }
 }
 
 /// A pinned snapshot, as the repository has it now.
@@ -137,38 +182,42 @@ async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure
     }
 }
 
-/// Asks restic what it would write. Gives the number of items that are content.
+/// Whether there is room for what is not there yet, where there is none for all of it: a dry run tells what that is.
+async fn room(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<(), Failure> {
+    let mut planned = Planned::new(&repository.restore_root, &step.mounts);
+    for part in parts {
+        if let Err(failure) = dry_run(repository, step, part, &mut planned).await {
+            return Err(or_gone(repository, part.pin, failure).await);
+        }
+    }
+    if let Err(short) = checks::space(&repository.restore_root, &planned, u64::MAX) {
+        // Holes of sparse files take no room, and all of them are one and the same data in the repository.
+        let most = distinct_bytes(repository, step).await.ok_or(short)?;
+        checks::space(&repository.restore_root, &planned, most)?;
+    }
+    Ok(())
+}
+
+/// Asks restic what it would write.
 async fn dry_run(
     repository: &Repository,
     step: &Restore,
-    part: &mut Part<'_>,
+    part: &Part<'_>,
     planned: &mut Planned,
-) -> Result<u64, Failure> {
-    // Without a pattern restic would restore everything: the includes lie outside of this path.
-    if part.patterns.iter().all(|p| p.starts_with('!')) {
-        return Ok(0);
-    }
-    let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, true);
+) -> Result<(), Failure> {
+    let argv = args::restore(step, &part.pin.id, &part.below, &repository.restore_root, true);
+    let base = part.below.base.trim_end_matches('/');
     let mut again = false;
-    let (ran, content, lone) = loop {
-        let (mut content, mut lone) = (0, false);
+    loop {
         let ran = repository
-            .lines(argv.clone(), Limit::Idle(STUCK), &mut |message: &Message| {
-                if planned.item(message, &part.roots) {
-                    content += 1;
-                } else if part.roots.contains(&message.item) {
-                    lone = true;
-                }
-            })
+            .lines(argv.clone(), Limit::Idle(STUCK), &mut |m: &Message| planned.item(m, &format!("{base}{}", m.item), &part.root))
             .await;
-        if clean_end(&ran) {
-            break (ran, content, lone);
+        if clean_end(&ran) || holds_nothing(&ran) {
+            return Ok(());
         }
         let failure = repository.failure(&ran, &format!("read snapshot {}; nothing was written", short(part.pin)));
         repository.once_more(failure, &mut again).await?;
-    };
-    part.planned = Tally::of(ran.report.summary.as_ref());
-    if content == 0 && lone { lone_entries(repository, part).await } else { Ok(content) }
+    }
 }
 
 /// Bytes of the snapshots, the same data counted once; `None` when restic cannot say.
@@ -181,42 +230,29 @@ async fn distinct_bytes(repository: &Repository, step: &Restore) -> Option<u64> 
     Some(stats.total_uncompressed_size.max(stats.total_size))
 }
 
-/// A path that was backed up and is no folder (an empty file, a link) is content by itself.
-async fn lone_entries(repository: &Repository, part: &Part<'_>) -> Result<u64, Failure> {
-    let mut again = false;
-    loop {
-        let mut count = 0;
-        let ran = repository
-            .lines(args::ls(&part.pin.id), Limit::Idle(STUCK), &mut |m: &Message| {
-                if part.roots.contains(&m.path) && !m.node_type.is_empty() && m.node_type != "dir" {
-                    count += 1;
-                }
-            })
-            .await;
-        if clean_end(&ran) {
-            return Ok(count);
-        }
-        let failure = repository.failure(&ran, "list the snapshot; nothing was written");
-        repository.once_more(failure, &mut again).await?;
-    }
-}
-
 /// Whether a command ended well and without any error of an item.
 pub fn clean_end(ran: &Ran) -> bool {
     ran.end == End::Exited(0) && ran.report.errors == 0
 }
 
+/// Whether the snapshot has no such folder (restic 0.17 and 0.18). What was counted shows whether it should have.
+fn holds_nothing(ran: &Ran) -> bool {
+    let says_so = |text: &String| text.starts_with("path ") && text.ends_with(": not found");
+    ran.end == End::Exited(1) && ran.report.errors == 0 && ran.report.fatal.as_ref().is_some_and(says_so)
+}
+
 /// The real run.
-async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], planned: &Planned, total: Counts) -> Done {
+async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], total: Counts) -> Done {
     let mut answer = Restored { planned: total, ..Restored::default() };
     let progress = &repository.control().progress;
     progress.send_replace(at(Counts::default(), total));
     let mut failure = None;
-    for part in parts.iter().filter(|p| p.planned.total.files > 0) {
+    for part in parts.iter().filter(|_| total.files > 0) {
         let before = answer.restored;
         let mut again = keeps_what_is_there(&step.args);
+        let parents = Parents::of(&repository.restore_root, &part.below);
         loop {
-            let argv = args::restore(step, &part.pin.id, &part.patterns, &repository.restore_root, false);
+            let argv = args::restore(step, &part.pin.id, &part.below, &repository.restore_root, false);
             let ran = repository
                 .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
                     if m.message_type == "status" {
@@ -228,7 +264,11 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
                     }
                 })
                 .await;
-            let done = done(part, &ran.report, planned);
+            parents.put_back();
+            if holds_nothing(&ran) {
+                break;
+            }
+            let done = done(repository, part, &ran.report).await;
             answer.restored = sum([before, done].into_iter());
             if let Some(found) = verdict(repository, part, &ran, done)
                 && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
@@ -250,33 +290,46 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], plan
 }
 
 /// What one run really restored.
-fn done(part: &Part<'_>, report: &Report, planned: &Planned) -> Counts {
+async fn done(repository: &Repository, part: &Part<'_>, report: &Report) -> Counts {
     let said = Tally::of(report.summary.as_ref());
+    // Folders above what is selected are done, and not counted in the total.
+    let files = said.done.files.min(said.total.files);
     if report.failed.is_empty() && report.errors == 0 {
-        return Counts { files: said.done.files.saturating_sub(part.planned.parents()), bytes: said.done.bytes };
+        return Counts { files, bytes: said.done.bytes };
     }
-    // The summary counts failed writes as restored: take from the plan what is known to have failed.
+    // The summary counts failed writes as restored: take from the total what is known to have failed.
     let failed = u64::try_from(report.failed.len()).unwrap_or(u64::MAX);
-    let bytes = planned.bytes_of(report.failed.iter());
-    let (files, all) = match report.summary {
-        Some(_) => (part.planned.total.files, part.planned.total.bytes),
-        None => (0, 0),
-    };
-    Counts { files: files.saturating_sub(failed), bytes: all.saturating_sub(bytes) }
+    let lost = bytes_of_failed(repository, part, report).await;
+    Counts { files: said.total.files.saturating_sub(failed), bytes: said.total.bytes.saturating_sub(lost) }
 }
 
-/// Success is an end without any error whose counts are the planned ones.
+/// Bytes of the entries that could not be restored; of all, where that cannot be known.
+async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Report) -> u64 {
+    let base = part.below.base.trim_end_matches('/');
+    let mut bytes = 0;
+    let argv = args::ls(&part.pin.id, &part.below.base);
+    let ran = repository
+        .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
+            let item = m.path.strip_prefix(base).unwrap_or(&m.path);
+            if report.failed.contains(&path_key(item)) {
+                bytes += m.size;
+            }
+        })
+        .await;
+    if clean_end(&ran) { bytes } else { u64::MAX }
+}
+
+/// Success is an end without any error that has restored all that restic has counted itself.
 fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) -> Option<Failure> {
+    let said = Tally::of(ran.report.summary.as_ref()).total;
     if clean_end(ran) {
-        let said = Tally::of(ran.report.summary.as_ref());
-        let equal = done == part.planned.total && said.total == part.planned.total;
-        return (!equal).then(|| incomplete(done, part.planned.total, &format!(" of snapshot {}", short(part.pin))));
+        return (done.bytes != said.bytes || ran.report.summary.is_none())
+            .then(|| incomplete(done, said, &format!(" of snapshot {}", short(part.pin))));
     }
     let mut failure = repository.failure(ran, &format!("restore snapshot {}", short(part.pin)));
     if ran.report.errors > 0 {
-        let planned = part.planned.total.files;
         failure.message =
-            format!("{} of {planned} entries restored, {} errors. {}", done.files, ran.report.errors, failure.message);
+            format!("{} of {} entries restored, {} errors. {}", done.files, said.files, ran.report.errors, failure.message);
         // Errors of items that have no sign of their own are data that is not there.
         if failure.reason == reason::RESTIC_FAILED {
             failure.class = Class::Data;

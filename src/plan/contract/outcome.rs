@@ -90,6 +90,12 @@ pub struct HostAnswer {
     /// Why this host cannot be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What will be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Counts>,
+    /// An owner among it other than root, `uid:gid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// What is to be known of what it gets, though it is no failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -319,6 +325,8 @@ impl HostAnswer {
         Self {
             snapshots: vec![],
             packed: None,
+            planned: None,
+            owner: None,
             warnings: vec![],
             failure: Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text)),
             ..self.clone()

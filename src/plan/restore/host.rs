@@ -190,6 +190,8 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         mounts: reach.mount_points(),
         allow_empty: target.allow_empty.unwrap_or(false),
         ignore_owners: target.ownership == Some(Ownership::Ignore),
+        planned: entry.planned.map(|c| contract::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
+        owner: entry.owner.clone(),
     };
     let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
     let claim = objects::interim_claim(frame, &parts);
@@ -289,7 +291,7 @@ fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.members[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
-fn counts(c: contract::Counts) -> Counts {
+pub fn counts(c: contract::Counts) -> Counts {
     Counts { files: i64::try_from(c.files).unwrap_or(i64::MAX), bytes: i64::try_from(c.bytes).unwrap_or(i64::MAX) }
 }
 

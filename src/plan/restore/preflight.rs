@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::host::{key, parts};
+use super::host::{counts, key, parts};
 use super::{Ground, Pass, is_over, member_is_over};
 use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
@@ -36,7 +36,7 @@ const ANSWER_BYTES: usize = 180;
 const PINNED_DIGITS: usize = 16;
 
 /// Reasons by which there is nothing to restore.
-const NO_DATA: [&str; 2] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING];
+const NO_DATA: [&str; 3] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING, reason::NOTHING_TO_RESTORE];
 
 /// Takes answers, and asks for what is still open.
 pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
@@ -216,16 +216,13 @@ fn restore_pod(pass: &Pass<'_>, ground: &Ground, member: usize, host: &str, reac
     objects::guarded_pod(&ground.frame, &task, &parts(pass, member, key(member, host), reach))
 }
 
-/// Whom the restore of a host will run as, where every file must be theirs. What is left out by patterns is not
-/// known here; with patterns the restore itself refuses, before it writes.
-fn runner(pass: &Pass<'_>, ground: Option<&Ground>, member: usize, host: &str) -> Option<Runner> {
-    let target = pass.run.members[member].target.as_ref()?;
-    let rule = rule_for(&target.rules, host)?;
-    let whole = rule.include.is_empty() && rule.exclude.is_empty() && target.args.is_empty();
-    let keep = target.ownership != Some(Ownership::Ignore);
-    let ground = ground.filter(|_| whole && keep)?;
+/// Whom the restore of a host will run as, where every file must be theirs, and whether it may make no device files.
+fn limits(pass: &Pass<'_>, ground: Option<&Ground>, member: usize, host: &str) -> (Option<Runner>, bool) {
+    let Some((ground, target)) = ground.zip(pass.run.members[member].target.as_ref()) else { return (None, false) };
     // Its volumes do not matter here.
-    pod_security::runner(&restore_pod(pass, ground, member, host, &Reach::default()))
+    let pod = restore_pod(pass, ground, member, host, &Reach::default());
+    let keep = target.ownership != Some(Ownership::Ignore);
+    (pod_security::runner(&pod).filter(|_| keep), !pod_security::makes_devices(&pod))
 }
 
 /// Says in status what holds the preflight up.
@@ -269,6 +266,8 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
             host.error = Some(format!("The answer of the preflight is not readable: {why}."));
         }
         (None, Ok(pins)) => {
+            host.planned = answer.planned.map(counts);
+            host.owner.clone_from(&answer.owner);
             let pin = |s: contract::PinnedSnapshot| PinnedSnapshot { id: s.id, time: Some(s.time), path: s.path };
             host.snapshots = pins.into_iter().map(pin).collect();
             if host.snapshots.is_empty() {
@@ -302,6 +301,7 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
             let Some(reach) = pass.reaches.get(&(index, host.hostname.clone())) else { continue };
             // A rule that selects by itself is not narrowed down by what the session says of the others.
             let of_session = if selects(rule) { &Selection::default() } else { &pass.run.selection };
+            let (runner, no_devices) = limits(pass, ground, index, &host.hostname);
             open.push(HostQuery {
                 member: index,
                 host: host.hostname.clone(),
@@ -314,7 +314,11 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
                 session: of_session.session.clone(),
                 previous: rule.previous.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
                 mounts: reach.mount_points(),
-                runner: runner(pass, ground, index, &host.hostname),
+                runner,
+                include: rule.include.clone(),
+                exclude: rule.exclude.clone(),
+                no_devices,
+                allow_empty: target.allow_empty.unwrap_or(false),
             });
         }
     }

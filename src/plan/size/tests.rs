@@ -33,6 +33,7 @@ fn restored(name: &str, paths: &[String], text: &str) -> HostRestoreStats {
         reason: Some("R".repeat(40)),
         warnings: vec![text.into()],
         source_host: Some(name.into()),
+        owner: Some("4294967295:4294967295".into()),
         node: Some(name.into()),
         snapshots: paths.iter().map(pin).collect(),
         attempt: Some(99_999),

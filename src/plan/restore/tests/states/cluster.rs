@@ -418,6 +418,8 @@ fn answer(seen: &JobSeen, end: End) -> Answer {
         host: host.host.clone(),
         snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
         packed: None,
+        planned: None,
+        owner: None,
         warnings: vec![],
         failure: (bad == Some(i)).then(none),
     };
