@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
 
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Backup, Class, Counts, HostQuery, Restore, Step};
+use lifeboat::plan::contract::{Answer, Backup, Class, Counts, HostQuery, PinnedSnapshot, Restore, Step};
 
-use super::site::{Site, assert_equal, strings};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+use super::site::{Site, assert_equal, need_root, strings};
 use super::support::tree::{build, describe, write_noise};
 
 // A01
@@ -141,29 +144,52 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
     let failure = missing.hosts()[0].failure.clone().unwrap();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Data, reason::SNAPSHOT_NOT_FOUND));
 
-    site.backup("host-0", &[&path]);
     let target = site.target(&path);
-    let step = site.step(&[&path]);
-    site.run(Step::Restore(step.clone())).failed(Class::Data, reason::NOTHING_TO_RESTORE);
-    site.run(Step::Restore(Restore { allow_empty: true, ..step })).restored();
+    let wanted = |paths: &[&str], include: &[&str], exclude: &[&str], allow_empty: bool| HostQuery {
+        source_host: "host-0".into(),
+        paths: strings(paths),
+        mounts: strings(&[&path]),
+        include: strings(include),
+        exclude: strings(exclude),
+        allow_empty,
+        ..HostQuery::default()
+    };
+    // The preflight knows, and the restore, which may be of another version, knows it too.
+    let nothing = |query: HostQuery, id: &str| {
+        let ended = site.resolve(query.clone());
+        let failure = ended.hosts()[0].failure.clone().expect("there is nothing");
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Data, reason::NOTHING_TO_RESTORE), "{query:?}");
+        let pin =
+            |path: &String| PinnedSnapshot { id: id.into(), path: Some(path.clone()), ..PinnedSnapshot::default() };
+        let (snapshots, mounts) = (query.paths.iter().map(pin).collect(), query.mounts);
+        let HostQuery { include, exclude, allow_empty, .. } = query;
+        let step =
+            Restore { host: "host-0".into(), snapshots, mounts, include, exclude, allow_empty, ..Restore::default() };
+        let ended = site.run(Step::Restore(step));
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+        ended
+    };
+    let id = site.backup("host-0", &[&path])[0].id.clone();
+    nothing(wanted(&[&path], &[], &[], false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    nothing(wanted(&[&path], &[], &[], true), &id).restored();
 
     fs::write(data.join("a.txt"), "a").unwrap();
-    site.backup("host-0", &[&path]);
-    let none = Restore { include: strings(&["*.json"]), ..site.step(&[&path]) };
-    site.run(Step::Restore(none.clone())).failed(Class::Data, reason::NOTHING_TO_RESTORE);
-    let empty = site.run(Step::Restore(Restore { allow_empty: true, ..none.clone() })).restored();
+    let id = site.backup("host-0", &[&path])[0].id.clone();
+    nothing(wanted(&[&path], &["*.json"], &[], false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    let empty = nothing(wanted(&[&path], &["*.json"], &[], true), &id).restored();
     assert_eq!(empty.planned, Counts::default());
-    let elsewhere = Restore { include: strings(&["/elsewhere/*"]), ..none };
-    site.run(Step::Restore(elsewhere)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
-    let excluded = Restore { exclude: strings(&["*.txt"]), ..site.step(&[&path]) };
-    site.run(Step::Restore(excluded)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
-    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
-
-    // A path that the snapshot could hold and does not.
+    // The path itself, or a path that the snapshot could hold and does not.
     let gone = format!("{path}/gone");
-    site.target(&gone);
-    let step = Restore { mounts: strings(&[&path]), ..site.step(&[&gone]) };
-    site.run(Step::Restore(step)).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    for (path, include, exclude) in [
+        (&path, &["/elsewhere/*"][..], &[][..]),
+        (&path, &[], &["*.txt"]),
+        (&path, &[], &["/"]),
+        (&gone, &[], &[]),
+        (&format!("{gone}/deeper"), &["*"], &[]),
+        (&path, &[&*format!("{gone}/deeper/x")], &[]),
+    ] {
+        nothing(wanted(&[path], include, exclude, false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    }
 
     // An empty file that was backed up by itself is something.
     fs::write(data.join("lone"), "").unwrap();
@@ -267,7 +293,10 @@ fn hosts_never_get_each_others_data() {
 fn half_a_backup_is_not_the_newest() {
     let site = Site::new();
     let (a, path_a) = site.data("a");
-    let (_, path_b) = site.data("b");
+    let (b, path_b) = site.data("b");
+    for file in [a.join("old"), b.join("old")] {
+        fs::write(file, "old").unwrap();
+    }
     let step = Step::Backup(Backup { host: "host-0".into(), paths: strings(&[&path_a, &path_b]), ..Backup::default() });
     let whole = site.run_task(&site.task_of("run-1", step.clone()));
     let Answer::BackedUp(whole) = whole.answer() else { panic!() };
@@ -283,4 +312,157 @@ fn half_a_backup_is_not_the_newest() {
     // Tried again, the run is whole.
     site.run_task(&site.task_of("run-2", step)).answer();
     assert_ne!(site.latest("host-0", &[&path_a, &path_b]), whole);
+}
+
+/// A database whose folder is another's now does not start.
+///
+/// Closes: R26 of the reports.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn folders_above_what_is_restored_stay_as_they_are() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    for folder in ["p/q", "p/r"] {
+        fs::create_dir_all(data.join(folder)).unwrap();
+        fs::write(data.join(folder).join("f.jpg"), folder).unwrap();
+    }
+    fs::write(data.join("p/q/t.txt"), "t").unwrap();
+    for folder in [data.clone(), data.join("p"), data.join("p/q"), data.join("p/r")] {
+        chown(&folder, Some(7), Some(8)).unwrap();
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o751)).unwrap();
+    }
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let of = |folder: &str| {
+        let found = fs::metadata(target.join(folder)).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    let note = |folder: &str| getxattr(target.join(folder), "user.note", &mut [0; 8]).is_ok();
+    let (theirs, ours) = ((0o2710, 999, 998), (0o751, 7, 8));
+    let set_up = |folders: &[&str]| {
+        let _ = fs::remove_dir_all(&target);
+        fs::create_dir_all(&target).unwrap();
+        for folder in folders {
+            let folder = target.join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            chown(&folder, Some(theirs.1), Some(theirs.2)).unwrap();
+            fs::set_permissions(&folder, PermissionsExt::from_mode(theirs.0)).unwrap();
+            setxattr(&folder, "user.note", b"kept", XattrFlags::empty()).unwrap();
+        }
+    };
+    // There, paths, include; whose the folders then are; and what came.
+    let below = |p: &str| format!("{path}/{p}");
+    for (there, paths, include, stay, come) in [
+        (&["", "p"][..], vec![below("p/q")], vec![], &["", "p"][..], &["p/q", "p/q/f.jpg"][..]),
+        (&["", "p"], vec![path.clone()], vec![below("p/q")], &["", "p"], &["p/q"]),
+        (
+            &["", "p", "p/q"],
+            vec![path.clone()],
+            vec!["*.jpg".into()],
+            &["", "p", "p/q"],
+            &["p/q/f.jpg", "p/r/f.jpg", "p/r"],
+        ),
+        (&["", "p", "p/q"], vec![path.clone()], vec![below("p/*/f.jpg")], &["", "p", "p/q"], &["p/r"]),
+        // What is not there comes as it was.
+        (&[""], vec![below("p/q")], vec![], &[""], &["p", "p/q"]),
+        // What is asked for is not above.
+        (&["", "p", "p/q"], vec![below("p/q")], vec![], &["", "p"], &["p/q"]),
+        (&["", "p"], vec![path.clone()], vec![], &[], &["", "p", "p/q"]),
+    ] {
+        set_up(there);
+        let query = HostQuery {
+            source_host: "host-0".into(),
+            paths,
+            mounts: strings(&[&path]),
+            include,
+            ..HostQuery::default()
+        };
+        let host = site.resolve(query.clone()).hosts()[0].clone();
+        assert_eq!(host.failure, None, "{query:?}");
+        let has_folders = come.iter().any(|c| !c.ends_with("jpg") && query.include.iter().all(|i| !i.ends_with("jpg")));
+        assert_eq!(host.owner.as_deref(), has_folders.then_some("7:8"), "{query:?}");
+        let step = Restore {
+            host: "host-0".into(),
+            snapshots: host.snapshots.clone(),
+            mounts: query.mounts,
+            include: query.include.clone(),
+            planned: host.planned,
+            owner: host.owner,
+            ..Restore::default()
+        };
+        let restored = site.run(Step::Restore(step.clone())).restored();
+        for folder in stay {
+            assert_eq!((of(folder), note(folder)), (theirs, true), "{folder:?}: {:?} {:?}", query.paths, query.include);
+        }
+        for entry in come {
+            let kept = if entry.ends_with("jpg") { (0o644, 0, 0) } else { ours };
+            assert_eq!(of(entry), kept, "{entry:?}: {:?} {:?}", query.paths, query.include);
+        }
+        assert!(!target.join(".lifeboat-owner").exists());
+        // Again, over what is there; also where nobody has counted.
+        assert_eq!(site.run(Step::Restore(Restore { planned: None, ..step })).restored(), restored);
+    }
+}
+
+/// What the preflight says is what the restore does, whatever a rule selects, and what comes is what the rule says.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn what_is_counted_is_what_is_restored() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    build(&data, 7);
+    fs::hard_link(data.join("dir-0/sub-0/file-0.json"), data.join("hard")).unwrap();
+    site.backup("host-0", &[&path]);
+    let target = site.target(&path);
+    let below = |p: &str| format!("{path}/{p}");
+    let entries = || describe(&target).len() as u64;
+    for (include, exclude) in [
+        (vec![], vec!["*.json".to_owned()]),
+        (vec![], vec!["dir-0".into(), "!*.json".into()]),
+        (vec![], vec![below("dir-*/sub-[0-1]"), "!file-1.*".into()]),
+        (vec![], vec!["*".into(), "!hard".into()]),
+        (vec!["*.json".into()], vec![]),
+        (vec!["hard".into(), "file-0.json".into()], vec![]),
+        (vec![below("dir-0"), below("dir-1/sub-1")], vec!["*.bin".into()]),
+        (vec!["dir-?".into(), "!sub-0".into()], vec![]),
+        (vec![below("**/sub-1/*")], vec![below("dir-0/**/*.json")]),
+        (vec!["link*".into(), "linked-*".into(), "empty".into()], vec![]),
+        (vec!["/**".into()], vec![]),
+        (vec![format!("{}/../*", below("dir-0")), "dir-1".into()], vec![]),
+    ] {
+        let _ = fs::remove_dir_all(&target);
+        fs::create_dir_all(&target).unwrap();
+        let query = HostQuery {
+            source_host: "host-0".into(),
+            paths: vec![path.clone()],
+            mounts: strings(&[&path]),
+            include,
+            exclude,
+            ..HostQuery::default()
+        };
+        let host = site.resolve(query.clone()).hosts()[0].clone();
+        assert_eq!(host.failure, None, "{query:?}");
+        let HostQuery { include, exclude, mounts, .. } = query;
+        let step = Restore {
+            host: "host-0".into(),
+            snapshots: host.snapshots,
+            mounts,
+            include,
+            exclude,
+            planned: host.planned,
+            ..Restore::default()
+        };
+        let restored = site.run(Step::Restore(step.clone())).restored();
+        // Folders on the way are there, too.
+        assert!(restored.planned.files > 0 && restored.planned.files <= entries(), "{step:?}");
+        let bytes: u64 = restored.planned.bytes;
+        assert!(bytes <= size(&target), "{bytes} {step:?}");
+    }
+}
+
+/// Bytes of the files of a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap());
+    entries.map(|e| if e.file_type().unwrap().is_dir() { size(&e.path()) } else { e.metadata().unwrap().len() }).sum()
 }

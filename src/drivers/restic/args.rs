@@ -247,11 +247,15 @@ mod tests {
         let whole = Below { base: "/".into(), patterns: vec!["/data".into()] };
         assert_eq!(
             joined(&restore(&step, "1a2b", &part, Path::new("/r"), false)),
-            format!("restore --no-lock --json --sparse --target /r/a --include /data --include !/data/tmp{labels} --verify -- 1a2b:/a")
+            format!(
+                "restore --no-lock --json --sparse --target /r/a --include /data --include !/data/tmp{labels} --verify -- 1a2b:/a"
+            )
         );
         assert_eq!(
             joined(&restore(&step, "1a2b", &whole, Path::new("/r"), true)),
-            format!("restore --no-lock --json --sparse --target /r/ --include /data{labels} --dry-run -vv --overwrite if-changed -- 1a2b")
+            format!(
+                "restore --no-lock --json --sparse --target /r/ --include /data{labels} --dry-run -vv --overwrite if-changed -- 1a2b"
+            )
         );
         let chosen = Restore { args: vec!["--include-xattr=user.*".into()], ..Restore::default() };
         assert!(!joined(&restore(&chosen, "1", &whole, Path::new("/r"), false)).contains("--exclude-xattr"));
@@ -295,7 +299,8 @@ mod tests {
     #[test]
     fn only_stale_locks_are_ever_removed() {
         assert_eq!(unlock(), ["unlock"]);
-        let others = [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1", "/")];
+        let others =
+            [prune(), check(), stats(&[]), locks(), lock("1"), init(), cat_config(), snapshots(&[]), ls("1", "/")];
         let marks = [mark_incomplete("1"), forget_ids(&["1".into()])];
         let all = [others.concat(), marks.concat()].concat();
         assert!(!all.iter().any(|a| a.contains("unlock") || a.contains("remove-all")));

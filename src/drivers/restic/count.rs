@@ -88,7 +88,9 @@ impl<'a> Count<'a> {
     fn take(&mut self, m: &Message) {
         let rest = if self.base == "/" { Some(m.path.as_str()) } else { m.path.strip_prefix(self.base) };
         // restic also names the folder itself, and the snapshot.
-        let Some(rest) = rest.filter(|rest| rest.len() > 1 && rest.starts_with('/') && !m.node_type.is_empty()) else { return };
+        let Some(rest) = rest.filter(|rest| rest.len() > 1 && rest.starts_with('/') && !m.node_type.is_empty()) else {
+            return;
+        };
         let is_folder = m.node_type == "dir";
         if !self.walk.selects(rest, is_folder) {
             return;
@@ -141,4 +143,3 @@ impl Counted {
         Some(Failure::new(Class::Invalid, reason::DEVICES, text))
     }
 }
-

@@ -179,7 +179,7 @@ fn may_begin_below(parts: &[Part], names: &[&str]) -> bool {
 
 /// The parts of a pattern that lie below `root`: as patterns that begin with it.
 fn narrow(pattern: &str, root: &str) -> Vec<String> {
-    let parts: Vec<&str> = pattern.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    let parts = cleaned(pattern);
     // A pattern without a leading slash matches at any depth.
     let parts = if pattern.starts_with('/') { parts } else { [&["**"], parts.as_slice()].concat() };
     let compiled: Vec<Part> = parts.iter().map(|p| Part::of(p)).collect();
@@ -197,6 +197,19 @@ fn narrow(pattern: &str, root: &str) -> Vec<String> {
     }
     let base = base.trim_end_matches('/');
     positions.into_iter().map(|at| format!("{base}/{}", parts[at..].join("/"))).collect()
+}
+
+/// The parts of a pattern, as Go's `filepath.Clean` leaves them: restic does that with each.
+fn cleaned(pattern: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = vec![];
+    for part in pattern.split('/').filter(|p| !p.is_empty() && *p != ".") {
+        match parts.last() {
+            Some(last) if part == ".." && *last != ".." => drop(parts.pop()),
+            None if part == ".." && pattern.starts_with('/') => {}
+            _ => parts.push(part),
+        }
+    }
+    parts
 }
 
 /// Positions in a pattern, and those that `**` lets come next where it stands for nothing.
@@ -242,7 +255,10 @@ enum Token {
     Any,
     One(char),
     /// `[a-z]`, or `[^a-z]`.
-    Class { is_negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        is_negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 impl Part {
@@ -282,7 +298,9 @@ impl Token {
             Self::Star => false,
             Self::Any => true,
             Self::One(one) => *one == c,
-            Self::Class { is_negated, ranges } => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *is_negated,
+            Self::Class { is_negated, ranges } => {
+                ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *is_negated
+            }
         }
     }
 }
@@ -354,6 +372,7 @@ mod tests {
         assert_eq!(of("/source/data/sub", &["data"]), ["/source/data", "/sub"]);
         assert_eq!(of("/source/data", &["data/x"]), ["/source/data", "/**/data/x", "/x"]);
         assert_eq!(of("/source/data", &["/**/x"]), ["/source/data", "/**/x"]);
+        assert_eq!(of("/data", &["/../data/a/../x", "../y"]), ["/data", "/x", "/**/../y"]);
     }
 
     /// Closes: R26 of the reports.
@@ -363,7 +382,10 @@ mod tests {
         assert_eq!(of("/data", &["/data/p/q/*.jpg", "/data/p/r/s"], &[]), ["/data/p", "/q/*.jpg", "/r/s"]);
         assert_eq!(of("/data", &["/data/p/\\[1]/x"], &[]), ["/data/p/[1]", "/x"]);
         assert_eq!(of("/data", &["/data/p/q"], &["/data/p"]), ["/data/p", "/q", "!/*"]);
-        assert_eq!(of("/data", &["/data/p/q"], &["/data/*/q/t", "p/q/u"]), ["/data/p", "/q", "!/q/t", "!/**/p/q/u", "!/q/u"]);
+        assert_eq!(
+            of("/data", &["/data/p/q"], &["/data/*/q/t", "p/q/u"]),
+            ["/data/p", "/q", "!/q/t", "!/**/p/q/u", "!/q/u"]
+        );
         assert_eq!(of("/data", &["/data/p/q/*", "!/data/p/q/t"], &[]), ["/data/p/q", "/*", "!/t"]);
     }
 
@@ -390,14 +412,18 @@ mod tests {
             let below = select("/data", &own(include), &own(exclude)).unwrap();
             let mut walk = Walk::new(&below.patterns);
             let within = |path: &&&str| path.starts_with(&format!("{}/", below.base.trim_end_matches('/')));
-            let mut is = |path: &&&str| walk.selects(&path[below.base.trim_end_matches('/').len()..], folders.contains(*path));
+            let mut is =
+                |path: &&&str| walk.selects(&path[below.base.trim_end_matches('/').len()..], folders.contains(*path));
             all.iter().filter(within).filter(|p| is(p)).copied().collect()
         };
         assert_eq!(selected(&[], &[]), all);
         assert_eq!(selected(&["*.jpg"], &[]), ["/data/a/x.jpg", "/data/a/t/y.jpg", "/data/b.jpg"]);
         assert_eq!(selected(&["*.jpg"], &["/data/a/t"]), ["/data/a/x.jpg", "/data/b.jpg"]);
         assert_eq!(selected(&["/data/a"], &["t"]), ["/data/a", "/data/a/x.jpg"]);
-        assert_eq!(selected(&[], &["/data/a", "!/data/a/x.jpg"]), ["/data", "/data/a/x.jpg", "/data/b.jpg", "/data/c.txt"]);
+        assert_eq!(
+            selected(&[], &["/data/a", "!/data/a/x.jpg"]),
+            ["/data", "/data/a/x.jpg", "/data/b.jpg", "/data/c.txt"]
+        );
         assert_eq!(selected(&[], &["/data/*"]), ["/data"]);
         assert_eq!(selected(&[], &["/"]), [] as [&str; 0]);
     }

@@ -50,7 +50,8 @@ impl Planned {
 
     /// Takes an item of a dry run, which stands for `path`, if it lies in what is restored, `root`.
     pub fn item(&mut self, message: &Message, path: &str, root: &str) {
-        let is_item = message.message_type == "verbose_status" && !message.item.is_empty() && message.action != "deleted";
+        let is_item =
+            message.message_type == "verbose_status" && !message.item.is_empty() && message.action != "deleted";
         // restic also names the parents of what it selects. A path that two snapshots hold counts once.
         if is_item && within(path, root) && self.seen.insert(path_key(path)) {
             self.weigh(path, message);

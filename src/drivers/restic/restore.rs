@@ -210,7 +210,9 @@ async fn dry_run(
     let mut again = false;
     loop {
         let ran = repository
-            .lines(argv.clone(), Limit::Idle(STUCK), &mut |m: &Message| planned.item(m, &format!("{base}{}", m.item), &part.root))
+            .lines(argv.clone(), Limit::Idle(STUCK), &mut |m: &Message| {
+                planned.item(m, &format!("{base}{}", m.item), &part.root)
+            })
             .await;
         if clean_end(&ran) || holds_nothing(&ran) {
             return Ok(());
@@ -328,8 +330,10 @@ fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) ->
     }
     let mut failure = repository.failure(ran, &format!("restore snapshot {}", short(part.pin)));
     if ran.report.errors > 0 {
-        failure.message =
-            format!("{} of {} entries restored, {} errors. {}", done.files, said.files, ran.report.errors, failure.message);
+        failure.message = format!(
+            "{} of {} entries restored, {} errors. {}",
+            done.files, said.files, ran.report.errors, failure.message
+        );
         // Errors of items that have no sign of their own are data that is not there.
         if failure.reason == reason::RESTIC_FAILED {
             failure.class = Class::Data;

@@ -190,7 +190,9 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         mounts: reach.mount_points(),
         allow_empty: target.allow_empty.unwrap_or(false),
         ignore_owners: target.ownership == Some(Ownership::Ignore),
-        planned: entry.planned.map(|c| contract::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
+        planned: entry
+            .planned
+            .map(|c| contract::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
         owner: entry.owner.clone(),
     };
     let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
