@@ -211,7 +211,7 @@ async fn dry_run(
     loop {
         let ran = repository
             .lines(argv.clone(), Limit::Idle(STUCK), &mut |m: &Message| {
-                planned.item(m, &format!("{base}{}", m.item), &part.root)
+                planned.item(m, &format!("{base}{}", m.item), &part.root);
             })
             .await;
         if clean_end(&ran) || holds_nothing(&ran) {

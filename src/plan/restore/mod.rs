@@ -83,10 +83,15 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     // Nor off one whose workload is down: whoever replaces the object takes every finalizer off it.
     let stands =
         !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(member::is_started));
-    if !run.id.held && !run.id.deleting && (leaves_something(&plan) || stands) {
+    if run.id.held || run.id.deleting {
+        return plan;
+    }
+    if leaves_something(&plan) {
         return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
     }
-    plan
+    // What stands already waits for nothing: its finalizer goes with whatever else is to be written.
+    let finalizer = plan.finalizer.or(stands.then_some(FinalizerChange::Add));
+    Plan { finalizer, ..plan }
 }
 
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
