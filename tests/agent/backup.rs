@@ -265,7 +265,7 @@ fn retention_after_an_edit_counts_on_and_leaves_removed_paths_alone() {
             args: strings(args),
             ..Backup::default()
         };
-        site.run(Step::Backup(step)).answer();
+        site.run_task(&site.task_of(&format!("run-{n}"), Step::Backup(step))).answer();
     };
     backup(1, &[&kept_path, &removed_path], &[], &[]);
     backup(2, &[&kept_path, &removed_path], &[], &[]);
@@ -283,7 +283,15 @@ fn retention_after_an_edit_counts_on_and_leaves_removed_paths_alone() {
     };
     maintain(&[&kept_path]);
     assert_eq!((count(&kept_path), count(&removed_path)), (1, 2));
-    assert_eq!(site.latest("a", &[&removed_path]).len(), 1, "it can be restored");
+    let query = HostQuery {
+        source_host: "a".into(),
+        paths: strings(&[&removed_path]),
+        mounts: strings(&[&removed_path]),
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query);
+    let host = &ended.hosts()[0];
+    assert_eq!((host.failure.as_ref(), host.snapshots.len()), (None, 1), "it can be restored");
     // Backed up again, its old ones count.
     backup(5, &[&kept_path, &removed_path], &[], &[]);
     maintain(&[&kept_path, &removed_path]);
