@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -221,7 +222,7 @@ pub fn over(upper: Option<&RuntimeSettings>, lower: &RuntimeSettings) -> Runtime
     }
     if let Some(lower) = lower.container.as_deref() {
         let container = all.container.get_or_insert_default();
-        if container.resources.as_ref().is_none_or(|r| *r == Default::default()) {
+        if container.resources.as_ref().is_none_or(|r| *r == ResourceRequirements::default()) {
             container.resources.clone_from(&lower.resources);
         }
         // The lower first: the later of two variables may name the earlier.
