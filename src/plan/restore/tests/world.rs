@@ -45,7 +45,6 @@ pub struct World {
     pub repository: bool,
     /// What the namespace enforces.
     pub pod_security: Level,
-    /// Settings of Jobs of its namespace.
     pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
     pub now: Timestamp,
     pub passes: usize,
