@@ -78,6 +78,8 @@ pub mod annotation {
     pub const CONTENT: &str = "lifeboat.stash.appscode.com/content";
     /// On a BackupBatch: namespaces, separated by commas, whose restores may take its members.
     pub const RESTORE_FROM: &str = "lifeboat.stash.appscode.com/restore-from";
+    /// On a Namespace: settings of the Jobs in it that name none themselves, as JSON, see `plan::job_defaults`.
+    pub const JOB_DEFAULTS: &str = "lifeboat.stash.appscode.com/job-defaults";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// On a claim that a restore made: hash of what it was made from.

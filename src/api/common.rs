@@ -99,6 +99,28 @@ pub struct RepositoryRef {
     pub namespace: Option<String>,
 }
 
+/// What stays fixed of a BackupConfiguration or BackupBatch: what its snapshots are known by, and where they are.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct InvokerIdentity {
+    /// The Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// Alias and object of each target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetIdentity>,
+}
+
+/// What stays fixed of a target.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct TargetIdentity {
+    /// Its alias; none means that each host has its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// The object.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub ref_: Option<TargetRef>,
+}
+
 /// What is restored into which hosts.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -183,6 +183,7 @@ async fn observe(
         repository,
         targets,
         pod_security: pod_security?,
+        job_defaults: observe::job_defaults(ctx, namespace).await?,
         jobs,
         room,
         rivals,

@@ -285,7 +285,8 @@ impl Keep for HorizontalPodAutoscaler {
         &[&[&["spec", "scaleTargetRef", "kind"], &["spec", "scaleTargetRef", "name"], &["spec", "minReplicas"]]];
 }
 impl Keep for Namespace {
-    const READ: &'static [&'static [&'static Place]] = &[&[&["metadata", "labels"]]];
+    const READ: &'static [&'static [&'static Place]] =
+        &[&[&["metadata", "labels"], &["metadata", "annotations", annotation::JOB_DEFAULTS]]];
 }
 
 fn prune_labels(meta: &mut ObjectMeta) {

@@ -19,6 +19,7 @@ pub mod grants;
 pub mod ground;
 pub mod hosts;
 pub mod invoker;
+pub mod job_defaults;
 pub mod jobs;
 pub mod kept;
 pub mod objects;

@@ -223,6 +223,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                 refused("spec.backend.local", &OTHER_VOLUMES.iter().map(|v| (*v, json!({}))).collect::<Vec<_>>()),
                 used("spec", &["wipeOut"]),
                 used("spec", &["usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"]),
+                runtime("spec"),
             ]
             .concat();
             (backend, json!({ "backend": { "storageSecretName": "s", "local": { "mountPath": "/r" } } }))

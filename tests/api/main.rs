@@ -26,6 +26,7 @@ mod repository;
 mod restarts;
 mod runs;
 mod scales;
+mod settings;
 mod snapshots;
 mod targets;
 mod weather;

@@ -198,6 +198,7 @@ impl<'a> Pass<'a> {
             &mut self.now.conditions,
             self.at,
         );
+        let ground = ground::with_defaults(ground, &self.seen.job_defaults);
         if let Err(NoGround::Denied(failure)) = &ground {
             return self.keep_out(&failure.clone());
         }
@@ -297,14 +298,21 @@ impl<'a> Pass<'a> {
 
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
     fn stand_on(&mut self, access: Access) -> Ground {
+        let defaults = self.job_defaults();
         let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
-        self.grant = access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings));
+        self.grant =
+            access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings, &defaults));
         Ground { frame: self.frame(&access), access }
     }
 
     fn frame(&self, access: &Access) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account)
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.job_defaults())
+    }
+
+    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
+    fn job_defaults(&self) -> RuntimeSettings {
+        self.seen.job_defaults.clone().unwrap_or_default()
     }
 
     fn task(&self, access: &Access, member: usize, step: Step) -> Task {

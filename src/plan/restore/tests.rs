@@ -3,6 +3,7 @@
 mod adopted;
 mod announced;
 mod crashes;
+mod defaults;
 mod document;
 mod elsewhere;
 mod faults;

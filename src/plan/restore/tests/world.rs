@@ -45,6 +45,7 @@ pub struct World {
     pub repository: bool,
     /// What the namespace enforces.
     pub pod_security: Level,
+    pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
     pub now: Timestamp,
     pub passes: usize,
     /// Writes so far, and those before which the controller dies.
@@ -125,6 +126,7 @@ impl World {
             policies: vec![],
             repository: true,
             pod_security: Level::Privileged,
+            job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
             writes: 0,
@@ -188,6 +190,7 @@ impl World {
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             pod_security: self.pod_security,
+            job_defaults: self.job_defaults.clone(),
             jobs: self.jobs.seen(),
             room: self.room(),
             rivals: self.rivals.clone(),

@@ -164,6 +164,7 @@ impl Cluster {
             repository: Seen::Found(scene.repository.clone()),
             targets: self.workloads.iter().enumerate().map(see).collect(),
             pod_security: Level::Privileged,
+            job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             jobs: self.jobs.iter().map(|j| (*j.seen).clone()).collect(),
             room: Room { free: 64, ahead: 0 },
             rivals: vec![],
