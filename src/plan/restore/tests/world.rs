@@ -11,22 +11,23 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::next;
+use super::super::{held, next};
 use super::document::Document;
 use super::workload::{Workload, look_at, target, workload_of};
-use crate::api::common::TargetRef;
+use crate::api::common::{AfterFailure, TargetRef};
 use crate::api::target::RestoreTarget;
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::fake::{Grants, Jobs, setup};
 use crate::plan::gate::Room;
+use crate::plan::held::Note;
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{FinalizerChange, Plan, Stop};
+use crate::plan::{Event, FinalizerChange, Plan, Stop};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
@@ -86,6 +87,11 @@ pub struct World {
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
     refused_scales: BTreeMap<String, Failure>,
+    refused_holds: BTreeMap<String, Failure>,
+    /// The API server takes no annotations of workloads.
+    pub refuses_holds: bool,
+    /// Events about workloads: the name, and the reason.
+    pub told: Vec<(String, String)>,
     refused_revoke: Option<Failure>,
     /// The API server lets nobody take rights back.
     pub refuses_revokes: bool,
@@ -149,6 +155,9 @@ impl World {
             refusal: None,
             refused: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_holds: BTreeMap::new(),
+            refuses_holds: false,
+            told: vec![],
             refused_revoke: None,
             refuses_revokes: false,
             events: vec![],
@@ -194,6 +203,7 @@ impl World {
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),
             refused_scales: self.refused_scales.clone(),
+            refused_holds: self.refused_holds.clone(),
             refused_revoke: self.refused_revoke.clone(),
             progress: BTreeMap::new(),
         }
@@ -240,7 +250,9 @@ impl World {
     fn pass(&mut self) -> Option<SignedDuration> {
         let plan = self.decide();
         // What was refused is known in one look.
-        let refused = !std::mem::take(&mut self.refused_scales).is_empty() | self.refused_revoke.take().is_some();
+        let refused = !std::mem::take(&mut self.refused_scales).is_empty()
+            | !std::mem::take(&mut self.refused_holds).is_empty()
+            | self.refused_revoke.take().is_some();
         self.announced(&plan);
         self.again = if plan.again { self.again + 1 } else { 0 };
         assert!(self.again <= MOST_AGAIN, "{} rounds at one go", self.again);
@@ -250,6 +262,7 @@ impl World {
         let quiet = plan.jobs.is_empty()
             && plan.claims.is_empty()
             && plan.scales.is_empty()
+            && plan.holds.is_empty()
             && plan.stop_jobs.is_empty()
             && !changed
             && !refused;
@@ -260,7 +273,7 @@ impl World {
         if self.gone {
             return None;
         }
-        if again || !self.refused_scales.is_empty() || self.refused_revoke.is_some() {
+        if again || !self.refused_scales.is_empty() || !self.refused_holds.is_empty() || self.refused_revoke.is_some() {
             return at_once;
         }
         if quiet {
@@ -310,6 +323,21 @@ impl World {
             }
             self.workloads[index].replicas = scale.replicas;
         }
+        for hold in &plan.holds {
+            if !self.write() {
+                return false;
+            }
+            let index: usize = hold.name.trim_start_matches('m').parse().unwrap();
+            assert!(
+                hold.note.is_none() || self.workloads[index].replicas == 0,
+                "m{index} is up, and said to stay down"
+            );
+            if self.refuses_holds {
+                self.refused_holds.insert(hold.key(), Failure::new(Class::Transient, "RefusedByApiServer", "Not that"));
+                continue;
+            }
+            self.workloads[index].held.clone_from(&hold.note);
+        }
         for claim in &plan.claims {
             if !self.write() {
                 return false;
@@ -347,7 +375,7 @@ impl World {
             self.object["metadata"]["finalizers"] = json!([]);
             self.gone = self.run().id.deleting;
             if self.gone {
-                self.events.extend(plan.events.into_iter().map(|e| e.reason));
+                self.publish(plan.events);
                 return true;
             }
         }
@@ -363,15 +391,30 @@ impl World {
             }
             self.object["status"] = status;
         }
-        self.events.extend(plan.events.into_iter().map(|e| e.reason));
+        self.publish(plan.events);
         true
+    }
+
+    fn publish(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event.about {
+                None => self.events.push(event.reason),
+                Some(about) => self.told.push((about.name, event.reason)),
+            }
+        }
     }
 
     /// A second look at the same cluster does nothing.
     fn rests(&self) {
         let plan = self.decide();
         assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
-        assert!(plan.jobs.is_empty() && plan.claims.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
+        assert!(
+            plan.jobs.is_empty()
+                && plan.claims.is_empty()
+                && plan.scales.is_empty()
+                && plan.holds.is_empty()
+                && plan.events.is_empty()
+        );
         // A Job that was deleted is at work until it is gone: what its pod does until then is not known.
         if !self.jobs.seen().iter().any(JobSeen::is_active) && !self.refuses_revokes {
             assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
@@ -475,8 +518,30 @@ impl World {
         assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
         assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
         for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
-            assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
+            if !self.may_stay_down(index, &run) {
+                assert_eq!((w.replicas, &w.held), (w.wanted, &None), "m{index} has its replicas back");
+                continue;
+            }
+            let note = w.held.as_deref().map(|text| Note::read(text).unwrap());
+            assert_eq!((w.replicas, note.map(|n| n.replicas)), (0, Some(w.wanted)), "m{index} stays down, and says so");
         }
+    }
+
+    /// Whether data of a workload may be half restored, so that it stays at zero.
+    fn may_stay_down(&self, index: usize, run: &RestoreRun) -> bool {
+        let w = &self.workloads[index];
+        let of = |i: &usize| workload_of(run.targets()[*i].as_ref()) == Some(index);
+        let half = |i: usize| {
+            let spec = run.members.get(i).and_then(|m| m.target.as_ref()).and_then(|t| t.after_failure);
+            let stats = run.state.members.get(i).map_or(&[][..], |m| &m.stats);
+            spec != Some(AfterFailure::ScaleBack)
+                && stats.iter().any(|h| {
+                    let whole = self.jobs.done.contains(&format!("restore/{i}/{}", h.hostname));
+                    // Of one that is gone nobody has written what its Jobs answered.
+                    held::is_half(h) && !(self.gone && whole)
+                })
+        };
+        w.is_scalable() && w.wanted > 0 && (0..run.targets().len()).filter(of).any(half)
     }
 
     pub fn phase(&self) -> String {
@@ -486,6 +551,12 @@ impl World {
     pub fn members(&self) -> Vec<String> {
         let phases = |m: &Value| m["phase"].as_str().unwrap().to_owned();
         self.object["status"]["members"].as_array().unwrap().iter().map(phases).collect()
+    }
+
+    /// Message of a condition.
+    pub fn condition_text(&self, type_: &str) -> String {
+        let all = self.object["status"]["conditions"].as_array().unwrap();
+        all.iter().find(|c| c["type"] == type_).map(|c| c["message"].as_str().unwrap().to_owned()).unwrap_or_default()
     }
 
     /// Status and reason of a condition.
