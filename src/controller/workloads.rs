@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::openshift::DeploymentConfig;
-use crate::names::annotation;
+use crate::names::{MANAGER, annotation};
 use crate::plan::{Hold, Scale};
 
 /// A subresource of a workload.
@@ -55,7 +55,8 @@ where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let api = Api::<K>::namespaced(ctx.client.clone(), namespace);
-    let (patch, params) = (Patch::Merge(patch), PatchParams::default());
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let patch = Patch::Merge(patch);
     match part {
         Part::Scale => api.patch_scale(name, &params, &patch).await.map(drop),
         Part::Status => api.patch_status(name, &params, &patch).await.map(drop),
