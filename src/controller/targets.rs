@@ -15,6 +15,7 @@ use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
+use crate::plan::held;
 use crate::plan::hosts::TargetKind;
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -151,7 +152,8 @@ async fn workload(
 
 /// What is the same of every workload that can be scaled.
 fn of(meta: &ObjectMeta) -> Target {
-    let held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
+    let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
+    held_down.iter_mut().for_each(held::bound);
     Target { uid: meta.uid.clone().unwrap_or_default(), held_down, ..Target::default() }
 }
 

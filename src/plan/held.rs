@@ -8,12 +8,21 @@ use super::contract::cut;
 
 /// Longest annotation that is read, bytes. Ours have at most some hundred more than [`WHY_MAX`].
 const READ_MAX: usize = 4096;
+/// Stands for one that is longer.
+const TOO_LONG: &str = "longer than is read";
 /// Longest reason, bytes.
 const WHY_MAX: usize = 512;
 /// Most replicas that are taken from an annotation; nothing that shares volumes has as many.
 const MOST_REPLICAS: i32 = 10_000;
 /// Longest name of a session, `Kind/namespace/name`: twice 253 characters and a kind.
 const SESSION_MAX: usize = 600;
+
+/// Keeps no more of an annotation than is read.
+pub fn bound(text: &mut String) {
+    if text.len() > READ_MAX {
+        TOO_LONG.clone_into(text);
+    }
+}
 
 /// The annotation, as JSON.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -43,7 +52,7 @@ impl Note {
     /// # Errors
     /// It is not what we write.
     pub fn read(text: &str) -> Result<Self, &'static str> {
-        if text.len() > READ_MAX {
+        if text.len() > READ_MAX || text == TOO_LONG {
             return Err("is longer than 4096 bytes");
         }
         let note: Self = serde_json::from_str(text).map_err(|_| "is not as Lifeboat writes it")?;
