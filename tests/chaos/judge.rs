@@ -106,7 +106,8 @@ pub fn defects(seen: &Seen) -> Vec<String> {
     }
     for Workload { name, replicas, held } in &seen.workloads {
         let is_back = *replicas == seen.wanted && held.is_none();
-        if !is_back && !(*replicas == 0 && may_stay_down(seen, &members, name, held.as_deref())) {
+        let stays_down = *replicas == 0 && may_stay_down(seen, &members, name, held.as_deref());
+        if !is_back && !stays_down {
             wrong.push(format!(
                 "WORKLOAD: {replicas} replicas of {name} are asked for instead of {}, and it says {held:?}",
                 seen.wanted

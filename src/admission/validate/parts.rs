@@ -88,11 +88,17 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
         let text = format!("is Auto, but nothing is scaled for {cannot}, or leave quiesce out");
         errors.not_supported(format!("{at}.quiesce"), text);
     }
-    let stays_up = target.quiesce == Some(Quiesce::Never);
-    if let Some(after) = target.after_failure.filter(|_| !cannot.is_empty() || stays_up) {
-        let why = if cannot.is_empty() { "quiesce is Never" } else { cannot };
-        let text = format!("is {after:?}, but nothing is scaled: {why}. Leave afterFailure out");
-        errors.not_supported(format!("{at}.afterFailure"), text);
+    if let Some(after) = target.after_failure {
+        let field = format!("{at}.afterFailure");
+        if !cannot.is_empty() {
+            let text = format!("is {after:?}, but nothing is scaled for {cannot}, or leave afterFailure out");
+            errors.not_supported(field, text);
+        } else if target.quiesce == Some(Quiesce::Never) {
+            errors.invalid(
+                field,
+                format!("is {after:?}, but quiesce is Never, so nothing is scaled; leave one of them out"),
+            );
+        }
     }
 
     if !beside.is_empty() && !target.rules.is_empty() {

@@ -5,6 +5,7 @@ mod announced;
 mod crashes;
 mod document;
 mod elsewhere;
+mod ends;
 mod faults;
 mod held;
 mod large;
