@@ -199,6 +199,7 @@ pub fn plan(data: &[u8]) {
             writers: vec![],
             refused_claims: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_holds: BTreeMap::new(),
             refused_revoke: None,
             progress: BTreeMap::new(),
         };

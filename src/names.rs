@@ -88,6 +88,8 @@ pub mod annotation {
     pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
+    /// On a workload that stays at zero because its data is half restored: what it comes back to, and why.
+    pub const HELD_DOWN: &str = "lifeboat.stash.appscode.com/held-down";
     /// On what users write: the webhook's seal that who wrote it may run code in the namespace.
     pub const SEAL: &str = "lifeboat.stash.appscode.com/code-rights";
 }
@@ -225,6 +227,10 @@ pub mod reason {
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// The workload has its replicas back.
     pub const SCALED_BACK: &str = "ScaledBack";
+    /// The workload stays at zero, because its data is half restored.
+    pub const HELD_DOWN: &str = "HeldDown";
+    /// The annotation of a workload that should say what it comes back to cannot be read.
+    pub const HELD_DOWN_IGNORED: &str = "HeldDownIgnored";
     /// The pods stay during the restore.
     pub const NOT_QUIESCED: &str = "NotQuiesced";
     /// Another restore has the target.

@@ -41,6 +41,16 @@ pub enum Quiesce {
     Never,
 }
 
+/// What becomes of a workload whose data a restore has touched and not restored as a whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AfterFailure {
+    /// It stays at zero replicas, with an annotation that says what it comes back to and why. The next restore of it that
+    /// succeeds scales it back.
+    StayDown,
+    /// It is scaled back, and starts on what is there.
+    ScaleBack,
+}
+
 /// Whether a restore gives files back their owners.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Ownership {

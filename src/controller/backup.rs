@@ -297,6 +297,7 @@ async fn observe(
         writers,
         refused_claims: BTreeMap::new(),
         refused_scales: BTreeMap::new(),
+        refused_holds: BTreeMap::new(),
         refused_revoke: None,
         progress: BTreeMap::new(),
     })

@@ -50,6 +50,8 @@ pub enum End {
     Ok,
     /// With this failure.
     Fails(Class, &'static str),
+    /// The same before it has written anything.
+    Untouched(Class, &'static str),
     /// Its pod is killed for its memory.
     OutOfMemory,
     /// The Job is called failed while its pod still runs.
@@ -326,7 +328,8 @@ impl Jobs {
         let version = self.version.unwrap_or(VERSION);
         let mut outcome = Outcome { version, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
-            End::Fails(class, why) => {
+            End::Fails(class, why) | End::Untouched(class, why) => {
+                outcome.untouched = matches!(end, End::Untouched(..));
                 outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
                 return outcome;
             }

@@ -110,6 +110,8 @@ pub struct Surroundings {
     pub refused_claims: BTreeMap<String, Failure>,
     /// Scales that the API server refused, by [`super::Scale::key`].
     pub refused_scales: BTreeMap<String, Failure>,
+    /// Annotations of workloads that the API server refused, by [`super::Hold::key`].
+    pub refused_holds: BTreeMap<String, Failure>,
     /// What the API server said when rights were to be taken back, a moment ago.
     pub refused_revoke: Option<Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.

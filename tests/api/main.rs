@@ -11,6 +11,7 @@ mod cluster;
 mod code_rights;
 mod definitions;
 mod front;
+mod held;
 #[allow(dead_code, reason = "some of it is for tenants that attack")]
 mod installed;
 mod jobs;

@@ -41,7 +41,7 @@ pub async fn restore(repository: &Repository, step: &Restore) -> Done {
             tracing::info!(files = total.files, bytes = total.bytes, paths = parts.len(), "planned");
             write(repository, step, &parts, total).await
         }
-        Err(failure) => Done::failed(failure),
+        Err(failure) => Done::untouched(failure),
     }
 }
 
@@ -277,7 +277,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         failure = Some(incomplete(answer.restored, total, ""));
     }
     progress.send_replace(at(answer.restored, total));
-    Done { answer: Some(Answer::Restored(answer)), failure }
+    Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
 }
 
 /// What one run really restored.

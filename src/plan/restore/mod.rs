@@ -16,6 +16,7 @@
 mod bound;
 mod ending;
 mod find;
+mod held;
 mod host;
 mod made;
 mod member;
@@ -96,7 +97,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
 
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
 fn leaves_something(plan: &Plan) -> bool {
-    let made = !(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
+    let made = !(plan.scales.is_empty() && plan.holds.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
     made || !plan.jobs.iter().all(jobs::is_preflight)
 }
 

@@ -145,6 +145,7 @@ impl World {
             writers: self.writers.clone(),
             refused_claims: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_holds: BTreeMap::new(),
             refused_revoke: self.refused_revoke.clone(),
             room: Room { free: self.room, ahead: 16 - self.room },
             progress: BTreeMap::new(),
