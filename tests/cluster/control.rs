@@ -58,7 +58,7 @@ pub struct ComponentStatus {
 /// Asks the supervisor; an error when there is none.
 pub fn ask(place: &Place, request: &Request) -> Result<Reply> {
     let mut stream = UnixStream::connect(place.control_socket()).context("no supervisor answers")?;
-    let patience = Some(Duration::from_secs(10));
+    let patience = Some(Duration::from_secs(30));
     stream.set_read_timeout(patience).context("socket")?;
     stream.set_write_timeout(patience).context("socket")?;
     let mut line = serde_json::to_string(request).context("cannot encode a request")?;

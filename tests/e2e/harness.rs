@@ -36,14 +36,19 @@ pub struct Site {
 
 impl Site {
     pub async fn new(name: &str) -> Self {
+        // Not left to the API server: a name that it chose is lost with its answer.
+        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
+        Self::named(&format!("{name}-{unique:08x}")).await
+    }
+
+    /// In a namespace of exactly this name, which documentation uses.
+    pub async fn named(name: &str) -> Self {
         let state = PathBuf::from(
             std::env::var("LIFEBOAT_CLUSTER_STATE").expect("LIFEBOAT_CLUSTER_STATE is not set: run make test-e2e"),
         );
         let client = Client::try_default().await.expect("KUBECONFIG is not set: run make test-e2e");
         watchman::start(&state);
-        // Not left to the API server: a name that it chose is lost with its answer.
-        let unique = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() & 0xffff_ffff;
-        let site = Self { client, namespace: format!("{name}-{unique:08x}"), state, left: AtomicBool::new(false) };
+        let site = Self { client, namespace: name.to_owned(), state, left: AtomicBool::new(false) };
         let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": site.namespace } });
         site.create(&space.to_string()).await;
         site
@@ -395,6 +400,14 @@ impl Site {
 
     pub fn kubectl(&self, words: &[&str]) -> String {
         output(&mut self.kubectl_command(words))
+    }
+
+    /// Commands of a page, run as they are written there by a shell that finds kubectl and restic.
+    pub fn shell(&self, commands: &str) -> Command {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command.args(["-euc", commands]).env("PATH", format!("{}:{path}", self.bin("").display()));
+        command
     }
 
     pub fn kubectl_command(&self, words: &[&str]) -> Command {

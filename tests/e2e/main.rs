@@ -22,6 +22,7 @@ mod front;
 mod harness;
 mod interrupted;
 mod manifests;
+mod newcomer;
 #[allow(dead_code, reason = "some of it is for tests without a node")]
 #[path = "../api/operator.rs"]
 mod operator;
