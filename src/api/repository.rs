@@ -41,9 +41,31 @@ pub struct RepositorySpec {
     /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Not for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
+    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): only the repository in
+    /// it is created, and a bucket that does not exist is the failure BucketMissing. `Always`: the bucket too, where the
+    /// credentials allow it. It has no meaning for `local`.
+    #[serde(default, skip_serializing_if = "CreateBucket::is_default")]
+    #[schemars(default = "CreateBucket::default")]
+    pub create: CreateBucket,
     /// Which namespaces may refer to it; its own only, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
+}
+
+/// What the first backup may create.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum CreateBucket {
+    /// The repository, and its bucket where it does not exist.
+    Always,
+    /// The repository, in a bucket that exists.
+    #[default]
+    IfBucketExists,
+}
+
+impl CreateBucket {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A store. Exactly one of its kinds is set.

@@ -102,6 +102,9 @@ pub struct RepositoryAccess {
     /// Accept any certificate of the store.
     #[serde(default)]
     pub insecure_tls: bool,
+    /// A bucket that does not exist may be created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_bucket: bool,
     /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretPlace>,

@@ -128,7 +128,7 @@ pub async fn probe(repository: &Repository) -> Done {
     if opened.end == End::Exited(0) {
         return Done::ok(Answer::Probed);
     }
-    Done::failed(repository.failure(&opened, "open the repository"))
+    Done::failed(repository.opening_failure(&opened).await)
 }
 
 /// Opens the repository, and creates it where there is none.
@@ -140,12 +140,14 @@ pub async fn prepare(repository: &Repository) -> Done {
     if opened.end == End::Exited(0) {
         return Done::ok(Answer::Prepared { created: false });
     }
-    let failure = repository.failure(&opened, "open the repository");
-    // Exit code 10 is also how a missing bucket or a refusal can look; creating makes the bucket,
-    // but a refusal stays one.
-    if opened.end != End::Exited(10)
-        || ![reason::REPOSITORY_MISSING, reason::BUCKET_MISSING].contains(&failure.reason.as_str())
-    {
+    let failure = repository.opening_failure(&opened).await;
+    // restic creates the bucket, too, where it is missing and the keys allow it.
+    let may_create = match failure.reason.as_str() {
+        reason::REPOSITORY_MISSING => true,
+        reason::BUCKET_MISSING => repository.create_bucket,
+        _ => false,
+    };
+    if !may_create {
         return Done::failed(failure);
     }
     let created = repository.lines(args::init(), Limit::Whole(LOOK), &mut |_| {}).await;
