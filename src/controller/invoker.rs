@@ -20,7 +20,7 @@ use super::{Error, apply, measured, observe, report, sessions, targets as found,
 use crate::admission::validate::backup_configuration::hash_of_target;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
-use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
+use crate::api::common::{RepositoryRef, RetryConfig, ScheduleInForce};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{MANAGER, condition};
@@ -107,7 +107,7 @@ impl Invoker for BackupConfiguration {
                 .status
                 .as_ref()
                 .and_then(|s| s.target_hash.clone())
-                .or_else(|| (plan.phase == InvokerPhase::Ready).then(|| hash_of_target(self.spec.target.as_ref()))),
+                .or_else(|| plan.has_ground.then(|| hash_of_target(self.spec.target.as_ref()))),
         })
     }
     fn targets(&self) -> Vec<Option<&BackupTarget>> {

@@ -77,7 +77,8 @@ impl Facts {
     /// Keeps of the conditions what anybody asks for.
     #[must_use]
     pub fn saying(mut self, conditions: &[Condition]) -> Self {
-        let asked = |c: &&Condition| [condition::RECONCILING, condition::STALLED].contains(&c.type_.as_str());
+        const ASKED: [&str; 3] = [condition::RECONCILING, condition::STALLED, condition::REPOSITORY_FOUND];
+        let asked = |c: &&Condition| ASKED.contains(&c.type_.as_str());
         let true_ones = conditions.iter().filter(asked).filter(|c| c.status == "True");
         self.says = true_ones.filter_map(|c| Some((c.type_.clone(), c.reason.clone()?))).collect();
         self

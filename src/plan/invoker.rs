@@ -14,12 +14,13 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::backup::is_over;
 use super::conditions::{self, Health, Value};
+use super::contract::{Class, Failure};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
 use super::run::Identity;
 use super::schedule::{self, Schedule};
 use super::sessions::{self, NewSession};
-use super::target::TargetSeen;
+use super::target::{Target, TargetSeen};
 use crate::api::Condition;
 use crate::api::backup_session::BackupPhase;
 use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce, TargetRef};
@@ -99,6 +100,8 @@ pub struct InvokerPlan {
     pub delete: Vec<String>,
     /// Its phase.
     pub phase: InvokerPhase,
+    /// Backups of it can be taken, as far as its Repository is concerned: what names them is fixed from then on.
+    pub has_ground: bool,
     /// Its conditions.
     pub conditions: Vec<Condition>,
     /// Conditions of each target.
@@ -120,6 +123,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         create: None,
         delete: surplus(seen),
         phase: InvokerPhase::NotReady,
+        has_ground: false,
         conditions: vec![],
         target_conditions: vec![],
         last: seen.last.clone(),
@@ -152,15 +156,17 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     match ground::check(seen.reference, &seen.id.namespace, &seen.repository, &mut list, now) {
         Ok(_) => {
             plan.phase = InvokerPhase::Ready;
+            plan.has_ground = true;
             schedule(seen, now, &mut plan);
             let text = if seen.paused { "Ready; scheduled backups are paused." } else { "Ready to take backups." };
-            conditions::set_health(
-                &mut list,
-                Health::Ready,
-                if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN },
-                text,
-                now,
-            );
+            let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };
+            match obstacle(seen, &plan) {
+                None => conditions::set_health(&mut list, Health::Ready, why, text, now),
+                Some((why, text)) => {
+                    plan.phase = InvokerPhase::NotReady;
+                    conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
+                }
+            }
         }
         Err(NoGround::Waiting(text)) => {
             plan.requeue = Some(LOOK_FOR_MISSING);
@@ -183,14 +189,44 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     plan
 }
 
+/// Why a backup that began now would wait or fail, of what is known before. It holds up no schedule: it may be gone in time.
+fn obstacle(seen: &InvokerSeen<'_>, plan: &InvokerPlan) -> Option<(String, String)> {
+    let mut targets = plan.target_conditions.iter().flatten();
+    let of_target = targets.find(|c| c.type_ == condition::BACKUP_TARGET_FOUND && c.status != "True");
+    if let Some(c) = of_target {
+        return Some((c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()));
+    }
+    let Seen::Found(RepositorySeen { unreachable: Some(silence), .. }) = &seen.repository else { return None };
+    Some((reason::REPOSITORY_UNREACHABLE.to_owned(), silence.message.clone()))
+}
+
+fn found_why(failure: &Failure) -> &'static str {
+    match failure.reason.as_str() {
+        reason::TARGET_NOT_AVAILABLE => reason::TARGET_NOT_AVAILABLE,
+        reason::BACKUP_EXECUTOR_FAILED => reason::BACKUP_EXECUTOR_FAILED,
+        _ => reason::VOLUME_NOT_REACHABLE,
+    }
+}
+
+/// The first thing of a target that a session would fail with, or wait for: as [`super::backup`] finds it.
+fn unreachable(found: &Target, mounts: &[VolumeMount]) -> Option<Failure> {
+    if let Some(text) = found.too_many() {
+        return Some(Failure::new(Class::Invalid, reason::BACKUP_EXECUTOR_FAILED, text));
+    }
+    found.missing_volume(mounts).or_else(|| {
+        let place = found.places().into_iter().next()?;
+        found.reach(mounts, &place, true, false).err()
+    })
+}
+
 /// Says of each target whether it is there. One that is missing holds up no schedule: it may be there in time.
 fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     for (index, (name, target)) in seen.targets.iter().enumerate() {
         let mut list = seen.target_conditions.get(index).cloned().unwrap_or_default();
         let (value, why, text) = match target {
-            TargetSeen::Found(found) => match seen.mounts.get(index).and_then(|m| found.missing_volume(m)) {
+            TargetSeen::Found(found) => match seen.mounts.get(index).and_then(|m| unreachable(found, m)) {
                 None => (Value::True, reason::TARGET_AVAILABLE, format!("Backup target {name} found.")),
-                Some(failure) => (Value::False, reason::VOLUME_NOT_REACHABLE, failure.message),
+                Some(failure) => (Value::False, found_why(&failure), failure.message),
             },
             TargetSeen::Missing(_) => {
                 (Value::False, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist."))

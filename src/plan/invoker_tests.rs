@@ -227,3 +227,52 @@ proptest! {
         }
     }
 }
+
+/// Closes: B8, B21 of the newcomer.
+#[test]
+fn it_is_ready_only_where_a_backup_could_begin_and_wakes_when_it_can() {
+    let deployment = |volumes: serde_json::Value| Target {
+        display: "apps/v1 deployment/web".into(),
+        kind: "Deployment".into(),
+        name: "web".into(),
+        volumes: serde_json::from_value(volumes).unwrap(),
+        ..Target::default()
+    };
+    let mounts: Vec<VolumeMount> = serde_json::from_value(json!([{ "name": "data", "mountPath": "/data" }])).unwrap();
+    let claim = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "c" } }]);
+    let mut there = deployment(claim.clone());
+    there.claims.insert("c".into(), crate::plan::target::ClaimSeen { exists: true, ..Default::default() });
+    let ready = TargetSeen::Found(Box::new(there));
+    let cases = [
+        (TargetSeen::Missing(String::new()), reason::TARGET_NOT_AVAILABLE, "does not exist"),
+        (TargetSeen::Found(Box::new(deployment(claim))), reason::TARGET_NOT_AVAILABLE, "PersistentVolumeClaim c"),
+        (TargetSeen::Found(Box::new(deployment(json!([])))), reason::VOLUME_NOT_REACHABLE, "does not have"),
+        (
+            TargetSeen::Found(Box::new(deployment(json!([{ "name": "data", "emptyDir": {} }])))),
+            reason::VOLUME_NOT_REACHABLE,
+            "an emptyDir",
+        ),
+    ];
+    for (target, why, said) in cases {
+        let mut world = seen(None);
+        world.mounts = vec![&mounts];
+        world.targets = vec![("web".into(), target)];
+        let plan = next(&world, at(301));
+        let condition = |plan: &InvokerPlan| plan.conditions.iter().find(|c| c.type_ == "Ready").cloned().unwrap();
+        let found = condition(&plan);
+        assert_eq!((found.status.as_str(), found.reason.as_deref()), ("False", Some(why)));
+        assert!(found.message.unwrap().contains(said));
+        assert_eq!(plan.phase, InvokerPhase::NotReady);
+        assert_eq!(created(&plan), Some("b-300"), "no schedule is held up");
+        let mut mended = after(&world, &plan);
+        mended.targets = vec![("web".into(), ready.clone())];
+        let plan = next(&mended, at(302));
+        assert_eq!((condition(&plan).status.as_str(), plan.phase), ("True", InvokerPhase::Ready));
+    }
+    let mut silent = seen(None);
+    let Seen::Found(repository) = &mut silent.repository else { panic!() };
+    repository.unreachable = Some(crate::plan::observed::Silence { since: at(0), message: "Refused.".into() });
+    let plan = next(&silent, at(301));
+    let found = plan.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!(found.reason.as_deref(), Some(reason::REPOSITORY_UNREACHABLE));
+}

@@ -124,6 +124,11 @@ impl Pass<'_> {
             return;
         }
         sync::advance(self, &access);
+        if let Some(failed) = sync::failure(&self.now.conditions).cloned() {
+            let (why, text) = (failed.reason.unwrap_or_default(), failed.message.unwrap_or_default());
+            let text = text.trim_start_matches(sync::OUT_OF_DATE);
+            return self.say(Health::Reconciling, &why, text);
+        }
         self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
     }
 

@@ -199,12 +199,15 @@ fn a_missing_bucket_is_not_created_in_passing() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
     fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
-    for (create_bucket, creates) in [(false, false), (true, true)] {
+    let cases =
+        [(false, Class::Invalid, reason::BUCKET_MISSING, false), (true, Class::Fatal, reason::RESTIC_FAILED, true)];
+    for (create_bucket, class, why, creates) in cases {
         let (at, asked) = store("404 Not Found", "NoSuchBucket");
         let mut task = site.task(Step::Prepare(Prepare {}));
         let url = format!("s3:http://{at}/misspelt/prefix");
-        task.repository = RepositoryAccess { url, create_bucket, ..RepositoryAccess::default() };
-        site.run_task(&task).failed(Class::Invalid, reason::BUCKET_MISSING);
+        let region = Some("eu-test-1".into());
+        task.repository = RepositoryAccess { url, region, create_bucket, ..RepositoryAccess::default() };
+        site.run_task(&task).failed(class, why);
         let asked: Vec<String> = asked.try_iter().collect();
         let signed = |r: &String| r.starts_with("HEAD /misspelt HTTP") && r.contains("Credential=AKIDEXAMPLE/");
         assert!(asked.iter().any(signed), "{asked:?}");

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::Pass;
+use crate::api::Condition;
 use crate::api::repository::{SyncBegun, SyncStatus};
 use crate::names::{condition, reason};
 use crate::plan::access::{self, Access};
@@ -23,6 +24,21 @@ use crate::plan::{conditions, grants, retry, snapshots};
 const LIST: &str = "list";
 /// Longest time until it has failed, further attempts included. Thousands of snapshots take a minute or two.
 const LIMIT: SignedDuration = SignedDuration::from_mins(15);
+
+/// After a listing that failed, the next one comes no sooner than this.
+const SOONEST: SignedDuration = SignedDuration::from_mins(1);
+/// What is said of a listing that failed, before why.
+pub const OUT_OF_DATE: &str = "The Snapshots may be out of date: ";
+/// Failures that every session would meet, too.
+const OF_REPOSITORY: [&str; 7] = [
+    reason::SECRET_INCOMPLETE,
+    reason::WRONG_PASSWORD,
+    reason::BUCKET_MISSING,
+    reason::ACCESS_DENIED,
+    reason::TLS_NOT_TRUSTED,
+    reason::REPOSITORY_UNREACHABLE,
+    reason::NOT_SUPPORTED,
+];
 
 /// Begins, goes on with, or ends bringing the Snapshots up to date.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) {
@@ -41,7 +57,7 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
     }
     let request = pass.run.sync_request.clone();
     let backup_time = pass.run.state.last_backup_time.clone();
-    let asked = request.is_some() && request != sync.request;
+    let asked = (request.is_some() && request != sync.request) || is_mended(pass);
     let wait = due(pass, sync).map(|due| retry::left(due, pass.at));
     if asked || backup_time != sync.backup_time || wait == Some(None) {
         let entry = step::entry(&mut pass.now.steps, LIST);
@@ -65,7 +81,26 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
 /// When it is due by itself; `None` for never.
 fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
     let every = SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())?;
-    sync.tried_time.as_ref().map_or(Some(pass.at), |tried| tried.0.checked_add(every).ok())
+    let tried = sync.tried_time.as_ref().map_or(pass.at, |tried| tried.0);
+    if sync.tried_time.is_none() {
+        return Some(pass.at);
+    }
+    let failing_since = failure(&pass.run.state.conditions).map(|c| c.last_transition_time.0);
+    // Each wait is as long as it has failed so far, so that the waits double.
+    let wait = failing_since.map(|since| tried.duration_since(since).max(SOONEST).min(every));
+    tried.checked_add(wait.unwrap_or(every)).ok()
+}
+
+/// The last listing failed, and the spec was changed since.
+fn is_mended(pass: &Pass<'_>) -> bool {
+    let state = &pass.run.state;
+    failure(&state.conditions).is_some() && state.observed_generation != pass.run.id.generation
+}
+
+/// Why the repository could not be opened when it was last tried; none when it could, or was not tried yet.
+pub fn failure(list: &[Condition]) -> Option<&Condition> {
+    let of_repository = |c: &&Condition| c.reason.as_deref().is_some_and(|why| OF_REPOSITORY.contains(&why));
+    list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False").filter(of_repository)
 }
 
 fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &SyncBegun) {
@@ -129,7 +164,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Opti
             // The deadline says less than what kept it from being met.
             let late = failure.reason == reason::DEADLINE_EXCEEDED;
             let (why, said) = last.filter(|_| late).unwrap_or((failure.reason, failure.message));
-            let text = format!("The Snapshots may be out of date: {said}");
+            let text = format!("{OUT_OF_DATE}{said}");
             pass.event(true, &why, &text);
             (false, why, text)
         }

@@ -9,6 +9,7 @@ use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
 use crate::names::reason;
 use crate::plan::Stop;
+use crate::plan::contract::Class;
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::observed::{Seen, Setup};
 use crate::plan::run::Identity;
@@ -235,4 +236,28 @@ fn a_list_that_fails_is_said_and_tried_again_in_time() {
     w.live(60);
     w.rests(2);
     assert_eq!(w.synced().0, "True");
+}
+
+/// Closes: B1, B3, B4 of the newcomer.
+#[test]
+fn a_repository_that_cannot_be_opened_is_not_ready_and_asked_less_and_less() {
+    let ready = |w: &World| {
+        let all = w.status["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == "Ready").unwrap();
+        (found["status"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap().to_owned())
+    };
+    for why in [reason::WRONG_PASSWORD, reason::BUCKET_MISSING, reason::SECRET_INCOMPLETE] {
+        let mut w = World::new();
+        w.every = Duration::from_hours(6);
+        w.jobs.script.insert("list".into(), vec![End::Fails(Class::Invalid, why); 9]);
+        w.live(1);
+        assert_eq!(ready(&w), ("False".into(), why.into()));
+        w.live(120);
+        let asked = w.jobs.created.len();
+        assert!((6..=9).contains(&asked), "{asked} times in two hours");
+        w.jobs.script.clear();
+        w.request = Some("now".into());
+        w.live(2);
+        assert_eq!(ready(&w), ("True".into(), reason::BACKEND_SECRET_AVAILABLE.into()));
+    }
 }
