@@ -63,6 +63,7 @@ pub enum CreateBucket {
 }
 
 impl CreateBucket {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
