@@ -209,7 +209,11 @@ chart: tools ## The Helm chart: lint, render, refuse nonsense
 	helm template lifeboat $(CHART) --namespace lifeboat-system > /dev/null
 	helm template lifeboat $(CHART) --namespace other --api-versions apps.openshift.io/v1 --set webhook.enabled=false,podDisruptionBudget.enabled=true,replicas=2,appBinding.install=never,rbac.aggregateToUserRoles=false,networkPolicy.enabled=true > /dev/null
 	helm template lifeboat $(CHART) --set 'codeRights.groups={ci,ops},networkPolicy.enabled=true,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28' > /dev/null
-	@if helm template lifeboat $(CHART) --set nonsense=1 > /dev/null 2>&1; then echo "values.schema.json accepts nonsense"; exit 1; fi
+	helm template lifeboat $(CHART) --set 'jobs.image=mirror/lifeboat:1,jobs.perRepository=4,jobs.defaults.resources.limits.memory=1Gi,jobs.defaults.env[0].name=A,jobs.defaults.env[0].value=<&>' \
+	  | grep -qF 'value: "{\"env\":[{\"name\":\"A\",\"value\":\"\\u003c\\u0026\\u003e\"}],\"resources\":{\"limits\":{\"memory\":\"1Gi\"}}}"'
+	@for wrong in nonsense=1 jobs.defaults.resource.limits.memory=1Gi jobs.perRepository=0; do \
+	  if helm template lifeboat $(CHART) --set $$wrong > /dev/null 2>&1; then echo "values.schema.json accepts $$wrong"; exit 1; fi; \
+	done
 	@if [ -z "$(KUBECONFORM_SCHEMAS)" ]; then \
 	  echo "kubeconform: skipped, KUBECONFORM_SCHEMAS is not set"; \
 	else \

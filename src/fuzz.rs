@@ -182,6 +182,7 @@ pub fn plan(data: &[u8]) {
         jobs_per_repository: 16,
         probe_interval: std::time::Duration::from_mins(1),
         sync_every: std::time::Duration::ZERO,
+        job_defaults: crate::api::runtime::RuntimeSettings::default(),
     };
     let mut object = scene.object.clone();
     for _ in 0..PASSES {
@@ -191,12 +192,14 @@ pub fn plan(data: &[u8]) {
             repository: read(&scene.repository).map_or(Seen::Missing, |spec| Seen::Found(found(spec))),
             targets: scene.targets.iter().map(target).collect(),
             pod_security: Level::Baseline,
+            job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             jobs: jobs::see_all(&all, &pods, now),
             room: Room { free: 4, ahead: 0 },
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_holds: BTreeMap::new(),
             refused_revoke: None,
             progress: BTreeMap::new(),
         };

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lifeboat::agent;
+use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::controller::operator::{self, Options};
 use lifeboat::plan::duration;
+use lifeboat::plan::job_defaults;
 use lifeboat::plan::observed::Setup;
 use tokio::runtime::Builder;
 
@@ -59,6 +61,9 @@ struct OperatorArgs {
     /// Time between two probes of a Repository that does not answer. For tests.
     #[arg(long, env = "LIFEBOAT_PROBE_INTERVAL", default_value = "1m", value_parser = duration::parse, hide = true)]
     probe_interval: Duration,
+    /// Settings of Jobs where neither the object nor its namespace names any, as JSON.
+    #[arg(long, env = "LIFEBOAT_JOB_DEFAULTS", default_value = "", value_parser = job_defaults::parse)]
+    job_defaults: RuntimeSettings,
     /// Serve the admission webhook.
     #[arg(long, env = "LIFEBOAT_WEBHOOK", default_value_t = true, action = clap::ArgAction::Set)]
     webhook: bool,
@@ -99,6 +104,7 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
             sync_every: args.snapshot_sync,
             jobs_per_repository: args.jobs_per_repository,
             probe_interval: args.probe_interval,
+            job_defaults: args.job_defaults,
         },
         namespace: args.namespace,
         identity: args.identity,

@@ -78,6 +78,8 @@ pub mod annotation {
     pub const CONTENT: &str = "lifeboat.stash.appscode.com/content";
     /// On a BackupBatch: namespaces, separated by commas, whose restores may take its members.
     pub const RESTORE_FROM: &str = "lifeboat.stash.appscode.com/restore-from";
+    /// On a Namespace: settings of the Jobs in it that name none themselves, as JSON, see `plan::job_defaults`.
+    pub const JOB_DEFAULTS: &str = "lifeboat.stash.appscode.com/job-defaults";
     /// Key of the step within its run, see `plan`.
     pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
     /// On a claim that a restore made: hash of what it was made from.
@@ -86,6 +88,8 @@ pub mod annotation {
     pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
     /// Attempt at the step, from 1.
     pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
+    /// On a workload that stays at zero because its data is half restored: what it comes back to, and why.
+    pub const HELD_DOWN: &str = "lifeboat.stash.appscode.com/held-down";
     /// On what users write: the webhook's seal that who wrote it may run code in the namespace.
     pub const SEAL: &str = "lifeboat.stash.appscode.com/code-rights";
 }
@@ -223,6 +227,10 @@ pub mod reason {
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
     /// The workload has its replicas back.
     pub const SCALED_BACK: &str = "ScaledBack";
+    /// The workload stays at zero, because its data is half restored.
+    pub const HELD_DOWN: &str = "HeldDown";
+    /// The annotation of a workload that should say what it comes back to cannot be read.
+    pub const HELD_DOWN_IGNORED: &str = "HeldDownIgnored";
     /// The pods stay during the restore.
     pub const NOT_QUIESCED: &str = "NotQuiesced";
     /// Another restore has the target.

@@ -2,8 +2,8 @@
 //!
 //! The schema is walked, so that a field that is added later is tried too. Each
 //! leaf is set by itself, to two values that nothing else has: what the Job then
-//! says must differ, and name the value. So in the Job of each step of a session:
-//! whose settings those of a repository's own steps are, the plan says.
+//! says must differ, and name the value. So in the Job of each step of a session
+//! and of a Repository.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::names::label;
 use lifeboat::plan::contract::{
-    Backup, Maintain, Preflight, Prepare, RepositoryAccess, Restore, Run, Step, Task, VERSION,
+    Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Run, Step, Task, VERSION, Wipe,
 };
 use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
 use lifeboat::plan::restore::mover_settings;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 const ELSEWHERE: &[(&str, &str)] =
     &[("pod.serviceAccountAnnotations", "no ServiceAccount is generated for a Job; refused by admission")];
 
-/// The steps of sessions.
+/// The steps of sessions, and those of a Repository.
 fn steps() -> Vec<Step> {
     vec![
         Step::Restore(Restore::default()),
@@ -30,6 +30,9 @@ fn steps() -> Vec<Step> {
         Step::Prepare(Prepare {}),
         Step::Backup(Backup::default()),
         Step::Maintain(Maintain::default()),
+        Step::List(List::default()),
+        Step::Probe(Probe {}),
+        Step::Wipe(Wipe {}),
     ]
 }
 
@@ -48,6 +51,7 @@ fn pod(settings: &Value, step: &Step) -> Value {
         secret: "s".into(),
         account: None,
         local_repository: None,
+        defaults: RuntimeSettings::default(),
     };
     let task = Task {
         version: VERSION,

@@ -45,6 +45,7 @@ pub async fn run(options: Options) -> ExitCode {
         failure: done.failure,
         answer: done.answer,
         warnings,
+        untouched: done.untouched,
     };
     report::leave(&outcome, &options.outcome_file)
 }
@@ -75,7 +76,7 @@ async fn step(task: Task, options: Options, control: Control) -> (Done, Vec<Stri
     };
     match open.await {
         Ok(repository) => (work(&task, kubeconfig, &repository).await, repository.warnings()),
-        Err(failure) => (Done { answer: None, failure: Some(failure) }, vec![]),
+        Err(failure) => (Done::untouched(failure), vec![]),
     }
 }
 
@@ -88,10 +89,10 @@ async fn work(task: &Task, kubeconfig: Option<&Path>, repository: &Repository) -
         Step::Maintain(step) => restic::maintain(repository, step).await,
         Step::List(step) => match restic::list(repository).await {
             Ok(listed) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
-                Ok(answer) => Done { answer: Some(answer), failure: None },
-                Err(failure) => Done { answer: None, failure: Some(failure) },
+                Ok(answer) => Done { answer: Some(answer), ..Done::default() },
+                Err(failure) => Done { failure: Some(failure), ..Done::default() },
             },
-            Err(failure) => Done { answer: None, failure: Some(failure) },
+            Err(failure) => Done { failure: Some(failure), ..Done::default() },
         },
         Step::Probe(_) => restic::probe(repository).await,
         Step::Wipe(_) => restic::wipe(repository).await,
@@ -99,5 +100,5 @@ async fn work(task: &Task, kubeconfig: Option<&Path>, repository: &Repository) -
 }
 
 fn failed(message: String) -> Done {
-    Done { answer: None, failure: Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, message)) }
+    Done { failure: Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, message)), ..Done::default() }
 }

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{
-    DURATION, Driver, EmptyDirSettings, ExecutionOrder, InvokerPhase, OnFailure, RepositoryRef, RetentionPolicy,
-    RetryConfig, ScheduleInForce, TargetRef, TaskRef,
+    DURATION, Driver, EmptyDirSettings, ExecutionOrder, InvokerIdentity, InvokerPhase, OnFailure, RepositoryRef,
+    RetentionPolicy, RetryConfig, ScheduleInForce, TargetRef, TaskRef,
 };
 use super::condition::Condition;
 use super::hooks::BackupHooks;
@@ -144,6 +144,10 @@ pub struct BackupBatchStatus {
     /// Extension: the schedule that is in force. None while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
+    /// Extension: Repository, and alias and target of each member, that were accepted. Members may come and go; those
+    /// that stay keep alias and target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<InvokerIdentity>,
 }
 
 /// What was observed of a member.

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{
-    DURATION, Driver, EmptyDirSettings, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig, ScheduleInForce,
-    TaskRef,
+    DURATION, Driver, EmptyDirSettings, InvokerIdentity, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig,
+    ScheduleInForce, TaskRef,
 };
 use super::condition::Condition;
 use super::hooks::BackupHooks;
@@ -110,7 +110,10 @@ pub struct BackupConfigurationStatus {
     /// Extension: the schedule that is in force. None while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
-    /// Extension: hash of the target as it was when the object was Ready first. Another target is another object.
+    /// Extension: Repository, alias and target that were accepted. They cannot be changed; everything else can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<InvokerIdentity>,
+    /// Extension: hash of the target, as earlier versions wrote it. `identity` stands in its place now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_hash: Option<String>,
 }

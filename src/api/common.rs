@@ -41,6 +41,16 @@ pub enum Quiesce {
     Never,
 }
 
+/// What becomes of a workload whose data a restore has touched and not restored as a whole.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AfterFailure {
+    /// It stays at zero replicas, with an annotation that says what it comes back to and why. The next restore of it that
+    /// succeeds scales it back.
+    StayDown,
+    /// It is scaled back, and starts on what is there.
+    ScaleBack,
+}
+
 /// Whether a restore gives files back their owners.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Ownership {
@@ -97,6 +107,28 @@ pub struct RepositoryRef {
     /// Its namespace; that of the referring object when absent. Another one must be allowed by the Repository's usagePolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+}
+
+/// What stays fixed of a BackupConfiguration or BackupBatch: what its snapshots are known by, and where they are.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct InvokerIdentity {
+    /// The Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<RepositoryRef>,
+    /// Alias and object of each target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetIdentity>,
+}
+
+/// What stays fixed of a target.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct TargetIdentity {
+    /// Its alias; none means that each host has its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// The object.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub ref_: Option<TargetRef>,
 }
 
 /// What is restored into which hosts.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::condition::Condition;
 use super::restore_session::{GrantStatus, StepStatus};
+use super::runtime::RuntimeSettings;
 use super::schema;
 
 /// A restic repository and who may use it.
@@ -50,6 +51,11 @@ pub struct RepositorySpec {
     /// Which namespaces may refer to it; its own only, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
+    /// Extension: settings of the pods of the Repository's own Jobs, which list its snapshots, ask a store that was
+    /// silent, and remove data for `wipeOut`. Jobs of sessions have those of their session. Fields that are absent come
+    /// from the annotation `lifeboat.stash.appscode.com/job-defaults` of the Namespace, then from the chart's `jobs.defaults`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_settings: Option<RuntimeSettings>,
 }
 
 /// What the first backup may create.

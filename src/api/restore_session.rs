@@ -207,6 +207,10 @@ pub struct HostRestoreStats {
     /// them end the step; other faults of the infrastructure are tried again until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
+    /// Extension: tries, from the first on, that ended before anything was written. As many as there were tries: its data
+    /// is as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwritten: Option<i32>,
     /// Extension: when the next try is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
@@ -273,6 +277,9 @@ pub struct QuiesceStatus {
     pub replicas: i32,
     /// How far it is.
     pub state: QuiesceState,
+    /// It was at zero already, because an earlier restore had left its data half restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
 }
 
 /// How far a quiesce is.
@@ -289,6 +296,8 @@ pub enum QuiesceState {
     Gone,
     /// Somebody else scaled it up during the restore, and has it now.
     Broken,
+    /// It stays at zero, because its data is half restored; its annotation says so.
+    Held,
 }
 
 /// A run as the operator keeps track of it: all it needs to go on after a crash.

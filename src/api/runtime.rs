@@ -38,7 +38,9 @@ pub struct PodRuntimeSettings {
     /// ServiceAccount of the pod. Its token is not mounted unless automountServiceAccountToken says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// Annotations for a generated ServiceAccount. Declared; Jobs need no ServiceAccount, so an object that sets it is refused.
+    /// Annotations for a generated ServiceAccount. Declared; not built: no ServiceAccount is generated, and an object that
+    /// sets it is Invalid. To give Jobs a cloud role, annotate a ServiceAccount of your own (for example
+    /// `eks.amazonaws.com/role-arn`) and name it in serviceAccountName.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service_account_annotations: BTreeMap<String, String>,
     /// Mount the ServiceAccount's token. Off unless set: the agent talks to no API server.

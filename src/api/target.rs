@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::common::{Ownership, Quiesce, Rule, TargetRef};
+use super::common::{AfterFailure, Ownership, Quiesce, Rule, TargetRef};
 use super::schema;
 use super::volume::PvcTemplate;
 
@@ -75,6 +75,10 @@ pub struct RestoreTarget {
     /// Extension: whether the workload is scaled to zero while it is restored in place; Auto when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<Quiesce>,
+    /// Extension: what becomes of the workload where its data was touched and is not restored as a whole; StayDown when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_failure: Option<AfterFailure>,
     /// Extension: whether files must get back their owners; Keep when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<Ownership>,

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ReplicationController};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -22,14 +21,13 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::grants;
 use super::observe::plain;
-use super::openshift::DeploymentConfig;
-use super::sessions;
+use super::{sessions, workloads};
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::contract::{Class, Failure};
 use crate::plan::grants::Grant;
 use crate::plan::jobs::{self, JobSeen, JobState};
 use crate::plan::sessions::NewSession;
-use crate::plan::{Event, FinalizerChange, Plan, Scale, Stop, ownership};
+use crate::plan::{Event, FinalizerChange, Hold, Plan, Scale, Stop, ownership};
 
 /// A plan whose objects reached the cluster, and what the API server refused of it.
 pub struct Done {
@@ -86,6 +84,7 @@ impl Applied {
 struct Effects {
     stop_jobs: Vec<Stop>,
     scales: Vec<Scale>,
+    holds: Vec<Hold>,
     claims: Vec<PersistentVolumeClaim>,
     grants: Vec<Grant>,
     jobs: Vec<Job>,
@@ -101,6 +100,8 @@ pub struct Refused {
     pub claims: BTreeMap<String, Failure>,
     /// Scales, by [`Scale::key`].
     pub scales: BTreeMap<String, Failure>,
+    /// Annotations of workloads, by [`Hold::key`].
+    pub holds: BTreeMap<String, Failure>,
     /// That rights be taken back. Then the finalizer stays, and nothing of the plan may be reported.
     pub revoke: Option<Failure>,
 }
@@ -122,6 +123,7 @@ where
         jobs,
         stop_jobs,
         scales,
+        holds,
         sessions,
         status,
         repository_facts,
@@ -130,7 +132,7 @@ where
         requeue,
         again,
     } = plan;
-    let effects = Effects { stop_jobs, scales, claims, grants, jobs, sessions };
+    let effects = Effects { stop_jobs, scales, holds, claims, grants, jobs, sessions };
     let namespace = object.namespace().unwrap_or_default();
     let done = async {
         let mut refused_revoke = None;
@@ -187,11 +189,22 @@ where
     let mut refused = Refused::default();
     for change in &plan.scales {
         let (kind, name, replicas) = (&change.kind, &change.name, change.replicas);
-        match scale(ctx, namespace, change).await {
+        match workloads::scale(ctx, namespace, change).await {
             Ok(()) => info!(namespace, kind, name, replicas, session = object.name_any(), "scaling a workload"),
             Err(e) if is_verdict(&e) => {
                 warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "a scale was refused");
                 refused.scales.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    for change in &plan.holds {
+        let (kind, name, held) = (&change.kind, &change.name, change.note.is_some());
+        match workloads::hold(ctx, namespace, change).await {
+            Ok(()) => info!(namespace, kind, name, held, session = object.name_any(), "annotated a workload"),
+            Err(e) if is_verdict(&e) => {
+                warn!(namespace, kind, name, held, session = object.name_any(), error = %e, "an annotation was refused");
+                refused.holds.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
             }
             Err(e) => return Err(e),
         }
@@ -355,29 +368,4 @@ where
     let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     ctx.written.note(&written);
     Ok(written)
-}
-
-async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {
-    let patch = Patch::Merge(json!({ "spec": { "replicas": change.replicas } }));
-    let params = PatchParams::default();
-    let client = ctx.client.clone();
-    let result = match change.kind.as_str() {
-        "StatefulSet" => {
-            Api::<StatefulSet>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
-        }
-        "ReplicaSet" => {
-            Api::<ReplicaSet>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
-        }
-        "ReplicationController" => {
-            Api::<ReplicationController>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
-        }
-        "DeploymentConfig" => {
-            Api::<DeploymentConfig>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await
-        }
-        _ => Api::<Deployment>::namespaced(client, namespace).patch_scale(&change.name, &params, &patch).await,
-    };
-    match result {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        other => other.map(|_| ()),
-    }
 }

@@ -17,10 +17,10 @@ use super::stored::{Stored, UserKind};
 use super::users;
 use super::watched::Reads;
 use super::{Error, apply, measured, observe, report, sessions, targets as found, validity};
-use crate::admission::validate::backup_configuration::hash_of_target;
+use crate::admission::validate::identity;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
-use crate::api::common::{RepositoryRef, RetryConfig, ScheduleInForce};
+use crate::api::common::{InvokerIdentity, InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{MANAGER, condition};
@@ -103,11 +103,17 @@ impl Invoker for BackupConfiguration {
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
             schedule_in_force: plan.in_force.clone(),
+            identity: accepted(
+                plan,
+                self.status.as_ref().and_then(|s| s.identity.as_ref()),
+                identity::of(self.spec.repository.as_ref(), [self.spec.target.as_ref()]),
+            ),
+            // Until the first look that writes what stands in its place.
             target_hash: self
                 .status
                 .as_ref()
                 .and_then(|s| s.target_hash.clone())
-                .or_else(|| plan.has_ground.then(|| hash_of_target(self.spec.target.as_ref()))),
+                .filter(|_| !plan.has_ground),
         })
     }
     fn targets(&self) -> Vec<Option<&BackupTarget>> {
@@ -123,6 +129,12 @@ impl Invoker for BackupConfiguration {
     fn standing(&self) -> Value {
         to_json(&self.status)
     }
+}
+
+/// What is fixed from now on: from the first time that backups of it could be taken, what was accepted last.
+fn accepted(plan: &InvokerPlan, was: Option<&InvokerIdentity>, now: InvokerIdentity) -> Option<InvokerIdentity> {
+    let counts = plan.has_ground || (was.is_some() && plan.phase != InvokerPhase::Invalid);
+    if counts { Some(now) } else { was.cloned() }
 }
 
 fn hosts_of(target: Option<&BackupTarget>) -> Option<HostSet> {
@@ -172,6 +184,11 @@ impl Invoker for BackupBatch {
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
             schedule_in_force: plan.in_force.clone(),
+            identity: accepted(
+                plan,
+                self.status.as_ref().and_then(|s| s.identity.as_ref()),
+                identity::of(self.spec.repository.as_ref(), self.targets()),
+            ),
         })
     }
     fn targets(&self) -> Vec<Option<&BackupTarget>> {

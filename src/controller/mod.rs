@@ -40,6 +40,7 @@ pub mod vouching;
 mod watch;
 pub mod watched;
 mod wires;
+mod workloads;
 pub mod written;
 
 use std::pin::Pin;

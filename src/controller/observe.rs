@@ -18,7 +18,8 @@ use super::context::{Children, Context};
 use super::pages;
 use super::users::restores;
 use crate::api::common::{RepositoryRef, TargetRef};
-use crate::names::label;
+use crate::api::runtime::RuntimeSettings;
+use crate::names::{annotation, label};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::{Keep, Kept};
 use crate::plan::objects::pod_of;
@@ -27,7 +28,7 @@ use crate::plan::pod_security::{ENFORCE_LABEL, Level};
 use crate::plan::restore::rivals;
 use crate::plan::run::Identity;
 use crate::plan::usage::{self, Verdict};
-use crate::plan::{ground, ownership};
+use crate::plan::{ground, job_defaults, ownership};
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn repository(
@@ -81,6 +82,23 @@ pub async fn pod_security(ctx: &Context, namespace: &str) -> kube::Result<Level>
     match ctx.watched.namespace(namespace).await {
         Ok(found) => Ok(Level::of(found.as_ref().and_then(|n| n.labels().get(ENFORCE_LABEL)).map(String::as_str))),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Level::Privileged),
+        Err(e) => Err(e),
+    }
+}
+
+/// Settings of Jobs of a namespace that the object does not name; what is wrong with its annotation. Without the right to
+/// look, those of the chart.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn job_defaults(ctx: &Context, namespace: &str) -> kube::Result<Result<RuntimeSettings, String>> {
+    let chart = &ctx.setup.job_defaults;
+    match ctx.watched.namespace(namespace).await {
+        Ok(found) => {
+            let text = found.as_ref().and_then(|n| n.annotations().get(annotation::JOB_DEFAULTS));
+            Ok(job_defaults::of_namespace(chart, namespace, text.map(String::as_str)))
+        }
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Ok(chart.clone())),
         Err(e) => Err(e),
     }
 }

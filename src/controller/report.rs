@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -112,6 +113,17 @@ async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,
 {
+    let about = match &event.about {
+        None => object.object_ref(&()),
+        Some(workload) => ObjectReference {
+            api_version: Some(workload.api_version.clone()),
+            kind: Some(workload.kind.clone()),
+            name: Some(workload.name.clone()),
+            namespace: object.meta().namespace.clone(),
+            uid: Some(workload.uid.clone()),
+            ..ObjectReference::default()
+        },
+    };
     // A recorder of its own for each event: a shared one repeats the first note it was given for a reason.
     let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
     let event = Event {
@@ -121,7 +133,7 @@ where
         action: "Reconcile".into(),
         secondary: None,
     };
-    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+    if let Err(error) = recorder.publish(&event, &about).await {
         // An event that cannot be written never changes an outcome.
         warn!(%error, reason = event.reason, "could not publish an event");
     }

@@ -84,6 +84,7 @@ async fn observe(
         at_work,
         slots,
         shares_data_with: shares_data_with(ctx, run),
+        job_defaults: observe::job_defaults(ctx, &run.id.namespace).await?,
         namespace_ends: run.id.deleting && namespace_ends(ctx, &run.id.namespace).await,
     })
 }

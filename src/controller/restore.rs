@@ -106,6 +106,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         seen.jobs.append(&mut refused.jobs);
         seen.refused_claims = std::mem::take(&mut refused.claims);
         seen.refused_scales = std::mem::take(&mut refused.scales);
+        seen.refused_holds = std::mem::take(&mut refused.holds);
         seen.refused_revoke = refused.revoke.take();
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
@@ -125,7 +126,7 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
             return Ok(Action::await_change());
         }
         refused = done.refused;
-        if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() {
+        if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() && refused.holds.is_empty() {
             return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
@@ -183,12 +184,14 @@ async fn observe(
         repository,
         targets,
         pod_security: pod_security?,
+        job_defaults: observe::job_defaults(ctx, namespace).await?,
         jobs,
         room,
         rivals,
         writers,
         refused_claims: BTreeMap::new(),
         refused_scales: BTreeMap::new(),
+        refused_holds: BTreeMap::new(),
         refused_revoke: None,
         progress,
     })

@@ -13,8 +13,9 @@ use super::openshift::{self, Answer};
 use super::watched::{self, Reads};
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
-use crate::names::label;
+use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
+use crate::plan::held;
 use crate::plan::hosts::TargetKind;
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -75,7 +76,7 @@ async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
-    let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..Target::default() };
+    let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..of(&found.metadata) };
     workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
 }
 
@@ -86,7 +87,7 @@ async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
         kind: "ReplicaSet".into(),
         replicas: spec.replicas.unwrap_or(1),
         controller: controller(&found.metadata),
-        ..Target::default()
+        ..of(&found.metadata)
     };
     workload(reads, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
 }
@@ -98,7 +99,7 @@ async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Fo
         kind: "ReplicationController".into(),
         replicas: spec.replicas.unwrap_or(1),
         controller: controller(&found.metadata),
-        ..Target::default()
+        ..of(&found.metadata)
     };
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
@@ -111,8 +112,8 @@ async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<
         Answer::Missing => return Ok(Some(None)),
         Answer::NoSuchApi => return Ok(None),
     };
+    let target = Target { kind: "DeploymentConfig".into(), replicas: found.spec.replicas, ..of(&found.metadata) };
     let spec = found.spec;
-    let target = Target { kind: "DeploymentConfig".into(), replicas: spec.replicas, ..Target::default() };
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     let target = workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await?;
     Ok(Some(Some(target)))
@@ -147,6 +148,13 @@ async fn workload(
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(reads, names).await?;
     Ok((target, Some(selector)))
+}
+
+/// What is the same of every workload that can be scaled.
+fn of(meta: &ObjectMeta) -> Target {
+    let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
+    held_down.iter_mut().for_each(held::bound);
+    Target { uid: meta.uid.clone().unwrap_or_default(), held_down, ..Target::default() }
 }
 
 fn controller(meta: &ObjectMeta) -> Option<String> {
@@ -184,7 +192,7 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
         first_ordinal: spec.ordinals.and_then(|o| o.start).unwrap_or(0),
         claim_templates: spec.volume_claim_templates.iter().flatten().map(kube::ResourceExt::name_any).collect(),
         deletes_claims: deletes,
-        ..Target::default()
+        ..of(&found.metadata)
     };
     let (mut target, own) = workload(reads, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.

@@ -24,8 +24,8 @@ pub async fn judge<K: UserKind>(ctx: &Context, object: &Stored<K>) -> Result<Ver
         return Ok(Some(refusal));
     }
     let (uid, namespace) = (object.uid().unwrap_or_default(), object.namespace().unwrap_or_default());
-    // Of what is validated, only the spec can change, and with it the generation: the hash of a BackupConfiguration's
-    // target in its status is that of the target which it has.
+    // Of what is validated, only the spec can change, and with it the generation: the identity of an invoker in its
+    // status is only ever that of a spec which was let in.
     let version = object.meta().generation.unwrap_or_default().to_string();
     let judged = object.clone();
     let validate = move || examine(&judged.open());

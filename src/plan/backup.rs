@@ -239,13 +239,14 @@ impl<'a> Pass<'a> {
             return report::skip(self, &text);
         }
         self.begin(invoker);
-        let access = match ground::check(
+        let found = ground::check(
             invoker.repository.as_ref(),
             &self.run.id.namespace,
             &self.seen.repository,
             &mut self.now.conditions,
             self.at,
-        ) {
+        );
+        let access = match ground::with_defaults(found, &self.seen.job_defaults) {
             Ok(access) => access,
             Err(NoGround::Refused(failure) | NoGround::Denied(failure)) => {
                 self.ended = true;
@@ -371,9 +372,11 @@ impl<'a> Pass<'a> {
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
     fn stand_on(&mut self, invoker: &Invoker, access: Access) -> Ground {
         let runtime = invoker.runtime.as_ref();
+        let defaults = self.job_defaults();
         let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
         let settings = of_members.chain([runtime]);
-        self.grant = access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings));
+        self.grant =
+            access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings, &defaults));
         Ground { frame: self.frame(&access), access }
     }
 
@@ -423,7 +426,12 @@ impl<'a> Pass<'a> {
 
     fn frame(&self, access: &Access) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account)
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account, self.job_defaults())
+    }
+
+    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
+    fn job_defaults(&self) -> RuntimeSettings {
+        self.seen.job_defaults.clone().unwrap_or_default()
     }
 
     fn task(&self, access: &Access, runtime: Option<&RuntimeSettings>, no_cache: Option<bool>, step: Step) -> Task {

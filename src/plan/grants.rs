@@ -17,9 +17,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::contract::{Failure, SecretPlace};
 use super::run::Identity;
-use super::{Event, FinalizerChange, Plan};
+use super::{Event, FinalizerChange, Plan, job_defaults};
 use crate::api::restore_session::GrantStatus;
-use crate::api::runtime::{PodRuntimeSettings, RuntimeSettings};
+use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label, reason};
 
@@ -110,11 +110,12 @@ impl Rights<'_> {
     }
 }
 
-/// To read one Secret of another namespace. `settings` are those of each Job of the run.
+/// To read one Secret of another namespace. `settings` are those of each Job of the run, over `defaults`.
 pub fn to_read<'a>(
     id: &Identity,
     secret: &SecretPlace,
     settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
+    defaults: &'a RuntimeSettings,
 ) -> Grant {
     let rule = PolicyRule {
         api_groups: Some(vec![String::new()]),
@@ -123,11 +124,11 @@ pub fn to_read<'a>(
         verbs: vec!["get".into()],
         ..PolicyRule::default()
     };
-    grant(id, &secret.namespace, vec![rule], settings)
+    grant(id, &secret.namespace, vec![rule], settings, defaults)
 }
 
-/// To keep the Snapshots of a Repository's own namespace, for a Job of the Repository.
-pub fn to_list(id: &Identity) -> Grant {
+/// To keep the Snapshots of a Repository's own namespace, for a Job of the Repository with these settings.
+pub fn to_list(id: &Identity, settings: Option<&RuntimeSettings>, defaults: &RuntimeSettings) -> Grant {
     let group = |resource: &str, verbs: &[&str]| PolicyRule {
         api_groups: Some(vec![SNAPSHOT_GROUP.into()]),
         resources: Some(vec![resource.into()]),
@@ -135,13 +136,7 @@ pub fn to_list(id: &Identity) -> Grant {
         ..PolicyRule::default()
     };
     let rules = vec![group("snapshots", &["list", "create", "patch", "delete"]), group("snapshots/status", &["patch"])];
-    grant(id, &id.namespace, rules, [None])
-}
-
-/// The account that a user names for a Job. `default` is none: every pod of the namespace that names none has it, and
-/// would get the right of the run.
-pub fn named_account(settings: &PodRuntimeSettings) -> Option<&str> {
-    settings.service_account_name.as_deref().filter(|name| !["", "default"].contains(name))
+    grant(id, &id.namespace, rules, [settings], defaults)
 }
 
 /// A grant of `rules` in `namespace` to the Jobs of a run.
@@ -150,9 +145,9 @@ fn grant<'a>(
     namespace: &str,
     rules: Vec<PolicyRule>,
     settings: impl IntoIterator<Item = Option<&'a RuntimeSettings>>,
+    defaults: &'a RuntimeSettings,
 ) -> Grant {
-    let accounts: BTreeSet<Option<&str>> =
-        settings.into_iter().map(|s| s.and_then(|s| named_account(s.pod.as_ref()?))).collect();
+    let accounts: BTreeSet<Option<&str>> = settings.into_iter().map(|s| job_defaults::account(s, defaults)).collect();
     let named: Vec<&str> = accounts.iter().copied().flatten().collect();
     let allowed = to_json(&rules).to_string();
     let parts = [&[id.uid.as_str(), namespace, &allowed], named.as_slice()].concat();
@@ -211,6 +206,7 @@ fn meta(id: &Identity, name: &str, namespace: &str) -> ObjectMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::runtime::PodRuntimeSettings;
 
     fn id() -> Identity {
         Identity { uid: "u".into(), name: "r".into(), namespace: "demo".into(), ..Identity::default() }
@@ -232,7 +228,7 @@ mod tests {
 
     #[test]
     fn it_allows_get_on_one_secret_and_nothing_else() {
-        let grant = to_read(&id(), &place(), [None]);
+        let grant = to_read(&id(), &place(), [None], &RuntimeSettings::default());
         let rules = grant.role.rules.as_ref().unwrap();
         assert_eq!(rules.len(), 1);
         assert_eq!(rules[0].verbs, ["get"]);
@@ -245,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_list_may_keep_snapshots_of_its_own_namespace_and_nothing_else() {
-        let grant = to_list(&id());
+        let grant = to_list(&id(), None, &RuntimeSettings::default());
         assert_eq!(grant.status.namespace, "demo");
         for rule in grant.role.rules.unwrap() {
             assert_eq!(rule.api_groups.unwrap(), [SNAPSHOT_GROUP]);
@@ -258,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_account_goes_with_the_session_and_the_role_stands_in_the_other_namespace() {
-        let grant = to_read(&id(), &place(), [None]);
+        let grant = to_read(&id(), &place(), [None], &RuntimeSettings::default());
         let account = grant.account.unwrap();
         assert_eq!(account.metadata.namespace.as_deref(), Some("demo"));
         assert_eq!(account.metadata.owner_references.unwrap()[0].uid, "u");
@@ -271,21 +267,25 @@ mod tests {
 
     #[test]
     fn accounts_of_the_user_are_bound_and_one_of_ours_only_where_a_job_has_none() {
-        let (mine, none) = (of(Some("mine")), of(None));
-        let all = to_read(&id(), &place(), [Some(&mine), Some(&mine)]);
+        let (mine, none) = (of(Some("mine")), RuntimeSettings::default);
+        let all = to_read(&id(), &place(), [Some(&mine), Some(&mine)], &none());
         assert_eq!((all.account.is_none(), subjects(&all)), (true, vec!["mine"]));
         let default = of(Some("default"));
-        let all = to_read(&id(), &place(), [Some(&default)]);
+        let all = to_read(&id(), &place(), [Some(&default)], &none());
         assert_eq!(subjects(&all), [all.status.name.as_str()], "every pod of the namespace would have it");
         assert!(all.account.is_some());
-        let mixed = to_read(&id(), &place(), [Some(&mine), Some(&none), None]);
+        let mixed = to_read(&id(), &place(), [Some(&mine), Some(&none()), None], &none());
         assert_eq!(mixed.account.as_ref().unwrap().metadata.name.as_deref(), Some(mixed.status.name.as_str()));
         assert_eq!(subjects(&mixed), [mixed.status.name.as_str(), "mine"]);
+        let theirs = to_read(&id(), &place(), [Some(&mine), Some(&default), None], &of(Some("of-all")));
+        assert_eq!(subjects(&theirs), [theirs.status.name.as_str(), "mine", "of-all"], "the default of the namespace");
     }
 
     #[test]
     fn the_same_right_has_the_same_name_and_another_has_another() {
-        let name = |id: &Identity, place: &SecretPlace, s: &RuntimeSettings| to_read(id, place, [Some(s)]).status.name;
+        let name = |id: &Identity, place: &SecretPlace, s: &RuntimeSettings| {
+            to_read(id, place, [Some(s)], &RuntimeSettings::default()).status.name
+        };
         let first = name(&id(), &place(), &of(None));
         assert_eq!(first, name(&id(), &place(), &of(None)));
         let other_run = Identity { uid: "v".into(), ..id() };

@@ -9,6 +9,7 @@ use super::observed::{RepositorySeen, Seen};
 use super::usage::{self, Verdict};
 use crate::api::Condition;
 use crate::api::common::RepositoryRef;
+use crate::api::runtime::RuntimeSettings;
 use crate::names::{condition, reason};
 
 /// Why a run has no ground.
@@ -118,6 +119,20 @@ fn deny(display: &str, namespace: &str, list: &mut Vec<Condition>, at: Timestamp
     set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
     list.retain(|c| c.type_ != condition::BACKEND_SECRET_FOUND);
     NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text))
+}
+
+/// What new Jobs stand on, where their default settings can be read: a Job without them may not be let in, or be where it
+/// must not be.
+///
+/// # Errors
+/// They cannot be read, or what stood in the way before.
+pub fn with_defaults(
+    found: Result<Access, NoGround>,
+    defaults: &Result<RuntimeSettings, String>,
+) -> Result<Access, NoGround> {
+    let access = found?;
+    defaults.as_ref().map_err(|text| NoGround::Waiting(text.clone()))?;
+    Ok(access)
 }
 
 #[cfg(test)]

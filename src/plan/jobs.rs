@@ -475,6 +475,11 @@ mod tests {
         }
         let (state, lingers) = seen("Running", &[("agent", ended(0, &outcome.encode())), ("proxy", runs.clone())]);
         assert_eq!((state, lingers), (JobState::Done(Box::new(outcome.clone())), true));
+        // Between the end of the last container and the kubelet's word that the pod is over.
+        for added in [vec![], vec![("proxy", ended(0, ""))]] {
+            let all = [added, vec![("agent", ended(0, &outcome.encode()))]].concat();
+            assert_eq!(seen("Running", &all), (JobState::Done(Box::new(outcome.clone())), false));
+        }
         let (state, lingers) = seen("Succeeded", &[("agent", ended(0, &outcome.encode())), ("proxy", ended(0, ""))]);
         assert_eq!((state, lingers), (JobState::Done(Box::new(outcome)), false));
         let pull = json!({ "waiting": { "reason": "ImagePullBackOff" } });

@@ -24,8 +24,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use self::part::{Part, Place};
 use super::contract::{TASK_ENV, Task};
-use super::jobs;
 use super::objects::CONTAINER;
+use super::{held, jobs};
 use crate::api::to_json;
 use crate::names::{annotation, label};
 
@@ -247,27 +247,53 @@ impl Keep for PersistentVolumeClaim {
 }
 
 impl Keep for Deployment {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+
+    fn prune(&mut self) {
+        bound_note(&mut self.metadata);
+    }
 }
 impl Keep for StatefulSet {
     const READ: &'static [&'static [&'static Place]] = &[
         &WORKLOAD,
+        &NOTE,
         &[
             &["spec", "persistentVolumeClaimRetentionPolicy"],
             &["spec", "ordinals"],
             &["spec", "volumeClaimTemplates", "metadata", "name"],
         ],
     ];
+
+    fn prune(&mut self) {
+        bound_note(&mut self.metadata);
+    }
 }
 impl Keep for DaemonSet {
     const READ: &'static [&'static [&'static Place]] =
         &[&WORKLOAD, &[&["status", "observedGeneration"], &["status", "desiredNumberScheduled"]]];
 }
 impl Keep for ReplicaSet {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+
+    fn prune(&mut self) {
+        bound_note(&mut self.metadata);
+    }
 }
 impl Keep for ReplicationController {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+
+    fn prune(&mut self) {
+        bound_note(&mut self.metadata);
+    }
+}
+
+/// Why a workload that can be scaled stays at zero.
+const NOTE: [&Place; 1] = [&["metadata", "annotations", annotation::HELD_DOWN]];
+
+/// Anybody may have written it, of any length.
+fn bound_note(meta: &mut ObjectMeta) {
+    let note = meta.annotations.as_mut().and_then(|all| all.get_mut(annotation::HELD_DOWN));
+    note.into_iter().for_each(held::bound);
 }
 
 /// What is read of workloads of all kinds.
@@ -285,7 +311,8 @@ impl Keep for HorizontalPodAutoscaler {
         &[&[&["spec", "scaleTargetRef", "kind"], &["spec", "scaleTargetRef", "name"], &["spec", "minReplicas"]]];
 }
 impl Keep for Namespace {
-    const READ: &'static [&'static [&'static Place]] = &[&[&["metadata", "labels"]]];
+    const READ: &'static [&'static [&'static Place]] =
+        &[&[&["metadata", "labels"], &["metadata", "annotations", annotation::JOB_DEFAULTS]]];
 }
 
 fn prune_labels(meta: &mut ObjectMeta) {
@@ -406,6 +433,22 @@ mod tests {
                 assert!(kept[containers][0].get("env").is_none() && kept[containers][0].get("image").is_none());
             }
         }
+    }
+
+    #[test]
+    fn of_a_workload_that_can_be_scaled_stays_why_it_is_at_zero_and_no_more_than_is_read() {
+        fn note<K: Keep>(text: &str) -> Option<String> {
+            let meta = json!({ "name": "j", "annotations": { annotation::HELD_DOWN: text, "another": "x" } });
+            let kept: Kept<K> = serde_json::from_value(json!({ "metadata": meta })).unwrap();
+            assert!(!kept.text.contains("another") && kept.text.len() < 5000);
+            kept.open().annotations().get(annotation::HELD_DOWN).cloned()
+        }
+        for note in [note::<Deployment>, note::<StatefulSet>, note::<ReplicaSet>, note::<ReplicationController>] {
+            assert_eq!(note("{}").as_deref(), Some("{}"));
+            let long = note(&"x".repeat(200_000)).unwrap();
+            assert_eq!(held::Note::read(&long), Err("is longer than 4096 bytes"));
+        }
+        assert_eq!(note::<DaemonSet>("{}"), None);
     }
 
     #[test]

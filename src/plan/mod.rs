@@ -17,8 +17,10 @@ mod fake;
 pub mod gate;
 pub mod grants;
 pub mod ground;
+pub mod held;
 pub mod hosts;
 pub mod invoker;
+pub mod job_defaults;
 pub mod jobs;
 pub mod kept;
 pub mod objects;
@@ -69,6 +71,8 @@ pub struct Plan {
     pub stop_jobs: Vec<Stop>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
+    /// Workloads to say of that they stay at zero, or no longer.
+    pub holds: Vec<Hold>,
     /// Backup sessions to create.
     pub sessions: Vec<sessions::NewSession>,
     /// Status to write; `None` leaves it as it is.
@@ -185,9 +189,42 @@ impl Scale {
     }
 }
 
-/// An event to publish about the session.
+/// What a workload is to say of why it stays at zero.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hold {
+    /// As of [`Scale`].
+    pub kind: String,
+    /// Name, in the session's namespace.
+    pub name: String,
+    /// The annotation; none to take it off.
+    pub note: Option<String>,
+}
+
+impl Hold {
+    /// As [`Scale::key`].
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.kind.to_lowercase(), self.name)
+    }
+}
+
+/// A workload that an event is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct About {
+    /// apiVersion.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name, in the session's namespace.
+    pub name: String,
+    /// Uid; `kubectl describe` looks for it.
+    pub uid: String,
+}
+
+/// An event to publish about the session, or about a workload that it restores.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
+    /// The workload; none for the session.
+    pub about: Option<About>,
     /// Something is wrong.
     pub warning: bool,
     /// PascalCase.
@@ -199,6 +236,6 @@ pub struct Event {
 impl Event {
     /// An event whose message fits one.
     pub fn new(warning: bool, reason: &str, message: &str) -> Self {
-        Self { warning, reason: reason.to_owned(), message: text::message(message) }
+        Self { about: None, warning, reason: reason.to_owned(), message: text::message(message) }
     }
 }

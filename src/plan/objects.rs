@@ -1,7 +1,7 @@
 //! The Job of a step: one pod, one container, no Kubernetes credentials but those of a grant.
 //!
-//! What the user's runtimeSettings say wins, field by field, over what is set
-//! here, except for what the step cannot work without (its mounts and command).
+//! What the user's runtimeSettings say wins, field by field, over the defaults of the namespace and of the chart
+//! and over what is set here, except for what the step cannot work without (its mounts and command).
 
 mod env;
 mod interim;
@@ -27,8 +27,8 @@ use super::access::Access;
 use super::contract::{
     INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
 };
-use super::grants;
 use super::hosts::normal_path;
+use super::job_defaults;
 use super::observed::Setup;
 use super::run::Identity;
 use super::target::{Reach, claim_volume};
@@ -86,11 +86,20 @@ pub struct JobFrame {
     pub account: Option<String>,
     /// Volume of a repository that lives on one, and the folder in it.
     pub local_repository: Option<(Volume, Option<String>)>,
+    /// Settings where those of a Job name none.
+    pub defaults: RuntimeSettings,
 }
 
 impl JobFrame {
     /// Of the Jobs of `id` on the repository of `access`; `account` is a ServiceAccount made for them.
-    pub fn of(setup: &Setup, id: &Identity, component: &'static str, access: &Access, account: Option<String>) -> Self {
+    pub fn of(
+        setup: &Setup,
+        id: &Identity,
+        component: &'static str,
+        access: &Access,
+        account: Option<String>,
+        defaults: RuntimeSettings,
+    ) -> Self {
         Self {
             image: setup.image.clone(),
             owner: id.owner(),
@@ -101,6 +110,7 @@ impl JobFrame {
             secret: access.secret.clone(),
             account,
             local_repository: access.local.clone(),
+            defaults,
         }
     }
 }
@@ -154,6 +164,8 @@ fn hostname(frame: &JobFrame, verb: &str, parts: &JobParts<'_>) -> String {
 /// Builds the Job of a step.
 #[allow(clippy::needless_pass_by_value, reason = "parts are made for one Job")]
 pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
+    let settings = job_defaults::over(parts.runtime, &frame.defaults);
+    let parts = JobParts { runtime: Some(&settings), ..parts };
     let verb = task.step.verb();
     let labels: BTreeMap<String, String> = [
         (label::MANAGED_BY, label::MANAGED_BY_VALUE),
@@ -236,7 +248,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let settings = parts.runtime.and_then(|r| r.pod.as_deref().cloned()).unwrap_or_default();
     let (pod_security, security) = security(parts.runtime, touches_files(frame, task, parts));
     let (volumes, mounts) = volumes(frame, task, parts);
-    let account = grants::named_account(&settings).map(str::to_owned).or_else(|| frame.account.clone());
+    let account = job_defaults::named_account(&settings).map(str::to_owned).or_else(|| frame.account.clone());
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
     PodSpec {

@@ -13,6 +13,7 @@ use super::pod_security::Level;
 use super::target::TargetSeen;
 use crate::api::repository::RepositorySpec;
 use crate::api::restore_batch::Adopted;
+use crate::api::runtime::RuntimeSettings;
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +96,8 @@ pub struct Surroundings {
     pub targets: Vec<TargetSeen>,
     /// Pod Security level that its namespace enforces.
     pub pod_security: Level,
+    /// Settings of its Jobs that the object does not name; what is wrong with them.
+    pub job_defaults: Result<RuntimeSettings, String>,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
     /// Room for more of them on its Repository.
@@ -107,6 +110,8 @@ pub struct Surroundings {
     pub refused_claims: BTreeMap<String, Failure>,
     /// Scales that the API server refused, by [`super::Scale::key`].
     pub refused_scales: BTreeMap<String, Failure>,
+    /// Annotations of workloads that the API server refused, by [`super::Hold::key`].
+    pub refused_holds: BTreeMap<String, Failure>,
     /// What the API server said when rights were to be taken back, a moment ago.
     pub refused_revoke: Option<Failure>,
     /// Progress of running Jobs, by name, as far as it could be had.
@@ -128,4 +133,6 @@ pub struct Setup {
     pub jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer.
     pub probe_interval: Duration,
+    /// Settings of Jobs where neither the object nor its namespace names any.
+    pub job_defaults: RuntimeSettings,
 }

@@ -124,6 +124,7 @@ mod tests {
             secret: "s".into(),
             account: None,
             local_repository: None,
+            defaults: crate::api::runtime::RuntimeSettings::default(),
         };
         let parts = JobParts { key: "preflight/x".into(), attempt: 2, ..JobParts::default() };
         let mut job = json!(objects::job(&frame, &task(), parts));

@@ -18,16 +18,18 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
-use super::contract::{Settings, Step, Task, VERSION};
-use super::grants;
+use super::contract::{Step, Task, VERSION};
+use super::grants::{self, Grant};
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
+use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
 use super::{Event, FinalizerChange, Plan, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
+use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
 
@@ -72,6 +74,8 @@ pub struct RepositorySurroundings {
     pub slots: Option<slots::Slots>,
     /// Another Repository whose data could be the same, as messages name it.
     pub shares_data_with: Option<String>,
+    /// Settings of its Jobs that it does not name; what is wrong with them.
+    pub job_defaults: Result<RuntimeSettings, String>,
     /// Its namespace is being deleted.
     pub namespace_ends: bool,
 }
@@ -159,7 +163,10 @@ impl Pass<'_> {
         };
         conditions::set(list, condition::BACKEND_SECRET_FOUND, value, why, &text, self.at);
         if value == Value::True {
-            return Some(access);
+            let Err(text) = &self.seen.job_defaults else { return Some(access) };
+            self.plan.look_again(LOOK_FOR_MISSING);
+            self.say(Health::Reconciling, reason::PENDING, text);
+            return None;
         }
         self.plan.look_again(LOOK_FOR_MISSING);
         self.say(Health::Reconciling, why, &text);
@@ -168,7 +175,8 @@ impl Pass<'_> {
 
     /// How its Jobs reach the repository, if they can; without a word.
     fn access(&self) -> Option<Access> {
-        let there = self.seen.refusal.is_none() && self.seen.secret == Seen::Found(());
+        let there =
+            self.seen.refusal.is_none() && self.seen.secret == Seen::Found(()) && self.seen.job_defaults.is_ok();
         access::of(&self.run.spec, &self.display()).ok().filter(|_| there)
     }
 
@@ -198,17 +206,26 @@ impl Pass<'_> {
     /// The Job of an attempt at a step of its own, and of how many deaths it comes after.
     fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, step: Step) -> Job {
         let id = &self.run.id;
-        let account = matches!(step, Step::List(_)).then(|| grants::to_list(id).status.name);
-        let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account);
+        let runtime = self.run.spec.runtime_settings.as_ref();
+        let account = matches!(step, Step::List(_)).then(|| self.right_to_list().status.name);
+        let defaults = self.seen.job_defaults.clone().unwrap_or_default();
+        let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account, defaults);
         let task = Task {
             version: VERSION,
             run: id.told(),
             repository: access.told.clone(),
-            settings: Settings::default(),
+            settings: mover_settings(runtime, None),
             step,
         };
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
-        objects::job(&frame, &task, JobParts { key, attempt, deaths, seconds_left, ..JobParts::default() })
+        objects::job(&frame, &task, JobParts { key, attempt, deaths, runtime, seconds_left, ..JobParts::default() })
+    }
+
+    /// What the Job that lists needs, for the account that it gets.
+    fn right_to_list(&self) -> Grant {
+        let none = RuntimeSettings::default();
+        let defaults = self.seen.job_defaults.as_ref().unwrap_or(&none);
+        grants::to_list(&self.run.id, self.run.spec.runtime_settings.as_ref(), defaults)
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {

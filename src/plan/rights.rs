@@ -51,7 +51,10 @@ pub fn asked(kind: &str, object: &Value) -> Vec<Ask> {
         // Code in so many words. They run nothing yet.
         "Function" => asks.pods("spec", &object["spec"]),
         "Task" => asks.each(spec, "spec", &["steps"]),
-        "Repository" => asks.backend(spec.get("backend")),
+        "Repository" => {
+            asks.backend(spec.get("backend"));
+            asks.settings("spec", spec);
+        }
         _ => {
             asks.backend(spec.get("backend"));
             asks.part("spec", spec);
@@ -103,16 +106,20 @@ impl Asks {
 
     /// A session's spec, or a member of a batch.
     fn part(&mut self, at: &str, part: &Map<String, Value>) {
-        let settings = map(part.get("runtimeSettings"));
-        self.pod(&format!("{at}.runtimeSettings.pod"), map(settings.get("pod")));
-        self.container(&format!("{at}.runtimeSettings.container"), map(settings.get("container")));
-        self.each(settings, &format!("{at}.runtimeSettings"), &["pod", "container"]);
+        self.settings(at, part);
         self.pods(&format!("{at}.hooks"), part.get("hooks").unwrap_or(&Value::Null));
         self.claim(&format!("{at}.interimVolumeTemplate"), part.get("interimVolumeTemplate"));
         let templates = list(part.get("target").and_then(|t| t.get("volumeClaimTemplates")));
         for (i, template) in templates.iter().enumerate() {
             self.claim(&format!("{at}.target.volumeClaimTemplates[{i}]"), Some(template));
         }
+    }
+
+    fn settings(&mut self, at: &str, part: &Map<String, Value>) {
+        let settings = map(part.get("runtimeSettings"));
+        self.pod(&format!("{at}.runtimeSettings.pod"), map(settings.get("pod")));
+        self.container(&format!("{at}.runtimeSettings.container"), map(settings.get("container")));
+        self.each(settings, &format!("{at}.runtimeSettings"), &["pod", "container"]);
     }
 
     fn pod(&mut self, at: &str, pod: &Map<String, Value>) {
@@ -291,6 +298,21 @@ mod tests {
         assert_eq!(asks("Repository", &json!({ "spec": { "backend": { "local": claim } } })), []);
         assert_eq!(asks("BackupSession", &json!({ "spec": { "invoker": { "kind": "BackupBatch" } } })), []);
         assert_eq!(asks("RestoreSession", &json!({ "spec": 1 })), []);
+    }
+
+    /// The settings of a Repository's own Jobs ask for what those of a session do.
+    #[test]
+    fn settings_of_a_repository_ask_for_as_much_as_those_of_a_session() {
+        let settings = json!({
+            "pod": { "serviceAccountName": "builder", "automountServiceAccountToken": true, "hostNetwork": true,
+                "imagePullSecrets": [{ "name": "p" }], "nodeSelector": { "a": "b" } },
+            "container": { "env": [{ "name": "HTTPS_PROXY", "value": "x" }, { "name": "TZ", "value": "UTC" }],
+                "lifecycle": { "postStart": {} }, "resources": { "limits": {} } },
+            "fieldOfNextYear": 1,
+        });
+        let of_session = asks("RestoreSession", &session(settings.clone()));
+        assert_eq!(of_session.len(), 7, "{of_session:?}");
+        assert_eq!(asks("Repository", &session(settings)), of_session);
     }
 
     #[test]

@@ -75,9 +75,7 @@ impl Size {
     }
 
     fn bytes(&self, host: usize, snapshot: usize) -> usize {
-        // Of a host its error, and its warnings.
-        let texts =
-            2 * self.hosts * text_limit(self.hosts) + self.members * MEMBER_TEXTS * member_text_limit(self.members);
+        let texts = self.hosts * text_limit(self.hosts) + self.members * MEMBER_TEXTS * member_text_limit(self.members);
         // What users write stands in an annotation of kubectl once more.
         FRAME
             + 2 * self.written
@@ -134,7 +132,7 @@ pub fn bound_restore(list: &mut [Condition], members: &mut [RestoreMemberStatus]
         for host in &mut member.stats {
             bound_text(&mut host.error, of_host);
             bound_text(&mut host.reason, REASON_MAX);
-            bound_all(&mut host.warnings, of_host);
+            bound_all(&mut host.warnings, of_host.saturating_sub(host.error.as_ref().map_or(0, String::len)));
         }
     }
 }
@@ -149,7 +147,7 @@ pub fn bound_backup(status: &mut BackupSessionStatus) {
         for host in &mut target.stats {
             bound_text(&mut host.error, of_host);
             bound_text(&mut host.reason, REASON_MAX);
-            bound_all(&mut host.warnings, of_host);
+            bound_all(&mut host.warnings, of_host.saturating_sub(host.error.as_ref().map_or(0, String::len)));
         }
     }
 }
@@ -169,7 +167,7 @@ fn bound_conditions(list: &mut [Condition], limit: usize) {
     }
 }
 
-/// Cuts texts to what there is room for together; those beyond that are left out.
+/// Cuts warnings to the room that the error of their host has left; those beyond that are left out.
 fn bound_all(texts: &mut Vec<String>, limit: usize) {
     let mut room = limit;
     texts.retain_mut(|text| {

@@ -37,6 +37,10 @@ pub struct Target {
     pub kind: String,
     /// Name.
     pub name: String,
+    /// Its uid, where it is a workload that can be scaled.
+    pub uid: String,
+    /// Its annotation that says why it stays at zero, as it is written.
+    pub held_down: Option<String>,
     /// Replicas asked for; 1 for a claim.
     pub replicas: i32,
     /// First ordinal of a StatefulSet.

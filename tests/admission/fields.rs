@@ -103,7 +103,7 @@ const RULE: &[&str] =
 fn restore_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Restore"),
-        used(&format!("{at}.target"), &["quiesce", "allowEmpty", "ownership", "replicas"]),
+        used(&format!("{at}.target"), &["quiesce", "afterFailure", "allowEmpty", "ownership", "replicas"]),
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),
@@ -223,6 +223,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                 refused("spec.backend.local", &OTHER_VOLUMES.iter().map(|v| (*v, json!({}))).collect::<Vec<_>>()),
                 used("spec", &["wipeOut"]),
                 used("spec", &["usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"]),
+                runtime("spec"),
             ]
             .concat();
             (backend, json!({ "backend": { "storageSecretName": "s", "local": { "mountPath": "/r" } } }))

@@ -246,3 +246,58 @@ fn retention_touches_only_its_own_hosts() {
     };
     assert_eq!(site.resolve(query).hosts()[0].failure, None);
 }
+
+/// A configuration may be edited: other excludes are the same snapshots, and a path that is not backed up any more keeps
+/// all of its own until somebody removes them, as docs/backup.md says.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn retention_after_an_edit_counts_on_and_leaves_removed_paths_alone() {
+    let site = Site::new();
+    let (kept, kept_path) = site.data("kept");
+    let (removed, removed_path) = site.data("removed");
+    let backup = |n: u64, paths: &[&str], exclude: &[&str], args: &[&str]| {
+        write_noise(&kept.join("f"), 20_000, n);
+        write_noise(&removed.join("f"), 20_000, n);
+        let step = Backup {
+            host: "a".into(),
+            paths: strings(paths),
+            exclude: strings(exclude),
+            args: strings(args),
+            ..Backup::default()
+        };
+        site.run_task(&site.task_of(&format!("run-{n}"), Step::Backup(step))).answer();
+    };
+    backup(1, &[&kept_path, &removed_path], &[], &[]);
+    backup(2, &[&kept_path, &removed_path], &[], &[]);
+    // Edited: one path less, other excludes and tags.
+    backup(3, &[&kept_path], &["*.tmp"], &["--tag=gold"]);
+    backup(4, &[&kept_path], &["*.log"], &["--exclude-caches"]);
+    let count = |path: &str| {
+        let output = site.restic(&["snapshots", "--json", "--path", path]).output().unwrap();
+        serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout).unwrap().len()
+    };
+    let maintain = |paths: &[&str]| {
+        let own = paths.iter().map(|p| Own { path: (*p).to_owned(), hosts: strings(&["a"]) }).collect();
+        let retention = Retention { keep_last: Some(1), prune: true, ..Retention::default() };
+        site.run(Step::Maintain(Maintain { own, retention })).answer();
+    };
+    maintain(&[&kept_path]);
+    assert_eq!((count(&kept_path), count(&removed_path)), (1, 2));
+    let query = HostQuery {
+        source_host: "a".into(),
+        paths: strings(&[&removed_path]),
+        mounts: strings(&[&removed_path]),
+        ..HostQuery::default()
+    };
+    let ended = site.resolve(query);
+    let host = &ended.hosts()[0];
+    assert_eq!((host.failure.as_ref(), host.snapshots.len()), (None, 1), "it can be restored");
+    // Backed up again, its old ones count.
+    backup(5, &[&kept_path, &removed_path], &[], &[]);
+    maintain(&[&kept_path, &removed_path]);
+    assert_eq!((count(&kept_path), count(&removed_path)), (1, 1));
+    let by_hand = ["forget", "--host", "a", "--path", &removed_path, "--unsafe-allow-remove-all", "--prune"];
+    let output = site.restic(&by_hand).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((count(&kept_path), count(&removed_path)), (1, 0));
+}

@@ -559,3 +559,74 @@ fn a_probe_opens_and_a_wipe_takes_all_of_this_repository_and_nothing_else() {
     assert_eq!(describe(&below), before, "what is another's stays");
     assert_eq!(*site.run(Step::Wipe(Wipe {})).answer(), Answer::Wiped { snapshots: 0 }, "twice is once");
 }
+
+/// What the webhook of a cloud adds to a pod reaches restic where the Secret has no keys, and only there.
+///
+/// Closes: B37 of the newcomer.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn the_role_of_a_pod_reaches_restic_where_the_secret_has_no_keys() {
+    const ROLE: [(&str, &str); 4] = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/backup"),
+        ("AWS_ROLE_SESSION_NAME", "backup"),
+        ("AWS_REGION", "eu-test-1"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"),
+    ];
+    let site = Site::empty();
+    let (store, _asked) = store("403 Forbidden", "AccessDenied");
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+    task.repository.url = format!("s3:http://{store}/bucket");
+    let program = site.path("shows");
+    let seen = site.path("seen");
+    fs::write(&program, format!("#!/bin/sh\nenv > {}\nexit 1\n", seen.display())).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let environment = || {
+        let mut command = site.command(&task.encode(), &[]);
+        command.arg("--restic").arg(&program).envs(ROLE);
+        site.finish(command.spawn().unwrap()).failure();
+        let text = fs::read_to_string(&seen).unwrap();
+        ROLE.map(|(name, value)| text.lines().any(|line| line == format!("{name}={value}")))
+    };
+    assert_eq!(environment(), [true; 4]);
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    assert_eq!(environment(), [false; 4]);
+}
+
+/// Keys that a role gives are used on the store. The address that gives them is one of those that clouds put into a pod.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn keys_of_a_role_are_used_and_without_any_both_ways_are_named() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gives = format!("http://{}/role", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let body = r#"{"AccessKeyId":"ROLEKEY","SecretAccessKey":"not-for-the-log","Token":"t","Expiration":"2099-01-01T00:00:00Z","Code":"Success"}"#;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    let site = Site::empty();
+    let (at, asked) = store("403 Forbidden", "AccessDenied");
+    let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
+    task.repository.url = format!("s3:http://{at}/bucket");
+    task.repository.region = Some("eu-test-1".into());
+    let mut command = site.command(&task.encode(), &[]);
+    let ended = site.finish(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &gives).spawn().unwrap());
+    ended.failed(Class::Invalid, reason::ACCESS_DENIED);
+    let requests: Vec<String> = asked.try_iter().collect();
+    assert!(requests.iter().any(|r| r.contains("Credential=ROLEKEY/")), "{requests:?}");
+    assert!(!ended.log.contains("not-for-the-log"), "{}", ended.log);
+    // An address that answers, and gives none.
+    let mut command = site.command(&task.encode(), &[]);
+    let none = format!("http://{at}/role");
+    let ended = site.finish(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &none).spawn().unwrap());
+    let failure = ended.failed(Class::Invalid, reason::ACCESS_DENIED);
+    assert!(
+        failure.message.contains("AWS_ACCESS_KEY_ID") && failure.message.contains("serviceAccountName"),
+        "{}",
+        failure.message
+    );
+}

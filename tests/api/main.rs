@@ -11,6 +11,7 @@ mod cluster;
 mod code_rights;
 mod definitions;
 mod front;
+mod held;
 #[allow(dead_code, reason = "some of it is for tenants that attack")]
 mod installed;
 mod jobs;
@@ -26,6 +27,7 @@ mod repository;
 mod restarts;
 mod runs;
 mod scales;
+mod settings;
 mod snapshots;
 mod targets;
 mod weather;

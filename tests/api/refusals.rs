@@ -113,7 +113,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
 
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
-async fn another_target_is_another_object_with_and_without_the_webhook() {
+async fn all_but_alias_target_and_repository_may_be_edited_with_and_without_the_webhook() {
     let cluster = Cluster::enter().await;
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("target").await;
@@ -130,13 +130,51 @@ async fn another_target_is_another_object_with_and_without_the_webhook() {
     let mut changed = ready.clone();
     changed["spec"]["target"] = of("b", false)["spec"]["target"].clone();
     let said = message(&check("BackupConfiguration", &changed, Some(&ready)));
-    assert!(said.starts_with("spec.target: cannot be changed any more"), "{said}");
+    assert!(said.starts_with("spec.target.ref: cannot be changed from PersistentVolumeClaim a to"), "{said}");
     cluster.apply(&of("b", false)).await.unwrap();
     let told = cluster.until_phase(&of("b", false), "Invalid").await;
     assert_eq!(super::cluster::message(&told, "ValidationPassed"), said);
     assert_eq!(super::cluster::condition(&told, "Stalled").0, "True");
-    cluster.apply(&of("a", true)).await.unwrap();
-    cluster.until_phase(&of("a", true), "Ready").await;
+    let mut edited = of("a", true);
+    edited["spec"]["target"]["exclude"] = json!(["*.tmp"]);
+    edited["spec"]["target"]["paths"] = json!(["/stash-data/b"]);
+    edited["spec"]["retentionPolicy"]["keepLast"] = json!(3);
+    cluster.apply(&edited).await.unwrap();
+    cluster.until_phase(&edited, "Ready").await;
+}
+
+fn batch(ns: &str, members: &[(&str, &str)]) -> Value {
+    let target = |(alias, claim): &(&str, &str)| {
+        json!({ "target": { "alias": alias,
+        "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim } } })
+    };
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupBatch",
+        "metadata": { "name": "all", "namespace": ns },
+        "spec": { "repository": { "name": "repo" }, "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true },
+            "members": members.iter().map(target).collect::<Vec<_>>() } })
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn members_of_a_batch_come_and_go_and_a_removed_alias_is_free_again() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("members").await;
+    super::jobs::ground(&cluster, &ns, &["a", "b"], &[]).await;
+    let apply = async |members: &[(&str, &str)], phase: &str| {
+        let applied = cluster.apply(&batch(&ns, members)).await.unwrap();
+        let generation = applied["metadata"]["generation"].clone();
+        let is = |o: &Value| o["status"]["observedGeneration"] == generation && o["status"]["phase"] == phase;
+        cluster.until(&batch(&ns, members), phase, is).await
+    };
+    apply(&[("one", "a")], "Ready").await;
+    let told = apply(&[("one", "b")], "Invalid").await;
+    let said = super::cluster::message(&told, "ValidationPassed");
+    assert!(said.starts_with("spec.members[0].target.ref: is PersistentVolumeClaim b, but"), "{said}");
+    apply(&[("one", "a"), ("two", "b")], "Ready").await;
+    let ready = apply(&[("two", "b")], "Ready").await;
+    assert_eq!(ready["status"]["identity"]["targets"].as_array().unwrap().len(), 1, "{ready:#}");
+    apply(&[("two", "b"), ("one", "b")], "Ready").await;
 }
 
 #[tokio::test]

@@ -220,7 +220,7 @@ async fn a_run_waits_for_what_is_missing_and_says_so() {
 /// Proves: C08, invented 17.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
-async fn deletion_in_the_middle_stops_scales_back_and_lets_go() {
+async fn deletion_in_the_middle_stops_leaves_the_workload_down_and_lets_go() {
     let cluster = Cluster::enter().await;
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("deleted").await;
@@ -237,7 +237,9 @@ async fn deletion_in_the_middle_stops_scales_back_and_lets_go() {
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0, "not scaled back while the Job writes");
     jobs::collect(&cluster, &restore).await;
     cluster.until(&object, "gone", Value::is_null).await;
-    assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
+    let web = cluster.get(&deployment).await;
+    assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
+    assert!(web["metadata"]["annotations"][lifeboat::names::annotation::HELD_DOWN].is_string(), "{web:#}");
     // One that has not begun goes at once.
     let object = session(&ns, &target("PersistentVolumeClaim", "nothing"));
     cluster.apply(&object).await.unwrap();

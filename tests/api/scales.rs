@@ -107,7 +107,9 @@ async fn a_session_that_goes_and_may_not_scale_back_says_so_until_it_may() {
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("no-return").await;
     ground(&cluster, &ns, &[], &["web"]).await;
-    let object = session(&ns, &target("Deployment", "web"));
+    let mut of = target("Deployment", "web");
+    of["afterFailure"] = "ScaleBack".into();
+    let object = session(&ns, &of);
     cluster.apply(&object).await.unwrap();
     jobs::succeed(&cluster, &ns, "preflight").await;
     let running = jobs::of_step(&cluster, &ns, "restore/0/web").await;

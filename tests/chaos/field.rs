@@ -1,5 +1,6 @@
 //! Where a run takes place: its namespace, its repository, its targets.
 
+use lifeboat::names::annotation::HELD_DOWN;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,9 +165,14 @@ impl Field {
         field
     }
 
-    /// Waits until the workloads have all their pods.
+    /// Waits until the workloads that do not say that they stay down have all their pods.
     pub async fn available(&self) {
         for (kind, name) in &self.workloads {
+            // Whether it may stay down, the judge says.
+            let now = self.site.get(kind, name).await;
+            if now["metadata"]["annotations"][HELD_DOWN].is_string() && now["spec"]["replicas"] == 0 {
+                continue;
+            }
             self.site.until(kind, name, 300, "available", |w| w["status"]["availableReplicas"] == REPLICAS).await;
         }
     }

@@ -26,6 +26,17 @@ pub struct Host {
     pub came: Came,
 }
 
+/// What became of a workload.
+#[derive(Debug)]
+pub struct Workload {
+    /// Kind and name.
+    pub name: String,
+    /// Replicas that it asks for.
+    pub replicas: i64,
+    /// What it says of why it stays down.
+    pub held: Option<String>,
+}
+
 /// What was seen of a run.
 #[derive(Debug)]
 pub struct Seen {
@@ -40,8 +51,7 @@ pub struct Seen {
     /// Keys of steps of which two pods were.
     pub twice: BTreeSet<String>,
     pub hosts: Vec<Host>,
-    /// Name of each workload, and replicas that it asks for.
-    pub workloads: Vec<(String, i64)>,
+    pub workloads: Vec<Workload>,
     /// Those each had.
     pub wanted: i64,
     /// Whether the repository is sound; of a backup.
@@ -94,12 +104,31 @@ pub fn defects(seen: &Seen) -> Vec<String> {
     if let Err(why) = &seen.sound {
         wrong.push(format!("REPOSITORY: {why}"));
     }
-    for (name, replicas) in &seen.workloads {
-        if *replicas != seen.wanted {
-            wrong.push(format!("WORKLOAD: {replicas} replicas of {name} are asked for instead of {}", seen.wanted));
+    for Workload { name, replicas, held } in &seen.workloads {
+        let is_back = *replicas == seen.wanted && held.is_none();
+        let stays_down = *replicas == 0 && may_stay_down(seen, &members, name, held.as_deref());
+        if !is_back && !stays_down {
+            wrong.push(format!(
+                "WORKLOAD: {replicas} replicas of {name} are asked for instead of {}, and it says {held:?}",
+                seen.wanted
+            ));
         }
     }
     wrong
+}
+
+/// Whether a workload may be at zero: a host of a member with it was begun and did not succeed, and both status and
+/// annotation say that it stays down, and what it comes back to.
+fn may_stay_down(seen: &Seen, members: &[Value], name: &str, held: Option<&str>) -> bool {
+    let note: Value = held.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let of = |m: &&Value| {
+        let quiesce = &m["quiesce"];
+        let own = format!("{} {}", quiesce["ref"]["kind"], quiesce["ref"]["name"]).replace('"', "");
+        own == name && quiesce["state"] == "Held"
+    };
+    let half = |h: &Value| h["attempt"].is_i64() && h["phase"] != "Succeeded" && h["unwritten"] != h["attempt"];
+    let stays = members.iter().filter(of).any(|m| m["stats"].as_array().is_some_and(|all| all.iter().any(half)));
+    stays && note["replicas"] == seen.wanted
 }
 
 /// Each attempt at a step has one Job, and none comes after the attempt that status ends with.
@@ -172,7 +201,7 @@ mod tests {
             beside: 1,
             twice: BTreeSet::new(),
             hosts: hosts([Came::Whole, Came::Whole, Came::Whole]),
-            workloads: vec![("web".into(), 2)],
+            workloads: vec![Workload { name: "Deployment web".into(), replicas: 2, held: None }],
             wanted: 2,
             sound: Ok(()),
         }
@@ -293,7 +322,35 @@ mod tests {
     #[test]
     fn a_workload_left_at_zero_is_a_defect() {
         let mut seen = fine();
-        seen.workloads[0].1 = 0;
+        seen.workloads[0].replicas = 0;
         one(&seen, "WORKLOAD");
+    }
+
+    #[test]
+    fn a_workload_may_stay_down_only_where_data_is_half_restored_and_all_say_so() {
+        let mut seen = failed("DataCorrupt", vec![Fault::PackCut]);
+        seen.object["status"]["members"][1]["quiesce"] =
+            json!({ "ref": { "kind": "Deployment", "name": "web" }, "state": "Held", "replicas": 2 });
+        seen.object["status"]["members"][1]["stats"][0]["phase"] = json!("Failed");
+        let held = |replicas: i64| Some(json!({ "replicas": replicas, "uid": "u" }).to_string());
+        seen.workloads[0] = Workload { name: "Deployment web".into(), replicas: 0, held: held(2) };
+        assert_eq!(defects(&seen), Vec::<String>::new());
+        for spoil in [
+            |s: &mut Seen| s.workloads[0].held = None,
+            |s: &mut Seen| s.workloads[0].held = Some("{}".into()),
+            |s: &mut Seen| s.workloads[0].name = "StatefulSet db".into(),
+            |s: &mut Seen| s.workloads[0].replicas = 2,
+            |s: &mut Seen| s.object["status"]["members"][1]["quiesce"]["state"] = json!("Resumed"),
+            |s: &mut Seen| s.object["status"]["members"][1]["stats"][0]["phase"] = json!("Succeeded"),
+            |s: &mut Seen| s.object["status"]["members"][1]["stats"][0]["unwritten"] = json!(1),
+        ] {
+            let mut seen = failed("DataCorrupt", vec![Fault::PackCut]);
+            seen.object["status"]["members"][1]["quiesce"] =
+                json!({ "ref": { "kind": "Deployment", "name": "web" }, "state": "Held", "replicas": 2 });
+            seen.object["status"]["members"][1]["stats"][0]["phase"] = json!("Failed");
+            seen.workloads[0] = Workload { name: "Deployment web".into(), replicas: 0, held: held(2) };
+            spoil(&mut seen);
+            one(&seen, "WORKLOAD");
+        }
     }
 }

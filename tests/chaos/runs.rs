@@ -1,5 +1,6 @@
 //! Runs, several side by side, and what is left when all are over.
 
+use lifeboat::names::annotation::HELD_DOWN;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
@@ -21,7 +22,7 @@ use super::field::{Came, Field, Ground, PATIENCE, REPLICAS, RUN};
 use super::follow::{Following, follow};
 use super::harness::{condition, eventually, phase};
 use super::inject::{SHARED, strike};
-use super::judge::{Host, Seen, defects};
+use super::judge::{Host, Seen, Workload, defects};
 use super::states::{self, Course};
 use super::watched::{Watched, processes};
 
@@ -159,11 +160,15 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
     }
 }
 
-async fn workloads(field: &Field) -> Vec<(String, i64)> {
+async fn workloads(field: &Field) -> Vec<Workload> {
     let mut all = vec![];
     for (kind, name) in &field.workloads {
-        let asks = field.site.get(kind, name).await["spec"]["replicas"].as_i64().unwrap_or(-1);
-        all.push((format!("{kind} {name}"), asks));
+        let now = field.site.get(kind, name).await;
+        all.push(Workload {
+            name: format!("{kind} {name}"),
+            replicas: now["spec"]["replicas"].as_i64().unwrap_or(-1),
+            held: now["metadata"]["annotations"][HELD_DOWN].as_str().map(str::to_owned),
+        });
     }
     all
 }

@@ -83,7 +83,7 @@ async fn a_backup_without_memory_or_the_password_fails_with_the_reason_and_keeps
     store(&site).await;
     seed(&site.claim("data").await, 11, 20_000);
     // restic needs 32 MiB to derive its key.
-    let little = "  runtimeSettings: {container: {resources: {limits: {memory: 24Mi}}}}\n";
+    let little = "  runtimeSettings: {container: {resources: {limits: {memory: 12Mi}}}}\n";
     site.create(&configuration("little", &of_claim("little", "data", ""), little)).await;
     site.create(&secret(&site, "wrong", "not-the-password", "")).await;
     let wrong = repository(&site, "wrong", &site.s3("endpoint"), "a/b").replace(": store", ": wrong");

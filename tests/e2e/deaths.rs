@@ -145,7 +145,7 @@ async fn c05_a_restore_that_is_killed_for_its_memory_ends_after_three_tries() {
     let members = [
         format!("target: {}", of_claim("m0", "m0", LATEST)),
         format!(
-            "target: {}, runtimeSettings: {{container: {{resources: {{limits: {{memory: 24Mi}}}}}}}}",
+            "target: {}, runtimeSettings: {{container: {{resources: {{limits: {{memory: 12Mi}}}}}}}}",
             of_claim("m2", "m2", LATEST)
         ),
     ];

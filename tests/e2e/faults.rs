@@ -214,8 +214,10 @@ async fn a05_a_volume_that_somebody_fills_in_the_middle_ends_the_restore_with_tr
     assert!(planned.as_i64().unwrap() > 3_000_000, "{host:#}");
     assert!(restored.as_i64().unwrap_or_default() < planned.as_i64().unwrap(), "it is not called whole: {host:#}");
     assert_eq!(site.jobs("web", "restore").await.len(), 1, "a volume does not grow by trying again");
-    assert_eq!(condition(&session, "Quiesced").1, "ScaledBack");
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;
+    assert_eq!(condition(&session, "Quiesced").1, "HeldDown");
+    let web = site.get("Deployment", "web").await;
+    assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
+    assert!(web["metadata"]["annotations"]["lifeboat.stash.appscode.com/held-down"].is_string(), "{web:#}");
 }
 
 /// Proves: C10, defect 11, invented 12.

@@ -22,6 +22,8 @@ use super::support::tree::describe;
 const WEB: &str = "{alias: m1, ref: {apiVersion: apps/v1, kind: Deployment, name: web}, \
     volumeMounts: [{name: web, mountPath: /stash-data}], rules: [{snapshots: [latest]}]}";
 
+const HELD_DOWN: &str = "lifeboat.stash.appscode.com/held-down";
+
 async fn web(site: &Site) -> std::path::PathBuf {
     let folder = site.claim("web").await;
     site.create(&deployment("web", 2, &[("web", "/srv")])).await;
@@ -32,7 +34,7 @@ async fn web(site: &Site) -> std::path::PathBuf {
 /// Proves: C08.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
-async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
+async fn c08_a_deleted_run_stops_its_job_leaves_its_workload_down_and_lets_go() {
     let site = Site::new("c08").await;
     prepared(&site).await;
     let proxy = Proxy::start(&site).await;
@@ -46,10 +48,11 @@ async fn c08_a_deleted_run_stops_its_job_scales_back_and_lets_go() {
     site.delete("RestoreSession", "web").await;
     let gone = eventually(30, async || site.find("RestoreSession", "web").await.is_none().then_some(())).await;
     assert!(gone.is_some(), "still there: {:#}", site.get("RestoreSession", "web").await);
-    assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 2);
+    let web = site.get("Deployment", "web").await;
+    assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
+    assert!(web["metadata"]["annotations"][HELD_DOWN].is_string(), "{web:#}");
     let left = eventually(15, async || site.jobs_of_sessions().await.is_empty().then_some(())).await;
     assert!(left.is_some(), "Jobs are left: {:#?}", site.jobs_of_sessions().await);
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
 }
 
 /// A batch in order, caught in the middle of its second member. Gives the claims' folders.
@@ -77,7 +80,9 @@ async fn c08_a_batch_that_is_deleted_in_the_middle_leaves_nothing() {
     caught(&site, &proxy).await;
     assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 0);
     site.leaves_nothing().await;
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    let web = site.get("Deployment", "web").await;
+    assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
+    assert!(web["metadata"]["annotations"][HELD_DOWN].is_string(), "{web:#}");
 }
 
 /// Proves: C09, C14.
@@ -102,18 +107,27 @@ async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() 
     let session = site.get("RestoreBatch", "all").await;
     let phases: Vec<_> = session["status"]["members"].as_array().unwrap().iter().map(|m| &m["phase"]).collect();
     assert_eq!(phases, ["Succeeded", "Failed", "Skipped"]);
-    assert_eq!(session["status"]["members"][1]["quiesce"]["state"], "Resumed");
+    assert_eq!(session["status"]["members"][1]["quiesce"]["state"], "Held");
     assert_tree(&first, &trees[0]);
     assert_tree(&last, &untouched);
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    let web = site.get("Deployment", "web").await;
+    assert_eq!(web["spec"]["replicas"], 0, "an application never starts on half-restored data");
+    let note = web["metadata"]["annotations"][HELD_DOWN].as_str().unwrap();
+    let note: serde_json::Value = serde_json::from_str(note).unwrap();
+    assert_eq!((&note["replicas"], &note["uid"]), (&json!(2), &session["metadata"]["uid"]), "{note}");
+    let told = site.warnings("web", "HeldDown").await;
+    assert!(matches!(told.as_slice(), [(text, 1)] if text.contains("scales it back to 2")), "{told:?}");
+    assert!(text.contains("stays at 0 replicas and had 2"), "{text}");
 
-    // What was interrupted is made whole by another run.
+    // What was interrupted is made whole by another run, which scales it back.
     proxy.release();
     site.create(&in_order("again")).await;
     site.succeeded("RestoreBatch", "again").await;
     for (folder, tree) in [first, middle, last].iter().zip(trees) {
         assert_tree(folder, tree);
     }
+    let web = site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    assert!(web["metadata"]["annotations"][HELD_DOWN].is_null(), "{web:#}");
 }
 
 /// Proves: C11.
@@ -249,5 +263,7 @@ async fn c13_many_sessions_that_are_deleted_at_once_are_gone_at_once() {
     assert!(!watch.is_finished(), "the watch ended early");
     let most = most.load(Ordering::SeqCst);
     assert_eq!(most, AT_ONCE, "Jobs at once");
-    site.until("Deployment", "web", 60, "back", |d| d["status"]["availableReplicas"] == 2).await;
+    let web = site.get("Deployment", "web").await;
+    assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");
+    assert!(web["metadata"]["annotations"][HELD_DOWN].is_string(), "{web:#}");
 }

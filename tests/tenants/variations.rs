@@ -285,7 +285,8 @@ async fn an_account_that_was_there_first_keeps_no_right() {
         ..Identity::default()
     };
     let secret = SecretPlace { namespace: scene.b.clone(), name: "secret".into() };
-    let account = grants::to_read(&id, &secret, [None]).status.name;
+    let account =
+        grants::to_read(&id, &secret, [None], &lifeboat::api::runtime::RuntimeSettings::default()).status.name;
     let own = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": { "name": account, "namespace": scene.a, "labels": { "mine": "true" } } });
     let own = attacker.create(&own).await;

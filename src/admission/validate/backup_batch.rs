@@ -5,14 +5,18 @@
 
 use super::members::{self, Member};
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, runtime};
+use super::{Errors, FieldError, common, identity, runtime};
 use crate::api::BackupBatch;
 use crate::plan::hosts::{HostSet, TargetKind};
 
-/// Everything wrong with the object. It may change at any time; a session that runs on other members then fails.
+/// Everything wrong with the object, and what may not change any more. A session that runs on other members then fails.
 pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
+    if let Some(was) = new.status.as_ref().and_then(|s| s.identity.as_ref()) {
+        let now = identity::of(spec.repository.as_ref(), spec.members.iter().map(|m| m.target.as_ref()));
+        identity::of_batch(&mut errors, was, &now, new.metadata.namespace.as_deref().unwrap_or_default());
+    }
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
     common::schedule(&mut errors, spec.schedule.as_deref(), spec.time_zone.as_deref());
     common::retention(&mut errors, &spec.retention_policy);

@@ -1,18 +1,16 @@
 //! BackupConfiguration: backups of one target, by schedule or by hand.
 //!
 //! A batch of one part at `spec`, with a schedule and a retention. Once it was
-//! Ready its target stays: the snapshots of another one, under the same name,
-//! would be taken for those of the first. What the target was stands in status,
-//! where both the webhook and the controller find it.
+//! Ready its alias, target and Repository stay ([`identity`]); all else may be edited.
 
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common};
+use super::{Errors, FieldError, common, identity};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupConfiguration, to_json};
 use crate::names::hash_of;
 
-/// Hash of a target, in its one form.
-pub fn hash_of_target(target: Option<&BackupTarget>) -> String {
+/// Hash of a target, in its one form, as earlier versions wrote it into status.
+fn hash_of_target(target: Option<&BackupTarget>) -> String {
     hash_of(&[&to_json(&target).to_string()])
 }
 
@@ -20,11 +18,17 @@ pub fn hash_of_target(target: Option<&BackupTarget>) -> String {
 pub fn validate(new: &BackupConfiguration, _: Option<&BackupConfiguration>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
-    let was = new.status.as_ref().and_then(|s| s.target_hash.as_ref());
-    if was.is_some_and(|was| *was != hash_of_target(spec.target.as_ref())) {
+    let (status, namespace) = (new.status.as_ref(), new.metadata.namespace.as_deref().unwrap_or_default());
+    if let Some(was) = status.and_then(|s| s.identity.as_ref()) {
+        let now = identity::of(spec.repository.as_ref(), [spec.target.as_ref()]);
+        identity::of_one(&mut errors, was, &now, namespace);
+    } else if status
+        .and_then(|s| s.target_hash.as_ref())
+        .is_some_and(|was| *was != hash_of_target(spec.target.as_ref()))
+    {
         errors.invalid(
             "spec.target",
-            "cannot be changed any more, because backups of it can have been taken; create another BackupConfiguration",
+            "was changed under an older version of Lifeboat, and may be another target than the one whose snapshots there are. Delete the BackupConfiguration and create it again: its snapshots stay in the Repository",
         );
     }
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());

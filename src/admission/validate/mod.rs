@@ -13,6 +13,7 @@ pub mod backup_session;
 pub mod common;
 pub mod folders;
 pub mod function;
+pub mod identity;
 pub mod members;
 pub mod overlap;
 pub mod parts;
@@ -179,20 +180,28 @@ fn run<T: DeserializeOwned>(
     }
 }
 
+/// Fields of status that rules ask for.
+const OF_STATUS: [&str; 3] = ["phase", "identity", "targetHash"];
+
 /// What is judged of an object: not what the API server and the operator write into it, which can be large. The
-/// status of one kind holds what its rules ask for.
+/// status of invokers holds what their rules ask for.
 fn essence(kind: &str, object: &Value) -> Value {
     let Some(all) = object.as_object() else { return object.clone() };
-    let small = |status: &Value| kind == "BackupConfiguration" && bounds::check_spec("", status).is_ok();
+    let binds = matches!(kind, "BackupConfiguration" | "BackupBatch");
     let mut kept = Map::new();
-    for (key, value) in all.iter().filter(|(key, value)| *key != "status" || small(value)) {
-        let value = match value.as_object().filter(|_| key == "metadata") {
-            Some(meta) => {
-                meta.iter().filter(|(k, _)| *k != "managedFields").map(|(k, v)| (k.clone(), v.clone())).collect()
-            }
-            None => value.clone(),
+    for (key, value) in all.iter().filter(|(key, _)| *key != "status" || binds) {
+        let part = |keep: &dyn Fn(&str) -> bool| {
+            let fields = value.as_object().into_iter().flatten().filter(|(k, _)| keep(k));
+            Value::Object(fields.map(|(k, v)| (k.clone(), v.clone())).collect())
         };
-        kept.insert(key.clone(), value);
+        let value = match key.as_str() {
+            "metadata" if value.is_object() => part(&|k| k != "managedFields"),
+            "status" => part(&|k| OF_STATUS.contains(&k)),
+            _ => value.clone(),
+        };
+        if key != "status" || bounds::check_spec("", &value).is_ok() {
+            kept.insert(key.clone(), value);
+        }
     }
     kept.into()
 }
@@ -388,30 +397,22 @@ mod tests {
     }
 
     #[test]
-    fn a_target_stays_once_backups_of_it_could_be_taken() {
+    fn a_status_that_nobody_can_read_judges_nothing() {
         let mut object = json!({ "spec": {
             "repository": { "name": "r" },
             "retentionPolicy": { "name": "k", "keepLast": 1, "prune": true },
             "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" } },
         }});
-        let target: api::target::BackupTarget = {
-            let mut stored = object.clone();
-            super::super::default("BackupConfiguration", &mut stored);
-            serde_json::from_value(stored["spec"]["target"].clone()).unwrap()
-        };
-        let hash = backup_configuration::hash_of_target(Some(&target));
-        object["status"] = json!({ "phase": "Ready", "targetHash": hash });
-        assert_eq!(check("BackupConfiguration", &object, None), [], "as it was, in either form");
-        object["spec"]["paused"] = true.into();
-        object["spec"]["schedule"] = "@daily".into();
-        assert_eq!(check("BackupConfiguration", &object, None), [], "all else may change");
-        object["spec"]["target"]["exclude"] = json!(["*.tmp"]);
+        let identity =
+            json!({ "targets": [{ "alias": "host-0", "ref": { "kind": "PersistentVolumeClaim", "name": "data" } }] });
+        object["status"] = json!({ "phase": "Ready", "identity": identity });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "its alias is that of its kind, in either form");
+        object["spec"]["target"]["ref"]["name"] = "other".into();
         let text = message(&check("BackupConfiguration", &object, None));
-        assert!(text.starts_with("spec.target: cannot be changed any more"), "{text}");
+        assert!(text.starts_with("spec.target.ref: cannot be changed"), "{text}");
         object["status"] = json!({ "phase": "NotReady" });
-        assert_eq!(check("BackupConfiguration", &object, None), [], "before that, it may be mended");
-        // A status that nobody can read judges nothing.
-        object["status"] = json!({ "phase": 3, "targetHash": hash });
+        assert_eq!(check("BackupConfiguration", &object, None), [], "before it was Ready, it may be corrected");
+        object["status"] = json!({ "phase": 3, "identity": identity });
         assert_eq!(check("BackupConfiguration", &object, None), []);
     }
 

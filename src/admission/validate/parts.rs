@@ -88,6 +88,18 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
         let text = format!("is Auto, but nothing is scaled for {cannot}, or leave quiesce out");
         errors.not_supported(format!("{at}.quiesce"), text);
     }
+    if let Some(after) = target.after_failure {
+        let field = format!("{at}.afterFailure");
+        if !cannot.is_empty() {
+            let text = format!("is {after:?}, but nothing is scaled for {cannot}, or leave afterFailure out");
+            errors.not_supported(field, text);
+        } else if target.quiesce == Some(Quiesce::Never) {
+            errors.invalid(
+                field,
+                format!("is {after:?}, but quiesce is Never, so nothing is scaled; leave one of them out"),
+            );
+        }
+    }
 
     if !beside.is_empty() && !target.rules.is_empty() {
         let say = |rules: &[Rule]| shorten(serde_json::to_string(rules).unwrap_or_default(), RULES_LENGTH);

@@ -5,7 +5,7 @@
 
 use super::common::name;
 use super::target::{is_clean_path, is_clean_sub_path};
-use super::{Errors, FieldError};
+use super::{Errors, FieldError, runtime};
 use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
 use crate::plan::hosts::is_within;
@@ -28,6 +28,7 @@ pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
     if let Some(policy) = &new.spec.usage_policy {
         usage_policy(&mut errors, policy);
     }
+    runtime::settings(&mut errors, "spec.runtimeSettings", new.spec.runtime_settings.as_ref());
     errors.into_vec()
 }
 

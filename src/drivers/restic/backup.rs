@@ -49,7 +49,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
             if let (End::Exited(INCOMPLETE), Some(last)) = (&ran.end, made.last_mut()) {
                 mark(repository, last, &mut failure).await;
             }
-            return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure) };
+            return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure), untouched: false };
         }
     }
     Done::ok(Answer::BackedUp(made))

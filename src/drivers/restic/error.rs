@@ -49,6 +49,12 @@ const SIGNS: &[Sign] = &[
         remedy: NO_BUCKET,
     },
     Sign {
+        words: &["no credentials found"],
+        class: Class::Invalid,
+        reason: reason::ACCESS_DENIED,
+        remedy: "The backend Secret has no access keys and the Job has no role of a cloud: add AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the Secret, or name a ServiceAccount that has a role in runtimeSettings.pod.serviceAccountName.",
+    },
+    Sign {
         words: &[
             "invalidaccesskeyid",
             "signaturedoesnotmatch",
@@ -58,7 +64,6 @@ const SIGNS: &[Sign] = &[
             "401 unauthorized",
             "(401)",
             "(403)",
-            "no credentials found",
             "invalidtokenid",
             "expiredtoken",
             "the access key id you provided does not exist",

@@ -24,7 +24,7 @@ struct Group {
 pub async fn maintain(repository: &Repository, step: &Maintain) -> Done {
     let mut facts = RepositoryFacts::default();
     let failure = all(repository, step, &mut facts).await.err();
-    Done { answer: Some(Answer::Maintained(facts)), failure }
+    Done { answer: Some(Answer::Maintained(facts)), failure, untouched: false }
 }
 
 async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {

@@ -43,14 +43,21 @@ pub struct Done {
     pub answer: Option<Answer>,
     /// Why the step failed.
     pub failure: Option<Failure>,
+    /// It failed before it wrote anything to the volumes.
+    pub untouched: bool,
 }
 
 impl Done {
     fn ok(answer: Answer) -> Self {
-        Self { answer: Some(answer), failure: None }
+        Self { answer: Some(answer), ..Self::default() }
     }
 
     fn failed(failure: Failure) -> Self {
-        Self { answer: None, failure: Some(failure) }
+        Self { failure: Some(failure), ..Self::default() }
+    }
+
+    /// A failure before the first write.
+    pub fn untouched(failure: Failure) -> Self {
+        Self { untouched: true, ..Self::failed(failure) }
     }
 }

@@ -23,6 +23,20 @@ pub struct Below {
     pub patterns: Vec<String>,
 }
 
+impl Below {
+    /// The same from `above` on, a folder that the base is in: where the base is not there, it comes from the snapshot.
+    pub fn start_at(&mut self, above: &str) {
+        let missing = escape(self.base.strip_prefix(above).unwrap_or_default().trim_matches('/'));
+        if !missing.is_empty() {
+            for pattern in &mut self.patterns {
+                let at = usize::from(pattern.starts_with('!'));
+                pattern.insert_str(at, &format!("/{missing}"));
+            }
+            above.clone_into(&mut self.base);
+        }
+    }
+}
+
 /// What `include` and `exclude` select of the path `root`.
 pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Below, Failure> {
     let mut wanted: Vec<(bool, String)> = vec![];
@@ -75,6 +89,10 @@ fn split(pattern: &str) -> (bool, &str) {
 /// The deepest folder that holds all that a pattern can match, as it is named. The pattern begins with a slash.
 fn folder_of(pattern: &str) -> String {
     let mut parts: Vec<&str> = pattern.split('/').filter(|p| !p.is_empty()).collect();
+    // It stands for no folder too, and then what is before it matches.
+    while parts.last() == Some(&"**") {
+        parts.pop();
+    }
     parts.pop();
     let names = parts.into_iter().map_while(literal).collect::<Vec<_>>();
     format!("/{}", names.join("/"))
@@ -180,6 +198,10 @@ fn may_begin_below(parts: &[Part], names: &[&str]) -> bool {
 /// The parts of a pattern that lie below `root`: as patterns that begin with it.
 fn narrow(pattern: &str, root: &str) -> Vec<String> {
     let parts = cleaned(pattern);
+    // No path has such a part, so restic finds nothing by it. With `**` before it, it would be taken for the rest of it.
+    if parts.first() == Some(&"..") {
+        return vec![];
+    }
     // A pattern without a leading slash matches at any depth.
     let parts = if pattern.starts_with('/') { parts } else { [&["**"], parts.as_slice()].concat() };
     let compiled: Vec<Part> = parts.iter().map(|p| Part::of(p)).collect();
@@ -372,7 +394,7 @@ mod tests {
         assert_eq!(of("/source/data/sub", &["data"]), ["/source/data", "/sub"]);
         assert_eq!(of("/source/data", &["data/x"]), ["/source/data", "/**/data/x", "/x"]);
         assert_eq!(of("/source/data", &["/**/x"]), ["/source/data", "/**/x"]);
-        assert_eq!(of("/data", &["/../data/a/../x", "../y"]), ["/data", "/x", "/**/../y"]);
+        assert_eq!(of("/data", &["/../data/a/../x", "../y"]), ["/data", "/x"]);
     }
 
     /// Closes: R26 of the reports.
@@ -387,6 +409,10 @@ mod tests {
             ["/data/p", "/q", "!/q/t", "!/**/p/q/u", "!/q/u"]
         );
         assert_eq!(of("/data", &["/data/p/q/*", "!/data/p/q/t"], &[]), ["/data/p/q", "/*", "!/t"]);
+        assert_eq!(of("/data", &["/data/p/q/**"], &[]), ["/data/p", "/q/**"]);
+        assert_eq!(of("/data", &["/data/p/**/**"], &["/data/p/q/**"]), ["/data", "/p/**/**", "!/p/q/**"]);
+        assert_eq!(of("/data", &["/data/**"], &[]), ["/", "/data/**"]);
+        assert_eq!(of("/data", &["**"], &[]), ["/", "/data"]);
     }
 
     #[test]
@@ -466,6 +492,20 @@ mod tests {
             prop_assert!(below.patterns.iter().all(|p| p.starts_with('/')));
             let full = format!("{}{path}", below.base);
             prop_assert!(!Walk::new(&below.patterns).selects(&path, false) || full.starts_with("/a/b"), "{:?} {}", below, path);
+        }
+
+        #[test]
+        fn what_is_selected_does_not_depend_on_where_it_starts(
+            patterns in prop::collection::vec("/a/[*!a-c/]{1,8}", 1..3), exclude in "[*a-c/]{0,6}", path in "(/[a-c]){1,5}"
+        ) {
+            let below = select("/a", &patterns, &[exclude]).unwrap();
+            let mut from_above = below.clone();
+            from_above.start_at("/");
+            let selects = |part: &Below| {
+                let inner = path.strip_prefix(part.base.trim_end_matches('/'));
+                inner.filter(|p| p.len() > 1 && p.starts_with('/')).is_some_and(|p| Walk::new(&part.patterns).selects(p, false))
+            };
+            prop_assert_eq!(selects(&below), selects(&from_above), "{:?} {:?}", below, from_above);
         }
 
         #[test]

@@ -16,7 +16,7 @@ use super::checks::{self, Identity};
 use super::count::{self, Asker, Counted};
 use super::output::{Message, Report, path_key};
 use super::parents::Parents;
-use super::pattern::{self, Below, escape};
+use super::pattern::{self, Below};
 use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
@@ -41,7 +41,7 @@ pub async fn restore(repository: &Repository, step: &Restore) -> Done {
             tracing::info!(files = total.files, bytes = total.bytes, paths = parts.len(), "planned");
             write(repository, step, &parts, total).await
         }
-        Err(failure) => Done::failed(failure),
+        Err(failure) => Done::untouched(failure),
     }
 }
 
@@ -69,7 +69,10 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Par
         checks::owners_are_kept(root, &mounts, owner)?;
     }
     for part in &mut parts {
-        start_at_what_is_there(root, &mut part.below);
+        // A folder that is not there comes from the snapshot, with all above it that is not there either.
+        let there = Path::new(&part.below.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
+        let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
+        part.below.start_at(&there);
     }
     Ok((parts, total))
 }
@@ -147,20 +150,6 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
     Ok(parts)
 }
 
-/// A folder that is not there comes from the snapshot with all above it that is not there either.
-fn start_at_what_is_there(root: &Path, part: &mut Below) {
-    let there = Path::new(&part.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
-    let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
-    let missing = escape(part.base.strip_prefix(&*there).unwrap_or_default().trim_matches('/'));
-    if !missing.is_empty() {
-        for pattern in &mut part.patterns {
-            let at = usize::from(pattern.starts_with('!'));
-            pattern.insert_str(at, &format!("/{missing}"));
-        }
-        part.base = there;
-    }
-}
-
 /// A pinned snapshot, as the repository has it now.
 async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapshot, Failure> {
     let found: Vec<Snapshot> = repository.snapshots(std::slice::from_ref(&pin.id)).await?;
@@ -211,7 +200,7 @@ async fn dry_run(
     loop {
         let ran = repository
             .lines(argv.clone(), Limit::Idle(STUCK), &mut |m: &Message| {
-                planned.item(m, &format!("{base}{}", m.item), &part.root)
+                planned.item(m, &format!("{base}{}", m.item), &part.root);
             })
             .await;
         if clean_end(&ran) || holds_nothing(&ran) {
@@ -288,7 +277,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         failure = Some(incomplete(answer.restored, total, ""));
     }
     progress.send_replace(at(answer.restored, total));
-    Done { answer: Some(Answer::Restored(answer)), failure }
+    Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
 }
 
 /// What one run really restored.

@@ -28,6 +28,9 @@ pub struct Outcome {
     /// What is to be known of it, though it is no failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// It failed before it wrote anything to the volumes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untouched: bool,
 }
 
 /// What a step found or did.

@@ -57,9 +57,12 @@ pub fn is_dead(pod: &Pod) -> bool {
     is_over(pod) || terminated(pod).is_some()
 }
 
-/// Whether the agent has ended, and a container that was added to the pod runs on with its volumes.
+/// Whether the agent has ended, and a container that was added to the pod runs on with its volumes. Without one, the
+/// kubelet is about to call the pod ended.
 pub fn lingers(pod: &Pod) -> bool {
-    !is_over(pod) && terminated(pod).is_some()
+    let mut others =
+        pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).filter(|c| c.name != CONTAINER);
+    !is_over(pod) && terminated(pod).is_some() && others.any(|c| end(c).is_none())
 }
 
 /// Why a pod that is over left no outcome; `None` while it is not over.

@@ -26,6 +26,7 @@ fn frame() -> JobFrame {
         secret: "s".into(),
         account: None,
         local_repository: None,
+        defaults: RuntimeSettings::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::access::{self, Access};
 use crate::plan::contract::{Answer, Class, Failure, List, Step};
 use crate::plan::pod_security::Level;
 use crate::plan::step::{self, Lone, StepState};
-use crate::plan::{conditions, grants, retry, snapshots};
+use crate::plan::{conditions, retry, snapshots};
 
 /// Key of the step.
 const LIST: &str = "list";
@@ -65,7 +65,7 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
             step::begin_again(entry);
         }
         sync.begun = Some(SyncBegun { time: conditions::whole_second(pass.at), request, backup_time });
-        let grant = grants::to_list(&pass.run.id).status;
+        let grant = pass.right_to_list().status;
         if !sync.grants.contains(&grant) {
             sync.grants.push(grant);
         }
@@ -104,6 +104,13 @@ pub fn failure(list: &[Condition]) -> Option<&Condition> {
 }
 
 fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &SyncBegun) {
+    let grant = pass.right_to_list().status;
+    if !sync.grants.contains(&grant) {
+        // Its account has changed. Nothing is made before that stands in status.
+        sync.grants.push(grant);
+        pass.plan.again = true;
+        return;
+    }
     let deadline = begun.time.0.checked_add(LIMIT).unwrap_or(Timestamp::MAX);
     let left = retry::left(deadline, pass.at);
     let attempt = step::entry(&mut pass.now.steps, LIST).attempt;
@@ -123,7 +130,7 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     let failure = match lone.advance(LIST, |_, _| job) {
         StepState::Running => {
             if pass.plan.jobs.len() > planned {
-                pass.plan.grants.push(grants::to_list(&pass.run.id));
+                pass.plan.grants.push(pass.right_to_list());
             }
             return;
         }

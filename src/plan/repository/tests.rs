@@ -47,6 +47,7 @@ impl World {
                 at_work: 0,
                 slots: None,
                 shares_data_with: None,
+                job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
                 namespace_ends: false,
             },
             jobs: Jobs::default(),

@@ -1,9 +1,11 @@
-//! The way out before the end: Jobs are stopped, then workloads scaled back, and only then is it over.
+//! The way out before the end: Jobs are stopped, then workloads scaled back, or annotated where their data is half
+//! restored, and only then is it over.
 //!
 //! A session that is deleted goes this way, and its status is no longer written.
 //! So does one that is canceled, and one whose spec is changed under its run: half of
 //! one plan and half of another would restore what nobody asked for.
 
+use super::held;
 use super::host::{key, read};
 use super::member::{close, fail_member};
 use super::report::{conclude, say, upper};
@@ -21,6 +23,7 @@ use crate::plan::{retry, size};
 /// What to do about a session that is being deleted.
 pub fn leave(pass: &mut Pass<'_>) {
     let held = pass.run.id.held || pass.run.id.held_by_stash;
+    take_answers_quietly(pass);
     if is_out(pass) && held {
         super::report::given_up(pass);
         pass.release();
@@ -66,6 +69,13 @@ pub fn cancel(pass: &mut Pass<'_>) {
     pass.end_with(RestorePhase::Failed, why, &text);
 }
 
+/// The same where nothing of it is said any more: what was restored as a whole may start.
+fn take_answers_quietly(pass: &mut Pass<'_>) {
+    let events = pass.plan.events.len();
+    take_answers(pass);
+    pass.plan.events.truncate(events);
+}
+
 /// Takes what Jobs answered that have ended while the run is being canceled.
 fn take_answers(pass: &mut Pass<'_>) {
     for index in 0..pass.now.members.len().min(pass.run.members.len()) {
@@ -93,9 +103,12 @@ fn cut_off(status: &mut RestoreMemberStatus) -> bool {
     }
     if !is_touched(status) {
         status.phase = Some(MemberPhase::Skipped);
+        let stays = held::text(status).map(|text| format!(" {text}")).unwrap_or_default();
         status.message = Some(match &status.quiesce {
             None => "Not touched: the run was canceled.".to_owned(),
-            Some(_) => "No data was touched: the run was canceled. Its workload was scaled down for it.".to_owned(),
+            Some(_) => {
+                format!("No data was touched: the run was canceled. Its workload was scaled down for it.{stays}")
+            }
         });
         return true;
     }
@@ -141,21 +154,26 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
     let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
     let groups =
         [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)];
+    let kept = held::texts(members);
     let groups = groups.iter().filter(|(_, which)| !which.is_empty());
     let groups: String = groups.map(|(what, which)| format!("; {what}: {which}")).collect();
-    format!("Canceled. {done} of {} members restored{groups}.", members.len())
+    format!("Canceled. {done} of {} members restored{groups}.{kept}", members.len())
 }
 
 /// What to do about a session whose Repository may not be used any more. What it has restored stays so.
 pub fn withdraw(pass: &mut Pass<'_>) {
     pass.kept_out = true;
+    take_answers_quietly(pass);
     if !is_out(pass) {
         return;
     }
     let found = pass.now.conditions.iter().find(|c| c.type_ == condition::REPOSITORY_FOUND);
     let why = found.and_then(|c| c.message.clone()).unwrap_or_default();
-    let text =
-        format!("Ended while it ran, because its Repository may not be used any more. {why}{}", half_restored(pass));
+    let text = format!(
+        "Ended while it ran, because its Repository may not be used any more. {why}{}{}",
+        half_restored(pass),
+        held::texts(&pass.now.members)
+    );
     fail_unfinished(pass, reason::REPOSITORY_NOT_ALLOWED, &text);
     pass.end_with(RestorePhase::Failed, reason::REPOSITORY_NOT_ALLOWED, &text);
 }
@@ -173,6 +191,10 @@ fn half_restored(pass: &Pass<'_>) -> String {
 /// Fails what is not over.
 fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
     for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
+        if !member.stats.is_empty() && member.stats.iter().all(|h| is_over(h.phase)) {
+            close(member);
+            continue;
+        }
         for host in member.stats.iter_mut().filter(|h| !is_over(h.phase)) {
             host.phase = Some(HostPhase::Failed);
             host.reason = Some(why.to_owned());
@@ -189,10 +211,10 @@ pub fn abandon(pass: &mut Pass<'_>) {
     }
     let (why, text) = match &pass.seen.refusal {
         // Its spec is not kept any more.
-        Some(refusal) => (refusal.reason.clone(), format!("The run was given up; what it had scaled is back. {}", refusal.message)),
-        None => (reason::SPEC_CHANGED.to_owned(), "The spec was changed after the run had begun, so the run was given up; what it had scaled is back. A session is one run: create another one.".to_owned()),
+        Some(refusal) => (refusal.reason.clone(), format!("The run was given up. {}", refusal.message)),
+        None => (reason::SPEC_CHANGED.to_owned(), "The spec was changed after the run had begun, so the run was given up. A session is one run: create another one.".to_owned()),
     };
-    let text = format!("{text}{}", half_restored(pass));
+    let text = format!("{text}{}{}", half_restored(pass), held::texts(&pass.now.members));
     fail_unfinished(pass, &why, &text);
     pass.end_with(RestorePhase::Failed, &why, &text);
 }
@@ -203,7 +225,8 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }
-    // Every workload that was announced as scaled down gets its replicas back, whatever became of the restore.
+    // Every workload that was announced as scaled down gets its replicas back, or stays down where its data is half
+    // restored.
     let mut back = true;
     for index in 0..pass.now.members.len() {
         back &= resume(pass, index);

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::held;
 use super::member::{is_broken, is_late};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, rivals};
 use crate::api::common::Ownership;
@@ -65,6 +66,10 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             if failure.class == Class::Invalid {
                 pass.plan.stop(Some(job));
             }
+            // What the API server did not take has never run.
+            if failure.reason == reason::REFUSED_BY_API {
+                held::note_unwritten(&mut pass.now.members[index].stats[host]);
+            }
             fail_host(pass, index, host, &broken_off(pass, index, failure));
         }
         None if alone => create(pass, index, host, ground, key, attempt),
@@ -102,6 +107,9 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     if let Some(Answer::Restored(r)) = &outcome.answer {
         entry.planned = Some(counts(r.planned));
         entry.restored = Some(counts(r.restored));
+    }
+    if failure.is_some() && outcome.untouched && outcome.answer.is_none() && outcome.run == pass.run.id.uid {
+        held::note_unwritten(entry);
     }
     entry.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
     entry.progress = None;

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::held;
 use super::quiesce::{held_up, quiesce};
 use super::resume::resume;
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
@@ -174,7 +175,8 @@ pub fn close(status: &mut RestoreMemberStatus) {
         status.phase = Some(MemberPhase::Succeeded);
         status.message = None;
     } else {
-        fail_member(status, &failed.join("; "));
+        let stays = held::text(status).map(|text| format!(" {text}")).unwrap_or_default();
+        fail_member(status, &format!("{}{stays}", failed.join("; ")));
     }
 }
 

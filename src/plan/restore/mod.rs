@@ -16,6 +16,7 @@
 mod bound;
 mod ending;
 mod find;
+mod held;
 mod host;
 mod made;
 mod member;
@@ -83,15 +84,20 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     // Nor off one whose workload is down: whoever replaces the object takes every finalizer off it.
     let stands =
         !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(member::is_started));
-    if !run.id.held && !run.id.deleting && (leaves_something(&plan) || stands) {
+    if run.id.held || run.id.deleting {
+        return plan;
+    }
+    if leaves_something(&plan) {
         return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
     }
-    plan
+    // What stands already waits for nothing: its finalizer goes with whatever else is to be written.
+    let finalizer = plan.finalizer.or(stands.then_some(FinalizerChange::Add));
+    Plan { finalizer, ..plan }
 }
 
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
 fn leaves_something(plan: &Plan) -> bool {
-    let made = !(plan.scales.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
+    let made = !(plan.scales.is_empty() && plan.holds.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
     made || !plan.jobs.iter().all(jobs::is_preflight)
 }
 
@@ -193,6 +199,7 @@ impl<'a> Pass<'a> {
             &mut self.now.conditions,
             self.at,
         );
+        let ground = ground::with_defaults(ground, &self.seen.job_defaults);
         if let Err(NoGround::Denied(failure)) = &ground {
             return self.keep_out(&failure.clone());
         }
@@ -292,14 +299,21 @@ impl<'a> Pass<'a> {
 
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
     fn stand_on(&mut self, access: Access) -> Ground {
+        let defaults = self.job_defaults();
         let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
-        self.grant = access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings));
+        self.grant =
+            access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings, &defaults));
         Ground { frame: self.frame(&access), access }
     }
 
     fn frame(&self, access: &Access) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account)
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.job_defaults())
+    }
+
+    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
+    fn job_defaults(&self) -> RuntimeSettings {
+        self.seen.job_defaults.clone().unwrap_or_default()
     }
 
     fn task(&self, access: &Access, member: usize, step: Step) -> Task {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::held;
 use super::member::fail_member;
 use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
 use crate::api::Condition;
@@ -48,12 +49,15 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     }
     let shared = shared_record(pass, index);
     let others = users(pass, index);
+    let is_first = pass.now.members[index].quiesce.is_none() && shared.is_none();
+    let note = if is_first { held::found(pass, target) } else { None };
     let status = &mut pass.now.members[index];
     match status.quiesce.as_ref().map(|q| q.state) {
         None if shared.is_some() => {
             // Announced already, by a member with the same workload: its replicas are the true ones.
             let ref_ = status.ref_.clone();
-            status.quiesce = shared.map(|replicas| QuiesceStatus { ref_, replicas, state: QuiesceState::Announced });
+            let state = QuiesceState::Announced;
+            status.quiesce = shared.map(|replicas| QuiesceStatus { ref_, replicas, state, held: None });
             let text =
                 format!("{name} is scaled to 0 for this member as well as for another one, and back after both.");
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALING_DOWN, text, at);
@@ -63,7 +67,15 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
         None if target.replicas == 0 && target.pods.is_empty() => {
             // Out of the way already; recorded all the same, so that it is noticed when it comes back too early.
             let ref_ = status.ref_.clone();
-            status.quiesce = Some(QuiesceStatus { ref_, replicas: 0, state: QuiesceState::Quiesced });
+            let (held, replicas) = (note.as_ref().map(|_| true), note.as_ref().map_or(0, |n| n.replicas));
+            status.quiesce = Some(QuiesceStatus { ref_, replicas, state: QuiesceState::Quiesced, held });
+            if let Some(note) = note {
+                let text = format!(
+                    "{name} is at 0 replicas because {} has left its data half restored. A restore that succeeds scales it back to {replicas}.",
+                    note.session
+                );
+                conditions::set(&mut status.conditions, condition::QUIESCED, true, reason::SCALED_TO_ZERO, text, at);
+            }
             if !others.is_empty() {
                 say_quiet(pass, index, &name, &others);
             }
@@ -90,7 +102,8 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 return false;
             }
             let ref_ = status.ref_.clone();
-            status.quiesce = Some(QuiesceStatus { ref_, replicas: target.replicas, state: QuiesceState::Announced });
+            let (held, replicas) = (note.as_ref().map(|_| true), note.map_or(target.replicas, |n| n.replicas));
+            status.quiesce = Some(QuiesceStatus { ref_, replicas, state: QuiesceState::Announced, held });
             conditions::set(
                 &mut status.conditions,
                 condition::QUIESCED,

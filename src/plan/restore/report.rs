@@ -160,6 +160,9 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
             );
         }
     }
+    if let Err(text) = &pass.seen.job_defaults {
+        return (reason::PENDING.to_owned(), format!("Waiting: {text}"));
+    }
     let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
     if let Some((why, text)) = pass.gate.refusal().filter(|_| idle) {
         return (why.to_owned(), format!("Waiting: {text}"));

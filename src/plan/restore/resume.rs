@@ -1,4 +1,4 @@
-//! A member's workload, back at its replicas, whatever became of the restore.
+//! A member's workload, back at its replicas, unless its data is half restored (`held`).
 //!
 //! One that the API server does not let us scale back is tried again and again: it
 //! must come back. Only a session that is being deleted lets go of it in the end, for
@@ -6,6 +6,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
+use super::held;
 use super::quiesce::others;
 use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, rivals};
 use crate::api::Condition;
@@ -20,7 +21,7 @@ use crate::plan::{Scale, conditions};
 /// away for as long: pods of a dead node are moved after five minutes, and start.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// True when the workload has its replicas back, or there is nothing to give back.
+/// True when the workload has its replicas back, or stays down, or there is nothing to give back.
 pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     // A workload that several members restore comes back after the last of them.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
@@ -33,7 +34,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
         return false;
     }
     let (state, replicas, name) = (quiesce.state, quiesce.replicas, display(&quiesce.ref_));
-    if matches!(state, QuiesceState::Resumed | QuiesceState::Gone) {
+    if matches!(state, QuiesceState::Resumed | QuiesceState::Gone | QuiesceState::Held) {
         return true;
     }
     let broken = state == QuiesceState::Broken;
@@ -44,7 +45,18 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     match pass.seen.targets.get(index) {
         Some(TargetSeen::Found(target)) if broken && is_somebodys(pass, index, target) => true,
         Some(TargetSeen::Missing(_)) if broken => true,
+        Some(TargetSeen::Found(target)) if held::must_stay(pass, index) && target.replicas != 0 => {
+            // Somebody has scaled it up, and has it now.
+            let status = &mut pass.now.members[index];
+            status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Broken);
+            let text = format!("{name} was scaled up to {} by somebody else during the restore.", target.replicas);
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, text, at);
+            true
+        }
         Some(TargetSeen::Found(target)) if target.replicas == replicas => {
+            if !held::is_off(pass, target) {
+                return false;
+            }
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Resumed);
             let text = format!("{name} has its {replicas} replicas back.");
@@ -52,7 +64,8 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
                 let list = &mut status.conditions;
                 conditions::set(list, condition::SCALED_BACK, true, reason::SCALED_BACK, &text, at);
             }
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, &text, at);
+            held::is_back(pass, index, &text);
             true
         }
         // Only once status says that its hosts are over: after a crash in between, a workload that is up would
@@ -61,6 +74,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             pass.plan.again = true;
             false
         }
+        Some(TargetSeen::Found(target)) if held::must_stay(pass, index) => held::leave_down(pass, index, target),
         Some(TargetSeen::Found(target)) => give_back(pass, index, target, replicas),
         Some(TargetSeen::Missing(_)) => {
             let list = &mut pass.now.members[index];
@@ -89,7 +103,7 @@ fn is_somebodys(pass: &Pass<'_>, index: usize, target: &Target) -> bool {
 
 /// One try to scale it back. True when a session that goes has tried for long enough.
 fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) -> bool {
-    let (at, name) = (pass.at, &target.display);
+    let name = &target.display;
     let scale = Scale { kind: target.kind.clone(), name: target.name.clone(), replicas };
     let status = &mut pass.now.members[index];
     let Some(refused) = pass.seen.refused_scales.get(&scale.key()) else {
@@ -107,20 +121,28 @@ fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) 
         target.replicas,
         sentence(&refused.message)
     );
+    let minutes = PATIENCE.as_mins();
+    let last = format!(
+        "{name} is left at {} replicas, and had {replicas} before the restore: for {minutes} minutes it could not be scaled back, and the session is being deleted. Do it yourself: {by_hand}. Last: {}",
+        target.replicas,
+        sentence(&refused.message)
+    );
+    refused_once(pass, index, &refused.reason, &text, &last)
+}
+
+/// Says what the API server refused of a workload's way back, and looks again. True when a session that goes has tried
+/// for long enough; `last` is what is said then.
+pub fn refused_once(pass: &mut Pass<'_>, index: usize, why: &str, text: &str, last: &str) -> bool {
+    let at = pass.at;
+    let status = &mut pass.now.members[index];
     let since = refusal(status).map(|c| c.last_transition_time.0);
-    conditions::set(&mut status.conditions, condition::SCALED_BACK, false, &refused.reason, &text, at);
-    status.message = Some(text.clone());
+    conditions::set(&mut status.conditions, condition::SCALED_BACK, false, why, text, at);
+    status.message = Some(text.to_owned());
     if since.is_none() {
-        pass.event(true, &refused.reason, &text);
+        pass.event(true, why, text);
     }
     if pass.run.id.deleting && since.is_some_and(|since| at.duration_since(since) > PATIENCE) {
-        let minutes = PATIENCE.as_mins();
-        let text = format!(
-            "{name} is left at {} replicas, and had {replicas} before the restore: for {minutes} minutes it could not be scaled back, and the session is being deleted. Do it yourself: {by_hand}. Last: {}",
-            target.replicas,
-            sentence(&refused.message)
-        );
-        pass.event(true, &refused.reason, &text);
+        pass.event(true, why, last);
         return true;
     }
     pass.plan.look_again(LOOK_FOR_MISSING);

@@ -3,9 +3,12 @@
 mod adopted;
 mod announced;
 mod crashes;
+mod defaults;
 mod document;
 mod elsewhere;
+mod ends;
 mod faults;
+mod held;
 mod large;
 mod leaving;
 mod quiesced;
@@ -295,7 +298,7 @@ fn success_is_counted() {
 }
 
 #[test]
-fn the_deadline_stops_what_runs_and_scales_back() {
+fn the_deadline_stops_what_runs_and_leaves_down_what_is_half_restored() {
     let mut w = World::batch("Sequential", "Stop", vec![web(), set(), web()]);
     script(&mut w, "restore/1/m1-1", &[End::Never]);
     w.settle();
@@ -304,7 +307,10 @@ fn the_deadline_stops_what_runs_and_scales_back() {
     let member = &w.object["status"]["members"][1];
     assert_eq!((&member["stats"][0]["phase"], &member["stats"][1]["phase"]), (&json!("Succeeded"), &json!("Failed")));
     let text = member["message"].as_str().unwrap();
-    assert_eq!(text, "host m1-1: Not restored before the deadline.");
+    assert!(
+        text.starts_with("host m1-1: Not restored before the deadline. apps/v1 statefulset/m1 stays at 0"),
+        "{text}"
+    );
     assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("Member 1 (m1) failed: host m1-1"));
 }
 

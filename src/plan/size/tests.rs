@@ -38,6 +38,7 @@ fn restored(name: &str, paths: &[String], text: &str) -> HostRestoreStats {
         snapshots: paths.iter().map(pin).collect(),
         attempt: Some(99_999),
         pod_deaths: Some(3),
+        unwritten: Some(99_999),
         not_before: Some(time),
         planned: Some(counts),
         restored: Some(counts),

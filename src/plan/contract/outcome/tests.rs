@@ -129,7 +129,7 @@ proptest! {
             member: i, host: format!("host-{i}"),
             failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())), warnings: vec![text.clone(); i % 3], ..HostAnswer::default()
         }).collect());
-        let outcome = Outcome { version: VERSION, run: "r".into(), seconds: 1.5,
+        let outcome = Outcome { version: VERSION, run: "r".into(), seconds: 1.5, untouched: true,
             failure: Some(Failure::new(Class::Transient, "RepositoryUnreachable", message)), answer: Some(answer), warnings: vec![text.clone(); hosts % 4] };
         let back = read(&outcome);
         prop_assert!(back.failure.is_some());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
+use crate::api::runtime::RuntimeSettings;
 use crate::names::reason;
 use crate::plan::Stop;
 use crate::plan::contract::Class;
@@ -19,6 +20,7 @@ const HOUR: Duration = Duration::from_hours(1);
 struct World {
     status: Value,
     spec: RepositorySpec,
+    defaults: Result<RuntimeSettings, String>,
     request: Option<String>,
     every: Duration,
     jobs: Jobs,
@@ -35,6 +37,7 @@ impl World {
         Self {
             status: json!({}),
             spec: serde_json::from_value(spec).unwrap(),
+            defaults: Ok(RuntimeSettings::default()),
             request: None,
             every: HOUR,
             jobs: Jobs::default(),
@@ -77,6 +80,7 @@ impl World {
             at_work: 0,
             slots: None,
             shares_data_with: None,
+            job_defaults: self.defaults.clone(),
             namespace_ends: false,
         };
         let setup = Setup { sync_every: self.every, ..setup() };
@@ -107,11 +111,10 @@ impl World {
                 return at_once;
             }
             let account = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().service_account_name.clone();
+            let bound = plan.grants.iter().flat_map(|g| g.binding.subjects.iter().flatten());
             assert!(
-                self.grants
-                    .there
-                    .iter()
-                    .any(|(kind, _, name)| *kind == "RoleBinding" && Some(name) == account.as_ref())
+                bound.into_iter().any(|s| Some(&s.name) == account.as_ref()),
+                "{account:?} has not the right that its Job needs"
             );
             self.jobs.create(job);
         }
@@ -260,4 +263,45 @@ fn a_repository_that_cannot_be_opened_is_not_ready_and_asked_less_and_less() {
         w.live(2);
         assert_eq!(ready(&w), ("True".into(), reason::BACKEND_SECRET_AVAILABLE.into()));
     }
+}
+
+fn account(name: &str) -> RuntimeSettings {
+    serde_json::from_value(json!({ "pod": { "serviceAccountName": name } })).unwrap()
+}
+
+/// Closes: C4 and B37 of the newcomer.
+#[test]
+fn the_job_that_lists_has_the_settings_of_its_repository_and_its_account_the_right() {
+    let mut w = World::new();
+    w.spec.runtime_settings = Some(account("mine"));
+    w.defaults = crate::plan::job_defaults::parse(r#"{"serviceAccountName":"theirs","nodeSelector":{"a":"b"}}"#);
+    w.live(5);
+    let pod = crate::plan::objects::pod_of(&w.jobs.made[0]).unwrap().clone();
+    assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
+    assert_eq!(pod.node_selector.unwrap().len(), 1, "from the namespace");
+    assert!(w.grants.there.is_empty(), "{:?}", w.grants.there);
+    assert_eq!(w.jobs.made.len(), 1);
+}
+
+#[test]
+fn an_account_that_changes_between_announcement_and_job_is_announced_again() {
+    let mut w = World::new();
+    // Announced, and nothing made.
+    w.pass();
+    w.spec.runtime_settings = Some(account("mine"));
+    w.live(5);
+    assert!(w.status["snapshotCount"].is_number() && w.jobs.made.len() == 1, "{:#}", w.status);
+    assert!(w.grants.there.is_empty() && w.status["sync"].get("grants").is_none(), "{:#}", w.status);
+}
+
+#[test]
+fn settings_of_a_namespace_that_cannot_be_read_list_nothing_and_are_told() {
+    let mut w = World::new();
+    w.defaults = Err("Annotation a of Namespace store is not valid: it is.".into());
+    w.live(5);
+    assert_eq!(w.jobs.made.len(), 0);
+    assert!(w.status.to_string().contains("Annotation a of Namespace store"), "{:#}", w.status);
+    w.defaults = Ok(RuntimeSettings::default());
+    w.live(5);
+    assert_eq!(w.jobs.made.len(), 1);
 }

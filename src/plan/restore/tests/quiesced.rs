@@ -119,6 +119,7 @@ fn a_scale_back_that_is_refused_is_said_and_tried_until_it_works() {
 #[test]
 fn a_session_that_goes_says_what_keeps_it_and_lets_go_after_ten_minutes() {
     let mut w = World::session(web());
+    w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
     script(&mut w, "restore/0/m0", &[End::Never]);
     until(&mut w, "begun", |w| w.jobs.attempts("restore/0/m0") == 1);
     w.refuses_scales = vec![(0, 2, Class::Transient)];
@@ -164,7 +165,7 @@ fn a_workload_that_is_written_in_two_ways_is_one() {
 
 /// Proves: invented 16.
 #[test]
-fn a_workload_that_somebody_scales_up_and_down_again_comes_back() {
+fn a_workload_that_somebody_scales_up_and_down_again_is_ours_again() {
     for way in ["", "delete", "cancel"] {
         let mut w = World::session(web());
         script(&mut w, "restore/0/m0", &[End::Never]);
@@ -179,7 +180,7 @@ fn a_workload_that_somebody_scales_up_and_down_again_comes_back() {
             "cancel" => w.cancel(),
             _ => {}
         }
-        // The world asserts that it has its replicas back.
+        // The world asserts that it stays down, and says so.
         w.settle();
         if way == "delete" {
             continue;
@@ -188,6 +189,7 @@ fn a_workload_that_somebody_scales_up_and_down_again_comes_back() {
         // Afterwards it is nobody's but its user's.
         w.workloads[0].replicas = 0;
         w.workloads[0].wanted = 0;
+        w.workloads[0].held = None;
         w.delete_at = w.passes;
         w.settle();
     }

@@ -41,11 +41,17 @@ struct Bound {
     faults: usize,
     /// How many of cancel, deletion and deadline may come in one run, at any point.
     turns: usize,
+    /// `afterFailure: ScaleBack`.
+    scale_back: bool,
 }
 
 impl Bound {
     const fn of(hosts: &'static [i32], sequential: bool, stop: bool, faults: usize, turns: usize) -> Self {
-        Self { hosts, sequential, stop, faults, turns }
+        Self { hosts, sequential, stop, faults, turns, scale_back: false }
+    }
+
+    const fn scaled_back(self) -> Self {
+        Self { scale_back: true, ..self }
     }
 }
 
@@ -69,6 +75,8 @@ enum Fault {
     TrustsTheAgent,
     /// What is scaled to zero counts as gone.
     ForgetsWorkloads,
+    /// Whatever was tried counts as having written nothing.
+    BelievesItUntouched,
 }
 
 impl Fault {
@@ -98,6 +106,11 @@ impl Fault {
                     {
                         r.restored = r.planned;
                     }
+                }
+            }
+            Self::BelievesItUntouched => {
+                for host in Rc::make_mut(run).state.members.iter_mut().flat_map(|m| &mut m.stats) {
+                    host.unwritten = host.attempt;
                 }
             }
             Self::ForgetsWorkloads => {
@@ -230,8 +243,10 @@ fn every_run_ends(entries: &[Entry]) -> Result<(), Broken> {
 }
 
 /// What `cargo test` explores.
-const SHORT: [Bound; 7] = [
+const SHORT: [Bound; 9] = [
     Bound::of(&[1], true, true, 1, 1),
+    Bound::of(&[1], true, true, 1, 1).scaled_back(),
+    Bound::of(&[1, 1], true, false, 1, 0).scaled_back(),
     Bound::of(&[2], true, true, 1, 0),
     Bound::of(&[1, 1], true, true, 1, 1),
     Bound::of(&[1, 1], true, false, 1, 0),
@@ -241,8 +256,10 @@ const SHORT: [Bound; 7] = [
 ];
 
 /// What `make states` explores.
-const FULL: [Bound; 10] = [
+const FULL: [Bound; 12] = [
     Bound::of(&[1], true, true, 2, 2),
+    Bound::of(&[1], true, true, 2, 2).scaled_back(),
+    Bound::of(&[1, 1], false, false, 1, 1).scaled_back(),
     Bound::of(&[2], true, true, 1, 1),
     Bound::of(&[1, 1], true, true, 2, 1),
     Bound::of(&[1, 1], true, false, 2, 1),
@@ -255,11 +272,12 @@ const FULL: [Bound; 10] = [
 ];
 
 fn tell(bound: &Bound, met: &Visited) {
-    let Bound { hosts, sequential, stop, faults, turns } = bound;
+    let Bound { hosts, sequential, stop, faults, turns, scale_back } = bound;
+    let after = if *scale_back { ", ScaleBack" } else { "" };
     let order = if *sequential { "Sequential" } else { "Parallel" };
     let policy = if *stop { "Stop" } else { "Continue" };
     println!(
-        "hosts {hosts:?} {order} {policy}, {faults} faults, {turns} turns: {} states, {} moves; ends: {} succeeded, {} failed, {} gone",
+        "hosts {hosts:?} {order} {policy}{after}, {faults} faults, {turns} turns: {} states, {} moves; ends: {} succeeded, {} failed, {} gone",
         met.states, met.moves, met.succeeded, met.failed, met.gone
     );
 }
@@ -305,8 +323,10 @@ fn the_search_finds_what_is_broken_on_purpose() {
         (Fault::KeepsFinalizer, one, "and the run is not over"),
         (Fault::NeverLooks, one, "nothing wakes the controller"),
         (Fault::SaysReady, one, "Ready is not what the phase says"),
-        (Fault::TrustsTheAgent, one, "is called Succeeded, and was not restored"),
+        (Fault::TrustsTheAgent, one, "comes back on half-restored data"),
+        (Fault::TrustsTheAgent, one.scaled_back(), "is called Succeeded, and was not restored"),
         (Fault::ForgetsWorkloads, one, "is not scaled back"),
+        (Fault::BelievesItUntouched, one, "comes back on half-restored data"),
     ] {
         let found = explore(bound, fault).map(|met| format!("{met:?}"));
         let broken = found.expect_err(&format!("{fault:?} is found"));

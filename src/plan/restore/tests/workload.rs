@@ -22,13 +22,24 @@ pub struct Workload {
     /// Pass at which it appears, or goes.
     pub from: usize,
     pub until: usize,
+    /// Its annotation that says why it stays at zero.
+    pub held: Option<String>,
     /// Its volume is a folder of the node that its pods run on.
     pub on_host: bool,
 }
 
 impl Workload {
     pub fn new(kind: &'static str, replicas: i32) -> Self {
-        Self { kind, replicas, wanted: replicas, pods: replicas, from: 0, until: usize::MAX, on_host: false }
+        Self {
+            kind,
+            replicas,
+            wanted: replicas,
+            pods: replicas,
+            from: 0,
+            until: usize::MAX,
+            held: None,
+            on_host: false,
+        }
     }
 
     pub fn is_scalable(&self) -> bool {
@@ -54,6 +65,8 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         kind: w.kind.into(),
         name: name.clone(),
         replicas: w.replicas,
+        uid: format!("uid-{name}"),
+        held_down: w.held.clone(),
         pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
         ..Target::default()
     };

@@ -26,7 +26,7 @@ use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surro
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{FinalizerChange, Plan, Stop};
+use crate::plan::{Event, FinalizerChange, Plan, Stop};
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
@@ -45,6 +45,7 @@ pub struct World {
     pub repository: bool,
     /// What the namespace enforces.
     pub pod_security: Level,
+    pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
     pub now: Timestamp,
     pub passes: usize,
     /// Writes so far, and those before which the controller dies.
@@ -86,6 +87,11 @@ pub struct World {
     pub events: Vec<String>,
     refused: BTreeMap<String, Failure>,
     refused_scales: BTreeMap<String, Failure>,
+    refused_holds: BTreeMap<String, Failure>,
+    /// The API server takes no annotations of workloads.
+    pub refuses_holds: bool,
+    /// Events about workloads: the name, and the reason.
+    pub told: Vec<(String, String)>,
     refused_revoke: Option<Failure>,
     /// The API server lets nobody take rights back.
     pub refuses_revokes: bool,
@@ -125,6 +131,7 @@ impl World {
             policies: vec![],
             repository: true,
             pod_security: Level::Privileged,
+            job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             passes: 0,
             writes: 0,
@@ -149,6 +156,9 @@ impl World {
             refusal: None,
             refused: BTreeMap::new(),
             refused_scales: BTreeMap::new(),
+            refused_holds: BTreeMap::new(),
+            refuses_holds: false,
+            told: vec![],
             refused_revoke: None,
             refuses_revokes: false,
             events: vec![],
@@ -188,12 +198,14 @@ impl World {
             repository: if there { Seen::Found(found) } else { Seen::Missing },
             targets: self.targets(),
             pod_security: self.pod_security,
+            job_defaults: self.job_defaults.clone(),
             jobs: self.jobs.seen(),
             room: self.room(),
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),
             refused_scales: self.refused_scales.clone(),
+            refused_holds: self.refused_holds.clone(),
             refused_revoke: self.refused_revoke.clone(),
             progress: BTreeMap::new(),
         }
@@ -240,7 +252,9 @@ impl World {
     fn pass(&mut self) -> Option<SignedDuration> {
         let plan = self.decide();
         // What was refused is known in one look.
-        let refused = !std::mem::take(&mut self.refused_scales).is_empty() | self.refused_revoke.take().is_some();
+        let refused = !std::mem::take(&mut self.refused_scales).is_empty()
+            | !std::mem::take(&mut self.refused_holds).is_empty()
+            | self.refused_revoke.take().is_some();
         self.announced(&plan);
         self.again = if plan.again { self.again + 1 } else { 0 };
         assert!(self.again <= MOST_AGAIN, "{} rounds at one go", self.again);
@@ -250,6 +264,7 @@ impl World {
         let quiet = plan.jobs.is_empty()
             && plan.claims.is_empty()
             && plan.scales.is_empty()
+            && plan.holds.is_empty()
             && plan.stop_jobs.is_empty()
             && !changed
             && !refused;
@@ -260,7 +275,7 @@ impl World {
         if self.gone {
             return None;
         }
-        if again || !self.refused_scales.is_empty() || self.refused_revoke.is_some() {
+        if again || !self.refused_scales.is_empty() || !self.refused_holds.is_empty() || self.refused_revoke.is_some() {
             return at_once;
         }
         if quiet {
@@ -310,6 +325,21 @@ impl World {
             }
             self.workloads[index].replicas = scale.replicas;
         }
+        for hold in &plan.holds {
+            if !self.write() {
+                return false;
+            }
+            let index: usize = hold.name.trim_start_matches('m').parse().unwrap();
+            assert!(
+                hold.note.is_none() || self.workloads[index].replicas == 0,
+                "m{index} is up, and said to stay down"
+            );
+            if self.refuses_holds {
+                self.refused_holds.insert(hold.key(), Failure::new(Class::Transient, "RefusedByApiServer", "Not that"));
+                continue;
+            }
+            self.workloads[index].held.clone_from(&hold.note);
+        }
         for claim in &plan.claims {
             if !self.write() {
                 return false;
@@ -347,7 +377,7 @@ impl World {
             self.object["metadata"]["finalizers"] = json!([]);
             self.gone = self.run().id.deleting;
             if self.gone {
-                self.events.extend(plan.events.into_iter().map(|e| e.reason));
+                self.publish(plan.events);
                 return true;
             }
         }
@@ -363,15 +393,30 @@ impl World {
             }
             self.object["status"] = status;
         }
-        self.events.extend(plan.events.into_iter().map(|e| e.reason));
+        self.publish(plan.events);
         true
+    }
+
+    fn publish(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event.about {
+                None => self.events.push(event.reason),
+                Some(about) => self.told.push((about.name, event.reason)),
+            }
+        }
     }
 
     /// A second look at the same cluster does nothing.
     fn rests(&self) {
         let plan = self.decide();
         assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
-        assert!(plan.jobs.is_empty() && plan.claims.is_empty() && plan.scales.is_empty() && plan.events.is_empty());
+        assert!(
+            plan.jobs.is_empty()
+                && plan.claims.is_empty()
+                && plan.scales.is_empty()
+                && plan.holds.is_empty()
+                && plan.events.is_empty()
+        );
         // A Job that was deleted is at work until it is gone: what its pod does until then is not known.
         if !self.jobs.seen().iter().any(JobSeen::is_active) && !self.refuses_revokes {
             assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
@@ -409,25 +454,6 @@ impl World {
         true
     }
 
-    /// Settles, and gives for every write on the way the world in which the controller had died before it, settled too.
-    /// `again`: so did the one that took over, before its own first write.
-    pub fn settle_dying(&mut self, again: bool, mut each: impl FnMut(usize, World)) {
-        loop {
-            let before = self.clone();
-            let more = self.advance();
-            for write in before.writes..self.writes {
-                let mut w = before.clone();
-                w.crashes = if again { vec![write, write + 1] } else { vec![write] };
-                w.settle();
-                each(write, w);
-            }
-            if !more {
-                break;
-            }
-        }
-        self.is_left_well();
-    }
-
     /// One pass, and the time to the next; false when nothing more is to come.
     pub fn beat(&mut self) -> bool {
         let wait = self.pass();
@@ -459,39 +485,5 @@ impl World {
             }
             self.workloads.iter_mut().for_each(|w| w.pods = if w.replicas == 0 { 0 } else { w.wanted });
         }
-    }
-
-    /// Whether a Job writes to a workload's volumes.
-    pub fn is_restored_now(&self, workload: usize) -> bool {
-        let (targets, running) = (self.run().targets(), self.jobs.running());
-        let writes = |i: usize| running.iter().any(|key| key.starts_with(&format!("restore/{i}/")));
-        (0..targets.len()).any(|i| workload_of(targets[i].as_ref()) == Some(workload) && writes(i))
-    }
-
-    pub fn is_left_well(&self) {
-        let run = self.run();
-        assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
-        assert!(!run.id.held || self.gone, "the finalizer is off");
-        assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
-        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
-        for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
-            assert_eq!(w.replicas, w.wanted, "m{index} has its replicas back");
-        }
-    }
-
-    pub fn phase(&self) -> String {
-        self.object["status"]["phase"].as_str().unwrap_or_default().to_owned()
-    }
-
-    pub fn members(&self) -> Vec<String> {
-        let phases = |m: &Value| m["phase"].as_str().unwrap().to_owned();
-        self.object["status"]["members"].as_array().unwrap().iter().map(phases).collect()
-    }
-
-    /// Status and reason of a condition.
-    pub fn condition(&self, type_: &str) -> (String, String) {
-        let all = self.object["status"]["conditions"].as_array().unwrap();
-        let found = all.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no {type_} in {all:?}"));
-        (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
     }
 }

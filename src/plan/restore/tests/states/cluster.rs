@@ -22,6 +22,7 @@ use crate::plan::contract::{
 };
 use crate::plan::fake::setup;
 use crate::plan::gate::Room;
+use crate::plan::held::Note;
 use crate::plan::jobs::{self, JobSeen, JobState};
 use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
 use crate::plan::pod_security::Level;
@@ -54,6 +55,8 @@ pub enum Move {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
     Ok,
+    /// It fails before it has written anything.
+    Untouched,
     /// Its data is at fault. Of a preflight: the first, or only the last, host it asked for has no snapshot.
     Data,
     LastData,
@@ -71,8 +74,17 @@ pub enum End {
     ByHand,
 }
 
-const FAULTS: [End; 8] =
-    [End::Data, End::LastData, End::Short, End::Infrastructure, End::Died, End::Lingers, End::NeverStarts, End::ByHand];
+const FAULTS: [End; 9] = [
+    End::Untouched,
+    End::Data,
+    End::LastData,
+    End::Short,
+    End::Infrastructure,
+    End::Died,
+    End::Lingers,
+    End::NeverStarts,
+    End::ByHand,
+];
 
 /// A Job in the cluster.
 #[derive(Clone)]
@@ -97,10 +109,14 @@ pub struct Cluster {
     pub run: Rc<RestoreRun>,
     pub jobs: Vec<Made>,
     pub workloads: Vec<Scaled>,
+    /// Which of them say that they stay down.
+    pub held: Vec<bool>,
     pub now: Timestamp,
     pub gone: bool,
     /// Restores that really ended well, by key.
     pub done: Rc<BTreeSet<String>>,
+    /// Restores of which a Job has run that may have written, by key.
+    pub touched: Rc<BTreeSet<String>>,
     pub faults: usize,
     /// Cancel, deletion and deadline that may still come.
     pub turns: usize,
@@ -119,11 +135,14 @@ impl Scene {
     pub fn new(bound: Bound, fault: Fault) -> (Self, Cluster) {
         let kind = |hosts| if hosts == 1 { "Deployment" } else { "StatefulSet" };
         let workloads: Vec<Workload> = bound.hosts.iter().map(|hosts| Workload::new(kind(*hosts), *hosts)).collect();
-        let world = World::batch(
+        let mut world = World::batch(
             if bound.sequential { "Sequential" } else { "Parallel" },
             if bound.stop { "Stop" } else { "Continue" },
             workloads.clone(),
         );
+        for member in world.object["spec"]["members"].as_array_mut().unwrap().iter_mut().filter(|_| bound.scale_back) {
+            member["target"]["afterFailure"] = "ScaleBack".into();
+        }
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
         let repository = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
@@ -141,9 +160,11 @@ impl Scene {
             run: world.run(),
             jobs: vec![],
             workloads: vec![Scaled::Up; workloads.len()],
+            held: vec![false; workloads.len()],
             now: world.now,
             gone: false,
             done: Rc::default(),
+            touched: Rc::default(),
             faults: bound.faults,
             turns: bound.turns,
         };
@@ -157,19 +178,27 @@ pub type Ways = (Vec<(Move, Cluster)>, Option<usize>);
 
 impl Cluster {
     fn look(&self, scene: &Scene) -> Surroundings {
-        let see = |(i, s): (usize, &Scaled)| scene.targets[i][*s as usize].clone();
+        let see = |(i, s): (usize, &Scaled)| {
+            let mut seen = scene.targets[i][*s as usize].clone();
+            if let TargetSeen::Found(target) = &mut seen {
+                target.held_down = self.held[i].then(|| note(scene, i));
+            }
+            seen
+        };
         Surroundings {
             refusal: None,
             source: Seen::Missing,
             repository: Seen::Found(scene.repository.clone()),
             targets: self.workloads.iter().enumerate().map(see).collect(),
             pod_security: Level::Privileged,
+            job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             jobs: self.jobs.iter().map(|j| (*j.seen).clone()).collect(),
             room: Room { free: 64, ahead: 0 },
             rivals: vec![],
             writers: vec![],
             refused_claims: [].into(),
             refused_scales: [].into(),
+            refused_holds: [].into(),
             refused_revoke: None,
             progress: [].into(),
         }
@@ -189,10 +218,11 @@ impl Cluster {
         let writes = usize::from(plan.finalizer.is_some())
             + plan.stop_jobs.len()
             + plan.scales.len()
+            + plan.holds.len()
             + plan.jobs.len()
             + usize::from(plan.status.is_some());
         if writes == 0 && (self.gone || (self.run.state.is_final() && !self.run.id.held)) {
-            invariants::left_well(self)?;
+            invariants::left_well(self, scene.bound.scale_back)?;
             return Ok((vec![], None));
         }
         let mut ways = vec![];
@@ -233,7 +263,12 @@ impl Cluster {
             let name = || format!("{}#{}", job.seen.key, job.seen.attempt);
             if job.runs && matches!(job.seen.state, JobState::Active { .. }) && !job.seen.given_up {
                 ways.push((Move::End(name(), End::Ok), self.ended(at, End::Ok)));
-                let possible = |end: &End| !job.seen.deleting && (*end != End::LastData || is_preflight(&job.seen));
+                let fits = |end: &End| match end {
+                    End::LastData => is_preflight(&job.seen),
+                    End::Untouched => !is_preflight(&job.seen),
+                    _ => true,
+                };
+                let possible = |end: &End| !job.seen.deleting && fits(end);
                 for end in FAULTS.into_iter().filter(|end| self.faults > 0 && possible(end)) {
                     let mut after = self.ended(at, end);
                     after.faults -= 1;
@@ -304,6 +339,10 @@ impl Cluster {
         let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
         match end {
             End::Ok | End::Short | End::LastData => outcome.answer = Some(answer(seen, end)),
+            End::Untouched => {
+                outcome.failure = fails(Class::Data, reason::NO_SPACE);
+                outcome.untouched = true;
+            }
             End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, end)),
             End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
             End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
@@ -315,6 +354,9 @@ impl Cluster {
         if outcome.answer.is_some() || outcome.failure.is_some() {
             if end == End::Ok && !is_preflight(seen) {
                 Rc::make_mut(&mut after.done).insert(seen.key.clone());
+            }
+            if end == End::Untouched && seen.attempt == 1 {
+                Rc::make_mut(&mut after.touched).remove(&seen.key);
             }
             seen.state = JobState::Done(Box::new(outcome));
         }
@@ -351,6 +393,14 @@ impl Cluster {
                     _ => Scaled::Up,
                 };
             }
+            for hold in &plan.holds {
+                more()?;
+                let index: usize = hold.name.trim_start_matches('m').parse().unwrap();
+                if let Err(broken) = invariants::may_hold(&after, scene, index, hold.note.as_deref()) {
+                    return Some(Err(broken));
+                }
+                after.held[index] = hold.note.is_some();
+            }
             for job in &plan.jobs {
                 more()?;
                 let seen = jobs::see(job, &[], self.now);
@@ -359,6 +409,9 @@ impl Cluster {
                 }
                 if let Err(broken) = invariants::may_start(&after, scene, &seen) {
                     return Some(Err(broken));
+                }
+                if !is_preflight(&seen) {
+                    Rc::make_mut(&mut after.touched).insert(seen.key.clone());
                 }
                 after.jobs.push(Made { seen: Rc::new(seen), runs: true });
             }
@@ -390,6 +443,18 @@ impl Cluster {
         let host = parts.next()?;
         Some((index, self.run.state.members.get(index)?.stats.iter().find(|h| h.hostname == host)?))
     }
+}
+
+/// What a workload says that this run has left at zero.
+fn note(scene: &Scene, index: usize) -> String {
+    let note = Note {
+        replicas: scene.workloads[index].wanted,
+        session: "RestoreBatch/demo/all".into(),
+        uid: "u-1".into(),
+        why: String::new(),
+        since: String::new(),
+    };
+    note.write()
 }
 
 fn is_fault(step: &Move) -> bool {

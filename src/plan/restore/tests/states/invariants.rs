@@ -4,8 +4,9 @@ use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::Plan;
+use crate::plan::held::Note;
 use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::restore::{is_over, member_is_over};
+use crate::plan::restore::{held, is_over, member_is_over};
 use crate::plan::run::RestoreState;
 
 fn all(holds: &[(bool, &str)]) -> Result<(), String> {
@@ -79,6 +80,33 @@ pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32)
     all(&[
         (replicas == wanted, "a workload gets other replicas than it had"),
         (!writes, "a workload comes back under a restore"),
+        (scene.bound.scale_back || !is_half(cluster, member), "a workload comes back on half-restored data"),
+    ])
+}
+
+/// Whether data of a member was really touched, and is not whole.
+fn is_half(cluster: &Cluster, member: usize) -> bool {
+    let of = format!("restore/{member}/");
+    cluster.touched.iter().any(|key| key.starts_with(&of) && !cluster.done.contains(key))
+}
+
+/// Whether status says that data of a member may be half restored.
+fn is_said_half(cluster: &Cluster, member: usize) -> bool {
+    let hosts = cluster.run.state.members.get(member).map_or(&[][..], |m| &m.stats);
+    hosts.iter().any(held::is_half)
+}
+
+/// Whether a workload may say that it stays down, or that it does not.
+pub fn may_hold(cluster: &Cluster, scene: &Scene, member: usize, note: Option<&str>) -> Result<(), String> {
+    let Some(note) = note else {
+        return all(&[(cluster.workloads[member] == Scaled::Up, "a workload that is down no longer says why")]);
+    };
+    let replicas = Note::read(note).map_err(|why| format!("the note {why}"))?.replicas;
+    all(&[
+        (!scene.bound.scale_back, "a workload stays down that is to be scaled back"),
+        (cluster.workloads[member] == Scaled::Down, "a workload that is up is said to stay down"),
+        (replicas == scene.workloads[member].wanted, "a workload would come back to other replicas than it had"),
+        (is_said_half(cluster, member), "a workload stays down, and status announces no write to its data"),
     ])
 }
 
@@ -146,11 +174,18 @@ pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> R
 }
 
 /// A cluster that the controller has left.
-pub fn left_well(cluster: &Cluster) -> Result<(), String> {
+pub fn left_well(cluster: &Cluster, scale_back: bool) -> Result<(), String> {
     // A preflight only reads: it is told to go, and not waited for.
     let runs = cluster.jobs.iter().any(|j| works(j) && !(is_preflight(&j.seen) && j.seen.deleting));
-    let down = cluster.workloads.iter().position(|w| *w != Scaled::Up);
-    down.map_or(Ok(()), |m| Err(format!("the run is over, and workload m{m} is not scaled back")))?;
+    for (m, workload) in cluster.workloads.iter().enumerate() {
+        let (is_up, is_held) = (*workload == Scaled::Up, cluster.held[m]);
+        let stays = is_held && is_said_half(cluster, m);
+        all(&[
+            (is_up || stays, "the run is over, and a workload is not scaled back"),
+            (!(is_up && is_held), "a workload is up, and says that it stays down"),
+            (!is_up || !is_half(cluster, m) || scale_back, "a workload is up on half-restored data"),
+        ])?;
+    }
     all(&[(!runs, "the run is over, and a Job runs on")])
 }
 

@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     fn print_member(&self, index: usize, h: &mut DefaultHasher) {
-        self.workloads[index].hash(h);
+        (self.workloads[index], self.held[index]).hash(h);
         let empty = RestoreMemberStatus::default();
         let member = self.run.state.members.get(index).unwrap_or(&empty);
         (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
@@ -53,7 +53,7 @@ impl Cluster {
         (host.reason.as_deref() == Some(reason::CANCELED)).hash(h);
         host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
         let key = format!("restore/{index}/{}", host.hostname);
-        self.done.contains(&key).hash(h);
+        (self.done.contains(&key), self.touched.contains(&key), host.unwritten).hash(h);
         let mut jobs: Vec<&Made> = self.jobs.iter().filter(|j| j.seen.key == key).collect();
         jobs.sort_by_key(|j| j.seen.attempt);
         for job in jobs {

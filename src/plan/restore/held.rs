@@ -1,0 +1,223 @@
+//! A workload whose data is half restored stays at zero, and says why in an annotation.
+//!
+//! Its data counts as touched from the moment status announces the first try of a host, because a Job may exist
+//! from then on. It counts as untouched again only where every try has ended with an answer that it wrote nothing.
+
+use super::quiesce::others;
+use super::resume::refused_once;
+use super::{LOOK_FOR_MISSING, Pass, display, rivals};
+use crate::api::common::AfterFailure;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
+use crate::names::{annotation, condition, reason};
+use crate::plan::held::Note;
+use crate::plan::target::Target;
+use crate::plan::text::sentence;
+use crate::plan::{About, Event, Hold, conditions};
+
+/// Whether data of a host may be half restored.
+pub fn is_half(host: &HostRestoreStats) -> bool {
+    host.attempt.is_some() && host.phase != Some(HostPhase::Succeeded) && host.unwritten != host.attempt
+}
+
+/// Notes that the current try of a host has ended before it wrote anything.
+pub fn note_unwritten(host: &mut HostRestoreStats) {
+    let attempt = host.attempt.unwrap_or(1);
+    if host.unwritten.unwrap_or(0) >= attempt - 1 {
+        host.unwritten = Some(attempt);
+    }
+}
+
+/// Members with the workload of this one, itself among them, by index.
+fn same<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = (usize, &'p RestoreMemberStatus)> {
+    let own = rivals::key(&pass.now.members[index].ref_);
+    let is_same = move |i: usize, m: &RestoreMemberStatus| i == index || (own.is_some() && rivals::key(&m.ref_) == own);
+    pass.now.members.iter().enumerate().filter(move |(i, m)| is_same(*i, m))
+}
+
+/// What the user wants to become of a member's workload. Of a spec that was changed under its run nothing is read.
+fn stays_down(pass: &Pass<'_>, index: usize) -> bool {
+    let target = pass.run.members.get(index).and_then(|m| m.target.as_ref()).filter(|_| !pass.run.is_changed());
+    target.and_then(|t| t.after_failure) != Some(AfterFailure::ScaleBack)
+}
+
+/// Whether this run has left data of the workload half restored, with nobody wanting it back so.
+fn is_ours(pass: &Pass<'_>, index: usize) -> bool {
+    same(pass, index).any(|(i, m)| m.stats.iter().any(is_half) && stays_down(pass, i))
+}
+
+/// Whether the workload must stay at zero.
+pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
+    if pass.now.members[index].quiesce.as_ref().is_none_or(|q| q.replicas == 0) {
+        return false;
+    }
+    if is_ours(pass, index) {
+        return true;
+    }
+    // Left so by an earlier restore: only a whole one ends that, or one after which it is wanted back whatever came of it.
+    let found = same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)));
+    let whole =
+        |m: &RestoreMemberStatus| !m.stats.is_empty() && m.stats.iter().all(|h| h.phase == Some(HostPhase::Succeeded));
+    let half = same(pass, index).any(|(_, m)| m.stats.iter().any(is_half));
+    found && !half && !same(pass, index).all(|(_, m)| whole(m))
+}
+
+/// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.
+pub fn found(pass: &mut Pass<'_>, target: &Target) -> Option<Note> {
+    let text = target.held_down.as_deref().filter(|_| target.replicas == 0)?;
+    match Note::read(text) {
+        Ok(note) => Some(note),
+        Err(why) => {
+            let text = format!(
+                "Annotation {} of {} {why}, so it is ignored: the workload stays at 0 replicas after the restore. Scale it up by hand, and remove the annotation.",
+                annotation::HELD_DOWN,
+                target.display
+            );
+            pass.event(true, reason::HELD_DOWN_IGNORED, &text);
+            None
+        }
+    }
+}
+
+/// Leaves the workload at zero. True once it says so itself.
+pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
+    let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
+    let replicas = quiesce.replicas;
+    let (ours, there) = (is_ours(pass, index), target.held_down.as_deref().and_then(|t| Note::read(t).ok()));
+    let note = match there {
+        Some(note) if !ours || (note.uid == pass.run.id.uid && note.replicas == replicas) => note,
+        _ => {
+            let note = Note {
+                replicas,
+                session: pass.run.id.label().replacen(' ', "/", 1),
+                uid: pass.run.id.uid.clone(),
+                why: why(pass, index),
+                since: conditions::whole_second(pass.at).0.to_string(),
+            };
+            return write(pass, index, target, &note);
+        }
+    };
+    let (at, name) = (pass.at, &target.display);
+    let text = format!(
+        "{name} stays at 0 replicas since {}: its data may be half restored by {}. {} Restore it again: a restore that succeeds scales it back to {replicas}. Or accept the data as it is: kubectl -n {} scale {} --replicas={replicas}, and remove its annotation {}.",
+        note.since,
+        note.session,
+        sentence(&note.why),
+        pass.run.id.namespace,
+        hold(target, None).key(),
+        annotation::HELD_DOWN,
+    );
+    let told = others(pass, index).any(is_held);
+    let status = &mut pass.now.members[index];
+    status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Held);
+    conditions::remove(&mut status.conditions, condition::SCALED_BACK);
+    conditions::set(&mut status.conditions, condition::QUIESCED, true, reason::HELD_DOWN, &text, at);
+    if ours && !told {
+        let ref_ = &pass.now.members[index].ref_;
+        let about = About {
+            api_version: ref_.api_version.clone().unwrap_or_default(),
+            kind: target.kind.clone(),
+            name: target.name.clone(),
+            uid: target.uid.clone(),
+        };
+        let event = Event { about: Some(about), ..Event::new(true, reason::HELD_DOWN, &text) };
+        pass.plan.events.push(event);
+    }
+    true
+}
+
+fn hold(target: &Target, note: Option<String>) -> Hold {
+    Hold { kind: target.kind.clone(), name: target.name.clone(), note }
+}
+
+/// One try to annotate it. True when a session that goes has tried for long enough.
+fn write(pass: &mut Pass<'_>, index: usize, target: &Target, note: &Note) -> bool {
+    let hold = hold(target, Some(note.write()));
+    let Some(refused) = pass.seen.refused_holds.get(&hold.key()).cloned() else {
+        pass.plan.holds.push(hold);
+        pass.plan.again = true;
+        return false;
+    };
+    let (name, replicas) = (&target.display, note.replicas);
+    let text = format!(
+        "{name} stays at 0 replicas, and had {replicas} before: its data may be half restored. That could not be written into its annotation {}: {} Let Lifeboat patch the status of workloads (RBAC, admission policies).",
+        annotation::HELD_DOWN,
+        sentence(&refused.message)
+    );
+    refused_once(pass, index, &refused.reason, &text, &text)
+}
+
+/// Takes the note off a workload that is up. True when it has none; whoever does not let us take it off keeps it.
+pub fn is_off(pass: &mut Pass<'_>, target: &Target) -> bool {
+    if target.held_down.as_deref().is_none_or(|t| Note::read(t).is_err()) {
+        return true;
+    }
+    let hold = hold(target, None);
+    let Some(refused) = pass.seen.refused_holds.get(&hold.key()) else {
+        pass.plan.holds.push(hold);
+        pass.plan.again = true;
+        return false;
+    };
+    let text = format!(
+        "{} is scaled back, and its annotation {} could not be removed: {} Remove it.",
+        target.display,
+        annotation::HELD_DOWN,
+        sentence(&refused.message)
+    );
+    let why = refused.reason.clone();
+    pass.event(true, &why, &text);
+    pass.plan.look_again(LOOK_FOR_MISSING);
+    true
+}
+
+/// Why data of the workload is half restored.
+fn why(pass: &Pass<'_>, index: usize) -> String {
+    if pass.run.id.deleting {
+        return "The session was deleted while it restored.".to_owned();
+    }
+    if pass.run.canceled {
+        return "The run was canceled while it restored.".to_owned();
+    }
+    if pass.run.state.is_withdrawn() {
+        return "The run was ended while it restored, because its Repository may not be used any more.".to_owned();
+    }
+    if pass.run.is_changed() {
+        return "The spec was changed while it restored.".to_owned();
+    }
+    let host = same(pass, index).flat_map(|(_, m)| &m.stats).find(|h| is_half(h));
+    host.map(|h| format!("Host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default()
+}
+
+/// Whether a member's workload was left at zero.
+pub fn is_held(status: &RestoreMemberStatus) -> bool {
+    status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Held)
+}
+
+/// What is to be known of a workload that was left at zero.
+pub fn text(status: &RestoreMemberStatus) -> Option<String> {
+    let quiesce = status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Held)?;
+    Some(format!(
+        "{} stays at 0 replicas and had {}: restore it again, or scale it up by hand and remove its annotation {}.",
+        display(&quiesce.ref_),
+        quiesce.replicas,
+        annotation::HELD_DOWN
+    ))
+}
+
+/// The same of all members, each workload once, to follow another text.
+pub fn texts(members: &[RestoreMemberStatus]) -> String {
+    let mut all: Vec<String> = members.iter().filter_map(text).collect();
+    all.dedup();
+    all.iter().map(|t| format!(" {t}")).collect()
+}
+
+/// That it has come back, for every member whose record says that it was left at zero.
+pub fn is_back(pass: &mut Pass<'_>, index: usize, text: &str) {
+    let at = pass.at;
+    let all: Vec<usize> = same(pass, index).filter(|(_, m)| is_held(m)).map(|(i, _)| i).collect();
+    for i in all {
+        let status = &mut pass.now.members[i];
+        status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Resumed);
+        conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, text, at);
+    }
+}

@@ -1,0 +1,45 @@
+//! Settings that come from the namespace: they reach every Job of a restore, and one that cannot be read starts none.
+
+use super::web;
+use super::world::World;
+use crate::plan::job_defaults::parse;
+use crate::plan::objects::pod_of;
+
+#[test]
+fn every_job_of_a_restore_has_the_settings_of_its_namespace() {
+    let mut w = World::session(web());
+    w.job_defaults =
+        parse(r#"{"tolerations":[{"operator":"Exists"}],"env":[{"name":"HTTPS_PROXY","value":"http://p"}]}"#);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+    assert_eq!(w.jobs.made.len(), 2);
+    for job in &w.jobs.made {
+        let pod = pod_of(job).unwrap();
+        assert_eq!(pod.tolerations.as_ref().map(Vec::len), Some(1));
+        assert!(pod.containers[0].env.as_ref().unwrap().iter().any(|e| e.name == "HTTPS_PROXY"));
+    }
+}
+
+#[test]
+fn an_account_of_the_namespace_may_read_the_secret_of_another_one() {
+    let mut w = World::session(web()).elsewhere(0);
+    w.job_defaults = parse(r#"{"serviceAccountName":"mover"}"#);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+    let kinds: Vec<_> = w.grants.made.iter().map(|(kind, _, _)| *kind).collect();
+    assert_eq!(kinds, ["Role", "RoleBinding"], "no account of ours");
+}
+
+#[test]
+fn settings_of_a_namespace_that_cannot_be_read_touch_nothing() {
+    let mut w = World::session(web());
+    w.job_defaults = Err("Annotation a of Namespace n is not valid: it is.".into());
+    w.step(5);
+    assert_eq!(w.jobs.made.len(), 0);
+    let ready = w.condition("Ready");
+    assert_eq!(ready.0, "False", "{ready:?}");
+    assert!(w.object["status"].to_string().contains("Annotation a of Namespace n"), "{:#}", w.object["status"]);
+    w.job_defaults = parse("");
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}

@@ -1,0 +1,93 @@
+//! What a world must be like in the end, and what its session says.
+
+use serde_json::Value;
+
+use super::super::held;
+use super::workload::workload_of;
+use super::world::World;
+use crate::api::common::AfterFailure;
+use crate::plan::held::Note;
+use crate::plan::run::RestoreRun;
+
+impl World {
+    /// Settles, and gives for every write on the way the world in which the controller had died before it, settled too.
+    /// `again`: so did the one that took over, before its own first write.
+    pub fn settle_dying(&mut self, again: bool, mut each: impl FnMut(usize, World)) {
+        loop {
+            let before = self.clone();
+            let more = self.advance();
+            for write in before.writes..self.writes {
+                let mut w = before.clone();
+                w.crashes = if again { vec![write, write + 1] } else { vec![write] };
+                w.settle();
+                each(write, w);
+            }
+            if !more {
+                break;
+            }
+        }
+        self.is_left_well();
+    }
+
+    /// Whether a Job writes to a workload's volumes.
+    pub fn is_restored_now(&self, workload: usize) -> bool {
+        let (targets, running) = (self.run().targets(), self.jobs.running());
+        let writes = |i: usize| running.iter().any(|key| key.starts_with(&format!("restore/{i}/")));
+        (0..targets.len()).any(|i| workload_of(targets[i].as_ref()) == Some(workload) && writes(i))
+    }
+
+    pub fn is_left_well(&self) {
+        let run = self.run();
+        assert!(self.gone || run.state.is_final(), "stuck: {:#}", self.object["status"]);
+        assert!(!run.id.held || self.gone, "the finalizer is off");
+        assert_eq!(self.jobs.running(), Vec::<String>::new(), "nothing runs on");
+        assert!(self.grants.there.is_empty(), "rights are left: {:?}", self.grants.there);
+        for (index, w) in self.workloads.iter().enumerate().filter(|(i, _)| self.is_there(*i)) {
+            if !self.may_stay_down(index, &run) {
+                assert_eq!((w.replicas, &w.held), (w.wanted, &None), "m{index} has its replicas back");
+                continue;
+            }
+            let note = w.held.as_deref().map(|text| Note::read(text).unwrap());
+            assert_eq!((w.replicas, note.map(|n| n.replicas)), (0, Some(w.wanted)), "m{index} stays down, and says so");
+        }
+    }
+
+    /// Whether data of a workload may be half restored, so that it stays at zero.
+    fn may_stay_down(&self, index: usize, run: &RestoreRun) -> bool {
+        let w = &self.workloads[index];
+        let of = |i: &usize| workload_of(run.targets()[*i].as_ref()) == Some(index);
+        let half = |i: usize| {
+            let spec = run.members.get(i).and_then(|m| m.target.as_ref()).and_then(|t| t.after_failure);
+            let stats = run.state.members.get(i).map_or(&[][..], |m| &m.stats);
+            spec != Some(AfterFailure::ScaleBack)
+                && stats.iter().any(|h| {
+                    let whole = self.jobs.done.contains(&format!("restore/{i}/{}", h.hostname));
+                    // Of one that is gone nobody has written what its Jobs answered.
+                    held::is_half(h) && !(self.gone && whole)
+                })
+        };
+        w.is_scalable() && w.wanted > 0 && (0..run.targets().len()).filter(of).any(half)
+    }
+
+    pub fn phase(&self) -> String {
+        self.object["status"]["phase"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn members(&self) -> Vec<String> {
+        let phases = |m: &Value| m["phase"].as_str().unwrap().to_owned();
+        self.object["status"]["members"].as_array().unwrap().iter().map(phases).collect()
+    }
+
+    /// Message of a condition.
+    pub fn condition_text(&self, type_: &str) -> String {
+        let all = self.object["status"]["conditions"].as_array().unwrap();
+        all.iter().find(|c| c["type"] == type_).map(|c| c["message"].as_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    /// Status and reason of a condition.
+    pub fn condition(&self, type_: &str) -> (String, String) {
+        let all = self.object["status"]["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no {type_} in {all:?}"));
+        (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
+    }
+}

@@ -1,0 +1,257 @@
+//! Workloads whose data is half restored: they stay at zero, say so, and come back with the next restore that succeeds.
+
+use serde_json::{Value, json};
+
+use super::workload::Workload;
+use super::world::World;
+use super::{script, set, web};
+use crate::names::reason;
+use crate::plan::contract::Class;
+use crate::plan::fake::End;
+use crate::plan::held::Note;
+
+fn note(w: &World, index: usize) -> Option<Note> {
+    w.workloads[index].held.as_deref().map(|text| Note::read(text).unwrap())
+}
+
+/// Caught in the middle of its data.
+fn caught(mut w: World) -> World {
+    script(&mut w, "restore/0/m0", &[End::Never]);
+    while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+        w.step(1);
+    }
+    w
+}
+
+/// A later restore of the same workload.
+fn again(before: &World) -> World {
+    let mut w = World::session(before.workloads[0].clone());
+    w.now = before.now;
+    w.object["metadata"]["name"] = "again".into();
+    w.object["metadata"]["uid"] = "u-2".into();
+    w
+}
+
+/// One whose data was left half restored.
+fn left_down() -> World {
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    w
+}
+
+#[test]
+fn whatever_ends_it_in_the_middle_it_stays_down_and_says_so() {
+    for way in ["cancel", "delete", "deadline", "data", "withdrawn", "changed"] {
+        let mut w = World::session(web());
+        let why = match way {
+            "data" => {
+                script(&mut w, "restore/0/m0", &[End::DATA]);
+                "Host m0: It is DataCorrupt."
+            }
+            "withdrawn" => {
+                w = caught(w.elsewhere(0));
+                w.policies.push((w.passes, json!({})));
+                "The run was ended while it restored"
+            }
+            _ => {
+                w = caught(w);
+                match way {
+                    "cancel" => w.cancel(),
+                    "delete" => w.delete_at = w.passes,
+                    "changed" => w.object["spec"]["target"]["allowEmpty"] = true.into(),
+                    _ => {}
+                }
+                match way {
+                    "cancel" => "The run was canceled",
+                    "delete" => "The session was deleted",
+                    "changed" => "The spec was changed",
+                    _ => "Host m0: Not restored before the deadline.",
+                }
+            }
+        };
+        // The world asserts that it is at zero, and says to how many replicas it comes back.
+        w.settle();
+        let note = note(&w, 0).unwrap_or_else(|| panic!("{way}: {:#}", w.object["status"]));
+        assert_eq!((note.replicas, note.session.as_str(), note.uid.as_str()), (2, "RestoreSession/demo/all", "u-1"));
+        assert!(note.why.starts_with(why), "{way}: {}", note.why);
+        assert_eq!(w.told, [("m0".to_owned(), reason::HELD_DOWN.to_owned())], "{way}: on the workload itself, once");
+        if way == "delete" {
+            assert!(w.gone);
+            continue;
+        }
+        let status = &w.object["status"];
+        assert_eq!((w.phase().as_str(), &status["quiesce"]["state"]), ("Failed", &json!("Held")), "{way}");
+        assert_eq!(w.condition("Quiesced"), ("True".into(), reason::HELD_DOWN.into()), "{way}");
+        let stalled = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Stalled").unwrap();
+        let text = stalled["message"].as_str().unwrap();
+        assert!(text.contains("deployment/m0 stays at 0 replicas and had 2: restore it again, or scale it up by hand"));
+    }
+}
+
+#[test]
+fn a_crash_anywhere_on_the_way_ends_the_same() {
+    for way in ["cancel", "delete", "data"] {
+        let mut w = caught(World::session(web()));
+        match way {
+            "cancel" => w.cancel(),
+            "delete" => w.delete_at = w.passes,
+            _ => {
+                w = World::session(web());
+                script(&mut w, "restore/0/m0", &[End::DATA]);
+            }
+        }
+        w.settle_dying(true, |write, w| assert!(note(&w, 0).is_some(), "{way}: crash before write {write}"));
+    }
+    // And one that brings it back.
+    let mut w = again(&left_down());
+    w.settle_dying(true, |write, w| {
+        assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None), "crash before write {write}");
+    });
+}
+
+#[test]
+fn what_was_not_touched_is_scaled_back() {
+    for (end, retried) in
+        [(End::Untouched(Class::Data, reason::NO_SPACE), false), (End::Untouched(Class::Transient, "X"), true)]
+    {
+        let mut w = World::session(web());
+        let ends = if retried { vec![end.clone(), end.clone(), End::Untouched(Class::Data, "Y")] } else { vec![end] };
+        script(&mut w, "restore/0/m0", &ends);
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Failed", 2, None));
+    }
+    // What the second try has not touched, the first one may have.
+    let mut w = World::session(web());
+    script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::Untouched(Class::Data, reason::NO_SPACE)]);
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0).map(|n| n.replicas)), (0, Some(2)));
+}
+
+#[test]
+fn who_wants_it_back_whatever_came_of_it_gets_it_back() {
+    let mut w = World::session(web());
+    w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
+    w = caught(w);
+    w.cancel();
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas, w.told.len()), ("Failed", 2, 0));
+    // Also one that an earlier restore has left.
+    let mut w = again(&left_down());
+    w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None));
+}
+
+#[test]
+fn the_next_restore_that_succeeds_brings_it_back_and_no_other() {
+    let left = left_down();
+    let mut fails = again(&left);
+    script(&mut fails, "restore/0/m0", &[End::DATA]);
+    fails.settle();
+    assert_eq!(note(&fails, 0).map(|n| (n.replicas, n.uid)), Some((2, "u-2".into())), "the replicas go with it");
+
+    let mut untouched = again(&left);
+    script(&mut untouched, "restore/0/m0", &[End::Untouched(Class::Data, reason::NO_SPACE)]);
+    untouched.settle_but_for_rights();
+    assert_eq!((untouched.workloads[0].replicas, note(&untouched, 0).map(|n| n.uid)), (0, Some("u-1".into())));
+    let text = untouched.condition_text("Quiesced");
+    assert!(text.contains("half restored by RestoreSession/demo/all"), "{text}");
+
+    for before in [left, fails, untouched] {
+        let mut w = again(&before);
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
+        assert_eq!(w.object["status"]["quiesce"]["held"], true);
+    }
+}
+
+#[test]
+fn who_scales_it_up_by_hand_has_decided() {
+    let mut left = left_down();
+    (left.workloads[0].replicas, left.workloads[0].wanted, left.workloads[0].pods) = (3, 3, 3);
+    let mut w = again(&left);
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0)), (3, None), "its own replicas, and the stale note is gone");
+    // One that touches nothing gives back what it found.
+    let mut w = again(&left);
+    while w.workloads[0].replicas != 0 {
+        w.step(1);
+    }
+    w.cancel();
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0)), (3, None));
+}
+
+#[test]
+fn a_forged_note_is_no_number_and_is_told() {
+    for forged in ["{", "{\"replicas\":2147483647}", &"x".repeat(100_000)] {
+        let mut before = World::session(Workload { held: Some(forged.into()), ..Workload::new("Deployment", 0) });
+        before.now = left_down().now;
+        let mut w = again(&before);
+        w.settle_but_for_rights();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0));
+        let told = w.events.iter().filter(|e| *e == reason::HELD_DOWN_IGNORED).count();
+        assert_eq!((told, w.workloads[0].held.as_deref()), (1, Some(forged)));
+    }
+}
+
+#[test]
+fn several_members_with_one_workload_and_a_batch_that_goes_on() {
+    for (order, policy) in [("Parallel", "Continue"), ("Sequential", "Continue"), ("Parallel", "Stop")] {
+        let mut w = World::batch(order, policy, vec![web(), web(), set()]);
+        w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+        script(&mut w, "restore/0/m0", &[End::DATA]);
+        w.settle();
+        assert_eq!(w.members(), ["Failed", "Succeeded", "Succeeded"], "{order} {policy}");
+        assert_eq!((w.workloads[0].replicas, w.workloads[2].replicas), (0, 2), "{order} {policy}");
+        assert_eq!(w.told.len(), 1, "{order} {policy}: {:?}", w.told);
+        let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
+        assert!(text.contains("stays at 0 replicas"), "{text}");
+    }
+    // In order, the second restore of a workload finds it as the first one has left it.
+    let mut w = World::batch("Sequential", "Continue", vec![web(), web()]);
+    w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+    script(&mut w, "restore/1/m1", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.members(), note(&w, 0).map(|n| n.replicas)), (vec!["Succeeded".into(), "Failed".into()], Some(2)));
+}
+
+#[test]
+fn what_is_not_scaled_is_not_held() {
+    for workload in [Workload::new("Deployment", 0), Workload::new("PersistentVolumeClaim", 0)] {
+        let mut w = World::session(workload);
+        script(&mut w, "restore/0/m0", &[End::DATA]);
+        w.settle();
+        assert_eq!((w.phase().as_str(), note(&w, 0), w.told.len()), ("Failed", None, 0));
+    }
+    let mut w = World::session(web());
+    w.object["spec"]["target"]["quiesce"] = "Never".into();
+    w.may_run_on = true;
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    while !w.run().state.is_final() {
+        w.step(1);
+    }
+    assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None));
+}
+
+#[test]
+fn a_note_that_is_refused_is_said_and_tried_until_it_works() {
+    let mut w = World::session(web());
+    w.refuses_holds = true;
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.step(60);
+    let told: Value = w.object["status"]["conditions"].clone();
+    let told = told.as_array().unwrap().iter().find(|c| c["type"] == "ScaledBack").unwrap();
+    let text = told["message"].as_str().unwrap();
+    assert!(text.contains("stays at 0 replicas, and had 2 before") && text.contains("Not that."), "{text}");
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Running", 0));
+    let mut deleted = w.clone();
+    deleted.delete_at = deleted.passes;
+    deleted.settle_but_for_rights();
+    assert!(deleted.gone && deleted.workloads[0].replicas == 0, "it lets go after ten minutes, and scales nothing up");
+    w.refuses_holds = false;
+    w.settle();
+    assert_eq!((w.phase().as_str(), note(&w, 0).map(|n| n.replicas)), ("Failed", Some(2)));
+}

@@ -1,0 +1,143 @@
+//! Workloads that stay at zero because their data is half restored: annotation and event on a real API server, and the
+//! restore that brings them back.
+
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use lifeboat::names::annotation::HELD_DOWN;
+use lifeboat::plan::held::Note;
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, SOON, condition, eventually, message};
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+fn workload(ns: &str, kind: &str) -> Value {
+    let version = if kind == "ReplicationController" { "v1" } else { "apps/v1" };
+    json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "web", "namespace": ns } })
+}
+
+fn note(workload: &Value) -> Option<Note> {
+    workload["metadata"]["annotations"][HELD_DOWN].as_str().map(|text| Note::read(text).unwrap())
+}
+
+/// Waits for the warning about a workload itself, by which `kubectl describe` finds it.
+async fn told(cluster: &Cluster, ns: &str, workload: &Value) -> String {
+    let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
+    eventually("the event on the workload", SOON, || async {
+        let all = api.list(&ListParams::default()).await.unwrap().items;
+        let about = |e: &Event| {
+            let r = e.regarding.clone().unwrap_or_default();
+            r.uid.as_deref() == workload["metadata"]["uid"].as_str() && r.kind.as_deref() == workload["kind"].as_str()
+        };
+        let mut ours = all.into_iter().filter(|e| e.reason.as_deref() == Some("HeldDown") && about(e));
+        ours.next().and_then(|e| e.note).ok_or("none".to_owned())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succeeds() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("held").await;
+    ground(&cluster, &ns, &[], &["web"]).await;
+    let object = session(&ns, &target("Deployment", "web"));
+    cluster.apply(&object).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    let running = jobs::of_step(&cluster, &ns, "restore/0/web").await;
+    let before = cluster.get(&workload(&ns, "Deployment")).await;
+    cluster.patch(&object, json!({ "spec": { "cancel": true } })).await.unwrap();
+    jobs::collect(&cluster, &running).await;
+    let done = cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
+    assert_eq!(
+        (&done["status"]["quiesce"]["state"], condition(&done, "Quiesced")),
+        (&json!("Held"), ("True", "HeldDown"))
+    );
+    assert!(
+        message(&done, "Stalled").contains("stays at 0 replicas and had 2: restore it again"),
+        "{:#}",
+        done["status"]
+    );
+    let web = cluster.get(&workload(&ns, "Deployment")).await;
+    let left = note(&web).unwrap();
+    assert_eq!((&web["spec"]["replicas"], left.replicas), (&json!(0), 2));
+    assert_eq!(left.session, format!("RestoreSession/{ns}/run"));
+    assert_eq!(Some(left.uid.as_str()), done["metadata"]["uid"].as_str());
+    assert_eq!(web["spec"]["template"], before["spec"]["template"], "the pod template is never written");
+    let text = told(&cluster, &ns, &web).await;
+    assert!(text.contains(&format!("kubectl -n {ns} scale deployment/web --replicas=2")), "{text}");
+
+    // The session may go: the workload keeps what is needed.
+    cluster.delete(&object).await;
+    cluster.until(&object, "gone", Value::is_null).await;
+    let mut again = session(&ns, &target("Deployment", "web"));
+    again["metadata"]["name"] = "again".into();
+    cluster.apply(&again).await.unwrap();
+    let uid = cluster.get(&again).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
+    jobs::succeed_of(&cluster, &ns, "restore/0/web", &uid).await;
+    let done = cluster.until(&again, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
+    assert_eq!((&done["status"]["quiesce"]["replicas"], &done["status"]["quiesce"]["held"]), (&json!(2), &json!(true)));
+    let web = cluster.get(&workload(&ns, "Deployment")).await;
+    assert_eq!((&web["spec"]["replicas"], note(&web)), (&json!(2), None));
+}
+
+/// The right to write a status is enough for the annotation, whatever the kind.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    for kind in ["StatefulSet", "ReplicaSet", "ReplicationController"] {
+        let ns = cluster.namespace(&format!("held-{}", kind.to_lowercase())).await;
+        ground(&cluster, &ns, &["web"], &[]).await;
+        let labels = json!({ "app": "web" });
+        let selector = if kind == "ReplicationController" { labels.clone() } else { json!({ "matchLabels": labels }) };
+        let mut object = workload(&ns, kind);
+        object["spec"] = json!({ "replicas": 1, "selector": selector, "template": { "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "c", "image": "localhost/none:1" }],
+                "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "web" } }] } } });
+        if kind == "StatefulSet" {
+            object["spec"]["serviceName"] = "web".into();
+        }
+        cluster.apply(&object).await.unwrap();
+        let mut of = target(kind, "web");
+        of["ref"]["apiVersion"] = object["apiVersion"].clone();
+        let run = session(&ns, &of);
+        cluster.apply(&run).await.unwrap();
+        jobs::succeed(&cluster, &ns, "preflight").await;
+        let job = jobs::of_step(&cluster, &ns, "restore/0/").await;
+        jobs::end(&cluster, &job, &jobs::damaged(&job)).await;
+        cluster.until_phase(&run, "Failed").await;
+        let left = cluster.get(&object).await;
+        assert_eq!((&left["spec"]["replicas"], note(&left).map(|n| n.replicas)), (&json!(0), Some(1)), "{kind}");
+        told(&cluster, &ns, &left).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn what_was_not_touched_or_is_wanted_back_is_scaled_back() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    for (name, after, untouched) in [("untouched", None, true), ("wanted", Some("ScaleBack"), false)] {
+        let ns = cluster.namespace(name).await;
+        ground(&cluster, &ns, &[], &["web"]).await;
+        let mut of = target("Deployment", "web");
+        if let Some(after) = after {
+            of["afterFailure"] = after.into();
+        }
+        let run = session(&ns, &of);
+        cluster.apply(&run).await.unwrap();
+        jobs::succeed(&cluster, &ns, "preflight").await;
+        let job = jobs::of_step(&cluster, &ns, "restore/0/web").await;
+        let mut outcome = jobs::damaged(&job);
+        outcome.untouched = untouched;
+        jobs::end(&cluster, &job, &outcome).await;
+        cluster.until_phase(&run, "Failed").await;
+        let web = cluster.get(&workload(&ns, "Deployment")).await;
+        assert_eq!((&web["spec"]["replicas"], note(&web)), (&json!(2), None), "{name}");
+    }
+}
