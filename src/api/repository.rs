@@ -303,6 +303,10 @@ pub struct RepositoryStatus {
     /// Repository is about to ask for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_request_time: Option<Time>,
+    /// When a session last failed for a reason that lies in the store. Later than `sync.triedTime`: the repository is
+    /// about to be opened again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_request_time: Option<Time>,
     /// Extension: what the operator keeps track of, of its own Jobs on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -358,6 +362,12 @@ pub struct SyncStatus {
     /// The newest backup that was last looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
+    /// Secret and spec with which the repository was last opened. `Ready` is about those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<OpenedWith>,
+    /// Secret and spec with which that was last tried, with whatever result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<OpenedWith>,
     /// A Job is at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<SyncBegun>,
@@ -365,6 +375,18 @@ pub struct SyncStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub grants: Vec<GrantStatus>,
+}
+
+/// What a repository is opened with. Of the Secret only its version is kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenedWith {
+    /// `metadata.resourceVersion` of the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_version: Option<String>,
+    /// `metadata.generation` of the Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
 }
 
 /// What a Job that brings Snapshots up to date was begun for.
@@ -379,6 +401,9 @@ pub struct SyncBegun {
     /// The newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
+    /// Secret and spec that the Job opens the repository with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<OpenedWith>,
 }
 
 /// Whether a store answers. While it does not, one small Job asks it once in a while, and nothing else is started.

@@ -60,6 +60,8 @@ pub struct Facts {
     pub hosts: Vec<HostSet>,
     /// When the first backup into a Repository succeeded.
     pub first_backup: Option<Time>,
+    /// What `Ready` of a Repository says, where it is not True.
+    pub not_ready: Option<Refusal>,
     /// Whether a Repository answers.
     pub reachability: Option<Reachability>,
     /// Where a Repository is, as restic is told it; `None` of one on a volume. Many ask for it.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
 pub use self::outcome::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
+    Absent, Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
 };
 
 /// Version of the two documents.

@@ -97,7 +97,7 @@ async fn a_deletion_names_no_repository_of_another_namespace() {
     // The victim's has opened the store.
     let victim = scene.cluster.get(&scene.repository()).await;
     let list = real_job(&scene.cluster, &victim, "list").await;
-    let listed = done(&victim, Answer::Listed { snapshots: 3, written: 3, removed: 0 });
+    let listed = done(&victim, Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None });
     jobs::end(&scene.cluster, &list, &listed).await;
     scene.cluster.until(&victim, "listed", |r| r["status"]["snapshotCount"] == 3).await;
     attacker

@@ -16,7 +16,7 @@ use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
 use super::{Done, args, pattern, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
+use crate::plan::contract::{Absent, Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
 const LISTS_AT_ONCE: usize = 2;
@@ -111,11 +111,15 @@ async fn counted(
     }
 }
 
-/// Lists all snapshots. Where there is no repository, there are none.
-pub async fn list(repository: &Repository) -> Result<Vec<Listed>, Failure> {
+/// Lists all snapshots. Where there is nothing yet, and a backup may create it, there are none.
+pub async fn list(repository: &Repository) -> Result<(Vec<Listed>, Option<Absent>), Failure> {
     match repository.snapshots(&[]).await {
-        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok(vec![]),
-        other => other,
+        Ok(listed) => Ok((listed, None)),
+        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok((vec![], Some(Absent::Repository))),
+        Err(failure) if failure.reason == reason::BUCKET_MISSING && repository.create_bucket => {
+            Ok((vec![], Some(Absent::Bucket)))
+        }
+        Err(failure) => Err(failure),
     }
 }
 

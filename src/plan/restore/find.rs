@@ -5,9 +5,10 @@ use super::{LOOK_FOR_MISSING, Pass, display, member_is_over, report};
 use crate::api::common::Quiesce;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
 use crate::names::{condition, reason};
+use crate::plan::Event;
 use crate::plan::claims;
 use crate::plan::conditions;
-use crate::plan::contract::Class;
+use crate::plan::contract::{Class, Failure};
 use crate::plan::hosts::{HostSet, Place, rule_for, source_host};
 use crate::plan::observed::Seen;
 use crate::plan::run::member_label;
@@ -30,6 +31,9 @@ pub fn members(pass: &mut Pass<'_>, display: &str) {
         pass.end_with(RestorePhase::Failed, reason::DEADLINE_EXCEEDED, &text);
     } else {
         pass.plan.look_again(LOOK_FOR_MISSING);
+        if pass.seen.source == Seen::Missing {
+            return report::wait_loudly(pass, &text);
+        }
         report::wait(pass, &text);
     }
 }
@@ -162,7 +166,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
             Ok(reach) => {
                 pass.reaches.insert((index, host.clone()), reach);
             }
-            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure.message),
+            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure),
             Err(failure) => {
                 // Its reason would be lost otherwise: the member has no host that could carry it.
                 let (list, text) = (&mut status.conditions, &failure.message);
@@ -190,7 +194,10 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         return;
     }
     status.total_hosts = i32::try_from(status.stats.len()).ok();
-    if let Some(text) = waiting {
+    if let Some(Failure { reason: why, message: text, .. }) = waiting {
+        if why == reason::TARGET_NOT_AVAILABLE && status.message.as_ref() != Some(&text) {
+            pass.plan.events.push(Event::new(true, &why, &text));
+        }
         status.message = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
     } else {

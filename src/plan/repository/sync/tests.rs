@@ -5,6 +5,8 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+mod opened;
+
 use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
 use crate::api::runtime::RuntimeSettings;
@@ -22,6 +24,9 @@ struct World {
     spec: RepositorySpec,
     defaults: Result<RuntimeSettings, String>,
     request: Option<String>,
+    secret: &'static str,
+    generation: i64,
+    may_list: bool,
     every: Duration,
     jobs: Jobs,
     grants: Grants,
@@ -39,6 +44,9 @@ impl World {
             spec: serde_json::from_value(spec).unwrap(),
             defaults: Ok(RuntimeSettings::default()),
             request: None,
+            secret: "1",
+            generation: 1,
+            may_list: true,
             every: HOUR,
             jobs: Jobs::default(),
             grants: Grants::default(),
@@ -62,6 +70,7 @@ impl World {
             kind: "Repository".into(),
             namespace: "store".into(),
             name: "r".into(),
+            generation: Some(self.generation),
             ..Identity::default()
         };
         let run = RepositoryRun {
@@ -74,6 +83,8 @@ impl World {
         let seen = RepositorySurroundings {
             refusal: None,
             secret: Seen::Found(()),
+            secret_version: Some(self.secret.into()),
+            may_list: self.may_list,
             references: vec![],
             jobs: self.jobs.seen(),
             waiting: 0,
@@ -154,10 +165,25 @@ impl World {
     }
 
     fn synced(&self) -> (String, String) {
-        let all = self.status["conditions"].as_array().unwrap();
-        let found = all.iter().find(|c| c["type"] == "SnapshotsSynced").unwrap();
-        (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
+        let (status, why, _) = self.condition("SnapshotsSynced");
+        (status, why)
     }
+
+    fn ready(&self) -> (String, String) {
+        let (status, why, _) = self.condition("Ready");
+        (status, why)
+    }
+
+    fn condition(&self, type_: &str) -> (String, String, String) {
+        let all = self.status["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == type_).unwrap();
+        let text = |key: &str| found[key].as_str().unwrap().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+}
+
+fn is_open() -> (String, String) {
+    ("True".into(), reason::REPOSITORY_OPENED.into())
 }
 
 #[test]
@@ -233,36 +259,17 @@ fn a_crash_before_any_write_changes_nothing() {
 fn a_list_that_fails_is_said_and_tried_again_in_time() {
     let mut w = World::new();
     w.jobs.script.insert("list".into(), vec![End::DATA]);
-    w.live(30);
-    w.rests(1);
-    assert_eq!((w.synced(), w.events.len()), (("False".into(), reason::DATA_CORRUPT.into()), 1));
-    w.live(60);
-    w.rests(2);
-    assert_eq!(w.synced().0, "True");
-}
-
-/// Closes: B1, B3, B4 of the newcomer.
-#[test]
-fn a_repository_that_cannot_be_opened_is_not_ready_and_asked_less_and_less() {
-    let ready = |w: &World| {
-        let all = w.status["conditions"].as_array().unwrap();
-        let found = all.iter().find(|c| c["type"] == "Ready").unwrap();
-        (found["status"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap().to_owned())
-    };
-    for why in [reason::WRONG_PASSWORD, reason::BUCKET_MISSING, reason::SECRET_INCOMPLETE] {
-        let mut w = World::new();
-        w.every = Duration::from_hours(6);
-        w.jobs.script.insert("list".into(), vec![End::Fails(Class::Invalid, why); 9]);
-        w.live(1);
-        assert_eq!(ready(&w), ("False".into(), why.into()));
-        w.live(120);
-        let asked = w.jobs.created.len();
-        assert!((6..=9).contains(&asked), "{asked} times in two hours");
-        w.jobs.script.clear();
-        w.request = Some("now".into());
-        w.live(2);
-        assert_eq!(ready(&w), ("True".into(), reason::BACKEND_SECRET_AVAILABLE.into()));
+    w.pass();
+    while w.events.is_empty() {
+        w.now += SignedDuration::from_secs(1);
+        w.pass();
+        w.jobs.tick();
     }
+    assert_eq!(w.synced(), ("False".into(), reason::DATA_CORRUPT.into()));
+    w.live(30);
+    w.rests(2);
+    assert_eq!(w.events, [reason::DATA_CORRUPT]);
+    assert_eq!(w.synced().0, "True");
 }
 
 fn account(name: &str) -> RuntimeSettings {
