@@ -384,9 +384,9 @@ pub struct OpenedWith {
     /// `metadata.resourceVersion` of the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_version: Option<String>,
-    /// `metadata.generation` of the Repository.
+    /// Hash of `spec.backend`, `spec.create` and `spec.runtimeSettings` of the Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<i64>,
+    pub spec_hash: Option<String>,
 }
 
 /// What a Job that brings Snapshots up to date was begun for.

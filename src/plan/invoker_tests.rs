@@ -181,7 +181,7 @@ fn a_mount_that_the_workload_does_not_have_is_said_before_any_backup() {
     };
     let mut s = seen(None);
     s.targets = vec![(target.display.clone(), TargetSeen::Found(Box::new(target)))];
-    s.mounts = vec![&mounts];
+    s.members = vec![MemberSeen { mounts: &mounts, ..MemberSeen::default() }];
     let plan = next(&s, at(10));
     let said = &plan.target_conditions[0][0];
     assert_eq!((said.status.as_str(), said.reason.as_deref()), ("False", Some(reason::VOLUME_NOT_REACHABLE)));

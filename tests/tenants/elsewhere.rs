@@ -44,6 +44,7 @@ async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
     let attacker = scene.attacker(Role::Restorer).await;
     let _operator = leading(&[]).await;
     let shop = scene.cluster.apply(&shop(&scene, &central)).await.unwrap();
+    jobs::open(&scene.cluster, &central).await;
     scene.cluster.until_phase(&shop, "Ready").await;
     let session = attacker.create(&restores_shop(&scene, "takes", "shop")).await;
     // Judged: members taken over, waiting, or refused.

@@ -11,7 +11,8 @@ use super::sync::{self, LIST, OUT_OF_DATE, SOONEST};
 use super::{LOOK_FOR_MISSING, Pass};
 use crate::api::Condition;
 use crate::api::repository::{OpenedWith, RepositoryStatus, SyncStatus};
-use crate::names::{condition, reason};
+use crate::api::to_json;
+use crate::names::{condition, hash_of, reason};
 use crate::plan::Listing;
 use crate::plan::conditions::Health;
 
@@ -57,7 +58,12 @@ pub fn is_known(status: &RepositoryStatus) -> bool {
 
 /// What the repository would be opened with now.
 pub(super) fn with(pass: &Pass<'_>) -> OpenedWith {
-    OpenedWith { secret_version: pass.seen.secret_version.clone(), generation: pass.run.id.generation }
+    let spec = &pass.run.spec;
+    // Who may use it, and what becomes of its data, opens nothing.
+    let parts = [to_json(&spec.backend), to_json(&spec.create), to_json(&spec.runtime_settings)];
+    let parts = parts.map(|part| part.to_string());
+    let spec_hash = Some(hash_of(&parts.each_ref().map(String::as_str)));
+    OpenedWith { secret_version: pass.seen.secret_version.clone(), spec_hash }
 }
 
 /// When it is to be opened because of what has happened since it was last tried.

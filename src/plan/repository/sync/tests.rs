@@ -25,7 +25,6 @@ struct World {
     defaults: Result<RuntimeSettings, String>,
     request: Option<String>,
     secret: &'static str,
-    generation: i64,
     may_list: bool,
     every: Duration,
     jobs: Jobs,
@@ -45,7 +44,6 @@ impl World {
             defaults: Ok(RuntimeSettings::default()),
             request: None,
             secret: "1",
-            generation: 1,
             may_list: true,
             every: HOUR,
             jobs: Jobs::default(),
@@ -70,7 +68,6 @@ impl World {
             kind: "Repository".into(),
             namespace: "store".into(),
             name: "r".into(),
-            generation: Some(self.generation),
             ..Identity::default()
         };
         let run = RepositoryRun {
