@@ -7,11 +7,13 @@ use crate::api::Condition;
 use crate::names::{condition, reason};
 
 /// Conditions that say that something is not there.
-const FOUND: [&str; 4] = [
+const FOUND: [&str; 5] = [
     condition::REPOSITORY_FOUND,
     condition::BACKEND_SECRET_FOUND,
     condition::BACKUP_TARGET_FOUND,
     condition::RESTORE_TARGET_FOUND,
+    // Of a restore that cannot begin: a claim of its target is not there.
+    condition::RESTORE_EXECUTOR_ENSURED,
 ];
 /// What they say then. What could not be looked up is not known to be missing.
 const MISSING: [&str; 3] =

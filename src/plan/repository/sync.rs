@@ -108,6 +108,10 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     if !sync.grants.contains(&grant) {
         // Its account has changed. Nothing is made before that stands in status.
         sync.grants.push(grant);
+        if pass.seen.jobs.iter().all(|j| j.key != LIST) {
+            sync.begun = Some(SyncBegun { with: Some(opened::with(pass)), ..begun.clone() });
+        }
+        pass.plan.listing = Listing::Works;
         pass.plan.again = true;
         return;
     }

@@ -2,10 +2,10 @@
 
 use super::member::{fail_member, is_started};
 use super::{LOOK_FOR_MISSING, Pass, display, member_is_over, report};
+use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::Event;
 use crate::plan::claims;
 use crate::plan::conditions;
 use crate::plan::contract::{Class, Failure};
@@ -195,12 +195,15 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     }
     status.total_hosts = i32::try_from(status.stats.len()).ok();
     if let Some(Failure { reason: why, message: text, .. }) = waiting {
-        if why == reason::TARGET_NOT_AVAILABLE && status.message.as_ref() != Some(&text) {
-            pass.plan.events.push(Event::new(true, &why, &text));
+        if why == reason::TARGET_NOT_AVAILABLE && !is_started(status) {
+            conditions::set(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED, false, &why, &text, at);
         }
         status.message = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
     } else {
         status.message = None;
+        // What was missing is there.
+        let is_past = |c: &Condition| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False";
+        status.conditions.retain(|c| !is_past(c) || c.reason.as_deref() != Some(reason::TARGET_NOT_AVAILABLE));
     }
 }

@@ -77,7 +77,7 @@ fn a_change_of_its_secret_or_spec_opens_it_again_once() {
     w.rests(3);
     assert_eq!((w.ready(), &w.status["sync"]["opened"]["secretVersion"]), (is_open(), &json!("2")));
     // A wrong Secret, and the right one.
-    w.jobs.script.insert("list".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD); 2]);
+    w.jobs.script.insert("list".into(), vec![End::Fails(Class::Invalid, reason::WRONG_PASSWORD); 9]);
     w.secret = "3";
     w.live(1);
     assert_eq!(w.ready(), ("False".into(), reason::WRONG_PASSWORD.into()));
