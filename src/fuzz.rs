@@ -174,6 +174,7 @@ pub fn plan(data: &[u8]) {
         secret: Seen::Found(()),
         labels: Seen::Found(BTreeMap::new()),
         unreachable: None,
+        not_ready: None,
     };
     let setup = Setup {
         image: "i".into(),

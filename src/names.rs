@@ -245,6 +245,12 @@ pub mod reason {
     pub const SNAPSHOTS_RESOLVED: &str = "SnapshotsResolved";
     /// The snapshots of a repository were listed, and its Snapshots are those.
     pub const SNAPSHOTS_LISTED: &str = "SnapshotsListed";
+    /// The repository was opened with its Secret and spec as they are.
+    pub const REPOSITORY_OPENED: &str = "RepositoryOpened";
+    /// The store was reached, and there is no repository in it yet: the first backup creates it.
+    pub const REPOSITORY_NOT_CREATED: &str = "RepositoryNotCreated";
+    /// Nobody has opened the repository since it was written, or its Secret or spec was changed.
+    pub const NOT_OPENED: &str = "NotOpenedYet";
     /// The invoker is ready.
     pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
     /// The result of a step does not fit a termination message.

@@ -21,7 +21,7 @@ use tracing::Instrument;
 pub use self::options::Options;
 use crate::drivers::restic::{self, Control, Done, Repository};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, Outcome, Progress, Step, TASK_ENV, Task, VERSION};
+use crate::plan::contract::{Answer, Class, Failure, Outcome, Progress, Step, TASK_ENV, Task, VERSION};
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
 pub async fn run(options: Options) -> ExitCode {
@@ -88,8 +88,11 @@ async fn work(task: &Task, kubeconfig: Option<&Path>, repository: &Repository) -
         Step::Backup(step) => restic::backup(repository, step, &task.run).await,
         Step::Maintain(step) => restic::maintain(repository, step).await,
         Step::List(step) => match restic::list(repository).await {
-            Ok(listed) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
-                Ok(answer) => Done { answer: Some(answer), ..Done::default() },
+            Ok((listed, absent)) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
+                Ok((written, removed)) => {
+                    let answer = Answer::Listed { snapshots: listed.len() as u64, written, removed, absent };
+                    Done { answer: Some(answer), ..Done::default() }
+                }
                 Err(failure) => Done { failure: Some(failure), ..Done::default() },
             },
             Err(failure) => Done { failure: Some(failure), ..Done::default() },

@@ -42,6 +42,12 @@ pub struct RepositorySpec {
     /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Not for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
+    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): only the repository in
+    /// it is created, and a bucket that does not exist is the failure BucketMissing. `Always`: the bucket too, where the
+    /// credentials allow it. It has no meaning for `local`.
+    #[serde(default, skip_serializing_if = "CreateBucket::is_default")]
+    #[schemars(default = "CreateBucket::default")]
+    pub create: CreateBucket,
     /// Which namespaces may refer to it; its own only, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
@@ -50,6 +56,23 @@ pub struct RepositorySpec {
     /// from the annotation `lifeboat.stash.appscode.com/job-defaults` of the Namespace, then from the chart's `jobs.defaults`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<RuntimeSettings>,
+}
+
+/// What the first backup may create.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum CreateBucket {
+    /// The repository, and its bucket where it does not exist.
+    Always,
+    /// The repository, in a bucket that exists.
+    #[default]
+    IfBucketExists,
+}
+
+impl CreateBucket {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A store. Exactly one of its kinds is set.
@@ -280,6 +303,10 @@ pub struct RepositoryStatus {
     /// Repository is about to ask for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_request_time: Option<Time>,
+    /// When a session last failed for a reason that lies in the store. Later than `sync.triedTime`: the repository is
+    /// about to be opened again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_request_time: Option<Time>,
     /// Extension: what the operator keeps track of, of its own Jobs on the repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -335,6 +362,12 @@ pub struct SyncStatus {
     /// The newest backup that was last looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
+    /// Secret and spec with which the repository was last opened. `Ready` is about those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<OpenedWith>,
+    /// Secret and spec with which that was last tried, with whatever result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<OpenedWith>,
     /// A Job is at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<SyncBegun>,
@@ -342,6 +375,18 @@ pub struct SyncStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub grants: Vec<GrantStatus>,
+}
+
+/// What a repository is opened with. Of the Secret only its version is kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenedWith {
+    /// `metadata.resourceVersion` of the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_version: Option<String>,
+    /// Hash of `spec.backend`, `spec.create` and `spec.runtimeSettings` of the Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec_hash: Option<String>,
 }
 
 /// What a Job that brings Snapshots up to date was begun for.
@@ -356,6 +401,9 @@ pub struct SyncBegun {
     /// The newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
+    /// Secret and spec that the Job opens the repository with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<OpenedWith>,
 }
 
 /// Whether a store answers. While it does not, one small Job asks it once in a while, and nothing else is started.

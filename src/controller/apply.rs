@@ -43,6 +43,7 @@ pub struct Applied {
     status: Option<Value>,
     repository_facts: Option<Value>,
     unreachable: bool,
+    shut: bool,
     events: Vec<Event>,
     requeue: Option<Duration>,
     again: bool,
@@ -62,6 +63,11 @@ impl Applied {
     /// Whether the Repository did not answer.
     pub fn unreachable(&self) -> bool {
         self.unreachable
+    }
+
+    /// Whether a session failed in the store, or on the way to it.
+    pub fn shut(&self) -> bool {
+        self.shut
     }
 
     /// Events to publish.
@@ -128,6 +134,9 @@ where
         status,
         repository_facts,
         unreachable,
+        shut,
+        // `listings` has it.
+        listing: _,
         events,
         requeue,
         again,
@@ -165,7 +174,7 @@ where
     if change == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
         fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
     }
-    let plan = Applied { status, repository_facts, unreachable, events, requeue, again };
+    let plan = Applied { status, repository_facts, unreachable, shut, events, requeue, again };
     Ok((Done { plan, refused }, fresh))
 }
 

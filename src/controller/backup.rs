@@ -162,7 +162,7 @@ where
     }
 }
 
-/// Other invokers that back up into the same place. One of another namespace counts only where it is Ready: whoever
+/// Other invokers that back up into the same place. One of another namespace counts only where it may use the Repository: whoever
 /// may not use the Repository must not get in the way of those who may.
 fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
@@ -183,7 +183,11 @@ fn is_beside<K: UserKind>(ctx: &Context, invoker: &Invoker, own: Option<&String>
     let facts = other.facts();
     let is_other = other.uid().as_ref() != Some(&invoker.id.uid);
     let is_near = other.namespace().as_ref() == Some(&invoker.id.namespace);
-    let counts = is_other && (is_near || facts.invoker_phase == Some(InvokerPhase::Ready)) && !is_refused(other);
+    // Its target may be away, so that it is not Ready; its backups are there all the same.
+    let may_use = facts.invoker_phase != Some(InvokerPhase::Invalid)
+        && other.says(condition::REPOSITORY_FOUND, reason::REPOSITORY_AVAILABLE);
+    let is_in_use = facts.invoker_phase == Some(InvokerPhase::Ready) || may_use;
+    let counts = is_other && (is_near || is_in_use) && !is_refused(other);
     counts && facts.repository.as_ref().map(|(home, name)| place_of(ctx, home, name)).as_ref() == own
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch::Sender;
 
 use super::clock::Clock;
 use super::index::Indexed;
+use super::listings::Listings;
 use super::metrics::Metrics;
 use super::precedence::Precedence;
 use super::progress::ProgressClient;
@@ -68,6 +69,8 @@ pub struct Context {
     pub watched: Watched,
     /// Which backend Secrets are there.
     pub secrets: Secrets,
+    /// Which Repositories are listed.
+    pub listings: Listings,
     /// Who may run code.
     pub vouching: Arc<Vouching>,
     /// What was written, and the watches have not told yet.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use kube::core::NamespaceResourceScope;
@@ -27,7 +28,7 @@ use crate::names::{MANAGER, condition};
 use crate::plan::FinalizerChange;
 use crate::plan::backup;
 use crate::plan::hosts::{HostSet, TargetKind};
-use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, SessionSeen};
+use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, MemberSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -40,6 +41,8 @@ pub trait Invoker: UserKind + Resource<Scope = NamespaceResourceScope> {
     fn timing(&self) -> Timing<'_>;
     /// What it backs up.
     fn targets(&self) -> Vec<Option<&BackupTarget>>;
+    /// What its Jobs are made of, for each target.
+    fn members(&self) -> Vec<MemberSeen<'_>>;
     /// Hosts of what it backs up.
     fn hosts(&self) -> Vec<HostSet>;
     /// What was last written about it; `None` when nobody has looked at it yet.
@@ -109,15 +112,20 @@ impl Invoker for BackupConfiguration {
                 identity::of(self.spec.repository.as_ref(), [self.spec.target.as_ref()]),
             ),
             // Until the first look that writes what stands in its place.
-            target_hash: self
-                .status
-                .as_ref()
-                .and_then(|s| s.target_hash.clone())
-                .filter(|_| plan.phase != InvokerPhase::Ready),
+            target_hash: self.status.as_ref().and_then(|s| s.target_hash.clone()).filter(|_| !plan.has_ground),
         })
     }
     fn targets(&self) -> Vec<Option<&BackupTarget>> {
         vec![self.spec.target.as_ref()]
+    }
+    fn members(&self) -> Vec<MemberSeen<'_>> {
+        let spec = &self.spec;
+        vec![MemberSeen {
+            mounts: mounts(spec.target.as_ref()),
+            runtime: spec.runtime_settings.as_ref(),
+            temp_dir: spec.temp_dir.as_ref(),
+            interim: spec.interim_volume_template.as_ref(),
+        }]
     }
     fn hosts(&self) -> Vec<HostSet> {
         hosts_of(self.spec.target.as_ref()).into_iter().collect()
@@ -131,10 +139,14 @@ impl Invoker for BackupConfiguration {
     }
 }
 
-/// What is fixed from now on: from the first time that it was Ready, what was accepted last.
+/// What is fixed from now on: from the first time that backups of it could be taken, what was accepted last.
 fn accepted(plan: &InvokerPlan, was: Option<&InvokerIdentity>, now: InvokerIdentity) -> Option<InvokerIdentity> {
-    let counts = plan.phase == InvokerPhase::Ready || (was.is_some() && plan.phase != InvokerPhase::Invalid);
+    let counts = plan.has_ground || (was.is_some() && plan.phase != InvokerPhase::Invalid);
     if counts { Some(now) } else { was.cloned() }
+}
+
+fn mounts(target: Option<&BackupTarget>) -> &[VolumeMount] {
+    target.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()
 }
 
 fn hosts_of(target: Option<&BackupTarget>) -> Option<HostSet> {
@@ -194,6 +206,16 @@ impl Invoker for BackupBatch {
     fn targets(&self) -> Vec<Option<&BackupTarget>> {
         self.spec.members.iter().map(|m| m.target.as_ref()).collect()
     }
+    fn members(&self) -> Vec<MemberSeen<'_>> {
+        let own = self.spec.runtime_settings.as_ref();
+        let of_members = self.spec.members.iter().map(|m| MemberSeen {
+            mounts: mounts(m.target.as_ref()),
+            runtime: m.runtime_settings.as_ref().or(own),
+            temp_dir: m.temp_dir.as_ref(),
+            interim: m.interim_volume_template.as_ref(),
+        });
+        of_members.collect()
+    }
     fn hosts(&self) -> Vec<HostSet> {
         self.spec.members.iter().filter_map(|m| hosts_of(m.target.as_ref())).collect()
     }
@@ -248,7 +270,9 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
     let seen = InvokerSeen {
         targets: join_all(looked).await,
         first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),
-        mounts: targets.iter().map(|t| t.map(|t| t.volume_mounts.as_slice()).unwrap_or_default()).collect(),
+        members: shown.members(),
+        pod_security: observe::pod_security(ctx, &namespace).await?,
+        job_defaults: observe::job_defaults(ctx, &namespace).await?,
         target_conditions: shown.target_conditions(),
         id: Identity::of(shown),
         created: stored.creation_timestamp().map_or(now, |t| t.0),
@@ -282,6 +306,9 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
     let status = Invoker::status(shown, &plan);
     if status != shown.standing() {
         report::write_status(ctx, stored, MANAGER, &status, true).await?;
+    }
+    for event in &plan.events {
+        report::publish(ctx, stored, event).await;
     }
     Ok(plan.requeue.map_or_else(Action::await_change, |r| Action::requeue(r + Duration::from_millis(50))))
 }

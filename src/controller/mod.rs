@@ -16,6 +16,7 @@ pub mod http;
 pub mod index;
 pub mod invoker;
 pub mod leader;
+mod listings;
 pub mod metrics;
 pub mod observe;
 mod openshift;

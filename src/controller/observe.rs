@@ -23,8 +23,9 @@ use crate::names::{annotation, label};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::{Keep, Kept};
 use crate::plan::objects::pod_of;
-use crate::plan::observed::{RepositorySeen, Rival, Seen, Silence, Writer};
+use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Writer};
 use crate::plan::pod_security::{ENFORCE_LABEL, Level};
+use crate::plan::repository::opened;
 use crate::plan::restore::rivals;
 use crate::plan::run::Identity;
 use crate::plan::usage::{self, Verdict};
@@ -61,7 +62,16 @@ pub async fn repository(
     let first_backup = facts.first_backup.clone();
     let reachability = facts.reachability.clone().filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
-    Seen::Found(RepositorySeen { spec, first_backup, secret, labels, unreachable })
+    let not_ready = facts.not_ready.clone().map(|said| told(said, home == namespace));
+    Seen::Found(RepositorySeen { spec, first_backup, secret, labels, unreachable, not_ready })
+}
+
+/// What users of a Repository learn of why it is not ready: those of other namespaces only what a session would tell them.
+fn told(said: Refusal, near: bool) -> Refusal {
+    if near || opened::is_of_opening(&said.reason) {
+        return said;
+    }
+    Refusal { message: "its owner can see why.".to_owned(), ..said }
 }
 
 /// Labels of a Namespace.

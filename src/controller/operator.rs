@@ -216,6 +216,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
     let verdicts = Verdicts::default();
     let sources = Sources::new(&client, &queues, &verdicts);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
+    let listings = sources.listings();
     let left = sources.left.clone();
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
     let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
@@ -236,6 +237,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         precedence: Precedence::default(),
         watched: Watched::new(&client),
         secrets: Secrets::default(),
+        listings,
         vouching,
         written: Written::default(),
         bells,

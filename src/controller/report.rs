@@ -16,7 +16,7 @@ use super::context::Context;
 use super::users::{self, User};
 use crate::api::Repository;
 use crate::names::MANAGER;
-use crate::plan::repository::is_being_asked;
+use crate::plan::repository::{is_being_asked, opened};
 use crate::plan::{self, conditions};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
@@ -52,7 +52,7 @@ where
 /// The API server could not be reached. A Repository that is gone is no error.
 pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> kube::Result<()> {
     let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
-    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() {
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() && !plan.shut() {
         return Ok(());
     }
     let Some(home) = session.home(&ctx.users) else { return Ok(()) };
@@ -60,6 +60,9 @@ pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> 
     // Who reports first is enough: the Repository itself asks from then on.
     if plan.unreachable() && found.open().status.is_none_or(|s| !is_being_asked(&s)) {
         facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
+    }
+    if plan.shut() && found.open().status.is_none_or(|s| !opened::is_known(&s)) {
+        facts["openRequestTime"] = json!(conditions::whole_second(ctx.now()));
     }
     // Nothing is said of a Repository by those who may not use it.
     if facts.as_object().is_none_or(serde_json::Map::is_empty) || !users::may_use(ctx, session, &home).await {
@@ -109,7 +112,8 @@ fn is_too_large(error: &kube::Error) -> bool {
     status.code == 413 || WORDS.iter().any(|words| said.contains(words))
 }
 
-async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
+/// Publishes an event about an object.
+pub async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,
 {

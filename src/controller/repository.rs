@@ -14,7 +14,8 @@ use crate::api::Repository;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
 use crate::plan::access;
 use crate::plan::jobs::JobSeen;
-use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, slots};
+use crate::plan::observed::Seen;
+use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, opened, slots};
 use crate::plan::run::Identity;
 
 /// One look at a Repository.
@@ -41,7 +42,10 @@ async fn look(object: &Stored<Repository>, ctx: &Context) -> Result<Action, Erro
         };
         let mut seen = observe(ctx, &stored, &run).await?;
         seen.jobs.append(&mut refused);
+        let home = ObjectRef::from_obj(&stored);
+        seen.may_list = ctx.listings.ask(&home);
         let plan = repository::next(&run, &seen, &ctx.setup, ctx.now());
+        ctx.listings.settle(&home, plan.listing);
         let (done, fresh) = apply::apply(ctx, &stored, plan).await?;
         stored = fresh.unwrap_or(stored);
         if stored.meta().deletion_timestamp.is_some() && stored.finalizers().is_empty() {
@@ -68,7 +72,14 @@ async fn observe(
         refusal = ctx.vouching.refusal(&ctx.watched, &object.outline()).await?;
     }
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    let secret = ctx.secrets.look(&ctx.client, &run.id.namespace, &name, false).await;
+    // One that somebody may just have mended is asked for anew.
+    let shut = opened::failure(&run.state.conditions).is_some();
+    let version = ctx.secrets.version(&ctx.client, &run.id.namespace, &name, shut).await;
+    let (secret, secret_version) = match version {
+        Seen::Found(version) => (Seen::Found(()), Some(version.to_string())),
+        Seen::Missing => (Seen::Missing, None),
+        Seen::Unknown(why) => (Seen::Unknown(why), None),
+    };
     let home = ObjectRef::from_obj(object);
     let most = ctx.setup.jobs_per_repository;
     let (waiting, at_work, slots) =
@@ -78,6 +89,8 @@ async fn observe(
     Ok(RepositorySurroundings {
         refusal,
         secret,
+        secret_version,
+        may_list: false,
         references: users::references(ctx, object).await,
         jobs: observe::jobs(ctx, &ctx.of_repositories, &run.id).await?,
         waiting,

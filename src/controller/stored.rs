@@ -60,6 +60,8 @@ pub struct Facts {
     pub hosts: Vec<HostSet>,
     /// When the first backup into a Repository succeeded.
     pub first_backup: Option<Time>,
+    /// What `Ready` of a Repository says, where it is not True.
+    pub not_ready: Option<Refusal>,
     /// Whether a Repository answers.
     pub reachability: Option<Reachability>,
     /// Where a Repository is, as restic is told it; `None` of one on a volume. Many ask for it.
@@ -77,7 +79,8 @@ impl Facts {
     /// Keeps of the conditions what anybody asks for.
     #[must_use]
     pub fn saying(mut self, conditions: &[Condition]) -> Self {
-        let asked = |c: &&Condition| [condition::RECONCILING, condition::STALLED].contains(&c.type_.as_str());
+        const ASKED: [&str; 3] = [condition::RECONCILING, condition::STALLED, condition::REPOSITORY_FOUND];
+        let asked = |c: &&Condition| ASKED.contains(&c.type_.as_str());
         let true_ones = conditions.iter().filter(asked).filter(|c| c.status == "True");
         self.says = true_ones.filter_map(|c| Some((c.type_.clone(), c.reason.clone()?))).collect();
         self

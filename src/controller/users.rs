@@ -20,7 +20,7 @@ use crate::api::{
     BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch,
     RestoreSession,
 };
-use crate::names::GROUP;
+use crate::names::{GROUP, condition, reason};
 use crate::plan::observed::{Refusal, Seen};
 use crate::plan::restore::rivals as targets;
 use crate::plan::rivals::{self, Rival};
@@ -198,9 +198,19 @@ impl UserKind for Repository {
             url: access.filter(|a| a.local.is_none()).map(|a| a.told.url.into()),
             first_backup: status.and_then(|s| s.first_backup_time.clone()),
             reachability: status.and_then(|s| s.reachability.clone()),
+            not_ready: not_ready(status.map_or(&[][..], |s| &s.conditions)),
             ..Facts::default()
         }
     }
+}
+
+fn not_ready(list: &[Condition]) -> Option<Refusal> {
+    let Some(c) = list.iter().find(|c| c.type_ == condition::READY) else {
+        let message = "nobody has looked at it yet.".to_owned();
+        return Some(Refusal { reason: reason::NOT_OPENED.to_owned(), message });
+    };
+    let said = || (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default());
+    (c.status != "True").then(said).map(|(reason, message)| Refusal { reason, message })
 }
 
 impl UserKind for BackupBlueprint {

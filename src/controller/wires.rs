@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::budget::Counted;
 use super::index::Indexed;
+use super::listings::Listings;
 use super::queues::Queues;
 use super::stored::Stored;
 use super::users::{self, Home, User, Users};
@@ -86,6 +87,14 @@ impl Sources {
             restores: self.restores.bell.clone(),
             restore_batches: self.restore_batches.bell.clone(),
         }
+    }
+
+    /// Whose turn it is to be listed.
+    pub fn listings(&self) -> Listings {
+        let listings = Listings::new(self.repositories.bell.clone());
+        let hears = listings.clone();
+        self.repositories.follow(move |event, store| hears.hear(event, |home| store.get(home).is_some()));
+        listings
     }
 
     /// The stores of those that use Repositories.

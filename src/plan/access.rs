@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
 use super::hosts::{is_within, normal_path, parts};
-use crate::api::repository::{Backend, RepositorySpec};
+use crate::api::repository::{Backend, CreateBucket, RepositorySpec};
 use crate::names::reason;
 
 /// How a Job reaches a repository.
@@ -64,6 +64,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
             url: s3_url(&s3.endpoint, &s3.bucket, s3.prefix.as_deref().unwrap_or_default()),
             region: s3.region.filter(|r| !r.is_empty()),
             insecure_tls: s3.insecure_tls.unwrap_or(false),
+            create_bucket: spec.create == CreateBucket::Always,
             secret: None,
         };
         return Ok(Access { display: display.to_owned(), told, secret, local: None });

@@ -261,6 +261,9 @@ impl<'a> Pass<'a> {
             }
             Err(NoGround::Waiting(text)) => {
                 self.plan.look_again(LOOK_FOR_MISSING);
+                if self.seen.job_defaults.as_ref().err() == Some(&text) {
+                    return report::wait_loudly(self, &text);
+                }
                 return report::wait(self, &text);
             }
         };
@@ -340,7 +343,7 @@ impl<'a> Pass<'a> {
         let start = run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         if self.at.duration_since(start) < INVOKER_PATIENCE {
             self.plan.look_again(LOOK_FOR_MISSING);
-            report::wait(self, &text);
+            report::wait_loudly(self, &text);
         } else {
             report::skip(self, &text);
         }
@@ -415,6 +418,7 @@ impl<'a> Pass<'a> {
             announced.run.get_or_insert_default().grants.push(grant);
             return Plan { status: Some(to_json(&announced)), again: true, ..Plan::nothing() };
         }
+        self.warn_of_missing();
         size::bound_backup(&mut self.now);
         // One that is being deleted is written no more.
         if self.now != self.run.state && !self.run.id.deleting {
@@ -422,6 +426,15 @@ impl<'a> Pass<'a> {
         }
         self.plan.release(&self.seen.jobs);
         self.plan
+    }
+
+    fn warn_of_missing(&mut self) {
+        let none = BackupTargetStatus::default();
+        let before = self.run.state.targets.iter().chain(std::iter::repeat(&none));
+        for (before, now) in before.zip(&self.now.targets) {
+            self.plan.warn_of_missing(&before.conditions, &now.conditions);
+        }
+        self.plan.warn_of_missing(&self.run.state.conditions, &self.now.conditions);
     }
 
     fn frame(&self, access: &Access) -> JobFrame {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
 pub use self::outcome::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
+    Absent, Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
 };
 
 /// Version of the two documents.
@@ -102,6 +102,9 @@ pub struct RepositoryAccess {
     /// Accept any certificate of the store.
     #[serde(default)]
     pub insecure_tls: bool,
+    /// A bucket that does not exist may be created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_bucket: bool,
     /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretPlace>,

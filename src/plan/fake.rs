@@ -15,8 +15,8 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
-    Task, VERSION,
+    Absent, Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored,
+    SnapshotMade, Step, Task, VERSION,
 };
 use super::grants::Grant;
 use super::jobs::{self, JobSeen};
@@ -58,6 +58,8 @@ pub enum End {
     PodLingers,
     /// Fewer entries than planned.
     Short,
+    /// There is no repository yet, or no bucket.
+    Absent(Absent),
     /// Nothing was planned, nothing restored.
     Empty,
     /// All done, but of another run.
@@ -363,7 +365,11 @@ impl Jobs {
                     |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
                 Answer::BackedUp(asked.paths.iter().map(made).collect())
             }
-            Step::List(_) => Answer::Listed { snapshots: 3, written: 1, removed: 0 },
+            Step::List(_) => match end {
+                End::Absent(what) => Answer::Listed { snapshots: 0, written: 0, removed: 0, absent: Some(*what) },
+                End::Empty => Answer::Listed { snapshots: 0, written: 0, removed: 0, absent: None },
+                _ => Answer::Listed { snapshots: 3, written: 1, removed: 0, absent: None },
+            },
             Step::Probe(_) => Answer::Probed,
             Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
             Step::Maintain(_) => {

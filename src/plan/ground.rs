@@ -147,6 +147,7 @@ mod tests {
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,
+            not_ready: None,
         })
     }
 

@@ -6,6 +6,8 @@
 //! times that were missed, the newest is made up for, once. A time before the
 //! schedule was written, or while it was paused, was not missed.
 
+mod ready;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::VolumeMount;
@@ -13,24 +15,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::backup::is_over;
-use super::conditions::{self, Health, Value};
+use super::conditions::{self, Health};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
+use super::pod_security::Level;
 use super::run::Identity;
 use super::schedule::{self, Schedule};
 use super::sessions::{self, NewSession};
 use super::target::TargetSeen;
+use super::{Event, missing};
 use crate::api::Condition;
 use crate::api::backup_session::BackupPhase;
-use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce, TargetRef};
+use crate::api::common::{EmptyDirSettings, InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce, TargetRef};
+use crate::api::runtime::RuntimeSettings;
+use crate::api::volume::PvcTemplate;
 use crate::names::{condition, reason};
 
 /// Missing things are looked for this often.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(5);
 /// Sessions that are not over are looked at this often.
 const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
-/// A missing target is looked for this often: nothing waits for it.
-const LOOK_FOR_TARGET: Duration = Duration::from_mins(1);
+/// What keeps it from being ready is looked at again this often: nothing waits for it.
+const LOOK_FOR_OBSTACLE: Duration = Duration::from_mins(1);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
 
@@ -53,8 +59,12 @@ pub struct InvokerSeen<'a> {
     pub retry: Option<&'a RetryConfig>,
     /// The first of its targets, which the labels of its sessions name.
     pub first_target: Option<&'a TargetRef>,
-    /// What each target mounts, and where.
-    pub mounts: Vec<&'a [VolumeMount]>,
+    /// What its Jobs are made of, for each target.
+    pub members: Vec<MemberSeen<'a>>,
+    /// Pod Security level that its namespace enforces.
+    pub pod_security: Level,
+    /// Settings of its Jobs that it does not name; what is wrong with them.
+    pub job_defaults: Result<RuntimeSettings, String>,
     /// No scheduled backups.
     pub paused: bool,
     /// Its Repository's reference.
@@ -75,6 +85,19 @@ pub struct InvokerSeen<'a> {
     pub conditions: Vec<Condition>,
     /// The last scheduled time as last written.
     pub last: Option<Time>,
+}
+
+/// What the Job that backs a target up is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemberSeen<'a> {
+    /// What it mounts, and where.
+    pub mounts: &'a [VolumeMount],
+    /// Settings of its pod.
+    pub runtime: Option<&'a RuntimeSettings>,
+    /// Its scratch volume.
+    pub temp_dir: Option<&'a EmptyDirSettings>,
+    /// The claim in place of that.
+    pub interim: Option<&'a PvcTemplate>,
 }
 
 /// A session of an invoker.
@@ -99,6 +122,8 @@ pub struct InvokerPlan {
     pub delete: Vec<String>,
     /// Its phase.
     pub phase: InvokerPhase,
+    /// Backups of it can be taken, as far as its Repository is concerned: what names them is fixed from then on.
+    pub has_ground: bool,
     /// Its conditions.
     pub conditions: Vec<Condition>,
     /// Conditions of each target.
@@ -109,6 +134,8 @@ pub struct InvokerPlan {
     pub next: Option<Time>,
     /// The schedule that is in force.
     pub in_force: Option<ScheduleInForce>,
+    /// Events to publish.
+    pub events: Vec<Event>,
     /// When to look again.
     pub requeue: Option<Duration>,
 }
@@ -120,11 +147,13 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         create: None,
         delete: surplus(seen),
         phase: InvokerPhase::NotReady,
+        has_ground: false,
         conditions: vec![],
         target_conditions: vec![],
         last: seen.last.clone(),
         next: None,
         in_force: seen.in_force.clone(),
+        events: vec![],
         requeue: None,
     };
     if let Some(refusal) = &seen.refusal {
@@ -137,6 +166,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             now,
         );
         conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
+        plan.events.extend(missing::not_ready(&seen.conditions, &list));
         return InvokerPlan { phase: InvokerPhase::Invalid, conditions: list, ..plan };
     }
     conditions::set(
@@ -147,24 +177,28 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         "Successfully validated.",
         now,
     );
-    targets(seen, now, &mut plan);
+    ready::targets(seen, now, &mut plan);
     plan.in_force = in_force(seen, now);
     match ground::check(seen.reference, &seen.id.namespace, &seen.repository, &mut list, now) {
-        Ok(_) => {
+        Ok(access) => {
             plan.phase = InvokerPhase::Ready;
+            plan.has_ground = true;
             schedule(seen, now, &mut plan);
             let text = if seen.paused { "Ready; scheduled backups are paused." } else { "Ready to take backups." };
-            conditions::set_health(
-                &mut list,
-                Health::Ready,
-                if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN },
-                text,
-                now,
-            );
+            let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };
+            match ready::obstacle(seen, &plan, &access) {
+                None => conditions::set_health(&mut list, Health::Ready, why, text, now),
+                Some((why, text)) => {
+                    plan.phase = InvokerPhase::NotReady;
+                    plan.requeue = [plan.requeue, Some(LOOK_FOR_OBSTACLE)].into_iter().flatten().min();
+                    conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
+                }
+            }
         }
         Err(NoGround::Waiting(text)) => {
             plan.requeue = Some(LOOK_FOR_MISSING);
-            conditions::set_health(&mut list, Health::Reconciling, reason::PENDING, &text, now);
+            let why = missing::reason_of(&list, &text).unwrap_or(reason::PENDING).to_owned();
+            conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
         }
         Err(NoGround::Denied(failure)) => {
             plan.requeue = Some(LOOK_FOR_MISSING);
@@ -179,30 +213,9 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
         plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
     }
+    plan.events.extend(missing::not_ready(&seen.conditions, &list));
     plan.conditions = list;
     plan
-}
-
-/// Says of each target whether it is there. One that is missing holds up no schedule: it may be there in time.
-fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
-    for (index, (name, target)) in seen.targets.iter().enumerate() {
-        let mut list = seen.target_conditions.get(index).cloned().unwrap_or_default();
-        let (value, why, text) = match target {
-            TargetSeen::Found(found) => match seen.mounts.get(index).and_then(|m| found.missing_volume(m)) {
-                None => (Value::True, reason::TARGET_AVAILABLE, format!("Backup target {name} found.")),
-                Some(failure) => (Value::False, reason::VOLUME_NOT_REACHABLE, failure.message),
-            },
-            TargetSeen::Missing(_) => {
-                (Value::False, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist."))
-            }
-            TargetSeen::Unknown(e) => (Value::Unknown, reason::TARGET_UNKNOWN, format!("Backup target {name}: {e}")),
-        };
-        if value != Value::True {
-            plan.requeue = Some(LOOK_FOR_TARGET);
-        }
-        conditions::set(&mut list, condition::BACKUP_TARGET_FOUND, value, why, text, now);
-        plan.target_conditions.push(list);
-    }
 }
 
 /// The schedule whose times count, and since when.

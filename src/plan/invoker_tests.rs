@@ -23,7 +23,9 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
         in_force: None,
         retry: None,
         first_target: None,
-        mounts: vec![],
+        members: vec![],
+        pod_security: Level::Privileged,
+        job_defaults: Ok(RuntimeSettings::default()),
         paused: false,
         reference: None,
         history_limit: 1,
@@ -34,6 +36,7 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,
+            not_ready: None,
         }),
         targets: vec![],
         target_conditions: vec![],
@@ -178,7 +181,7 @@ fn a_mount_that_the_workload_does_not_have_is_said_before_any_backup() {
     };
     let mut s = seen(None);
     s.targets = vec![(target.display.clone(), TargetSeen::Found(Box::new(target)))];
-    s.mounts = vec![&mounts];
+    s.members = vec![MemberSeen { mounts: &mounts, ..MemberSeen::default() }];
     let plan = next(&s, at(10));
     let said = &plan.target_conditions[0][0];
     assert_eq!((said.status.as_str(), said.reason.as_deref()), ("False", Some(reason::VOLUME_NOT_REACHABLE)));
@@ -226,4 +229,147 @@ proptest! {
             prop_assert!(next(&invoker, at(now)).create.is_none(), "twice at one time");
         }
     }
+}
+
+/// Closes: B8, B21 of the newcomer.
+#[test]
+fn it_is_ready_only_where_a_backup_could_begin_and_wakes_when_it_can() {
+    let deployment = |volumes: serde_json::Value| Target {
+        display: "apps/v1 deployment/web".into(),
+        kind: "Deployment".into(),
+        name: "web".into(),
+        volumes: serde_json::from_value(volumes).unwrap(),
+        ..Target::default()
+    };
+    let mounts: Vec<VolumeMount> = serde_json::from_value(json!([{ "name": "data", "mountPath": "/data" }])).unwrap();
+    let claim = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "c" } }]);
+    let mut there = deployment(claim.clone());
+    there.claims.insert("c".into(), crate::plan::target::ClaimSeen { exists: true, ..Default::default() });
+    let ready = TargetSeen::Found(Box::new(there));
+    let cases = [
+        (TargetSeen::Missing(String::new()), reason::TARGET_NOT_AVAILABLE, "does not exist"),
+        (TargetSeen::Found(Box::new(deployment(claim))), reason::TARGET_NOT_AVAILABLE, "PersistentVolumeClaim c"),
+        (TargetSeen::Found(Box::new(deployment(json!([])))), reason::VOLUME_NOT_REACHABLE, "does not have"),
+        (
+            TargetSeen::Found(Box::new(deployment(json!([{ "name": "data", "emptyDir": {} }])))),
+            reason::VOLUME_NOT_REACHABLE,
+            "an emptyDir",
+        ),
+    ];
+    for (target, why, said) in cases {
+        let mut world = seen(None);
+        world.members = vec![MemberSeen { mounts: &mounts, ..MemberSeen::default() }];
+        world.targets = vec![("web".into(), target)];
+        let plan = next(&world, at(301));
+        let condition = |plan: &InvokerPlan| plan.conditions.iter().find(|c| c.type_ == "Ready").cloned().unwrap();
+        let found = condition(&plan);
+        assert_eq!((found.status.as_str(), found.reason.as_deref()), ("False", Some(why)));
+        assert!(found.message.unwrap().contains(said));
+        assert_eq!(plan.phase, InvokerPhase::NotReady);
+        assert_eq!(created(&plan), Some("b-300"), "no schedule is held up");
+        let mut mended = after(&world, &plan);
+        mended.targets = vec![("web".into(), ready.clone())];
+        let plan = next(&mended, at(302));
+        assert_eq!((condition(&plan).status.as_str(), plan.phase), ("True", InvokerPhase::Ready));
+    }
+    let mut silent = seen(None);
+    let Seen::Found(repository) = &mut silent.repository else { panic!() };
+    repository.unreachable = Some(crate::plan::observed::Silence { since: at(0), message: "Refused.".into() });
+    let plan = next(&silent, at(301));
+    let found = plan.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!(found.reason.as_deref(), Some(reason::REPOSITORY_UNREACHABLE));
+}
+
+fn ready(plan: &InvokerPlan) -> (String, String, String) {
+    let found = plan.conditions.iter().find(|c| c.type_ == "Ready").cloned().unwrap();
+    (found.status, found.reason.unwrap(), found.message.unwrap())
+}
+
+/// A world with a claim as target.
+fn with_claim() -> InvokerSeen<'static> {
+    let mut target =
+        Target { kind: "PersistentVolumeClaim".into(), name: "c".into(), replicas: 1, ..Target::default() };
+    target.claims.insert("c".into(), crate::plan::target::ClaimSeen { exists: true, ..Default::default() });
+    let targets = vec![("v1 persistentvolumeclaim/c".into(), TargetSeen::Found(Box::new(target)))];
+    InvokerSeen { targets, members: vec![MemberSeen::default()], ..seen(None) }
+}
+
+#[test]
+fn what_pod_security_would_refuse_is_not_ready_until_it_would_not() {
+    let world = with_claim();
+    assert_eq!(ready(&next(&world, at(301))).0, "True");
+    for (level, is_ready) in [(Level::Baseline, true), (Level::Restricted, false)] {
+        let world = InvokerSeen { pod_security: level, ..world.clone() };
+        assert_eq!(ready(&next(&world, at(301))).0 == "True", is_ready, "{level:?}");
+    }
+    let restricted = InvokerSeen { pod_security: Level::Restricted, ..world };
+    let plan = next(&restricted, at(301));
+    let (_, why, text) = ready(&plan);
+    assert!(why == reason::POD_SECURITY && text.contains("restricted"), "{text}");
+    assert!(plan.requeue.is_some_and(|wait| wait <= Duration::from_mins(1)), "nothing else wakes it");
+    assert_eq!((created(&plan), plan.phase), (Some("b-300"), InvokerPhase::NotReady));
+    let settings = json!({ "container": { "securityContext": { "runAsUser": 1000, "runAsNonRoot": true } } });
+    let settings: RuntimeSettings = serde_json::from_value(settings).unwrap();
+    let members = vec![MemberSeen { runtime: Some(&settings), ..MemberSeen::default() }];
+    let (status, why, text) = ready(&next(&InvokerSeen { members, ..restricted.clone() }, at(301)));
+    assert_eq!((status.as_str(), why.as_str()), ("True", reason::BACKUPS_CAN_BE_TAKEN), "{text}");
+    // A repository on a node's folder is a volume of each of its Jobs.
+    let mut local = InvokerSeen { pod_security: Level::Baseline, ..with_claim() };
+    let Seen::Found(repository) = &mut local.repository else { panic!() };
+    let backend = json!({ "storageSecretName": "s", "local": { "mountPath": "/r", "hostPath": { "path": "/r" } } });
+    repository.spec = serde_json::from_value(json!({ "backend": backend })).unwrap();
+    assert_eq!(ready(&next(&local, at(301))).1, reason::POD_SECURITY);
+}
+
+/// Closes: B1, B3, B4 of the newcomer.
+#[test]
+fn a_repository_that_is_not_ready_is_told_with_its_reason_and_once() {
+    let repository = RepositoryRef { name: "r".into(), namespace: None };
+    let mut world = InvokerSeen { reference: Some(&repository), ..with_claim() };
+    let mut events = vec![];
+    for (why, text) in [
+        (reason::NOT_OPENED, "The repository was not opened yet."),
+        (reason::WRONG_PASSWORD, "It does not open."),
+        (reason::WRONG_PASSWORD, "It does not open."),
+        (reason::BUCKET_MISSING, "No bucket."),
+    ] {
+        let Seen::Found(found) = &mut world.repository else { panic!() };
+        found.not_ready = Some(Refusal { reason: why.into(), message: text.into() });
+        let plan = next(&world, at(301));
+        assert_eq!(ready(&plan), ("False".into(), why.into(), format!("Repository n/r is not ready: {text}")));
+        events.extend(plan.events.iter().map(|e| e.reason.clone()));
+        world = after(&world, &plan);
+    }
+    assert_eq!(events, [reason::WRONG_PASSWORD, reason::BUCKET_MISSING]);
+    let Seen::Found(found) = &mut world.repository else { panic!() };
+    found.not_ready = None;
+    let plan = next(&world, at(301));
+    assert_eq!((ready(&plan).0.as_str(), plan.events.len()), ("True", 0));
+}
+
+#[test]
+fn what_is_missing_is_warned_of_once_for_each_cause() {
+    let looks = |world: InvokerSeen<'static>| {
+        let (mut world, mut events) = (world, vec![]);
+        for _ in 0..5 {
+            let plan = next(&world, at(301));
+            events.extend(plan.events.iter().map(|e| (e.warning, e.reason.clone())));
+            world = after(&world, &plan);
+        }
+        events
+    };
+    let said = |why: &str| vec![(true, why.to_owned())];
+    assert_eq!(
+        looks(InvokerSeen { repository: Seen::Missing, ..with_claim() }),
+        said(reason::REPOSITORY_NOT_AVAILABLE)
+    );
+    let mut world = with_claim();
+    let Seen::Found(found) = &mut world.repository else { panic!() };
+    found.secret = Seen::Missing;
+    assert_eq!(looks(world), said(reason::BACKEND_SECRET_NOT_AVAILABLE));
+    let targets = vec![("t".into(), TargetSeen::Missing(String::new()))];
+    assert_eq!(looks(InvokerSeen { targets, ..with_claim() }), said(reason::TARGET_NOT_AVAILABLE));
+    let job_defaults = Err("Annotation a of Namespace n is not valid.".to_owned());
+    assert_eq!(looks(InvokerSeen { job_defaults, ..with_claim() }), said(reason::PENDING));
+    assert_eq!(looks(with_claim()), []);
 }

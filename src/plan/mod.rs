@@ -23,6 +23,7 @@ pub mod invoker;
 pub mod job_defaults;
 pub mod jobs;
 pub mod kept;
+mod missing;
 pub mod objects;
 pub mod observed;
 pub mod ownership;
@@ -81,6 +82,10 @@ pub struct Plan {
     pub repository_facts: Option<Value>,
     /// The Repository did not answer a Job. It is asked to see for itself; everybody else learns of that from its status.
     pub unreachable: bool,
+    /// A session failed in the store, or on the way to it: the Repository is asked to see whether it still opens.
+    pub shut: bool,
+    /// Whether a Repository is being listed.
+    pub listing: Listing,
     /// Events to publish.
     pub events: Vec<Event>,
     /// Look again after this long, even if nothing changes.
@@ -129,6 +134,11 @@ impl Plan {
         }
     }
 
+    /// Takes note of why a session ended.
+    pub fn note_end(&mut self, why: &str) {
+        self.shut |= repository::opened::is_of_store(why);
+    }
+
     /// Looks again after `wait`, or sooner.
     pub fn look_again(&mut self, wait: Duration) {
         self.requeue = Some(self.requeue.map_or(wait, |r| r.min(wait)));
@@ -160,6 +170,18 @@ pub fn warn(kept: &mut Vec<String>, host: &str, said: &[String]) -> Vec<Event> {
     kept.extend(new.iter().cloned());
     kept.truncate(WARNINGS);
     new.iter().map(|w| Event::new(true, names::reason::HOST_WARNING, &format!("Host {host}: {w}"))).collect()
+}
+
+/// Whether a Repository is being listed. Only some are at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Listing {
+    /// It is not, and need not be.
+    #[default]
+    None,
+    /// It is to be, and waits for its turn.
+    Wants,
+    /// It is.
+    Works,
 }
 
 /// Change of a finalizer.

@@ -39,6 +39,8 @@ pub struct RepositorySeen {
     pub labels: Seen<BTreeMap<String, String>>,
     /// It does not answer.
     pub unreachable: Option<Silence>,
+    /// What its condition Ready says, where it is not True.
+    pub not_ready: Option<Refusal>,
 }
 
 /// A Repository that does not answer.

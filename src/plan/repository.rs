@@ -4,6 +4,7 @@
 //! an entry in status, made by [`Pass::lone_step`], and watched by the same labels.
 
 mod leave;
+pub mod opened;
 mod reach;
 pub mod slots;
 mod sync;
@@ -62,6 +63,10 @@ pub struct RepositorySurroundings {
     pub refusal: Option<Refusal>,
     /// Whether its backend Secret is there.
     pub secret: Seen<()>,
+    /// Version of that Secret.
+    pub secret_version: Option<String>,
+    /// It is its turn to be listed, of all Repositories.
+    pub may_list: bool,
     /// Who uses it, in a stable order.
     pub references: Vec<Reference>,
     /// Its own Jobs.
@@ -128,7 +133,7 @@ impl Pass<'_> {
             return;
         }
         sync::advance(self, &access);
-        self.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, "Ready to be used.");
+        opened::tell(self);
     }
 
     /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
@@ -160,10 +165,12 @@ impl Pass<'_> {
         if value == Value::True {
             let Err(text) = &self.seen.job_defaults else { return Some(access) };
             self.plan.look_again(LOOK_FOR_MISSING);
+            self.plan.warn_of_wait(&self.run.state.conditions, text);
             self.say(Health::Reconciling, reason::PENDING, text);
             return None;
         }
         self.plan.look_again(LOOK_FOR_MISSING);
+        self.plan.warn_of_missing(&self.run.state.conditions, &self.now.conditions);
         self.say(Health::Reconciling, why, &text);
         None
     }

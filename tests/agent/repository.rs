@@ -173,8 +173,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
         task.repository = RepositoryAccess {
             url: format!("s3:http://{at}/bucket/prefix"),
             region: Some("eu-test-1".into()),
-            insecure_tls: false,
-            secret: None,
+            ..RepositoryAccess::default()
         };
         let ended = site.run_task(&task);
         assert!(!ended.log.contains("not#for;the"), "{}", ended.log);
@@ -187,8 +186,33 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     assert!(request.contains("/eu-test-1/s3/"), "{request}");
     assert!(request.to_lowercase().contains("x-amz-security-token: odd #token; with\"quotes"), "{request}");
     let (ended, _) = ask("404 Not Found", "NoSuchBucket");
-    let failure = ended.failed(Class::Invalid, reason::REPOSITORY_MISSING);
-    assert!(failure.message.contains("bucket"), "{}", failure.message);
+    let failure = ended.failed(Class::Invalid, reason::BUCKET_MISSING);
+    assert!(failure.message.contains("bucket does not exist"), "{}", failure.message);
+}
+
+/// restic creates a bucket that is missing, and the store here lets anybody do anything but finds nothing.
+///
+/// Closes: B4 of the newcomer.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_missing_bucket_is_not_created_in_passing() {
+    let site = Site::empty();
+    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
+    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    let cases =
+        [(false, Class::Invalid, reason::BUCKET_MISSING, false), (true, Class::Fatal, reason::RESTIC_FAILED, true)];
+    for (create_bucket, class, why, creates) in cases {
+        let (at, asked) = store("404 Not Found", "NoSuchBucket");
+        let mut task = site.task(Step::Prepare(Prepare {}));
+        let url = format!("s3:http://{at}/misspelt/prefix");
+        let region = Some("eu-test-1".into());
+        task.repository = RepositoryAccess { url, region, create_bucket, ..RepositoryAccess::default() };
+        site.run_task(&task).failed(class, why);
+        let asked: Vec<String> = asked.try_iter().collect();
+        let signed = |r: &String| r.starts_with("HEAD /misspelt HTTP") && r.contains("Credential=AKIDEXAMPLE/");
+        assert!(asked.iter().any(signed), "{asked:?}");
+        assert_eq!(asked.iter().any(|r| r.starts_with("PUT /misspelt")), creates, "{asked:?}");
+    }
 }
 
 /// Proves: A08.

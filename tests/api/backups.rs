@@ -77,6 +77,7 @@ async fn a_paused_configuration_still_backs_up_by_hand() {
     ground(&cluster, &ns, &["a"], &[]).await;
     let object = configuration(&ns, json!({ "paused": true, "schedule": "* * * * *", "timeZone": "Asia/Tokyo" }));
     cluster.apply(&object).await.unwrap();
+    jobs::open(&cluster, &ns).await;
     let ready = cluster.until_phase(&object, "Ready").await;
     assert_eq!(condition(&ready, "Ready"), ("True", "Paused"));
     assert!(ready["status"].get("nextScheduleTime").is_none(), "{ready:#}");

@@ -118,6 +118,7 @@ async fn all_but_alias_target_and_repository_may_be_edited_with_and_without_the_
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("target").await;
     super::jobs::ground(&cluster, &ns, &["a", "b"], &[]).await;
+    super::jobs::open(&cluster, &ns).await;
     let of = |claim: &str, paused: bool| {
         json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
             "metadata": { "name": "files", "namespace": ns },
@@ -161,6 +162,7 @@ async fn members_of_a_batch_come_and_go_and_a_removed_alias_is_free_again() {
     let _operator = Operator::leading().await;
     let ns = cluster.namespace("members").await;
     super::jobs::ground(&cluster, &ns, &["a", "b"], &[]).await;
+    super::jobs::open(&cluster, &ns).await;
     let apply = async |members: &[(&str, &str)], phase: &str| {
         let applied = cluster.apply(&batch(&ns, members)).await.unwrap();
         let generation = applied["metadata"]["generation"].clone();

@@ -73,6 +73,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
     cluster.until(&first, "waiting for its Repository", waits).await;
     ground(&cluster, &ns, &["a"], &[]).await;
+    jobs::open(&cluster, &ns).await;
     cluster.until_phase(&first, "Ready").await;
     let second = invoker(&ns, "BackupBatch", "second", "b");
     let third = invoker(&ns, "BackupConfiguration", "third", "c");
@@ -163,6 +164,7 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     cluster.until(&owners, "waiting for the Repository", waits).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.until(&evil, "kept out", not_allowed).await;
+    jobs::open(&cluster, &ns).await;
     cluster.until_phase(&owners, "Ready").await;
     cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
 

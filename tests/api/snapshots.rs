@@ -90,7 +90,7 @@ impl Site {
         println!("{:?} in {:?}, {most} KiB at most", outcome.answer, begun.elapsed());
         assert!(most > 0 && most < MEMORY, "{most} KiB");
         match (outcome.failure, outcome.answer) {
-            (None, Some(Answer::Listed { snapshots, written, removed })) => (snapshots, written, removed),
+            (None, Some(Answer::Listed { snapshots, written, removed, .. })) => (snapshots, written, removed),
             other => panic!("{other:?}"),
         }
     }

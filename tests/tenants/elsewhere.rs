@@ -44,6 +44,7 @@ async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
     let attacker = scene.attacker(Role::Restorer).await;
     let _operator = leading(&[]).await;
     let shop = scene.cluster.apply(&shop(&scene, &central)).await.unwrap();
+    jobs::open(&scene.cluster, &central).await;
     scene.cluster.until_phase(&shop, "Ready").await;
     let session = attacker.create(&restores_shop(&scene, "takes", "shop")).await;
     // Judged: members taken over, waiting, or refused.
@@ -97,7 +98,7 @@ async fn a_deletion_names_no_repository_of_another_namespace() {
     // The victim's has opened the store.
     let victim = scene.cluster.get(&scene.repository()).await;
     let list = real_job(&scene.cluster, &victim, "list").await;
-    let listed = done(&victim, Answer::Listed { snapshots: 3, written: 3, removed: 0 });
+    let listed = done(&victim, Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None });
     jobs::end(&scene.cluster, &list, &listed).await;
     scene.cluster.until(&victim, "listed", |r| r["status"]["snapshotCount"] == 3).await;
     attacker

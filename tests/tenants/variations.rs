@@ -195,7 +195,7 @@ async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
     let repository = scene.cluster.until(&scene.repository(), "held", jobs::is_held).await;
     let list = real_job(&scene.cluster, &repository, "list").await;
     for (step, answer) in [
-        ("list", Answer::Listed { snapshots: forged::LIE, written: 1, removed: 0 }),
+        ("list", Answer::Listed { snapshots: forged::LIE, written: 1, removed: 0, absent: None }),
         ("wipe", Answer::Wiped { snapshots: forged::LIE }),
         ("probe", Answer::Probed),
     ] {
@@ -203,7 +203,7 @@ async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
         forged::run(&scene.cluster, &attacker, &pod, &done(&repository, answer)).await;
     }
     scene.looked_at(&operator, &repository).await;
-    let honest = done(&repository, Answer::Listed { snapshots: 3, written: 3, removed: 0 });
+    let honest = done(&repository, Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None });
     jobs::end(&scene.cluster, &list, &honest).await;
     let listed = |r: &Value| r["status"]["snapshotCount"].is_number();
     let now = scene.cluster.until(&repository, "listed", listed).await;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{client, plain, trouble};
 use crate::api::Snapshot;
 use crate::names::{SNAPSHOT_MANAGER, reason};
-use crate::plan::contract::{Answer, Failure, List, Listed, Run};
+use crate::plan::contract::{Failure, List, Listed, Run};
 use crate::plan::snapshots::{Existing, Listing};
 
 /// Objects of a page.
@@ -23,11 +23,11 @@ const PAGE: u32 = 500;
 /// Writes at once: enough to be quick, few enough to leave the API server to others.
 const AT_ONCE: usize = 8;
 
-/// Makes the Snapshots of the Repository that `run` is of those that were listed.
+/// Makes the Snapshots of the Repository that `run` is of those that were listed; how many were written and removed.
 ///
 /// # Errors
 /// The API server could not be reached, or refused.
-pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[Listed]) -> Result<Answer, Failure> {
+pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[Listed]) -> Result<(u64, u64), Failure> {
     let api: Api<Snapshot> = Api::namespaced(client(kubeconfig).await?, &run.namespace);
     let listing = Listing::new(run, &step.labels, listed);
     let failed = |e: kube::Error| {
@@ -52,7 +52,7 @@ pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[L
         written += 1;
     }
     tracing::info!(snapshots = listed.len(), written, removed, "Snapshots are those of the repository");
-    Ok(Answer::Listed { snapshots: listed.len() as u64, written, removed: removed as u64 })
+    Ok((written, removed as u64))
 }
 
 async fn read(api: Api<Snapshot>, selector: String) -> kube::Result<BTreeMap<String, Existing>> {

@@ -21,6 +21,8 @@ struct Sign {
 const DAMAGED: &str =
     "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.";
 
+const NO_BUCKET: &str = "The bucket does not exist: check bucket, endpoint and region of the backend, or create the bucket. With spec.create: Always of the Repository, the first backup creates it.";
+
 const SIGNS: &[Sign] = &[
     Sign {
         words: &["no space left on device", "disk quota exceeded"],
@@ -44,7 +46,7 @@ const SIGNS: &[Sign] = &[
         words: &["nosuchbucket", "bucket does not exist", "invalidbucketname"],
         class: Class::Invalid,
         reason: reason::BUCKET_MISSING,
-        remedy: "The bucket does not exist: check bucket, endpoint and region of the backend.",
+        remedy: NO_BUCKET,
     },
     Sign {
         words: &["no credentials found"],
@@ -188,6 +190,12 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
         failure.exit_code = Some(code);
     }
     failure
+}
+
+/// What was taken for a missing repository, and is a missing bucket.
+pub fn no_bucket(failure: Failure) -> Failure {
+    let message = format!("Could not open the repository: {NO_BUCKET}");
+    Failure { reason: reason::BUCKET_MISSING.to_owned(), message, ..failure }
 }
 
 fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {

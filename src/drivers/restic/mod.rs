@@ -8,6 +8,7 @@
 
 mod args;
 mod backup;
+mod bucket;
 mod checks;
 mod count;
 mod error;

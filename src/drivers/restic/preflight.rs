@@ -16,7 +16,7 @@ use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
 use super::{Done, args, pattern, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
+use crate::plan::contract::{Absent, Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
 const LISTS_AT_ONCE: usize = 2;
@@ -111,11 +111,15 @@ async fn counted(
     }
 }
 
-/// Lists all snapshots. Where there is no repository, there are none.
-pub async fn list(repository: &Repository) -> Result<Vec<Listed>, Failure> {
+/// Lists all snapshots. Where there is nothing yet, and a backup may create it, there are none.
+pub async fn list(repository: &Repository) -> Result<(Vec<Listed>, Option<Absent>), Failure> {
     match repository.snapshots(&[]).await {
-        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok(vec![]),
-        other => other,
+        Ok(listed) => Ok((listed, None)),
+        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok((vec![], Some(Absent::Repository))),
+        Err(failure) if failure.reason == reason::BUCKET_MISSING && repository.create_bucket => {
+            Ok((vec![], Some(Absent::Bucket)))
+        }
+        Err(failure) => Err(failure),
     }
 }
 
@@ -128,7 +132,7 @@ pub async fn probe(repository: &Repository) -> Done {
     if opened.end == End::Exited(0) {
         return Done::ok(Answer::Probed);
     }
-    Done::failed(repository.failure(&opened, "open the repository"))
+    Done::failed(repository.opening_failure(&opened).await)
 }
 
 /// Opens the repository, and creates it where there is none.
@@ -140,12 +144,14 @@ pub async fn prepare(repository: &Repository) -> Done {
     if opened.end == End::Exited(0) {
         return Done::ok(Answer::Prepared { created: false });
     }
-    let failure = repository.failure(&opened, "open the repository");
-    // Exit code 10 is also how a missing bucket or a refusal can look; creating makes the bucket,
-    // but a refusal stays one.
-    if opened.end != End::Exited(10)
-        || ![reason::REPOSITORY_MISSING, reason::BUCKET_MISSING].contains(&failure.reason.as_str())
-    {
+    let failure = repository.opening_failure(&opened).await;
+    // restic creates the bucket, too, where it is missing and the keys allow it.
+    let may_create = match failure.reason.as_str() {
+        reason::REPOSITORY_MISSING => true,
+        reason::BUCKET_MISSING => repository.create_bucket,
+        _ => false,
+    };
+    if !may_create {
         return Done::failed(failure);
     }
     let created = repository.lines(args::init(), Limit::Whole(LOOK), &mut |_| {}).await;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::args;
+use super::bucket::Bucket;
 use super::error;
 use super::output::Message;
 use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
@@ -101,6 +102,10 @@ pub struct Repository {
     died: AtomicBool,
     /// The repository opens with the password as the Secret has it, spaces and line breaks at its ends included.
     untrimmed: OnceCell<bool>,
+    /// Its bucket; none where there is none, or a proxy stands before it.
+    bucket: Option<Bucket>,
+    /// A bucket that does not exist may be created.
+    pub create_bucket: bool,
     warnings: Mutex<Vec<String>>,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
@@ -160,6 +165,9 @@ impl Repository {
         env.extend(secrets.env.clone());
         let proxied = env.iter().any(|(k, _)| ["http_proxy", "https_proxy"].contains(&k.to_lowercase().as_str()));
         let endpoint = if proxied { None } else { endpoint(&access.url) };
+        let (keys, ca) = (secrets.keys.clone(), secrets.ca.clone());
+        let bucket =
+            Bucket::of(&access.url, access.region.as_deref(), keys, ca, access.insecure_tls).filter(|_| !proxied);
         Ok(Self {
             argv,
             env,
@@ -170,6 +178,8 @@ impl Repository {
             lock_watch: places.lock_watch,
             died: AtomicBool::new(settings.after_death),
             untrimmed: OnceCell::new(),
+            bucket,
+            create_bucket: access.create_bucket,
             warnings: Mutex::default(),
             restore_root: places.restore_root.clone(),
         })
@@ -375,6 +385,17 @@ impl Repository {
         failure
     }
 
+    /// The failure of a command that was to open the repository. Where there is none, perhaps its bucket is not there.
+    pub async fn opening_failure(&self, ran: &Ran) -> Failure {
+        let failure = self.failure(ran, "open the repository");
+        match &self.bucket {
+            Some(bucket) if failure.reason == reason::REPOSITORY_MISSING && bucket.is_missing().await => {
+                error::no_bucket(failure)
+            }
+            _ => failure,
+        }
+    }
+
     /// Opens the repository and lists its snapshots of all hosts, or only those of `ids`.
     pub async fn snapshots<T: DeserializeOwned>(&self, ids: &[String]) -> Result<Vec<T>, Failure> {
         self.reach().await?;
@@ -384,7 +405,7 @@ impl Repository {
             if ran.end == End::Exited(0) {
                 return read_document(&ran.document, "snapshots");
             }
-            self.once_more(self.failure(&ran, "open the repository"), &mut again).await?;
+            self.once_more(self.opening_failure(&ran).await, &mut again).await?;
         }
     }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::bucket::Keys;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure, PASSWORD_KEY};
 
@@ -29,6 +30,10 @@ pub struct Secrets {
     pub env: Vec<(String, String)>,
     /// Credentials come from around the Job (a role of the node or of the pod).
     pub ambient: bool,
+    /// Keys of an S3 store, where the Secret has them.
+    pub keys: Option<Keys>,
+    /// Certificates that are trusted, in PEM.
+    pub ca: Option<Vec<u8>>,
     /// Values to keep out of messages.
     pub values: Vec<String>,
 }
@@ -44,7 +49,8 @@ impl Secrets {
         secrets.untrimmed = value(dir, PASSWORD_KEY)?.filter(|whole| *whole != password);
         secrets.values.push(password);
         secrets.password_file = ["--password-file".into(), text(&dir.join(PASSWORD_KEY))];
-        if optional(dir, "CA_CERT_DATA")?.is_some() {
+        if let Some(ca) = optional(dir, "CA_CERT_DATA")? {
+            secrets.ca = Some(ca.into_bytes());
             secrets.args.extend(["--cacert".into(), text(&dir.join("CA_CERT_DATA"))]);
         }
         match url.split(':').next().unwrap_or_default() {
@@ -87,11 +93,11 @@ impl Secrets {
             (None, Some(_)) => return Err(missing("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY is set")),
         };
         let mut file = "[default]\n".to_owned();
-        for (name, value) in [
-            ("aws_access_key_id", Some(id)),
-            ("aws_secret_access_key", Some(key)),
-            ("aws_session_token", optional(dir, "AWS_SESSION_TOKEN")?),
-        ] {
+        let token = optional(dir, "AWS_SESSION_TOKEN")?;
+        self.keys = Some(Keys { id: id.clone(), secret: key.clone(), token: token.clone() });
+        for (name, value) in
+            [("aws_access_key_id", Some(id)), ("aws_secret_access_key", Some(key)), ("aws_session_token", token)]
+        {
             if let Some(value) = value {
                 file.extend([name, " = ", &ini(&value)?, "\n"]);
                 self.values.push(value);

@@ -14,7 +14,7 @@ use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
 use crate::plan::restore::{display, rivals};
 use crate::plan::target::{Reach, Target};
-use crate::plan::{conditions, duration, retry, warn};
+use crate::plan::{Event, conditions, duration, retry, warn};
 
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
@@ -98,6 +98,9 @@ fn run_out(pass: &mut Pass<'_>, index: usize, host: usize, held: Option<&Failure
 /// The host waits for something; nothing is created for it meanwhile.
 fn hold(pass: &mut Pass<'_>, index: usize, host: usize, why: &str, text: String) {
     let slot = &mut pass.now.targets[index].stats[host];
+    if why != reason::TARGET_BUSY && slot.reason.as_deref() != Some(why) {
+        pass.plan.events.push(Event::new(true, why, &text));
+    }
     slot.reason = Some(why.to_owned());
     slot.error = Some(text);
     pass.plan.look_again(LOOK_FOR_MISSING);

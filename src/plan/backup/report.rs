@@ -31,6 +31,12 @@ pub fn wait(pass: &mut Pass<'_>, text: &str) {
     say(pass, Health::Reconciling, reason::PENDING, &format!("Waiting: {text}"));
 }
 
+/// The same, with a warning the first time.
+pub fn wait_loudly(pass: &mut Pass<'_>, text: &str) {
+    pass.plan.warn_of_wait(&pass.run.state.conditions, &format!("Waiting: {text}"));
+    wait(pass, text);
+}
+
 /// The backup goes on.
 pub fn stand(pass: &mut Pass<'_>) {
     let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
@@ -199,6 +205,7 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         pass.now.next_retry = Some(conditions::whole_second(due));
     }
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
+    pass.plan.note_end(why);
     say(pass, health, why, text);
     pass.event(phase != BackupPhase::Succeeded, why, text);
     // What holds the session goes, and what follows it is made, after this status is written.

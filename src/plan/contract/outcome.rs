@@ -60,6 +60,9 @@ pub enum Answer {
         written: u64,
         /// Snapshot objects that were removed.
         removed: u64,
+        /// What the first backup has to create.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        absent: Option<Absent>,
     },
     /// Of [`Step::Probe`]: the repository opened.
     Probed,
@@ -68,6 +71,16 @@ pub enum Answer {
         /// Snapshots removed.
         snapshots: u64,
     },
+}
+
+/// What is not there yet, and the first backup creates.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Absent {
+    /// The repository.
+    Repository,
+    /// The bucket, and the repository with it.
+    Bucket,
 }
 
 impl Answer {

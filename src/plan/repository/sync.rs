@@ -1,5 +1,6 @@
 //! When the Snapshots of a Repository are brought up to date: at first, after a backup, when
-//! somebody asks, and now and then for what others did to the repository.
+//! somebody asks, and now and then for what others did to the repository. That opens it, so it is
+//! also done to know whether it opens, see [`opened`].
 //!
 //! That it is begun stands in status before the Job and its right are made, and what the Job
 //! came to before they go.
@@ -7,22 +8,38 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::Pass;
+use super::{Pass, opened};
 use crate::api::repository::{SyncBegun, SyncStatus};
 use crate::names::{condition, reason};
+use crate::plan::Listing;
 use crate::plan::access::{self, Access};
-use crate::plan::contract::{Answer, Class, Failure, List, Step};
+use crate::plan::contract::{Absent, Answer, Class, Failure, List, Step};
+use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::pod_security::Level;
 use crate::plan::step::{self, Lone, StepState};
 use crate::plan::{conditions, retry, snapshots};
 
 /// Key of the step.
-const LIST: &str = "list";
+pub const LIST: &str = "list";
 /// Longest time until it has failed, further attempts included. Thousands of snapshots take a minute or two.
 const LIMIT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Longest time for which a store that was open is tried again before it is called what it is. Who waits for its turn
+/// waits for that.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// After a listing that failed, the next one comes no sooner than this.
+pub const SOONEST: SignedDuration = SignedDuration::from_mins(1);
+/// A Job that has not started after this long gives its turn to others.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// Who waits for its turn is woken when it comes; this is for one that was missed.
+const LOOK_FOR_TURN: Duration = Duration::from_mins(1);
+/// What is said of a listing that failed, before why.
+pub const OUT_OF_DATE: &str = "The Snapshots may be out of date: ";
 
 /// Begins, goes on with, or ends bringing the Snapshots up to date.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) {
@@ -41,31 +58,49 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
     }
     let request = pass.run.sync_request.clone();
     let backup_time = pass.run.state.last_backup_time.clone();
-    let asked = request.is_some() && request != sync.request;
-    let wait = due(pass, sync).map(|due| retry::left(due, pass.at));
-    if asked || backup_time != sync.backup_time || wait == Some(None) {
+    let asked = request.is_some() && request != sync.request || backup_time != sync.backup_time;
+    let due = [due(pass, sync), opened::due(pass, sync)].into_iter().flatten().min();
+    let wait = due.map(|due| retry::left(due, pass.at));
+    let wanted = asked || wait == Some(None);
+    if wanted && pass.seen.may_list {
         let entry = step::entry(&mut pass.now.steps, LIST);
         if entry.done {
             step::begin_again(entry);
         }
-        sync.begun = Some(SyncBegun { time: conditions::whole_second(pass.at), request, backup_time });
+        let with = Some(opened::with(pass));
+        sync.begun = Some(SyncBegun { time: conditions::whole_second(pass.at), request, backup_time, with });
         let grant = pass.right_to_list().status;
         if !sync.grants.contains(&grant) {
             sync.grants.push(grant);
         }
+        pass.plan.listing = Listing::Works;
         pass.plan.again = true;
         return;
     }
-    if let Some(Some(wait)) = wait {
+    if wanted {
+        pass.plan.listing = Listing::Wants;
+        pass.plan.look_again(LOOK_FOR_TURN);
+    } else if let Some(Some(wait)) = wait {
         pass.plan.look_again(wait);
     }
+    opened::look_again(pass);
     pass.plan.revoke.append(&mut sync.grants);
 }
 
-/// When it is due by itself; `None` for never.
+/// How often it is done by itself; `None` for never.
+pub fn every(pass: &Pass<'_>) -> Option<SignedDuration> {
+    SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())
+}
+
+/// When it is due by itself.
 fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
-    let every = SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())?;
-    sync.tried_time.as_ref().map_or(Some(pass.at), |tried| tried.0.checked_add(every).ok())
+    let every = every(pass)?;
+    let Some(tried) = sync.tried_time.as_ref().map(|tried| tried.0) else { return Some(pass.at) };
+    let list = &pass.run.state.conditions;
+    let failing = list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False");
+    // Each wait is as long as it has failed so far, so that the waits double.
+    let wait = failing.map(|c| tried.duration_since(c.last_transition_time.0).max(SOONEST).min(every));
+    tried.checked_add(wait.unwrap_or(every)).ok()
 }
 
 fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &SyncBegun) {
@@ -73,15 +108,22 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     if !sync.grants.contains(&grant) {
         // Its account has changed. Nothing is made before that stands in status.
         sync.grants.push(grant);
+        if pass.seen.jobs.iter().all(|j| j.key != LIST) {
+            sync.begun = Some(SyncBegun { with: Some(opened::with(pass)), ..begun.clone() });
+        }
+        pass.plan.listing = Listing::Works;
         pass.plan.again = true;
         return;
     }
     let deadline = begun.time.0.checked_add(LIMIT).unwrap_or(Timestamp::MAX);
     let left = retry::left(deadline, pass.at);
     let attempt = step::entry(&mut pass.now.steps, LIST).attempt;
+    pass.plan.listing = if is_stuck(pass, begun) { Listing::None } else { Listing::Works };
     let list = Step::List(List { labels: snapshots::own_labels(&pass.run.labels) });
     let job = pass.job(LIST, (attempt, 0), access, left.unwrap_or_default(), list);
     let planned = pass.plan.jobs.len();
+    let mut absent = None;
+    let patience = if opened::is_open(pass, sync) { PATIENCE } else { SignedDuration::ZERO };
     let lone = Lone {
         run: &pass.run.id.uid,
         at: pass.at,
@@ -93,6 +135,11 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
         plan: &mut pass.plan,
     };
     let failure = match lone.advance(LIST, |_, _| job) {
+        StepState::Running if is_shut(pass, attempt) && pass.at.duration_since(begun.time.0) >= patience => {
+            let entry = step::entry(&mut pass.now.steps, LIST);
+            let (why, text) = (entry.reason.take().unwrap_or_default(), entry.message.take().unwrap_or_default());
+            Some(Failure::new(Class::Transient, &why, text))
+        }
         StepState::Running => {
             if pass.plan.jobs.len() > planned {
                 pass.plan.grants.push(pass.right_to_list());
@@ -100,9 +147,11 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
             return;
         }
         StepState::Done(outcome) => match outcome.answer {
-            Some(Answer::Listed { snapshots, .. }) => {
+            Some(Answer::Listed { snapshots, absent: nothing, .. }) => {
                 pass.now.snapshot_count = i64::try_from(snapshots).ok();
                 pass.now.opened_store = pass.run.spec.backend.as_ref().and_then(access::store);
+                sync.opened.clone_from(&begun.with);
+                absent = nothing;
                 None
             }
             _ => Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
@@ -111,33 +160,56 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     };
     sync.request.clone_from(&begun.request);
     sync.backup_time.clone_from(&begun.backup_time);
+    sync.tried.clone_from(&begun.with);
     sync.begun = None;
+    pass.plan.listing = Listing::None;
     let now = conditions::whole_second(pass.at);
     sync.tried_time = Some(now.clone());
-    conclude(pass, sync, now, failure);
+    conclude(pass, sync, now, failure, absent);
     // The Job and its right go in the next pass, after this status is written.
     pass.plan.again = true;
 }
 
-fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Option<Failure>) {
+/// A Job that has not started for a while keeps nobody waiting for its turn.
+fn is_stuck(pass: &Pass<'_>, begun: &SyncBegun) -> bool {
+    let stuck = |j: &JobSeen| j.key == LIST && matches!(&j.state, JobState::Active { held: Some(_) });
+    pass.at.duration_since(begun.time.0) > STUCK_AFTER && pass.seen.jobs.iter().any(stuck)
+}
+
+/// Whether this attempt has failed, and another one is to follow, for a reason that every session would meet.
+fn is_shut(pass: &Pass<'_>, attempt: i32) -> bool {
+    let entry = pass.now.steps.iter().find(|s| s.name == LIST && s.attempt > attempt);
+    entry.and_then(|s| s.reason.as_deref()).is_some_and(opened::is_of_store)
+}
+
+fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Option<Failure>, absent: Option<Absent>) {
     let entry = step::entry(&mut pass.now.steps, LIST);
     entry.done = true;
     let last = entry.reason.take().zip(entry.message.take());
     let (value, why, text) = match failure {
         None => {
             sync.last_time = Some(now);
-            let text = match pass.now.snapshot_count {
-                Some(1) => "The repository has 1 snapshot.".to_owned(),
-                count => format!("The repository has {} snapshots.", count.unwrap_or_default()),
+            let why = if absent.is_some() { reason::REPOSITORY_NOT_CREATED } else { reason::SNAPSHOTS_LISTED };
+            let text = match (absent, pass.now.snapshot_count.unwrap_or_default()) {
+                (Some(Absent::Repository), _) => "There is no repository yet: the first backup creates it.".to_owned(),
+                (Some(Absent::Bucket), _) => {
+                    "There is no bucket yet: the first backup creates it, and the repository in it.".to_owned()
+                }
+                (None, 0) => "The repository holds no snapshots.".to_owned(),
+                (None, 1) => "The repository has 1 snapshot.".to_owned(),
+                (None, count) => format!("The repository has {count} snapshots."),
             };
-            (true, reason::SNAPSHOTS_LISTED.to_owned(), text)
+            (true, why.to_owned(), text)
         }
         Some(failure) => {
             // The deadline says less than what kept it from being met.
             let late = failure.reason == reason::DEADLINE_EXCEEDED;
             let (why, said) = last.filter(|_| late).unwrap_or((failure.reason, failure.message));
-            let text = format!("The Snapshots may be out of date: {said}");
-            pass.event(true, &why, &text);
+            let text = format!("{OUT_OF_DATE}{said}");
+            let before = pass.run.state.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
+            if before.is_none_or(|c| c.status != "False" || c.reason.as_deref() != Some(&why)) {
+                pass.event(true, &why, &text);
+            }
             (false, why, text)
         }
     };

@@ -41,6 +41,8 @@ impl World {
             seen: RepositorySurroundings {
                 refusal: None,
                 secret: Seen::Found(()),
+                secret_version: None,
+                may_list: true,
                 references: vec![],
                 jobs: vec![],
                 waiting: 0,

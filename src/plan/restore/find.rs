@@ -2,12 +2,13 @@
 
 use super::member::{fail_member, is_started};
 use super::{LOOK_FOR_MISSING, Pass, display, member_is_over, report};
+use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::claims;
 use crate::plan::conditions;
-use crate::plan::contract::Class;
+use crate::plan::contract::{Class, Failure};
 use crate::plan::hosts::{HostSet, Place, rule_for, source_host};
 use crate::plan::observed::Seen;
 use crate::plan::run::member_label;
@@ -30,6 +31,9 @@ pub fn members(pass: &mut Pass<'_>, display: &str) {
         pass.end_with(RestorePhase::Failed, reason::DEADLINE_EXCEEDED, &text);
     } else {
         pass.plan.look_again(LOOK_FOR_MISSING);
+        if pass.seen.source == Seen::Missing {
+            return report::wait_loudly(pass, &text);
+        }
         report::wait(pass, &text);
     }
 }
@@ -162,7 +166,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
             Ok(reach) => {
                 pass.reaches.insert((index, host.clone()), reach);
             }
-            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure.message),
+            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure),
             Err(failure) => {
                 // Its reason would be lost otherwise: the member has no host that could carry it.
                 let (list, text) = (&mut status.conditions, &failure.message);
@@ -190,10 +194,16 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         return;
     }
     status.total_hosts = i32::try_from(status.stats.len()).ok();
-    if let Some(text) = waiting {
+    if let Some(Failure { reason: why, message: text, .. }) = waiting {
+        if why == reason::TARGET_NOT_AVAILABLE && !is_started(status) {
+            conditions::set(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED, false, &why, &text, at);
+        }
         status.message = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
     } else {
         status.message = None;
+        // What was missing is there.
+        let is_past = |c: &Condition| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False";
+        status.conditions.retain(|c| !is_past(c) || c.reason.as_deref() != Some(reason::TARGET_NOT_AVAILABLE));
     }
 }

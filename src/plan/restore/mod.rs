@@ -354,6 +354,15 @@ impl<'a> Pass<'a> {
         }
     }
 
+    fn warn_of_missing(&mut self) {
+        let none = RestoreMemberStatus::default();
+        let before = self.was.members.iter().chain(std::iter::repeat(&none));
+        for (before, now) in before.zip(&self.now.members) {
+            self.plan.warn_of_missing(&before.conditions, &now.conditions);
+        }
+        self.plan.warn_of_missing(&self.was.conditions, &self.now.conditions);
+    }
+
     fn finish(mut self) -> Plan {
         size::bound_restore(&mut self.now.conditions, &mut self.now.members, &mut self.now.run);
         let at_work = !self.kept_out && self.seen.jobs.iter().any(JobSeen::is_active);
@@ -379,6 +388,9 @@ impl<'a> Pass<'a> {
         // One that is being deleted says only what keeps it.
         let silent = self.run.id.deleting
             && (resume::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
+        if !silent {
+            self.warn_of_missing();
+        }
         if !silent && self.now != *self.was {
             // As documents: what a kind's status does not hold is no difference.
             let document = self.now.document(&self.run.id.kind);

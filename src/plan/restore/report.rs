@@ -59,6 +59,12 @@ pub fn wait(pass: &mut Pass<'_>, text: &str) {
     say(pass, Health::Reconciling, reason::PENDING, &format!("Waiting: {text}"));
 }
 
+/// The same, with a warning the first time.
+pub fn wait_loudly(pass: &mut Pass<'_>, text: &str) {
+    pass.plan.warn_of_wait(&pass.was.conditions, &format!("Waiting: {text}"));
+    wait(pass, text);
+}
+
 /// Ends the run.
 pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     let at = pass.at;
@@ -68,6 +74,7 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     pass.now.run.completion_time = Some(conditions::whole_second(at));
     pass.now.duration = std::time::Duration::try_from(at.duration_since(start)).ok().map(duration::format);
     let health = if phase == RestorePhase::Succeeded { Health::Ready } else { Health::Stalled };
+    pass.plan.note_end(why);
     say(pass, health, why, text);
     pass.event(phase != RestorePhase::Succeeded, why, text);
     given_up(pass);

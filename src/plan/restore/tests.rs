@@ -121,6 +121,7 @@ fn a_first_target_that_is_missing_holds_up_no_other_member() {
     w.settle();
     assert_eq!(w.members(), ["Failed", "Succeeded", "Succeeded"]);
     assert_eq!(order(&w)[0], "restore/1/m1");
+    assert_eq!(w.events.iter().filter(|e| *e == reason::TARGET_NOT_AVAILABLE).count(), 1, "{:?}", w.events);
 }
 
 /// Proves: defect 2, invented 1.
@@ -367,6 +368,7 @@ fn a_run_without_ground_waits_and_says_for_what() {
     assert_eq!(w.members(), ["Failed", "Skipped"]);
     let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
     assert_eq!(text, "Not begun before the deadline. Repository demo/repo does not exist.");
+    assert_eq!(w.events.iter().filter(|e| *e == reason::REPOSITORY_NOT_AVAILABLE).count(), 1, "{:?}", w.events);
 }
 
 /// Proves: invented 17, C08.

@@ -117,6 +117,8 @@ fn past_the_deadline_nothing_begins() {
     w.repository = false;
     w.settle();
     assert_eq!((w.phase(), w.stalled(), w.steps().len()), ("Failed", reason::DEADLINE_EXCEEDED, 0));
+    let said = w.events.iter().filter(|e| *e == reason::REPOSITORY_NOT_AVAILABLE).count();
+    assert_eq!(said, 1, "warned of once: {:?}", w.events);
     // Whatever held it up is told with the deadline: a pod that is not let in, a store, a claim.
     let mut w = World::new(1, false, true);
     script(&mut w, "backup/0/m0", &[End::Unschedulable]);

@@ -120,6 +120,7 @@ impl World {
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: self.silent.then(|| Silence { since: self.now, message: "It is away.".into() }),
+            not_ready: None,
         };
         let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
         let target = |i: usize| Target {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+mod opened;
+
 use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
 use crate::api::runtime::RuntimeSettings;
 use crate::names::reason;
 use crate::plan::Stop;
+use crate::plan::contract::Class;
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::observed::{Seen, Setup};
 use crate::plan::run::Identity;
@@ -21,6 +24,8 @@ struct World {
     spec: RepositorySpec,
     defaults: Result<RuntimeSettings, String>,
     request: Option<String>,
+    secret: &'static str,
+    may_list: bool,
     every: Duration,
     jobs: Jobs,
     grants: Grants,
@@ -38,6 +43,8 @@ impl World {
             spec: serde_json::from_value(spec).unwrap(),
             defaults: Ok(RuntimeSettings::default()),
             request: None,
+            secret: "1",
+            may_list: true,
             every: HOUR,
             jobs: Jobs::default(),
             grants: Grants::default(),
@@ -73,6 +80,8 @@ impl World {
         let seen = RepositorySurroundings {
             refusal: None,
             secret: Seen::Found(()),
+            secret_version: Some(self.secret.into()),
+            may_list: self.may_list,
             references: vec![],
             jobs: self.jobs.seen(),
             waiting: 0,
@@ -153,10 +162,25 @@ impl World {
     }
 
     fn synced(&self) -> (String, String) {
-        let all = self.status["conditions"].as_array().unwrap();
-        let found = all.iter().find(|c| c["type"] == "SnapshotsSynced").unwrap();
-        (found["status"].as_str().unwrap().into(), found["reason"].as_str().unwrap().into())
+        let (status, why, _) = self.condition("SnapshotsSynced");
+        (status, why)
     }
+
+    fn ready(&self) -> (String, String) {
+        let (status, why, _) = self.condition("Ready");
+        (status, why)
+    }
+
+    fn condition(&self, type_: &str) -> (String, String, String) {
+        let all = self.status["conditions"].as_array().unwrap();
+        let found = all.iter().find(|c| c["type"] == type_).unwrap();
+        let text = |key: &str| found[key].as_str().unwrap().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+}
+
+fn is_open() -> (String, String) {
+    ("True".into(), reason::REPOSITORY_OPENED.into())
 }
 
 #[test]
@@ -232,11 +256,16 @@ fn a_crash_before_any_write_changes_nothing() {
 fn a_list_that_fails_is_said_and_tried_again_in_time() {
     let mut w = World::new();
     w.jobs.script.insert("list".into(), vec![End::DATA]);
+    w.pass();
+    while w.events.is_empty() {
+        w.now += SignedDuration::from_secs(1);
+        w.pass();
+        w.jobs.tick();
+    }
+    assert_eq!(w.synced(), ("False".into(), reason::DATA_CORRUPT.into()));
     w.live(30);
-    w.rests(1);
-    assert_eq!((w.synced(), w.events.len()), (("False".into(), reason::DATA_CORRUPT.into()), 1));
-    w.live(60);
     w.rests(2);
+    assert_eq!(w.events, [reason::DATA_CORRUPT]);
     assert_eq!(w.synced().0, "True");
 }
 

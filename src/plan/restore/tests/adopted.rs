@@ -45,6 +45,7 @@ fn a_backup_batch_that_is_missing_is_waited_for_by_name() {
     assert_eq!((w.phase().as_str(), w.members().len()), ("Succeeded", 3));
 
     late.settle();
+    assert_eq!(late.events.iter().filter(|e| *e == reason::PENDING).count(), 1, "{:?}", late.events);
     assert_eq!((late.phase().as_str(), late.condition("Stalled").1), ("Failed", reason::DEADLINE_EXCEEDED.to_owned()));
     assert_eq!(late.condition("DeadlineExceeded").0, "True");
     assert_eq!(

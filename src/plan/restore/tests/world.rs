@@ -190,6 +190,7 @@ impl World {
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: self.silent.then(silence),
+            not_ready: None,
         };
         let there = self.repository && self.passes < self.repository_until;
         Surroundings {

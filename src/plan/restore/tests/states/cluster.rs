@@ -150,6 +150,7 @@ impl Scene {
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,
+            not_ready: None,
         };
         let target = |(i, w): (usize, &Workload)| {
             [(w.wanted, w.wanted), (0, w.wanted), (0, 0)].map(|(replicas, pods)| {

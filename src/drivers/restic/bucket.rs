@@ -1,0 +1,195 @@
+//! Whether the bucket of a repository exists. restic cannot tell: it asks for one object, a HEAD has no body, and a store
+//! says 404 for a missing object and a missing bucket alike. `restic init` then creates the bucket where it may.
+//!
+//! One HEAD request for the bucket, signed with the keys of the backend Secret where it has any (AWS Signature Version 4).
+//! Without keys it is not signed: AWS and most stores say 404 for a missing bucket to anybody, and 403 for any other.
+
+use std::time::Duration;
+
+use hyper::{Request, StatusCode, Uri};
+use jiff::Timestamp;
+use kube::client::Body;
+use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use sha2::{Digest as _, Sha256};
+
+/// Time for the whole request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Region of a store that names none, as restic has it.
+const REGION: &str = "us-east-1";
+/// Bytes of a block of SHA-256 (RFC 2104).
+const BLOCK: usize = 64;
+
+/// Keys of a store.
+#[derive(Clone)]
+pub struct Keys {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret: String,
+    /// `AWS_SESSION_TOKEN`.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+/// A bucket, and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    /// Scheme, host and port.
+    origin: String,
+    /// Host and port, as the request names them.
+    host: String,
+    /// Path of the bucket.
+    path: String,
+    region: String,
+    keys: Option<Keys>,
+    /// Certificates in PEM that are trusted in place of the system's.
+    ca: Option<Vec<u8>>,
+    insecure: bool,
+}
+
+impl Bucket {
+    /// The bucket of a repository; none where the repository is not on S3.
+    pub fn of(
+        url: &str,
+        region: Option<&str>,
+        keys: Option<Keys>,
+        ca: Option<Vec<u8>>,
+        insecure: bool,
+    ) -> Option<Self> {
+        let url = url.strip_prefix("s3:")?;
+        let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        let (scheme, rest) = url.split_once("://")?;
+        let mut parts = rest.split('/');
+        let (authority, bucket) = (parts.next()?, parts.next().filter(|b| !b.is_empty())?);
+        let default = if scheme == "https" { ":443" } else { ":80" };
+        Some(Self {
+            origin: format!("{scheme}://{authority}"),
+            host: authority.strip_suffix(default).unwrap_or(authority).to_owned(),
+            path: format!("/{bucket}"),
+            region: region.unwrap_or(REGION).to_owned(),
+            keys,
+            ca,
+            insecure,
+        })
+    }
+
+    /// Whether the store says that there is no such bucket. Any other answer, and none, is not that.
+    pub async fn is_missing(&self) -> bool {
+        match tokio::time::timeout(PATIENCE, self.ask()).await {
+            Ok(Ok(status)) => {
+                tracing::info!(%status, "asked for the bucket");
+                status == StatusCode::NOT_FOUND
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error, "could not ask for the bucket");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("no answer to whether the bucket exists");
+                false
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<StatusCode, String> {
+        let origin: Uri = self.origin.parse().map_err(|e| format!("{e}"))?;
+        let mut config = Config::new(origin);
+        config.connect_timeout = Some(PATIENCE);
+        config.accept_invalid_certs = self.insecure;
+        if let Some(pem) = &self.ca {
+            let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+            let all = all.map_err(|e| format!("CA_CERT_DATA: {e}"))?;
+            config.root_cert = Some(all.into_iter().map(|der| der.as_ref().to_vec()).collect());
+        }
+        let client = Client::try_from(config).map_err(|e| e.to_string())?;
+        let mut request = Request::head(&self.path).header("host", &self.host);
+        for (name, value) in self.signed(&Timestamp::now()) {
+            request = request.header(name, value);
+        }
+        let request = request.body(Body::empty()).map_err(|e| e.to_string())?;
+        Ok(client.send(request).await.map_err(|e| e.to_string())?.status())
+    }
+
+    /// Headers that sign the request at this time; none without keys.
+    fn signed(&self, at: &Timestamp) -> Vec<(&'static str, String)> {
+        let Some(keys) = &self.keys else { return vec![] };
+        let (time, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());
+        let body = hex(&Sha256::digest(b""));
+        let mut headers =
+            vec![("host", self.host.clone()), ("x-amz-content-sha256", body.clone()), ("x-amz-date", time.clone())];
+        headers.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
+        let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let canonical = format!("HEAD\n{}\n\n{lines}\n{names}\n{body}", self.path);
+        let scope = format!("{day}/{}/s3/aws4_request", self.region);
+        let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+        let parts = [day.as_str(), &self.region, "s3", "aws4_request", &text];
+        let signature =
+            parts.iter().fold(format!("AWS4{}", keys.secret).into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
+            keys.id,
+            hex(&signature)
+        );
+        headers.retain(|(name, _)| *name != "host");
+        headers.push(("authorization", authorization));
+        headers
+    }
+}
+
+/// HMAC with SHA-256 (RFC 2104).
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    let mut block = if key.len() > BLOCK { Sha256::digest(key).to_vec() } else { key.to_vec() };
+    block.resize(BLOCK, 0);
+    let padded = |with: u8| block.iter().map(|b| b ^ with).collect::<Vec<u8>>();
+    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(text).finalize();
+    Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn the_signature_is_an_hmac() {
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex(&hmac(b"Jefe", b"what do ya want for nothing?")), expected);
+    }
+
+    #[test]
+    fn the_bucket_is_read_from_the_url() {
+        let of =
+            |url: &str| Bucket::of(url, None, None, None, false).map(|b| format!("{} {} {}", b.origin, b.host, b.path));
+        assert_eq!(of("s3:http://minio:9000/b/a/c").as_deref(), Some("http://minio:9000 minio:9000 /b"));
+        assert_eq!(
+            of("s3:https://s3.amazonaws.com:443/b").as_deref(),
+            Some("https://s3.amazonaws.com:443 s3.amazonaws.com /b")
+        );
+        assert_eq!(of("s3:s3.amazonaws.com/b").as_deref(), Some("https://s3.amazonaws.com s3.amazonaws.com /b"));
+        assert_eq!((of("/lifeboat/repository"), of("s3:http://minio"), of("rest:http://h/")), (None, None, None));
+    }
+
+    #[test]
+    fn no_key_is_in_what_is_logged() {
+        let keys = Keys { id: "id-7".into(), secret: "secret-7".into(), token: Some("token-7".into()) };
+        let bucket = Bucket::of("s3:http://h/b", None, Some(keys), None, false).unwrap();
+        let headers = bucket.signed(&Timestamp::UNIX_EPOCH);
+        assert!(!format!("{bucket:?}").contains("-7") && !format!("{headers:?}").contains("secret-7"));
+        assert!(
+            headers.iter().any(|(_, v)| v.contains("Credential=id-7/19700101/us-east-1/s3/aws4_request")),
+            "{headers:?}"
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether a repository opens, with the Secret and the spec that it has now: what `Ready` of a Repository says.
+//!
+//! The Job that lists its Snapshots opens it. What it was opened with stands in status, so that it is opened again when
+//! one of both has changed, and after a session that failed in the store.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::sync::{self, LIST, OUT_OF_DATE, SOONEST};
+use super::{LOOK_FOR_MISSING, Pass};
+use crate::api::Condition;
+use crate::api::repository::{OpenedWith, RepositoryStatus, SyncStatus};
+use crate::api::to_json;
+use crate::names::{condition, hash_of, reason};
+use crate::plan::Listing;
+use crate::plan::conditions::Health;
+
+/// No watch tells of a Secret: the operator may not list them. One of a repository that opens is looked at this often.
+const LOOK_AT_SECRET: Duration = Duration::from_mins(5);
+
+/// Failures that every session would meet.
+const OF_STORE: [&str; 8] = [
+    reason::SECRET_INCOMPLETE,
+    reason::WRONG_PASSWORD,
+    reason::BUCKET_MISSING,
+    reason::REPOSITORY_MISSING,
+    reason::ACCESS_DENIED,
+    reason::TLS_NOT_TRUSTED,
+    reason::REPOSITORY_UNREACHABLE,
+    reason::NOT_SUPPORTED,
+];
+
+/// Whether it is the store, or the way to it, that fails for this reason.
+pub fn is_of_store(why: &str) -> bool {
+    OF_STORE.contains(&why)
+}
+
+/// Whether `Ready` has this reason because the repository did not open, or nobody has tried yet.
+pub fn is_of_opening(why: &str) -> bool {
+    is_of_store(why) || why == reason::NOT_OPENED
+}
+
+/// Why the repository could not be opened when it was last tried; none when it could, or was not tried yet.
+pub fn failure(list: &[Condition]) -> Option<&Condition> {
+    let of_store = |c: &&Condition| c.reason.as_deref().is_some_and(is_of_store);
+    list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False").filter(of_store)
+}
+
+/// Whether it is known not to open, or about to be tried: a session that fails in the store tells nothing new.
+pub fn is_known(status: &RepositoryStatus) -> bool {
+    let sync = status.sync.as_ref();
+    let requested = status.open_request_time.as_ref();
+    let tried = sync.and_then(|s| s.tried_time.as_ref());
+    let is_asked = requested.is_some_and(|t| tried.is_none_or(|tried| t.0 > tried.0));
+    is_asked || sync.is_none_or(|s| s.begun.is_some()) || failure(&status.conditions).is_some()
+}
+
+/// What the repository would be opened with now.
+pub(super) fn with(pass: &Pass<'_>) -> OpenedWith {
+    let spec = &pass.run.spec;
+    // Who may use it, and what becomes of its data, opens nothing.
+    let parts = [to_json(&spec.backend), to_json(&spec.create), to_json(&spec.runtime_settings)];
+    let parts = parts.map(|part| part.to_string());
+    let spec_hash = Some(hash_of(&parts.each_ref().map(String::as_str)));
+    OpenedWith { secret_version: pass.seen.secret_version.clone(), spec_hash }
+}
+
+/// When it is to be opened because of what has happened since it was last tried.
+pub(super) fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
+    sync::every(pass)?;
+    // What an operator of before has tried it with is not known.
+    if sync.tried.as_ref().is_some_and(|tried| *tried != with(pass)) {
+        return Some(pass.at);
+    }
+    let tried = sync.tried_time.as_ref()?.0;
+    let requested = pass.run.state.open_request_time.as_ref()?.0;
+    // A store that can be read, and not written, fails every session.
+    (requested > tried).then(|| tried.checked_add(SOONEST).unwrap_or(tried))
+}
+
+/// Looks at the Secret again in time.
+pub(super) fn look_again(pass: &mut Pass<'_>) {
+    if sync::every(pass).is_some() {
+        let shut = failure(&pass.now.conditions).is_some();
+        pass.plan.look_again(if shut { LOOK_FOR_MISSING } else { LOOK_AT_SECRET });
+    }
+}
+
+/// Whether it was opened with what it has now.
+pub(super) fn is_open(pass: &Pass<'_>, sync: &SyncStatus) -> bool {
+    match &sync.opened {
+        Some(opened) => *opened == with(pass),
+        None => sync.last_time.is_some(),
+    }
+}
+
+/// Says it in `Ready`.
+pub(super) fn tell(pass: &mut Pass<'_>) {
+    if let Some(failed) = failure(&pass.now.conditions).cloned() {
+        let (why, text) = (failed.reason.unwrap_or_default(), failed.message.unwrap_or_default());
+        return pass.say(Health::Reconciling, &why, text.trim_start_matches(OUT_OF_DATE));
+    }
+    let sync = pass.now.sync.clone().unwrap_or_default();
+    let synced = pass.now.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
+    if sync::every(pass).is_none() {
+        let text = "Ready to be used. Its Snapshots are not listed (snapshotSync), so whether it opens is not known.";
+        return pass.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, text);
+    }
+    if !is_open(pass, &sync) {
+        let text = unopened(pass, &sync, synced);
+        return pass.say(Health::Reconciling, reason::NOT_OPENED, &text);
+    }
+    let missing = synced.filter(|c| c.reason.as_deref() == Some(reason::REPOSITORY_NOT_CREATED)).cloned();
+    if let Some(said) = missing {
+        let text = format!("Ready to be used. {}", said.message.unwrap_or_default());
+        return pass.say(Health::Ready, reason::REPOSITORY_NOT_CREATED, &text);
+    }
+    let empty = pass.now.snapshot_count == Some(0);
+    let text = if empty { "Ready to be used. The repository holds no snapshots." } else { "Ready to be used." };
+    pass.say(Health::Ready, reason::REPOSITORY_OPENED, text);
+}
+
+fn unopened(pass: &Pass<'_>, sync: &SyncStatus, synced: Option<&Condition>) -> String {
+    let first = sync.opened.is_none() && sync.last_time.is_none();
+    let since = if first {
+        "The repository was not opened yet"
+    } else {
+        "The repository was not opened since its Secret or spec changed"
+    };
+    let held = pass.now.steps.iter().find(|s| s.name == LIST && !s.done).and_then(|s| s.message.clone());
+    let failed = || synced.filter(|c| c.status == "False").and_then(|c| c.message.clone());
+    let why = match pass.plan.listing {
+        Listing::Wants => Some("It waits for its turn: only some Repositories are opened at once.".to_owned()),
+        _ => held.or_else(failed),
+    };
+    let why = why.unwrap_or_else(|| "The Job that lists its Snapshots opens it.".to_owned());
+    format!("{since}. {}", why.trim_start_matches(OUT_OF_DATE))
+}

@@ -1,0 +1,128 @@
+//! `Ready` of Repositories and of what is backed up into them: it says what a session would run into, and wakes when that
+//! is gone.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+use lifeboat::names::reason;
+use lifeboat::plan::contract::{Class, Failure, Outcome, Step};
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, SOON, condition, eventually, message};
+use super::jobs::{self, ground, success};
+use super::operator::Operator;
+
+/// Longest until something that no watch tells of is looked at again.
+const LOOKED_AT: Duration = Duration::from_secs(90);
+
+fn repository(ns: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": { "name": "repo", "namespace": ns } })
+}
+
+fn configuration(ns: &str, claim: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "metadata": { "name": "files", "namespace": ns },
+        "spec": { "repository": { "name": "repo" }, "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true },
+            "target": { "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim } } } })
+}
+
+/// The next Job that lists the snapshots: not one whose result was read.
+async fn next_list(cluster: &Cluster, ns: &str) -> Job {
+    eventually("a Job that lists", SOON, || async {
+        let all = jobs::all(cluster, ns).await;
+        let is_next = |j: &Job| {
+            matches!(jobs::task(j).step, Step::List(_)) && j.status.as_ref().is_none_or(|s| s.start_time.is_none())
+        };
+        all.into_iter().find(is_next).ok_or("none".to_owned())
+    })
+    .await
+}
+
+async fn ends_with(cluster: &Cluster, ns: &str, why: &str) {
+    let job = next_list(cluster, ns).await;
+    let failure = Failure::new(Class::Invalid, why, format!("It is {why}."));
+    jobs::end(cluster, &job, &Outcome { failure: Some(failure), answer: None, ..success(&job) }).await;
+}
+
+/// Reasons of the warnings about an object.
+async fn warnings(cluster: &Cluster, ns: &str, object: &Value) -> Vec<String> {
+    let api: Api<Event> = Api::namespaced(cluster.client.clone(), ns);
+    let all = api.list(&ListParams::default()).await.unwrap().items;
+    let is_about = |e: &Event| e.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == object["kind"].as_str());
+    let mut all: Vec<Event> =
+        all.into_iter().filter(|e| is_about(e) && e.type_.as_deref() == Some("Warning")).collect();
+    all.sort_by_key(|e| e.creation_timestamp().map(|t| t.0));
+    all.into_iter().filter_map(|e| e.reason).collect()
+}
+
+/// Closes: B1, B3, B4 of the newcomer.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_repository_says_why_it_does_not_open_and_is_opened_when_its_secret_is_mended() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("opens").await;
+    let (store, files) = (repository(&ns), configuration(&ns, "a"));
+    ground(&cluster, &ns, &["a"], &[]).await;
+    cluster.apply(&files).await.unwrap();
+    let says = |why: &'static str| move |o: &Value| condition(o, "Ready") == ("False", why);
+    for object in [&store, &files] {
+        cluster.until(object, "not opened yet", says(reason::NOT_OPENED)).await;
+    }
+    let secret = |password: &str| {
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "secret", "namespace": ns },
+            "stringData": { "RESTIC_PASSWORD": password } })
+    };
+    let mut last = String::new();
+    // It is opened again when the Secret changes, long before the next try by itself would be due.
+    for (round, why) in [reason::WRONG_PASSWORD, reason::SECRET_INCOMPLETE].into_iter().enumerate() {
+        ends_with(&cluster, &ns, why).await;
+        for object in [&store, &files] {
+            let told = cluster.until(object, why, says(why)).await;
+            assert!(message(&told, "Ready").contains(&format!("It is {why}.")), "{told:#}");
+        }
+        cluster.apply(&secret(&format!("changed-{round}"))).await.unwrap();
+        let job = next_list(&cluster, &ns).await.name_any();
+        assert_ne!(std::mem::replace(&mut last, job.clone()), job);
+    }
+    let job = next_list(&cluster, &ns).await;
+    jobs::end(&cluster, &job, &success(&job)).await;
+    for object in [&store, &files] {
+        cluster.until(object, "ready", |o| condition(o, "Ready").0 == "True").await;
+        let said = warnings(&cluster, &ns, object).await;
+        assert_eq!(said, [reason::WRONG_PASSWORD, reason::SECRET_INCOMPLETE], "each once");
+    }
+    let written = cluster.get(&store).await.to_string();
+    assert!(!written.contains("changed-"), "nothing of a Secret stands in a status");
+}
+
+/// Closes: B8, B21 of the newcomer.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it_comes() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("waits").await;
+    let files = configuration(&ns, "later");
+    cluster.apply(&files).await.unwrap();
+    let says = |why: &'static str| move |o: &Value| condition(o, "Ready") == ("False", why);
+    cluster.until(&files, "no Repository", says(reason::REPOSITORY_NOT_AVAILABLE)).await;
+    ground(&cluster, &ns, &[], &[]).await;
+    jobs::open(&cluster, &ns).await;
+    let told = cluster.until(&files, "no target", says(reason::TARGET_NOT_AVAILABLE)).await;
+    assert_eq!(told["status"]["phase"], "NotReady");
+    ground(&cluster, &ns, &["later"], &[]).await;
+    eventually("ready", LOOKED_AT, || async {
+        let now = cluster.get(&files).await;
+        if condition(&now, "Ready").0 == "True" { Ok(()) } else { Err(format!("{:#}", now["status"])) }
+    })
+    .await;
+    let said = warnings(&cluster, &ns, &files).await;
+    // Its Secret may have been seen after its Repository.
+    let said: Vec<&str> =
+        said.iter().map(String::as_str).filter(|s| *s != reason::BACKEND_SECRET_NOT_AVAILABLE).collect();
+    assert_eq!(said, [reason::REPOSITORY_NOT_AVAILABLE, reason::TARGET_NOT_AVAILABLE]);
+}
