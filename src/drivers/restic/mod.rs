@@ -11,6 +11,7 @@ mod backup;
 mod checks;
 mod count;
 mod error;
+mod extraneous;
 mod maintain;
 pub(crate) mod output;
 mod parents;
