@@ -271,8 +271,7 @@ impl Search {
             let (_, at) = self.open(mount, mount)?.ok_or_else(|| unreadable(mount, Errno::NOTDIR))?;
             roots.push((mount.as_str(), (at.st_dev, at.st_ino)));
         }
-        for index in 0..self.regions.len() {
-            let region = self.regions[index].clone();
+        for region in self.regions.clone() {
             let start = region.start().to_owned();
             // Inside of it by the check before the first byte.
             let Some(mount) = mount_of(&start, &self.mounts).cloned() else { continue };

@@ -215,7 +215,9 @@ fn what_is_too_deep_is_left_alone() {
         rustix::fs::mkdirat(&folder, "d", Mode::RWXU).unwrap();
         folder = openat(&folder, "d", FOLDER, Mode::empty()).unwrap();
     }
-    let failure = search.run(&Shared::default()).unwrap_err();
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let walk = move || search.run(&Shared::default()).unwrap_err();
+    let failure = thread.spawn(walk).unwrap().join().unwrap();
     assert!(failure.message.contains("500 folders deep"), "{}", failure.message);
     assert!(root.path().join("data/new").exists());
 }
