@@ -27,7 +27,7 @@ const OBJECT: usize = (1 << 20) + (440 << 10);
 /// Bytes of an object apart from its hosts, members and spec: conditions, grants, and who owns which field of them.
 const FRAME: usize = 24 << 10;
 /// Bytes of a host of a restore apart from names, texts and snapshots, with who owns which of its fields. Proven by a test.
-const RESTORED_HOST: usize = 1100;
+const RESTORED_HOST: usize = 1050;
 /// The same of a backup.
 const BACKED_UP_HOST: usize = 650;
 /// Bytes of a snapshot to be restored, its path apart.
