@@ -279,6 +279,12 @@ pub mod reason {
     pub const NOTHING_TO_RESTORE: &str = "NothingToRestore";
     /// Fewer files were restored than planned.
     pub const INCOMPLETE: &str = "Incomplete";
+    /// All is restored, but files that the snapshots do not have could not be deleted.
+    pub const EXTRANEOUS_NOT_DELETED: &str = "ExtraneousNotDeleted";
+    /// Files that the snapshots do not have were deleted, as the target asks for.
+    pub const EXTRANEOUS_DELETED: &str = "ExtraneousDeleted";
+    /// Hosts of a run restore into one place of a volume, and one of them would delete what another one restores.
+    pub const EXTRANEOUS_OF_ANOTHER: &str = "ExtraneousOfAnother";
     /// The repository does not exist (restic exit code 10).
     pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
     /// The bucket does not exist.

@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod certs;
 pub mod default;
 pub mod elsewhere;
+pub mod notice;
 pub mod review;
 pub mod rights;
 pub mod seal;

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::bounds::{ADVICE, GROWTH};
 use super::rights::Mark;
 use super::validate::{FieldError, Reason, check, message, object_reason};
-use super::{Elsewhere, default, kind_of};
+use super::{Elsewhere, default, kind_of, notice};
 use crate::names::{GROUP, annotation};
 
 /// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
@@ -187,7 +187,12 @@ pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<
             response.insert("allowed".into(), false.into());
             response.insert("status".into(), forbidden(kind, name, text));
         }
-        (None, None) => {}
+        (None, None) => {
+            let said: Vec<Value> = notice::of(kind, &object).iter().take(WARNINGS).map(|text| warning(text)).collect();
+            if !said.is_empty() {
+                response.insert("warnings".into(), said.into());
+            }
+        }
         (Some(Reason::NotSupported), None) => {
             let warnings = errors.iter().take(WARNINGS).map(|error| warning(&message(std::slice::from_ref(error))));
             response.insert("warnings".into(), warnings.collect());

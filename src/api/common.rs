@@ -51,6 +51,16 @@ pub enum AfterFailure {
     ScaleBack,
 }
 
+/// What becomes of files that the snapshots do not have.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Extraneous {
+    /// They stay.
+    Keep,
+    /// They are deleted once everything else is restored: what the rule selects by paths, include and exclude, and no
+    /// snapshot of the host holds. Volumes that are mounted below a path are not entered.
+    Delete,
+}
+
 /// Whether a restore gives files back their owners.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Ownership {

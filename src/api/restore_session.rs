@@ -224,6 +224,10 @@ pub struct HostRestoreStats {
     /// Extension: what was restored, or found already equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Counts>,
+    /// Extension: entries that were deleted because the snapshots do not have them, of all tries that have answered. Not set
+    /// where target.extraneous is not Delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<i64>,
     /// Extension: how far it is, at most some seconds old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

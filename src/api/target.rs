@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::common::{AfterFailure, Ownership, Quiesce, Rule, TargetRef};
+use super::common::{AfterFailure, Extraneous, Ownership, Quiesce, Rule, TargetRef};
 use super::schema;
 use super::volume::PvcTemplate;
 
@@ -82,7 +82,18 @@ pub struct RestoreTarget {
     /// Extension: whether files must get back their owners; Keep when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<Ownership>,
+    /// Extension: Delete removes files in the paths of the rules that the snapshots do not have, once everything else is
+    /// restored; Keep when absent. Not together with allowEmpty, with quiesce: Never or with a DaemonSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extraneous: Option<Extraneous>,
     /// Extension: restoring nothing at all is a success. Without it, it is a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_empty: Option<bool>,
+}
+
+impl RestoreTarget {
+    /// Whether files that the snapshots do not have are deleted.
+    pub fn is_exact(&self) -> bool {
+        self.extraneous == Some(Extraneous::Delete)
+    }
 }

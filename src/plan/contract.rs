@@ -255,6 +255,9 @@ pub struct HostQuery {
     /// Paths that a snapshot does not hold are left out, as long as there is something.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_empty: bool,
+    /// As in [`Restore`]: each path must hold something of what is selected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 /// A user without the right to give files away.
@@ -310,6 +313,9 @@ pub struct Restore {
     /// An owner, `uid:gid`, among what is selected, with which each volume is tried before anything is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// What is selected and the snapshots do not have is deleted, once all of it is restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 /// Whether restic, with these arguments, leaves files as they are that are there: also those that a restore before it has

@@ -62,6 +62,10 @@ pub enum End {
     Absent(Absent),
     /// Nothing was planned, nothing restored.
     Empty,
+    /// All done, and so many extraneous entries deleted; none looked for without a number.
+    Deletes(Option<u64>),
+    /// All restored, and so many extraneous entries deleted, of more.
+    NotDeleted(u64, Class),
     /// All done, but of another run.
     OtherRun,
     /// Somebody deletes the Job while its pod runs, which then takes its grace. The Job made next ends well.
@@ -343,6 +347,10 @@ impl Jobs {
             End::Partial(class, why) => {
                 outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));
             }
+            End::NotDeleted(_, class) => {
+                let why = reason::EXTRANEOUS_NOT_DELETED;
+                outcome.failure = Some(Failure::new(*class, why, "One entry could not be deleted."));
+            }
             End::OtherRun => outcome.run = "another".into(),
             _ => {}
         }
@@ -350,14 +358,19 @@ impl Jobs {
             Step::Preflight(asked) => {
                 Answer::Preflight(asked.hosts.iter().map(|h| self.pin(h.member, &h.host)).collect())
             }
-            Step::Restore(_) => {
+            Step::Restore(step) => {
                 let counts = |files| Counts { files, bytes: files * 10 };
                 let (planned, restored) = match end {
                     End::Short => (7, 6),
                     End::Empty => (0, 0),
                     _ => (7, 7),
                 };
-                Answer::Restored(Restored { planned: counts(planned), restored: counts(restored), errors: 0 })
+                let deleted = match end {
+                    End::Deletes(n) => *n,
+                    End::NotDeleted(n, _) => Some(*n),
+                    _ => step.exact.then_some(0),
+                };
+                Answer::Restored(Restored { planned: counts(planned), restored: counts(restored), errors: 0, deleted })
             }
             Step::Prepare(_) => Answer::Prepared { created: true },
             Step::Backup(asked) => {

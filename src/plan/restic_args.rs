@@ -123,6 +123,10 @@ fn unknown(command: Command, item: &str, name: &str) -> String {
         let field = if name == "--iinclude" { "include" } else { "exclude" };
         return format!("{name:?} is not allowed; write rules[].{field}, letters of both cases as [jJ][pP][gG]");
     }
+    // It deletes before everything is restored, and what another snapshot of the host has brought.
+    if command == Command::Restore && name == "--delete" {
+        return format!("{name:?} is not allowed; write target.extraneous: Delete");
+    }
     format!("{name:?} is not allowed; possible are {}", names.join(", "))
 }
 
@@ -203,6 +207,7 @@ mod tests {
             // R42 of the reports: everything would be restored.
             (&["--iinclude=*.jpg"], "rules[].include"),
             (&["--iexclude", "*.jpg"], "rules[].exclude"),
+            (&["--delete"], "extraneous: Delete"),
         ] {
             let wrong = parse(Command::Restore, &list(args)).unwrap_err();
             assert!(wrong[0].1.contains(text), "{args:?}: {wrong:?}");

@@ -103,7 +103,10 @@ const RULE: &[&str] =
 fn restore_part(at: &str) -> Vec<Entry> {
     [
         part(at, "Restore"),
-        used(&format!("{at}.target"), &["quiesce", "afterFailure", "allowEmpty", "ownership", "replicas"]),
+        used(
+            &format!("{at}.target"),
+            &["quiesce", "afterFailure", "extraneous", "allowEmpty", "ownership", "replicas"],
+        ),
         used(&format!("{at}.target.rules"), RULE),
         // Moved below the target.
         used(&format!("{at}.rules"), RULE),

@@ -143,6 +143,34 @@ async fn what_is_not_built_yet_is_admitted_with_a_warning() {
 }
 
 #[tokio::test]
+async fn who_asks_for_files_to_be_deleted_is_told_so() {
+    let mut object = kep();
+    object["spec"]["members"][0]["target"]["extraneous"] = "Keep".into();
+    let response = ask("/validate/restorebatches", "CREATE", &object, &Value::Null).await;
+    assert_eq!((&response["allowed"], response.get("warnings")), (&json!(true), None));
+    object["spec"]["members"][0]["target"]["extraneous"] = "Delete".into();
+    let target = &object["spec"]["members"][0]["target"];
+    let session = json!({ "apiVersion": object["apiVersion"], "kind": "RestoreSession", "metadata": object["metadata"],
+        "spec": { "repository": { "name": "r" }, "target": target, "rules": [{ "paths": ["/d"] }] } });
+    for (path, object, at) in [
+        ("restorebatches", &object, "spec.members[0].target.extraneous is Delete: files"),
+        ("restoresessions", &session, "spec.target.extraneous is Delete: files"),
+    ] {
+        let response = ask(&format!("/validate/{path}"), "CREATE", object, &Value::Null).await;
+        assert_eq!(response["allowed"], true);
+        let warnings = response["warnings"].as_array().unwrap();
+        let text = warnings[0].as_str().unwrap();
+        assert!(warnings.len() == 1 && text.starts_with(at) && text.ends_with("is restored"), "{text}");
+    }
+    // What its pods write would go, and they are never stopped.
+    let mut set = session.clone();
+    set["spec"]["target"]["ref"]["kind"] = "DaemonSet".into();
+    let response = ask("/validate/restoresessions", "CREATE", &set, &Value::Null).await;
+    let text = response["warnings"][0].as_str().unwrap();
+    assert!(text.starts_with("spec.target.extraneous: is Delete, but a DaemonSet is not scaled"), "{text}");
+}
+
+#[tokio::test]
 async fn a_target_in_another_namespace_is_seen_by_the_request() {
     let mut object = kep();
     object["spec"]["members"][0]["target"]["ref"]["namespace"] = "prod".into();

@@ -8,6 +8,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backup;
+mod exact;
 mod process;
 mod repository;
 mod restore;

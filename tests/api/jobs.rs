@@ -118,7 +118,10 @@ pub fn success(job: &Job) -> Outcome {
             };
             Answer::Preflight(asked.hosts.iter().map(pinned).collect())
         }
-        Step::Restore(_) => Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }),
+        Step::Restore(step) => {
+            let deleted = step.exact.then_some(3);
+            Answer::Restored(Restored { planned: counts, restored: counts, deleted, ..Restored::default() })
+        }
         Step::Prepare(_) => Answer::Prepared { created: false },
         Step::Backup(asked) => {
             let made =

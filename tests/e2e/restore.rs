@@ -110,10 +110,19 @@ async fn what_one_deployment_backed_up_another_gets() {
         )
     };
     back_up(&site, "old", &of("old", "paths: [/srv]")).await;
-    wipe(&new);
-    site.create(&restore("new", &of("new", "rules: [{sourceHost: old, paths: [/srv]}]"), "")).await;
+    // What stands there and is not the other's goes; what links point to does not.
+    std::fs::create_dir_all(new.join("extra/deep")).unwrap();
+    std::fs::write(new.join("extra/deep/file"), "not backed up").unwrap();
+    std::os::unix::fs::symlink("/srv", new.join("extra/link")).unwrap();
+    let exact = "extraneous: Delete, rules: [{sourceHost: old, paths: [/srv]}]";
+    site.create(&restore("new", &of("new", exact), "")).await;
     let session = site.succeeded("RestoreSession", "new").await;
-    assert_eq!(session["status"]["stats"][0]["sourceHost"], "old");
+    let host = &session["status"]["stats"][0];
+    assert_eq!(host["sourceHost"], "old");
+    let deleted = host["deleted"].as_i64().unwrap();
+    assert!(deleted >= 4, "{host}");
+    let summary = session["status"]["summary"].as_str().unwrap();
+    assert!(summary.ends_with(&format!("Deleted {deleted} entries.")), "{summary}");
     assert_tree(&new, &want);
     assert_tree(&old, &want);
     site.until("Deployment", "new", 60, "back", |d| d["status"]["availableReplicas"] == 1).await;

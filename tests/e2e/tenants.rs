@@ -189,7 +189,7 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
     let chosen = PinnedSnapshot { id: old.clone(), time: "2020-01-01T00:00:00Z".into(), path: None };
     let host = HostAnswer { host: "data".into(), snapshots: vec![chosen], ..HostAnswer::default() };
     let counts = Counts { files: LIE, bytes: 1 };
-    let restored = Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 });
+    let restored = Answer::Restored(Restored { planned: counts, restored: counts, ..Restored::default() });
     let asked = text(&real, "/metadata/annotations/lifeboat.stash.appscode.com~1step-key").to_owned();
     let job = text(&real, "/metadata/labels/batch.kubernetes.io~1job-name").to_owned();
     let said = [

@@ -88,7 +88,7 @@ pub fn preflight(run: &Value) -> Outcome {
 /// The answer of a restore that did everything.
 pub fn restored(run: &Value) -> Outcome {
     let counts = Counts { files: LIE, bytes: 1 };
-    done(run, Answer::Restored(Restored { planned: counts, restored: counts, errors: 0 }))
+    done(run, Answer::Restored(Restored { planned: counts, restored: counts, ..Restored::default() }))
 }
 
 pub fn done(run: &Value, answer: Answer) -> Outcome {

@@ -11,6 +11,7 @@ pub mod backup_blueprint;
 pub mod backup_configuration;
 pub mod backup_session;
 pub mod common;
+pub mod extraneous;
 pub mod folders;
 pub mod function;
 pub mod identity;

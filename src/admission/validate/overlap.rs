@@ -16,7 +16,7 @@ use crate::plan::hosts::{TargetKind, is_within, normal_path};
 
 /// Most pairs of a path and a host that are compared: some ten milliseconds. A batch whose members share a target has
 /// tens.
-const COMPARED: usize = 50_000;
+pub const COMPARED: usize = 50_000;
 
 /// One path that a member restores.
 struct Restored<'a> {
@@ -117,7 +117,7 @@ pub fn disjoint(errors: &mut Errors, targets: &[Option<&RestoreTarget>]) {
 }
 
 /// Notes a clash with the later member of the two.
-fn walk<'a>(members: &[(usize, &'a RestoreTarget)], clashes: &mut BTreeMap<usize, (usize, &'a str)>) {
+pub fn walk<'a>(members: &[(usize, &'a RestoreTarget)], clashes: &mut BTreeMap<usize, (usize, &'a str)>) {
     let mut all: Vec<Restored> = members.iter().flat_map(|(i, target)| restored(*i, target)).collect();
     all.sort_by(|a, b| a.volume.cmp(&b.volume).then_with(|| order(&a.path, &b.path)));
     let mut walk = Walk::default();

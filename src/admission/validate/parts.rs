@@ -6,6 +6,7 @@
 //! those below it.
 
 use super::common::{self, Direction};
+use super::extraneous;
 use super::folders::Folders;
 use super::rules::{self, Scope};
 use super::target::{self, is_clean_path, say_mounts};
@@ -100,6 +101,8 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
             );
         }
     }
+
+    extraneous::target(errors, at, target, seen.kind);
 
     if !beside.is_empty() && !target.rules.is_empty() {
         let say = |rules: &[Rule]| shorten(serde_json::to_string(rules).unwrap_or_default(), RULES_LENGTH);

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::members::{self, Member};
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, immutable, overlap};
+use super::{Errors, FieldError, common, extraneous, immutable, overlap};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::BackupBatchRef;
 use crate::plan::hosts::HostSet;
@@ -51,8 +51,10 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
         .map(|m| m.target.as_ref().map(|t| Member { hosts: HostSet::of_restore(t), target: t.ref_.as_ref() }))
         .collect();
     members::validate(&mut errors, &all);
-    if !is_sequential(spec.execution_order, spec.maintain_order) {
-        let targets: Vec<_> = spec.members.iter().map(|m| m.target.as_ref()).collect();
+    let targets: Vec<_> = spec.members.iter().map(|m| m.target.as_ref()).collect();
+    if is_sequential(spec.execution_order, spec.maintain_order) {
+        extraneous::disjoint(&mut errors, &targets);
+    } else {
         overlap::disjoint(&mut errors, &targets);
     }
     errors.into_vec()

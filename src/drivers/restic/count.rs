@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use super::checks::Identity;
-use super::output::Message;
+use super::extraneous;
+use super::output::{Message, path_key};
 use super::pattern::{Below, Walk};
 use super::repository::Repository;
 use super::restore::{clean_end, short};
@@ -31,6 +32,9 @@ pub struct Counted {
     pub devices: (u64, Vec<String>),
     /// The first entry whose owner the Job cannot give it, and that owner.
     pub unowned: Option<(String, u32, u32)>,
+    /// Its paths, where they are asked for: those that must be found on the target, and those that lie in places of it
+    /// that are not looked through.
+    pub keys: (Vec<u64>, Vec<u64>),
 }
 
 /// Whom the restore will run as, and where.
@@ -40,6 +44,8 @@ pub struct Asker<'a> {
     pub identity: Option<&'a Identity>,
     /// Mount points, normalised. They belong to whoever made the volume; their owners are not ours to give.
     pub mounts: &'a [String],
+    /// Paths are wanted, to know what is extraneous.
+    pub keys: bool,
 }
 
 /// Counts what `below` selects of the path `root` of a snapshot.
@@ -74,6 +80,8 @@ struct Count<'a> {
     base: &'a str,
     walk: Walk,
     asker: &'a Asker<'a>,
+    /// The mount that the path is in.
+    mount: &'a str,
     /// Files by inode and size: one with several names is restored once.
     files: HashSet<(u64, u64, String)>,
     counted: Counted,
@@ -82,7 +90,8 @@ struct Count<'a> {
 impl<'a> Count<'a> {
     fn new(root: &'a str, below: &'a Below, asker: &'a Asker<'a>) -> Self {
         let walk = pattern::Walk::new(&below.patterns);
-        Self { root, base: &below.base, walk, asker, files: HashSet::new(), counted: Counted::default() }
+        let mount = extraneous::mount_of(root, asker.mounts).map_or("/", String::as_str);
+        Self { root, base: &below.base, walk, asker, mount, files: HashSet::new(), counted: Counted::default() }
     }
 
     fn take(&mut self, m: &Message) {
@@ -97,6 +106,11 @@ impl<'a> Count<'a> {
         }
         let counted = &mut self.counted;
         counted.counts.files += 1;
+        if self.asker.keys {
+            let (here, elsewhere) = &mut counted.keys;
+            let is_elsewhere = extraneous::is_elsewhere(&m.path, self.mount, self.asker.mounts);
+            if is_elsewhere { elsewhere } else { here }.push(path_key(&m.path));
+        }
         // Hard links have the same inode; two file systems below one path have the same numbers for different files.
         if m.node_type == "file" && (m.inode == 0 || self.files.insert((m.inode, m.size, m.mtime.clone()))) {
             counted.counts.bytes += m.size;
@@ -131,6 +145,8 @@ impl Counted {
         self.devices.1.extend(other.devices.1);
         self.devices.1.truncate(NAMED);
         self.unowned = self.unowned.take().or(other.unowned);
+        self.keys.0.extend(other.keys.0);
+        self.keys.1.extend(other.keys.1);
     }
 
     /// Why a Job that may make no device files cannot restore it.

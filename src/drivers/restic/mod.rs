@@ -12,6 +12,7 @@ mod bucket;
 mod checks;
 mod count;
 mod error;
+mod extraneous;
 mod maintain;
 pub(crate) mod output;
 mod parents;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::checks::Identity;
 use super::count::{self, Asker, Counted};
 use super::repository::Repository;
-use super::restore::{nothing, short};
+use super::restore::{incomplete_backup, nothing, short, would_empty};
 use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
 use super::{Done, args, pattern, select};
@@ -84,10 +84,13 @@ async fn counted(
 ) -> Result<Counted, Failure> {
     let identity = query.runner.as_ref().map(Identity::of);
     let mounts: Vec<String> = query.mounts.iter().map(|m| select::clean(m)).collect();
-    let asker = Asker { identity: identity.as_ref(), mounts: &mounts };
+    let asker = Asker { identity: identity.as_ref(), mounts: &mounts, keys: false };
     let rule = (&query.include[..], &query.exclude[..]);
     let mut total = Counted::default();
     for pin in pins {
+        if query.exact && all.iter().any(|s| s.id == pin.id && s.is_incomplete()) {
+            return Err(incomplete_backup(pin));
+        }
         let whole = || all.iter().find(|s| s.id == pin.id).map(Snapshot::clean_paths).unwrap_or_default();
         let roots = pin.path.as_ref().map_or_else(whole, |path| vec![select::clean(path)]);
         for root in roots {
@@ -95,6 +98,9 @@ async fn counted(
             let found = count::count(repository, pin, &root, &below, &asker).await?;
             if pin.path.is_some() && found.counts.files == 0 && query.include.is_empty() && !query.allow_empty {
                 return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", short(pin))));
+            }
+            if query.exact && !below.patterns.is_empty() && !found.has_content {
+                return Err(would_empty(pin, &root));
             }
             total.add(found);
         }

@@ -4,7 +4,8 @@
 //! link leads out of them, and space, owners and write access suffice. What there is to
 //! restore the preflight has counted. Then the real run, whose counts must equal those. An
 //! exit code of 0 with other counts is a failure, and the bytes restic reports are not
-//! believed once an item has failed (it counts lost writes as done).
+//! believed once an item has failed (it counts lost writes as done). What the snapshots do not have is deleted, where
+//! that is asked for, once all of it is restored ([`extraneous`]).
 //!
 //! Each path is restored below the deepest folder that is there: restic gives every folder
 //! that it goes through the owner and mode of the snapshot, and those above what is wanted
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use super::checks::{self, Identity};
 use super::count::{self, Asker, Counted};
+use super::extraneous::{self, Kept, Region, Search};
 use super::output::{Message, Report, path_key};
 use super::parents::Parents;
 use super::pattern::{self, Below};
@@ -34,19 +36,43 @@ struct Part<'a> {
     below: Below,
 }
 
+/// What is to be done.
+struct Planning<'a> {
+    parts: Vec<Part<'a>>,
+    total: Counts,
+    /// Where to look for what the snapshots do not have.
+    search: Option<Search>,
+}
+
 /// Restores one host.
 pub async fn restore(repository: &Repository, step: &Restore) -> Done {
     match plan(repository, step).await {
-        Ok((parts, total)) => {
+        Ok(Planning { parts, total, search }) => {
             tracing::info!(files = total.files, bytes = total.bytes, paths = parts.len(), "planned");
-            write(repository, step, &parts, total).await
+            let done = write(repository, step, &parts, total).await;
+            match search {
+                Some(search) => then_delete(repository, search, done).await,
+                None => done,
+            }
         }
         Err(failure) => Done::untouched(failure),
     }
 }
 
+/// Deletes what is extraneous, after a restore that has brought everything.
+async fn then_delete(repository: &Repository, search: Search, mut done: Done) -> Done {
+    let Some(Answer::Restored(restored)) = done.answer.as_mut().filter(|_| done.failure.is_none()) else { return done };
+    if restored.restored != restored.planned || restored.errors > 0 {
+        return done;
+    }
+    let (deleted, failure) = extraneous::delete(repository, search).await;
+    tracing::info!(entries = deleted, "extraneous entries deleted");
+    restored.deleted = Some(deleted);
+    Done { failure, ..done }
+}
+
 /// Everything before the first byte: what is restored, and how much that is.
-async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Part<'a>>, Counts), Failure> {
+async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning<'a>, Failure> {
     let root = &repository.restore_root;
     checks::mounts(root, &step.mounts)?;
     let mut parts = parts(repository, step).await?;
@@ -55,10 +81,22 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Par
     }
     let me = Identity::of_process();
     let must_own = !me.may_chown() && !step.ignore_owners;
-    let total = match step.planned {
-        Some(total) if !must_own => total,
-        // Of a preflight that did not count, or that did not know whom we run as.
-        _ => count_all(repository, step, &parts, must_own.then_some(&me)).await?,
+    let (total, keys) = match step.planned {
+        Some(total) if !must_own && !step.exact => (total, None),
+        // Of a preflight that did not count, or that did not know whom we run as; or each path is needed.
+        _ => {
+            let Counted { counts, keys, .. } = count_all(repository, step, &parts, must_own.then_some(&me)).await?;
+            (counts, Some(keys).filter(|_| step.exact))
+        }
+    };
+    let search = match keys {
+        Some((here, elsewhere)) => Some(Search {
+            restore_root: root.clone(),
+            mounts: step.mounts.iter().map(|m| clean(m)).collect(),
+            regions: regions(repository, step, &parts).await?,
+            kept: Kept::new(here, elsewhere),
+        }),
+        None => None,
     };
     if !checks::has_plenty(root, &step.mounts, total) {
         room(repository, step, &parts).await?;
@@ -74,7 +112,34 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Par
         let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
         part.below.start_at(&there);
     }
-    Ok((parts, total))
+    Ok(Planning { parts, total, search })
+}
+
+/// What may be deleted: what is selected, and was not left out of the backup.
+async fn regions(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<Vec<Region>, Failure> {
+    let mut ids: Vec<String> = parts.iter().map(|p| p.pin.id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found: Vec<Snapshot> = if ids.is_empty() { vec![] } else { repository.snapshots(&ids).await? };
+    let mut regions = vec![];
+    for Part { pin, root, .. } in parts {
+        let Some(snapshot) = found.iter().find(|s| s.id == pin.id) else {
+            let text = format!("Snapshot {} is not in the repository any more. Nothing was written.", short(pin));
+            return Err(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text));
+        };
+        if snapshot.is_incomplete() {
+            return Err(incomplete_backup(pin));
+        }
+        let mut exclude = step.exclude.clone();
+        exclude.extend(snapshot.excludes.iter().flatten().cloned());
+        // A pattern that takes back an exclude does not go with includes. Without it more stays.
+        let below = pattern::select(root, &step.include, &exclude).or_else(|_| {
+            exclude.retain(|pattern| !pattern.starts_with('!'));
+            pattern::select(root, &step.include, &exclude)
+        })?;
+        regions.push(Region { root: root.clone(), below });
+    }
+    Ok(regions)
 }
 
 /// Counts all parts.
@@ -83,9 +148,9 @@ async fn count_all(
     step: &Restore,
     parts: &[Part<'_>],
     identity: Option<&Identity>,
-) -> Result<Counts, Failure> {
+) -> Result<Counted, Failure> {
     let mounts: Vec<String> = step.mounts.iter().map(|m| clean(m)).collect();
-    let asker = Asker { identity, mounts: &mounts };
+    let asker = Asker { identity, mounts: &mounts, keys: step.exact };
     let rule = (&step.include[..], &step.exclude[..]);
     let mut total = Counted::default();
     for part in parts {
@@ -96,6 +161,9 @@ async fn count_all(
         if part.pin.path.is_some() && found.counts.files == 0 && step.include.is_empty() && !step.allow_empty {
             return Err(nothing(rule, &format!("Snapshot {} does not hold {}", short(part.pin), part.root)));
         }
+        if step.exact && !found.has_content {
+            return Err(would_empty(part.pin, &part.root));
+        }
         total.add(found);
     }
     if !total.has_content && !step.allow_empty {
@@ -103,7 +171,7 @@ async fn count_all(
     }
     match (identity, &total.unowned) {
         (Some(me), Some((path, uid, gid))) => Err(me.refuse(path, *uid, *gid)),
-        _ => Ok(total.counts),
+        _ => Ok(total),
     }
 }
 
@@ -117,6 +185,25 @@ pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
             "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if nothing is to be expected. Nothing was written."
         ),
     )
+}
+
+/// Why nothing is deleted for a backup that has not all of it.
+pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
+    let text = format!(
+        "Snapshot {} misses files that could not be read when it was made, and target.extraneous: Delete would delete them. Restore another snapshot, or leave extraneous out. Nothing was written.",
+        short(pin)
+    );
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
+}
+
+/// Why a path is not restored exactly of which the snapshot holds nothing: a folder that nothing was mounted at when it
+/// was backed up looks like one that was empty.
+pub fn would_empty(pin: &PinnedSnapshot, root: &str) -> Failure {
+    let text = format!(
+        "Snapshot {} holds nothing in {root} that the rule selects, so that target.extraneous: Delete would delete everything there. Leave the path out of the rule, or restore it without extraneous. Nothing was written.",
+        short(pin)
+    );
+    Failure::new(Class::Data, reason::NOTHING_TO_RESTORE, text)
 }
 
 pub fn short(pin: &PinnedSnapshot) -> &str {

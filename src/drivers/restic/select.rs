@@ -39,6 +39,9 @@ pub struct Snapshot {
     pub paths: Vec<String>,
     #[serde(default)]
     pub tags: Option<Vec<String>>,
+    /// Patterns of files that the backup left out; those of other arguments than `--exclude` it does not tell.
+    #[serde(default)]
+    pub excludes: Option<Vec<String>>,
     #[serde(default)]
     summary: Option<Summary>,
     /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
@@ -105,7 +108,7 @@ impl Snapshot {
     }
 
     /// It misses files that could not be read.
-    fn is_incomplete(&self) -> bool {
+    pub fn is_incomplete(&self) -> bool {
         self.tags().iter().any(|t| t == INCOMPLETE_TAG)
     }
 

@@ -127,6 +127,9 @@ pub struct Restored {
     /// Files or folders restic could not restore.
     #[serde(default)]
     pub errors: u64,
+    /// Entries deleted that the snapshots do not have; `None` where nothing was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<u64>,
 }
 
 /// Files (with folders, links and other entries) and bytes.

@@ -2,11 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::held;
 use super::member::{is_broken, is_late};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, rivals};
+use super::{extraneous, held};
 use crate::api::common::Ownership;
 use crate::api::restore_session::{Counts, HostPhase, Progress};
+use crate::api::target::RestoreTarget;
 use crate::names::{condition, reason};
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
 use crate::plan::hosts::rule_for;
@@ -101,12 +102,15 @@ fn say_created(pass: &mut Pass<'_>, index: usize) {
 
 /// Takes what a Job answered.
 pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let allow_empty = pass.run.members[index].target.as_ref().and_then(|t| t.allow_empty).unwrap_or(false);
-    let failure = judge(outcome, &pass.run.id.uid, allow_empty);
+    let target = pass.run.members[index].target.as_ref();
+    let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
+    let exact = target.is_some_and(RestoreTarget::is_exact);
+    let failure = judge(outcome, &pass.run.id.uid, allow_empty, exact);
     let entry = &mut pass.now.members[index].stats[host];
     if let Some(Answer::Restored(r)) = &outcome.answer {
         entry.planned = Some(counts(r.planned));
         entry.restored = Some(counts(r.restored));
+        pass.plan.events.extend(extraneous::note(entry, r.deleted));
     }
     if failure.is_some() && outcome.untouched && outcome.answer.is_none() && outcome.run == pass.run.id.uid {
         held::note_unwritten(entry);
@@ -177,6 +181,14 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         pass.plan.look_again(LOOK_AT_RUNNING);
         return;
     }
+    // Who began to use the volumes since the last try would lose what it writes.
+    if let Some(text) = extraneous::in_use(pass, index) {
+        let entry = &mut pass.now.members[index].stats[host];
+        entry.reason = Some(reason::TARGET_BUSY.to_owned());
+        entry.error = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return;
+    }
     if !pass.gate.admit(&mut pass.plan) {
         return;
     }
@@ -202,6 +214,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
             .planned
             .map(|c| contract::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
         owner: entry.owner.clone(),
+        exact: target.is_exact(),
     };
     let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
     let claim = objects::interim_claim(frame, &parts);
@@ -232,7 +245,7 @@ pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> J
 }
 
 /// Success is computed from counts, never from an exit code alone.
-fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
+fn judge(outcome: &Outcome, run: &str, allow_empty: bool, exact: bool) -> Option<Failure> {
     if outcome.failure.is_some() {
         return outcome.failure.clone();
     }
@@ -265,6 +278,13 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool) -> Option<Failure> {
             Class::Data,
             reason::NOTHING_TO_RESTORE,
             "Nothing was restored: no file of the snapshot matches the rule. If that is fine, set target.allowEmpty: true.",
+        ));
+    }
+    if exact && r.deleted.is_none() {
+        return Some(Failure::new(
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            "The Job restored everything, and did not look for files that the snapshots do not have: its image is of another version.",
         ));
     }
     None

@@ -3,10 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::held;
 use super::quiesce::{held_up, quiesce};
 use super::resume::resume;
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
+use super::{extraneous, held};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
@@ -38,6 +38,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
     for index in 0..pass.now.members.len() {
         settle_preflight(pass, index);
     }
+    extraneous::refuse_shared(pass);
     for index in 0..pass.now.members.len() {
         if member_is_over(pass.now.members[index].phase) {
             continue;
@@ -242,6 +243,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         return;
     }
     let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
+    let kept = kept.or_else(|| extraneous::in_use(pass, index));
     let status = &mut pass.now.members[index];
     // As it was said while it waited.
     let missing = missing.map(ToOwned::to_owned);

@@ -15,6 +15,7 @@
 
 mod bound;
 mod ending;
+mod extraneous;
 mod find;
 mod held;
 mod host;

@@ -319,6 +319,7 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
                 exclude: rule.exclude.clone(),
                 no_devices,
                 allow_empty: target.allow_empty.unwrap_or(false),
+                exact: target.is_exact(),
             });
         }
     }

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::held;
 use super::member::fail_member;
 use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
+use super::{extraneous, held};
 use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
@@ -40,6 +40,12 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let wanted = pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
     let name = target.display.clone();
     let at = pass.at;
+    // Before anything is scaled; the workload's own pods are waited for anyway.
+    if let Some(text) = extraneous::in_use(pass, index) {
+        pass.now.members[index].message = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return false;
+    }
     if !target.is_scalable() || !wanted {
         if let Some(text) = stays(target, wanted, &users(pass, index)) {
             let list = &mut pass.now.members[index].conditions;
@@ -240,6 +246,9 @@ pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)
     let status = &pass.now.members[index];
     status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Announced)?;
     let target = target_of(pass.seen, index)?;
+    if let Some(text) = extraneous::in_use(pass, index) {
+        return Some((Some(reason::TARGET_BUSY.to_owned()), text));
+    }
     if target.replicas == 0 {
         return (!target.pods.is_empty()).then(|| (None, waits_for_pods(target)));
     }
@@ -248,7 +257,7 @@ pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)
 }
 
 /// Pods of others that use what is restored. Nobody scales them down.
-fn users(pass: &Pass<'_>, index: usize) -> BTreeSet<String> {
+pub fn users(pass: &Pass<'_>, index: usize) -> BTreeSet<String> {
     let Some(target) = target_of(pass.seen, index) else { return BTreeSet::new() };
     let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
     let claims: BTreeSet<&str> = reaches.flat_map(|(_, reach)| reach.claims()).collect();
@@ -276,7 +285,7 @@ fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<St
 const RISK: &str = "They may read files that are half written, and write over restored ones.";
 
 /// Names of pods, as many as a message holds.
-fn named(pods: &BTreeSet<String>) -> String {
+pub fn named(pods: &BTreeSet<String>) -> String {
     const MOST: usize = 10;
     let names: Vec<&str> = pods.iter().take(MOST).map(String::as_str).collect();
     let more = if pods.len() > MOST { format!(" and {} more", pods.len() - MOST) } else { String::new() };

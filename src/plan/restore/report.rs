@@ -112,7 +112,8 @@ fn success(pass: &Pass<'_>) -> String {
     let bytes = restored().fold(0i64, |all, c| all.saturating_add(c.bytes));
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
-    format!("Restored {of}{}: {files} entries, {bytes} bytes.", hosts(count))
+    let deleted = super::extraneous::deleted(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
+    format!("Restored {of}{}: {files} entries, {bytes} bytes.{deleted}", hosts(count))
 }
 
 fn failure(pass: &Pass<'_>, index: usize) -> String {

@@ -7,6 +7,7 @@ mod defaults;
 mod document;
 mod elsewhere;
 mod ends;
+mod extraneous;
 mod faults;
 mod held;
 mod large;

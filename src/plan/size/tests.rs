@@ -42,6 +42,7 @@ fn restored(name: &str, paths: &[String], text: &str) -> HostRestoreStats {
         not_before: Some(time),
         planned: Some(counts),
         restored: Some(counts),
+        deleted: Some(i64::MAX),
         progress: Some(Progress {
             percent: 100,
             bytes_done: most,

@@ -470,7 +470,7 @@ fn answer(seen: &JobSeen, end: End) -> Answer {
     let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
         let counts = |files| Counts { files, bytes: files * 10 };
         let restored = counts(if end == End::Short { 6 } else { 7 });
-        return Answer::Restored(Restored { planned: counts(7), restored, errors: 0 });
+        return Answer::Restored(Restored { planned: counts(7), restored, ..Restored::default() });
     };
     let bad = match end {
         End::Data => Some(0),

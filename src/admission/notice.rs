@@ -1,0 +1,25 @@
+//! What is said at `kubectl apply` of an object that is right, because it does more than others of its kind.
+
+use serde_json::Value;
+
+/// Texts for an object of a kind.
+pub fn of(kind: &str, object: &Value) -> Vec<String> {
+    let spec = &object["spec"];
+    match kind {
+        "RestoreSession" => target("spec", spec).into_iter().collect(),
+        "RestoreBatch" => {
+            let members = spec["members"].as_array().into_iter().flatten().enumerate();
+            members.filter_map(|(i, member)| target(&format!("spec.members[{i}]"), member)).collect()
+        }
+        _ => vec![],
+    }
+}
+
+fn target(at: &str, holder: &Value) -> Option<String> {
+    let is_exact = holder["target"]["extraneous"] == "Delete";
+    is_exact.then(|| {
+        format!(
+            "{at}.target.extraneous is Delete: files in the paths of its rules that the snapshots do not have will be deleted once the rest is restored"
+        )
+    })
+}

@@ -1,0 +1,76 @@
+//! `extraneous: Delete`: what it cannot be together with.
+//!
+//! A restore that deletes must know for sure what it was to leave. So whatever would make that a guess is refused: a
+//! backup that may be empty, files that stay as they are, pods that write meanwhile, and another member that
+//! restores into the same place.
+
+use std::collections::BTreeMap;
+
+use super::Errors;
+use super::overlap::{COMPARED, walk};
+use crate::api::common::Quiesce;
+use crate::api::target::RestoreTarget;
+use crate::plan::contract::keeps_what_is_there;
+use crate::plan::hosts::TargetKind;
+
+/// What contradicts it in the target at `at`.
+pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: TargetKind) {
+    if !target.is_exact() {
+        return;
+    }
+    let field = format!("{at}.extraneous");
+    if target.allow_empty == Some(true) {
+        let text =
+            "is Delete, but allowEmpty is true, so that an empty backup would delete everything; leave one of them out";
+        errors.invalid(&field, text);
+    }
+    if keeps_what_is_there(&target.args) {
+        let text = "is Delete, but args have --overwrite never or if-newer, which leave files as they are; leave one of them out";
+        errors.invalid(&field, text);
+    }
+    if target.quiesce == Some(Quiesce::Never) {
+        let text = "is Delete, but quiesce is Never, so that files which the running pods write would be deleted; leave one of them out";
+        errors.invalid(&field, text);
+    } else if kind == TargetKind::DaemonSet {
+        let text = "is Delete, but a DaemonSet is not scaled to zero, so that files which its pods write would be deleted; leave extraneous out";
+        errors.not_supported(&field, text);
+    }
+}
+
+/// No member deletes what another one has restored to the same target, whichever comes first. Members at the same time
+/// never restore the same path.
+pub fn disjoint(errors: &mut Errors, targets: &[Option<&RestoreTarget>]) {
+    let mut shared: BTreeMap<_, Vec<(usize, &RestoreTarget)>> = BTreeMap::new();
+    for (i, target) in targets.iter().enumerate() {
+        if let Some((target, reference)) = target.and_then(|t| Some((t, t.ref_.as_ref()?))) {
+            shared.entry((&reference.kind, &reference.name)).or_default().push((i, target));
+        }
+    }
+    let mut clashes = BTreeMap::new();
+    let mut cost = 0;
+    for members in shared.values() {
+        for (n, one) in members.iter().enumerate() {
+            for other in members[..n].iter().filter(|other| one.1.is_exact() || other.1.is_exact()) {
+                let rules = one.1.rules.iter().chain(&other.1.rules);
+                cost += rules.map(|rule| rule.paths.len() * rule.target_hosts.len().max(1)).sum::<usize>();
+                if cost > COMPARED {
+                    let text = format!(
+                        "restore one target with extraneous: Delete, and are more than can be compared ({COMPARED} pairs of a path and a host); write fewer members for it"
+                    );
+                    return errors.invalid("spec.members", text);
+                }
+                walk(&[*other, *one], &mut clashes);
+            }
+        }
+    }
+    for (i, (j, path)) in clashes {
+        let deletes = if targets[i].is_some_and(RestoreTarget::is_exact) { i } else { j };
+        let other = if deletes == i { j } else { i };
+        errors.invalid(
+            format!("spec.members[{deletes}].target.extraneous"),
+            format!(
+                "is Delete, but member {other} restores {path:?} of the same target too, so that files of the one are extraneous to the other; restore other paths, or write both as one member"
+            ),
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! Deletes what is on a target and in none of the snapshots that were restored to it.
+//!
+//! Not by `restic restore --delete` (tried with 0.18.0): it deletes in the run that restores, also where a file of that
+//! run failed; it deletes for each snapshot what another one of the same host has brought; a folder that the
+//! snapshot does not have goes with the files in it that a pattern excludes; and it enters volumes that are mounted below.
+//! Here a walk of our own begins after everything is restored and counted.
+//!
+//! What never happens: a symbolic link is never followed, and no folder is entered that is on another device, the root of
+//! a mount, or `lost+found` of the volume. Every folder is opened from the one that it is in, so that
+//! nobody can put a link in its place. An entry stays if a snapshot holds its path, by a hash: two paths with the
+//! same one keep an entry too much, and delete none.
+//!
+//! Before the first deletion all that was restored must be found under its name. A volume that knows
+//! files by other names (one that ignores the case of letters) would otherwise lose what it has just got back.
+
+mod walk;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::walk::{FOLDER, Found, Pass};
+use super::output::path_key;
+use super::pattern::{Below, Walk};
+use super::repository::Repository;
+use super::run::STUCK;
+use super::select::within;
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+
+/// Stack of the walk: some KiB for each folder on the way.
+const STACK: usize = 16 << 20;
+/// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
+/// as many looks is being written by somebody.
+const LOOKS: usize = 10;
+/// Time for the walk to notice that it must stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the walk moves.
+const TICK: Duration = Duration::from_millis(500);
+/// Where ext file systems keep what a check has found; it is the file system's own.
+const LOST: &str = "lost+found";
+
+/// Paths that snapshots hold, by [`path_key`]: nine bytes each, also of a tree of millions.
+#[derive(Debug, Default)]
+pub struct Kept {
+    here: Vec<u64>,
+    seen: Vec<bool>,
+    elsewhere: Vec<u64>,
+}
+
+impl Kept {
+    /// `here` are those that must be found; `elsewhere` lie in places that are not looked through.
+    pub fn new(mut here: Vec<u64>, mut elsewhere: Vec<u64>) -> Self {
+        for all in [&mut here, &mut elsewhere] {
+            all.sort_unstable();
+            all.dedup();
+        }
+        Self { seen: vec![false; here.len()], here, elsewhere }
+    }
+
+    /// Whether a snapshot holds the path, of which it is noted that it is there.
+    fn has(&mut self, path: &str) -> bool {
+        let key = path_key(path);
+        if let Ok(at) = self.here.binary_search(&key) {
+            self.seen[at] = true;
+            return true;
+        }
+        self.elsewhere.binary_search(&key).is_ok()
+    }
+
+    fn missing(&self) -> usize {
+        self.seen.iter().filter(|seen| !**seen).count()
+    }
+}
+
+/// Whether a path is in a place of the volume of `mount` that is not looked through: in one that is mounted below, or
+/// in what is the file system's own.
+pub fn is_elsewhere(path: &str, mount: &str, mounts: &[String]) -> bool {
+    let is_below = |m: &String| m != mount && within(m, mount) && within(path, m);
+    mounts.iter().any(is_below) || is_lost(path, mount)
+}
+
+/// The innermost mount that a path is in.
+pub fn mount_of<'a>(path: &str, mounts: &'a [String]) -> Option<&'a String> {
+    mounts.iter().filter(|m| within(path, m)).max_by_key(|m| m.len())
+}
+
+fn is_lost(path: &str, mount: &str) -> bool {
+    let rest = path.strip_prefix(mount.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+    rest.is_some_and(|rest| rest.split('/').next() == Some(LOST))
+}
+
+/// What is looked through: what the patterns select of a path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// The path, normalised.
+    pub root: String,
+    /// The patterns, below a folder.
+    pub below: Below,
+}
+
+impl Region {
+    /// The folder that is looked through. It stays itself: the user has named it, or it is above what is selected.
+    fn start(&self) -> &str {
+        if within(&self.below.base, &self.root) { &self.below.base } else { &self.root }
+    }
+}
+
+/// What was restored, and where.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// Folder below which the volumes stand.
+    pub restore_root: PathBuf,
+    /// Mount points, normalised.
+    pub mounts: Vec<String>,
+    /// Paths of the rule.
+    pub regions: Vec<Region>,
+    /// What the snapshots hold.
+    pub kept: Kept,
+}
+
+/// What the walk tells whoever waits for it.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    moved: AtomicU64,
+    deleted: AtomicU64,
+}
+
+/// Deletes what is extraneous. How many entries that were, also where it fails.
+pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
+    let shared = Arc::new(Shared::default());
+    let (tell, mut done) = oneshot::channel();
+    let (told, span) = (shared.clone(), tracing::Span::current());
+    let walk = move || {
+        let ended = span.in_scope(|| search.run(&told));
+        // Nobody waits any more where it was given up.
+        let _ = tell.send(ended);
+    };
+    // The file system may answer late: progress and signals must not wait for it.
+    let thread = std::thread::Builder::new().name("extraneous".to_owned()).stack_size(STACK);
+    if let Err(e) = thread.spawn(walk) {
+        let text = format!("A thread that looks for extraneous files could not be started: {e}.");
+        return (0, Some(Failure::new(Class::Transient, reason::AGENT_FAILED, text)));
+    }
+    let (mut moved, mut since, mut told_at) = (0, Instant::now(), None);
+    let mut tick = tokio::time::interval(TICK);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut done => break ended.ok(),
+            _ = tick.tick() => {}
+        }
+        let now = shared.moved.load(Ordering::Relaxed);
+        if now != moved {
+            (moved, since) = (now, Instant::now());
+        }
+        if *repository.control().stop.borrow() {
+            shared.stop.store(true, Ordering::Relaxed);
+            told_at.get_or_insert_with(Instant::now);
+        }
+        let is_stuck = since.elapsed() > STUCK;
+        if is_stuck || told_at.is_some_and(|at: Instant| at.elapsed() > GRACE) {
+            shared.stop.store(true, Ordering::Relaxed);
+            let deleted = shared.deleted.load(Ordering::Relaxed);
+            let failure = if is_stuck { stuck() } else { stopped() };
+            return (deleted, Some(failure));
+        }
+    };
+    let deleted = shared.deleted.load(Ordering::Relaxed);
+    match ended {
+        Some(Ok(left)) => {
+            for folder in left {
+                repository.warn(format!(
+                    "{folder} was not looked through for extraneous files, because another volume is mounted there. Name it in paths of the rule, if its files shall go too."
+                ));
+            }
+            (deleted, None)
+        }
+        Some(Err(failure)) => (deleted, Some(failure)),
+        None => (
+            deleted,
+            Some(Failure::new(
+                Class::Fatal,
+                reason::AGENT_FAILED,
+                "The search for extraneous files broke off. This is a fault of Lifeboat.",
+            )),
+        ),
+    }
+}
+
+fn stopped() -> Failure {
+    let text =
+        "The agent was told to stop while it deleted extraneous files. Lifeboat tries again within the deadline.";
+    Failure::new(Class::Transient, reason::TERMINATED, text)
+}
+
+fn stuck() -> Failure {
+    let text = format!(
+        "Everything is restored, but a volume has not answered for {} minutes while extraneous files were deleted. Lifeboat tries again within the deadline.",
+        STUCK.as_secs() / 60
+    );
+    Failure { class: Class::Transient, ..refuse(text) }
+}
+
+fn refuse(text: String) -> Failure {
+    Failure::new(Class::Data, reason::EXTRANEOUS_NOT_DELETED, text)
+}
+
+fn unreadable(path: &str, error: Errno) -> Failure {
+    let text = format!(
+        "Everything is restored, but {path} could not be looked through for extraneous files: {error}. Let the Job read it, or leave it out by exclude of the rule."
+    );
+    Failure { class: class_of(error), ..refuse(text) }
+}
+
+/// What goes away by itself is tried again.
+fn class_of(error: Errno) -> Class {
+    let passes = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::NOTCONN, Errno::INTR];
+    if passes.contains(&error) { Class::Transient } else { Class::Data }
+}
+
+impl Search {
+    /// Looks, deletes, and looks again until nothing is found. Folders that were not entered.
+    fn run(&mut self, shared: &Shared) -> Result<Vec<String>, Failure> {
+        for look in 0..LOOKS {
+            let mut found = self.pass(shared, false)?;
+            let missing = self.kept.missing();
+            if missing > 0 {
+                return Err(refuse(format!(
+                    "{missing} of {} entries that were restored are not found under their names, so nothing more is deleted. The volume may ignore the case of letters or change names, or something else writes to it.",
+                    self.kept.here.len()
+                )));
+            }
+            if found.extraneous == 0 {
+                found.left.retain(|left| !self.regions.iter().any(|r| within(&r.root, left)));
+                return Ok(found.left);
+            }
+            tracing::info!(entries = found.extraneous, look, "extraneous entries are deleted");
+            let gone = self.pass(shared, true)?;
+            if let Some((path, error)) = gone.refused {
+                let (count, them) = match gone.kept_by_error {
+                    1 => ("1 extraneous entry".to_owned(), "it"),
+                    n => (format!("{n} extraneous entries"), "them"),
+                };
+                let text = format!(
+                    "Everything is restored, but {count} could not be deleted, {path} for example: {error}. Delete {them}, or leave {them} out by exclude of the rule, and restore again."
+                );
+                return Err(Failure { class: class_of(error), ..refuse(text) });
+            }
+        }
+        Err(refuse(format!(
+            "Everything is restored, but extraneous entries were found again after {LOOKS} looks: something else writes to the volume. Stop it, and restore again."
+        )))
+    }
+
+    /// One walk through all regions.
+    fn pass(&mut self, shared: &Shared, deletes: bool) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        let used: BTreeSet<String> =
+            self.regions.iter().filter_map(|r| mount_of(&r.root, &self.mounts).cloned()).collect();
+        let mut roots = vec![];
+        for mount in &used {
+            let (_, at) = self.open(mount, mount)?.ok_or_else(|| unreadable(mount, Errno::NOTDIR))?;
+            roots.push((mount.as_str(), (at.st_dev, at.st_ino)));
+        }
+        for region in self.regions.clone() {
+            let start = region.start().to_owned();
+            // Inside of it by the check before the first byte.
+            let Some(mount) = mount_of(&start, &self.mounts).cloned() else { continue };
+            let opened = self.open(&mount, &start)?;
+            if opened.is_some() || self.is_there(&mount, &start) {
+                self.kept.has(&start);
+            }
+            let Some((folder, at)) = opened else { continue };
+            let others = roots.iter().filter(|(m, _)| **m != *mount).map(|(_, id)| *id).collect();
+            let mut walk = Pass {
+                mounts: &self.mounts,
+                kept: &mut self.kept,
+                walk: Walk::new(&region.below.patterns),
+                base: region.below.base.trim_end_matches('/').len(),
+                mount: &mount,
+                device: at.st_dev,
+                others,
+                deletes,
+                shared,
+                found: &mut found,
+            };
+            walk.folder(folder, &start, 0)?;
+        }
+        Ok(found)
+    }
+
+    /// Opens a folder of a volume, through none but folders. `None` where it is not there, or is no folder.
+    fn open(&self, mount: &str, path: &str) -> Result<Option<(OwnedFd, Stat)>, Failure> {
+        let mut folder = openat(CWD, &self.restore_root, FOLDER - OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| unreadable(path, e))?;
+        let mut device = None;
+        let mut at = String::new();
+        for name in std::iter::once("").chain(path.split('/').filter(|n| !n.is_empty())) {
+            if !name.is_empty() {
+                at = format!("{at}/{name}");
+                folder = match openat(&folder, name, FOLDER, Mode::empty()) {
+                    Ok(inner) => inner,
+                    Err(Errno::NOENT) => return Ok(None),
+                    Err(Errno::NOTDIR | Errno::LOOP) if at == path && at != mount => return Ok(None),
+                    Err(e) => return Err(unreadable(&at, e)),
+                };
+            }
+            let here = fstat(&folder).map_err(|e| unreadable(path, e))?.st_dev;
+            if at == mount || (at.is_empty() && mount == "/") {
+                device = Some(here);
+            } else if device.is_some_and(|device| device != here) {
+                return Err(unreadable(&at, Errno::XDEV));
+            }
+        }
+        let found = fstat(&folder).map_err(|e| unreadable(path, e))?;
+        Ok(Some((folder, found)))
+    }
+
+    /// Whether something stands at a path that is no folder.
+    fn is_there(&self, mount: &str, path: &str) -> bool {
+        let Some((above, name)) = path.rsplit_once('/').filter(|_| path != mount) else { return false };
+        let above = self.open(mount, if above.is_empty() { "/" } else { above });
+        above.is_ok_and(|above| above.is_some_and(|(fd, _)| statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The walk through one path: what is in it, whether it stays, and its end.
+//!
+//! Knows of nothing but the folder that is open: each name is looked up in it and deleted from it.
+
+use std::ffi::CStr;
+use std::sync::atomic::Ordering;
+
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags, Timespec, Timestamps, UTIME_OMIT, fstat,
+    futimens, openat, statat, statx, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::{Kept, Shared, is_elsewhere, is_lost, refuse, stopped, unreadable};
+use crate::drivers::restic::pattern::Walk;
+use crate::plan::contract::Failure;
+
+/// Deepest folder that is entered: each that is open on the way takes a file descriptor, of which a process may have 1024
+/// only. restic itself goes as deep as a path of 4096 bytes.
+pub const DEEPEST: usize = 500;
+/// Deleted entries that are named in the log.
+const LOGGED: u64 = 1000;
+/// Folders named that were left alone.
+const NAMED: usize = 3;
+
+/// How folders are opened: never through a link.
+pub const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What a walk has found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Extraneous entries.
+    pub extraneous: u64,
+    /// What could not be deleted: how many, and the first.
+    pub kept_by_error: u64,
+    pub refused: Option<(String, Errno)>,
+    /// Folders that were not entered.
+    pub left: Vec<String>,
+}
+
+/// A walk through one region.
+pub struct Pass<'a> {
+    pub mounts: &'a [String],
+    pub kept: &'a mut Kept,
+    pub walk: Walk,
+    /// Bytes of a path before what the patterns are for.
+    pub base: usize,
+    pub mount: &'a str,
+    pub device: u64,
+    /// Roots of the other mounts that are restored to: a volume may be mounted twice.
+    pub others: Vec<(u64, u64)>,
+    pub deletes: bool,
+    pub shared: &'a Shared,
+    pub found: &'a mut Found,
+}
+
+impl Pass<'_> {
+    /// Whether all that is in a folder is extraneous, or was.
+    pub fn folder(&mut self, folder: OwnedFd, path: &str, depth: usize) -> Result<bool, Failure> {
+        if depth > DEEPEST {
+            return Err(refuse(format!(
+                "Everything is restored, but {path} is more than {DEEPEST} folders deep, so that extraneous files were not looked for."
+            )));
+        }
+        let before = fstat(&folder).map_err(|e| unreadable(path, e))?;
+        let mut list = Dir::new(folder).map_err(|e| unreadable(path, e))?;
+        let (mut all, deleted) = (true, self.shared.deleted.load(Ordering::Relaxed));
+        while let Some(entry) = list.read() {
+            let entry = entry.map_err(|e| unreadable(path, e))?;
+            let name = entry.file_name();
+            if [&b"."[..], b".."].contains(&name.to_bytes()) {
+                continue;
+            }
+            self.shared.moved.fetch_add(1, Ordering::Relaxed);
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return Err(stopped());
+            }
+            let inner = format!("{}/{}", path.trim_end_matches('/'), text(name));
+            let parent = list.fd().map_err(|e| unreadable(path, e))?;
+            all &= self.entry(parent, name, entry.file_type(), &inner, depth)?;
+        }
+        if self.deletes && deleted != self.shared.deleted.load(Ordering::Relaxed) {
+            put_back_time(list.fd(), &before, path);
+        }
+        Ok(all)
+    }
+
+    /// Whether an entry is extraneous, or was.
+    fn entry(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        kind: FileType,
+        path: &str,
+        depth: usize,
+    ) -> Result<bool, Failure> {
+        let kind = match kind {
+            FileType::Unknown => match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) => FileType::from_raw_mode(found.st_mode),
+                Err(Errno::NOENT) => return Ok(true),
+                Err(e) => return Err(unreadable(path, e)),
+            },
+            kind => kind,
+        };
+        let is_folder = kind.is_dir();
+        let is_kept = self.kept.has(path);
+        let (selected, opens) = self.walk.look(&path[self.base..], is_folder);
+        if is_elsewhere(path, self.mount, self.mounts) {
+            if !is_lost(path, self.mount) && opens {
+                self.leave(path);
+            }
+            return Ok(false);
+        }
+        if is_folder {
+            // What a pattern can match in it is looked at, also where the folder itself stays.
+            if !opens {
+                return Ok(false);
+            }
+            let inner = match openat(parent, name, FOLDER, Mode::empty()) {
+                Ok(inner) => inner,
+                Err(Errno::NOENT) => return Ok(true),
+                Err(e) => return Err(unreadable(path, e)),
+            };
+            let at = fstat(&inner).map_err(|e| unreadable(path, e))?;
+            if at.st_dev != self.device || self.others.contains(&(at.st_dev, at.st_ino)) || is_mount(inner.as_fd()) {
+                self.leave(path);
+                return Ok(false);
+            }
+            if !self.folder(inner, path, depth + 1)? {
+                return Ok(false);
+            }
+        }
+        if is_kept || !selected {
+            return Ok(false);
+        }
+        self.found.extraneous += 1;
+        Ok(!self.deletes || self.unlink(parent, name, is_folder, path))
+    }
+
+    /// Whether the entry is gone.
+    fn unlink(&mut self, parent: BorrowedFd<'_>, name: &CStr, is_folder: bool, path: &str) -> bool {
+        let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match unlinkat(parent, name, flags) {
+            Ok(()) => {
+                let count = self.shared.deleted.fetch_add(1, Ordering::Relaxed) + 1;
+                if count <= LOGGED {
+                    tracing::info!(entry = path, "deleted");
+                } else if count == LOGGED + 1 {
+                    tracing::info!("deleted entries beyond the first {LOGGED} are not named");
+                }
+                true
+            }
+            Err(Errno::NOENT) => true,
+            Err(error) => {
+                self.found.kept_by_error += 1;
+                self.found.refused.get_or_insert_with(|| (path.to_owned(), error));
+                false
+            }
+        }
+    }
+
+    fn leave(&mut self, path: &str) {
+        if self.found.left.len() < NAMED && !self.found.left.iter().any(|l| l == path) {
+            self.found.left.push(path.to_owned());
+        }
+    }
+}
+
+/// Whether a folder is the root of a mount, where the kernel tells (Linux 5.8): two volumes may be of one device.
+fn is_mount(folder: BorrowedFd<'_>) -> bool {
+    let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// A folder keeps its time: it is as it was restored, or as it was before.
+fn put_back_time(folder: rustix::io::Result<BorrowedFd<'_>>, before: &Stat, path: &str) {
+    #[allow(clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "below a thousand million")]
+    let last_modification = Timespec { tv_sec: before.st_mtime as _, tv_nsec: before.st_mtime_nsec as _ };
+    let times = Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification };
+    if let Err(error) = folder.and_then(|folder| futimens(folder, &times)) {
+        tracing::debug!(folder = path, %error, "the time of a folder is not as it was");
+    }
+}
+
+/// A name as restic lists it: each byte that is not UTF-8 is one replacement character, as Go writes JSON.
+pub fn text(name: &CStr) -> String {
+    let mut text = String::new();
+    for chunk in name.to_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
