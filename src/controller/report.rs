@@ -109,7 +109,8 @@ fn is_too_large(error: &kube::Error) -> bool {
     status.code == 413 || WORDS.iter().any(|words| said.contains(words))
 }
 
-async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
+/// Publishes an event about an object. One that cannot be written is left out.
+pub async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,
 {

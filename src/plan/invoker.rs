@@ -6,12 +6,16 @@
 //! times that were missed, the newest is made up for, once. A time before the
 //! schedule was written, or while it was paused, was not missed.
 
+pub mod lateness;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use self::lateness::Record;
+use super::Event;
 use super::backup::is_over;
 use super::conditions::{self, Health, Value};
 use super::ground::{self, NoGround};
@@ -33,6 +37,9 @@ const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
 const LOOK_FOR_TARGET: Duration = Duration::from_mins(1);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
+
+/// How long a session that a user made is kept after its end, whatever the limit says.
+const KEPT_BY_HAND: Duration = Duration::from_hours(24);
 
 /// An invoker as it was found.
 #[derive(Clone, Debug)]
@@ -75,6 +82,8 @@ pub struct InvokerSeen<'a> {
     pub conditions: Vec<Condition>,
     /// The last scheduled time as last written.
     pub last: Option<Time>,
+    /// What became of its backups, as last written.
+    pub record: Record,
 }
 
 /// A session of an invoker.
@@ -84,8 +93,14 @@ pub struct SessionSeen {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// When it ended, where it has begun.
+    pub ended: Option<Timestamp>,
+    /// A user made it.
+    pub by_hand: bool,
     /// Its phase.
     pub phase: Option<BackupPhase>,
+    /// Why it is in that phase, in one word.
+    pub reason: Option<String>,
     /// It failed, and the session that follows it is not made yet.
     pub has_retry_due: bool,
 }
@@ -109,6 +124,10 @@ pub struct InvokerPlan {
     pub next: Option<Time>,
     /// The schedule that is in force.
     pub in_force: Option<ScheduleInForce>,
+    /// What became of its backups.
+    pub record: Record,
+    /// Events to publish.
+    pub events: Vec<Event>,
     /// When to look again.
     pub requeue: Option<Duration>,
 }
@@ -118,13 +137,15 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     let mut list = seen.conditions.clone();
     let mut plan = InvokerPlan {
         create: None,
-        delete: surplus(seen),
+        delete: surplus(seen, now),
         phase: InvokerPhase::NotReady,
         conditions: vec![],
         target_conditions: vec![],
         last: seen.last.clone(),
         next: None,
         in_force: seen.in_force.clone(),
+        record: seen.record.clone(),
+        events: vec![],
         requeue: None,
     };
     if let Some(refusal) = &seen.refusal {
@@ -137,6 +158,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             now,
         );
         conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
+        lateness::judge(seen, &mut plan, &mut list, now);
         return InvokerPlan { phase: InvokerPhase::Invalid, conditions: list, ..plan };
     }
     conditions::set(
@@ -175,6 +197,9 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
     }
+    lateness::judge(seen, &mut plan, &mut list, now);
+    let kept = seen.sessions.iter().filter(|s| is_over(s.phase)).filter_map(|s| s.kept_by_hand(now)).min();
+    plan.requeue = [plan.requeue, kept].into_iter().flatten().min();
     // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
     if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
         plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
@@ -236,14 +261,24 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
 }
 
 /// Completed sessions beyond the limit, newest first. The newest success is always kept, and so is
-/// a failed one until the session that follows it is there.
-fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
+/// a failed one until the session that follows it is there. What a user made is read by a user, so the limit does not
+/// count it for a day.
+fn surplus(seen: &InvokerSeen<'_>, now: Timestamp) -> Vec<String> {
     let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(|s| is_over(s.phase)).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
     let success = done.iter().find(|s| s.phase == Some(BackupPhase::Succeeded)).map(|s| s.name.clone());
     let needed = |s: &&&SessionSeen| Some(&s.name) == success.as_ref() || s.has_retry_due;
-    done.iter().skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
+    let counted = done.iter().filter(|s| s.kept_by_hand(now).is_none());
+    counted.skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
+}
+
+impl SessionSeen {
+    /// How long it is still kept because a user made it.
+    fn kept_by_hand(&self, now: Timestamp) -> Option<Duration> {
+        let end = self.ended.unwrap_or(self.created).checked_add(KEPT_BY_HAND).ok()?;
+        super::retry::left(end, now).filter(|_| self.by_hand)
+    }
 }
 
 #[cfg(test)]
