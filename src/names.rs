@@ -132,6 +132,8 @@ pub mod condition {
     pub const SCALED_BACK: &str = "ScaledBack";
     /// Extension: the claims of the member's templates are there.
     pub const CLAIMS_CREATED: &str = "ClaimsCreated";
+    /// Extension: more than one backup was due since the last that succeeded.
+    pub const BACKUPS_LATE: &str = "BackupsLate";
     /// Extension: the Snapshots of a Repository are those of the repository.
     pub const SNAPSHOTS_SYNCED: &str = "SnapshotsSynced";
     /// Extension: the store of a Repository answers.
@@ -213,6 +215,10 @@ pub mod reason {
     pub const VALIDATION_TIMED_OUT: &str = "ValidationTimedOut";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
+    /// More than one backup was due since the last that succeeded.
+    pub const BACKUPS_LATE: &str = "BackupsLate";
+    /// No more than one was.
+    pub const BACKUPS_ON_TIME: &str = "BackupsOnTime";
     /// A session follows a failed one.
     pub const RETRIED: &str = "Retried";
     /// No session follows a failed one, although one was announced.

@@ -5,6 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backup_session::LastBackup;
 use super::common::{
     DURATION, Driver, EmptyDirSettings, InvokerIdentity, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig,
     ScheduleInForce, TaskRef,
@@ -34,7 +35,10 @@ use super::volume::PvcTemplate;
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Last-Success","type":"date","jsonPath":".status.lastSuccessTime"}"#,
+    printcolumn = r#"{"name":"Last-Result","type":"string","jsonPath":".status.lastBackup.phase"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduleTime"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfigurationSpec {
@@ -107,6 +111,12 @@ pub struct BackupConfigurationStatus {
     /// Extension: when the next scheduled session is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
+    /// Extension: what became of the last backup that ended, by schedule or by hand. None before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+    /// Extension: when the last backup that succeeded ended. None before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
     /// Extension: the schedule that is in force. None while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::TargetRef;
 use super::condition::Condition;
-use super::restore_session::RunStatus;
+use super::restore_session::{Progress, RunStatus};
 
 /// One run of a BackupConfiguration or BackupBatch.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -32,7 +32,11 @@ use super::restore_session::RunStatus;
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "self == oldSelf", "message": "the spec of a BackupSession cannot be changed: it is one run; create another"
+    "rule": "has(self.invoker) == has(oldSelf.invoker) && (!has(self.invoker) || self.invoker == oldSelf.invoker) && has(self.retryLeft) == has(oldSelf.retryLeft) && (!has(self.retryLeft) || self.retryLeft == oldSelf.retryLeft)",
+    "message": "the spec of a BackupSession cannot be changed but for cancel: it is one run; create another"
+}, {
+    "rule": "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
+    "message": "cancel cannot be taken back; create another BackupSession"
 }]))]
 pub struct BackupSessionSpec {
     /// The BackupConfiguration or BackupBatch to run.
@@ -41,6 +45,10 @@ pub struct BackupSessionSpec {
     /// Sessions that may still follow this one if it fails; as its invoker's retryConfig says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_left: Option<i32>,
+    /// Extension: `true` ends the session: its Jobs are stopped, it fails with the reason Canceled, and no other follows it.
+    /// Snapshots that are complete stay. The only field that may change; it cannot be taken back. False when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<bool>,
 }
 
 /// Reference to an invoker.
@@ -71,6 +79,20 @@ pub enum BackupPhase {
     Failed,
     /// Not known.
     Unknown,
+}
+
+/// What became of the last backup of a BackupConfiguration or BackupBatch.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct LastBackup {
+    /// Its BackupSession, in the same namespace. It may be gone.
+    pub session: String,
+    /// `Succeeded` or `Failed`.
+    pub phase: BackupPhase,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it ended.
+    pub time: Time,
 }
 
 /// Phase of one target.
@@ -209,6 +231,9 @@ pub struct HostBackupStats {
     /// Extension: node that its volumes are on, where they are on one; its Job runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Extension: how far it is, at most some seconds old; there only while its Job runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Snapshots made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotStats>,

@@ -44,7 +44,9 @@ async fn look(object: &Stored<BackupSession>, ctx: &Context) -> Result<Action, E
     for _ in 0..ROUNDS {
         let opened = object.open();
         let status = opened.status.clone().unwrap_or_default();
-        let rests = is_over(status.phase) && !backup::has_retry_due(&status);
+        let rests = is_over(status.phase)
+            && !backup::has_retry_due(&status)
+            && status.observed_generation.is_none_or(|g| Some(g) == object.meta().generation);
         if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&opened).held {
             return Ok(Action::await_change());
         }
@@ -113,6 +115,7 @@ async fn run(
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
         retry_left: object.spec.retry_left,
+        canceled: object.spec.cancel == Some(true) || object.status.as_ref().is_some_and(backup::is_being_canceled),
         others,
         refusal: own,
         state: object.status.clone().unwrap_or_default(),
@@ -285,6 +288,7 @@ async fn observe(
         // Watches lag behind. Before rights are taken back because no Job needs them, that must be so.
         jobs = observe::jobs_now(ctx, &run.id).await?;
     }
+    let progress = ctx.progress.of(&jobs).await;
     let room = ctx.queues.room(object, ctx.setup.jobs_per_repository);
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
@@ -303,7 +307,7 @@ async fn observe(
         refused_scales: BTreeMap::new(),
         refused_holds: BTreeMap::new(),
         refused_revoke: None,
-        progress: BTreeMap::new(),
+        progress,
     })
 }
 

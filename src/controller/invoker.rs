@@ -28,6 +28,7 @@ use crate::names::{MANAGER, condition};
 use crate::plan::FinalizerChange;
 use crate::plan::backup;
 use crate::plan::hosts::{HostSet, TargetKind};
+use crate::plan::invoker::lateness::Record;
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, MemberSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -72,6 +73,7 @@ pub struct Written {
     conditions: Vec<Condition>,
     last: Option<Time>,
     in_force: Option<ScheduleInForce>,
+    record: Record,
 }
 
 /// Completed sessions kept when nobody says how many (Stash's documented default).
@@ -95,7 +97,8 @@ impl Invoker for BackupConfiguration {
         let status = self.status.clone()?;
         let own = status.conditions.into_iter().filter(|c| c.type_ != condition::BACKUP_TARGET_FOUND);
         let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
-        Some(Written { conditions: own.collect(), last, in_force })
+        let record = Record { last: status.last_backup, success: status.last_success_time };
+        Some(Written { conditions: own.collect(), last, in_force, record })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupConfigurationStatus {
@@ -105,6 +108,8 @@ impl Invoker for BackupConfiguration {
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
+            last_backup: plan.record.last.clone(),
+            last_success_time: plan.record.success.clone(),
             schedule_in_force: plan.in_force.clone(),
             identity: accepted(
                 plan,
@@ -177,7 +182,8 @@ impl Invoker for BackupBatch {
     fn written(&self) -> Option<Written> {
         let status = self.status.clone()?;
         let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
-        Some(Written { conditions: status.conditions, last, in_force })
+        let record = Record { last: status.last_backup, success: status.last_success_time };
+        Some(Written { conditions: status.conditions, last, in_force, record })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupBatchStatus {
@@ -195,6 +201,8 @@ impl Invoker for BackupBatch {
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
             next_schedule_time: plan.next.clone(),
+            last_backup: plan.record.last.clone(),
+            last_success_time: plan.record.success.clone(),
             schedule_in_force: plan.in_force.clone(),
             identity: accepted(
                 plan,
@@ -266,7 +274,7 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
         )
     });
     let is_new = written.is_none();
-    let Written { conditions, last, in_force } = written.unwrap_or_default();
+    let Written { conditions, last, in_force, record } = written.unwrap_or_default();
     let seen = InvokerSeen {
         targets: join_all(looked).await,
         first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),
@@ -287,21 +295,14 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
         history_limit: if stored.is_whole() { timing.history_limit } else { i32::MAX },
         refusal,
         repository: observe::repository(ctx, shown.reference(), &namespace, false).await,
-        sessions: of_us.iter().map(|s| session_seen(&s.open(), now)).collect(),
+        sessions: of_us.iter().map(|s| session_seen(s, now)).collect(),
         conditions,
         last,
+        record,
     };
     let plan = invoker::next(&seen, now);
     if let Some(new) = &plan.create {
         sessions::create(ctx, new).await?;
-    }
-    let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), &namespace);
-    for old in &plan.delete {
-        match api.delete(old, &DeleteParams::background()).await {
-            Ok(_) => info!(namespace, session = old, "removed a session beyond backupHistoryLimit"),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(e) => return Err(e.into()),
-        }
     }
     let status = Invoker::status(shown, &plan);
     if status != shown.standing() {
@@ -310,15 +311,28 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
     for event in &plan.events {
         report::publish(ctx, stored, event).await;
     }
+    // What they came to stands in status by now.
+    let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), &namespace);
+    for old in &plan.delete {
+        match api.delete(old, &DeleteParams::background()).await {
+            Ok(_) => info!(namespace, session = old, "removed a session beyond backupHistoryLimit"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
     Ok(plan.requeue.map_or_else(Action::await_change, |r| Action::requeue(r + Duration::from_millis(50))))
 }
 
-fn session_seen(session: &BackupSession, now: Timestamp) -> SessionSeen {
-    let status = session.status.clone().unwrap_or_default();
+fn session_seen(session: &Stored<BackupSession>, now: Timestamp) -> SessionSeen {
+    let status = session.open().status.unwrap_or_default();
+    let ready = status.conditions.iter().find(|c| c.type_ == condition::READY);
     SessionSeen {
         name: session.name_any(),
         created: session.creation_timestamp().map_or(now, |t| t.0),
+        ended: status.run.as_ref().and_then(|r| r.completion_time.as_ref()).map(|t| t.0),
+        by_hand: session.facts().by_hand,
         phase: status.phase,
+        reason: ready.and_then(|c| c.reason.clone()),
         has_retry_due: backup::has_retry_due(&status),
     }
 }

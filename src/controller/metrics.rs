@@ -2,8 +2,11 @@
 //!
 //! Counting never fails and never changes an outcome. Labels take few values:
 //! kinds, phases, steps and the reasons of `names::reason`; never a namespace
-//! or a name, of which a cluster has thousands. Each help text says what the
+//! or a name, of which a cluster has thousands, but for [`backups`], which are bounded. Each help text says what the
 //! number means and when to be woken by it.
+
+pub mod backups;
+mod reasons;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +19,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use self::backups::{Exporter, Reader};
+use self::reasons::known;
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
@@ -72,6 +78,7 @@ pub struct Metrics {
     run_seconds: Family<RunLabels, Histogram, fn() -> Histogram>,
     outcomes: Family<OutcomeLabels, Counter>,
     leader: Gauge<f64, AtomicU64>,
+    backups: Exporter,
 }
 
 impl Default for Metrics {
@@ -82,7 +89,7 @@ impl Default for Metrics {
         let runs = Family::default();
         let run_seconds = Family::new_with_constructor((|| Histogram::new(RUN_BUCKETS)) as fn() -> _);
         let outcomes = Family::default();
-        let leader = Gauge::default();
+        let (leader, backups) = (Gauge::default(), Exporter::default());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
 
         // Counters get `_total` appended by the encoder.
@@ -132,7 +139,9 @@ impl Default for Metrics {
             "1 on the replica that reconciles, else 0. Alert when the sum over all replicas is not 1 for a minute",
             leader.clone(),
         );
-        Self { registry: Arc::new(r), reconciles, reconcile_seconds, jobs_created, runs, run_seconds, outcomes, leader }
+        r.register_collector(Box::new(backups.clone()));
+        let registry = Arc::new(r);
+        Self { registry, reconciles, reconcile_seconds, jobs_created, runs, run_seconds, outcomes, leader, backups }
     }
 }
 
@@ -155,14 +164,22 @@ impl Metrics {
         self.run_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// A step ended with a reason of `names::reason`; `Succeeded` when all went well.
+    /// A step ended with a reason of `names::reason`, or `Other`; `Succeeded` when all went well.
     pub fn outcome(&self, step: &str, reason: &str) {
-        self.outcomes.get_or_create(&OutcomeLabels { step: step.to_owned(), reason: reason.to_owned() }).inc();
+        self.outcomes.get_or_create(&OutcomeLabels { step: step.to_owned(), reason: known(reason).to_owned() }).inc();
     }
 
-    /// Whether this replica leads.
+    /// Whether this replica leads. Who does not, does not know how backups stand.
     pub fn leading(&self, leads: bool) {
         self.leader.set(if leads { 1.0 } else { 0.0 });
+        if !leads {
+            self.backups.follow(None);
+        }
+    }
+
+    /// Where invokers are read that backups are told of.
+    pub fn follow(&self, reader: Reader) {
+        self.backups.follow(Some(reader));
     }
 
     /// All numbers, as OpenMetrics text.

@@ -218,6 +218,8 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
     let listings = sources.listings();
     let left = sources.left.clone();
+    let followed = users.clone();
+    metrics.follow(Arc::new(move || followed.invokers()));
     let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
     let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
     let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, Some(&queues));

@@ -112,7 +112,7 @@ fn is_too_large(error: &kube::Error) -> bool {
     status.code == 413 || WORDS.iter().any(|words| said.contains(words))
 }
 
-/// Publishes an event about an object.
+/// Publishes an event about an object. One that cannot be written is left out.
 pub async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,

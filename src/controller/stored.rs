@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::budget::{Counted, NAMESPACE_BYTES, SMALL};
+use super::metrics::backups::Backups;
 use super::verdicts::MESSAGE_MAX;
 use crate::admission::{self, bounds::OBJECT_BYTES};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
@@ -54,8 +55,12 @@ pub struct Facts {
     pub says: Vec<(String, String)>,
     /// Phase of a backup.
     pub backup: Option<BackupPhase>,
+    /// Nobody made it but a user: it has no owner that is its controller.
+    pub by_hand: bool,
     /// Phase of an invoker.
     pub invoker_phase: Option<InvokerPhase>,
+    /// What Prometheus is told of the backups of an invoker.
+    pub backups: Option<Arc<Backups>>,
     /// Hosts of what an invoker backs up.
     pub hosts: Vec<HostSet>,
     /// When the first backup into a Repository succeeded.
@@ -138,6 +143,7 @@ impl<K: UserKind> Stored<K> {
         metadata.managed_fields = None;
         metadata.annotations.iter_mut().for_each(|all| drop(all.remove(LAST_APPLIED)));
         let status = object.as_object_mut().and_then(|o| o.remove("status"));
+        let by_hand = !metadata.owner_references.iter().flatten().any(|o| o.controller == Some(true));
         let (labels, annotations) = (metadata.labels.take(), metadata.annotations.take());
         metadata = ObjectMeta {
             name: metadata.name,
@@ -168,7 +174,7 @@ impl<K: UserKind> Stored<K> {
             let known = status.as_ref().filter(|_| fault != Some(Fault::UnreadableStatus));
             opened = read::<K>(&metadata, &body, known).0;
         }
-        let facts = opened.as_ref().map(K::facts).unwrap_or_default();
+        let facts = Facts { by_hand, ..opened.as_ref().map(K::facts).unwrap_or_default() };
         drop(opened);
         let mut text: Arc<str> = body.to_string().into();
         let observed = status.as_ref().and_then(|s| s.get("observedGeneration")?.as_i64());
@@ -223,7 +229,7 @@ impl<K: UserKind> Stored<K> {
     fn without_spec(self, sum: usize) -> Self {
         let (text, fault) = (blank::<K>().to_string().into(), Some(Fault::TooMuch(sum)));
         let mut object = Self { text, fault, ..self };
-        object.facts = Arc::new(object.open().facts());
+        object.facts = Arc::new(Facts { by_hand: object.facts.by_hand, ..object.open().facts() });
         object
     }
 

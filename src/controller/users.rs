@@ -3,16 +3,19 @@
 //! does not use it: he neither holds it nor stands in the way of those who may.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
 use super::context::Context;
 use super::index::Indexed;
 use super::invoker::Invoker;
+use super::metrics::backups::{Backups, Labels, Series};
 use super::observe;
 use super::stored::{Facts, Stored, UserKind};
-use crate::api::backup_session::BackupPhase;
+use crate::api::backup_session::{BackupPhase, LastBackup};
 use crate::api::common::{InvokerPhase, RepositoryRef};
 use crate::api::repository::Reference;
 use crate::api::restore_session::RestorePhase;
@@ -137,22 +140,66 @@ fn place(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option
     Some((ground::home(reference, &namespace).to_owned(), reference.name.clone()))
 }
 
-fn facts_of_invoker<K: Invoker>(invoker: &K, phase: Option<InvokerPhase>, conditions: &[Condition]) -> Facts {
+/// What the status of an invoker says; empty before the first look.
+#[derive(Default)]
+struct Said {
+    phase: Option<InvokerPhase>,
+    conditions: Vec<Condition>,
+    last: Option<LastBackup>,
+    success: Option<Time>,
+    next: Option<Time>,
+}
+
+fn facts_of_invoker<K: Invoker>(invoker: &K, said: &Said) -> Facts {
     let repository = place(invoker.reference(), invoker.namespace());
-    Facts { repository, invoker_phase: phase, hosts: invoker.hosts(), ..Facts::default() }.saying(conditions)
+    let late = said.conditions.iter().find(|c| c.type_ == condition::BACKUPS_LATE);
+    let backups = Arc::new(Backups {
+        success: said.success.as_ref().map(|t| t.0.as_second()),
+        next: said.next.as_ref().map(|t| t.0.as_second()),
+        late: late.map(|c| c.status == "True"),
+        result: said.last.as_ref().map(|last| {
+            (last.phase == BackupPhase::Succeeded, last.reason.clone().unwrap_or_else(|| format!("{:?}", last.phase)))
+        }),
+    });
+    let (invoker_phase, hosts, backups) = (said.phase, invoker.hosts(), Some(backups));
+    Facts { repository, invoker_phase, hosts, backups, ..Facts::default() }.saying(&said.conditions)
+}
+
+/// How the backups of the invokers of a store stand.
+fn series<K: UserKind>(store: &Indexed<Stored<K>>) -> Vec<Series> {
+    let of = |object: &Arc<Stored<K>>| {
+        let facts = object.facts();
+        let repository = facts.repository.as_ref().map(|(home, name)| format!("{home}/{name}")).unwrap_or_default();
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let labels = Labels { namespace, kind: K::kind(&()).into_owned(), name, repository };
+        Series { labels, backups: facts.backups.clone().unwrap_or_default() }
+    };
+    store.store.state().iter().map(of).collect()
 }
 
 impl UserKind for BackupConfiguration {
     fn facts(&self) -> Facts {
-        let status = self.status.as_ref();
-        facts_of_invoker(self, status.and_then(|s| s.phase), status.map_or(&[][..], |s| &s.conditions))
+        let said = self.status.clone().map(|s| Said {
+            phase: s.phase,
+            conditions: s.conditions,
+            last: s.last_backup,
+            success: s.last_success_time,
+            next: s.next_schedule_time,
+        });
+        facts_of_invoker(self, &said.unwrap_or_default())
     }
 }
 
 impl UserKind for BackupBatch {
     fn facts(&self) -> Facts {
-        let status = self.status.as_ref();
-        facts_of_invoker(self, status.and_then(|s| s.phase), status.map_or(&[][..], |s| &s.conditions))
+        let said = self.status.clone().map(|s| Said {
+            phase: s.phase,
+            conditions: s.conditions,
+            last: s.last_backup,
+            success: s.last_success_time,
+            next: s.next_schedule_time,
+        });
+        facts_of_invoker(self, &said.unwrap_or_default())
     }
 }
 
@@ -226,6 +273,11 @@ fn used(batch: &RestoreBatch) -> Option<&RepositoryRef> {
 }
 
 impl Users {
+    /// How the backups of all invokers stand.
+    pub fn invokers(&self) -> Vec<Series> {
+        series(&self.configurations).into_iter().chain(series(&self.batches)).collect()
+    }
+
     /// Those of one kind that use the Repository and are not over.
     pub fn of<K: User>(&self, all: &Indexed<K>, repository: &Home) -> Vec<ObjectRef<K>> {
         let found = all.with(&uses(repository)).into_iter().chain(all.with(OPEN));

@@ -7,9 +7,12 @@
 //! that failed is followed by another one, as often as its invoker says.
 
 mod bound;
+mod ending;
+mod follow;
 mod host;
 mod hosts;
 mod report;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +34,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, sessions, size};
+use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
@@ -39,9 +42,12 @@ use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{condition, hash_of, label, reason};
 
+pub use self::ending::is_being_canceled;
 pub use self::hosts::named;
 
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
+/// Progress is written to status at most this often.
+const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
 /// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
 const INVOKER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -60,6 +66,8 @@ pub struct BackupRun {
     pub running: Option<String>,
     /// Sessions that may follow this one, where it says so itself.
     pub retry_left: Option<i32>,
+    /// It is to end, or is ending already, because somebody canceled it.
+    pub canceled: bool,
     /// Other invokers that back up into the same place.
     pub others: Vec<Neighbour>,
     /// How it stands, as last written.
@@ -150,9 +158,13 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
         // What runs goes with its owner, and its rights before it.
         pass.release();
     } else if over {
+        // A cancel that comes now changes nothing of it; who compares generations must not wait for ever.
+        pass.now.observed_generation = pass.now.observed_generation.and(run.id.generation);
         if has_retry_due(&run.state) {
             pass.follow();
         }
+    } else if run.canceled && !size::was_refused(&run.state.conditions) {
+        ending::cancel(&mut pass);
     } else {
         pass.step();
     }
@@ -182,32 +194,6 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Makes the session that follows a failed one, when it is time.
-    fn follow(&mut self) {
-        if let Some(wait) = self.now.next_retry.as_ref().and_then(|t| retry::left(t.0, self.at)) {
-            return self.plan.look_again(wait);
-        }
-        let wanted = self.run.invoker.as_ref();
-        let wanted = wanted.filter(|i| !i.paused && self.seen.refusal.is_none() && self.retries_left() > 0);
-        self.now.retried = Some(wanted.is_some());
-        if let Some(invoker) = wanted {
-            let new = sessions::retry(&invoker.id, invoker.first_target(), &self.run.id, self.retries_left() - 1);
-            let text =
-                format!("Made BackupSession {} to try again.", new.session.metadata.name.as_deref().unwrap_or("-"));
-            self.plan.sessions.push(new);
-            self.event(false, reason::RETRIED, &text);
-        } else {
-            let text = format!("Not tried again: {} is gone, paused or not valid.", self.run.invoker_label);
-            self.event(true, reason::NOT_RETRIED, &text);
-        }
-    }
-
-    /// Sessions that may follow this one.
-    fn retries_left(&self) -> i32 {
-        let configured = self.run.invoker.as_ref().and_then(|i| i.retry.as_ref());
-        self.run.retry_left.or(configured.map(|c| c.max_retry.unwrap_or(1))).unwrap_or(0)
-    }
-
     fn step(&mut self) {
         let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
         let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());

@@ -7,6 +7,7 @@
 //! schedule was written, or while it was paused, was not missed.
 
 mod ready;
+pub mod lateness;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use self::lateness::Record;
 use super::backup::is_over;
 use super::conditions::{self, Health};
 use super::ground::{self, NoGround};
@@ -39,6 +41,9 @@ const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
 const LOOK_FOR_OBSTACLE: Duration = Duration::from_mins(1);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
+
+/// How long a session that a user made is kept after its end, whatever the limit says.
+const KEPT_BY_HAND: Duration = Duration::from_hours(24);
 
 /// An invoker as it was found.
 #[derive(Clone, Debug)]
@@ -85,6 +90,8 @@ pub struct InvokerSeen<'a> {
     pub conditions: Vec<Condition>,
     /// The last scheduled time as last written.
     pub last: Option<Time>,
+    /// What became of its backups, as last written.
+    pub record: Record,
 }
 
 /// What the Job that backs a target up is made of.
@@ -107,8 +114,14 @@ pub struct SessionSeen {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// When it ended, where it has begun.
+    pub ended: Option<Timestamp>,
+    /// A user made it.
+    pub by_hand: bool,
     /// Its phase.
     pub phase: Option<BackupPhase>,
+    /// Why it is in that phase, in one word.
+    pub reason: Option<String>,
     /// It failed, and the session that follows it is not made yet.
     pub has_retry_due: bool,
 }
@@ -134,6 +147,8 @@ pub struct InvokerPlan {
     pub next: Option<Time>,
     /// The schedule that is in force.
     pub in_force: Option<ScheduleInForce>,
+    /// What became of its backups.
+    pub record: Record,
     /// Events to publish.
     pub events: Vec<Event>,
     /// When to look again.
@@ -145,7 +160,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     let mut list = seen.conditions.clone();
     let mut plan = InvokerPlan {
         create: None,
-        delete: surplus(seen),
+        delete: surplus(seen, now),
         phase: InvokerPhase::NotReady,
         has_ground: false,
         conditions: vec![],
@@ -153,6 +168,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         last: seen.last.clone(),
         next: None,
         in_force: seen.in_force.clone(),
+        record: seen.record.clone(),
         events: vec![],
         requeue: None,
     };
@@ -167,6 +183,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         );
         conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, now);
         plan.events.extend(missing::not_ready(&seen.conditions, &list));
+        lateness::judge(seen, &mut plan, &mut list, now);
         return InvokerPlan { phase: InvokerPhase::Invalid, conditions: list, ..plan };
     }
     conditions::set(
@@ -209,6 +226,9 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
     }
+    lateness::judge(seen, &mut plan, &mut list, now);
+    let kept = seen.sessions.iter().filter(|s| is_over(s.phase)).filter_map(|s| s.kept_by_hand(now)).min();
+    plan.requeue = [plan.requeue, kept].into_iter().flatten().min();
     // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
     if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
         plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
@@ -249,14 +269,24 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
 }
 
 /// Completed sessions beyond the limit, newest first. The newest success is always kept, and so is
-/// a failed one until the session that follows it is there.
-fn surplus(seen: &InvokerSeen<'_>) -> Vec<String> {
+/// a failed one until the session that follows it is there. What a user made is read by a user, so the limit does not
+/// count it for a day.
+fn surplus(seen: &InvokerSeen<'_>, now: Timestamp) -> Vec<String> {
     let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(|s| is_over(s.phase)).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
     let kept = usize::try_from(seen.history_limit.max(1)).unwrap_or(1);
     let success = done.iter().find(|s| s.phase == Some(BackupPhase::Succeeded)).map(|s| s.name.clone());
     let needed = |s: &&&SessionSeen| Some(&s.name) == success.as_ref() || s.has_retry_due;
-    done.iter().skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
+    let counted = done.iter().filter(|s| s.kept_by_hand(now).is_none());
+    counted.skip(kept).filter(|s| !needed(s)).map(|s| s.name.clone()).collect()
+}
+
+impl SessionSeen {
+    /// How long it is still kept because a user made it.
+    fn kept_by_hand(&self, now: Timestamp) -> Option<Duration> {
+        let end = self.ended.unwrap_or(self.created).checked_add(KEPT_BY_HAND).ok()?;
+        super::retry::left(end, now).filter(|_| self.by_hand)
+    }
 }
 
 #[cfg(test)]

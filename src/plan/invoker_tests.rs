@@ -8,11 +8,11 @@ use serde_json::json;
 use super::*;
 use crate::plan::target::Target;
 
-fn at(s: i64) -> Timestamp {
+pub fn at(s: i64) -> Timestamp {
     Timestamp::from_second(s).unwrap()
 }
 
-fn seen(last: Option<i64>) -> InvokerSeen<'static> {
+pub fn seen(last: Option<i64>) -> InvokerSeen<'static> {
     let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "bkt" } } });
     InvokerSeen {
         id: Identity { name: "b".into(), namespace: "n".into(), generation: Some(1), ..Identity::default() },
@@ -43,6 +43,7 @@ fn seen(last: Option<i64>) -> InvokerSeen<'static> {
         sessions: vec![],
         conditions: vec![],
         last: last.map(|s| Time(at(s))),
+        record: Record::default(),
     }
 }
 
@@ -50,13 +51,18 @@ fn created(plan: &InvokerPlan) -> Option<&str> {
     plan.create.as_ref()?.session.metadata.name.as_deref()
 }
 
+fn named(due: Timestamp) -> String {
+    sessions::scheduled(&seen(None).id, None, due, None).session.metadata.name.unwrap()
+}
+
 /// The invoker as it is found after a plan's status was written.
-fn after<'a>(seen: &InvokerSeen<'a>, plan: &InvokerPlan) -> InvokerSeen<'a> {
+pub fn after<'a>(seen: &InvokerSeen<'a>, plan: &InvokerPlan) -> InvokerSeen<'a> {
     InvokerSeen {
         is_new: false,
         in_force: plan.in_force.clone(),
         last: plan.last.clone(),
         conditions: plan.conditions.clone(),
+        record: plan.record.clone(),
         ..seen.clone()
     }
 }
@@ -64,7 +70,7 @@ fn after<'a>(seen: &InvokerSeen<'a>, plan: &InvokerPlan) -> InvokerSeen<'a> {
 #[test]
 fn a_time_that_has_come_makes_one_session_however_often_it_is_looked_at() {
     let plan = next(&seen(None), at(301));
-    assert_eq!(created(&plan), Some("b-300"));
+    assert_eq!(created(&plan), Some("b-19700101-0005"));
     assert_eq!(
         created(&next(&seen(None), at(302))),
         created(&plan),
@@ -77,16 +83,16 @@ fn a_time_that_has_come_makes_one_session_however_often_it_is_looked_at() {
 
 #[test]
 fn of_several_missed_times_the_newest_is_made_up_for_unless_it_is_a_day_old() {
-    assert_eq!(created(&next(&seen(Some(300)), at(3_000))), Some("b-3000"));
-    assert_eq!(created(&next(&seen(Some(300)), at(3_299))), Some("b-3000"));
+    assert_eq!(created(&next(&seen(Some(300)), at(3_000))), Some("b-19700101-0050"));
+    assert_eq!(created(&next(&seen(Some(300)), at(3_299))), Some("b-19700101-0050"));
     let weekly = InvokerSeen { schedule: Some("0 0 * * 4"), ..seen(None) };
     let (due, day) = (7 * 86_400, 86_400);
-    assert_eq!(created(&next(&weekly, at(due + day))), Some("b-604800"));
+    assert_eq!(created(&next(&weekly, at(due + day))), Some("b-19700108-0000"));
     assert_eq!(created(&next(&weekly, at(due + day + 1))), None, "too old");
     assert_eq!(next(&weekly, at(due + day + 1)).next, Some(Time(at(2 * due))));
     // An interval longer than that is no missed time.
     let every = InvokerSeen { schedule: Some("@every 50h"), ..seen(None) };
-    assert_eq!(created(&next(&every, at(50 * 3600))), Some("b-180000"));
+    assert_eq!(created(&next(&every, at(50 * 3600))), Some("b-19700103-0200"));
 }
 
 #[test]
@@ -96,7 +102,7 @@ fn a_schedule_counts_from_when_it_was_written() {
     let changed = InvokerSeen { schedule: Some("0 9 * * *"), ..old.clone() };
     let plan = next(&changed, at(36_000));
     assert_eq!((created(&plan), plan.next.clone()), (None, Some(Time(at(86_400 + 9 * 3600)))));
-    assert_eq!(created(&next(&after(&changed, &plan), at(86_400 + 9 * 3600))), Some("b-118800"));
+    assert_eq!(created(&next(&after(&changed, &plan), at(86_400 + 9 * 3600))), Some("b-19700102-0900"));
     // Another time zone is another schedule: 9:00 in Tokyo was at midnight.
     let moved = InvokerSeen { time_zone: Some("Asia/Tokyo"), ..after(&changed, &plan) };
     assert_eq!(created(&next(&moved, at(90_000))), None);
@@ -121,7 +127,7 @@ fn what_comes_while_paused_is_not_made_up_for_and_what_waits_is() {
     let plan = next(&waiting, at(700));
     assert_eq!((created(&plan), plan.phase), (None, InvokerPhase::NotReady));
     let there = InvokerSeen { repository: seen(None).repository, ..after(&waiting, &plan) };
-    assert_eq!(created(&next(&there, at(710))), Some("b-600"));
+    assert_eq!(created(&next(&there, at(710))), Some("b-19700101-0010"));
 }
 
 #[test]
@@ -151,7 +157,10 @@ fn history_keeps_the_limit_the_newest_success_and_what_is_tried_again() {
     let session = |name: &str, t, phase| SessionSeen {
         name: name.into(),
         created: at(t),
+        ended: Some(at(t)),
+        by_hand: false,
         phase: Some(phase),
+        reason: None,
         has_retry_due: name == "w",
     };
     let mut s = seen(None);
@@ -168,6 +177,38 @@ fn history_keeps_the_limit_the_newest_success_and_what_is_tried_again() {
     assert_eq!(next(&s, at(10)).delete, ["a"]);
     s.history_limit = 0;
     assert_eq!(next(&s, at(10)).delete, ["c", "a"], "the newest one stays, to be read");
+}
+
+#[test]
+fn what_was_made_by_hand_is_kept_for_a_day_after_its_end_and_pushes_nothing_out() {
+    const DAY: i64 = 86_400;
+    let session = |name: &str, t, by_hand, ended| SessionSeen {
+        name: name.into(),
+        created: at(t),
+        ended,
+        by_hand,
+        phase: Some(if name.starts_with('f') { BackupPhase::Failed } else { BackupPhase::Succeeded }),
+        reason: None,
+        has_retry_due: false,
+    };
+    let mut s = InvokerSeen { schedule: None, ..seen(None) };
+    s.sessions = vec![
+        session("old", 1, false, Some(at(1))),
+        session("hand", 2, true, Some(at(100))),
+        session("f-hand", 3, true, Some(at(200))),
+        // Skipped, or not read yet: from its creation on.
+        session("f-unread", 4, true, None),
+        session("new", 5, false, Some(at(300))),
+        session("hand-newest", 6, true, Some(at(400))),
+    ];
+    assert_eq!(next(&s, at(500)).delete, ["old"], "of those that the schedule made, the limit of one");
+    // Nothing else wakes it: there is no schedule.
+    assert_eq!(next(&s, at(500)).requeue, Some(Duration::from_secs(86_400 + 4 - 500)));
+    assert_eq!(next(&s, at(DAY + 99)).delete, ["f-unread", "old"]);
+    assert_eq!(next(&s, at(DAY + 100)).delete, ["f-unread", "hand", "old"]);
+    assert_eq!(next(&s, at(DAY + 200)).delete, ["f-unread", "f-hand", "hand", "old"]);
+    assert_eq!(next(&s, at(DAY + 400)).delete, ["new", "f-unread", "f-hand", "hand", "old"], "then it is one of all");
+    assert_eq!(next(&s, at(DAY + 400)).requeue, None);
 }
 
 #[test]
@@ -213,12 +254,12 @@ proptest! {
             let newest = schedule.newest(at(begin), at(now - 86_400), at(now), &zone);
             let name = created(&plan).map(str::to_owned);
             if let Some(name) = &name {
-                prop_assert_eq!(name, &format!("b-{}", newest.unwrap().as_second()));
+                prop_assert_eq!(name, &named(newest.unwrap()));
                 made.insert(name.clone());
             }
             // What has come is made, now or before: nothing is lost, whatever crashed.
             if let Some(newest) = newest {
-                let wanted = format!("b-{}", newest.as_second());
+                let wanted = named(newest);
                 prop_assert!(made.contains(&wanted), "{} of {:?}", wanted, made);
             }
             if crash == 2 {

@@ -16,6 +16,8 @@ use crate::names::{self, GROUP, label};
 
 /// Longest name: Stash's sessions fit a label, and scripts may count on it.
 const NAME_MAX: usize = 63;
+/// Letters of the invoker's name that stay in a name that would be too long: beside a time and a hash there is room for these.
+const NAME_CUT: usize = 36;
 
 /// A session to create.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,12 @@ pub struct NewSession {
     pub other_name: String,
 }
 
+/// A time as names have it: date and time of day in UTC, `20270115-0800`; with seconds where it has any.
+fn stamp(due: Timestamp) -> String {
+    let form = if due.as_second().rem_euclid(60) == 0 { "%Y%m%d-%H%M" } else { "%Y%m%d-%H%M%S" };
+    due.strftime(form).to_string()
+}
+
 /// The session of a scheduled time.
 pub fn scheduled(
     invoker: &Identity,
@@ -33,9 +41,10 @@ pub fn scheduled(
     due: Timestamp,
     retry_left: Option<i32>,
 ) -> NewSession {
-    let due = due.as_second().to_string();
-    let other_name = names::child_name(&invoker.name, &[&invoker.uid, &due]);
-    named(format!("{}-{due}", invoker.name), other_name, invoker, target, retry_left)
+    let stamp = stamp(due);
+    let cut: String = invoker.name.chars().take(NAME_CUT).collect();
+    let other_name = names::child_name(&format!("{cut}-{stamp}"), &[&invoker.uid, &due.as_second().to_string()]);
+    named(format!("{}-{stamp}", invoker.name), other_name, invoker, target, retry_left)
 }
 
 /// The session after a failed one. The second of them is `x-retry-2`, not `x-retry-1-retry-1`.
@@ -85,7 +94,7 @@ fn named(
             owner_references: Some(vec![invoker.owner()]),
             ..ObjectMeta::default()
         },
-        spec: BackupSessionSpec { invoker: Some(reference), retry_left },
+        spec: BackupSessionSpec { invoker: Some(reference), retry_left, cancel: None },
         status: None,
     };
     NewSession { session, other_name }
@@ -106,15 +115,27 @@ mod tests {
     #[test]
     fn a_name_says_what_the_session_is_for() {
         let due = Timestamp::from_second(1_800_000_000).unwrap();
-        assert_eq!(name(&scheduled(&id("nightly"), None, due, None)), "nightly-1800000000");
-        let long = "x".repeat(60);
-        let cut = scheduled(&id(&long), None, due, None);
-        assert!(name(&cut).len() <= NAME_MAX);
-        assert_ne!(name(&cut), name(&scheduled(&id(&format!("{long}y")), None, due, None)));
+        assert_eq!(name(&scheduled(&id("nightly"), None, due, None)), "nightly-20270115-0800");
+        let off = Timestamp::from_second(1_800_000_003).unwrap();
+        assert_eq!(name(&scheduled(&id("nightly"), None, off, None)), "nightly-20270115-080003");
+        // 50 letters and a time have just room.
+        for letters in [49, 50, 51, 60, 253] {
+            let long = "x".repeat(letters);
+            let cut = scheduled(&id(&long), None, due, None);
+            assert!(name(&cut).len() <= NAME_MAX && name(&cut).contains("x-20270115-0800"), "{}", name(&cut));
+            assert!(
+                cut.other_name.len() <= NAME_MAX && cut.other_name.contains("x-20270115-0800-"),
+                "{}",
+                cut.other_name
+            );
+            assert_ne!(name(&cut), name(&scheduled(&id(&format!("{long}y")), None, due, None)));
+            assert_ne!(name(&cut), name(&scheduled(&id(&long), None, off, None)));
+        }
         let of = |failed: &str| name(&retry(&id("b"), None, &id(failed), 1)).to_owned();
-        assert_eq!(of("b-1800000000"), "b-1800000000-retry-1");
-        assert_eq!(of("b-1800000000-retry-1"), "b-1800000000-retry-2");
-        assert_eq!(of("b-1800000000-retry-2"), "b-1800000000-retry-3");
+        assert_eq!(of("b-20270115-0800"), "b-20270115-0800-retry-1");
+        assert_eq!(of("b-20270115-0800-retry-1"), "b-20270115-0800-retry-2");
+        assert_eq!(of("b-20270115-0800-retry-2"), "b-20270115-0800-retry-3");
+        assert_eq!(of("b-1800000000"), "b-1800000000-retry-1", "one of an earlier version");
         assert_eq!(of("by-retry-hand"), "by-retry-hand-retry-1");
         assert!(of(&"x".repeat(200)).len() <= NAME_MAX);
     }

@@ -29,7 +29,7 @@ const FRAME: usize = 24 << 10;
 /// Bytes of a host of a restore apart from names, texts and snapshots, with who owns which of its fields. Proven by a test.
 const RESTORED_HOST: usize = 1050;
 /// The same of a backup.
-const BACKED_UP_HOST: usize = 650;
+const BACKED_UP_HOST: usize = 830;
 /// Bytes of a snapshot to be restored, its path apart.
 const PIN: usize = 130;
 /// Bytes of a snapshot that was made, its path apart.

@@ -11,7 +11,7 @@ use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground};
 use super::operator::Operator;
 
-fn configuration(namespace: &str, more: Value) -> Value {
+pub fn configuration(namespace: &str, more: Value) -> Value {
     let mut object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "metadata": { "name": "files", "namespace": namespace },
         "spec": { "repository": { "name": "repo" }, "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true },
@@ -20,7 +20,7 @@ fn configuration(namespace: &str, more: Value) -> Value {
     object
 }
 
-fn session(namespace: &str, name: &str) -> Value {
+pub fn session(namespace: &str, name: &str) -> Value {
     json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
         "metadata": { "name": name, "namespace": namespace },
         "spec": { "invoker": { "apiGroup": "stash.appscode.com", "kind": "BackupConfiguration", "name": "files" } } })
@@ -144,7 +144,11 @@ async fn scheduled(cluster: &Cluster, namespace: &str) -> Vec<(i64, i64)> {
     let api = cluster.api("stash.appscode.com/v1beta1", "BackupSession", namespace);
     let all = api.list(&ListParams::default()).await.unwrap().items;
     let times = |o: kube::api::DynamicObject| {
-        let due = o.metadata.name.unwrap().rsplit_once('-').unwrap().1.parse().unwrap();
+        let name = o.metadata.name.unwrap();
+        let (date, time) = name.strip_prefix("files-").unwrap().split_once('-').unwrap();
+        let due =
+            format!("{}-{}-{}T{}:{}:{:0<2}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+        let due = due.parse::<k8s_openapi::jiff::Timestamp>().unwrap().as_second();
         (due, o.metadata.creation_timestamp.unwrap().0.as_second())
     };
     let mut all: Vec<(i64, i64)> = all.into_iter().map(times).collect();

@@ -7,6 +7,7 @@
 
 mod arrival;
 mod backups;
+mod canceled;
 mod cluster;
 mod code_rights;
 mod definitions;
@@ -15,6 +16,7 @@ mod held;
 #[allow(dead_code, reason = "some of it is for tenants that attack")]
 mod installed;
 mod jobs;
+mod lateness;
 mod leadership;
 mod leaving;
 mod manifests;

@@ -74,6 +74,39 @@ async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
     comes_back(&site, &folder, &want).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a node: make test-e2e"]
+async fn a_backup_that_is_canceled_leaves_no_lock_and_the_next_one_comes_back_whole() {
+    let site = Site::new("backup-canceled").await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    let want = seed(&folder, 11, 3_000_000);
+    proxy.hold_after_sent(1_000_000);
+    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
+    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
+    proxy.held().await;
+    let asked = std::time::Instant::now();
+    site.patch("BackupSession", "data", json!({ "spec": { "cancel": true } })).await;
+    let stopped = eventually(20, async || {
+        let jobs = site.jobs("data", "backup").await;
+        jobs.iter().all(|j| j["metadata"]["deletionTimestamp"].is_string()).then_some(())
+    });
+    assert!(stopped.await.is_some(), "its Job is not stopped");
+    // restic, told to stop, takes its lock off where the store answers.
+    proxy.release();
+    let text = site.failed("BackupSession", "data", "Canceled").await;
+    assert!(asked.elapsed().as_secs() < 45, "canceled after {:?}", asked.elapsed());
+    assert!(text.contains("No host was backed up"), "{text}");
+    assert_eq!(locks(&site), 0);
+    site.create(&backup_session("again", "BackupConfiguration", "data")).await;
+    let session = site.succeeded("BackupSession", "again").await;
+    let summary = session["status"]["summary"].as_str().unwrap();
+    assert!(summary.starts_with("Backed up 1 host: ") && summary.contains(" MiB, snapshot "), "{summary}");
+    comes_back(&site, &folder, &want).await;
+}
+
 /// Proves: C05, defect 9.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]

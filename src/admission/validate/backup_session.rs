@@ -1,7 +1,7 @@
 //! BackupSession: one run of a backup.
 //!
-//! Names what to run and nothing else. Its spec cannot be changed: another
-//! backup is another object.
+//! Names what to run and nothing else. Its spec cannot be changed, but for `cancel`:
+//! another backup is another object.
 
 use super::{Errors, FieldError, common, immutable};
 use crate::api::BackupSession;
@@ -12,6 +12,7 @@ pub fn validate(new: &BackupSession, old: Option<&BackupSession>) -> Vec<FieldEr
     let mut errors = Errors::default();
     let spec = &new.spec;
     immutable(&mut errors, "BackupSession", spec, old.map(|o| &o.spec));
+    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel), "back up");
     match &spec.invoker {
         None => errors.invalid("spec.invoker", "is missing; name the BackupConfiguration or BackupBatch to run"),
         Some(invoker) => {

@@ -96,10 +96,13 @@ pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
     value.is_some_and(|v| *v != T::default())
 }
 
-/// A run that was canceled stays so.
-pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>) {
+/// A run that was canceled stays so. `what` is what another object would do.
+pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>, what: &str) {
     if old == Some(true) && new != Some(true) {
-        errors.invalid("spec.cancel", "was true, and cannot be taken back; create another object to restore again");
+        errors.invalid(
+            "spec.cancel",
+            format!("was true, and cannot be taken back; create another object to {what} again"),
+        );
     }
 }
 

@@ -385,15 +385,20 @@ mod tests {
         let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": [{ "snapshots": ["latest"] }] });
         let session = json!({ "spec": { "repository": { "name": "r" }, "target": target } });
         let batch = json!({ "spec": { "repository": { "name": "r" }, "members": [{ "target": target }] } });
-        for (kind, running) in [("RestoreSession", session), ("RestoreBatch", batch)] {
+        let backup = json!({ "spec": { "invoker": { "kind": "BackupBatch", "name": "b" } } });
+        for (kind, running, other) in [
+            ("RestoreSession", session, ("timeOut", json!("1h"))),
+            ("RestoreBatch", batch, ("timeOut", json!("1h"))),
+            ("BackupSession", backup, ("retryLeft", json!(1))),
+        ] {
             let mut canceled = running.clone();
             canceled["spec"]["cancel"] = true.into();
             assert_eq!(check(kind, &canceled, Some(&running)), []);
             let text = message(&check(kind, &running, Some(&canceled)));
             assert!(text.starts_with("spec.cancel: was true") && !text.contains("one run"), "{text}");
-            canceled["spec"]["timeOut"] = "1h".into();
+            canceled["spec"][other.0] = other.1;
             let text = message(&check(kind, &canceled, Some(&running)));
-            assert!(text.contains("(changed: timeOut)"), "{text}");
+            assert!(text.contains(&format!("(changed: {})", other.0)), "{text}");
         }
     }
 

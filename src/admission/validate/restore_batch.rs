@@ -18,7 +18,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     let mut errors = Errors::default();
     let spec = &new.spec;
     immutable(&mut errors, "RestoreBatch", spec, old.map(|o| &o.spec));
-    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
+    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel), "restore");
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     let from_backup = spec.backup_batch.as_ref();
     if from_backup.is_none() || spec.repository.is_some() {

@@ -12,7 +12,7 @@ pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<Field
     let mut errors = Errors::default();
     let spec = &new.spec;
     immutable(&mut errors, "RestoreSession", spec, old.map(|o| &o.spec));
-    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel));
+    common::cancel(&mut errors, spec.cancel, old.and_then(|o| o.spec.cancel), "restore");
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());

@@ -248,3 +248,26 @@ fn a_session_that_waits_takes_little_memory() {
     let all = kept.size() + size_of::<Stored<RestoreSession>>() + size_of::<Facts>() + strings;
     assert!(all < 2500, "{all}");
 }
+
+#[test]
+fn who_made_a_session_is_known_without_keeping_its_owners() {
+    let of = |owners: &Value, bytes: usize| -> Stored<BackupSession> {
+        stored(&json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
+            "metadata": { "name": "s", "namespace": "n", "ownerReferences": owners,
+                "annotations": { "a": "x".repeat(bytes) } },
+            "spec": { "invoker": { "kind": "BackupBatch", "name": "b" } } }))
+    };
+    let owner = |controller: bool| {
+        json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupBatch", "name": "b", "uid": "u",
+            "controller": controller }])
+    };
+    // One that is too large is known as well.
+    for bytes in [1, OBJECT_BYTES] {
+        assert!(!of(&owner(true), bytes).facts().by_hand);
+        assert!(of(&json!([]), bytes).facts().by_hand);
+        assert!(of(&owner(false), bytes).facts().by_hand, "an owner that only has it removed with itself");
+        let mut cut = of(&owner(true), 1);
+        cut.cut(bytes);
+        assert!(!cut.facts().by_hand);
+    }
+}

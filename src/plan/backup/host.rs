@@ -4,7 +4,7 @@
 //! read: a snapshot of half a restore is no backup, and retention would let it push out the last good one.
 
 use super::hosts::{host_is_over, label, named, size};
-use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
+use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
 use crate::names::{condition, reason};
@@ -12,7 +12,7 @@ use crate::plan::contract::{Backup, Class, Detail, Failure, Outcome, Saved, Step
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
-use crate::plan::restore::{display, rivals};
+use crate::plan::restore::{display, progress, rivals};
 use crate::plan::target::{Reach, Target};
 use crate::plan::{Event, conditions, duration, retry, warn};
 
@@ -24,6 +24,11 @@ fn is_late(pass: &Pass<'_>, index: usize) -> bool {
 /// Seconds a Job of the member may take: to the nearer of both deadlines.
 fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
+}
+
+/// Key of a host's backup within the run.
+pub fn key(member: usize, host: &str) -> String {
+    format!("backup/{member}/{host}")
 }
 
 /// Moves one host on. Its target may be gone: what runs already is read all the same.
@@ -39,13 +44,14 @@ pub fn back_up(
     if host_is_over(&entry) {
         return;
     }
-    let key = format!("backup/{index}/{}", entry.hostname);
+    let key = key(index, &entry.hostname);
     let attempt = entry.attempt.unwrap_or(1);
     let late = is_late(pass, index);
     // What the earlier attempt came to stands in status.
     pass.stop(&key, attempt.saturating_sub(1));
     let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
-    match pass.job(&key, attempt).map(|j| &j.state) {
+    let job = pass.job(&key, attempt);
+    match job.map(|j| &j.state) {
         Some(JobState::Active { held }) if late => {
             pass.stop(&key, attempt);
             run_out(pass, index, host, held.as_ref());
@@ -53,13 +59,15 @@ pub fn back_up(
         Some(JobState::Active { held }) => {
             let slot = &mut pass.now.targets[index].stats[host];
             slot.phase = Some(BackupHostPhase::Running);
+            slot.progress = job.and_then(|j| pass.seen.progress.get(&j.name)).map(progress).or(slot.progress);
             let before = slot.reason.take();
             slot.reason = held.as_ref().map(|f| f.reason.clone());
             slot.error = held.as_ref().map(|f| f.message.clone());
             if let Some(failure) = held {
                 pass.plan.warn_of(failure, before.as_deref());
             }
-            pass.plan.look_again(LOOK_AT_RUNNING);
+            let moves = job.is_some_and(|j| j.address.is_some());
+            pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { LOOK_AT_RUNNING });
         }
         Some(JobState::Done(outcome)) => read(pass, spec, index, host, outcome),
         Some(JobState::Lost(failure)) => {
@@ -206,7 +214,8 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
     })
 }
 
-fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, outcome: &Outcome) {
+/// Takes what a Job answered.
+pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, outcome: &Outcome) {
     let paths = spec.target.as_ref().map(|t| named(t).1).unwrap_or_default();
     let made = match outcome.saved(&paths) {
         Ok(Some(made)) if outcome.run == pass.run.id.uid => made,
@@ -214,6 +223,7 @@ fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, out
     };
     let slot = &mut pass.now.targets[index].stats[host];
     slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
+    slot.progress = None;
     if !made.is_empty() {
         slot.snapshots = made.iter().map(snapshot).collect();
     }
@@ -238,6 +248,7 @@ fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let at = pass.at;
     let late = is_late(pass, index);
     let slot = &mut pass.now.targets[index].stats[host];
+    slot.progress = None;
     slot.pod_deaths = retry::deaths(failure, slot.pod_deaths);
     if late || !retry::again(failure, slot.pod_deaths) {
         return end(pass, index, host, failure);
@@ -255,6 +266,7 @@ fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let slot: &mut HostBackupStats = &mut pass.now.targets[index].stats[host];
     slot.phase = Some(BackupHostPhase::Failed);
     slot.not_before = None;
+    slot.progress = None;
     slot.reason = Some(failure.reason.clone());
     slot.error = Some(failure.message.clone());
     let name = slot.hostname.clone();

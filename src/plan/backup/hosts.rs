@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
+use super::summary::UNITS;
 use super::{Ground, Invoker, LOOK_FOR_MISSING, Pass, bound, host};
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
@@ -115,7 +116,8 @@ pub fn label(index: usize, status: &BackupTargetStatus) -> String {
     format!("member {index} ({name})")
 }
 
-fn is_over(status: &BackupTargetStatus) -> bool {
+/// Whether a member has ended.
+pub fn is_over(status: &BackupTargetStatus) -> bool {
     matches!(status.phase, Some(BackupTargetPhase::Succeeded | BackupTargetPhase::Failed | BackupTargetPhase::Skipped))
 }
 
@@ -242,13 +244,12 @@ fn refuse(pass: &mut Pass<'_>, index: usize, text: &str) {
 
 /// Bytes for people, as restic and Stash write them: `3.408 MiB`.
 pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
     let mut value = bytes as f64;
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    let mut unit = 0;
+    let mut unit = 1;
     value /= 1024.0;
     while value >= 1024.0 && unit + 1 < UNITS.len() {
         value /= 1024.0;

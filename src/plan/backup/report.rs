@@ -1,8 +1,11 @@
 //! The session's phase, conditions and one line; and what is now known of the Repository.
 
-use super::{Pass, hosts};
-use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus};
+use super::{Pass, hosts, summary};
+use crate::api::backup_session::{
+    BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
+};
 use crate::api::repository::RepositoryStatus;
+use crate::api::restore_session::Progress;
 use crate::api::to_json;
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
@@ -37,6 +40,12 @@ pub fn wait_loudly(pass: &mut Pass<'_>, text: &str) {
     wait(pass, text);
 }
 
+/// The backup goes on, and this is what it does.
+pub fn go_on(pass: &mut Pass<'_>, why: &str, text: &str) {
+    pass.now.phase = Some(BackupPhase::Running);
+    say(pass, Health::Reconciling, why, text);
+}
+
 /// The backup goes on.
 pub fn stand(pass: &mut Pass<'_>) {
     let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
@@ -61,12 +70,23 @@ pub fn stand(pass: &mut Pass<'_>) {
         let text = if all.is_empty() {
             "Opening the repository.".to_owned()
         } else {
-            format!("{done} of {} backed up{trouble}", count_of(all.len()))
+            format!("{done} of {} backed up{}{trouble}", count_of(all.len()), percent(&all))
         };
         let held = held.filter(|h| !hosts::host_is_over(h)).and_then(|h| h.reason.clone());
         (held.unwrap_or_else(|| reason::RUNNING.to_owned()), text)
     };
     say(pass, Health::Reconciling, &why, &text);
+}
+
+/// How far the hosts are that are being backed up: by bytes, where they say so.
+fn percent(hosts: &[&HostBackupStats]) -> String {
+    let known = || hosts.iter().filter_map(|h| h.progress).filter(|p| p.bytes_total > 0);
+    let of = |what: fn(&Progress) -> i64| known().fold(0_i128, |all, p| all + i128::from(what(&p)));
+    let (done, total) = (of(|p| p.bytes_done.min(p.bytes_total)), of(|p| p.bytes_total));
+    match (done * 100).checked_div(total) {
+        Some(percent) if percent > 0 => format!(", {percent} % of what is being read"),
+        _ => String::new(),
+    }
 }
 
 /// Says in the conditions what retention and check came to, and to the Repository what was found out about it. True
@@ -118,7 +138,7 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
 }
 
 /// There are snapshots, and nobody looked at the repository after them: it has to be listed all the same.
-fn unseen(pass: &mut Pass<'_>) {
+pub fn unseen(pass: &mut Pass<'_>) {
     let made = pass.now.targets.iter().flat_map(|t| &t.stats).any(|h| !h.snapshots.is_empty());
     if made && pass.plan.repository_facts.is_none() {
         let last_backup_time = Some(conditions::whole_second(pass.at));
@@ -166,8 +186,7 @@ pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
     if let Some(failure) = left {
         return end(pass, BackupPhase::Failed, &failure.reason.clone(), &failure.message.clone());
     }
-    let hosts = pass.now.targets.iter().map(|t| t.stats.len()).sum::<usize>();
-    let text = format!("Backed up {}.", count_of(hosts));
+    let text = summary::backed_up(&pass.now.targets);
     end(pass, BackupPhase::Succeeded, reason::SUCCEEDED, &text);
 }
 

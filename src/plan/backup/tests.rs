@@ -1,5 +1,6 @@
 //! Backups from their first pass to their last.
 
+mod canceled;
 mod defaults;
 mod elsewhere;
 mod large;

@@ -325,7 +325,8 @@ pub fn counts(c: contract::Counts) -> Counts {
     Counts { files: i64::try_from(c.files).unwrap_or(i64::MAX), bytes: i64::try_from(c.bytes).unwrap_or(i64::MAX) }
 }
 
-fn progress(p: &contract::Progress) -> Progress {
+/// How far a Job says that it is, as status has it.
+pub fn progress(p: &contract::Progress) -> Progress {
     let i = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     #[allow(clippy::cast_possible_truncation, reason = "clamped to a percentage")]
     let percent = p.percent.clamp(0.0, 100.0) as i32;

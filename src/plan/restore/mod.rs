@@ -29,6 +29,8 @@ pub mod rivals;
 #[cfg(test)]
 mod tests;
 
+pub use self::host::progress;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ fn restored(name: &str, paths: &[String], text: &str) -> HostRestoreStats {
 }
 
 fn backed_up(name: &str, paths: &[String], text: &str) -> HostBackupStats {
-    let most = Some(i64::MAX);
+    let (most, most_of) = (Some(i64::MAX), i64::MAX);
     let size = || Some("16384.000 PiB".to_owned());
     let snapshot = |p: &String| SnapshotStats {
         name: Some("abcdefgh".into()),
@@ -80,6 +80,13 @@ fn backed_up(name: &str, paths: &[String], text: &str) -> HostBackupStats {
         pod_deaths: Some(3),
         not_before: Some(Time(Timestamp::MAX)),
         node: Some(name.into()),
+        progress: Some(Progress {
+            percent: 100,
+            bytes_done: most_of,
+            bytes_total: most_of,
+            files_done: most_of,
+            files_total: most_of,
+        }),
         snapshots: paths.iter().map(snapshot).collect(),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::common::RetryConfig;
 use crate::plan::backup::{BackupRun, Invoker, next};
-use crate::plan::contract::{Failure, Task};
+use crate::plan::contract::{Failure, Progress, Task};
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
@@ -48,6 +48,8 @@ pub struct World {
     pub followers: BTreeMap<String, Option<i32>>,
     pub refused_revoke: Option<Failure>,
     pub last_task: Option<Task>,
+    /// What Jobs answer that are asked how far they are, by name.
+    pub progress: BTreeMap<String, Progress>,
 }
 
 impl World {
@@ -98,6 +100,7 @@ impl World {
             followers: BTreeMap::new(),
             refused_revoke: None,
             last_task: None,
+            progress: BTreeMap::new(),
         }
     }
 
@@ -149,7 +152,7 @@ impl World {
             refused_holds: BTreeMap::new(),
             refused_revoke: self.refused_revoke.clone(),
             room: Room { free: self.room, ahead: 16 - self.room },
-            progress: BTreeMap::new(),
+            progress: self.progress.clone(),
         }
     }
 

@@ -1,0 +1,145 @@
+//! What Prometheus is told of the backups of each BackupConfiguration and BackupBatch.
+//!
+//! Read from the watched objects when somebody asks, so that what is gone is not told any more. The only metrics with the
+//! names of objects in their labels: there are at most [`MOST`] of each, and how many are left out is a number too. Those
+//! that are late come first.
+
+use std::fmt::{self, Debug, Formatter};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use super::reasons::known;
+
+/// Most invokers that are told of: some megabytes of text.
+const MOST: usize = 10_000;
+
+/// Metrics of each invoker, and what they mean.
+const LAST_SUCCESS: (&str, &str) = (
+    "backup_last_success_timestamp_seconds",
+    "When the last backup that succeeded ended, in Unix seconds; absent before the first one",
+);
+const NEXT_DUE: (&str, &str) = (
+    "backup_next_due_timestamp_seconds",
+    "When the next scheduled backup is due, in Unix seconds; absent without a schedule, while paused, and where none can be taken",
+);
+const LATE: (&str, &str) = (
+    "backup_late",
+    "1 when more than one backup was due since the last that succeeded, else 0; absent without a schedule. Alert on 1",
+);
+const LAST_RESULT: (&str, &str) = (
+    "backup_last_result",
+    "1 when the last backup that ended succeeded, 0 when it failed, with the reason; absent before the first one. Alert on 0 where one failure is too many",
+);
+const LEFT_OUT: (&str, &str) = (
+    "backup_series_left_out",
+    "BackupConfigurations and BackupBatches beyond the 10,000 that the metrics of backups tell of. Alert above 0",
+);
+
+/// What is told of an invoker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Backups {
+    /// When the last success ended, in seconds.
+    pub success: Option<i64>,
+    /// When the next one is due, in seconds.
+    pub next: Option<i64>,
+    /// Whether they are late; none where nobody expects any.
+    pub late: Option<bool>,
+    /// Whether the last one succeeded, and its reason.
+    pub result: Option<(bool, String)>,
+}
+
+/// An invoker, and what is told of it.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Whose.
+    pub labels: Labels,
+    /// What.
+    pub backups: Arc<Backups>,
+}
+
+/// By what an invoker is known.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Labels {
+    /// Its namespace.
+    pub namespace: String,
+    /// `BackupConfiguration` or `BackupBatch`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its Repository, `namespace/name`.
+    pub repository: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ResultLabels {
+    namespace: String,
+    kind: String,
+    name: String,
+    repository: String,
+    reason: &'static str,
+}
+
+/// Where the invokers are read; none on a replica that does not lead.
+pub type Reader = Arc<dyn Fn() -> Vec<Series> + Send + Sync>;
+
+/// Tells of them. Clones share what they read.
+#[derive(Clone, Default)]
+pub struct Exporter(Arc<RwLock<Option<Reader>>>);
+
+impl Exporter {
+    /// Reads here from now on.
+    pub fn follow(&self, reader: Option<Reader>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = reader;
+    }
+
+    /// Those that are told of, and how many are not.
+    fn read(&self, most: usize) -> (Vec<Series>, usize) {
+        let reader = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = reader.map(|read| read()).unwrap_or_default();
+        all.sort_by(|a, b| (a.backups.late != Some(true), &a.labels).cmp(&(b.backups.late != Some(true), &b.labels)));
+        let left_out = all.len().saturating_sub(most);
+        all.truncate(most);
+        (all, left_out)
+    }
+}
+
+impl Debug for Exporter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Exporter")
+    }
+}
+
+impl Collector for Exporter {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let (all, left_out) = self.read(MOST);
+        let late = |b: &Backups| b.late.map(i64::from);
+        let numbers: [(_, &dyn Fn(&Backups) -> Option<i64>); 3] =
+            [(LAST_SUCCESS, &|b| b.success), (NEXT_DUE, &|b| b.next), (LATE, &late)];
+        for ((name, help), of) in numbers {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for Series { labels, backups } in &all {
+                if let Some(value) = of(backups) {
+                    metric.encode_family(labels)?.encode_gauge(&value)?;
+                }
+            }
+        }
+        let (name, help) = LAST_RESULT;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for Series { labels, backups } in &all {
+            if let Some((succeeded, reason)) = &backups.result {
+                let Labels { namespace, kind, name, repository } = labels.clone();
+                let labels = ResultLabels { namespace, kind, name, repository, reason: known(reason) };
+                metric.encode_family(&labels)?.encode_gauge(&i64::from(*succeeded))?;
+            }
+        }
+        let (name, help) = LEFT_OUT;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&i64::try_from(left_out).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

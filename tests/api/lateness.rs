@@ -1,0 +1,99 @@
+//! Backups that stop: what status, columns, events and metrics say of it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::backups::{configuration, session};
+use super::cluster::{Cluster, SOON, condition, eventually, message};
+use super::jobs::{self, ground};
+use super::operator::Operator;
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_sessions() {
+    let cluster = Cluster::enter().await;
+    let operator = Operator::leading().await;
+    let ns = cluster.namespace("late").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let object = configuration(&ns, json!({ "schedule": "@every 2s", "backupHistoryLimit": 1 }));
+    cluster.apply(&object).await.unwrap();
+    // The first waits for its Job, those after it are skipped.
+    let late = cluster.until(&object, "late", |o| condition(o, "BackupsLate") == ("True", "BackupsLate")).await;
+    assert!(message(&late, "BackupsLate").starts_with("No backup has succeeded yet, and more than one was due."));
+    assert!(late["status"].get("lastBackup").is_none(), "what is skipped is no backup: {late:#}");
+    let events = cluster.api("v1", "Event", &ns);
+    let told = eventually("the event", SOON, || async {
+        let all = events.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let found: Vec<_> = all.into_iter().filter(|e| e.data["reason"] == "BackupsLate").collect();
+        if found.is_empty() { Err("none".to_owned()) } else { Ok(found) }
+    })
+    .await;
+    assert_eq!(
+        (told.len(), &told[0].data["type"], &told[0].data["involvedObject"]["name"]),
+        (1, &json!("Warning"), &json!("files"))
+    );
+    let labels = format!(r#"namespace="{ns}",kind="BackupConfiguration",name="files",repository="{ns}/repo""#);
+    let has = async |line: String| {
+        eventually(&line, SOON, || async {
+            let (_, text) = operator.page("/metrics").await.ok_or("no answer".to_owned())?;
+            if text.lines().any(|l| l.starts_with(&line)) { Ok(()) } else { Err(text) }
+        })
+        .await;
+    };
+    has(format!("lifeboat_backup_late{{{labels}}} 1")).await;
+    has(format!("lifeboat_backup_next_due_timestamp_seconds{{{labels}}} ")).await;
+
+    // The one that runs fails, and then one by hand succeeds, with a schedule on which nothing is due any more.
+    let yearly = configuration(&ns, json!({ "schedule": "0 0 1 1 *", "backupHistoryLimit": 1 }));
+    cluster.apply(&yearly).await.unwrap();
+    let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
+    let failed = jobs::session_of(&prepare);
+    jobs::end(&cluster, &prepare, &jobs::damaged(&prepare)).await;
+    let seen = cluster.until(&object, "its end", |o| o["status"]["lastBackup"]["session"] == failed.as_str()).await;
+    assert_eq!(
+        (&seen["status"]["lastBackup"]["phase"], &seen["status"]["lastBackup"]["reason"]),
+        (&json!("Failed"), &json!("DataCorrupt"))
+    );
+    assert_eq!(condition(&seen, "BackupsLate").0, "True", "another schedule makes no backup");
+    let text = message(&seen, "BackupsLate");
+    assert!(text.contains(&format!("BackupSession {failed}, failed at")) && text.contains("DataCorrupt"), "{text}");
+    has(format!("lifeboat_backup_last_result{{{labels},reason=\"DataCorrupt\"}} 0")).await;
+
+    let by_hand = session(&ns, "by-hand");
+    cluster.apply(&by_hand).await.unwrap();
+    let uid = cluster.get(&by_hand).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    for step in ["prepare", "backup/", "maintain"] {
+        jobs::succeed_of(&cluster, &ns, step, &uid).await;
+    }
+    let done = cluster.until_phase(&by_hand, "Succeeded").await;
+    let good = cluster.until(&object, "on time", |o| condition(o, "BackupsLate") == ("False", "BackupsOnTime")).await;
+    assert_eq!(good["status"]["lastBackup"]["session"], "by-hand");
+    let ended = &done["status"]["run"]["completionTime"];
+    assert_eq!((&good["status"]["lastSuccessTime"], &good["status"]["lastBackup"]["time"]), (ended, ended));
+    has(format!("lifeboat_backup_late{{{labels}}} 0")).await;
+    has(format!("lifeboat_backup_last_success_timestamp_seconds{{{labels}}} ")).await;
+
+    // With its session the record does not go.
+    cluster.delete(&by_hand).await;
+    cluster.until(&by_hand, "gone", serde_json::Value::is_null).await;
+    cluster.apply(&configuration(&ns, json!({ "schedule": "0 0 1 1 *", "backupHistoryLimit": 2 }))).await.unwrap();
+    let looked = |o: &serde_json::Value| o["status"]["observedGeneration"] == o["metadata"]["generation"];
+    let after = cluster.until(&object, "looked at", looked).await;
+    assert_eq!(after["status"]["lastBackup"], good["status"]["lastBackup"]);
+    let (columns, cells) =
+        cluster.row(&format!("/apis/stash.appscode.com/v1beta1/namespaces/{ns}/backupconfigurations/files")).await;
+    assert_eq!(columns[columns.len() - 3..], ["Last-Success", "Last-Result", "Next"]);
+    assert_eq!(cells[cells.len() - 2..], [json!("Succeeded"), after["status"]["nextScheduleTime"].clone()]);
+
+    // Paused, nobody expects any.
+    cluster.apply(&configuration(&ns, json!({ "schedule": "@every 2s", "paused": true }))).await.unwrap();
+    cluster.until(&object, "paused", |o| condition(o, "BackupsLate") == ("False", "Paused")).await;
+    // One that is gone is told of by nobody.
+    cluster.delete(&object).await;
+    eventually("its metrics go", Duration::from_secs(20), || async {
+        let (_, text) = operator.page("/metrics").await.ok_or("no answer".to_owned())?;
+        if text.contains(&labels) { Err("still there".to_owned()) } else { Ok(()) }
+    })
+    .await;
+}
