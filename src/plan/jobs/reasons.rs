@@ -9,12 +9,13 @@ use crate::plan::WARNINGS;
 use crate::plan::contract::{Answer, Failure, Outcome, cut};
 
 /// All of them, as drivers and agent give them.
-const OF_AGENTS: [&str; 28] = [
+const OF_AGENTS: [&str; 29] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::BUCKET_MISSING,
     r::DATA_CORRUPT,
     r::DEVICES,
+    r::EXTRANEOUS_NOT_DELETED,
     r::INCOMPLETE,
     r::INVALID,
     r::NOTHING_TO_RESTORE,
