@@ -203,7 +203,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
             json!({ "repository": { "name": "r" }, "members": [{ "target": backup }], "retentionPolicy": retention }),
         ),
         "BackupSession" => (
-            used("spec", &["invoker.apiGroup", "invoker.kind", "invoker.name", "retryLeft"]),
+            used("spec", &["invoker.apiGroup", "invoker.kind", "invoker.name", "retryLeft", "cancel"]),
             json!({ "invoker": { "kind": "BackupBatch", "name": "b" } }),
         ),
         "Repository" => {

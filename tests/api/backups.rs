@@ -35,8 +35,12 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     let ns = cluster.namespace("retry").await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let retry = json!({ "retryConfig": { "maxRetry": 1, "delay": "3s" }, "backupHistoryLimit": 1 });
-    cluster.apply(&configuration(&ns, retry)).await.unwrap();
-    let first = session(&ns, "first");
+    let invoker = configuration(&ns, retry);
+    cluster.apply(&invoker).await.unwrap();
+    let mut first = session(&ns, "first");
+    // As a schedule makes it: one that was made by hand would stay for a day.
+    first["metadata"]["ownerReferences"] = json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "name": "files", "uid": cluster.get(&invoker).await["metadata"]["uid"], "controller": true }]);
     cluster.apply(&first).await.unwrap();
     let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
     jobs::end(&cluster, &prepare, &jobs::damaged(&prepare)).await;
