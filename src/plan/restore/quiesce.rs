@@ -9,7 +9,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::held;
 use super::member::fail_member;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of, told};
 use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
@@ -116,6 +116,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 ),
                 at,
             );
+            told::goes_down(pass, index, target);
             pass.plan.again = true;
             false
         }

@@ -105,7 +105,7 @@ fn success(pass: &Pass<'_>) -> String {
     let bytes = restored().fold(0i64, |all, c| all.saturating_add(c.bytes));
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
-    format!("Restored {of}{}: {files} entries, {bytes} bytes.", hosts(count))
+    format!("Restored {of}{}: {}, {}.", hosts(count), text::entries(files), text::bytes(bytes))
 }
 
 fn failure(pass: &Pass<'_>, index: usize) -> String {
