@@ -22,6 +22,7 @@ mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;
 mod oversized;
+mod readme;
 mod refusals;
 mod repository;
 mod restarts;
