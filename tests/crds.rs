@@ -124,6 +124,74 @@ fn schemas_are_structural_and_described() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What `kubectl explain` says of the fields that a user writes: the values there are, and what holds without one.
+fn explained(at: &str, schema: &Value, faults: &mut Vec<String>) {
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        // Below embedded types of Kubernetes there is no text at all.
+        let Some(text) = field.get("description").and_then(Value::as_str).map(|t| t.replace('\n', " ")) else {
+            continue;
+        };
+        let says = |word: &str| text.contains(word);
+        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        for value in field.get("enum").and_then(Value::as_array).into_iter().flatten() {
+            if !says(&word(value)) {
+                faults.push(format!("{at}: does not name the value {value}: {text}"));
+            }
+        }
+        if let Some(default) = field.get("default").filter(|d| !d.is_object())
+            && !says(&word(default))
+        {
+            faults.push(format!("{at}: does not name its default {default}: {text}"));
+        }
+        let one_value = field.get("x-kubernetes-int-or-string").is_some()
+            || ["string", "integer", "boolean"].iter().any(|t| field["type"] == **t);
+        // What must be there in fact, and what nothing is made of yet.
+        let named = ["name", "namespace", "key", "kind"].contains(&name.as_str());
+        let without = ["absent", "efault", "empty", "Deprecated", "not built", "VolumeSnapshotter", "must be set"];
+        if one_value && !named && !required.contains(&name.as_str()) && !without.iter().any(|w| says(w)) {
+            faults.push(format!("{at}: does not say what holds when it is absent: {text}"));
+        }
+        explained(&at, field, faults);
+        for key in ["items", "additionalProperties"] {
+            explained(&format!("{at}[]"), &field[key], faults);
+        }
+    }
+}
+
+#[test]
+fn each_text_names_values_and_default() {
+    let mut faults = Vec::new();
+    for crd in api::all_crds().iter().filter(|c| c["spec"]["group"] == "stash.appscode.com") {
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert!(spec["properties"].is_object(), "{}", plural(crd));
+        explained(&plural(crd), spec, &mut faults);
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let wrong = serde_json::json!({ "properties": { "a": { "type": "string", "enum": ["X"], "default": "X", "description": "It." } } });
+    explained("here", &wrong, &mut faults);
+    assert_eq!(faults.len(), 3, "{faults:?}");
+}
+
+/// The arguments that a text lists are those that are allowed.
+#[test]
+fn the_texts_list_the_arguments_of_restic() {
+    use lifeboat::plan::restic_args::{Command, parse};
+    for (kind, command) in [("BackupConfiguration", Command::Backup), ("RestoreSession", Command::Restore)] {
+        let spec = api::spec_of(kind).unwrap();
+        let text = spec.pointer("/properties/target/properties/args/description").and_then(Value::as_str).unwrap();
+        let wrong = parse(command, &["--nonsense".to_owned()]).unwrap_err();
+        let dashed = |text: &str| -> std::collections::BTreeSet<String> {
+            let words = text.split([' ', ',', '\n', '.', ';']).filter(|w| w.starts_with("--"));
+            words.map(str::to_owned).collect()
+        };
+        assert_eq!(dashed(text), dashed(&wrong[0].1), "{kind}");
+        assert!(dashed(text).len() > 5);
+    }
+}
+
 /// Every text, list and map that a user writes has a limit; an object without fields holds nothing.
 fn unbounded(at: &str, schema: &Value, faults: &mut Vec<String>) {
     let is = |name: &str| schema.get("type").and_then(Value::as_str) == Some(name);

@@ -147,7 +147,7 @@ pub async fn broken(cluster: &Cluster) {
             let (name, all) = (o["metadata"]["name"].as_str().unwrap_or_default(), o["status"].to_string());
             all.contains("Secret ")
                 || all.contains("Repository ")
-                || all.contains(&format!("persistentvolumeclaim/{name}"))
+                || all.contains(&format!("PersistentVolumeClaim/{name}"))
         };
         let seen = Seen::sessions(cluster, &ns, says).await;
         let mut took = vec![];

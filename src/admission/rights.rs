@@ -194,8 +194,9 @@ pub fn denial(question: &Question, denied: &[Ask]) -> String {
     });
     let texts = texts.collect::<Vec<_>>().join("; ");
     format!(
-        "{texts}. User {:?} does not have it. Leave it out, or let somebody who has that right write the object.",
-        question.username()
+        "{texts}. User {:?} may not do that. Remove {}, or ask somebody who has the right to apply the object.",
+        question.username(),
+        if denied.len() == 1 { "the field" } else { "the fields" }
     )
 }
 
@@ -358,8 +359,8 @@ mod tests {
             denial(&question, &question.asks),
             "spec.runtimeSettings.pod.nodeName: can run code in a Pod or raise its rights; needs the right to create Pods \
              in namespace demo; spec.runtimeSettings.pod.imagePullSecrets[0]: reads Secret \"s\"; needs the right to get it \
-             (or to create Pods) in namespace demo. User \"jane\" does not have it. Leave it out, or let somebody who has \
-             that right write the object."
+             (or to create Pods) in namespace demo. User \"jane\" may not do that. Remove the fields, or ask somebody \
+             who has the right to apply the object."
         );
         assert!(unknown(&question, "no answer").contains("no answer"));
     }

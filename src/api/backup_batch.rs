@@ -36,7 +36,8 @@ use super::volume::PvcTemplate;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Last-Success","type":"date","jsonPath":".status.lastSuccessTime"}"#,
     printcolumn = r#"{"name":"Last-Result","type":"string","jsonPath":".status.lastBackup.phase"}"#,
-    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduleTime"}"#
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduleTime"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -47,7 +48,7 @@ pub struct BackupBatchSpec {
     /// The targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<BackupMember>,
-    /// Cron expression (five fields, or @hourly and the like). Without it, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and the like). When absent, backups are taken only by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
@@ -57,7 +58,7 @@ pub struct BackupBatchSpec {
     /// Settings of the Jobs' pods; a member's own come first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<RuntimeSettings>,
-    /// What moves the data.
+    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
@@ -66,7 +67,8 @@ pub struct BackupBatchSpec {
     pub repository: Option<RepositoryRef>,
     /// What is kept, per host.
     pub retention_policy: RetentionPolicy,
-    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run.
+    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run. Default:
+    /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.
@@ -78,7 +80,7 @@ pub struct BackupBatchSpec {
     /// Parallel (when absent) or Sequential, in the order of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_order: Option<ExecutionOrder>,
-    /// The same as executionOrder: true is Sequential, false is Parallel.
+    /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
     /// Extension: what a failed member means for those after it, in order; Stop when absent.
@@ -116,7 +118,7 @@ pub struct BackupMember {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
     /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
-    /// the batch goes on as onFailure says. The batch's own timeOut holds all the same.
+    /// the batch goes on as onFailure says. When absent, only the batch's own timeOut counts, which always holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,

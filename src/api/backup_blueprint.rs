@@ -24,7 +24,7 @@ use super::volume::PvcTemplate;
     status = "BackupBlueprintStatus",
     derive = "PartialEq",
     doc = "BackupBlueprint is a template for backups that annotations ask for. Declared; not built yet.",
-    printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name"}"#,
+    printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -33,19 +33,19 @@ pub struct BackupBlueprintSpec {
     /// The store; variables such as `${TARGET_NAME}` may stand in its prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the data with the Repository.
+    /// Remove the data with the Repository. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
     /// Which namespaces may refer to the Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
-    /// Namespace of the BackupConfigurations.
+    /// Namespace of the BackupConfigurations; that of the target when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_namespace: Option<String>,
-    /// Namespace of the Repositories.
+    /// Namespace of the Repositories; that of the target when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo_namespace: Option<String>,
-    /// Cron expression.
+    /// Cron expression; by hand only when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// How an application is backed up.
@@ -65,10 +65,10 @@ pub struct BackupBlueprintSpec {
     /// Hooks around the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Completed BackupSessions to keep.
+    /// Completed BackupSessions to keep; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
-    /// Longest time a session may take.
+    /// Longest time a session may take; 24h when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,

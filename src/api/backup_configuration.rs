@@ -31,25 +31,26 @@ use super::volume::PvcTemplate;
     status = "BackupConfigurationStatus",
     derive = "PartialEq",
     doc = "BackupConfiguration says what of one target is backed up, when, to which Repository, and what is kept.",
-    printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name"}"#,
+    printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Last-Success","type":"date","jsonPath":".status.lastSuccessTime"}"#,
     printcolumn = r#"{"name":"Last-Result","type":"string","jsonPath":".status.lastBackup.phase"}"#,
-    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduleTime"}"#
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.nextScheduleTime"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfigurationSpec {
-    /// Cron expression (five fields, or @hourly and the like). Without it, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and the like). When absent, backups are taken only by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
     /// clocks change, a time they leave out runs when they jump, and one they show twice runs the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// What moves the data.
+    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
@@ -58,7 +59,8 @@ pub struct BackupConfigurationSpec {
     pub repository: Option<RepositoryRef>,
     /// What is kept.
     pub retention_policy: RetentionPolicy,
-    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run.
+    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run. Default:
+    /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.

@@ -23,7 +23,7 @@ use super::restore_session::{Progress, RunStatus};
     status = "BackupSessionStatus",
     derive = "PartialEq",
     doc = "BackupSession is one run of a BackupConfiguration or BackupBatch. Create one to take a backup now.",
-    printcolumn = r#"{"name":"Invoker-Type","type":"string","jsonPath":".spec.invoker.kind"}"#,
+    printcolumn = r#"{"name":"Invoker-Type","type":"string","jsonPath":".spec.invoker.kind","priority":1}"#,
     printcolumn = r#"{"name":"Invoker-Name","type":"string","jsonPath":".spec.invoker.name"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Duration","type":"string","jsonPath":".status.sessionDuration"}"#,
@@ -55,7 +55,7 @@ pub struct BackupSessionSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InvokerRef {
-    /// `stash.appscode.com`.
+    /// `stash.appscode.com`, also when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_group: Option<String>,
     /// `BackupConfiguration` or `BackupBatch`.

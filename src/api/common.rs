@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The system that moves the data.
+/// How the data is moved. Restic (the default): restic, in Jobs. VolumeSnapshotter: CSI volume snapshots; declared, not
+/// built yet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Driver {
     /// restic, in Jobs.
@@ -14,7 +15,7 @@ pub enum Driver {
     VolumeSnapshotter,
 }
 
-/// Whether members run side by side or one after another.
+/// Order of the members. Parallel (the default): all at once. Sequential: one after another, in the order of the list.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ExecutionOrder {
     /// All members at once; a member that fails or waits does not hold up another.
@@ -23,7 +24,8 @@ pub enum ExecutionOrder {
     Sequential,
 }
 
-/// What a failed member means for those after it, in order.
+/// Extension: what a failed member means for those after it, in Sequential order. Stop (the default): they are not
+/// started. Continue: they are started.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum OnFailure {
     /// Those after it are not started.
@@ -32,7 +34,9 @@ pub enum OnFailure {
     Continue,
 }
 
-/// Whether a workload is scaled to zero while it is restored in place.
+/// Extension: whether a workload is scaled to zero while it is restored in place. Auto (the default): it is scaled to
+/// zero, restored, and scaled back. Never: it is restored under running pods, which may read half-written files and
+/// overwrite restored ones.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Quiesce {
     /// Scale to zero, restore, scale back.
@@ -41,7 +45,9 @@ pub enum Quiesce {
     Never,
 }
 
-/// What becomes of a workload whose data a restore has touched and not restored as a whole.
+/// Extension: what becomes of a workload whose data a restore has touched and not restored as a whole. StayDown (the
+/// default): it stays at zero replicas, with an annotation that says why, until a restore of it succeeds. ScaleBack: it is
+/// scaled back, and starts on what is there.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum AfterFailure {
     /// It stays at zero replicas, with an annotation that says what it comes back to and why. The next restore of it that
@@ -51,7 +57,8 @@ pub enum AfterFailure {
     ScaleBack,
 }
 
-/// What becomes of files that the snapshots do not have.
+/// Extension: what becomes of files that the snapshots do not have. Keep (the default): they stay. Delete: they are
+/// deleted once everything else is restored, within what the rule selects.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Extraneous {
     /// They stay.
@@ -61,7 +68,8 @@ pub enum Extraneous {
     Delete,
 }
 
-/// Whether a restore gives files back their owners.
+/// Extension: whether a restore gives files back their owners. Keep (the default): every file gets its owner, for which
+/// the Job must be allowed to run as root. Ignore: files belong to the user that the Job runs as.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Ownership {
     /// Every file gets its owner, or the restore fails before anything is touched. Needs a Job that may run as root.
@@ -73,7 +81,7 @@ pub enum Ownership {
 /// Reference to a Task, and its parameters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct TaskRef {
-    /// Name of the Task. Built in: `pvc-backup` and `pvc-restore`.
+    /// Name of the Task: `pvc-backup` or `pvc-restore`, which are built in. Absent for workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Values for the Task's variables.
@@ -95,7 +103,8 @@ pub struct Param {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// Group and version, for example `apps/v1`. An AppBinding is found by its kind whatever stands here.
+    /// Group and version: `apps/v1` of workloads, `v1` of PersistentVolumeClaim and ReplicationController. When absent, that
+    /// of the kind. An AppBinding is found by its kind whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
     /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or `PersistentVolumeClaim`.
@@ -148,7 +157,7 @@ pub struct Rule {
     /// Hosts this rule is for. Empty means every host that no other rule names; at most one rule may be so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_hosts: Vec<String>,
-    /// Host whose backup is restored. Empty means the target host itself.
+    /// Host whose backup is restored; the target host itself when absent or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
     /// Snapshot ids, or `latest`. Exclusive with `paths`. The source host always filters them.
@@ -158,12 +167,12 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Extension: only snapshots at or before this time (RFC 3339); of a backup run that was still going then, none.
-    /// Not together with snapshot ids.
+    /// The newest when absent. Not together with snapshot ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: how many backup runs back, of those that hold what is asked for; 0 is the newest. Not together with
-    /// snapshot ids.
+    /// Extension: how many backup runs back, of those that hold what is asked for; 0, also when absent, is the newest. Not
+    /// together with snapshot ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub previous: Option<i32>,
@@ -182,13 +191,13 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDirSettings {
-    /// Empty for the node's disk, `Memory` for a tmpfs.
+    /// Where it is kept: empty (the default) for the node's disk, `Memory` for a tmpfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<String>,
-    /// Most bytes it may take, for example `1Gi`.
+    /// Most bytes it may take, for example `1Gi`; no limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_limit: Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-    /// Do not cache repository metadata in it.
+    /// Do not cache repository metadata in it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_caching: Option<bool>,
 }
@@ -234,22 +243,22 @@ pub const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
 pub struct RetentionPolicy {
     /// Name of the policy, for the reader.
     pub name: String,
-    /// Newest snapshots to keep.
+    /// Newest snapshots to keep; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<i64>,
-    /// Hours of which the newest snapshot is kept.
+    /// Hours of which the newest snapshot is kept; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_hourly: Option<i64>,
-    /// Days of which the newest snapshot is kept.
+    /// Days of which the newest snapshot is kept; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_daily: Option<i64>,
-    /// Weeks of which the newest snapshot is kept.
+    /// Weeks of which the newest snapshot is kept; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_weekly: Option<i64>,
-    /// Months of which the newest snapshot is kept.
+    /// Months of which the newest snapshot is kept; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_monthly: Option<i64>,
-    /// Years of which the newest snapshot is kept.
+    /// Years of which the newest snapshot is kept; none by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_yearly: Option<i64>,
     /// Snapshots with any of these tags are kept.
@@ -257,7 +266,7 @@ pub struct RetentionPolicy {
     pub keep_tags: Vec<String>,
     /// Remove data that no snapshot needs any more from the repository.
     pub prune: bool,
-    /// Only say what would be removed.
+    /// Only say what would be removed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }

@@ -24,7 +24,7 @@ use super::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Image of the container.
+    /// Image of the container; Stash's own when absent. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Entry point; the image's own when absent.
@@ -33,7 +33,7 @@ pub struct FunctionSpec {
     /// Arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Working folder.
+    /// Working folder; the image's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// Ports it opens.
@@ -51,7 +51,7 @@ pub struct FunctionSpec {
     /// Settings of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<ContainerRuntimeSettings>,
-    /// Gone from Kubernetes since 1.25; not used.
+    /// Removed from Kubernetes in 1.25; not used. Leave it absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security_policy_name: Option<String>,
 }

@@ -26,7 +26,7 @@ pub struct Handler {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<TCPSocketAction>")]
     pub tcp_socket: Option<TCPSocketAction>,
-    /// Container the command runs in, and whose port names are known.
+    /// Container the command runs in, and whose port names are known; the first when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
 }
@@ -35,7 +35,7 @@ pub struct Handler {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpPostAction {
-    /// Path on the server.
+    /// Path on the server; `/` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Number or name of the port.
@@ -44,13 +44,13 @@ pub struct HttpPostAction {
     /// Host name; the pod's address when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// `HTTP` or `HTTPS`.
+    /// `HTTP` (the default) or `HTTPS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
     /// Headers of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_headers: Vec<HttpHeader>,
-    /// Body of the request.
+    /// Body of the request; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// Form fields; they win over `body`.
@@ -97,13 +97,14 @@ pub struct PostBackupHook {
     /// What to do.
     #[serde(flatten)]
     pub handler: Handler,
-    /// After which outcome it runs.
+    /// When it runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left).
     #[serde(default)]
     #[schemars(default = "PostBackupPolicy::default")]
     pub execution_policy: PostBackupPolicy,
 }
 
-/// When a hook after a backup runs.
+/// When the hook runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left). Declared;
+/// not built yet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostBackupPolicy {
     /// Always.
@@ -136,13 +137,13 @@ pub struct PostRestoreHook {
     /// What to do.
     #[serde(flatten)]
     pub handler: Handler,
-    /// After which outcome it runs.
+    /// When it runs: Always (the default), OnSuccess or OnFailure.
     #[serde(default)]
     #[schemars(default = "PostRestorePolicy::default")]
     pub execution_policy: PostRestorePolicy,
 }
 
-/// When a hook after a restore runs.
+/// When the hook runs: Always (the default), OnSuccess or OnFailure. Declared; not built yet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostRestorePolicy {
     /// Always.

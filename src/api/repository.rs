@@ -32,14 +32,17 @@ use super::schema;
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.totalSize"}"#,
     printcolumn = r#"{"name":"Snapshot-Count","type":"integer","jsonPath":".status.snapshotCount"}"#,
     printcolumn = r#"{"name":"Last-Successful-Backup","type":"date","jsonPath":".status.lastBackupTime"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RepositorySpec {
     /// The store. Exactly one kind of backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Not for `local`.
+    /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Default: false. Not
+    /// for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
     /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): only the repository in
@@ -83,7 +86,8 @@ impl CreateBucket {
     "message": "set exactly one of local, s3, gcs, azure, swift, b2 and rest"
 }]))]
 pub struct Backend {
-    /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the store's credentials.
+    /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the store's credentials. It must
+    /// be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_secret_name: Option<String>,
     /// A volume: PersistentVolumeClaim, hostPath or NFS.
@@ -115,7 +119,7 @@ pub struct Backend {
 pub struct LocalBackend {
     /// Where Stash mounted it. Kept for its manifests: Lifeboat mounts it at a place of its own.
     pub mount_path: String,
-    /// Folder of the volume that holds the repository.
+    /// Folder of the volume that holds the repository; the volume's root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
     /// The volume source, as in a pod: `persistentVolumeClaim`, `hostPath`, `nfs`.
@@ -151,7 +155,7 @@ impl JsonSchema for LocalBackend {
             );
             properties.insert(
                 "subPath".into(),
-                json!({ "type": "string", "description": "Folder of the volume that holds the repository." }),
+                json!({ "type": "string", "description": "Folder of the volume that holds the repository; the volume's root when absent." }),
             );
         }
         schema
@@ -164,15 +168,15 @@ impl JsonSchema for LocalBackend {
 pub struct S3Backend {
     /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS unless it says http.
     pub endpoint: String,
-    /// Bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// Folder in the bucket; a leading slash makes no difference.
+    /// Folder in the bucket, for example `demo/shop`; the bucket's root when absent. A leading slash makes no difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Region.
+    /// Region of the bucket, for example `eu-central-1`; found by asking the store when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Accept any certificate. A CA of your own is better: key CA_CERT_DATA of the Secret.
+    /// Accept any certificate. Default: false. A CA of your own is better: key CA_CERT_DATA of the Secret.
     #[serde(rename = "insecureTLS", default, skip_serializing_if = "Option::is_none")]
     pub insecure_tls: Option<bool>,
 }
@@ -181,12 +185,12 @@ pub struct S3Backend {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BucketBackend {
-    /// Bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// Folder in the bucket.
+    /// Folder in the bucket; its root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Most connections at once.
+    /// Most connections at once; restic's own number when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i64>,
 }
@@ -195,12 +199,12 @@ pub struct BucketBackend {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerBackend {
-    /// Container.
+    /// Name of the container.
     pub container: String,
-    /// Folder in the container.
+    /// Folder in the container; its root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Most connections at once.
+    /// Most connections at once; restic's own number when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i64>,
 }
@@ -208,9 +212,9 @@ pub struct ContainerBackend {
 /// A Swift container.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SwiftBackend {
-    /// Container.
+    /// Name of the container.
     pub container: String,
-    /// Folder in the container.
+    /// Folder in the container; its root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
 }
@@ -218,7 +222,7 @@ pub struct SwiftBackend {
 /// A restic REST server.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RestBackend {
-    /// URL of the repository.
+    /// URL of the repository. Declared; not built yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
@@ -239,7 +243,7 @@ pub struct UsagePolicy {
     "message": "from: Selector needs a selector"
 }]))]
 pub struct AllowedNamespaces {
-    /// Which ones.
+    /// Same (the default): its own namespace only. Selector: namespaces whose labels match `selector`. All: every namespace.
     #[serde(default)]
     #[schemars(default = "FromNamespaces::default")]
     pub from: FromNamespaces,
@@ -249,7 +253,8 @@ pub struct AllowedNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// Which namespaces may refer to a Repository.
+/// Namespaces whose objects may refer to the Repository. Same (the default): its own only. Selector: those whose labels
+/// match `selector`. All: every namespace.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum FromNamespaces {
     /// All.

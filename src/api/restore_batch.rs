@@ -34,7 +34,8 @@ use super::volume::PvcTemplate;
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Duration","type":"string","jsonPath":".status.sessionDuration"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#,
+    printcolumn = r#"{"name":"Deadline","type":"string","jsonPath":".status.sessionDeadline","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -42,7 +43,7 @@ use super::volume::PvcTemplate;
     "message": "maintainOrder and executionOrder contradict each other; set one of them"
 }]))]
 pub struct RestoreBatchSpec {
-    /// What moves the data.
+    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
@@ -52,7 +53,7 @@ pub struct RestoreBatchSpec {
     /// Parallel (when absent) or Sequential, in the order of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_order: Option<ExecutionOrder>,
-    /// The same as executionOrder: true is Sequential, false is Parallel.
+    /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
     /// Extension: what a failed member means for those after it, in order; Stop when absent.
@@ -66,15 +67,15 @@ pub struct RestoreBatchSpec {
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
     /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
-    /// Of a backup run that was still going then, none. Not together with backupSession.
+    /// Of a backup run that was still going then, none. The newest when absent. Not together with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
     /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
-    /// does not select by itself. The object may be gone.
+    /// does not select by itself. The object may be gone. Any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: ends the run. The only field that may change; it cannot be taken back.
+    /// Extension: true ends the run. The only field that may change; it cannot be taken back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
     /// The targets.
@@ -134,7 +135,7 @@ pub struct RestoreMember {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
     /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
-    /// the batch goes on as onFailure says. The batch's own timeOut holds all the same.
+    /// the batch goes on as onFailure says. When absent, only the batch's own timeOut counts, which always holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,

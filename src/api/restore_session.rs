@@ -31,11 +31,14 @@ use super::volume::PvcTemplate;
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Duration","type":"string","jsonPath":".status.sessionDuration"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#
+    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary"}"#,
+    printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.target.ref.name","priority":1}"#,
+    printcolumn = r#"{"name":"Hosts","type":"integer","jsonPath":".status.totalHosts","priority":1}"#,
+    printcolumn = r#"{"name":"Deadline","type":"string","jsonPath":".status.sessionDeadline","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSessionSpec {
-    /// What moves the data.
+    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
@@ -65,15 +68,15 @@ pub struct RestoreSessionSpec {
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
     /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
-    /// Of a backup run that was still going then, none. Not together with backupSession.
+    /// Of a backup run that was still going then, none. The newest when absent. Not together with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
     /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
-    /// does not select by itself. The object may be gone.
+    /// does not select by itself. The object may be gone. Any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: ends the run. The only field that may change; it cannot be taken back.
+    /// Extension: true ends the run. The only field that may change; it cannot be taken back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
     /// Deprecated: write them below `target`. Moved there on creation.

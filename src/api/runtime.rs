@@ -35,7 +35,8 @@ pub struct PodRuntimeSettings {
     /// Labels a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// ServiceAccount of the pod. Its token is not mounted unless automountServiceAccountToken says so.
+    /// ServiceAccount of the pod; `default` when absent. Its token is not mounted unless automountServiceAccountToken is
+    /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
     /// Annotations for a generated ServiceAccount. Declared; not built: no ServiceAccount is generated, and an object that
@@ -43,10 +44,10 @@ pub struct PodRuntimeSettings {
     /// `eks.amazonaws.com/role-arn`) and name it in serviceAccountName.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service_account_annotations: BTreeMap<String, String>,
-    /// Mount the ServiceAccount's token. Off unless set: the agent talks to no API server.
+    /// Mount the ServiceAccount's token. Default: false, because the agent talks to no API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
-    /// Node to run on, past the scheduler.
+    /// Node to run on, past the scheduler; the scheduler chooses when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// Security settings of the pod.
@@ -61,27 +62,27 @@ pub struct PodRuntimeSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
-    /// Scheduler to use.
+    /// Scheduler of the pod; the cluster's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_name: Option<String>,
     /// Taints the pod tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<Toleration>>")]
     pub tolerations: Vec<Toleration>,
-    /// Priority class.
+    /// PriorityClass of the pod; the cluster's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
-    /// Priority value.
+    /// Priority of the pod; that of its PriorityClass when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Readiness gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<PodReadinessGate>>")]
     pub readiness_gates: Vec<PodReadinessGate>,
-    /// Runtime class.
+    /// RuntimeClass of the pod; the node's default runtime when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<String>,
-    /// Tell the pod the Services of its namespace by environment variables.
+    /// Tell the pod the Services of its namespace by environment variables. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_service_links: Option<bool>,
     /// How pods spread over nodes.
@@ -105,11 +106,11 @@ pub struct ContainerRuntimeSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<ResourceRequirements>")]
     pub resources: Option<ResourceRequirements>,
-    /// Liveness probe.
+    /// Liveness probe of the container; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Probe>")]
     pub liveness_probe: Option<Probe>,
-    /// Readiness probe.
+    /// Readiness probe of the container; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Probe>")]
     pub readiness_probe: Option<Probe>,
@@ -140,7 +141,7 @@ pub struct ContainerRuntimeSettings {
 /// As nice(1) takes it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NiceSettings {
-    /// -20 (first) to 19 (last).
+    /// -20 (first) to 19 (last); 0 when absent. Below 0 needs the capability SYS_NICE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustment: Option<i32>,
 }
@@ -149,10 +150,10 @@ pub struct NiceSettings {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IoNiceSettings {
-    /// 0 none, 1 real time, 2 best effort, 3 idle.
+    /// 0 none, 1 real time (needs the capability SYS_NICE), 2 best effort, 3 idle; 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<i32>,
-    /// 0 (first) to 7 (last) within class 1 or 2.
+    /// 0 (first) to 7 (last) within class 1 or 2; 4 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_data: Option<i32>,
 }

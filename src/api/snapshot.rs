@@ -19,10 +19,12 @@ use serde::{Deserialize, Serialize};
     status = "SnapshotStatus",
     derive = "PartialEq",
     doc = "Snapshot is one restic snapshot of a Repository.",
-    printcolumn = r#"{"name":"ID","type":"string","jsonPath":".metadata.name"}"#,
+    printcolumn = r#"{"name":"ID","type":"string","jsonPath":".status.id","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".status.repository"}"#,
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".status.hostname"}"#,
-    printcolumn = r#"{"name":"Created At","type":"date","jsonPath":".status.time"}"#
+    printcolumn = r#"{"name":"Created At","type":"date","jsonPath":".status.time"}"#,
+    printcolumn = r#"{"name":"Path","type":"string","jsonPath":".status.paths[0]"}"#,
+    printcolumn = r#"{"name":"Tags","type":"string","jsonPath":".status.tags","priority":1}"#
 )]
 pub struct SnapshotSpec {}
 

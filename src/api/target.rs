@@ -41,7 +41,9 @@ pub struct BackupTarget {
     /// restic patterns of files to leave out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Further restic arguments, from an allow list.
+    /// Further arguments of `restic backup`, none when absent. Allowed are --tag, --exclude-caches, --exclude-if-present,
+    /// --exclude-larger-than, --one-file-system, --ignore-inode, --ignore-ctime, --limit-upload, --read-concurrency,
+    /// --pack-size, --compression, --no-scan and --iexclude.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
 }
@@ -69,7 +71,8 @@ pub struct RestoreTarget {
     /// What is restored into which hosts. Needs at least one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-    /// Further restic arguments, from an allow list.
+    /// Further arguments of `restic restore`, none when absent. Allowed are --tag, --verify, --sparse, --overwrite,
+    /// --exclude-xattr, --include-xattr and --limit-download.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Extension: whether the workload is scaled to zero while it is restored in place; Auto when absent.
@@ -86,7 +89,7 @@ pub struct RestoreTarget {
     /// restored; Keep when absent. Not together with allowEmpty, with quiesce: Never or with a DaemonSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extraneous: Option<Extraneous>,
-    /// Extension: restoring nothing at all is a success. Without it, it is a failure.
+    /// Extension: true: restoring nothing at all is a success. Default: false, it is a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_empty: Option<bool>,
 }

@@ -13,10 +13,10 @@ use super::schema;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcTemplate {
-    /// `v1`.
+    /// `v1`, also when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// `PersistentVolumeClaim`.
+    /// `PersistentVolumeClaim`, also when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Name, labels and annotations of the claim. `${POD_ORDINAL}` in the name is the replica's number.
@@ -39,7 +39,7 @@ pub struct PartialMeta {
     /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Prefix of a generated name.
+    /// Prefix of a generated name; absent where `name` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<String>,
     /// Namespace.

@@ -26,12 +26,12 @@ use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
 use crate::names::{MANAGER, condition};
 use crate::plan::FinalizerChange;
-use crate::plan::backup;
 use crate::plan::hosts::{HostSet, TargetKind};
 use crate::plan::invoker::lateness::Record;
 use crate::plan::invoker::{self, InvokerPlan, InvokerSeen, MemberSeen, SessionSeen};
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
+use crate::plan::{backup, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A kind that says what is backed up.
@@ -161,7 +161,7 @@ fn hosts_of(target: Option<&BackupTarget>) -> Option<HostSet> {
 
 fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition> {
     let mut all: Vec<Condition> = conditions.cloned().collect();
-    all.sort_by(|a, b| a.type_.cmp(&b.type_));
+    conditions::order(&mut all);
     all
 }
 

@@ -62,7 +62,12 @@ pub fn set(
         Some(old) => *old = fresh(whole_second(now)),
         None => list.push(fresh(whole_second(now))),
     }
-    list.sort_by(|a, b| a.type_.cmp(&b.type_));
+    order(list);
+}
+
+/// Ready first, because people read from the top; the rest by name, so that nothing moves about.
+pub fn order(list: &mut [Condition]) {
+    list.sort_by(|a, b| (a.type_ != types::READY, &a.type_).cmp(&(b.type_ != types::READY, &b.type_)));
 }
 
 /// Takes a condition out.
@@ -86,12 +91,19 @@ pub enum Health {
     Stalled,
 }
 
-/// Sets the kstatus conditions.
+/// What Reconciling says: the text stands in Ready, once.
+const IN_PROGRESS: &str = "In progress. The condition Ready says what is done.";
+/// What Stalled says.
+const NO_FURTHER: &str = "Nothing more happens without a change. The condition Ready says why.";
+
+/// Sets the kstatus conditions. All have the reason, and Ready the text.
 pub fn set_health(list: &mut Vec<Condition>, health: Health, reason: &str, message: &str, now: Timestamp) {
     set(list, types::READY, health == Health::Ready, reason, message, now);
-    for (type_, state) in [(types::RECONCILING, Health::Reconciling), (types::STALLED, Health::Stalled)] {
+    let others =
+        [(types::RECONCILING, Health::Reconciling, IN_PROGRESS), (types::STALLED, Health::Stalled, NO_FURTHER)];
+    for (type_, state, text) in others {
         if health == state {
-            set(list, type_, true, reason, message, now);
+            set(list, type_, true, reason, text, now);
         } else {
             remove(list, type_);
         }
@@ -137,6 +149,8 @@ mod tests {
             assert_eq!(get("Ready"), Some(ready));
             assert_eq!(list.len(), 1 + usize::from(other.is_some()));
             assert!(other.is_none_or(|t| get(t) == Some("True")));
+            let texts: std::collections::BTreeSet<_> = list.iter().map(|c| &c.message).collect();
+            assert_eq!((list[0].type_.as_str(), texts.len()), ("Ready", list.len()), "Ready first, and no text twice");
         }
     }
 }

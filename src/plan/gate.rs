@@ -40,8 +40,9 @@ impl Gate {
         };
         if let Some(silent) = silent {
             let text = format!(
-                "Repository {display} has not answered since {}. It is asked again by one small Job a minute, and nothing else is started meanwhile. {}",
-                silent.since, silent.message
+                "Repository {display} does not answer: {} It has not answered since {}. One small Job a minute asks again; until it answers, nothing else is started.",
+                super::text::sentence(&silent.message),
+                silent.since
             );
             return Self {
                 shut: (reason::REPOSITORY_UNREACHABLE, text),

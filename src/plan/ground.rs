@@ -78,7 +78,7 @@ pub fn check(
         condition::REPOSITORY_FOUND,
         true,
         reason::REPOSITORY_AVAILABLE,
-        format!("Repository {display} exist."),
+        format!("Repository {display} exists."),
         at,
     );
     let mut access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
@@ -93,7 +93,7 @@ pub fn check(
                 condition::BACKEND_SECRET_FOUND,
                 true,
                 reason::BACKEND_SECRET_AVAILABLE,
-                format!("Backend Secret {secret} exist."),
+                format!("Backend Secret {secret} exists."),
                 at,
             );
             Ok(access)

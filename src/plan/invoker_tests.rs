@@ -216,7 +216,7 @@ fn a_mount_that_the_workload_does_not_have_is_said_before_any_backup() {
     let mounts = [VolumeMount { name: "dta".into(), mount_path: "/data".into(), ..VolumeMount::default() }];
     let target = Target {
         kind: "Deployment".into(),
-        display: "apps/v1 deployment/web".into(),
+        display: "Deployment/web".into(),
         claim_templates: vec!["data".into()],
         ..Target::default()
     };

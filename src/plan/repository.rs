@@ -157,7 +157,7 @@ impl Pass<'_> {
         };
         let name = format!("Backend Secret {}/{}", self.run.id.namespace, access.secret);
         let (value, why, text) = match &self.seen.secret {
-            Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("{name} exist.")),
+            Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("{name} exists.")),
             Seen::Missing => (Value::False, reason::BACKEND_SECRET_NOT_AVAILABLE, format!("{name} does not exist.")),
             Seen::Unknown(e) => (Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, format!("{name}: {e}")),
         };

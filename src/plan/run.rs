@@ -8,6 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::conditions::order;
 use super::contract::Run;
 use super::observed::Refusal;
 use super::snapshots::own_labels;
@@ -371,7 +372,7 @@ impl RestoreState {
         let member = s.members.into_iter().next().unwrap_or_default();
         let mut conditions = s.conditions;
         conditions.extend(member.conditions);
-        conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        order(&mut conditions);
         to_json(&RestoreSessionStatus {
             observed_generation: s.observed_generation,
             phase: s.phase,

@@ -20,7 +20,7 @@ pub const MOST_HOSTS: i32 = 1000;
 /// A target, or why it is not there.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetSeen {
-    /// Not found; the text names it as `apiVersion kind/name`.
+    /// Not found; the text names it as `Kind/name`.
     Missing(String),
     /// It could not be looked up.
     Unknown(String),
@@ -31,7 +31,7 @@ pub enum TargetSeen {
 /// A target that was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// `apiVersion kind/name`, kind in lower case, as messages name it.
+    /// `Kind/name`, as messages name it.
     pub display: String,
     /// Kind as it is written.
     pub kind: String,

@@ -23,6 +23,45 @@ pub fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
+/// `1 entry`, `2 entries`.
+pub fn count(n: i64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Entries of a tree: files, folders, links.
+pub fn entries(n: i64) -> String {
+    count(n, "entry", "entries")
+}
+
+/// Replicas of a workload.
+pub fn replicas(n: i32) -> String {
+    count(n.into(), "replica", "replicas")
+}
+
+/// Bytes for people: `56 B`, `9.5 MiB`, `286 MiB`.
+pub fn bytes(n: i64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    // What would be rounded to 1024 is one of the next unit.
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// `3 MiB of 286 MiB`, in bytes where the two would read the same and are not.
+pub fn bytes_of(done: i64, all: i64) -> String {
+    let (some, whole) = (bytes(done), bytes(all));
+    if some == whole && done != all { format!("{done} of {all} bytes") } else { format!("{some} of {whole}") }
+}
+
 fn bounded(text: &str, limit: usize) -> String {
     let mut text = text.to_owned();
     cut(&mut text, limit);
@@ -32,6 +71,27 @@ fn bounded(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use crate::plan::Event;
+
+    #[test]
+    fn counts_and_sizes_read_as_a_person_writes_them() {
+        assert_eq!([super::entries(0), super::entries(1), super::entries(2)], ["0 entries", "1 entry", "2 entries"]);
+        assert_eq!([super::replicas(1), super::replicas(0)], ["1 replica", "0 replicas"]);
+        let sizes = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (10_188, "9.9 KiB"),
+            (10_190, "10 KiB"),
+            (300_000_042, "286 MiB"),
+            (1_073_741_823, "1.0 GiB"),
+            (i64::MAX, "8.0 EiB"),
+        ];
+        for (n, text) in sizes {
+            assert_eq!(super::bytes(n), text, "{n}");
+        }
+        assert_eq!(super::bytes_of(5, 300_000_042), "5 B of 286 MiB");
+        assert_eq!(super::bytes_of(300_000_041, 300_000_042), "300000041 of 300000042 bytes");
+    }
 
     #[test]
     fn a_long_message_still_fits_an_event() {

@@ -120,8 +120,8 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     cluster.apply(&backup).await.unwrap();
     jobs::succeed(&cluster, &ns, "prepare").await;
     let waits = cluster.until(&backup, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
-    let text = message(&waits, "Reconciling");
-    assert!(text.contains(&format!("RestoreSession {ns}/run restores persistentvolumeclaim/a")), "{text}");
+    let text = message(&waits, "Ready");
+    assert!(text.contains(&format!("RestoreSession {ns}/run restores PersistentVolumeClaim/a")), "{text}");
     let keys = jobs::keys(&cluster, &ns).await;
     assert!(keys.iter().all(|k| !k.starts_with("backup/")), "{keys:?}");
     jobs::end(&cluster, &writes, &jobs::success(&writes)).await;
@@ -134,7 +134,7 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     let uid = cluster.get(&second).await["metadata"]["uid"].as_str().unwrap().to_owned();
     jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
     let waits = cluster.until(&second, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
-    let text = message(&waits, "Reconciling");
+    let text = message(&waits, "Ready");
     assert!(text.contains(&format!("BackupSession {ns}/by-hand backs up PersistentVolumeClaim a")), "{text}");
     jobs::end(&cluster, &reads, &jobs::success(&reads)).await;
     jobs::succeed(&cluster, &ns, "maintain").await;

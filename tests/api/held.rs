@@ -56,7 +56,7 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
         (&json!("Held"), ("True", "HeldDown"))
     );
     assert!(
-        message(&done, "Stalled").contains("stays at 0 replicas and had 2: restore it again"),
+        message(&done, "Ready").contains("stays at 0 replicas and had 2: restore it again"),
         "{:#}",
         done["status"]
     );

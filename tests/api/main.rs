@@ -25,6 +25,7 @@ mod openshift;
 mod operator;
 mod oversized;
 mod ready;
+mod readme;
 mod refusals;
 mod repository;
 mod restarts;

@@ -177,12 +177,12 @@ async fn a_run_whose_object_becomes_too_large_is_undone() {
     let ended = cluster.until(&object, "released", |o| o["status"]["phase"] == "Failed" && !jobs::is_held(o)).await;
     // What is said is what is so: nobody has changed the spec.
     let is_said = |o: &Value| {
-        condition(o, "Stalled") == ("True", "ObjectTooLarge") && message(o, "Stalled").contains("262144 are allowed")
+        condition(o, "Stalled") == ("True", "ObjectTooLarge") && message(o, "Ready").contains("262144 are allowed")
     };
-    assert!(is_said(&ended) && message(&ended, "Stalled").contains("May be half restored"), "{:#}", ended["status"]);
+    assert!(is_said(&ended) && message(&ended, "Ready").contains("May be half restored"), "{:#}", ended["status"]);
     cluster.patch(&waiting, json!({ "metadata": { "labels": large_labels() } })).await.unwrap();
     let ended = cluster.until_phase(&waiting, "Failed").await;
-    assert!(is_said(&ended) && !message(&ended, "Stalled").contains("half restored"), "{:#}", ended["status"]);
+    assert!(is_said(&ended) && !message(&ended, "Ready").contains("half restored"), "{:#}", ended["status"]);
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0, "its data is half restored");
     cluster.delete(&object).await;
     cluster.until(&object, "gone", Value::is_null).await;

@@ -70,7 +70,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     let ns = cluster.namespace("rivals").await;
     let first = invoker(&ns, "BackupBatch", "first", "a");
     cluster.apply(&first).await.unwrap();
-    let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
+    let waits = |o: &Value| message(o, "Ready").contains(&format!("{ns}/repo does not exist"));
     cluster.until(&first, "waiting for its Repository", waits).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     jobs::open(&cluster, &ns).await;
@@ -82,7 +82,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     for (object, label) in [(&second, "BackupBatch"), (&third, "BackupConfiguration")] {
         let refused = cluster.until_phase(object, "Invalid").await;
         assert_eq!(condition(&refused, "Stalled"), ("True", "RepositoryTaken"));
-        let text = message(&refused, "Stalled");
+        let text = message(&refused, "Ready");
         let me = format!("{label} {ns}/{}", object["metadata"]["name"].as_str().unwrap());
         assert!(text.contains(&format!("BackupBatch {ns}/first")) && text.contains(&me), "{text}");
     }
@@ -90,7 +90,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
         "metadata": { "name": "b", "namespace": ns }, "spec": { "invoker": { "kind": "BackupBatch", "name": "second" } } });
     cluster.apply(&backup).await.unwrap();
     let skipped = cluster.until_phase(&backup, "Skipped").await;
-    assert!(message(&skipped, "Stalled").contains("first"), "{:#}", skipped["status"]);
+    assert!(message(&skipped, "Ready").contains("first"), "{:#}", skipped["status"]);
     assert!(jobs_of(&cluster, &ns).await.is_empty());
     let all = ["BackupBatch first", "BackupBatch second", "BackupConfiguration third"];
     cluster.until(&repo(&ns), "used by three", |r| references(r) == all).await;
@@ -105,7 +105,7 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     let fourth = invoker(&ns, "BackupConfiguration", "zz", "c");
     create_after(&cluster, &third, &fourth).await;
     let refused = cluster.until_phase(&fourth, "Invalid").await;
-    let text = message(&refused, "Stalled");
+    let text = message(&refused, "Ready");
     assert!(text.contains("host c ") && text.contains("third") && text.contains("zz"), "{text}");
     assert_eq!(cluster.get(&third).await["status"]["phase"], "Ready");
     // Another Repository helps, and the first one knows that it is gone.
@@ -131,7 +131,7 @@ async fn a_repository_in_use_is_not_deleted_and_says_by_whom() {
     cluster.delete(&repo(&ns)).await;
     let waits = |names: [bool; 2]| {
         move |r: &Value| {
-            let text = message(r, "Reconciling");
+            let text = message(r, "Ready");
             condition(r, "Reconciling") == ("True", "RepositoryInUse")
                 && [text.contains("BackupBatch"), text.contains("RestoreSession")] == names
         }
@@ -156,7 +156,7 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     let mut evil = invoker(&foreign, "BackupBatch", "evil", "a");
     evil["spec"]["repository"]["namespace"] = ns.as_str().into();
     cluster.apply(&evil).await.unwrap();
-    let waits = |o: &Value| message(o, "Reconciling").contains(&format!("{ns}/repo does not exist"));
+    let waits = |o: &Value| message(o, "Ready").contains(&format!("{ns}/repo does not exist"));
     let not_allowed = |o: &Value| condition(o, "Stalled") == ("True", "RepositoryNotAllowed");
     cluster.until(&evil, "told what is told of one that may not be used", not_allowed).await;
     let owners = invoker(&ns, "BackupBatch", "owners", "a");
@@ -173,7 +173,7 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     let policy = json!({ "spec": { "usagePolicy": { "allowedNamespaces": selector } } });
     cluster.patch(&repo(&ns), policy).await.unwrap();
     // The labels are the owner's business.
-    let by_label = |o: &Value| not_allowed(o) && !message(o, "Stalled").contains("team=a");
+    let by_label = |o: &Value| not_allowed(o) && !message(o, "Ready").contains("team=a");
     cluster.until(&evil, "kept out by its labels", by_label).await;
     cluster.until(&repo(&ns), "the owner's alone", |r| references(r) == ["BackupBatch owners"]).await;
     assert_eq!(cluster.get(&owners).await["status"]["phase"], "Ready");
@@ -221,7 +221,7 @@ async fn data_goes_on_request_and_never_anothers() {
     cluster.until(&mine, "held", jobs::is_held).await;
     cluster.delete(&mine).await;
     let kept = cluster.until(&mine, "refused", |r| condition(r, "Stalled") == ("True", "DataShared")).await;
-    assert!(message(&kept, "Stalled").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
+    assert!(message(&kept, "Ready").contains(&format!("{ns}/other")), "{:#}", kept["status"]);
     assert!(jobs_of(&cluster, &ns).await.is_empty());
     // Of one that is too large to be read nobody knows where it is.
     let mut unknown = other.clone();
@@ -230,7 +230,7 @@ async fn data_goes_on_request_and_never_anothers() {
     cluster.apply(&unknown).await.unwrap();
     cluster.delete(&other).await;
     cluster.until(&other, "gone at once", Value::is_null).await;
-    let names = |r: &Value| message(r, "Stalled").contains(&format!("{ns}/unknown"));
+    let names = |r: &Value| message(r, "Ready").contains(&format!("{ns}/unknown"));
     cluster.until(&mine, "still refused", names).await;
     assert!(jobs_of(&cluster, &ns).await.is_empty());
     cluster.delete(&unknown).await;
@@ -247,7 +247,7 @@ async fn data_goes_on_request_and_never_anothers() {
         json!({ "storageSecretName": "secret", "local": { "mountPath": "/r", "hostPath": { "path": "/x" } } });
     local["metadata"]["name"] = "local".into();
     cluster.apply(&local).await.unwrap();
-    cluster.until(&local, "refused", |r| message(r, "Stalled").contains("spec.wipeOut")).await;
+    cluster.until(&local, "refused", |r| message(r, "Ready").contains("spec.wipeOut")).await;
 }
 
 /// Proves: C06, C13.

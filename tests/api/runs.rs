@@ -132,18 +132,21 @@ async fn a_session_runs_to_success_and_rests() {
     ] {
         assert_eq!(condition(&done, type_), expected, "{type_}");
     }
-    assert_eq!(message(&done, "RepositoryFound"), format!("Repository {ns}/repo exist."));
-    assert_eq!(message(&done, "BackendSecretFound"), format!("Backend Secret {ns}/secret exist."));
-    assert_eq!(message(&done, "RestoreTargetFound"), "Restore target apps/v1 deployment/web found.");
+    assert_eq!(message(&done, "RepositoryFound"), format!("Repository {ns}/repo exists."));
+    assert_eq!(message(&done, "BackendSecretFound"), format!("Backend Secret {ns}/secret exists."));
+    assert_eq!(message(&done, "RestoreTargetFound"), "Restore target Deployment/web found.");
     assert_eq!(message(&done, "RestoreJobCreated"), "Successfully created restore job.");
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 2);
     assert_eq!(events(&cluster, &ns, "run", 1).await, [("Normal".to_owned(), "Succeeded".to_owned())]);
+    let of_workload = ["ScalingDown", "ScaledBack"].map(|reason| ("Normal".to_owned(), reason.to_owned()));
+    assert_eq!(events(&cluster, &ns, "web", 2).await, of_workload);
+    assert_eq!(done["status"]["conditions"][0]["type"], "Ready");
     let (columns, cells) =
         cluster.row(&format!("/apis/stash.appscode.com/v1beta1/namespaces/{ns}/restoresessions/run")).await;
-    assert_eq!(columns, ["Name", "Repository", "Phase", "Duration", "Age", "Status"]);
+    assert_eq!(columns[..6], ["Name", "Repository", "Phase", "Duration", "Age", "Status"]);
     assert_eq!(
         (&cells[1], &cells[2], &cells[5]),
-        (&json!("repo"), &json!("Succeeded"), &json!("Restored 1 host: 7 entries, 70 bytes."))
+        (&json!("repo"), &json!("Succeeded"), &json!("Restored 1 host: 7 entries, 70 B."))
     );
 
     // At rest nothing is written any more, not even by a fresh operator.

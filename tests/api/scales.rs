@@ -87,7 +87,7 @@ async fn a_scale_that_a_policy_refuses_holds_up_its_member_and_nobody_else() {
     let now = cluster.until(&object, "the other restored", |o| o["status"]["members"][1]["phase"] == "Succeeded").await;
     let member = &now["status"]["members"][0];
     let text = member["message"].as_str().unwrap();
-    assert!(text.contains("apps/v1 deployment/web could not be scaled from 2 to 0 for the restore"), "{text}");
+    assert!(text.contains("Deployment/web could not be scaled from 2 to 0 for the restore"), "{text}");
     assert!(text.contains("the house wants it so"), "{text}");
     let told = json!({ "status": { "conditions": member["conditions"] } });
     assert_eq!(condition(&told, "Quiesced"), ("False", "RefusedByApiServer"));
@@ -119,7 +119,7 @@ async fn a_session_that_goes_and_may_not_scale_back_says_so_until_it_may() {
     jobs::collect(&cluster, &running).await;
     let told = cluster.until(&object, "told", |o| condition(o, "ScaledBack") == ("False", "RefusedByApiServer")).await;
     let text = message(&told, "ScaledBack");
-    assert!(text.contains("could not be scaled back from 0 to its 2 replicas"), "{text}");
+    assert!(text.contains("could not be scaled back from 0 to 2 replicas"), "{text}");
     assert!(text.contains(&format!("kubectl -n {ns} scale deployment/web --replicas=2")), "{text}");
     assert!(told["status"]["summary"].as_str().unwrap().contains("could not be scaled back"), "{:#}", told["status"]);
     eventually("a warning", SOON, || async {

@@ -81,7 +81,7 @@ async fn a_replica_set_of_a_deployment_is_the_deployments() {
     cluster.apply(&run).await.unwrap();
     jobs::succeed(&cluster, &ns, "preflight").await;
     let failed = cluster.until_phase(&run, "Failed").await;
-    assert!(message(&failed, "Stalled").contains("belongs to Deployment/web"), "{:#}", failed["status"]);
+    assert!(message(&failed, "Ready").contains("belongs to Deployment/web"), "{:#}", failed["status"]);
     assert_eq!(cluster.get(&object).await["spec"]["replicas"], 3, "nothing was scaled");
 }
 
@@ -139,7 +139,7 @@ async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
     cluster.apply(&other).await.unwrap();
     let failed = cluster.until_phase(&other, "Failed").await;
     assert_eq!(condition(&failed, "Stalled").1, "ClaimExists");
-    let text = message(&failed, "Stalled");
+    let text = message(&failed, "Ready");
     assert!(text.contains("data-copy-0") && text.contains("RestoreSession/run made it"), "{text}");
     assert_eq!(cluster.get(&claim("data-copy-0")).await["metadata"]["uid"], uids[0]);
 }
@@ -159,7 +159,7 @@ async fn a_claim_that_the_api_server_refuses_is_said() {
     jobs::succeed(&cluster, &ns, "preflight").await;
     let failed = cluster.until_phase(&run, "Failed").await;
     assert_eq!(condition(&failed, "Stalled").1, "RefusedByApiServer");
-    let text = message(&failed, "Stalled");
+    let text = message(&failed, "Ready");
     assert!(text.contains("PersistentVolumeClaim data cannot be made") && text.contains("ReadSometimes"), "{text}");
 }
 
@@ -184,8 +184,8 @@ async fn of_two_sessions_for_one_workload_the_later_waits() {
     let uid = cluster.get(&batch).await["metadata"]["uid"].as_str().unwrap().to_owned();
     jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
     let waits = cluster.until(&batch, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
-    let text = message(&waits, "Reconciling");
-    assert!(text.contains(&format!("RestoreSession {ns}/run restores deployment/web too")), "{text}");
+    let text = message(&waits, "Ready");
+    assert!(text.contains(&format!("RestoreSession {ns}/run restores Deployment/web too")), "{text}");
     jobs::end(&cluster, &first, &jobs::success(&first)).await;
     let done = cluster.until_phase(&run, "Succeeded").await;
     assert_eq!(condition(&done, "Quiesced"), ("False", "ScaledBack"));

@@ -79,7 +79,8 @@ pub fn defects(seen: &Seen) -> Vec<String> {
             }
         }
         "Failed" => {
-            let (_, reason, text) = condition(&seen.object, "Stalled");
+            let (_, reason, _) = condition(&seen.object, "Stalled");
+            let text = condition(&seen.object, "Ready").2;
             if !reasons(&seen.met).contains(reason.as_str()) {
                 wrong.push(format!("failed with {reason}, which its faults {:?} do not excuse: {text}", seen.met));
             }

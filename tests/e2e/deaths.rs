@@ -83,7 +83,7 @@ async fn c07_a_job_that_no_node_takes_waits_says_so_once_and_goes_on() {
     let says = |s: &Value| condition(s, "Reconciling").1 == "Unschedulable";
     let session = site.until("RestoreSession", "data", 30, "waiting for a node", says).await;
     assert!(["Pending", "Running"].contains(&phase(&session)), "{:#}", session["status"]);
-    let text = condition(&session, "Reconciling").2;
+    let text = condition(&session, "Ready").2;
     assert!(text.contains("No node takes pod") && text.contains("node affinity/selector"), "{text}");
     let said = eventually(15, async || Some(site.warnings("data", "Unschedulable").await).filter(|w| !w.is_empty()));
     assert!(said.await.is_some(), "no Warning event");
@@ -274,7 +274,7 @@ async fn a_secret_that_goes_between_preflight_and_restore_is_waited_for() {
     site.until("RestoreSession", "web", 60, "through its preflight", pinned).await;
     let says = |s: &Value| condition(s, "Reconciling").1 == "BackendSecretNotAvailable";
     let session = site.until("RestoreSession", "web", 30, "waiting for the Secret", says).await;
-    assert!(condition(&session, "Reconciling").2.contains("Secret"), "{:#}", session["status"]);
+    assert!(condition(&session, "Ready").2.contains("Secret"), "{:#}", session["status"]);
     assert!(session["status"]["quiesce"].is_null(), "nothing is scaled for what cannot go on");
     assert_eq!(site.get("Deployment", "web").await["spec"]["replicas"], 1);
     assert!(site.jobs("web", "restore").await.is_empty());

@@ -82,7 +82,7 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     let invalid = async |text: String| {
         let is = |s: &Value| {
             phase(s) == "Invalid"
-                && condition(s, "Stalled") == ("True".into(), "RepositoryNotAllowed".into(), text.clone())
+                && condition(s, "Ready") == ("False".into(), "RepositoryNotAllowed".into(), text.clone())
         };
         let session = site.until("RestoreSession", "m0", 30, &text, is).await;
         assert_eq!(condition(&session, "RepositoryFound").2, text);

@@ -70,7 +70,7 @@ async fn what_is_missing_is_named_and_waited_for() {
     let trees = prepared(&site).await;
     let waits = async |what: &str, words: &[&str]| {
         let says = |s: &Value| {
-            let text = condition(s, "Reconciling").2;
+            let text = condition(s, "Ready").2;
             phase(s) == "Pending" && words.iter().all(|w| text.contains(w))
         };
         site.until("RestoreSession", "data", 30, &format!("waiting for {what}"), says).await;
@@ -80,7 +80,7 @@ async fn what_is_missing_is_named_and_waited_for() {
     site.create(&repository(&site, "repo", &site.s3("endpoint"), "a/b")).await;
     waits("the Secret", &["Secret", "/store"]).await;
     site.create(&secret(&site, "store", PASSWORD, "")).await;
-    waits("the target", &["persistentvolumeclaim/data"]).await;
+    waits("the target", &["PersistentVolumeClaim/data"]).await;
     // The Job of the restore is the first that uses the claim: it binds it.
     site.create(&claim("data")).await;
     site.succeeded("RestoreSession", "data").await;
@@ -247,7 +247,7 @@ async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not
     site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
     let waits = |s: &Value| condition(s, "Reconciling").1 == "RepositoryLocked";
     let session = site.until("RestoreSession", "data", 60, "waiting for the prune", waits).await;
-    assert!(condition(&session, "Reconciling").2.contains("removes no live lock"), "{:#}", session["status"]);
+    assert!(condition(&session, "Ready").2.contains("removes no live lock"), "{:#}", session["status"]);
     assert!(session["status"]["stats"][0]["snapshots"].is_null(), "nothing is chosen while data goes");
     assert!(site.jobs("data", "restore").await.is_empty());
     assert_tree(&folder, &untouched);

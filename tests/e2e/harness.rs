@@ -159,9 +159,9 @@ impl Site {
     pub async fn failed(&self, kind: &str, name: &str, reason: &str) -> String {
         let session = self.ended(kind, name).await;
         assert_eq!(phase(&session), "Failed", "{kind} {name}: {:#}", session["status"]);
-        let (stalled, why, text) = condition(&session, "Stalled");
+        let (stalled, why, _) = condition(&session, "Stalled");
         assert_eq!((stalled.as_str(), why.as_str()), ("True", reason), "{kind} {name}: {:#}", session["status"]);
-        text
+        condition(&session, "Ready").2
     }
 
     /// Deletes the namespace with all that is in it, and does not wait for that.

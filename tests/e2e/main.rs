@@ -20,6 +20,7 @@ mod faults;
 mod front;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod harness;
+mod howto;
 mod interrupted;
 mod manifests;
 mod newcomer;

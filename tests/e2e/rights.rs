@@ -50,6 +50,6 @@ spec:
          volumeMounts: [{{name: data, mountPath: /data}}]{LATEST}}}"
     );
     site.create(&restore("logs", &target, "")).await;
-    let waits = |s: &Value| condition(s, "Reconciling").2.contains("daemonset/logs");
+    let waits = |s: &Value| condition(s, "Ready").2.contains("DaemonSet/logs");
     site.until("RestoreSession", "logs", 30, "waiting for the DaemonSet", waits).await;
 }

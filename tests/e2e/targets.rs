@@ -215,10 +215,10 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
     site.create(&restore("claim", &of_claim("m2", "web", LATEST), "")).await;
     let waits = |o: &Value| condition(o, "Reconciling").1 == "TargetBusy";
     let second = site.until("RestoreSession", "second", 60, "waiting", waits).await;
-    let text = condition(&second, "Reconciling").2;
+    let text = condition(&second, "Ready").2;
     assert!(text.contains(&format!("RestoreSession {}/first", site.namespace)), "{text}");
     // Another name for the same volume.
-    let writes = |o: &Value| condition(o, "Reconciling").2.contains("writes to PersistentVolumeClaim web");
+    let writes = |o: &Value| condition(o, "Ready").2.contains("writes to PersistentVolumeClaim web");
     site.until("RestoreSession", "claim", 60, "waiting", writes).await;
     assert!(site.jobs("second", "restore").await.is_empty() && site.jobs("claim", "restore").await.is_empty());
     site.delete("RestoreSession", "claim").await;

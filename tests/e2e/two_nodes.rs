@@ -150,7 +150,7 @@ async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     let lost = |s: &Value| s["status"]["stats"][0]["reason"] == "NodeLost";
     let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
     assert_eq!(phase(&session), "Running");
-    let text = condition(&session, "Reconciling").2;
+    let text = condition(&session, "Ready").2;
     assert!(text.contains("Node node2") && text.contains("kubectl delete node node2"), "{text}");
     // Its pod was never told to stop: it goes on with its data, and nobody hears of it.
     proxy.release();
@@ -276,7 +276,7 @@ async fn an_image_that_a_node_does_not_have_is_named_and_waited_for_until_the_de
     site.create(&restore("late", &of_claim("m0", "late", LATEST), &format!("{ON_NODE2}  timeOut: 15s\n"))).await;
     let says = |s: &Value| condition(s, "Reconciling").1 == "ImageUnavailable";
     let session = site.until("RestoreSession", "data", 30, "waiting for the image", says).await;
-    let text = condition(&session, "Reconciling").2;
+    let text = condition(&session, "Ready").2;
     assert!(text.contains(&missing.1) && text.contains("runtimeSettings.pod.imagePullSecrets"), "{text}");
     assert!(["Pending", "Running"].contains(&phase(&session)), "{:#}", session["status"]);
 

@@ -119,6 +119,6 @@ async fn a_job_that_has_the_name_already_is_named_and_not_waited_for() {
         .cluster
         .until(&session, "told that the name is taken", |o| shows(o, &taken) && o["status"]["phase"] == "Failed")
         .await;
-    assert_eq!(condition(&told, "Stalled").0, "True", "{}", message(&told, "Stalled"));
+    assert_eq!(condition(&told, "Stalled").0, "True", "{}", message(&told, "Ready"));
     assert!(!scene.cluster.get(&job).await["metadata"]["uid"].is_null(), "it is not the operator's to delete");
 }

@@ -9,7 +9,7 @@ use super::common::{self, Direction};
 use super::extraneous;
 use super::folders::Folders;
 use super::rules::{self, Scope};
-use super::target::{self, is_clean_path, say_mounts};
+use super::target::{self, is_clean_path, not_a_path, say_mounts};
 use super::{Errors, runtime, shorten, templates};
 use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
@@ -164,7 +164,7 @@ fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&F
     for (i, path) in target.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {
-            errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
+            errors.invalid(at, not_a_path(path, "/data"));
         } else if let Some(mounts) = mounts.filter(|mounts| mounts.around(path).is_none()) {
             errors.invalid(
                 at,

@@ -4,7 +4,7 @@
 //! controller's to find out; credentials never stand in the object itself.
 
 use super::common::name;
-use super::target::{is_clean_path, is_clean_sub_path};
+use super::target::{is_clean_path, is_clean_sub_path, not_a_path};
 use super::{Errors, FieldError, runtime};
 use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
@@ -108,10 +108,7 @@ fn local(errors: &mut Errors, local: &LocalBackend) {
     }
     let mount = format!("{at}.mountPath");
     if !is_clean_path(&local.mount_path) {
-        errors.invalid(
-            mount,
-            format!("{:?} is no absolute path; write for example /safe/data, without ..", local.mount_path),
-        );
+        errors.invalid(mount, not_a_path(&local.mount_path, "/safe/data"));
     } else if is_within(&local.mount_path, "/stash") {
         errors.invalid(
             mount,

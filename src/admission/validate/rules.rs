@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::folders::Folders;
-use super::target::{is_clean_path, say_hosts, say_mounts};
+use super::target::{is_clean_path, not_a_path, say_hosts, say_mounts};
 use super::{Errors, common};
 use crate::api::common::Rule;
 use crate::plan::hosts::HostSet;
@@ -70,14 +70,14 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
     for (i, id) in rule.snapshots.iter().enumerate().filter(|(_, id)| !is_snapshot(id)) {
         errors.invalid(
             format!("{at}.snapshots[{i}]"),
-            format!("{id:?} is no snapshot; write latest, or an id of 8 to 64 hex digits"),
+            format!("{id:?} is not a snapshot id; write latest, or an id of 8 to 64 hex digits"),
         );
     }
     selection(errors, at, rule);
     for (i, path) in rule.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");
         if !is_clean_path(path) {
-            errors.invalid(at, format!("{path:?} is no absolute path; write for example /data, without .."));
+            errors.invalid(at, not_a_path(path, "/data"));
         } else if let Some(mounts) = scope.mounts.filter(|mounts| mounts.around(path).is_none()) {
             errors.invalid(
                 at,

@@ -69,10 +69,16 @@ pub fn reference(
         TargetKind::Claim | TargetKind::ReplicationController => group.is_none_or(str::is_empty),
         // The second one is what OpenShift 3 called it.
         TargetKind::DeploymentConfig => group.is_none_or(|g| matches!(g, "apps.openshift.io" | "")),
-        kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "" | "apps" | "extensions")),
+        kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "apps" | "extensions")),
         _ => false,
     };
-    if !is_supported {
+    let theirs = target.api_version.as_deref().unwrap_or_default();
+    if let Some(right) = right_version(kind).filter(|_| !is_supported && is_of_kubernetes(theirs)) {
+        errors.invalid(
+            format!("{at}.apiVersion"),
+            format!("is {theirs:?}, but {kind_name} is a kind of {right}; write apiVersion: {right}"),
+        );
+    } else if !is_supported {
         let group = group.filter(|g| !g.is_empty()).map(|g| format!(" of {g}")).unwrap_or_default();
         errors.not_supported(format!("{at}.kind"), format!("{kind_name}{group} is not built yet; {possible}"));
     }
@@ -91,6 +97,23 @@ pub fn reference(
         }
     }
     Seen { kind, is_supported }
+}
+
+/// The apiVersion of a kind of Kubernetes.
+fn right_version(kind: TargetKind) -> Option<&'static str> {
+    match kind {
+        TargetKind::Claim | TargetKind::ReplicationController => Some("v1"),
+        TargetKind::Deployment | TargetKind::StatefulSet | TargetKind::DaemonSet | TargetKind::ReplicaSet => {
+            Some("apps/v1")
+        }
+        _ => None,
+    }
+}
+
+/// Whether a version is of a group that Kubernetes brings: of another one, the kind may be another product's.
+fn is_of_kubernetes(version: &str) -> bool {
+    let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+    !group.contains('.') || group.ends_with(".k8s.io")
 }
 
 /// The alias of a target.
@@ -152,7 +175,7 @@ fn one_mount(errors: &mut Errors, at: &str, mount: &VolumeMount, is_written: boo
     let path = &mount.mount_path;
     let field = format!("{at}.mountPath");
     if !is_clean_path(path) || path.contains(':') {
-        errors.invalid(field, format!("{path:?} is no absolute path; write for example /data, without .. and :"));
+        errors.invalid(field, not_a_path(path, "/data"));
     } else if NEEDED.iter().chain(&OWN).any(|own| is_within(own, path)) || OWN.iter().any(|own| is_within(path, own)) {
         errors.invalid(field, format!("{path:?} would hide folders the Job itself needs; mount the volume elsewhere"));
     }
@@ -188,6 +211,20 @@ pub fn args(errors: &mut Errors, at: &str, command: Command, args: &[String]) {
 /// Absolute, and never climbing: `/data/../etc` would pass as a path below `/data`.
 pub fn is_clean_path(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
+}
+
+/// What is wrong with a path that is not clean; `example` is one that is.
+pub fn not_a_path(path: &str, example: &str) -> String {
+    let wrong = if !path.starts_with('/') {
+        "is not an absolute path"
+    } else if path.split('/').any(|p| p == "..") {
+        "contains \"..\""
+    } else if path.contains(char::is_control) {
+        "contains a control character"
+    } else {
+        "contains \":\""
+    };
+    format!("{path:?} {wrong}; write an absolute path such as {example}")
 }
 
 /// A folder of a volume as Kubernetes allows it.

@@ -28,6 +28,7 @@ use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
 };
+use crate::plan::text;
 
 /// One path of a snapshot, ready to be restored.
 struct Part<'a> {
@@ -407,8 +408,11 @@ fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) ->
     let mut failure = repository.failure(ran, &format!("restore snapshot {}", short(part.pin)));
     if ran.report.errors > 0 {
         failure.message = format!(
-            "{} of {} entries restored, {} errors. {}",
-            done.files, said.files, ran.report.errors, failure.message
+            "{} of {} restored, {}. {}",
+            done.files,
+            text::entries(signed(said.files)),
+            text::count(signed(ran.report.errors), "error", "errors"),
+            failure.message
         );
         // Errors of items that have no sign of their own are data that is not there.
         if failure.reason == reason::RESTIC_FAILED {
@@ -419,13 +423,19 @@ fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) ->
     Some(failure)
 }
 
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 fn incomplete(done: Counts, planned: Counts, of: &str) -> Failure {
     Failure::new(
         Class::Data,
         reason::INCOMPLETE,
         format!(
-            "Restored {} of {} entries and {} of {} bytes{of}, though restic reported no error. See the log of the Job.",
-            done.files, planned.files, done.bytes, planned.bytes
+            "Restored {} of {} ({}){of}, though restic reported no error. See the log of the Job.",
+            done.files,
+            text::entries(signed(planned.files)),
+            text::bytes_of(signed(done.bytes), signed(planned.bytes))
         ),
     )
 }

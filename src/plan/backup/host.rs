@@ -204,7 +204,8 @@ fn create(
 fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Option<String> {
     let target = spec.target.as_ref()?.ref_.as_ref().and_then(rivals::key);
     let rival = pass.seen.rivals.iter().find(|r| r.begun && Some(&r.target) == target.as_ref());
-    let rival = rival.map(|r| format!("{} restores {}; it is backed up after that.", r.session, r.target));
+    let own = display(&spec.target.as_ref()?.ref_.clone().unwrap_or_default());
+    let rival = rival.map(|r| format!("{} restores {own}; it is backed up after that.", r.session));
     rival.or_else(|| {
         let writer = pass.seen.writers.iter().find(|w| !w.reads && reach.claims().any(|c| c == w.claim))?;
         Some(format!(

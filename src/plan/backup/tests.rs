@@ -120,7 +120,7 @@ fn nothing_is_begun_on_a_store_that_is_away_or_busy() {
         }
         assert!(w.silent && w.stalled_is_absent(), "{:#}", w.status);
         assert!(w.jobs.created.iter().all(|(_, attempt)| *attempt == 1), "one try learns it: {:?}", w.jobs.created);
-        assert!(w.status["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo has not answered"));
+        assert!(w.status["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo does not answer: "));
         w.jobs.away = false;
         w.silent = false;
         w.settle();

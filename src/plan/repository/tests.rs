@@ -210,12 +210,12 @@ fn it_stays_until_nobody_uses_it() {
     w.delete();
     w.lives(600);
     assert!(!w.gone && w.held);
-    let (_, why, text) = w.condition("Reconciling");
+    let (_, why, text) = w.condition("Ready");
     assert!(why == "RepositoryInUse" && text.contains("BackupBatch n/a") && text.contains("1 more"), "{text}");
     assert_eq!(w.events, ["RepositoryInUse"], "said once");
     let mut w = w.used_by(&["f"]);
     w.lives(60);
-    assert!(!w.gone && w.condition("Reconciling").2.contains("BackupBatch n/f."));
+    assert!(!w.gone && w.condition("Ready").2.contains("BackupBatch n/f."));
     let mut w = w.used_by(&[]);
     w.lives(60);
     assert!(w.gone && w.jobs.created.is_empty());
@@ -266,7 +266,7 @@ fn data_that_could_be_anothers_is_never_removed() {
     w.seen.shares_data_with = Some("n/other".into());
     w.delete();
     w.lives(600);
-    let (_, why, text) = w.condition("Stalled");
+    let (_, why, text) = w.condition("Ready");
     assert!(!w.gone && w.jobs.created.is_empty() && why == "DataShared", "{:#}", w.object["status"]);
     assert!(text.contains("n/other") && text.contains("spec.wipeOut: false"), "{text}");
     assert_eq!(w.events.len(), 1, "said once");
@@ -296,7 +296,7 @@ fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
     assert!((8..=10).contains(&w.attempts("wipe")), "once a minute: {:?}", w.at);
     assert!(w.jobs.seen().len() <= 1, "a failed Job makes room for the next");
     assert_eq!(w.events, ["WipingOut", "WrongPassword"], "said once");
-    let (_, why, text) = w.condition("Stalled");
+    let (_, why, text) = w.condition("Ready");
     assert!(!w.gone && why == "WrongPassword" && text.contains("spec.wipeOut: false"), "{text}");
     w.object["spec"]["wipeOut"] = json!(false);
     w.lives(60);
@@ -306,7 +306,7 @@ fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
     w.lives(10);
     w.delete();
     w.lives(60);
-    assert!(!w.gone && w.jobs.created.is_empty() && w.condition("Reconciling").2.contains("2 Jobs"));
+    assert!(!w.gone && w.jobs.created.is_empty() && w.condition("Ready").2.contains("2 Jobs"));
     w.seen.at_work = 0;
     w.lives(60);
     assert!(w.gone && w.attempts("wipe") == 1);
@@ -408,7 +408,7 @@ fn what_was_repaired_is_removed_without_another_word() {
     w.lives(10);
     w.delete();
     w.lives(40);
-    let (_, why, text) = w.condition("Stalled");
+    let (_, why, text) = w.condition("Ready");
     assert!(why == "WrongPassword" && text.contains("again every minute"), "{text}");
     w.lives(60);
     assert!(w.gone && w.attempts("wipe") == 2);

@@ -5,6 +5,7 @@
 
 use super::quiesce::others;
 use super::resume::refused_once;
+use super::told::tell;
 use super::{LOOK_FOR_MISSING, Pass, display, rivals};
 use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
@@ -13,7 +14,7 @@ use crate::names::{annotation, condition, reason};
 use crate::plan::held::Note;
 use crate::plan::target::Target;
 use crate::plan::text::sentence;
-use crate::plan::{About, Event, Hold, conditions};
+use crate::plan::{Hold, conditions};
 
 /// Whether data of a host may be half restored.
 pub fn is_half(host: &HostRestoreStats) -> bool {
@@ -113,15 +114,7 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     conditions::remove(&mut status.conditions, condition::SCALED_BACK);
     conditions::set(&mut status.conditions, condition::QUIESCED, true, reason::HELD_DOWN, &text, at);
     if ours && !told {
-        let ref_ = &pass.now.members[index].ref_;
-        let about = About {
-            api_version: ref_.api_version.clone().unwrap_or_default(),
-            kind: target.kind.clone(),
-            name: target.name.clone(),
-            uid: target.uid.clone(),
-        };
-        let event = Event { about: Some(about), ..Event::new(true, reason::HELD_DOWN, &text) };
-        pass.plan.events.push(event);
+        tell(pass, index, target, true, reason::HELD_DOWN, &text);
     }
     true
 }

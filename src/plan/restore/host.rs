@@ -15,7 +15,7 @@ use crate::plan::jobs::{FIRST_LOOK, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
 use crate::plan::target::Reach;
-use crate::plan::{conditions, duration, restic_args, retry, warn};
+use crate::plan::{conditions, duration, restic_args, retry, text, warn};
 
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
@@ -264,12 +264,16 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool, exact: bool) -> Option
         ));
     };
     if r.errors > 0 || r.restored != r.planned {
+        let (restored, planned) = (counts(r.restored), counts(r.planned));
         return Some(Failure::new(
             Class::Data,
             reason::INCOMPLETE,
             format!(
-                "{} of {} entries and {} of {} bytes were restored, with {} errors. See the log of the Job.",
-                r.restored.files, r.planned.files, r.restored.bytes, r.planned.bytes, r.errors
+                "{} of {} were restored ({}), with {}. See the log of the Job.",
+                r.restored.files,
+                text::entries(planned.files),
+                text::bytes_of(restored.bytes, planned.bytes),
+                text::count(i64::try_from(r.errors).unwrap_or(i64::MAX), "error", "errors")
             ),
         ));
     }
@@ -311,8 +315,12 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
         entry.not_before = None;
         let name = entry.hostname.clone();
         let label = member_label(index, &pass.now.members[index]);
-        let text = format!("Restore of host {name} of {label} failed: {}", failure.message);
-        pass.event(true, &failure.reason, &text);
+        // The end of a run of one host says the same.
+        if pass.now.members.iter().map(|m| m.stats.len()).sum::<usize>() > 1 {
+            let of = if pass.now.members.len() > 1 { format!(" of {label}") } else { String::new() };
+            let text = format!("Restore of host {name}{of} failed: {}", failure.message);
+            pass.event(true, &failure.reason, &text);
+        }
     }
 }
 

@@ -73,7 +73,9 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
     if let Some(host) = failed {
         let text = format!("Host {}: {}", host.hostname, host.error.clone().unwrap_or_default());
         let why = host.reason.clone().unwrap_or_default();
-        conditions::set(&mut status.conditions, condition::SNAPSHOTS_PINNED, false, &why, &text, at);
+        // The error stands beside the host, and in what becomes of the run.
+        let said = format!("Host {} cannot be restored; its entry in stats has the error.", host.hostname);
+        conditions::set(&mut status.conditions, condition::SNAPSHOTS_PINNED, false, &why, said, at);
         fail_member(status, &text);
     } else if is_pinned(status) {
         conditions::set(

@@ -28,6 +28,7 @@ mod resume;
 pub mod rivals;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use self::host::progress;
 
@@ -48,6 +49,7 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{self, RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
+use super::text::replicas;
 use super::{Event, FinalizerChange, Plan, adopt, duration, retry, size};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
@@ -400,6 +402,7 @@ impl<'a> Pass<'a> {
             self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));
         }
         self.plan.release(&self.seen.jobs);
+        told::once(&mut self.plan, self.run.id.deleting);
         self.plan
     }
 }
@@ -423,16 +426,9 @@ pub fn mover_settings(runtime: Option<&RuntimeSettings>, disable_caching: Option
     }
 }
 
-/// How messages name a target: `apps/v1 deployment/web`.
+/// How messages name a target: `Deployment/web`, which kubectl takes as well.
 pub fn display(target: &TargetRef) -> String {
-    format!(
-        "{} {}/{}",
-        target.api_version.as_deref().unwrap_or_default(),
-        target.kind.as_deref().unwrap_or_default().to_lowercase(),
-        target.name.as_deref().unwrap_or_default()
-    )
-    .trim()
-    .to_owned()
+    format!("{}/{}", target.kind.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default())
 }
 
 /// Whether a host will not change any more.

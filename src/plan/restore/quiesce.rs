@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::member::fail_member;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of, told};
 use super::{extraneous, held};
 use crate::api::Condition;
 use crate::api::common::Quiesce;
@@ -122,6 +122,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 ),
                 at,
             );
+            told::goes_down(pass, index, target);
             pass.plan.again = true;
             false
         }

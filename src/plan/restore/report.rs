@@ -113,7 +113,7 @@ fn success(pass: &Pass<'_>) -> String {
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
     let deleted = super::extraneous::deleted(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
-    format!("Restored {of}{}: {files} entries, {bytes} bytes.{deleted}", hosts(count))
+    format!("Restored {of}{}: {}, {}.{deleted}", hosts(count), text::entries(files), text::bytes(bytes))
 }
 
 fn failure(pass: &Pass<'_>, index: usize) -> String {

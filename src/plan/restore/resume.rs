@@ -8,7 +8,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::held;
 use super::quiesce::others;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, rivals};
+use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is_over, rivals, told};
 use crate::api::Condition;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::QuiesceState;
@@ -59,12 +59,16 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             }
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Resumed);
-            let text = format!("{name} has its {replicas} replicas back.");
+            let text = match replicas {
+                0 => format!("{name} had 0 replicas before the restore, and has 0 now."),
+                _ => format!("{name} is scaled back to {}.", super::replicas(replicas)),
+            };
             if refusal(status).is_some() {
                 let list = &mut status.conditions;
                 conditions::set(list, condition::SCALED_BACK, true, reason::SCALED_BACK, &text, at);
             }
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_BACK, &text, at);
+            told::is_back(pass, index, target);
             held::is_back(pass, index, &text);
             true
         }
@@ -117,8 +121,9 @@ fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) 
     };
     let by_hand = format!("kubectl -n {} scale {} --replicas={replicas}", pass.run.id.namespace, scale.key());
     let text = format!(
-        "{name} could not be scaled back from {} to its {replicas} replicas: {} It is tried again; or do it yourself: {by_hand}",
+        "{name} could not be scaled back from {} to {}: {} It is tried again; or do it yourself: {by_hand}",
         target.replicas,
+        super::replicas(replicas),
         sentence(&refused.message)
     );
     let minutes = PATIENCE.as_mins();

@@ -6,7 +6,7 @@
 //! Who has begun never waits for a target, so that nobody waits in a circle.
 
 use super::member::is_started;
-use super::{Pass, member_is_over};
+use super::{Pass, display, member_is_over};
 use crate::api::common::TargetRef;
 use crate::api::restore_session::RestorePhase;
 use crate::plan::hosts::TargetKind;
@@ -48,7 +48,8 @@ pub(super) fn ahead(pass: &Pass<'_>, index: usize) -> Option<String> {
     let own = (pass.run.id.created, pass.run.id.uid.clone());
     let first = |r: &&Rival| Some(&r.target) == target.as_ref() && (r.begun || r.order < own);
     if let Some(rival) = pass.seen.rivals.iter().find(first) {
-        return Some(format!("{} restores {} too; this one begins after it.", rival.session, rival.target));
+        let own = display(&pass.now.members[index].ref_);
+        return Some(format!("{} restores {own} too; this one begins after it.", rival.session));
     }
     let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
     reaches.into_iter().find_map(|(_, reach)| elsewhere(pass, reach))

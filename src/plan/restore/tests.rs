@@ -55,7 +55,10 @@ fn members_go_in_order_one_after_another() {
     assert_eq!(order(&w), ["restore/0/m0", "restore/1/m1-0", "restore/1/m1-1", "restore/2/m2"]);
     assert_eq!(w.condition("Ready"), ("True".into(), "Succeeded".into()));
     assert_eq!(w.events, ["Succeeded"]);
-    assert_eq!(w.object["status"]["summary"], "Restored 3 members, 4 hosts: 28 entries, 280 bytes.");
+    let told: Vec<(&str, &str)> = w.told.iter().map(|(name, why)| (name.as_str(), why.as_str())).collect();
+    let (down, back) = (reason::SCALING_DOWN, reason::SCALED_BACK);
+    assert_eq!(told, [("m0", down), ("m0", back), ("m1", down), ("m1", back)], "on the workloads themselves");
+    assert_eq!(w.object["status"]["summary"], "Restored 3 members, 4 hosts: 28 entries, 280 B.");
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn the_line_says_what_is_done() {
         lines.extend(before.object["status"]["summary"].as_str().map(ToOwned::to_owned));
     }
     lines.dedup();
-    assert_eq!(lines, ["Resolving snapshots.", "Restoring, 0 of 1 host done", "Restored 1 host: 7 entries, 70 bytes."]);
+    assert_eq!(lines, ["Resolving snapshots.", "Restoring, 0 of 1 host done", "Restored 1 host: 7 entries, 70 B."]);
     w.settle();
 }
 
@@ -154,7 +157,7 @@ fn parallel_members_do_not_wait_for_each_other() {
     assert_eq!(w.members(), ["Failed", "Failed", "Succeeded"]);
     assert_eq!(order(&w), ["restore/0/m0", "restore/2/m2"]);
     let text = w.object["status"]["members"][1]["message"].as_str().unwrap();
-    assert_eq!(text, "Not begun before the deadline. Restore target apps/v1 deployment/m1 does not exist.");
+    assert_eq!(text, "Not begun before the deadline. Restore target Deployment/m1 does not exist.");
     assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
 }
 
@@ -220,7 +223,9 @@ fn a_store_that_is_away_is_asked_by_nobody_and_nothing_is_scaled_for_it() {
     w.step(10);
     assert_eq!(w.condition("Reconciling"), ("True".into(), "RepositoryUnreachable".into()));
     assert_eq!((w.jobs.created.len(), w.workloads[0].replicas), (1, 2), "one try, and nothing touched");
-    assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo has not"));
+    assert!(
+        w.object["status"]["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo does not answer: ")
+    );
 }
 
 #[test]
@@ -309,10 +314,7 @@ fn the_deadline_stops_what_runs_and_leaves_down_what_is_half_restored() {
     let member = &w.object["status"]["members"][1];
     assert_eq!((&member["stats"][0]["phase"], &member["stats"][1]["phase"]), (&json!("Succeeded"), &json!("Failed")));
     let text = member["message"].as_str().unwrap();
-    assert!(
-        text.starts_with("host m1-1: Not restored before the deadline. apps/v1 statefulset/m1 stays at 0"),
-        "{text}"
-    );
+    assert!(text.starts_with("host m1-1: Not restored before the deadline. StatefulSet/m1 stays at 0"), "{text}");
     assert!(w.object["status"]["summary"].as_str().unwrap().starts_with("Member 1 (m1) failed: host m1-1"));
 }
 

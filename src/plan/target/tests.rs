@@ -12,7 +12,7 @@ fn claim(modes: &[&str]) -> ClaimSeen {
 
 fn stateful_set() -> Target {
     Target {
-        display: "apps/v1 statefulset/db".into(),
+        display: "StatefulSet/db".into(),
         kind: "StatefulSet".into(),
         name: "db".into(),
         replicas: 2,

@@ -80,7 +80,7 @@ async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_
     let silent = Silent::stop(&site, "kubelet-2");
     let lost = |s: &Value| s["status"]["stats"][0]["reason"] == "NodeLost";
     let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
-    assert!(condition(&session, "Reconciling").2.contains("kubectl delete node node2"));
+    assert!(condition(&session, "Ready").2.contains("kubectl delete node node2"));
 
     // The machine is off: what ran on it runs no more.
     site.kill_agent(&pod);

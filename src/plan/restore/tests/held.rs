@@ -75,7 +75,8 @@ fn whatever_ends_it_in_the_middle_it_stays_down_and_says_so() {
         let note = note(&w, 0).unwrap_or_else(|| panic!("{way}: {:#}", w.object["status"]));
         assert_eq!((note.replicas, note.session.as_str(), note.uid.as_str()), (2, "RestoreSession/demo/all", "u-1"));
         assert!(note.why.starts_with(why), "{way}: {}", note.why);
-        assert_eq!(w.told, [("m0".to_owned(), reason::HELD_DOWN.to_owned())], "{way}: on the workload itself, once");
+        let told: Vec<&str> = w.told.iter().map(|(_, why)| why.as_str()).collect();
+        assert_eq!(told, [reason::SCALING_DOWN, reason::HELD_DOWN], "{way}: on the workload itself, once");
         if way == "delete" {
             assert!(w.gone);
             continue;
@@ -83,9 +84,9 @@ fn whatever_ends_it_in_the_middle_it_stays_down_and_says_so() {
         let status = &w.object["status"];
         assert_eq!((w.phase().as_str(), &status["quiesce"]["state"]), ("Failed", &json!("Held")), "{way}");
         assert_eq!(w.condition("Quiesced"), ("True".into(), reason::HELD_DOWN.into()), "{way}");
-        let stalled = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Stalled").unwrap();
-        let text = stalled["message"].as_str().unwrap();
-        assert!(text.contains("deployment/m0 stays at 0 replicas and had 2: restore it again, or scale it up by hand"));
+        let ready = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+        let text = ready["message"].as_str().unwrap();
+        assert!(text.contains("Deployment/m0 stays at 0 replicas and had 2: restore it again, or scale it up by hand"));
     }
 }
 
@@ -135,7 +136,9 @@ fn who_wants_it_back_whatever_came_of_it_gets_it_back() {
     w = caught(w);
     w.cancel();
     w.settle();
-    assert_eq!((w.phase().as_str(), w.workloads[0].replicas, w.told.len()), ("Failed", 2, 0));
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Failed", 2));
+    let told: Vec<&str> = w.told.iter().map(|(_, why)| why.as_str()).collect();
+    assert_eq!(told, [reason::SCALING_DOWN, reason::SCALED_BACK]);
     // Also one that an earlier restore has left.
     let mut w = again(&left_down());
     w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
@@ -206,7 +209,10 @@ fn several_members_with_one_workload_and_a_batch_that_goes_on() {
         w.settle();
         assert_eq!(w.members(), ["Failed", "Succeeded", "Succeeded"], "{order} {policy}");
         assert_eq!((w.workloads[0].replicas, w.workloads[2].replicas), (0, 2), "{order} {policy}");
-        assert_eq!(w.told.len(), 1, "{order} {policy}: {:?}", w.told);
+        let of = |why: &str| w.told.iter().filter(|(name, said)| name == "m0" && said == why).count();
+        let told = [reason::SCALING_DOWN, reason::HELD_DOWN, reason::SCALED_BACK].map(of);
+        // In order, the workload is up again between its members.
+        assert!(told[0] <= 2 && told[1] == 1 && told[2] == 0, "{order} {policy}: {:?}", w.told);
         let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
         assert!(text.contains("stays at 0 replicas"), "{text}");
     }
@@ -216,6 +222,9 @@ fn several_members_with_one_workload_and_a_batch_that_goes_on() {
     script(&mut w, "restore/1/m1", &[End::DATA]);
     w.settle();
     assert_eq!((w.members(), note(&w, 0).map(|n| n.replicas)), (vec!["Succeeded".into(), "Failed".into()], Some(2)));
+    let told: Vec<&str> = w.told.iter().map(|(_, why)| why.as_str()).collect();
+    let (down, back) = (reason::SCALING_DOWN, reason::SCALED_BACK);
+    assert_eq!(told, [down, back, down, reason::HELD_DOWN]);
 }
 
 #[test]

@@ -165,8 +165,8 @@ fn the_end_of_a_canceled_run_names_each_member() {
     w.settle();
     assert_eq!(w.members(), ["Succeeded", "Failed", "Skipped"]);
     let text = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not touched: member 2 (m2).";
-    let said = w.condition_text("Stalled");
-    assert!(said.starts_with(&format!("{text} apps/v1 statefulset/m1 stays at 0 replicas and had 2")), "{said}");
+    let said = w.condition_text("Ready");
+    assert!(said.starts_with(&format!("{text} StatefulSet/m1 stays at 0 replicas and had 2")), "{said}");
     assert!(w.object["status"]["summary"].as_str().unwrap().starts_with(text));
     let hosts = &w.object["status"]["members"][1]["stats"];
     assert_eq!((&hosts[0]["phase"], &hosts[1]["phase"]), (&json!("Succeeded"), &json!("Failed")));

@@ -38,7 +38,7 @@ fn a_scale_to_zero_that_is_refused_holds_up_its_member_and_nobody_else() {
     until(&mut w, "over with the other", |w| w.object["status"]["members"][1]["phase"] == "Succeeded");
     w.step(10);
     let member = &w.object["status"]["members"][0];
-    let text = "apps/v1 deployment/m0 could not be scaled from 2 to 0 for the restore: Not that. Let Lifeboat scale it";
+    let text = "Deployment/m0 could not be scaled from 2 to 0 for the restore: Not that. Let Lifeboat scale it";
     assert!(member["message"].as_str().unwrap().starts_with(text), "{member:#}");
     assert_eq!(said(&member["conditions"], "Quiesced")["reason"], reason::REFUSED_BY_API);
     assert!(
@@ -65,7 +65,7 @@ fn a_scale_to_zero_that_is_refused_holds_up_its_member_and_nobody_else() {
         (w.members(), &host["reason"]),
         (vec!["Failed".into(), "Succeeded".into()], &json!("RefusedByApiServer"))
     );
-    assert!(host["error"].as_str().unwrap().contains("Last: apps/v1 deployment/m0 could not be scaled"), "{host}");
+    assert!(host["error"].as_str().unwrap().contains("Last: Deployment/m0 could not be scaled"), "{host}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_scale_back_that_is_refused_is_said_and_tried_until_it_works() {
         let (list, summary) = if session { (status, "summary") } else { (&status["members"][0], "message") };
         let texts = [&list[summary], &said(&list["conditions"], "ScaledBack")["message"]].map(ToString::to_string);
         assert!(
-            texts.iter().all(|t| t.contains("could not be scaled back from 0 to its 2 replicas: Not that.")),
+            texts.iter().all(|t| t.contains("could not be scaled back from 0 to 2 replicas: Not that.")),
             "{texts:?}"
         );
         assert!(texts[1].contains("kubectl -n demo scale deployment/m0 --replicas=2"), "{texts:?}");
@@ -202,7 +202,7 @@ fn somebody_who_scales_it_up_again_and_again_is_named_and_ends_the_member() {
     w.set_by_others = [(0, 2)].into();
     until(&mut w, "noticed", |w| w.events.contains(&reason::SCALED_UP_AGAIN.to_owned()));
     let text = w.object["status"]["summary"].to_string();
-    assert!(text.contains("deployment/m0 is to be at 0 replicas for the restore"), "{text}");
+    assert!(text.contains("Deployment/m0 is to be at 0 replicas for the restore"), "{text}");
     let (from, mut pauses, mut late) = (w.now, w.clone(), w.clone());
     w.settle();
     let took = w.now.duration_since(from).as_secs();

@@ -49,7 +49,7 @@ fn a_host_that_turns_out_to_be_another_members_too_is_refused() {
     w.settle();
     assert_eq!(w.members(), ["Succeeded", "Failed"]);
     let text = w.object["status"]["members"][1]["message"].as_str().unwrap();
-    assert!(text.starts_with("Host n0 of apps/v1 deployment/m1 is also a host of member 0"), "{text}");
+    assert!(text.starts_with("Host n0 of Deployment/m1 is also a host of member 0"), "{text}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn of_two_restores_of_a_workload_the_later_waits_and_both_succeed() {
         two.beat(1);
     }
     let text = two.all[1].object["status"]["summary"].as_str().unwrap();
-    assert_eq!(text, "Waiting: RestoreSession demo/one restores deployment/m0 too; this one begins after it.");
+    assert_eq!(text, "Waiting: RestoreSession demo/one restores Deployment/m0 too; this one begins after it.");
     assert_eq!(two.all[1].condition("Reconciling").1, reason::TARGET_BUSY);
     assert_eq!(two.all[0].condition("Reconciling").1, reason::RUNNING);
 }

@@ -61,7 +61,7 @@ pub fn workload_of(target: Option<&TargetRef>) -> Option<usize> {
 pub fn look_at(name: String, w: &Workload) -> Target {
     let claim = || ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
     let mut seen = Target {
-        display: format!("apps/v1 {}/{name}", w.kind.to_lowercase()),
+        display: format!("{}/{name}", w.kind),
         kind: w.kind.into(),
         name: name.clone(),
         replicas: w.replicas,

@@ -1,0 +1,125 @@
+//! README's first backup and first restore: its manifests and its commands, exactly as they are written.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use lifeboat::plan::contract::Step;
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::jobs;
+use super::operator::Operator;
+
+/// Blocks of a section of README in this language, in order.
+fn blocks(title: &str, language: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = page.split(&format!("\n## {title}\n")).nth(1).unwrap_or_else(|| panic!("no section {title}"));
+    let section = section.split("\n## ").next().unwrap();
+    let fenced = section.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    let found: Vec<String> = fenced.filter(|(l, _)| *l == language).map(|(_, text)| text.to_owned()).collect();
+    assert!(!found.is_empty(), "{title} has no {language}");
+    found
+}
+
+/// Ends every Job of a namespace well, again and again; lists of snapshots are the Repository's own affair.
+async fn end_all(cluster: &Cluster, namespace: &str) {
+    let mut ended = std::collections::BTreeSet::new();
+    loop {
+        for job in jobs::all(cluster, namespace).await {
+            let is_list = matches!(jobs::task(&job).step, Step::List(_));
+            if !is_list && ended.insert(job.uid()) {
+                jobs::end(cluster, &job, &jobs::success(&job)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What each line of a block prints, run by a shell in the folder of the sources.
+async fn run(cluster: &Cluster, block: &str) -> Vec<String> {
+    let mut said = vec![];
+    for line in block.lines().filter(|l| !l.is_empty()) {
+        let command = line.to_owned();
+        let shell = tokio::task::spawn_blocking(move || {
+            let mut shell = Command::new("timeout");
+            shell.args(["60", "bash", "-c", &command]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
+        });
+        let out = tokio::select! {
+            out = shell => out.unwrap(),
+            () = end_all(cluster, "demo") => panic!("it goes on for ever"),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(out.status.success(), "{line}\n{}{}", text(&out.stdout), text(&out.stderr));
+        said.push(text(&out.stdout));
+    }
+    said
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    cluster.ensure_namespace("demo").await;
+    let labels = json!({ "app": "wordpress" });
+    let meta = |name: &str| json!({ "name": name, "namespace": "demo" });
+    let web = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta("wordpress"), "spec": {
+        "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": {
+            "containers": [{ "name": "c", "image": "localhost/none:1" }],
+            "volumes": [{ "name": "uploads", "persistentVolumeClaim": { "claimName": "uploads" } }] } } } });
+    let uploads = json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta("uploads"),
+        "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+    let mut made: Vec<Value> = vec![uploads, web.clone()];
+    for section in ["A first backup", "A first restore"] {
+        for block in blocks(section, "yaml") {
+            made.extend(lifeboat::yaml::read(&block).unwrap());
+        }
+        for object in &made {
+            cluster.apply(object).await.unwrap();
+        }
+        if section == "A first backup" {
+            for block in blocks(section, "sh") {
+                run(&cluster, &block).await;
+            }
+        }
+    }
+
+    let block = &blocks("Reading the status", "sh")[0];
+    let (wait, rest) = block.split_once('\n').unwrap();
+    run(&cluster, wait).await;
+    // Nobody else counts its pods here.
+    let now = cluster.get(&web).await;
+    let status = json!({ "observedGeneration": now["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1,
+        "readyReplicas": 1, "availableReplicas": 1 });
+    let api = cluster.api_of(&web);
+    api.patch_status("wordpress", &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
+    let said = run(&cluster, rest).await;
+    let has = |n: usize, words: &[&str]| {
+        assert!(words.iter().all(|w| said[n].contains(w)), "{words:?}: {}", said[n]);
+    };
+    has(0, &["restoresession.stash.appscode.com/wordpress-back", "Succeeded", "Restored 1 host: 7 entries, 70 B."]);
+    has(0, &["repository.stash.appscode.com/local-repo", "backupconfiguration.stash.appscode.com/wordpress"]);
+    has(1, &["Snapshots:", "Events:", "Succeeded"]);
+    let first = said[1].lines().map(str::trim).find(|l| l.starts_with("Type:")).unwrap();
+    assert!(first.ends_with(" Ready"), "it stands first: {first}");
+    has(2, &["successfully rolled out"]);
+
+    // The application itself says who stopped it.
+    let told = run(&cluster, "kubectl -n demo describe deployment wordpress").await;
+    for text in
+        ["Scaling from 1 to 0 replicas for RestoreSession demo/wordpress-back", "Scaled back to 1 replica after"]
+    {
+        assert_eq!(told[0].matches(text).count(), 1, "{text}: {}", told[0]);
+    }
+    let done = cluster.get(made.last().unwrap()).await;
+    let all = done["status"]["conditions"].as_array().unwrap();
+    assert_eq!(all[0]["type"], "Ready");
+    let texts: std::collections::BTreeSet<_> = all.iter().map(|c| c["message"].to_string()).collect();
+    assert_eq!(texts.len(), all.len(), "each condition says something of its own: {all:#?}");
+    for object in made.iter().rev() {
+        cluster.delete(object).await;
+    }
+}
