@@ -142,12 +142,12 @@ pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Resul
     Err(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
 }
 
-/// Each volume takes an owner that is to be restored. Some refuse (NFS with root_squash, EFS), and some say yes and do
-/// nothing (SMB, Azure Files).
-pub fn owners_are_kept(root: &Path, mounts: &[String], owner: &str) -> Result<(), Failure> {
-    let ids = owner.split_once(':').and_then(|(u, g)| Some((u.parse::<u32>().ok()?, g.parse::<u32>().ok()?)));
-    let Some((uid, gid)) = ids else { return Ok(()) };
-    for mount in mounts {
+/// Each volume takes the owners that are to be restored, `owners` as in [`crate::plan::contract::Restore::owner`]. Some
+/// refuse (NFS with root_squash, EFS), and some say yes and do nothing (SMB, Azure Files).
+pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(), Failure> {
+    let ids = |owner: &str| owner.split_once(':').and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
+    let all: Vec<(u32, u32)> = owners.split(',').filter_map(ids).collect();
+    for (mount, (uid, gid)) in mounts.iter().flat_map(|mount| all.iter().map(move |owner| (mount, *owner))) {
         let file = below(root, &clean(mount)).join(".lifeboat-owner");
         // Of an attempt that was killed.
         let _ = std::fs::remove_file(&file);
@@ -159,7 +159,7 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owner: &str) -> Result<()
             Err(e) => format!("refuses it ({e})"),
         };
         let text = format!(
-            "The volume at {mount} cannot give a file the owner {owner}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
+            "The volume at {mount} cannot give a file the owner {uid}:{gid}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
         );
         return Err(Failure::new(Class::Invalid, reason::OWNERSHIP, text));
     }
