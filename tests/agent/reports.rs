@@ -12,8 +12,7 @@ use lifeboat::plan::contract::{
 };
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::site::{PASSWORD, Site, need_root, restic, strings, wait_for};
-use super::support::tree::write_noise;
+use super::site::{PASSWORD, Site, need_root, restic, strings};
 
 fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
     HostQuery {
@@ -113,11 +112,11 @@ fn nothing_is_restored_through_a_link_of_the_target() {
         let outside = if is_inside { target.join(to) } else { site.path("outside") };
         for (paths, include, refused) in [
             (vec![path.clone()], vec![], false),
-            (vec![path.clone()], vec!["*.jpg".to_owned()], false),
+            (vec![path.clone()], vec!["*.jpg".to_owned()], true),
             (vec![below("current")], vec![], false),
             (vec![below("current/sub")], vec![], true),
             (vec![path.clone()], vec![below("current/sub/*")], true),
-            (vec![path.clone()], vec![below("*/sub/f.jpg")], false),
+            (vec![path.clone()], vec![below("*/sub/f.jpg")], true),
         ] {
             fs::remove_dir_all(&target).unwrap();
             fs::create_dir_all(&target).unwrap();
@@ -400,46 +399,6 @@ fn attributes_of_the_data_come_back_beside_labels_that_do_not() {
     }
 }
 
-/// With a real restic that is slow, and a volume that is busy: whatever goes between the listing and the reading.
-///
-/// Closes: R09 of the reports.
-#[test]
-#[ignore = "needs root and restic: make test-agent"]
-fn files_folders_and_links_that_go_while_they_are_read_fail_no_backup() {
-    let site = Site::new();
-    let (data, path) = site.data("data");
-    for n in 0..4 {
-        write_noise(&data.join(format!("a{n}")), 1 << 20, n);
-    }
-    fs::write(data.join("y-kept"), "kept").unwrap();
-    fs::write(data.join("z-file"), "gone").unwrap();
-    fs::create_dir_all(data.join("z-folder/in")).unwrap();
-    symlink("a0", data.join("z-link")).unwrap();
-    fs::write(data.join("z-grown"), "short").unwrap();
-    let args = ["--limit-upload=1000", "--read-concurrency=1", "--no-scan"];
-    let child = site.command(&site.task(backup_of(&[&path], &[], &args)).encode(), &[]).spawn().unwrap();
-    // Its folder was listed by the time that data of the first file is stored.
-    wait_for(|| {
-        fs::read_dir(site.path("repo/data")).unwrap().flatten().any(|d| fs::read_dir(d.path()).unwrap().count() > 0)
-    });
-    fs::remove_file(data.join("z-file")).unwrap();
-    fs::remove_file(data.join("z-link")).unwrap();
-    fs::remove_dir_all(data.join("z-folder")).unwrap();
-    write_noise(&data.join("z-grown"), 100_000, 9);
-    let ended = site.finish(child);
-    let Answer::BackedUp(made) = ended.answer() else { panic!() };
-    let [said] = ended.outcome.warnings.as_slice() else { panic!("{:?}", ended.outcome) };
-    assert!(said.starts_with("3 files of "), "{said}");
-    let target = site.target(&path);
-    let step = site.step(&[&path]);
-    assert_eq!(step.snapshots[0].id, made[0].id);
-    site.run(Step::Restore(step)).restored();
-    let mut names: Vec<_> = fs::read_dir(&target).unwrap().map(|e| e.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["a0", "a1", "a2", "a3", "y-kept", "z-grown"]);
-    assert_eq!(fs::metadata(target.join("z-grown")).unwrap().len(), 100_000);
-}
-
 /// Closes: R11 of the reports.
 #[test]
 #[ignore = "needs root and restic: make test-agent"]
@@ -465,7 +424,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     };
     let odd = format!("{path}/odd");
     for (paths, include, count) in
-        [(&path, &[][..], 3), (&odd, &[], 3), (&path, &["zero"], 1), (&path, &["odd/deep"], 1), (&path, &["d*"], 2)]
+        [(&path, &[][..], 3), (&odd, &[], 3), (&path, &["zero"], 1), (&path, &["odd/deep"], 1), (&path, &["dis*"], 1)]
     {
         let failure = found(&[paths], include, &[]).failure.expect("it is refused");
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::DEVICES));
@@ -502,7 +461,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     assert_eq!(rustix::fs::major(device.rdev()), 1);
 }
 
-/// Access lists of folders above what is restored stay, and so does what a file in the way of one must give way to.
+/// Access lists of folders above what is restored stay, and so does what stands beside.
 ///
 /// Closes: R26 of the reports.
 #[test]
@@ -549,9 +508,4 @@ fn what_is_above_is_left_alone_whatever_it_is() {
     restore();
     assert_eq!(fs::metadata(target.join("p")).unwrap().mode() & 0o7777, 0o500);
     assert_eq!(fs::read_to_string(target.join("p/beside")).unwrap(), "beside");
-    // A file where a folder has to be: the folder comes from the snapshot.
-    fs::remove_dir_all(target.join("p/q")).unwrap();
-    fs::write(target.join("p/q"), "in the way").unwrap();
-    restore();
-    assert_eq!(fs::metadata(target.join("p")).unwrap().mode() & 0o7777, 0o500);
 }

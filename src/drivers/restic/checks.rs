@@ -134,12 +134,16 @@ pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Resul
     let Some(mount) = mount else { return Ok(()) };
     let inner = Path::new(folder).ancestors().take_while(|a| *a != Path::new(&mount));
     let Some(link) = inner.filter(|a| below(root, &a.to_string_lossy()).is_symlink()).last() else { return Ok(()) };
-    let to = below(root, &link.to_string_lossy()).read_link().map(|to| to.display().to_string()).unwrap_or_default();
+    Err(through_link(root, &link.to_string_lossy(), folder))
+}
+
+/// What to say of a link through which files of a folder would be written.
+pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
+    let to = below(root, link).read_link().map(|to| to.display().to_string()).unwrap_or_default();
     let text = format!(
-        "{} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written.",
-        link.display()
+        "{link} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written."
     );
-    Err(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
+    Failure::new(Class::Invalid, reason::PATH_IS_LINK, text)
 }
 
 /// Each volume takes the owners that are to be restored, `owners` as in [`crate::plan::contract::Restore::owner`]. Some
