@@ -7,9 +7,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arguments;
 mod backup;
 mod exact;
 mod process;
+mod reports;
 mod repository;
 mod restore;
 mod site;

@@ -31,6 +31,7 @@ mod oversized;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod proxy;
 mod ready;
+mod reports;
 mod repository;
 mod restore;
 mod rights;

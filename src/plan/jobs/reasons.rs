@@ -9,7 +9,7 @@ use crate::plan::WARNINGS;
 use crate::plan::contract::{Answer, Failure, Outcome, cut};
 
 /// All of them, as drivers and agent give them.
-const OF_AGENTS: [&str; 29] = [
+const OF_AGENTS: [&str; 31] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::BUCKET_MISSING,
@@ -18,6 +18,7 @@ const OF_AGENTS: [&str; 29] = [
     r::EXTRANEOUS_NOT_DELETED,
     r::INCOMPLETE,
     r::INVALID,
+    r::NOTHING_TO_BACK_UP,
     r::NOTHING_TO_RESTORE,
     r::NOT_SUPPORTED,
     r::NO_SPACE,
@@ -25,6 +26,7 @@ const OF_AGENTS: [&str; 29] = [
     r::OUTCOME_TOO_LARGE,
     r::OWNERSHIP,
     r::PATH_IS_LINK,
+    r::PATH_IS_NO_FILE,
     r::PATH_NOT_FOUND,
     r::PATH_OUTSIDE_MOUNTS,
     r::PERMISSION_DENIED,
