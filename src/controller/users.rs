@@ -162,7 +162,7 @@ fn facts_of_invoker<K: Invoker>(invoker: &K, said: &Said) -> Facts {
         }),
     });
     let (invoker_phase, hosts, backups) = (said.phase, invoker.hosts(), Some(backups));
-    Facts { repository, invoker_phase, hosts, backups, ..Facts::default() }.saying(&said.conditions)
+    Facts { repository, invoker_phase, backups, hosts, ..Facts::default() }.saying(&said.conditions)
 }
 
 /// How the backups of the invokers of a store stand.

@@ -85,6 +85,9 @@ struct ResultLabels {
 /// Where the invokers are read; none on a replica that does not lead.
 pub type Reader = Arc<dyn Fn() -> Vec<Series> + Send + Sync>;
 
+/// What a metric says of an invoker.
+type Number = fn(&Backups) -> Option<i64>;
+
 /// Tells of them. Clones share what they read.
 #[derive(Clone, Default)]
 pub struct Exporter(Arc<RwLock<Option<Reader>>>);
@@ -115,9 +118,8 @@ impl Debug for Exporter {
 impl Collector for Exporter {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let (all, left_out) = self.read(MOST);
-        let late = |b: &Backups| b.late.map(i64::from);
-        let numbers: [(_, &dyn Fn(&Backups) -> Option<i64>); 3] =
-            [(LAST_SUCCESS, &|b| b.success), (NEXT_DUE, &|b| b.next), (LATE, &late)];
+        let numbers: [(_, Number); 3] =
+            [(LAST_SUCCESS, |b| b.success), (NEXT_DUE, |b| b.next), (LATE, |b| b.late.map(i64::from))];
         for ((name, help), of) in numbers {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for Series { labels, backups } in &all {
