@@ -343,6 +343,10 @@ pub mod reason {
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
     /// A path that is to be backed up is a symbolic link, or goes through one.
     pub const PATH_IS_LINK: &str = "PathIsLink";
+    /// A path that is to be backed up is neither a file nor a folder.
+    pub const PATH_IS_NO_FILE: &str = "PathIsNoFile";
+    /// Patterns or arguments of a backup leave a whole path out.
+    pub const NOTHING_TO_BACK_UP: &str = "NothingToBackUp";
     /// Device files are to be restored, and the Job may make none.
     pub const DEVICES: &str = "DevicesNotPossible";
     /// Something is to be known of a host, though it is no failure.

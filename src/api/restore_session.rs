@@ -214,8 +214,8 @@ pub struct HostRestoreStats {
     /// Extension: when the next try is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Extension: an owner, `uid:gid`, of files that are to be restored, with which each volume is tried before anything is
-    /// written.
+    /// Extension: up to two owners, `uid:gid,uid:gid`, of files that are to be restored, with which each volume is tried
+    /// before anything is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// Extension: what was counted in the snapshots before anything was written.

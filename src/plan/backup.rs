@@ -319,6 +319,11 @@ impl<'a> Pass<'a> {
                     Some(Answer::Maintained(facts)) => Some(facts),
                     _ => None,
                 };
+                let is_known =
+                    |w: &&String| self.now.targets.iter().flat_map(|t| &t.stats).any(|h| h.warnings.contains(w));
+                let new = outcome.warnings.iter().filter(|w| !is_known(w));
+                let events: Vec<Event> = new.map(|w| Event::new(true, reason::HOST_WARNING, w)).collect();
+                self.plan.events.extend(events);
                 let retained = report::maintained(self, facts, outcome.failure.as_ref());
                 let shared = shared.filter(|_| retained && maintain.retention.keeps_something());
                 if let Some(text) = &shared {

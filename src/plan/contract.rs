@@ -304,7 +304,7 @@ pub struct Restore {
     /// What the preflight has counted; the restore counts by itself where it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Counts>,
-    /// An owner, `uid:gid`, among what is selected, with which each volume is tried before anything is written.
+    /// Up to two owners, `uid:gid,uid:gid`, among what is selected, with which each volume is tried before anything is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }

@@ -26,12 +26,21 @@ enum Value {
     Text,
     /// A whole number.
     Number,
+    /// A whole number from here to there.
+    Between(u32, u32),
+    /// Tags, separated by commas.
+    Tags,
     /// One of these words.
     Word(&'static [&'static str]),
 }
 
+/// Buffers of restic grow with it: 4294967295 takes all memory of a node that sets no limit.
+const MOST_READERS: u32 = 64;
+/// restic's own limits of a pack, in MiB (restic, `internal/repository/repository.go`).
+const PACK_MIB: (u32, u32) = (4, 128);
+
 const RESTORE: &[(&str, Value)] = &[
-    ("--tag", Value::Text),
+    ("--tag", Value::Tags),
     ("--verify", Value::Flag),
     ("--sparse", Value::Flag),
     ("--overwrite", Value::Word(&["always", "if-changed", "if-newer", "never"])),
@@ -41,7 +50,7 @@ const RESTORE: &[(&str, Value)] = &[
 ];
 
 const BACKUP: &[(&str, Value)] = &[
-    ("--tag", Value::Text),
+    ("--tag", Value::Tags),
     ("--exclude-caches", Value::Flag),
     ("--exclude-if-present", Value::Text),
     ("--exclude-larger-than", Value::Text),
@@ -49,8 +58,8 @@ const BACKUP: &[(&str, Value)] = &[
     ("--ignore-inode", Value::Flag),
     ("--ignore-ctime", Value::Flag),
     ("--limit-upload", Value::Number),
-    ("--read-concurrency", Value::Number),
-    ("--pack-size", Value::Number),
+    ("--read-concurrency", Value::Between(1, MOST_READERS)),
+    ("--pack-size", Value::Between(PACK_MIB.0, PACK_MIB.1)),
     ("--compression", Value::Word(&["auto", "off", "fastest", "better", "max"])),
     ("--no-scan", Value::Flag),
     ("--iexclude", Value::Text),
@@ -61,6 +70,11 @@ const fn allowed(command: Command) -> &'static [(&'static str, Value)] {
         Command::Backup => BACKUP,
         Command::Restore => RESTORE,
     }
+}
+
+/// Names of all arguments that a command may be given.
+pub fn names(command: Command) -> impl Iterator<Item = &'static str> {
+    allowed(command).iter().map(|(name, _)| *name)
 }
 
 /// An argument with its value, however it was written.
@@ -102,6 +116,12 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
             Err(text) => wrong.push((index, text)),
         }
     }
+    // restic refuses both together, which would be known only when the workload is down.
+    let of = |name: &str| found.iter().find(|a| a.name == name);
+    if let (Some(include), Some(exclude)) = (of("--include-xattr"), of("--exclude-xattr")) {
+        let text = format!("{} cannot be combined with {}; leave one of them out", include.name, exclude.name);
+        wrong.push((include.index.max(exclude.index), text));
+    }
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
 }
 
@@ -114,7 +134,7 @@ fn own_tag(list: &str) -> Option<String> {
 }
 
 fn unknown(command: Command, item: &str, name: &str) -> String {
-    let names: Vec<&str> = allowed(command).iter().map(|(n, _)| *n).collect();
+    let names: Vec<&str> = names(command).collect();
     if names.iter().any(|n| item.strip_prefix(n).is_some_and(|rest| rest.starts_with(char::is_whitespace))) {
         return format!("{item:?} is an argument and its value in one text; write --name=value");
     }
@@ -132,6 +152,15 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
         (Value::Flag, Some(_)) => Err(format!("{name} takes no value")),
         (_, None | Some("")) => Err(format!("{name} needs a value; write {name}=value")),
         (Value::Text, Some(_)) => Ok(()),
+        // For a restore, no tag would mean any snapshot.
+        (Value::Tags, Some(v)) if v.split(',').any(|tag| tag.trim().is_empty()) => {
+            Err(format!("{name} {v:?} has an empty tag; write tags separated by commas"))
+        }
+        (Value::Tags, Some(_)) => Ok(()),
+        (Value::Between(low, high), Some(v)) if v.parse::<u32>().is_ok_and(|n| (low..=high).contains(&n)) => Ok(()),
+        (Value::Between(low, high), Some(v)) => {
+            Err(format!("{name} needs a whole number from {low} to {high}, not {v:?}"))
+        }
         (Value::Number, Some(v)) if v.parse::<u32>().is_ok() => Ok(()),
         (Value::Number, Some(v)) => Err(format!("{name} needs a whole number, not {v:?}")),
         (Value::Word(words), Some(v)) if words.contains(&v) => Ok(()),
@@ -203,12 +232,34 @@ mod tests {
             // R42 of the reports: everything would be restored.
             (&["--iinclude=*.jpg"], "rules[].include"),
             (&["--iexclude", "*.jpg"], "rules[].exclude"),
+            // What would do the same under another name.
+            (&["--include=*.jpg"], "\"--include\" is not allowed"),
+            (&["--include-file=/stash-data/list"], "--include-file"),
+            (&["--iinclude-file", "/stash-data/list"], "--iinclude-file"),
+            (&["--exclude=*.jpg"], "--exclude"),
+            (&["-i", "*.jpg"], "\"-i\""),
+            (&["--IInclude=*.jpg"], "--IInclude"),
+            (&["--delete"], "--delete"),
+            (&["--tag=,"], "empty tag"),
+            (&["--tag=a,,b"], "empty tag"),
+            (&["--include-xattr=user.*", "--exclude-xattr", "user.a"], "cannot be combined"),
         ] {
             let wrong = parse(Command::Restore, &list(args)).unwrap_err();
             assert!(wrong[0].1.contains(text), "{args:?}: {wrong:?}");
         }
         assert!(parse(Command::Backup, &list(&["--compression=max", "--one-file-system"])).is_ok());
         assert!(parse(Command::Backup, &list(&["--verify"])).is_err());
+        for (arg, text) in [
+            ("--read-concurrency=4294967295", "from 1 to 64"),
+            ("--read-concurrency=0", "from 1 to 64"),
+            ("--pack-size=3", "from 4 to 128"),
+            ("--pack-size=129", "from 4 to 128"),
+            ("--tag= ", "empty tag"),
+        ] {
+            let wrong = parse(Command::Backup, &list(&[arg])).unwrap_err();
+            assert!(wrong[0].1.contains(text), "{arg}: {wrong:?}");
+        }
+        assert!(parse(Command::Backup, &list(&["--read-concurrency=64", "--pack-size", "128", "--tag=a, b"])).is_ok());
     }
 
     /// With them, one who backs up into a shared repository could pass his snapshots off as those of another's backup.

@@ -7,8 +7,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arguments;
 mod backup;
 mod process;
+mod reports;
 mod repository;
 mod restore;
 mod site;

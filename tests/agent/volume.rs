@@ -165,10 +165,10 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
 }
 
 /// An 8 MiB file system for as long as it lives.
-struct Tmpfs(PathBuf);
+pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn mount(at: &Path) -> Self {
+    pub fn mount(at: &Path) -> Self {
         let flags = nix::mount::MsFlags::empty();
         nix::mount::mount(Some("lifeboat-test"), at, Some("tmpfs"), flags, Some("size=8m")).unwrap();
         Self(at.to_owned())

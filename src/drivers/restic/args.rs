@@ -143,9 +143,10 @@ pub fn mark_incomplete(id: &str) -> Vec<String> {
 
 /// Applies retention to one path of the hosts of one invoker; tags part nothing, because they may differ from
 /// backup to backup. `None` when there is no path, no host or nothing is to be kept by rule: restic would then
-/// touch every host's snapshots, or refuse.
-pub fn forget(own: &Own, retention: &Retention) -> Option<Vec<String>> {
-    let keep = keep(retention);
+/// touch every host's snapshots, or refuse. `future` snapshots of it are dated in time to come: they count as the newest,
+/// and are kept beside what is asked for, not in its place.
+pub fn forget(own: &Own, retention: &Retention, future: usize) -> Option<Vec<String>> {
+    let keep = keep(retention, i64::try_from(future).unwrap_or(i64::MAX));
     let hosts: Vec<_> = own.hosts.iter().filter(|h| !h.is_empty()).collect();
     if keep.is_empty() || hosts.is_empty() || own.path.is_empty() {
         return None;
@@ -162,7 +163,7 @@ pub fn forget(own: &Own, retention: &Retention) -> Option<Vec<String>> {
     Some(argv)
 }
 
-fn keep(retention: &Retention) -> Vec<String> {
+fn keep(retention: &Retention, future: i64) -> Vec<String> {
     let counts = [
         ("--keep-last", retention.keep_last),
         ("--keep-hourly", retention.keep_hourly),
@@ -174,6 +175,8 @@ fn keep(retention: &Retention) -> Vec<String> {
     let mut argv: Vec<String> = Vec::new();
     // Zero is restic's own "not set".
     for (flag, count) in counts.into_iter().filter_map(|(f, c)| Some((f, c.filter(|c| *c != 0)?))) {
+        // Below zero is restic's "all".
+        let count = if count < 0 { count } else { count.saturating_add(future) };
         argv.extend([flag.to_owned(), count.to_string()]);
     }
     for tag in retention.keep_tags.iter().filter(|t| !t.is_empty()) {
@@ -287,13 +290,16 @@ mod tests {
         };
         let own = |hosts: &[&str]| Own { path: "/data".into(), hosts: hosts.iter().map(|&h| h.into()).collect() };
         assert_eq!(
-            joined(&forget(&own(&["host-0", "host-1"]), &retention).unwrap()),
+            joined(&forget(&own(&["host-0", "host-1"]), &retention, 0).unwrap()),
             "forget --json --group-by host,paths --path /data --retry-lock 2m --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
         );
-        assert_eq!(forget(&own(&[]), &retention), None);
-        assert_eq!(forget(&own(&[""]), &retention), None);
-        assert_eq!(forget(&Own { path: String::new(), ..own(&["h"]) }, &retention), None);
-        assert_eq!(forget(&own(&["h"]), &Retention::default()), None);
+        assert_eq!(forget(&own(&[]), &retention, 0), None);
+        assert_eq!(forget(&own(&[""]), &retention, 0), None);
+        assert_eq!(forget(&Own { path: String::new(), ..own(&["h"]) }, &retention, 0), None);
+        assert_eq!(forget(&own(&["h"]), &Retention::default(), 2), None);
+        let all = Retention { keep_daily: Some(-1), ..retention };
+        let argv = joined(&forget(&own(&["h"]), &all, 2).unwrap());
+        assert!(argv.ends_with("--keep-last 5 --keep-daily -1 --keep-tag gold"), "{argv}");
     }
 
     #[test]

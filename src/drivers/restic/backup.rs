@@ -2,11 +2,13 @@
 //!
 //! All paths must exist before the first is read, so that a typo never leaves half a
 //! set. None may go through a symbolic link: restic would store the link, and nothing of
-//! what it points to. A snapshot that misses files (exit code 3) is reported, because it exists,
+//! what it points to; nor be a device, a pipe or a socket, of which it would store the name. A path that patterns leave
+//! out as a whole is a failure: restic would call an empty snapshot a success. A snapshot that misses files (exit code 3) is reported, because it exists,
 //! and is a failure, because it is not what was asked for. It is marked, so that no restore
 //! takes it for the newest backup. Files that were gone by the time that they were to be
 //! read are no such files: who removes one during a backup has no claim to it.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +34,8 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
         );
         return Done::failed(Failure::new(Class::Invalid, reason::PATH_NOT_FOUND, text));
     }
-    if let Some(failure) = step.paths.iter().find_map(|path| link_on_the_way(&step.mounts, path)) {
+    let wrong = |path: &String| link_on_the_way(&step.mounts, path).or_else(|| no_file(path));
+    if let Some(failure) = step.paths.iter().find_map(wrong) {
         return Done::failed(failure);
     }
     if let Err(failure) = repository.reach().await {
@@ -46,7 +49,8 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
             made.push(snapshot(summary, path));
         }
         if let Some(mut failure) = verdict(repository, &ran, path) {
-            if let (End::Exited(INCOMPLETE), Some(last)) = (&ran.end, made.last_mut()) {
+            let is_there = matches!(ran.end, End::Exited(0 | INCOMPLETE)) && ran.report.summary.is_some();
+            if let Some(last) = made.last_mut().filter(|_| is_there) {
                 mark(repository, last, &mut failure).await;
             }
             return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure), untouched: false };
@@ -68,6 +72,28 @@ fn link_on_the_way(mounts: &[String], path: &str) -> Option<Failure> {
         link.display()
     );
     Some(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
+}
+
+/// Refuses what has a name and no content that could be stored.
+fn no_file(path: &str) -> Option<Failure> {
+    let found = Path::new(path).symlink_metadata().ok()?.file_type();
+    let what = match () {
+        () if found.is_block_device() || found.is_char_device() => "a device",
+        () if found.is_fifo() => "a pipe",
+        () if found.is_socket() => "a socket",
+        () => return None,
+    };
+    let text = format!(
+        "{path} is {what}, so a backup of it would hold its name and no data. Write the path of a file or folder. Nothing was backed up."
+    );
+    Some(Failure::new(Class::Invalid, reason::PATH_IS_NO_FILE, text))
+}
+
+/// Whether all that a snapshot holds are the folders above the path.
+fn holds_nothing_of(path: &str, summary: &Message) -> bool {
+    let above = clean(path).split('/').filter(|name| !name.is_empty()).count().saturating_sub(1) as u64;
+    let folders = summary.dirs_new + summary.dirs_changed + summary.dirs_unmodified;
+    summary.total_files_processed == 0 && folders <= above
 }
 
 async fn one(repository: &Repository, step: &Backup, run: &Run, path: &str, made: &[SnapshotMade]) -> Ran {
@@ -149,6 +175,13 @@ fn only_vanished(ran: &Ran, path: &str) -> bool {
 
 fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
     match ran.end {
+        End::Exited(0) if ran.report.summary.as_ref().is_some_and(|s| holds_nothing_of(path, s)) => Some(Failure::new(
+            Class::Invalid,
+            reason::NOTHING_TO_BACK_UP,
+            format!(
+                "Nothing of {path} is in the snapshot: exclude or args leave the path itself out. Correct the patterns; one such as {path}/* leaves out what is in it."
+            ),
+        )),
         End::Exited(0) if ran.report.summary.is_some() => None,
         End::Exited(0) => Some(Failure::new(
             Class::Fatal,

@@ -134,20 +134,24 @@ pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Resul
     let Some(mount) = mount else { return Ok(()) };
     let inner = Path::new(folder).ancestors().take_while(|a| *a != Path::new(&mount));
     let Some(link) = inner.filter(|a| below(root, &a.to_string_lossy()).is_symlink()).last() else { return Ok(()) };
-    let to = below(root, &link.to_string_lossy()).read_link().map(|to| to.display().to_string()).unwrap_or_default();
-    let text = format!(
-        "{} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written.",
-        link.display()
-    );
-    Err(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
+    Err(through_link(root, &link.to_string_lossy(), folder))
 }
 
-/// Each volume takes an owner that is to be restored. Some refuse (NFS with root_squash, EFS), and some say yes and do
-/// nothing (SMB, Azure Files).
-pub fn owners_are_kept(root: &Path, mounts: &[String], owner: &str) -> Result<(), Failure> {
-    let ids = owner.split_once(':').and_then(|(u, g)| Some((u.parse::<u32>().ok()?, g.parse::<u32>().ok()?)));
-    let Some((uid, gid)) = ids else { return Ok(()) };
-    for mount in mounts {
+/// What to say of a link through which files of a folder would be written.
+pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
+    let to = below(root, link).read_link().map(|to| to.display().to_string()).unwrap_or_default();
+    let text = format!(
+        "{link} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written."
+    );
+    Failure::new(Class::Invalid, reason::PATH_IS_LINK, text)
+}
+
+/// Each volume takes the owners that are to be restored, `owners` as in [`crate::plan::contract::Restore::owner`]. Some
+/// refuse (NFS with root_squash, EFS), and some say yes and do nothing (SMB, Azure Files).
+pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(), Failure> {
+    let ids = |owner: &str| owner.split_once(':').and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
+    let all: Vec<(u32, u32)> = owners.split(',').filter_map(ids).collect();
+    for (mount, (uid, gid)) in mounts.iter().flat_map(|mount| all.iter().map(move |owner| (mount, *owner))) {
         let file = below(root, &clean(mount)).join(".lifeboat-owner");
         // Of an attempt that was killed.
         let _ = std::fs::remove_file(&file);
@@ -159,7 +163,7 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owner: &str) -> Result<()
             Err(e) => format!("refuses it ({e})"),
         };
         let text = format!(
-            "The volume at {mount} cannot give a file the owner {owner}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
+            "The volume at {mount} cannot give a file the owner {uid}:{gid}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
         );
         return Err(Failure::new(Class::Invalid, reason::OWNERSHIP, text));
     }

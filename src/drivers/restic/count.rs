@@ -18,6 +18,9 @@ use crate::plan::contract::{Class, Counts, Failure, PinnedSnapshot};
 /// Devices that a message names.
 const NAMED: usize = 3;
 
+/// Owners that each volume is tried with.
+const OWNERS: usize = 2;
+
 /// What is selected of a path of a snapshot.
 #[derive(Debug, Default, PartialEq)]
 pub struct Counted {
@@ -25,8 +28,8 @@ pub struct Counted {
     pub counts: Counts,
     /// Some of it is more than the folder that was asked for.
     pub has_content: bool,
-    /// An owner other than root among them.
-    pub owner: Option<(u32, u32)>,
+    /// Up to two owners among them. A volume that gives all files one owner keeps no more than one of the two.
+    pub owners: Vec<(u32, u32)>,
     /// Device files: how many, and the first of them.
     pub devices: (u64, Vec<String>),
     /// The first entry whose owner the Job cannot give it, and that owner.
@@ -111,9 +114,7 @@ impl<'a> Count<'a> {
         if self.asker.mounts.contains(&m.path) {
             return;
         }
-        if counted.owner.is_none() && (m.uid, m.gid) != (0, 0) {
-            counted.owner = Some((m.uid, m.gid));
-        }
+        counted.owned_by((m.uid, m.gid));
         if counted.unowned.is_none() && self.asker.identity.is_some_and(|me| !me.can_make(m.uid, m.gid)) {
             counted.unowned = Some((m.path.clone(), m.uid, m.gid));
         }
@@ -126,11 +127,23 @@ impl Counted {
         self.counts.files += other.counts.files;
         self.counts.bytes += other.counts.bytes;
         self.has_content |= other.has_content;
-        self.owner = self.owner.or(other.owner);
+        other.owners.into_iter().for_each(|owner| self.owned_by(owner));
         self.devices.0 += other.devices.0;
         self.devices.1.extend(other.devices.1);
         self.devices.1.truncate(NAMED);
         self.unowned = self.unowned.take().or(other.unowned);
+    }
+
+    fn owned_by(&mut self, owner: (u32, u32)) {
+        if self.owners.len() < OWNERS && !self.owners.contains(&owner) {
+            self.owners.push(owner);
+        }
+    }
+
+    /// The owners, as [`crate::plan::contract::HostAnswer::owner`] has them.
+    pub fn owners_text(&self) -> Option<String> {
+        let all: Vec<String> = self.owners.iter().map(|(uid, gid)| format!("{uid}:{gid}")).collect();
+        (!all.is_empty()).then(|| all.join(","))
     }
 
     /// Why a Job that may make no device files cannot restore it.

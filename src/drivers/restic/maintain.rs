@@ -4,14 +4,15 @@
 //! it never touches a snapshot of another; without them or without a rule it does nothing.
 //! A check that could not run is not a check that failed.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
 use super::select::Snapshot;
-use super::{Done, args};
+use super::{Done, args, select};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Class, Failure, Maintain, RepositoryFacts};
+use crate::plan::contract::{Answer, Class, Failure, Maintain, Own, RepositoryFacts};
 
 /// One group of `restic forget --json`: only how many go counts here.
 #[derive(Debug, Deserialize)]
@@ -44,7 +45,19 @@ async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFac
 
 async fn retention(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
     let mut removed = 0;
-    for argv in step.own.iter().filter_map(|own| args::forget(own, &step.retention)) {
+    let is_applied = |own: &Own| args::forget(own, &step.retention, 0).is_some();
+    let mut all = if step.own.iter().any(is_applied) { repository.snapshots(&[]).await? } else { vec![] };
+    select::know_future(&mut all, Timestamp::now());
+    for own in &step.own {
+        let future = future(own, &all);
+        if let Some(newest) = future.iter().max_by_key(|s| &s.time).map(|s| s.name_and_time()) {
+            repository.warn(format!(
+                "{} snapshots of {} are dated in time to come, {newest} for example: a clock was wrong when they were made. Retention keeps them until then, beside as many others as it is to keep.",
+                future.len(),
+                own.path,
+            ));
+        }
+        let Some(argv) = args::forget(own, &step.retention, future.len()) else { continue };
         let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
         if ran.end != End::Exited(0) {
             return Err(repository.failure(&ran, "apply the retention policy"));
@@ -68,6 +81,12 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
         }
     }
     Ok(())
+}
+
+/// Snapshots that retention would take for the newest for years.
+fn future<'a>(own: &Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
+    let is_own = |s: &&Snapshot| own.hosts.contains(&s.hostname) && s.clean_paths().contains(&select::clean(&own.path));
+    all.iter().filter(|s| s.of_future).filter(is_own).collect()
 }
 
 async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! restic gives every folder that leads to what it restores the mode, owner and attributes of the snapshot. One that
 //! was there before is not asked for, and stays as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -30,9 +30,8 @@ pub struct Parents(Vec<(PathBuf, Folder)>);
 impl Parents {
     /// As they are now. Where nothing lies between the folder and what is restored, there are none.
     pub fn of(root: &Path, part: &Below) -> Self {
-        let is_deep = |pattern: &String| !pattern.starts_with('!') && pattern.matches('/').count() > 1;
         let mut found = vec![];
-        if part.patterns.iter().any(is_deep) {
+        if part.patterns.iter().any(|p| is_deep(p)) {
             let mut walk = Walk::new(&part.patterns);
             note(&below(root, &part.base), String::new(), &mut walk, &mut found);
         }
@@ -49,6 +48,35 @@ impl Parents {
             }
         }
     }
+}
+
+/// Links of the target in the place of folders that a restore would only go through: paths below the base. restic would
+/// write to where they point.
+pub fn links(root: &Path, part: &Below) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    if part.patterns.iter().any(|p| is_deep(p)) {
+        note_links(&below(root, &part.base), "", &mut Walk::new(&part.patterns), &mut found);
+    }
+    found
+}
+
+fn note_links(folder: &Path, path: &str, walk: &mut Walk, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() || kind.is_symlink() {
+            let inner = format!("{path}/{}", entry.file_name().to_string_lossy());
+            match walk.look(&inner, true) {
+                (_, true) if kind.is_dir() => note_links(&entry.path(), &inner, walk, found),
+                (false, true) => drop(found.insert(inner)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether folders can lie between the base and what a pattern selects.
+fn is_deep(pattern: &str) -> bool {
+    !pattern.starts_with('!') && pattern.matches('/').count() > 1
 }
 
 fn note(folder: &Path, path: String, walk: &mut Walk, found: &mut Vec<(PathBuf, Folder)>) {

@@ -46,7 +46,7 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
                 Ok((pins, counted)) => {
                     answer.warnings.extend(select::warning(&query, &pins, all));
                     answer.planned = Some(counted.counts);
-                    answer.owner = counted.owner.map(|(uid, gid)| format!("{uid}:{gid}"));
+                    answer.owner = counted.owners_text();
                     answer.snapshots = pins;
                 }
                 Err(failure) => answer.failure = Some(failure),

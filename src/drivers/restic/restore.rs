@@ -10,12 +10,13 @@
 //! that it goes through the owner and mode of the snapshot, and those above what is wanted
 //! may have become others since.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::checks::{self, Identity};
 use super::count::{self, Asker, Counted};
 use super::output::{Message, Report, path_key};
-use super::parents::Parents;
+use super::parents::{self, Parents};
 use super::pattern::{self, Below};
 use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
@@ -74,7 +75,35 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<(Vec<Par
         let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
         part.below.start_at(&there);
     }
+    for part in parts.iter().filter(|_| total.files > 0) {
+        let links = parents::links(root, &part.below);
+        if !links.is_empty() {
+            no_folder_at(repository, part, &links).await?;
+        }
+    }
     Ok((parts, total))
+}
+
+/// What are links on the target are no folders in the snapshot. Where there are any, the snapshot has to be asked.
+async fn no_folder_at(repository: &Repository, part: &Part<'_>, links: &BTreeSet<String>) -> Result<(), Failure> {
+    let base = part.below.base.trim_end_matches('/');
+    let (mut folder, mut again) = (None, false);
+    loop {
+        let ran = repository
+            .lines(args::ls(&part.pin.id, &part.below.base), Limit::Idle(STUCK), &mut |m: &Message| {
+                let is_one = m.node_type == "dir" && m.path.strip_prefix(base).is_some_and(|p| links.contains(p));
+                if is_one && folder.is_none() {
+                    folder = Some(m.path.clone());
+                }
+            })
+            .await;
+        if clean_end(&ran) {
+            break;
+        }
+        let failure = repository.failure(&ran, &format!("list snapshot {}; nothing was written", short(part.pin)));
+        repository.once_more(failure, &mut again).await?;
+    }
+    folder.map_or(Ok(()), |path| Err(checks::through_link(&repository.restore_root, &path, &path)))
 }
 
 /// Counts all parts.

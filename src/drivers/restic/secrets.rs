@@ -22,7 +22,7 @@ pub struct Secrets {
     pub args: Vec<String>,
     /// Those by which restic reads the password out of its file: without spaces and line breaks at its ends.
     pub password_file: [String; 2],
-    /// The password with them, where it has any. restic takes it so from its environment only, which who may read the
+    /// The password with them, where it has any, or with the byte order mark that restic takes off a file. restic takes it so from its environment only, which who may read the
     /// file may read, too.
     pub untrimmed: Option<String>,
     /// Environment.
@@ -33,6 +33,9 @@ pub struct Secrets {
     pub values: Vec<String>,
 }
 
+/// Some editors begin a text file with it. restic takes it off a password that it reads from a file (`internal/textfile`).
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// A secret shorter than this is not blotted out: it would hit ordinary words.
 const BLOT_FROM: usize = 6;
 
@@ -40,8 +43,15 @@ impl Secrets {
     /// Reads what a repository of this URL needs.
     pub fn load(dir: &Path, work: &Path, url: &str) -> Result<Self, Failure> {
         let mut secrets = Self::default();
-        let password = required(dir, PASSWORD_KEY, "it holds the encryption password of the repository")?;
-        secrets.untrimmed = value(dir, PASSWORD_KEY)?.filter(|whole| *whole != password);
+        let mut password = required(dir, PASSWORD_KEY, "it holds the encryption password of the repository")?;
+        let whole = value(dir, PASSWORD_KEY)?.unwrap_or_default();
+        if let Some(text) = whole.strip_prefix(BYTE_ORDER_MARK) {
+            text.trim().clone_into(&mut password);
+        }
+        secrets.untrimmed = Some(whole).filter(|whole| *whole != password);
+        if password.is_empty() {
+            return Err(missing(PASSWORD_KEY, "it holds nothing but spaces"));
+        }
         secrets.values.push(password);
         secrets.password_file = ["--password-file".into(), text(&dir.join(PASSWORD_KEY))];
         if optional(dir, "CA_CERT_DATA")?.is_some() {
@@ -247,6 +257,7 @@ mod tests {
         let s3 = "s3:http://minio:9000/b";
         assert_eq!(key(&[], s3), "RESTIC_PASSWORD");
         assert_eq!(key(&[("RESTIC_PASSWORD", " \n")], s3), "RESTIC_PASSWORD");
+        assert_eq!(key(&[("RESTIC_PASSWORD", "\u{feff} \n")], s3), "RESTIC_PASSWORD");
         assert_eq!(key(&[("RESTIC_PASSWORD", "p"), ("AWS_ACCESS_KEY_ID", "a")], s3), "AWS_SECRET_ACCESS_KEY");
         assert_eq!(key(&[("RESTIC_PASSWORD", "p"), ("AWS_SECRET_ACCESS_KEY", "a")], s3), "AWS_ACCESS_KEY_ID");
         assert_eq!(

@@ -43,7 +43,7 @@ pub struct Snapshot {
     summary: Option<Summary>,
     /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
     #[serde(skip)]
-    of_future: bool,
+    pub of_future: bool,
 }
 
 /// What restic 0.17 and newer tell of how a snapshot was made.
@@ -132,6 +132,11 @@ impl Snapshot {
     /// Its path, normalised, if it has but one: as all have that a backup of ours made.
     pub fn only_path(&self) -> Option<String> {
         if let [path] = self.paths.as_slice() { Some(clean(path)) } else { None }
+    }
+
+    /// How messages name it where its time matters.
+    pub fn name_and_time(&self) -> String {
+        format!("{} of {}", self.short(), self.time_text())
     }
 
     fn short(&self) -> &str {

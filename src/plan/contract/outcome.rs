@@ -96,7 +96,7 @@ pub struct HostAnswer {
     /// What will be restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Counts>,
-    /// An owner among it other than root, `uid:gid`.
+    /// Up to two owners among it, `uid:gid,uid:gid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// What is to be known of what it gets, though it is no failure.

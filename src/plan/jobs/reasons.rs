@@ -9,7 +9,7 @@ use crate::plan::WARNINGS;
 use crate::plan::contract::{Answer, Failure, Outcome, cut};
 
 /// All of them, as drivers and agent give them.
-const OF_AGENTS: [&str; 28] = [
+const OF_AGENTS: [&str; 30] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::BUCKET_MISSING,
@@ -17,6 +17,7 @@ const OF_AGENTS: [&str; 28] = [
     r::DEVICES,
     r::INCOMPLETE,
     r::INVALID,
+    r::NOTHING_TO_BACK_UP,
     r::NOTHING_TO_RESTORE,
     r::NOT_SUPPORTED,
     r::NO_SPACE,
@@ -24,6 +25,7 @@ const OF_AGENTS: [&str; 28] = [
     r::OUTCOME_TOO_LARGE,
     r::OWNERSHIP,
     r::PATH_IS_LINK,
+    r::PATH_IS_NO_FILE,
     r::PATH_NOT_FOUND,
     r::PATH_OUTSIDE_MOUNTS,
     r::PERMISSION_DENIED,

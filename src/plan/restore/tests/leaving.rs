@@ -261,3 +261,38 @@ fn a_finalizer_that_stash_left_goes_with_ours() {
         }
     }
 }
+
+/// Whoever replaces an object by its manifest takes every finalizer off it.
+///
+/// Closes: R24 of the reports.
+#[test]
+fn a_finalizer_that_somebody_takes_off_is_put_back_at_any_pass_of_a_run_that_has_begun() {
+    let mut taken_at = 0;
+    // Each run goes on to its end, so one order and one way out at a time.
+    for (order, how) in [("Sequential", "delete"), ("Parallel", "cancel"), ("Parallel", "")] {
+        let mut run = trio(order);
+        for at in 0..PASSES {
+            let mut w = run.clone();
+            let goes_on = run.advance();
+            let down = w.workloads.iter().any(|workload| workload.replicas == 0);
+            if down && w.run().id.held && !w.run().is_over() {
+                w.object["metadata"]["finalizers"] = json!([]);
+                if how == "cancel" {
+                    w.cancel();
+                }
+                assert_eq!(w.decide().finalizer, Some(FinalizerChange::Add), "{order} {how} {at}");
+                w.step(2);
+                assert!(w.run().id.held || w.run().is_over(), "{order} {how} {at}");
+                if how == "delete" {
+                    w.delete_at = w.passes;
+                }
+                w.settle();
+                taken_at += 1;
+            }
+            if !goes_on {
+                break;
+            }
+        }
+    }
+    assert!(taken_at > 10, "{taken_at}");
+}
