@@ -28,6 +28,7 @@ mod operator;
 mod oversized;
 #[allow(dead_code, reason = "some of it is for the chaos harness")]
 mod proxy;
+mod reports;
 mod repository;
 mod restore;
 mod rights;
