@@ -6,8 +6,8 @@
 //! times that were missed, the newest is made up for, once. A time before the
 //! schedule was written, or while it was paused, was not missed.
 
-mod ready;
 pub mod lateness;
+mod ready;
 
 use std::time::Duration;
 

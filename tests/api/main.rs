@@ -24,8 +24,8 @@ mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;
 mod oversized;
-mod ready;
 mod readme;
+mod ready;
 mod refusals;
 mod repository;
 mod restarts;

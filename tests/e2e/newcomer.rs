@@ -105,7 +105,7 @@ async fn what_a_newcomer_gets_wrong_is_told_with_what_to_do_and_touches_nothing(
     for wrong in BREAKAGES {
         let object = site.ended(wrong.kind, wrong.name).await;
         let (id, ready) = (format!("{} {}", wrong.kind, wrong.name), condition(&object, "Ready"));
-        assert_eq!((phase(&object).as_str(), ready.0.as_str()), (wrong.phase, "False"), "{id}: {:#}", object["status"]);
+        assert_eq!((phase(&object), ready.0.as_str()), (wrong.phase, "False"), "{id}: {:#}", object["status"]);
         assert!(wrong.reason.is_empty() || wrong.reason == ready.1, "{id}: {ready:?}");
         for word in wrong.words {
             assert!(ready.2.contains(word), "{id}: {word:?} is not in {:?}", ready.2);

@@ -162,18 +162,6 @@ impl Counted {
         (!all.is_empty()).then(|| all.join(","))
     }
 
-    fn owned_by(&mut self, owner: (u32, u32)) {
-        if self.owners.len() < OWNERS && !self.owners.contains(&owner) {
-            self.owners.push(owner);
-        }
-    }
-
-    /// The owners, as [`crate::plan::contract::HostAnswer::owner`] has them.
-    pub fn owners_text(&self) -> Option<String> {
-        let all: Vec<String> = self.owners.iter().map(|(uid, gid)| format!("{uid}:{gid}")).collect();
-        (!all.is_empty()).then(|| all.join(","))
-    }
-
     /// Why a Job that may make no device files cannot restore it.
     pub fn devices_refused(&self) -> Option<Failure> {
         let (count, named) = &self.devices;
