@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
@@ -106,6 +106,7 @@ async fn a_name_that_somebody_else_has_costs_no_backup_and_what_is_made_by_hand_
     .await;
     // The look that would remove them has been: it has written of the session that it made.
     cluster.until(&every_minute, "looked at", |o| o["status"]["lastScheduleTime"].is_string()).await;
-    let there: Vec<String> = api.list(&ListParams::default()).await.unwrap().iter().map(|s| s.name_any()).collect();
+    let there: Vec<String> =
+        api.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect();
     assert!(taken.iter().all(|t| there.contains(t)), "{there:?}");
 }
