@@ -62,7 +62,7 @@ use self::verdicts::Busy;
 use self::written::LAG;
 use crate::plan::Plan;
 use crate::plan::gate::Room;
-use crate::plan::observed::Surroundings;
+use crate::plan::observed::{Seen, Surroundings};
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
 /// three-host restore takes four at most, and a loop without end would be a defect.
@@ -118,10 +118,11 @@ where
 /// The plan of a session whose Jobs have places and claims: what others took since the look is left to them.
 fn reserved<K: User>(ctx: &Context, object: &K, seen: &mut Surroundings, next: impl Fn(&Surroundings) -> Plan) -> Plan {
     let most = ctx.setup.jobs_per_repository;
+    let is_new = matches!(&seen.repository, Seen::Found(found) if found.first_backup.is_none());
     // Once without the claims that are in use, once without any Job.
     for _ in 0..2 {
         let plan = next(seen);
-        match ctx.queues.reserve(object, &plan.jobs, most) {
+        match ctx.queues.reserve(object, &plan.jobs, most, is_new) {
             Reserved::All => return plan,
             Reserved::InUse(claims) => seen.writers.extend(claims),
             Reserved::NoRoom => seen.room = Room { free: 0, ahead: most },

@@ -17,7 +17,7 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
 use super::users::{self, Home, User, Users, full_name};
-use crate::names::{condition, reason};
+use crate::names::{annotation, condition, label, reason};
 use crate::plan::gate::{Claim, Queue, Room};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;
@@ -65,6 +65,8 @@ struct Taken {
     claims: Vec<String>,
     /// It only reads them.
     reads: bool,
+    /// Namespace and name of the Repository that it creates, if there is none at its place.
+    prepares: Option<String>,
     known: Known,
     /// It works: it is not suspended.
     works: bool,
@@ -178,8 +180,11 @@ impl Queues {
 
     /// Takes places and claims for Jobs that a session is about to make, all of them or none.
     ///
+    /// Of a Repository that `is_new` one Job at a time finds out whether there is anything, and creates it: two that do so
+    /// at once leave keys of which one opens nothing (restic 0.18). One that cannot start keeps nobody.
+    ///
     /// What comes to nothing is given back with [`Queues::refused`] or [`Queues::give_back`].
-    pub fn reserve<K: User>(&self, session: &K, jobs: &[Job], most: usize) -> Reserved {
+    pub fn reserve<K: User>(&self, session: &K, jobs: &[Job], most: usize, is_new: bool) -> Reserved {
         let uid = session.uid().unwrap_or_default();
         self.with(|all| {
             all.forget_unanswered(Instant::now());
@@ -188,6 +193,9 @@ impl Queues {
             let busy: Vec<Writer> = new.iter().flat_map(|(name, taken)| all.conflicts(name, taken)).collect();
             if !busy.is_empty() {
                 return Reserved::InUse(busy);
+            }
+            if is_new && new.iter().any(|(_, taken)| all.is_being_created(taken)) {
+                return Reserved::NoRoom;
             }
             let count = new.iter().filter(|(name, _)| !all.jobs.contains_key(name)).count();
             let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
@@ -288,7 +296,9 @@ impl Taken {
     fn of(kind: Cow<'static, str>, session: &str, name: &str, job: &Job) -> Self {
         let namespace = job.namespace().unwrap_or_default();
         let (claims, reads) = jobs::uses(job);
+        let prepares = job.labels().get(label::STEP).is_some_and(|step| step == "prepare");
         Self {
+            prepares: job.annotations().get(annotation::REPOSITORY).filter(|_| prepares).cloned(),
             label: format!("{kind} {namespace}/{name}"),
             kind,
             session: session.to_owned(),

@@ -139,6 +139,12 @@ impl All {
         found.map_or(Room { free: most, ahead: 0 }, |(s, queue)| queue.room(&s.namespace, created, uid, most))
     }
 
+    /// Whether a Job of another session may be creating the same Repository.
+    pub fn is_being_created(&self, new: &Taken) -> bool {
+        let creates = |other: &Taken| other.prepares == new.prepares && other.session != new.session;
+        new.prepares.is_some() && self.jobs.values().any(|other| creates(other) && !other.done && !other.stuck)
+    }
+
     /// Claims of a Job that others use in a way that it cannot share. Only readers share. Of Jobs of its own session the
     /// plan knows as soon as a watch has told of them; so it does of those of others that are being stopped, and for how
     /// long they are waited for.

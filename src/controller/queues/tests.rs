@@ -66,7 +66,7 @@ impl World {
     }
 
     fn reserves(&self, session: &Stored<RestoreSession>, jobs: &[Job], most: usize) -> bool {
-        self.queues.reserve(session, jobs, most) == Reserved::All
+        self.queues.reserve(session, jobs, most, false) == Reserved::All
     }
 }
 
@@ -304,6 +304,37 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     assert_eq!(w.used(), Some(0));
 }
 
+/// Two that create a repository at once destroy it.
+#[test]
+fn a_new_repository_is_created_by_one_job_at_a_time() {
+    let mut w = World::new();
+    w.hear_configuration(&Event::Apply(nightly()));
+    let [one, two] = ["one", "two"].map(backup);
+    for session in [&one, &two] {
+        w.hear_backup(&Event::Apply(session.clone()));
+    }
+    let prepares = |name: &str| {
+        let mut job = job_on("prepare", &owner("BackupSession", name), "prepare", &[]);
+        let notes = job.metadata.annotations.get_or_insert_default();
+        notes.insert(annotation::REPOSITORY.to_owned(), "n/r".to_owned());
+        job
+    };
+    let (first, second) = ([prepares("one")], [prepares("two")]);
+    assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All);
+    assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All, "its own");
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::NoRoom, "before it is there");
+    w.queues.made("n", &first[0].name_any());
+    w.queues.hear_job::<BackupSession>(&heard(&first[0]), &w.jobs);
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::NoRoom, "while it works");
+    assert_eq!(w.queues.reserve(&two, &second, 16, false), Reserved::All, "nothing is created where there is one");
+    w.queues.give_back("n", &second[0].name_any());
+    w.queues.with(|all| all.note(&format!("n/{}", first[0].name_any()), true, false));
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All, "one that cannot start keeps nobody");
+    w.queues.give_back("n", &second[0].name_any());
+    w.queues.hear_job::<BackupSession>(&heard(&over(first[0].clone())), &w.jobs);
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All);
+}
+
 /// A claim that is written to is nobody else's from before the watches tell, or a half-restored volume could become a
 /// backup that succeeded.
 #[test]
@@ -317,19 +348,19 @@ fn claims_are_reserved_and_only_readers_share_one() {
     let reads = |name: &str| job_on(&format!("reads-{name}"), &owner("BackupSession", name), "backup", &["data"]);
     let preflight = job_on("looks", &owner("RestoreSession", "a"), "preflight", &["data"]);
 
-    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16, false), Reserved::All);
     let writer = Writer { session: "RestoreSession n/a".into(), claim: "data".into(), reads: false };
     assert_eq!(
-        w.queues.reserve(&one, &[reads("one")], 16),
+        w.queues.reserve(&one, &[reads("one")], 16, false),
         Reserved::InUse(vec![writer.clone()]),
         "before it is there"
     );
-    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16), Reserved::All, "its own");
-    assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16), Reserved::All, "it only asks the repository");
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16, false), Reserved::All, "its own");
+    assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16, false), Reserved::All, "it only asks the repository");
     w.queues.asked("n", &writes.name_any());
     w.queues.made("n", &writes.name_any());
     w.hear_job(&heard(&writes));
-    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::InUse(vec![writer]), "while it works");
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(vec![writer]), "while it works");
     // Its session has read what came of it, though another container of its pod runs on.
     let outcome = crate::plan::contract::Outcome::default();
     let done = JobSeen {
@@ -337,13 +368,13 @@ fn claims_are_reserved_and_only_readers_share_one() {
         ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
     };
     w.queues.note("n", &[done]);
-    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
     w.queues.give_back("n", &reads("one").name_any());
     w.hear_job(&heard(&over(writes.clone())));
 
-    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
-    assert_eq!(w.queues.reserve(&two, &[reads("two")], 16), Reserved::All, "readers share");
-    let Reserved::InUse(readers) = w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16) else {
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
+    assert_eq!(w.queues.reserve(&two, &[reads("two")], 16, false), Reserved::All, "readers share");
+    let Reserved::InUse(readers) = w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16, false) else {
         panic!("in use")
     };
     assert_eq!(
@@ -352,15 +383,15 @@ fn claims_are_reserved_and_only_readers_share_one() {
     );
     w.queues.refused("n", &reads("one").name_any());
     w.queues.give_back("n", &reads("two").name_any());
-    assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16, false), Reserved::All);
 
     // After a start they are reserved by those who run, before a session is known.
     let w = World::new();
     w.hear_job(&Event::Init);
     w.hear_job(&Event::InitApply(writes.into()));
-    assert!(matches!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::InUse(_)));
+    assert!(matches!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(_)));
     w.hear_job(&Event::InitDone);
-    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16), Reserved::All);
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
 }
 
 #[test]
@@ -379,7 +410,7 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
     w.hear_job(&heard(&writes));
     assert!(w.reserves(&session("b"), &[job("b")], 1));
     let other = job_on("other", &owner("RestoreSession", "b"), "restore", &["data"]);
-    assert!(matches!(w.queues.reserve(&session("b"), &[other], 16), Reserved::InUse(_)));
+    assert!(matches!(w.queues.reserve(&session("b"), &[other], 16, false), Reserved::InUse(_)));
     w.queues.note("n", &[seen(false)]);
     assert_eq!(w.used(), Some(2), "it has started after all");
 }
