@@ -307,7 +307,7 @@ fn it_is_ready_only_where_a_backup_could_begin_and_wakes_when_it_can() {
         assert_eq!((found.status.as_str(), found.reason.as_deref()), ("False", Some(why)));
         assert!(found.message.unwrap().contains(said));
         assert_eq!(plan.phase, InvokerPhase::NotReady);
-        assert_eq!(created(&plan), Some("b-300"), "no schedule is held up");
+        assert_eq!(created(&plan), Some("b-19700101-0005"), "no schedule is held up");
         let mut mended = after(&world, &plan);
         mended.targets = vec![("web".into(), ready.clone())];
         let plan = next(&mended, at(302));
@@ -348,7 +348,7 @@ fn what_pod_security_would_refuse_is_not_ready_until_it_would_not() {
     let (_, why, text) = ready(&plan);
     assert!(why == reason::POD_SECURITY && text.contains("restricted"), "{text}");
     assert!(plan.requeue.is_some_and(|wait| wait <= Duration::from_mins(1)), "nothing else wakes it");
-    assert_eq!((created(&plan), plan.phase), (Some("b-300"), InvokerPhase::NotReady));
+    assert_eq!((created(&plan), plan.phase), (Some("b-19700101-0005"), InvokerPhase::NotReady));
     let settings = json!({ "container": { "securityContext": { "runAsUser": 1000, "runAsNonRoot": true } } });
     let settings: RuntimeSettings = serde_json::from_value(settings).unwrap();
     let members = vec![MemberSeen { runtime: Some(&settings), ..MemberSeen::default() }];

@@ -43,7 +43,9 @@ impl Plan {
     /// Warns of what a run says that it waits for, when it did not say so before.
     pub fn warn_of_wait(&mut self, before: &[Condition], message: &str) {
         let said = text::message(message);
-        let is_said = |c: &Condition| c.type_ == condition::RECONCILING && c.message.as_deref() == Some(said.as_str());
+        let is_said = |c: &Condition| {
+            c.type_ == condition::READY && c.status != "True" && c.message.as_deref() == Some(said.as_str())
+        };
         if !before.iter().any(is_said) {
             self.events.push(Event::new(true, reason::PENDING, message));
         }

@@ -8,7 +8,7 @@ use crate::names::reason;
 const OTHER: &str = "Other";
 
 /// Every reason.
-const ALL: [&str; 110] = [
+const ALL: [&str; 118] = [
     reason::REPOSITORY_AVAILABLE,
     reason::REPOSITORY_NOT_AVAILABLE,
     reason::REPOSITORY_NOT_ALLOWED,
@@ -119,6 +119,14 @@ const ALL: [&str; 110] = [
     reason::RIGHT_NOT_TAKEN_BACK,
     reason::JOB_EXISTS,
     reason::VOLUME_NOT_REACHABLE,
+    reason::REPOSITORY_OPENED,
+    reason::REPOSITORY_NOT_CREATED,
+    reason::NOT_OPENED,
+    reason::EXTRANEOUS_NOT_DELETED,
+    reason::EXTRANEOUS_DELETED,
+    reason::EXTRANEOUS_OF_ANOTHER,
+    reason::PATH_IS_NO_FILE,
+    reason::NOTHING_TO_BACK_UP,
 ];
 
 /// The reason itself, or `Other`.

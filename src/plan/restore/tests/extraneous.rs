@@ -34,7 +34,7 @@ fn what_was_deleted_is_counted_over_all_tries() {
     w.settle();
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 3), "{:#}", w.object["status"]);
     assert_eq!(w.object["status"]["stats"][0]["deleted"], 3);
-    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 bytes. Deleted 3 entries.");
+    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 3 entries.");
     let told = w.events.iter().filter(|e| *e == reason::EXTRANEOUS_DELETED).count();
     assert_eq!(told, 2, "{:?}", w.events);
     // Both the preflight and the restore are told.
@@ -48,7 +48,7 @@ fn what_was_deleted_is_counted_over_all_tries() {
     // Nothing was there: that is said too.
     let mut w = exact(World::session(claim()));
     w.settle();
-    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 bytes. Deleted 0 entries.");
+    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 0 entries.");
     assert_eq!(w.events, ["Succeeded"]);
 }
 
