@@ -83,8 +83,9 @@ async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_session
     assert_eq!(after["status"]["lastBackup"], good["status"]["lastBackup"]);
     let (columns, cells) =
         cluster.row(&format!("/apis/stash.appscode.com/v1beta1/namespaces/{ns}/backupconfigurations/files")).await;
-    assert_eq!(columns[columns.len() - 3..], ["Last-Success", "Last-Result", "Next"]);
-    assert_eq!(cells[cells.len() - 2..], [json!("Succeeded"), after["status"]["nextScheduleTime"].clone()]);
+    assert_eq!(columns[columns.len() - 4..], ["Last-Success", "Last-Result", "Next", "Status"]);
+    let [.., result, next, _] = cells.as_slice() else { panic!("{cells:?}") };
+    assert_eq!((result, next), (&json!("Succeeded"), &after["status"]["nextScheduleTime"]));
 
     // Paused, nobody expects any.
     cluster.apply(&configuration(&ns, json!({ "schedule": "@every 2s", "paused": true }))).await.unwrap();

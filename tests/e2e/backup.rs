@@ -320,6 +320,12 @@ async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
 
     site.create(&backup_session("by-hand", "BackupConfiguration", "data")).await;
     site.succeeded("BackupSession", "by-hand").await;
+    // One that a user made stays for a day beside the limit: it is made one of the schedule's.
+    let both = site.list("BackupSession").await;
+    assert_eq!(both.len(), 2, "{both:#?}");
+    let owner = serde_json::json!([{ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "name": "data", "uid": invoker["metadata"]["uid"], "controller": true }]);
+    site.patch("BackupSession", "by-hand", serde_json::json!({ "metadata": { "ownerReferences": owner } })).await;
     let left = eventually(20, async || {
         let names: Vec<Value> =
             site.list("BackupSession").await.iter().map(|s| s["metadata"]["name"].clone()).collect();

@@ -251,13 +251,14 @@ impl Site {
 
     /// The pod of a session's newest Job for a step, once its container runs.
     pub async fn running(&self, session: &str, step: &str) -> Value {
+        let is_agent = |c: &Value| c["name"] == "agent" && c["state"]["running"].is_object();
         let pod = eventually(60, async || {
             let pods = self.list("Pod").await;
             pods.into_iter().find(|p| {
                 p["metadata"]["annotations"]["lifeboat.stash.appscode.com/session-name"] == session
                     && p["metadata"]["labels"]["lifeboat.stash.appscode.com/step"] == step
                     && p["metadata"]["deletionTimestamp"].is_null()
-                    && p["status"]["containerStatuses"][0]["state"]["running"].is_object()
+                    && p["status"]["containerStatuses"].as_array().is_some_and(|all| all.iter().any(is_agent))
             })
         });
         pod.await.unwrap_or_else(|| panic!("no pod runs for step {step} of {session}"))

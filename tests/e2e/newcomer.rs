@@ -41,8 +41,8 @@ const BREAKAGES: &[Breakage] = &[
     failed("RestoreSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
     failed("BackupSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
     // B4, B5: where it is.
-    failed("RestoreSession", "no-bucket", "BucketMissing", &["nobody-made-this"]),
-    failed("BackupSession", "no-bucket", "BucketMissing", &["nobody-made-this"]),
+    failed("RestoreSession", "no-bucket", "BucketMissing", &["bucket does not exist", "spec.create"]),
+    failed("BackupSession", "no-bucket", "BucketMissing", &["bucket does not exist", "spec.create"]),
     failed("RestoreSession", "no-prefix", "RepositoryMissing", &["c/d"]),
     // B10, B18c, B11, B2c: what is asked for.
     failed("RestoreSession", "no-path", "NothingToRestore", &["/stash-data/not-there", "Nothing was written"]),

@@ -152,11 +152,17 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
     let ids = |owner: &str| owner.split_once(':').and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
     let all: Vec<(u32, u32)> = owners.split(',').filter_map(ids).collect();
     for (mount, (uid, gid)) in mounts.iter().flat_map(|mount| all.iter().map(move |owner| (mount, *owner))) {
-        let file = below(root, &clean(mount)).join(".lifeboat-owner");
+        let folder = below(root, &clean(mount));
+        let file = folder.join(".lifeboat-owner");
+        let last_change = folder.metadata().and_then(|m| m.modified());
         // Of an attempt that was killed.
         let _ = std::fs::remove_file(&file);
         let tried = try_owner(&file, uid, gid);
         let _ = std::fs::remove_file(&file);
+        // Nothing was written: the time of the folder says so too.
+        if let Ok(time) = last_change {
+            let _ = std::fs::File::open(&folder).and_then(|f| f.set_modified(time));
+        }
         let why = match tried {
             Ok(true) => continue,
             Ok(false) => "says that it does, and does not".to_owned(),
@@ -201,6 +207,20 @@ mod tests {
         assert!(me.can_make(1000, 2000));
         assert!(!me.can_make(0, 1000) && !me.can_make(1000, 0));
         assert!(me.refuse("/data/a", 5, 6).message.contains("5:6"));
+    }
+
+    #[test]
+    fn a_tried_owner_leaves_no_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("data");
+        std::fs::create_dir(&folder).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        std::fs::File::open(&folder).unwrap().set_modified(long_ago).unwrap();
+        let me = folder.metadata().unwrap();
+        let owner = format!("{}:{}", me.uid(), me.gid());
+        owners_are_kept(root.path(), &["/data".into()], &owner).unwrap();
+        assert_eq!(folder.metadata().unwrap().modified().unwrap(), long_ago);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 
     #[test]
