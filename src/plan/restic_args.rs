@@ -155,12 +155,11 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
         (Value::Flag, None | Some("true" | "false")) => Ok(()),
         (Value::Flag, Some(_)) => Err(format!("{name} takes no value")),
         (_, None | Some("")) => Err(format!("{name} needs a value; write {name}=value")),
-        (Value::Text, Some(_)) => Ok(()),
         // For a restore, no tag would mean any snapshot.
         (Value::Tags, Some(v)) if v.split(',').any(|tag| tag.trim().is_empty()) => {
             Err(format!("{name} {v:?} has an empty tag; write tags separated by commas"))
         }
-        (Value::Tags, Some(_)) => Ok(()),
+        (Value::Text | Value::Tags, Some(_)) => Ok(()),
         (Value::Between(low, high), Some(v)) if v.parse::<u32>().is_ok_and(|n| (low..=high).contains(&n)) => Ok(()),
         (Value::Between(low, high), Some(v)) => {
             Err(format!("{name} needs a whole number from {low} to {high}, not {v:?}"))

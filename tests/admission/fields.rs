@@ -224,7 +224,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                     ],
                 ),
                 refused("spec.backend.local", &OTHER_VOLUMES.iter().map(|v| (*v, json!({}))).collect::<Vec<_>>()),
-                used("spec", &["wipeOut"]),
+                used("spec", &["wipeOut", "create"]),
                 used("spec", &["usagePolicy.allowedNamespaces.from", "usagePolicy.allowedNamespaces.selector"]),
                 runtime("spec"),
             ]

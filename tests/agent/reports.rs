@@ -48,7 +48,7 @@ fn a_path_of_which_nothing_would_be_saved_is_no_backup() {
     let site = Site::new();
     let (data, path) = site.data("data");
     let make = |words: &[&str]| {
-        assert!(Command::new(words[0]).args(&words[1..]).current_dir(&data).status().unwrap().success())
+        assert!(Command::new(words[0]).args(&words[1..]).current_dir(&data).status().unwrap().success());
     };
     make(&["mknod", "disk", "b", "7", "99"]);
     make(&["mknod", "null", "c", "1", "3"]);
@@ -371,7 +371,7 @@ fn attributes_of_the_data_come_back_beside_labels_that_do_not() {
         [entry(1, 6, u32::MAX), entry(2, 4, 7), entry(4, 4, u32::MAX), entry(16, 4, u32::MAX), entry(32, 0, u32::MAX)];
     let acl = [&2_u32.to_le_bytes()[..], &entries.concat()].concat();
     let set = |at: &Path, name: &str, value: &[u8]| {
-        setxattr(at, name, value, XattrFlags::empty()).unwrap_or_else(|e| panic!("{name}: {e}"))
+        setxattr(at, name, value, XattrFlags::empty()).unwrap_or_else(|e| panic!("{name}: {e}"));
     };
     set(&file, "security.capability", &capability);
     set(&file, "system.posix_acl_access", &acl);
@@ -409,7 +409,7 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     fs::create_dir_all(data.join("odd/deep")).unwrap();
     fs::write(data.join("f"), "f").unwrap();
     let make = |words: &[&str]| {
-        assert!(Command::new(words[0]).args(&words[1..]).current_dir(&data).status().unwrap().success())
+        assert!(Command::new(words[0]).args(&words[1..]).current_dir(&data).status().unwrap().success());
     };
     make(&["mknod", "odd/deep/zero", "c", "1", "5"]);
     make(&["mknod", "odd/disk", "b", "7", "99"]);
