@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! names       what we call things
+//! digest      hashes; knows nothing else
 //! api         what users write: CRD types, nothing else
 //! plan        what should happen next: pure functions
 //! admission   api + plan -> default, validate, deny
@@ -23,6 +24,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod digest;
 pub mod drivers;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -4,9 +4,9 @@
 //! Condition types and most reasons are those of Stash, because scripts read
 //! them. This room decides nothing and talks to nobody.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
+
+use crate::digest::hex;
 
 /// API group of the kinds users write.
 pub const GROUP: &str = "stash.appscode.com";
@@ -120,6 +120,19 @@ pub mod condition {
     pub const STALLED: &str = "Stalled";
 }
 
+/// Declares constants, and the list of them.
+macro_rules! listed {
+    ($(#[$of:meta])* pub mod $module:ident { $($(#[$doc:meta])* pub const $name:ident: &str = $value:literal;)* }) => {
+        $(#[$of])*
+        pub mod $module {
+            $($(#[$doc])* pub const $name: &str = $value;)*
+            /// All of them.
+            pub const ALL: &[&str] = &[$($name),*];
+        }
+    };
+}
+
+listed! {
 /// Reasons, PascalCase, of conditions, events and failures.
 pub mod reason {
     // Stash's, of conditions.
@@ -366,6 +379,7 @@ pub mod reason {
     /// A volume of the target cannot be reached by a Job.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
 }
+}
 
 /// Whether a label or annotation is how a tool tells what it owns (Argo CD, Flux, Helm, kubectl and the like).
 /// On something the tool did not make, it would prune it, or call it changed. The one list: what is copied to a Job, a
@@ -435,11 +449,7 @@ pub fn hash_of(parts: &[&str]) -> String {
         sha.update(part.len().to_be_bytes());
         sha.update(part.as_bytes());
     }
-    sha.finalize().iter().take(CHILD_HASH_LEN / 2).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&sha.finalize()[..CHILD_HASH_LEN / 2])
 }
 
 #[cfg(test)]

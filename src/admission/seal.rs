@@ -6,14 +6,12 @@
 //! `generateName` is not known yet when the webhook sees it: its seal is over all of its spec, and holds for copies.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::validate::canonical;
+use crate::digest::{hex, hmac};
 use crate::names::annotation;
 use crate::plan::rights::{Ask, content};
 
-/// Block of SHA-256 in bytes.
-const BLOCK: usize = 64;
 /// Bytes of a key: as many as the hash has (RFC 2104, section 3).
 pub const KEY: usize = 32;
 
@@ -51,7 +49,7 @@ impl Key {
     /// The part of the webhook's paths that only the API server is told: who asks without it is somebody else.
     pub fn path_token(&self) -> String {
         // No text that is sealed begins so: those begin with a length.
-        hmac(&self.0, b"path of the webhook").iter().map(|b| format!("{b:02x}")).collect()
+        hex(&hmac(&self.0, b"path of the webhook"))
     }
 
     fn of(&self, kind: &str, namespace: &str, name: &str, asks: &[Ask]) -> String {
@@ -81,16 +79,6 @@ fn generated(kind: &str, object: &Value) -> Option<String> {
     Some(format!("generateName {begin} {spec}"))
 }
 
-fn hmac(key: &[u8; KEY], text: &[u8]) -> [u8; 32] {
-    let pad = |byte: u8| {
-        let mut block = [byte; BLOCK];
-        block.iter_mut().zip(key).for_each(|(b, k)| *b ^= k);
-        block
-    };
-    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text).finalize();
-    Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
-}
-
 /// In a time that tells nothing of where they differ.
 pub(super) fn is_same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
@@ -101,15 +89,6 @@ mod tests {
     use super::*;
     use crate::plan::rights::asked;
     use serde_json::json;
-
-    /// RFC 4231, test case 2, its key filled up with the zeros that HMAC fills it up with.
-    #[test]
-    fn it_is_an_hmac() {
-        let mut key = [0; KEY];
-        key[..4].copy_from_slice(b"Jefe");
-        let hex: String = hmac(&key, b"what do ya want for nothing?").iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-    }
 
     #[test]
     fn the_path_is_of_the_key() {

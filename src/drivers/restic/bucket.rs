@@ -14,12 +14,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::digest::{hex, hmac};
+
 /// Time for the whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Region of a store that names none, as restic has it.
 const REGION: &str = "us-east-1";
-/// Bytes of a block of SHA-256 (RFC 2104).
-const BLOCK: usize = 64;
 
 /// Keys of a store.
 #[derive(Clone)]
@@ -131,8 +131,9 @@ impl Bucket {
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
         let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
         let parts = [day.as_str(), &self.region, "s3", "aws4_request", &text];
-        let signature =
-            parts.iter().fold(format!("AWS4{}", keys.secret).into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+        let signature = parts
+            .iter()
+            .fold(format!("AWS4{}", keys.secret).into_bytes(), |key, part| hmac(&key, part.as_bytes()).to_vec());
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
             keys.id,
@@ -144,29 +145,9 @@ impl Bucket {
     }
 }
 
-/// HMAC with SHA-256 (RFC 2104).
-fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    let mut block = if key.len() > BLOCK { Sha256::digest(key).to_vec() } else { key.to_vec() };
-    block.resize(BLOCK, 0);
-    let padded = |with: u8| block.iter().map(|b| b ^ with).collect::<Vec<u8>>();
-    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(text).finalize();
-    Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// RFC 4231, test case 2.
-    #[test]
-    fn the_signature_is_an_hmac() {
-        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(hex(&hmac(b"Jefe", b"what do ya want for nothing?")), expected);
-    }
 
     #[test]
     fn the_bucket_is_read_from_the_url() {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{HostAnswer, PinnedSnapshot, SnapshotMade};
+use crate::digest::hex;
 
 /// Snapshots of one host that always fit the answer of a preflight, with the longest name that a host can have (38
 /// bytes each, in base64).
@@ -192,10 +193,6 @@ fn pull(bytes: &mut &[u8]) -> Result<u64, String> {
         }
     }
     Err("a number has no end".to_owned())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
