@@ -65,13 +65,32 @@ pub async fn count(
     if below.patterns.is_empty() {
         return Ok(Counted::default());
     }
+    let start = || Count::new(root, below, asker);
+    Ok(listed(repository, pin, &below.base, start, Count::take).await?.counted)
+}
+
+/// What comes of a list of what a snapshot holds in a folder, before anything is written. A list that breaks off is begun
+/// again, and so is what comes of it.
+///
+/// # Errors
+/// The list could not be had.
+pub async fn listed<T>(
+    repository: &Repository,
+    pin: &PinnedSnapshot,
+    folder: &str,
+    start: impl Fn() -> T,
+    take: impl Fn(&mut T, &Message) + Sync,
+) -> Result<T, Failure>
+where
+    T: Send,
+{
     let mut again = false;
     loop {
-        let mut count = Count::new(root, below, asker);
-        let argv = args::ls(&pin.id, &below.base);
-        let ran = repository.lines(argv, Limit::Idle(STUCK), &mut |message| count.take(message)).await;
+        let mut all = start();
+        let argv = args::ls(&pin.id, folder);
+        let ran = repository.lines(argv, Limit::Idle(STUCK), &mut |message| take(&mut all, message)).await;
         if clean_end(&ran) {
-            return Ok(count.counted);
+            return Ok(all);
         }
         let failure = repository.failure(&ran, &format!("list snapshot {}; nothing was written", short(pin)));
         repository.once_more(failure, &mut again).await?;

@@ -31,10 +31,14 @@ impl Parents {
     /// As they are now. Where nothing lies between the folder and what is restored, there are none.
     pub fn of(root: &Path, part: &Below) -> Self {
         let mut found = vec![];
-        if part.patterns.iter().any(|p| is_deep(p)) {
-            let mut walk = Walk::new(&part.patterns);
-            note(&below(root, &part.base), String::new(), &mut walk, &mut found);
-        }
+        through(root, part, &mut |on| {
+            if on.is_folder
+                && !on.selected
+                && let Some(as_it_is) = Folder::of(&on.place)
+            {
+                found.push((on.place, as_it_is));
+            }
+        });
         Self(found)
     }
 
@@ -54,41 +58,43 @@ impl Parents {
 /// write to where they point.
 pub fn links(root: &Path, part: &Below) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    if part.patterns.iter().any(|p| is_deep(p)) {
-        note_links(&below(root, &part.base), "", &mut Walk::new(&part.patterns), &mut found);
-    }
+    through(root, part, &mut |on| {
+        if !on.is_folder && !on.selected && on.opens {
+            found.insert(on.path);
+        }
+    });
     found
 }
 
-fn note_links(folder: &Path, path: &str, walk: &mut Walk, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() || kind.is_symlink() {
-            let inner = format!("{path}/{}", entry.file_name().to_string_lossy());
-            match walk.look(&inner, true) {
-                (_, true) if kind.is_dir() => note_links(&entry.path(), &inner, walk, found),
-                (false, true) => drop(found.insert(inner)),
-                _ => {}
-            }
-        }
+/// A folder on the target, or a link.
+struct On {
+    place: PathBuf,
+    /// Below the base.
+    path: String,
+    /// No link.
+    is_folder: bool,
+    /// It is restored itself.
+    selected: bool,
+    /// Something in it may be restored.
+    opens: bool,
+}
+
+/// Goes through folders and links that can lie between the base and what is selected, each before what is in it.
+fn through(root: &Path, part: &Below, on: &mut dyn FnMut(On)) {
+    let is_deep = |pattern: &String| !pattern.starts_with('!') && pattern.matches('/').count() > 1;
+    if part.patterns.iter().any(is_deep) {
+        inner(&below(root, &part.base), "", &mut Walk::new(&part.patterns), on);
     }
 }
 
-/// Whether folders can lie between the base and what a pattern selects.
-fn is_deep(pattern: &str) -> bool {
-    !pattern.starts_with('!') && pattern.matches('/').count() > 1
-}
-
-fn note(folder: &Path, path: String, walk: &mut Walk, found: &mut Vec<(PathBuf, Folder)>) {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
-        let (inner, full) = (format!("{path}/{}", entry.file_name().to_string_lossy()), entry.path());
-        let (selected, opens) = walk.look(&inner, true);
-        if !selected && let Some(as_it_is) = Folder::of(&full) {
-            found.push((full.clone(), as_it_is));
-        }
-        if opens {
-            note(&full, inner, walk, found);
+fn inner(folder: &Path, path: &str, walk: &mut Walk, on: &mut dyn FnMut(On)) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Some(kind) = entry.file_type().ok().filter(|kind| kind.is_dir() || kind.is_symlink()) else { continue };
+        let (place, path) = (entry.path(), format!("{path}/{}", entry.file_name().to_string_lossy()));
+        let (selected, opens) = walk.look(&path, true);
+        on(On { place: place.clone(), path: path.clone(), is_folder: kind.is_dir(), selected, opens });
+        if kind.is_dir() && opens {
+            inner(&place, &path, walk, on);
         }
     }
 }

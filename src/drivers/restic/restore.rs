@@ -131,10 +131,7 @@ async fn regions(repository: &Repository, step: &Restore, parts: &[Part<'_>]) ->
     let found: Vec<Snapshot> = if ids.is_empty() { vec![] } else { repository.snapshots(&ids).await? };
     let mut regions = vec![];
     for Part { pin, root, .. } in parts {
-        let Some(snapshot) = found.iter().find(|s| s.id == pin.id) else {
-            let text = format!("Snapshot {} is not in the repository any more. Nothing was written.", short(pin));
-            return Err(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text));
-        };
+        let snapshot = found.iter().find(|s| s.id == pin.id).ok_or_else(|| gone(pin))?;
         if snapshot.is_incomplete() {
             return Err(incomplete_backup(pin));
         }
@@ -153,22 +150,13 @@ async fn regions(repository: &Repository, step: &Restore, parts: &[Part<'_>]) ->
 /// What are links on the target are no folders in the snapshot. Where there are any, the snapshot has to be asked.
 async fn no_folder_at(repository: &Repository, part: &Part<'_>, links: &BTreeSet<String>) -> Result<(), Failure> {
     let base = part.below.base.trim_end_matches('/');
-    let (mut folder, mut again) = (None, false);
-    loop {
-        let ran = repository
-            .lines(args::ls(&part.pin.id, &part.below.base), Limit::Idle(STUCK), &mut |m: &Message| {
-                let is_one = m.node_type == "dir" && m.path.strip_prefix(base).is_some_and(|p| links.contains(p));
-                if is_one && folder.is_none() {
-                    folder = Some(m.path.clone());
-                }
-            })
-            .await;
-        if clean_end(&ran) {
-            break;
+    let take = |folder: &mut Option<String>, m: &Message| {
+        let is_one = m.node_type == "dir" && m.path.strip_prefix(base).is_some_and(|p| links.contains(p));
+        if is_one && folder.is_none() {
+            *folder = Some(m.path.clone());
         }
-        let failure = repository.failure(&ran, &format!("list snapshot {}; nothing was written", short(part.pin)));
-        repository.once_more(failure, &mut again).await?;
-    }
+    };
+    let folder = count::listed(repository, part.pin, &part.below.base, || None, take).await?;
     folder.map_or(Ok(()), |path| Err(checks::through_link(&repository.restore_root, &path, &path)))
 }
 
@@ -270,11 +258,13 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
 /// A pinned snapshot, as the repository has it now.
 async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapshot, Failure> {
     let found: Vec<Snapshot> = repository.snapshots(std::slice::from_ref(&pin.id)).await?;
-    found.into_iter().find(|s| s.id == pin.id).ok_or_else(|| {
-        let text =
-            format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", short(pin), pin.time);
-        Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
-    })
+    found.into_iter().find(|s| s.id == pin.id).ok_or_else(|| gone(pin))
+}
+
+fn gone(pin: &PinnedSnapshot) -> Failure {
+    let text =
+        format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", short(pin), pin.time);
+    Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
 }
 
 /// Why a snapshot could not be read; that it is not there any more, if that is why.
