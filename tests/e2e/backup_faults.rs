@@ -1,6 +1,6 @@
 //! Backups that are disturbed: the same faults have the same reasons as in restores, and a backup is whole or Failed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,21 @@ use super::harness::{Site, eventually};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
 use super::proxy::Proxy;
 use super::store::{Tree, assert_tree, locks, prepared, seed, wipe};
+
+/// A backup of the claim `data` that is held while it writes; the folder of the claim, and what is in it.
+async fn caught(name: &str) -> (Site, Proxy, PathBuf, Tree) {
+    let site = Site::new(name).await;
+    prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    let folder = site.claim("data").await;
+    let want = seed(&folder, 11, 3_000_000);
+    proxy.hold_after_sent(1_000_000);
+    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
+    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
+    proxy.held().await;
+    (site, proxy, folder, want)
+}
 
 /// Restores into the claim `data` what was backed up of it.
 async fn comes_back(site: &Site, folder: &Path, want: &Tree) {
@@ -51,16 +66,7 @@ async fn a_backup_whose_pod_is_taken_away_is_made_again_and_comes_back_whole() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
-    let site = Site::new("backup-killed").await;
-    prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
-    let folder = site.claim("data").await;
-    let want = seed(&folder, 11, 3_000_000);
-    proxy.hold_after_sent(1_000_000);
-    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
-    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
-    proxy.held().await;
+    let (site, proxy, folder, want) = caught("backup-killed").await;
     let pod = site.running("data", "backup").await;
     site.kill_agent(&pod);
     let again = |s: &Value| s["status"]["targets"][0]["stats"][0]["attempt"] == 2;
@@ -77,16 +83,7 @@ async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_backup_that_is_canceled_leaves_no_lock_and_the_next_one_comes_back_whole() {
-    let site = Site::new("backup-canceled").await;
-    prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
-    let folder = site.claim("data").await;
-    let want = seed(&folder, 11, 3_000_000);
-    proxy.hold_after_sent(1_000_000);
-    site.create(&configuration("data", &of_claim("data", "data", ""), "")).await;
-    site.create(&backup_session("data", "BackupConfiguration", "data")).await;
-    proxy.held().await;
+    let (site, proxy, folder, want) = caught("backup-canceled").await;
     let asked = std::time::Instant::now();
     site.patch("BackupSession", "data", json!({ "spec": { "cancel": true } })).await;
     let stopped = eventually(20, async || {
