@@ -165,8 +165,8 @@ where
     }
 }
 
-/// Other invokers that back up into the same place. One of another namespace counts only where it may use the Repository: whoever
-/// may not use the Repository must not get in the way of those who may.
+/// Other invokers that back up into the same place. One of another namespace counts only where it may use the Repository:
+/// whoever may not must not get in the way of those who may.
 fn neighbours(ctx: &Context, invoker: &Invoker) -> Vec<Neighbour> {
     let place = place(ctx, &invoker.id.namespace, invoker.repository.as_ref());
     let mut found = vec![];

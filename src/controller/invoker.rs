@@ -70,10 +70,16 @@ pub struct Timing<'a> {
 /// What was last written about an invoker.
 #[derive(Default)]
 pub struct Written {
-    conditions: Vec<Condition>,
+    /// Its phase.
+    pub phase: Option<InvokerPhase>,
+    /// Its own conditions.
+    pub conditions: Vec<Condition>,
     last: Option<Time>,
+    /// When the next scheduled session is due.
+    pub next: Option<Time>,
     in_force: Option<ScheduleInForce>,
-    record: Record,
+    /// What became of its backups.
+    pub record: Record,
 }
 
 /// Completed sessions kept when nobody says how many (Stash's documented default).
@@ -96,9 +102,14 @@ impl Invoker for BackupConfiguration {
     fn written(&self) -> Option<Written> {
         let status = self.status.clone()?;
         let own = status.conditions.into_iter().filter(|c| c.type_ != condition::BACKUP_TARGET_FOUND);
-        let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
-        let record = Record { last: status.last_backup, success: status.last_success_time };
-        Some(Written { conditions: own.collect(), last, in_force, record })
+        Some(Written {
+            phase: status.phase,
+            conditions: own.collect(),
+            last: status.last_schedule_time,
+            next: status.next_schedule_time,
+            in_force: status.schedule_in_force,
+            record: Record { last: status.last_backup, success: status.last_success_time },
+        })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupConfigurationStatus {
@@ -181,9 +192,14 @@ impl Invoker for BackupBatch {
     }
     fn written(&self) -> Option<Written> {
         let status = self.status.clone()?;
-        let (last, in_force) = (status.last_schedule_time, status.schedule_in_force);
-        let record = Record { last: status.last_backup, success: status.last_success_time };
-        Some(Written { conditions: status.conditions, last, in_force, record })
+        Some(Written {
+            phase: status.phase,
+            conditions: status.conditions,
+            last: status.last_schedule_time,
+            next: status.next_schedule_time,
+            in_force: status.schedule_in_force,
+            record: Record { last: status.last_backup, success: status.last_success_time },
+        })
     }
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupBatchStatus {
@@ -274,7 +290,7 @@ async fn look<K: Invoker>(stored: &Stored<K>, ctx: &Context) -> Result<Action, E
         )
     });
     let is_new = written.is_none();
-    let Written { conditions, last, in_force, record } = written.unwrap_or_default();
+    let Written { conditions, last, in_force, record, .. } = written.unwrap_or_default();
     let seen = InvokerSeen {
         targets: join_all(looked).await,
         first_target: targets.first().and_then(|t| t.as_ref()?.ref_.as_ref()),

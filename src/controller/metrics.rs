@@ -2,8 +2,8 @@
 //!
 //! Counting never fails and never changes an outcome. Labels take few values:
 //! kinds, phases, steps and the reasons of `names::reason`; never a namespace
-//! or a name, of which a cluster has thousands, but for [`backups`], which are bounded. Each help text says what the
-//! number means and when to be woken by it.
+//! or a name, of which a cluster has thousands, but for [`backups`], which are
+//! bounded. Each help text says what the number means and when to be woken by it.
 
 pub mod backups;
 mod reasons;

@@ -18,6 +18,7 @@ use kube::{Resource, ResourceExt as _};
 
 use super::users::{self, Home, User, Users, full_name};
 use crate::names::{annotation, condition, label, reason};
+use crate::plan::contract::{Prepare, Step};
 use crate::plan::gate::{Claim, Queue, Room};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;
@@ -296,7 +297,7 @@ impl Taken {
     fn of(kind: Cow<'static, str>, session: &str, name: &str, job: &Job) -> Self {
         let namespace = job.namespace().unwrap_or_default();
         let (claims, reads) = jobs::uses(job);
-        let prepares = job.labels().get(label::STEP).is_some_and(|step| step == "prepare");
+        let prepares = job.labels().get(label::STEP).is_some_and(|step| step == Step::Prepare(Prepare {}).verb());
         Self {
             prepares: job.annotations().get(annotation::REPOSITORY).filter(|_| prepares).cloned(),
             label: format!("{kind} {namespace}/{name}"),

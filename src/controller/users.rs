@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
@@ -15,8 +14,8 @@ use super::invoker::Invoker;
 use super::metrics::backups::{Backups, Labels, Series};
 use super::observe;
 use super::stored::{Facts, Stored, UserKind};
-use crate::api::backup_session::{BackupPhase, LastBackup};
-use crate::api::common::{InvokerPhase, RepositoryRef};
+use crate::api::backup_session::BackupPhase;
+use crate::api::common::RepositoryRef;
 use crate::api::repository::Reference;
 use crate::api::restore_session::RestorePhase;
 use crate::api::{
@@ -140,24 +139,15 @@ fn place(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option
     Some((ground::home(reference, &namespace).to_owned(), reference.name.clone()))
 }
 
-/// What the status of an invoker says; empty before the first look.
-#[derive(Default)]
-struct Said {
-    phase: Option<InvokerPhase>,
-    conditions: Vec<Condition>,
-    last: Option<LastBackup>,
-    success: Option<Time>,
-    next: Option<Time>,
-}
-
-fn facts_of_invoker<K: Invoker>(invoker: &K, said: &Said) -> Facts {
+fn facts_of_invoker<K: Invoker>(invoker: &K) -> Facts {
+    let said = invoker.written().unwrap_or_default();
     let repository = place(invoker.reference(), invoker.namespace());
     let late = said.conditions.iter().find(|c| c.type_ == condition::BACKUPS_LATE);
     let backups = Arc::new(Backups {
-        success: said.success.as_ref().map(|t| t.0.as_second()),
+        success: said.record.success.as_ref().map(|t| t.0.as_second()),
         next: said.next.as_ref().map(|t| t.0.as_second()),
         late: late.map(|c| c.status == "True"),
-        result: said.last.as_ref().map(|last| {
+        result: said.record.last.as_ref().map(|last| {
             (last.phase == BackupPhase::Succeeded, last.reason.clone().unwrap_or_else(|| format!("{:?}", last.phase)))
         }),
     });
@@ -179,27 +169,13 @@ fn series<K: UserKind>(store: &Indexed<Stored<K>>) -> Vec<Series> {
 
 impl UserKind for BackupConfiguration {
     fn facts(&self) -> Facts {
-        let said = self.status.clone().map(|s| Said {
-            phase: s.phase,
-            conditions: s.conditions,
-            last: s.last_backup,
-            success: s.last_success_time,
-            next: s.next_schedule_time,
-        });
-        facts_of_invoker(self, &said.unwrap_or_default())
+        facts_of_invoker(self)
     }
 }
 
 impl UserKind for BackupBatch {
     fn facts(&self) -> Facts {
-        let said = self.status.clone().map(|s| Said {
-            phase: s.phase,
-            conditions: s.conditions,
-            last: s.last_backup,
-            success: s.last_success_time,
-            next: s.next_schedule_time,
-        });
-        facts_of_invoker(self, &said.unwrap_or_default())
+        facts_of_invoker(self)
     }
 }
 

@@ -11,6 +11,7 @@ mod ending;
 mod follow;
 mod host;
 mod hosts;
+mod maintain;
 mod report;
 mod summary;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::contract::{Answer, Maintain, Prepare, Retention, Step, Task, VERSION};
+use super::contract::{Prepare, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant, Rights, Settled};
 use super::ground::{self, NoGround};
@@ -295,36 +296,7 @@ impl<'a> Pass<'a> {
         if done.is_empty() {
             return report::conclude(self, None);
         }
-        let (own, shared) = hosts::own(self, done);
-        let maintain = Maintain { own, retention: retention(&invoker.retention) };
-        match self.lone_step("maintain", &ground, || Step::Maintain(maintain.clone())) {
-            StepState::Running => report::stand(self),
-            StepState::Failed(failure) => {
-                report::maintained(self, None, Some(&failure));
-                report::conclude(self, Some(&failure));
-            }
-            StepState::Done(outcome) => {
-                let facts = match &outcome.answer {
-                    Some(Answer::Maintained(facts)) => Some(facts),
-                    _ => None,
-                };
-                let is_known =
-                    |w: &&String| self.now.targets.iter().flat_map(|t| &t.stats).any(|h| h.warnings.contains(w));
-                let new = outcome.warnings.iter().filter(|w| !is_known(w));
-                let events: Vec<Event> = new.map(|w| Event::new(true, reason::HOST_WARNING, w)).collect();
-                self.plan.events.extend(events);
-                let retained = report::maintained(self, facts, outcome.failure.as_ref());
-                let shared = shared.filter(|_| retained && maintain.retention.keeps_something());
-                if let Some(text) = &shared {
-                    report::shared(self, text);
-                }
-                report::conclude(self, outcome.failure.as_ref());
-                if shared.is_some() {
-                    // Only a change of the manifest helps.
-                    self.now.next_retry = None;
-                }
-            }
-        }
+        self.maintain(invoker, &ground, done);
     }
 
     /// A session may be applied before its invoker; for a while it waits.
@@ -366,7 +338,7 @@ impl<'a> Pass<'a> {
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
     fn stand_on(&mut self, invoker: &Invoker, access: Access) -> Ground {
         let runtime = invoker.runtime.as_ref();
-        let defaults = self.job_defaults();
+        let defaults = self.seen.defaults();
         let of_members = invoker.members.iter().map(|m| m.runtime_settings.as_ref().or(runtime));
         let settings = of_members.chain([runtime]);
         self.grant =
@@ -430,12 +402,7 @@ impl<'a> Pass<'a> {
 
     fn frame(&self, access: &Access) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account, self.job_defaults())
-    }
-
-    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
-    fn job_defaults(&self) -> RuntimeSettings {
-        self.seen.job_defaults.clone().unwrap_or_default()
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account, self.seen.defaults())
     }
 
     fn task(&self, access: &Access, runtime: Option<&RuntimeSettings>, no_cache: Option<bool>, step: Step) -> Task {
@@ -499,20 +466,5 @@ impl<'a> Pass<'a> {
 
     fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event::new(warning, reason, message));
-    }
-}
-
-fn retention(policy: &RetentionPolicy) -> Retention {
-    let p = policy.clone();
-    Retention {
-        keep_last: p.keep_last,
-        keep_hourly: p.keep_hourly,
-        keep_daily: p.keep_daily,
-        keep_weekly: p.keep_weekly,
-        keep_monthly: p.keep_monthly,
-        keep_yearly: p.keep_yearly,
-        keep_tags: p.keep_tags,
-        prune: p.prune,
-        dry_run: p.dry_run.unwrap_or(false),
     }
 }

@@ -120,6 +120,13 @@ pub struct Surroundings {
     pub progress: BTreeMap<String, Progress>,
 }
 
+impl Surroundings {
+    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
+    pub fn defaults(&self) -> RuntimeSettings {
+        self.job_defaults.clone().unwrap_or_default()
+    }
+}
+
 /// How the operator is set up.
 #[derive(Clone, Debug)]
 pub struct Setup {

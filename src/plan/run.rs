@@ -12,7 +12,7 @@ use super::conditions::order;
 use super::contract::Run;
 use super::observed::Refusal;
 use super::snapshots::own_labels;
-use super::{adopt, duration};
+use super::{adopt, duration, text};
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
@@ -428,7 +428,7 @@ pub fn is_final(phase: Option<RestorePhase>) -> bool {
 
 /// `1 host`, `3 hosts`.
 pub fn hosts(count: usize) -> String {
-    if count == 1 { "1 host".to_owned() } else { format!("{count} hosts") }
+    text::count(i64::try_from(count).unwrap_or(i64::MAX), "host", "hosts")
 }
 
 /// How messages name a member: by alias and place.

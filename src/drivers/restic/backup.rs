@@ -2,8 +2,9 @@
 //!
 //! All paths must exist before the first is read, so that a typo never leaves half a
 //! set. None may go through a symbolic link: restic would store the link, and nothing of
-//! what it points to; nor be a device, a pipe or a socket, of which it would store the name. A path that patterns leave
-//! out as a whole is a failure: restic would call an empty snapshot a success. A snapshot that misses files (exit code 3) is reported, because it exists,
+//! what it points to; nor be a device, a pipe or a socket, of which it would store the name.
+//! A path that patterns leave out as a whole is a failure: restic would call an empty snapshot
+//! a success. A snapshot that misses files (exit code 3) is reported, because it exists,
 //! and is a failure, because it is not what was asked for. It is marked, so that no restore
 //! takes it for the newest backup. Files that were gone by the time that they were to be
 //! read are no such files: who removes one during a backup has no claim to it.

@@ -35,6 +35,7 @@ use super::run::STUCK;
 use super::select::within;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
+use crate::plan::text;
 
 /// Stack of the walk: some KiB for each folder on the way.
 const STACK: usize = 16 << 20;
@@ -246,10 +247,9 @@ impl Search {
             tracing::info!(entries = found.extraneous, look, "extraneous entries are deleted");
             let gone = self.pass(shared, true)?;
             if let Some((path, error)) = gone.refused {
-                let (count, them) = match gone.kept_by_error {
-                    1 => ("1 extraneous entry".to_owned(), "it"),
-                    n => (format!("{n} extraneous entries"), "them"),
-                };
+                let refused = i64::try_from(gone.kept_by_error).unwrap_or(i64::MAX);
+                let count = text::count(refused, "extraneous entry", "extraneous entries");
+                let them = if refused == 1 { "it" } else { "them" };
                 let text = format!(
                     "Everything is restored, but {count} could not be deleted, {path} for example: {error}. Delete {them}, or leave {them} out by exclude of the rule, and restore again."
                 );

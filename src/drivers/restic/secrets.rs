@@ -23,8 +23,8 @@ pub struct Secrets {
     pub args: Vec<String>,
     /// Those by which restic reads the password out of its file: without spaces and line breaks at its ends.
     pub password_file: [String; 2],
-    /// The password with them, where it has any, or with the byte order mark that restic takes off a file. restic takes it so from its environment only, which who may read the
-    /// file may read, too.
+    /// The password with them, where it has any, or with the byte order mark that restic takes off a file. restic takes it
+    /// so from its environment only, which who may read the file may read, too.
     pub untrimmed: Option<String>,
     /// Environment.
     pub env: Vec<(String, String)>,

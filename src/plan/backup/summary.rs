@@ -4,6 +4,7 @@
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
 use crate::plan::run::hosts as count_of;
+use crate::plan::text;
 
 /// Snapshots that are named; the others are counted. The line is a column of `kubectl get`.
 const NAMED: usize = 3;
@@ -25,8 +26,7 @@ fn amount(snapshots: &[&SnapshotStats]) -> Option<String> {
         snapshots.iter().map(|s| s.file_stats?.total_files).try_fold(0_i64, |all, n| Some(all.saturating_add(n?)));
     let bytes = snapshots.iter().map(|s| bytes(s.total_size.as_deref()?)).try_fold(0.0, |all, n| Some(all + n?));
     let (files, bytes) = files.zip(bytes).filter(|_| !snapshots.is_empty())?;
-    let plural = if files == 1 { "" } else { "s" };
-    Some(format!("{files} file{plural}, {}", size(bytes)))
+    Some(format!("{}, {}", text::count(files, "file", "files"), size(bytes)))
 }
 
 /// The first of them by name, in the order of the hosts.

@@ -22,7 +22,7 @@ use crate::plan::contract::{Absent, Answer, Class, Failure, List, Step};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::pod_security::Level;
 use crate::plan::step::{self, Lone, StepState};
-use crate::plan::{conditions, retry, snapshots};
+use crate::plan::{conditions, retry, snapshots, text};
 
 /// Key of the step.
 pub const LIST: &str = "list";
@@ -196,8 +196,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Opti
                     "There is no bucket yet: the first backup creates it, and the repository in it.".to_owned()
                 }
                 (None, 0) => "The repository holds no snapshots.".to_owned(),
-                (None, 1) => "The repository has 1 snapshot.".to_owned(),
-                (None, count) => format!("The repository has {count} snapshots."),
+                (None, count) => format!("The repository has {}.", text::count(count, "snapshot", "snapshots")),
             };
             (true, why.to_owned(), text)
         }

@@ -20,6 +20,7 @@ use crate::names::{condition, reason};
 use crate::plan::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::run::member_label;
 use crate::plan::target::Reach;
+use crate::plan::text::entries;
 use crate::plan::{Event, conditions};
 
 /// Takes note of what a try has deleted, also one that failed afterwards.
@@ -38,10 +39,6 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
 pub fn deleted(members: &[RestoreMemberStatus]) -> Option<String> {
     let all = members.iter().flat_map(|m| &m.stats).filter_map(|h| h.deleted).reduce(i64::saturating_add)?;
     Some(format!("Deleted {}.", entries(all)))
-}
-
-fn entries(count: i64) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
 /// Why a member that deletes must wait: pods use its volumes that are not scaled down for it.

@@ -304,7 +304,7 @@ impl<'a> Pass<'a> {
 
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
     fn stand_on(&mut self, access: Access) -> Ground {
-        let defaults = self.job_defaults();
+        let defaults = self.seen.defaults();
         let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
         self.grant =
             access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings, &defaults));
@@ -313,12 +313,7 @@ impl<'a> Pass<'a> {
 
     fn frame(&self, access: &Access) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.job_defaults())
-    }
-
-    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
-    fn job_defaults(&self) -> RuntimeSettings {
-        self.seen.job_defaults.clone().unwrap_or_default()
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.seen.defaults())
     }
 
     fn task(&self, access: &Access, member: usize, step: Step) -> Task {
