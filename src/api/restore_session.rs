@@ -231,6 +231,10 @@ pub struct HostRestoreStats {
     /// where target.extraneous is not Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<i64>,
+    /// Extension: true if the pod of a try died without an answer, so that more may have been deleted than `deleted`
+    /// counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_deleted: Option<bool>,
     /// Extension: how far it is, at most some seconds old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -126,6 +126,7 @@ fn reserved<K: User>(ctx: &Context, object: &K, seen: &mut Surroundings, next: i
             Reserved::All => return plan,
             Reserved::InUse(claims) => seen.writers.extend(claims),
             Reserved::NoRoom => seen.room = Room { free: 0, ahead: most },
+            Reserved::BeingCreated => seen.room = Room::WHILE_CREATED,
         }
     }
     seen.room = Room { free: 0, ahead: most };

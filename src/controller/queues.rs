@@ -99,6 +99,8 @@ pub enum Reserved {
     All,
     /// Nothing: there is no room for so many Jobs.
     NoRoom,
+    /// Nothing: a Job of another session creates the repository.
+    BeingCreated,
     /// Nothing: Jobs of others use these claims.
     InUse(Vec<Writer>),
 }
@@ -196,7 +198,7 @@ impl Queues {
                 return Reserved::InUse(busy);
             }
             if is_new && new.iter().any(|(_, taken)| all.is_being_created(taken)) {
-                return Reserved::NoRoom;
+                return Reserved::BeingCreated;
             }
             let count = new.iter().filter(|(name, _)| !all.jobs.contains_key(name)).count();
             let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();

@@ -57,9 +57,15 @@ impl Gate {
             20..LONG => "more than 20".to_owned(),
             _ => format!("more than {LONG}"),
         };
-        let text = format!(
-            "Repository {display} has no place for one more Job of this namespace now; {ahead} come first. Places are shared out by namespace."
-        );
+        let text = if room == Room::WHILE_CREATED {
+            format!(
+                "Another session is creating the repository of {display} in its storage; this one begins after that."
+            )
+        } else {
+            format!(
+                "Repository {display} has no place for one more Job of this namespace now; {ahead} come first. Places are shared out by namespace."
+            )
+        };
         let turns = u32::try_from(room.ahead / 16).unwrap_or(u32::MAX).saturating_add(1);
         let wait = LOOK_FOR_ROOM.saturating_mul(turns).min(LOOK_FROM_AFAR);
         // The text is there in any case: the last place may be taken within the pass.
@@ -106,6 +112,11 @@ mod tests {
         assert!(!gate.admit(&mut plan) && plan.requeue == Some(LOOK_FOR_ROOM));
         let mut gate = Gate::of(&Seen::Missing, "n/r", Room { free: 0, ahead: 400 });
         assert!(gate.refusal().is_none() && !gate.is_open(&mut plan));
-        assert_eq!(gate.refusal().unwrap().0, reason::REPOSITORY_BUSY);
+        let (why, text) = gate.refusal().unwrap();
+        assert!(why == reason::REPOSITORY_BUSY && text.contains("more than 100 come first"), "{text}");
+        let mut gate = Gate::of(&Seen::Missing, "n/r", Room::WHILE_CREATED);
+        assert!(!gate.admit(&mut plan));
+        let (why, text) = gate.refusal().unwrap();
+        assert!(why == reason::REPOSITORY_BUSY && text.contains("creating the repository of n/r"), "{text}");
     }
 }

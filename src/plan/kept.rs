@@ -192,6 +192,8 @@ impl Keep for Pod {
             &["spec", "containers", "name"],
             &["spec", "containers", "env", "name"],
             &["spec", "containers", "env", "value"],
+            &["spec", "initContainers", "name"],
+            &["spec", "initContainers", "restartPolicy"],
             &["spec", "volumes", "name"],
             &["spec", "volumes", "persistentVolumeClaim", "claimName"],
             &["spec", "nodeName"],
@@ -223,6 +225,8 @@ impl Keep for Pod {
             if ours {
                 spec.tolerations = None;
                 spec.affinity = None;
+            } else {
+                spec.init_containers = None;
             }
         }
     }

@@ -213,6 +213,17 @@ pub async fn succeed(cluster: &Cluster, namespace: &str, start: &str) -> Job {
     job
 }
 
+/// Ends well the Job of a step that was made after this one.
+pub async fn succeed_again(cluster: &Cluster, namespace: &str, start: &str, before: &Job) {
+    let job = eventually(&format!("another Job of {start}"), SOON, || async {
+        let all = of_sessions(cluster, namespace).await;
+        let is_new = |j: &Job| key(j).starts_with(start) && j.uid() != before.uid();
+        all.into_iter().find(is_new).ok_or("none".to_owned())
+    })
+    .await;
+    end(cluster, &job, &success(&job)).await;
+}
+
 /// The Repository of a namespace opens: the first list of its snapshots ends well. Until then nothing that uses it is Ready.
 pub async fn open(cluster: &Cluster, namespace: &str) {
     succeed(cluster, namespace, "list").await;

@@ -11,6 +11,7 @@ mod canceled;
 mod cluster;
 mod code_rights;
 mod definitions;
+mod extraneous;
 mod front;
 mod held;
 #[allow(dead_code, reason = "some of it is for tenants that attack")]

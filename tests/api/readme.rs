@@ -24,6 +24,20 @@ fn blocks(title: &str, language: &str) -> Vec<String> {
     found
 }
 
+/// One line of commands, as it is written.
+async fn shell(command: &str) -> String {
+    let line = command.to_owned();
+    let shell = tokio::task::spawn_blocking(move || {
+        let mut shell = Command::new("timeout");
+        shell.args(["60", "bash", "-o", "pipefail", "-c", &line]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        shell.output().unwrap()
+    });
+    let out = shell.await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(out.status.success(), "{command}\n{}{}", text(&out.stdout), text(&out.stderr));
+    text(&out.stdout)
+}
+
 /// Ends every Job of a namespace well, again and again; lists of snapshots are the Repository's own affair.
 async fn end_all(cluster: &Cluster, namespace: &str) {
     let mut ended = std::collections::BTreeSet::new();
@@ -42,18 +56,10 @@ async fn end_all(cluster: &Cluster, namespace: &str) {
 async fn run(cluster: &Cluster, block: &str) -> Vec<String> {
     let mut said = vec![];
     for line in block.lines().filter(|l| !l.is_empty()) {
-        let command = line.to_owned();
-        let shell = tokio::task::spawn_blocking(move || {
-            let mut shell = Command::new("timeout");
-            shell.args(["60", "bash", "-c", &command]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
-        });
-        let out = tokio::select! {
-            out = shell => out.unwrap(),
+        said.push(tokio::select! {
+            out = shell(line) => out,
             () = end_all(cluster, "demo") => panic!("it goes on for ever"),
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(out.status.success(), "{line}\n{}{}", text(&out.stdout), text(&out.stderr));
-        said.push(text(&out.stdout));
+        });
     }
     said
 }
@@ -121,5 +127,33 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
     assert_eq!(texts.len(), all.len(), "each condition says something of its own: {all:#?}");
     for object in made.iter().rev() {
         cluster.delete(object).await;
+    }
+}
+
+/// The three ways to install: each as it is written, and what it makes names the image that it was told, for Jobs too.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn it_is_installed_by_the_commands_of_the_readme() {
+    let cluster = Cluster::enter().await;
+    let own = blocks("Install", "sh");
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let plain = "kubectl apply -k config";
+    assert!(page.contains(&format!("`{plain}`")) && own.len() == 2, "{own:?}");
+    let built = "registry.example.com/lifeboat:dev";
+    for (install, image, remove) in [
+        (own[0].as_str(), built, "helm uninstall lifeboat --namespace lifeboat-system"),
+        (plain, "localhost/lifeboat:0.1.0", "kubectl delete --wait=false -f config/install.yaml"),
+        (own[1].as_str(), built, "kubectl delete --wait=false -f config/install.yaml"),
+    ] {
+        shell(install).await;
+        let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" } });
+        let made = cluster.get(&deployment).await;
+        let container = &made["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], image, "{install}");
+        let jobs = container["env"].as_array().unwrap().iter().find(|e| e["name"] == "LIFEBOAT_JOB_IMAGE");
+        assert_eq!(jobs.unwrap()["value"], image, "{install}");
+        shell(remove).await;
+        cluster.until(&deployment, "removed", Value::is_null).await;
     }
 }

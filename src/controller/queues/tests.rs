@@ -322,10 +322,10 @@ fn a_new_repository_is_created_by_one_job_at_a_time() {
     let (first, second) = ([prepares("one")], [prepares("two")]);
     assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All);
     assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All, "its own");
-    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::NoRoom, "before it is there");
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "before it is there");
     w.queues.made("n", &first[0].name_any());
     w.queues.hear_job::<BackupSession>(&heard(&first[0]), &w.jobs);
-    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::NoRoom, "while it works");
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "while it works");
     assert_eq!(w.queues.reserve(&two, &second, 16, false), Reserved::All, "nothing is created where there is one");
     w.queues.give_back("n", &second[0].name_any());
     w.queues.with(|all| all.note(&format!("n/{}", first[0].name_any()), true, false));

@@ -1,6 +1,6 @@
 //! What a session has backed up, in one line: how much, and which snapshots.
 //!
-//! Status has sizes as text, as Stash writes them, to three decimals. That is enough for a sum with one.
+//! Status has sizes as text, as Stash writes them, to three decimals: enough for a sum of two digits.
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
 use crate::plan::run::hosts as count_of;
@@ -11,7 +11,7 @@ const NAMED: usize = 3;
 /// Each is 1024 of the one before.
 pub const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// `Backed up 1 host: 6 files, 19.5 KiB, snapshot 66506cf9.`
+/// `Backed up 1 host: 6 files, 20 KiB, snapshot 66506cf9.`
 pub fn backed_up(targets: &[BackupTargetStatus]) -> String {
     let hosts: Vec<&HostBackupStats> = targets.iter().flat_map(|t| &t.stats).collect();
     let snapshots: Vec<&SnapshotStats> = hosts.iter().flat_map(|h| &h.snapshots).collect();
@@ -24,9 +24,12 @@ pub fn backed_up(targets: &[BackupTargetStatus]) -> String {
 fn amount(snapshots: &[&SnapshotStats]) -> Option<String> {
     let files =
         snapshots.iter().map(|s| s.file_stats?.total_files).try_fold(0_i64, |all, n| Some(all.saturating_add(n?)));
-    let bytes = snapshots.iter().map(|s| bytes(s.total_size.as_deref()?)).try_fold(0.0, |all, n| Some(all + n?));
+    let bytes = snapshots
+        .iter()
+        .map(|s| bytes(s.total_size.as_deref()?))
+        .try_fold(0_i64, |all, n| Some(all.saturating_add(n?)));
     let (files, bytes) = files.zip(bytes).filter(|_| !snapshots.is_empty())?;
-    Some(format!("{}, {}", text::count(files, "file", "files"), size(bytes)))
+    Some(format!("{}, {}", text::count(files, "file", "files"), text::bytes(bytes)))
 }
 
 /// The first of them by name, in the order of the hosts.
@@ -43,22 +46,11 @@ pub fn names(snapshots: &[&SnapshotStats]) -> Option<String> {
 }
 
 /// Bytes that such a text means: `3.408 MiB`.
-fn bytes(text: &str) -> Option<f64> {
+fn bytes(text: &str) -> Option<i64> {
     let (number, unit) = text.split_once(' ')?;
     let power = UNITS.iter().position(|u| *u == unit)?;
-    Some(number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?))
-}
-
-/// One decimal, and none where it says nothing.
-fn size(mut bytes: f64) -> String {
-    let mut unit = 0;
-    // What would be shown as 1024 of a unit is one of the next.
-    while bytes >= 1023.95 && unit + 1 < UNITS.len() {
-        bytes /= 1024.0;
-        unit += 1;
-    }
-    let text = format!("{bytes:.1}");
-    format!("{} {}", text.strip_suffix(".0").unwrap_or(&text), UNITS[unit])
+    #[allow(clippy::cast_possible_truncation, reason = "it saturates")]
+    Some((number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?)).round() as i64)
 }
 
 #[cfg(test)]
@@ -84,7 +76,7 @@ mod tests {
         let of = |targets: &[BackupTargetStatus]| backed_up(targets);
         assert_eq!(
             of(&[target(&[("66506cf9", Some(19_968))])]),
-            "Backed up 1 host: 6 files, 19.5 KiB, snapshot 66506cf9."
+            "Backed up 1 host: 6 files, 20 KiB, snapshot 66506cf9."
         );
         let three = [target(&[("a", Some(1 << 20)), ("b", Some(1 << 20))]), target(&[("c", Some(1 << 19))])];
         assert_eq!(of(&three), "Backed up 2 hosts: 18 files, 2.5 MiB, snapshots a, b and c.");
@@ -94,18 +86,17 @@ mod tests {
             text.len() <= 160 && text.ends_with("snapshots aaaaaaaa, aaaaaaaa, aaaaaaaa and 59997 more."),
             "{text}"
         );
-        assert!(text.starts_with("Backed up 1000 hosts: 360000 files, 491520 PiB"), "{text}");
+        assert!(text.starts_with("Backed up 1000 hosts: 360000 files, 8.0 EiB"), "{text}");
         // Of some nobody told how large they are.
         assert_eq!(of(&[target(&[("a", Some(1)), ("b", None)])]), "Backed up 1 host: snapshots a and b.");
         assert_eq!(of(&[target(&[])]), "Backed up 1 host.");
     }
 
     #[test]
-    fn sizes_are_short() {
-        for (bytes, text) in
-            [(0, "0 B"), (1, "1 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_570, "1 MiB")]
-        {
-            assert_eq!(size(super::bytes(&hosts::size(bytes)).unwrap()), text);
+    fn sizes_of_status_are_read_back() {
+        for n in [0, 1, 1023, 1024, 1536, 3_573_547] {
+            let read = bytes(&hosts::size(n)).unwrap();
+            assert!(read.abs_diff(n.cast_signed()) <= n / 1000, "{n}: {read}");
         }
         assert_eq!(bytes("7 apples"), None);
     }

@@ -57,6 +57,11 @@ pub struct Room {
     pub ahead: usize,
 }
 
+impl Room {
+    /// None, because another session creates the repository: nobody is ahead in the queue.
+    pub const WHILE_CREATED: Self = Self { free: 0, ahead: 0 };
+}
+
 /// The queue of one Repository.
 #[derive(Debug, Default)]
 pub struct Queue {

@@ -57,6 +57,9 @@ pub fn is_dead(pod: &Pod) -> bool {
     is_over(pod) || terminated(pod).is_some()
 }
 
+/// What is said of an init container: Jobs are made without.
+const NOT_OURS: &str = "It is not Lifeboat's: a policy or webhook of the cluster added it, and the agent does not start before it is done.";
+
 /// Whether the agent has ended, and a container that was added to the pod runs on with its volumes. Without one, the
 /// kubelet is about to call the pod ended.
 pub fn lingers(pod: &Pod) -> bool {
@@ -118,7 +121,7 @@ fn init_failed(pod: &str, container: &ContainerStatus) -> Option<Failure> {
     let why = end.reason.as_deref().unwrap_or("Error");
     let said = end.message.as_deref().map(|m| format!(": {}", m.trim())).unwrap_or_default();
     let text = format!(
-        "Init container {name} of pod {pod} ended with exit code {} ({why}){said}. It is not Lifeboat's: a policy or webhook of the cluster added it, and the agent did not start. See kubectl logs {pod} -c {name}.",
+        "Init container {name} of pod {pod} ended with exit code {} ({why}){said}. {NOT_OURS} See kubectl logs {pod} -c {name}.",
         end.exit_code
     );
     let mut failure = Failure::new(Class::Transient, reason::INIT_CONTAINER_FAILED, text);
@@ -167,6 +170,17 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
                 );
                 return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
             }
+            // One with `restartPolicy: Always` that must be up before the agent begins.
+            "CrashLoopBackOff" => {
+                let last = container.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+                let code = last.map(|t| format!(" It last ended with exit code {}", t.exit_code)).unwrap_or_default();
+                let why = last.and_then(|t| t.reason.as_deref()).map(|r| format!(" ({r})")).unwrap_or_default();
+                let (init, stop) = (&container.name, if code.is_empty() { "" } else { "." });
+                let text = format!(
+                    "Init container {init} of pod {name} fails again and again.{code}{why}{stop} {NOT_OURS} See kubectl logs {name} -c {init} --previous."
+                );
+                return Some(Failure::new(Class::Waiting, reason::INIT_CONTAINER_FAILED, text));
+            }
             _ => {}
         }
     }
@@ -176,6 +190,12 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         return Some(Failure::new(Class::Waiting, reason::UNSCHEDULABLE, text));
     }
     if is_stuck(pod, now) {
+        if let Some(init) = endless(pod) {
+            let text = format!(
+                "Init container {init} of pod {name} has run for minutes and not ended. {NOT_OURS} It waits until the deadline. See kubectl logs {name} -c {init}."
+            );
+            return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
+        }
         let text = format!(
             "The container of pod {name} is not there minutes after its node took it: most likely a volume cannot be attached or mounted, or its image takes long. It waits until the deadline. See kubectl describe pod {name}."
         );
@@ -188,6 +208,16 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         );
         Failure::new(Class::Waiting, reason::NODE_LOST, text)
     })
+}
+
+/// An init container that keeps the agent waiting.
+fn endless(pod: &Pod) -> Option<&str> {
+    let specs = || pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+    // A sidecar runs on beside the agent; only its start is waited for.
+    let sidecar = |name: &str| specs().any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"));
+    let runs = |c: &&ContainerStatus| c.state.as_ref().is_some_and(|s| s.running.is_some());
+    let found = init_containers(pod).find(|c| runs(c) && !(sidecar(&c.name) && c.started == Some(true)));
+    found.map(|c| c.name.as_str())
 }
 
 /// Whether a node has it, and its kubelet has not started it.

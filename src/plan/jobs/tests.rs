@@ -1,5 +1,6 @@
 use super::*;
 use crate::plan::contract::{Answer, VERSION};
+use crate::plan::kept::Kept;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -209,6 +210,64 @@ fn an_init_container_that_fails_is_named() {
         panic!("must be held")
     };
     assert_eq!(failure.reason, reason::IMAGE_UNAVAILABLE);
+}
+
+/// Neighbours of R28: init containers that end in other ways, or never.
+#[test]
+fn an_init_container_that_keeps_the_agent_waiting_is_named() {
+    let waiting = json!({ "waiting": { "reason": "PodInitializing" } });
+    for (end, said) in [
+        (json!({ "exitCode": 137, "reason": "OOMKilled" }), "exit code 137 (OOMKilled)"),
+        (json!({ "exitCode": 143 }), "exit code 143 (Error)"),
+        (
+            json!({ "exitCode": 128, "reason": "StartError", "message": "no such file" }),
+            "128 (StartError): no such file.",
+        ),
+    ] {
+        let all =
+            statuses(&[("first", json!({ "terminated": { "exitCode": 0 } })), ("vault", json!({ "terminated": end }))]);
+        let agent = statuses(&[("agent", waiting.clone())]);
+        let p = pod(json!({ "phase": "Failed", "initContainerStatuses": all, "containerStatuses": agent }));
+        let JobState::Lost(failure) = see(&job(failed()), &[&p], at(0)).state else { panic!("must be lost") };
+        assert_eq!((failure.reason.as_str(), failure.class), (reason::INIT_CONTAINER_FAILED, Class::Transient));
+        assert!(
+            failure.message.contains("Init container vault of pod p") && failure.message.contains(said),
+            "{failure:?}"
+        );
+    }
+    let held = |state: Value, last: Value, policy: &str, started: bool, now| {
+        let status = json!([{ "name": "mesh", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last, "started": started }]);
+        let scheduled = json!([{ "type": "PodScheduled", "status": "True", "lastTransitionTime": Time(at(1000)) }]);
+        let mut p = pod(json!({ "phase": "Pending", "conditions": scheduled, "initContainerStatuses": status,
+            "containerStatuses": statuses(&[("agent", waiting.clone())]) }));
+        let spec = json!({ "containers": [{ "name": "agent" }], "initContainers": [{ "name": "mesh", "restartPolicy": policy }] });
+        p.spec = serde_json::from_value(spec).unwrap();
+        p.labels_mut().insert(label::SESSION_KIND.into(), "RestoreSession".into());
+        // As the watch keeps it.
+        let p = Kept::from(p).open();
+        match see(&job(json!([])), &[&p], at(now)).state {
+            JobState::Active { held } => held.map(|f| (f.class, f.reason, f.message)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let again = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
+    for (last, said) in [(ended, "It last ended with exit code 1 (Error)."), (json!({}), "again and again. It is not")]
+    {
+        let (class, why, text) = held(again.clone(), last, "Always", false, 1000).unwrap();
+        assert_eq!((class, why.as_str()), (Class::Waiting, reason::INIT_CONTAINER_FAILED));
+        assert!(text.contains("Init container mesh of pod p") && text.contains(said), "{text}");
+    }
+    let runs = json!({ "running": { "startedAt": Time(at(1000)) } });
+    for (policy, started) in [("", true), ("", false), ("Always", false)] {
+        assert_eq!(held(runs.clone(), json!({}), policy, started, 1100), None, "it may just take a while");
+        let (class, why, text) = held(runs.clone(), json!({}), policy, started, 2000).unwrap();
+        assert_eq!((class, why.as_str()), (Class::Waiting, reason::CONTAINER_NOT_CREATED));
+        assert!(text.contains("Init container mesh of pod p has run for minutes"), "{text}");
+    }
+    let (.., text) = held(runs, json!({}), "Always", true, 2000).unwrap();
+    assert!(text.contains("a volume cannot be attached"), "a sidecar that is up keeps nobody: {text}");
 }
 
 /// Proves: defect 9, C07.

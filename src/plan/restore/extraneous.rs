@@ -35,10 +35,19 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
     (now > 0).then(|| Event::new(false, reason::EXTRANEOUS_DELETED, &text))
 }
 
+/// Takes note of a try that ended without saying what it had deleted.
+pub fn note_uncounted(pass: &mut Pass<'_>, index: usize, host: usize) {
+    if pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact) {
+        pass.now.members[index].stats[host].more_deleted = Some(true);
+    }
+}
+
 /// What was deleted in all; nothing where no host was to be exact.
 pub fn deleted(members: &[RestoreMemberStatus]) -> Option<String> {
-    let all = members.iter().flat_map(|m| &m.stats).filter_map(|h| h.deleted).reduce(i64::saturating_add)?;
-    Some(format!("Deleted {}.", entries(all)))
+    let hosts = || members.iter().flat_map(|m| &m.stats);
+    let all = hosts().filter_map(|h| h.deleted).reduce(i64::saturating_add)?;
+    let least = if hosts().any(|h| h.more_deleted == Some(true)) { "at least " } else { "" };
+    Some(format!("Deleted {least}{}.", entries(all)))
 }
 
 /// Why a member that deletes must wait: pods use its volumes that are not scaled down for it.

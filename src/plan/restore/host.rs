@@ -70,6 +70,8 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             // What the API server did not take has never run.
             if failure.reason == reason::REFUSED_BY_API {
                 held::note_unwritten(&mut pass.now.members[index].stats[host]);
+            } else if failure.class != Class::Invalid {
+                extraneous::note_uncounted(pass, index, host);
             }
             fail_host(pass, index, host, &broken_off(pass, index, failure));
         }

@@ -43,6 +43,7 @@ fn restored(name: &str, paths: &[String], text: &str) -> HostRestoreStats {
         planned: Some(counts),
         restored: Some(counts),
         deleted: Some(i64::MAX),
+        more_deleted: Some(true),
         progress: Some(Progress {
             percent: 100,
             bytes_done: most,

@@ -33,8 +33,9 @@ fn what_was_deleted_is_counted_over_all_tries() {
     script(&mut w, "restore/0/m0", &[End::NotDeleted(2, Class::Transient), End::OutOfMemory, End::Deletes(Some(1))]);
     w.settle();
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 3), "{:#}", w.object["status"]);
-    assert_eq!(w.object["status"]["stats"][0]["deleted"], 3);
-    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 3 entries.");
+    let host = &w.object["status"]["stats"][0];
+    assert_eq!((&host["deleted"], &host["moreDeleted"]), (&json!(3), &json!(true)), "one died without an answer");
+    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted at least 3 entries.");
     let told = w.events.iter().filter(|e| *e == reason::EXTRANEOUS_DELETED).count();
     assert_eq!(told, 2, "{:?}", w.events);
     // Both the preflight and the restore are told.
@@ -45,6 +46,11 @@ fn what_was_deleted_is_counted_over_all_tries() {
             other => panic!("{other:?}"),
         }
     }
+    // A try that could not begin has deleted nothing.
+    let mut w = exact(World::session(web()));
+    script(&mut w, "restore/0/m0", &[End::TRANSIENT, End::Deletes(Some(1))]);
+    w.settle();
+    assert_eq!(w.object["status"]["summary"], "Restored 1 host: 7 entries, 70 B. Deleted 1 entry.");
     // Nothing was there: that is said too.
     let mut w = exact(World::session(claim()));
     w.settle();

@@ -10,6 +10,7 @@
 //! know fairness; and what is left of a search without it is shorter than its use.
 
 mod cluster;
+mod ends;
 mod invariants;
 mod print;
 
@@ -43,15 +44,21 @@ struct Bound {
     turns: usize,
     /// `afterFailure: ScaleBack`.
     scale_back: bool,
+    /// `extraneous: Delete`, and a pod of others that may use a volume for a while, at any point.
+    exact: bool,
 }
 
 impl Bound {
     const fn of(hosts: &'static [i32], sequential: bool, stop: bool, faults: usize, turns: usize) -> Self {
-        Self { hosts, sequential, stop, faults, turns, scale_back: false }
+        Self { hosts, sequential, stop, faults, turns, scale_back: false, exact: false }
     }
 
     const fn scaled_back(self) -> Self {
         Self { scale_back: true, ..self }
+    }
+
+    const fn exact(self) -> Self {
+        Self { exact: true, ..self }
     }
 }
 
@@ -77,6 +84,10 @@ enum Fault {
     ForgetsWorkloads,
     /// Whatever was tried counts as having written nothing.
     BelievesItUntouched,
+    /// Pods of others are overlooked.
+    OverlooksVisitors,
+    /// An agent that says nothing has deleted nothing.
+    TakesSilenceForNone,
 }
 
 impl Fault {
@@ -111,6 +122,22 @@ impl Fault {
             Self::BelievesItUntouched => {
                 for host in Rc::make_mut(run).state.members.iter_mut().flat_map(|m| &mut m.stats) {
                     host.unwritten = host.attempt;
+                }
+            }
+            Self::OverlooksVisitors => {
+                for target in &mut seen.targets {
+                    if let TargetSeen::Found(target) = target {
+                        target.others.clear();
+                    }
+                }
+            }
+            Self::TakesSilenceForNone => {
+                for job in &mut seen.jobs {
+                    if let JobState::Done(outcome) = &mut job.state
+                        && let Some(Answer::Restored(r)) = &mut outcome.answer
+                    {
+                        r.deleted.get_or_insert(0);
+                    }
                 }
             }
             Self::ForgetsWorkloads => {
@@ -243,9 +270,11 @@ fn every_run_ends(entries: &[Entry]) -> Result<(), Broken> {
 }
 
 /// What `cargo test` explores.
-const SHORT: [Bound; 9] = [
+const SHORT: [Bound; 11] = [
     Bound::of(&[1], true, true, 1, 1),
     Bound::of(&[1], true, true, 1, 1).scaled_back(),
+    Bound::of(&[1], true, true, 1, 1).exact(),
+    Bound::of(&[1, 1], true, true, 1, 0).exact(),
     Bound::of(&[1, 1], true, false, 1, 0).scaled_back(),
     Bound::of(&[2], true, true, 1, 0),
     Bound::of(&[1, 1], true, true, 1, 1),
@@ -256,9 +285,11 @@ const SHORT: [Bound; 9] = [
 ];
 
 /// What `make states` explores.
-const FULL: [Bound; 12] = [
+const FULL: [Bound; 14] = [
     Bound::of(&[1], true, true, 2, 2),
     Bound::of(&[1], true, true, 2, 2).scaled_back(),
+    Bound::of(&[1], true, true, 2, 1).exact(),
+    Bound::of(&[1, 1], false, true, 1, 1).exact(),
     Bound::of(&[1, 1], false, false, 1, 1).scaled_back(),
     Bound::of(&[2], true, true, 1, 1),
     Bound::of(&[1, 1], true, true, 2, 1),
@@ -272,8 +303,9 @@ const FULL: [Bound; 12] = [
 ];
 
 fn tell(bound: &Bound, met: &Visited) {
-    let Bound { hosts, sequential, stop, faults, turns, scale_back } = bound;
-    let after = if *scale_back { ", ScaleBack" } else { "" };
+    let Bound { hosts, sequential, stop, faults, turns, scale_back, exact } = bound;
+    let after = [(*scale_back, ", ScaleBack"), (*exact, ", Delete")];
+    let after: String = after.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
     let order = if *sequential { "Sequential" } else { "Parallel" };
     let policy = if *stop { "Stop" } else { "Continue" };
     println!(
@@ -327,6 +359,8 @@ fn the_search_finds_what_is_broken_on_purpose() {
         (Fault::TrustsTheAgent, one.scaled_back(), "is called Succeeded, and was not restored"),
         (Fault::ForgetsWorkloads, one, "is not scaled back"),
         (Fault::BelievesItUntouched, one, "comes back on half-restored data"),
+        (Fault::OverlooksVisitors, one.exact(), "for a restore that waits for others"),
+        (Fault::TakesSilenceForNone, one.exact(), "does not say what was deleted"),
     ] {
         let found = explore(bound, fault).map(|met| format!("{met:?}"));
         let broken = found.expect_err(&format!("{fault:?} is found"));

@@ -4,7 +4,7 @@
 //! writes is read back from its document. Time stands still but for two steps: to
 //! the next retry that is due, and past the deadline.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -13,13 +13,10 @@ use serde_json::json;
 
 use super::super::workload::{Workload, look_at};
 use super::super::world::World;
+use super::ends::{End, FAULTS, fits};
 use super::{Bound, Fault, invariants};
 use crate::api::restore_batch::RestoreBatchStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
-use crate::names::reason;
-use crate::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, Step, VERSION,
-};
 use crate::plan::fake::setup;
 use crate::plan::gate::Room;
 use crate::plan::held::Note;
@@ -28,7 +25,7 @@ use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
 use crate::plan::pod_security::Level;
 use crate::plan::restore::next;
 use crate::plan::run::{RestoreRun, RestoreState};
-use crate::plan::target::TargetSeen;
+use crate::plan::target::{PodSeen, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Stop};
 
 /// What the cluster can do.
@@ -44,47 +41,15 @@ pub enum Move {
     GivenUp(String),
     /// The pods of a workload that was scaled down are gone.
     Drained(usize),
+    /// A pod of others that uses the volume of a member comes, or goes.
+    Visited(usize),
+    Abandoned(usize),
     /// The next retry is due.
     Wait,
     Deadline,
     Cancel,
     Delete,
 }
-
-/// How an attempt at a step ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum End {
-    Ok,
-    /// It fails before it has written anything.
-    Untouched,
-    /// Its data is at fault. Of a preflight: the first, or only the last, host it asked for has no snapshot.
-    Data,
-    LastData,
-    /// It says that it is done, and has restored less than was planned.
-    Short,
-    /// The infrastructure is at fault.
-    Infrastructure,
-    /// Its pod died without an answer.
-    Died,
-    /// It counts as lost while its pod still runs.
-    Lingers,
-    /// Its pod can never start.
-    NeverStarts,
-    /// Somebody deletes it.
-    ByHand,
-}
-
-const FAULTS: [End; 9] = [
-    End::Untouched,
-    End::Data,
-    End::LastData,
-    End::Short,
-    End::Infrastructure,
-    End::Died,
-    End::Lingers,
-    End::NeverStarts,
-    End::ByHand,
-];
 
 /// A Job in the cluster.
 #[derive(Clone)]
@@ -111,15 +76,22 @@ pub struct Cluster {
     pub workloads: Vec<Scaled>,
     /// Which of them say that they stay down.
     pub held: Vec<bool>,
+    /// Whose volume a pod of others uses.
+    pub visited: Vec<bool>,
     pub now: Timestamp,
     pub gone: bool,
     /// Restores that really ended well, by key.
     pub done: Rc<BTreeSet<String>>,
     /// Restores of which a Job has run that may have written, by key.
     pub touched: Rc<BTreeSet<String>>,
+    /// Extraneous entries that restores have really deleted, by key; and those of them that can be known of: the Job was
+    /// not deleted by somebody.
+    pub deleted: Rc<BTreeMap<String, (i64, i64)>>,
     pub faults: usize,
     /// Cancel, deletion and deadline that may still come.
     pub turns: usize,
+    /// Visits of other pods that may still come.
+    pub visits: usize,
 }
 
 /// What never changes while a bound is explored.
@@ -143,6 +115,9 @@ impl Scene {
         for member in world.object["spec"]["members"].as_array_mut().unwrap().iter_mut().filter(|_| bound.scale_back) {
             member["target"]["afterFailure"] = "ScaleBack".into();
         }
+        for member in world.object["spec"]["members"].as_array_mut().unwrap().iter_mut().filter(|_| bound.exact) {
+            member["target"]["extraneous"] = "Delete".into();
+        }
         let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } } });
         let repository = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
@@ -162,12 +137,16 @@ impl Scene {
             jobs: vec![],
             workloads: vec![Scaled::Up; workloads.len()],
             held: vec![false; workloads.len()],
+            visited: vec![false; workloads.len()],
             now: world.now,
             gone: false,
             done: Rc::default(),
             touched: Rc::default(),
+            deleted: Rc::default(),
             faults: bound.faults,
             turns: bound.turns,
+            // Who deletes nothing waits for nobody.
+            visits: usize::from(bound.exact),
         };
         let targets = workloads.iter().enumerate().map(target).collect();
         (Self { bound, workloads, targets, repository, fault }, start)
@@ -183,6 +162,8 @@ impl Cluster {
             let mut seen = scene.targets[i][*s as usize].clone();
             if let TargetSeen::Found(target) = &mut seen {
                 target.held_down = self.held[i].then(|| note(scene, i));
+                let claims = target.claims.keys().cloned().collect();
+                target.others = self.visited[i].then(|| visitor(claims)).into_iter().collect();
             }
             seen
         };
@@ -236,7 +217,8 @@ impl Cluster {
         }
         for (step, after) in self.befalls() {
             // In the order in which they are listed.
-            if fair.is_none() && !matches!(step, Move::Cancel | Move::Delete | Move::GivenUp(_)) && !is_fault(&step) {
+            let is_bad = matches!(step, Move::Cancel | Move::Delete | Move::GivenUp(_) | Move::Visited(_));
+            if fair.is_none() && !is_bad && !is_fault(&step) {
                 fair = Some(ways.len());
             }
             ways.push((step, after));
@@ -260,16 +242,21 @@ impl Cluster {
                 ways.push((Move::Drained(index), after));
             }
         }
+        for index in 0..self.workloads.len() {
+            let mut after = self.clone();
+            after.visited[index] = !self.visited[index];
+            if self.visited[index] {
+                ways.push((Move::Abandoned(index), after));
+            } else if self.visits > 0 && !self.run.state.is_final() {
+                after.visits -= 1;
+                ways.push((Move::Visited(index), after));
+            }
+        }
         for (at, job) in self.jobs.iter().enumerate() {
             let name = || format!("{}#{}", job.seen.key, job.seen.attempt);
             if job.runs && matches!(job.seen.state, JobState::Active { .. }) && !job.seen.given_up {
                 ways.push((Move::End(name(), End::Ok), self.ended(at, End::Ok)));
-                let fits = |end: &End| match end {
-                    End::LastData => is_preflight(&job.seen),
-                    End::Untouched => !is_preflight(&job.seen),
-                    _ => true,
-                };
-                let possible = |end: &End| !job.seen.deleting && fits(end);
+                let possible = |end: &End| !job.seen.deleting && fits(*end, &job.seen);
                 for end in FAULTS.into_iter().filter(|end| self.faults > 0 && possible(end)) {
                     let mut after = self.ended(at, end);
                     after.faults -= 1;
@@ -327,41 +314,6 @@ impl Cluster {
         let hosts = self.run.state.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.not_before.as_ref());
         let steps = self.run.state.run.steps.iter().filter_map(|s| s.not_before.as_ref());
         hosts.chain(steps).map(|t| t.0).filter(|due| *due > self.now)
-    }
-
-    fn ended(&self, at: usize, end: End) -> Self {
-        let mut after = self.clone();
-        let run = self.run.id.uid.clone();
-        let Made { seen, runs } = &mut after.jobs[at];
-        let seen = Rc::make_mut(seen);
-        let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
-        *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
-        let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
-        let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
-        match end {
-            End::Ok | End::Short | End::LastData => outcome.answer = Some(answer(seen, end)),
-            End::Untouched => {
-                outcome.failure = fails(Class::Data, reason::NO_SPACE);
-                outcome.untouched = true;
-            }
-            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, end)),
-            End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
-            End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
-            End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
-            End::Lingers => seen.state = lost(Class::Transient, reason::DISRUPTED),
-            End::NeverStarts => seen.state = lost(Class::Invalid, reason::IMAGE_INVALID),
-            End::ByHand => seen.deleting = true,
-        }
-        if outcome.answer.is_some() || outcome.failure.is_some() {
-            if end == End::Ok && !is_preflight(seen) {
-                Rc::make_mut(&mut after.done).insert(seen.key.clone());
-            }
-            if end == End::Untouched && seen.attempt == 1 {
-                Rc::make_mut(&mut after.touched).remove(&seen.key);
-            }
-            seen.state = JobState::Done(Box::new(outcome));
-        }
-        after
     }
 
     /// The first writes of a plan, in the controller's order.
@@ -446,6 +398,11 @@ impl Cluster {
     }
 }
 
+/// A pod that is not the workload's own.
+fn visitor(claims: Vec<String>) -> PodSeen {
+    PodSeen { name: "visitor".into(), claims, ..PodSeen::default() }
+}
+
 /// What a workload says that this run has left at zero.
 fn note(scene: &Scene, index: usize) -> String {
     let note = Note {
@@ -464,32 +421,6 @@ fn is_fault(step: &Move) -> bool {
 
 pub fn is_preflight(job: &JobSeen) -> bool {
     job.key.starts_with("preflight")
-}
-
-fn answer(seen: &JobSeen, end: End) -> Answer {
-    let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
-        let counts = |files| Counts { files, bytes: files * 10 };
-        let restored = counts(if end == End::Short { 6 } else { 7 });
-        return Answer::Restored(Restored { planned: counts(7), restored, ..Restored::default() });
-    };
-    let bad = match end {
-        End::Data => Some(0),
-        End::LastData => Some(asked.hosts.len() - 1),
-        _ => None,
-    };
-    let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
-    let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
-    let of = |(i, host): (usize, &crate::plan::contract::HostQuery)| HostAnswer {
-        member: host.member,
-        host: host.host.clone(),
-        snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
-        packed: None,
-        planned: None,
-        owner: None,
-        warnings: vec![],
-        failure: (bad == Some(i)).then(none),
-    };
-    Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
 }
 
 /// Whether a host was restored, as status says.

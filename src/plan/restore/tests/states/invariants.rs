@@ -1,6 +1,7 @@
 //! What must hold in every state. An error says what does not.
 
 use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
+use super::ends::is_exact;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::Plan;
@@ -62,6 +63,8 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, job: &JobSeen) -> Result<(), 
         (host.attempt == Some(job.attempt), "an attempt is not announced"),
         (!host.snapshots.is_empty(), "a restore begins before its snapshots are pinned"),
         (cluster.workloads[member] == Scaled::Down, "a restore begins under a workload that runs"),
+        (is_exact(job) == scene.bound.exact, "a Job deletes what is extraneous, or not, as nobody asked for"),
+        (!(is_exact(job) && cluster.visited[member]), "a Job that deletes begins while others use the volume"),
     ])
 }
 
@@ -71,10 +74,9 @@ pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32)
     if replicas == 0 {
         may_touch(cluster, scene, member)?;
         let written = cluster.run.state.members.get(member).and_then(|m| m.quiesce.as_ref());
-        return all(&[(
-            written.is_some_and(|q| q.replicas == wanted),
-            "a workload goes before its replicas are written",
-        )]);
+        all(&[(written.is_some_and(|q| q.replicas == wanted), "a workload goes before its replicas are written")])?;
+        let waits = scene.bound.exact && cluster.visited[member];
+        return all(&[(!waits, "a workload goes for a restore that waits for others")]);
     }
     let writes = cluster.jobs.iter().any(|j| works(j) && cluster.host(&j.seen.key).is_some_and(|(i, _)| i == member));
     all(&[
@@ -168,6 +170,23 @@ pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> R
     for (index, member) in state.members.iter().enumerate() {
         if member.phase == Some(MemberPhase::Succeeded) && !is_done(cluster, scene, index) {
             return Err(format!("member {index} is called Succeeded, and was not restored"));
+        }
+        for host in &member.stats {
+            let key = format!("restore/{index}/{}", host.hostname);
+            let (really, known) = cluster.deleted.get(&key).copied().unwrap_or_default();
+            let said = host.deleted.unwrap_or_default();
+            all(&[
+                (said <= really, "status counts more as deleted than was"),
+                (
+                    !is_restored(host) || (said > 0) == scene.bound.exact,
+                    "a host succeeded, and does not say what was deleted",
+                ),
+                (
+                    !is_restored(host) || said >= known || host.more_deleted == Some(true),
+                    "more was deleted than is counted, and nobody says so",
+                ),
+            ])
+            .map_err(|what| format!("host {}: {what}", host.hostname))?;
         }
     }
     Ok(())

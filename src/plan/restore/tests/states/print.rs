@@ -16,7 +16,7 @@ impl Cluster {
     pub fn print(&self) -> u64 {
         let mut h = DefaultHasher::new();
         let (id, state) = (&self.run.id, &self.run.state);
-        (id.held, id.deleting, self.run.canceled, self.gone, self.faults, self.turns).hash(&mut h);
+        (id.held, id.deleting, self.run.canceled, self.gone, self.faults, self.turns, self.visits).hash(&mut h);
         let expired = state.deadline.as_ref().map(|d| self.now >= d.0);
         (expired, state.phase.map(|p| p as u8), state.run.spec_hash.is_some()).hash(&mut h);
         print_conditions(&state.conditions, &mut h);
@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     fn print_member(&self, index: usize, h: &mut DefaultHasher) {
-        (self.workloads[index], self.held[index]).hash(h);
+        (self.workloads[index], self.held[index], self.visited[index]).hash(h);
         let empty = RestoreMemberStatus::default();
         let member = self.run.state.members.get(index).unwrap_or(&empty);
         (member.phase.map(|p| p as u8), member.message.is_some(), member.total_hosts).hash(h);
@@ -49,11 +49,19 @@ impl Cluster {
     fn print_host(&self, index: usize, host: &HostRestoreStats, h: &mut DefaultHasher) {
         (host.phase.map(|p| p as u8), host.attempt, host.pod_deaths, host.snapshots.len()).hash(h);
         (host.error.is_some(), host.planned.is_some()).hash(h);
-        // A cancel tells its own hosts apart by this.
-        (host.reason.as_deref() == Some(reason::CANCELED)).hash(h);
+        // A cancel tells its own hosts apart by this; that it waits for others is written once.
+        [reason::CANCELED, reason::TARGET_BUSY].map(|why| host.reason.as_deref() == Some(why)).hash(h);
         host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
         let key = format!("restore/{index}/{}", host.hostname);
         (self.done.contains(&key), self.touched.contains(&key), host.unwritten).hash(h);
+        // Only by how much status has not been told yet.
+        let said = host.deleted.unwrap_or_default();
+        (
+            host.deleted.is_some(),
+            host.more_deleted,
+            self.deleted.get(&key).map(|(all, known)| (all - said, known - said)),
+        )
+            .hash(h);
         let mut jobs: Vec<&Made> = self.jobs.iter().filter(|j| j.seen.key == key).collect();
         jobs.sort_by_key(|j| j.seen.attempt);
         for job in jobs {
@@ -94,7 +102,7 @@ fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
         JobState::Lost(failure) => (1, Some(failure)),
         JobState::Done(outcome) => {
             if let Some(Answer::Restored(r)) = &outcome.answer {
-                (r.planned == r.restored).hash(h);
+                (r.planned == r.restored, r.deleted).hash(h);
             }
             (2, outcome.failure.as_ref())
         }

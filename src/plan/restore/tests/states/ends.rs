@@ -1,0 +1,146 @@
+//! How Jobs end.
+
+use std::rc::Rc;
+
+use super::cluster::{Cluster, Made, is_preflight};
+use crate::names::reason;
+use crate::plan::contract::{
+    Answer, Class, Counts, Failure, HostAnswer, HostQuery, Outcome, PinnedSnapshot, Restored, Step, VERSION,
+};
+use crate::plan::jobs::{JobSeen, JobState};
+
+/// How an attempt at a step ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    Ok,
+    /// It fails before it has written anything.
+    Untouched,
+    /// Its data is at fault. Of a preflight: the first, or only the last, host it asked for has no snapshot.
+    Data,
+    LastData,
+    /// It says that it is done, and has restored less than was planned.
+    Short,
+    /// It has restored everything, and could not delete all that is extraneous.
+    NotDeleted,
+    /// It has restored everything, and does not say what it deleted: an agent of another version.
+    Silent,
+    /// The infrastructure is at fault.
+    Infrastructure,
+    /// Its pod died without an answer.
+    Died,
+    /// It counts as lost while its pod still runs.
+    Lingers,
+    /// Its pod can never start.
+    NeverStarts,
+    /// Somebody deletes it.
+    ByHand,
+}
+
+pub const FAULTS: [End; 11] = [
+    End::Untouched,
+    End::Data,
+    End::LastData,
+    End::Short,
+    End::NotDeleted,
+    End::Silent,
+    End::Infrastructure,
+    End::Died,
+    End::Lingers,
+    End::NeverStarts,
+    End::ByHand,
+];
+
+/// Whether a Job can end so.
+pub fn fits(end: End, job: &JobSeen) -> bool {
+    match end {
+        End::LastData => is_preflight(job),
+        End::Untouched => !is_preflight(job),
+        End::NotDeleted | End::Silent => is_exact(job),
+        _ => true,
+    }
+}
+
+/// Whether a Job deletes what is extraneous.
+pub fn is_exact(job: &JobSeen) -> bool {
+    matches!(job.task.as_ref().map(|t| &t.step), Some(Step::Restore(step)) if step.exact)
+}
+
+impl Cluster {
+    /// The cluster after a Job has ended.
+    pub fn ended(&self, at: usize, end: End) -> Self {
+        let mut after = self.clone();
+        let run = self.run.id.uid.clone();
+        let Made { seen, runs } = &mut after.jobs[at];
+        let seen = Rc::make_mut(seen);
+        let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
+        *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
+        let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
+        let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
+        match end {
+            End::Ok | End::Short | End::LastData | End::Silent => outcome.answer = Some(answer(seen, end)),
+            End::NotDeleted => {
+                outcome.answer = Some(answer(seen, end));
+                outcome.failure = fails(Class::Data, reason::EXTRANEOUS_NOT_DELETED);
+            }
+            End::Untouched => {
+                outcome.failure = fails(Class::Data, reason::NO_SPACE);
+                outcome.untouched = true;
+            }
+            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, end)),
+            End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
+            End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
+            End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
+            End::Lingers => seen.state = lost(Class::Transient, reason::DISRUPTED),
+            End::NeverStarts => seen.state = lost(Class::Invalid, reason::IMAGE_INVALID),
+            End::ByHand => seen.deleting = true,
+        }
+        let deleted = match &outcome.answer {
+            Some(Answer::Restored(r)) => r.deleted,
+            // Whose pod dies may have deleted before.
+            _ => (is_exact(seen) && matches!(end, End::Died | End::Lingers)).then_some(1),
+        };
+        if let Some(deleted) = deleted {
+            let (all, known) = Rc::make_mut(&mut after.deleted).entry(seen.key.clone()).or_default();
+            *all += deleted.cast_signed();
+            *known += if seen.deleting { 0 } else { deleted.cast_signed() };
+        }
+        if outcome.answer.is_some() || outcome.failure.is_some() {
+            if end == End::Ok && !is_preflight(seen) {
+                Rc::make_mut(&mut after.done).insert(seen.key.clone());
+            }
+            if end == End::Untouched && seen.attempt == 1 {
+                Rc::make_mut(&mut after.touched).remove(&seen.key);
+            }
+            seen.state = JobState::Done(Box::new(outcome));
+        }
+        after
+    }
+}
+
+fn answer(seen: &JobSeen, end: End) -> Answer {
+    let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
+        let counts = |files| Counts { files, bytes: files * 10 };
+        let restored = counts(if end == End::Short { 6 } else { 7 });
+        // Each finds one entry too many.
+        let deleted = (is_exact(seen) && !matches!(end, End::Short | End::Silent)).then_some(1);
+        return Answer::Restored(Restored { planned: counts(7), restored, deleted, ..Restored::default() });
+    };
+    let bad = match end {
+        End::Data => Some(0),
+        End::LastData => Some(asked.hosts.len() - 1),
+        _ => None,
+    };
+    let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
+    let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
+    let of = |(i, host): (usize, &HostQuery)| HostAnswer {
+        member: host.member,
+        host: host.host.clone(),
+        snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
+        packed: None,
+        planned: None,
+        owner: None,
+        warnings: vec![],
+        failure: (bad == Some(i)).then(none),
+    };
+    Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
+}

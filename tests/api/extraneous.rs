@@ -1,0 +1,54 @@
+//! `target.extraneous`: what is deleted is waited for, counted and told.
+
+use serde_json::json;
+
+use super::cluster::{Cluster, SOON, condition, eventually};
+use super::jobs::{self, ground, session, target};
+use super::operator::Operator;
+
+/// A pod of somebody else comes to use the claim between two tries: nothing is deleted under it.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_restore_that_deletes_waits_for_pods_and_says_what_it_deleted() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("extraneous").await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader", "namespace": ns }, "spec": {
+        "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "localhost/none:1" }],
+        "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "a" } }] } });
+    let mut object = session(&ns, &target("PersistentVolumeClaim", "a"));
+    object["spec"]["target"]["extraneous"] = "Everything".into();
+    let refused = cluster.try_apply(&object).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.target.extraneous") && refused.contains("\"Keep\", \"Delete\""), "{refused}");
+    object["spec"]["target"]["extraneous"] = "Delete".into();
+
+    cluster.apply(&pod).await.unwrap();
+    cluster.apply(&object).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    let said = |o: &serde_json::Value| o["status"]["summary"].as_str().unwrap_or_default().to_owned();
+    let waits = |o: &serde_json::Value| said(o).contains("extraneous is Delete") && said(o).contains("reader");
+    cluster.until(&object, "it names the pod", waits).await;
+    assert_eq!(jobs::keys(&cluster, &ns).await, ["preflight"], "nothing is touched");
+
+    cluster.delete(&pod).await;
+    let first = jobs::of_step(&cluster, &ns, "restore").await;
+    assert!(matches!(jobs::task(&first).step, lifeboat::plan::contract::Step::Restore(step) if step.exact));
+    cluster.apply(&pod).await.unwrap();
+    jobs::end(&cluster, &first, &jobs::unreachable(&first)).await;
+    let busy = |o: &serde_json::Value| o["status"]["stats"][0]["reason"] == "TargetBusy";
+    cluster.until(&object, "it waits for the pod again", busy).await;
+
+    cluster.delete(&pod).await;
+    jobs::succeed_again(&cluster, &ns, "restore", &first).await;
+    let done = cluster.until_phase(&object, "Succeeded").await;
+    assert_eq!(said(&done), "Restored 1 host: 7 entries, 70 B. Deleted 3 entries.");
+    assert_eq!((&done["status"]["stats"][0]["deleted"], condition(&done, "Ready").0), (&json!(3), "True"));
+    let events = cluster.api("events.k8s.io/v1", "Event", &ns);
+    eventually("an event says so", SOON, || async {
+        let all = events.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let told = all.iter().any(|e| e.data["reason"] == "ExtraneousDeleted" && e.data["type"] == "Normal");
+        if told { Ok(()) } else { Err(format!("{} events", all.len())) }
+    })
+    .await;
+}
