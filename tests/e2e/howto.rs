@@ -16,7 +16,7 @@ fn page(name: &str) -> String {
 }
 
 /// The n-th block of a section of the page.
-fn block(title: &str, n: usize) -> String {
+pub fn block(title: &str, n: usize) -> String {
     let page = page("docs/howto.md");
     let section = page.split(&format!("\n## {title}\n")).nth(1).unwrap_or_else(|| panic!("no section {title}"));
     let section = section.split("\n## ").next().unwrap();

@@ -7,6 +7,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::harness::{Site, condition, eventually, phase};
+use super::howto::block;
 use super::manifests::{
     LATEST, PASSWORD, backup_session, batch, configuration, deployment, of_claim, repository, restore, secret, store,
 };
@@ -235,4 +236,17 @@ async fn the_readme_leads_to_a_restore_that_is_proven() {
     site.succeeded("RestoreSession", "wordpress-back").await;
     assert_tree(&uploads, &tree);
     site.until("Deployment", "wordpress", 60, "up", |d| d["status"]["availableReplicas"] == 1).await;
+
+    // The how-to that goes on from there.
+    let title = "Look into a backup on a volume";
+    let pod = block(title, 0).replace("registry.example.com/lifeboat:dev", &image());
+    let said = site.apply_by_kubectl(&pod);
+    assert!(!said.contains("rror"), "{said}");
+    let said = run(&site, &block(title, 1));
+    assert!(said.contains("/var/www/html/who"), "{said}");
+}
+
+/// The operator's image.
+fn image() -> String {
+    std::env::var("IMAGE").unwrap_or_else(|_| "localhost/lifeboat:dev".to_owned())
 }
