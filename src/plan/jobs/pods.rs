@@ -154,7 +154,7 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         match why {
             "InvalidImageName" => {
                 let text = format!(
-                    "{image:?} is no name of an image ({detail}). Correct the image that the operator gives to Jobs (jobImage of the chart, LIFEBOAT_JOB_IMAGE)."
+                    "{image:?} is no name of an image ({detail}). Correct the image that the operator gives to Jobs (jobs.image of the chart, LIFEBOAT_JOB_IMAGE)."
                 );
                 return Some(Failure::new(Class::Invalid, reason::IMAGE_INVALID, text));
             }
