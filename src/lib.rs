@@ -8,9 +8,9 @@
 //! api         what users write: CRD types, nothing else
 //! plan        what should happen next: pure functions
 //! admission   api + plan -> default, validate, deny
-//! controller  observe -> plan -> apply -> report; the only room that talks to Kubernetes
+//! controller  observe -> plan -> apply -> report; talks to Kubernetes, as the agent that lists snapshots does
 //! drivers     one room per external system; no Kubernetes, no CRD types
-//! agent       plan::contract -> drivers -> outcome; runs in Jobs, without Kubernetes credentials
+//! agent       plan::contract -> drivers -> outcome; runs in Jobs, most without Kubernetes credentials
 //! serve       HTTP servers that no client can keep from others; knows nothing else
 //! cli         what people run
 //! ```

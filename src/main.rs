@@ -55,7 +55,7 @@ struct OperatorArgs {
     /// How often the Snapshots of each Repository are brought up to date by themselves; 0s for never.
     #[arg(long, env = "LIFEBOAT_SNAPSHOT_SYNC", default_value = "60m", value_parser = duration::parse)]
     snapshot_sync: Duration,
-    /// Jobs that may work on one Repository at once; further sessions wait, the oldest first.
+    /// Jobs that may work on one Repository at once; further sessions wait. Places are shared by namespace.
     #[arg(long, env = "LIFEBOAT_JOBS_PER_REPOSITORY", default_value_t = 16, value_parser = at_least_one)]
     jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer. For tests.

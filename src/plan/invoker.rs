@@ -39,6 +39,8 @@ const LOOK_FOR_MISSING: Duration = Duration::from_secs(5);
 const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
 /// What keeps it from being ready is looked at again this often: nothing waits for it.
 const LOOK_FOR_OBSTACLE: Duration = Duration::from_mins(1);
+/// What it backs up may go without a word to it. A look reads what is watched anyway, and asks the API server nothing.
+const LOOK_AT_READY: Duration = Duration::from_mins(5);
 /// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
 
@@ -204,7 +206,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             let text = if seen.paused { "Ready; scheduled backups are paused." } else { "Ready to take backups." };
             let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };
             match ready::obstacle(seen, &plan, &access) {
-                None => conditions::set_health(&mut list, Health::Ready, why, text, now),
+                None => {
+                    plan.requeue = [plan.requeue, Some(LOOK_AT_READY)].into_iter().flatten().min();
+                    conditions::set_health(&mut list, Health::Ready, why, text, now);
+                }
                 Some((why, text)) => {
                     plan.phase = InvokerPhase::NotReady;
                     plan.requeue = [plan.requeue, Some(LOOK_FOR_OBSTACLE)].into_iter().flatten().min();
