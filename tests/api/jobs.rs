@@ -241,7 +241,7 @@ pub async fn succeed_of(cluster: &Cluster, namespace: &str, start: &str, uid: &s
     job
 }
 
-/// Waits until a Job is being deleted, then lets it go as the garbage collector does when its pods are gone.
+/// Waits until a Job is being deleted, then lets it go as the garbage collector does, after its pod.
 pub async fn collect(cluster: &Cluster, job: &Job) {
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
     let name = job.name_any();
@@ -250,6 +250,11 @@ pub async fn collect(cluster: &Cluster, job: &Job) {
         if going { Ok(()) } else { Err("it runs".to_owned()) }
     })
     .await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &job.namespace().unwrap());
+    match pods.delete(&pod_of(job), &DeleteParams::default().grace_period(0)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        gone => drop(gone.unwrap()),
+    }
     let patch = json!({ "metadata": { "finalizers": null } });
     jobs.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
