@@ -276,6 +276,8 @@ pub mod reason {
     pub const EXTRANEOUS_NOT_DELETED: &str = "ExtraneousNotDeleted";
     /// Files that the snapshots do not have were deleted, as the target asks for.
     pub const EXTRANEOUS_DELETED: &str = "ExtraneousDeleted";
+    /// A volume from which a restore may delete is none of which it is known who else uses it.
+    pub const EXTRANEOUS_NOT_POSSIBLE: &str = "ExtraneousNotPossible";
     /// Hosts of a run restore into one place of a volume, and one of them would delete what another one restores.
     pub const EXTRANEOUS_OF_ANOTHER: &str = "ExtraneousOfAnother";
     /// The repository does not exist (restic exit code 10).

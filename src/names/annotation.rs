@@ -18,6 +18,8 @@ pub const STEP_KEY: &str = "lifeboat.stash.appscode.com/step-key";
 pub const TEMPLATE: &str = "lifeboat.stash.appscode.com/template";
 /// Repository that a Job works on, by namespace and name.
 pub const REPOSITORY: &str = "lifeboat.stash.appscode.com/repository";
+/// On a Job: hash of the settings that it has of others than its session, such as its namespace.
+pub const DEFAULTS: &str = "lifeboat.stash.appscode.com/defaults";
 /// Attempt at the step, from 1.
 pub const ATTEMPT: &str = "lifeboat.stash.appscode.com/attempt";
 /// On a workload that stays at zero because its data is half restored: what it comes back to, and why.

@@ -37,7 +37,7 @@ use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
 use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size};
 use crate::api::backup_batch::BackupMember;
-use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
+use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
@@ -199,9 +199,16 @@ impl<'a> Pass<'a> {
         let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
         let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());
         if begun.is_some() && !self.run.invoker.as_ref().is_some_and(same) {
+            let done = self.now.targets.iter().flat_map(|t| &t.stats);
+            let done = done.filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
             let text = format!(
-                "{} was changed or deleted while the session ran. Create another session.",
-                self.run.invoker_label
+                "{} was {} while the session ran, which is over therefore; {} backed up before. Create another session.",
+                self.run.invoker_label,
+                if self.run.invoker.is_some() { "changed" } else { "deleted" },
+                match done {
+                    1 => "1 host was".to_owned(),
+                    n => format!("{n} hosts were"),
+                }
             );
             return hosts::give_up(self, reason::SPEC_CHANGED, &text);
         }
@@ -264,6 +271,7 @@ impl<'a> Pass<'a> {
             self.now.next_retry = None;
             return;
         }
+        self.plan.renew(&self.seen.jobs, &self.seen.defaults());
         let ground = self.stand_on(invoker, access);
         match self.lone_step("prepare", &ground, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),

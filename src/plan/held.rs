@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::contract::cut;
+use super::target::Target;
+use crate::names::annotation;
 
 /// Longest annotation that is read, bytes. Ours have at most some hundred more than [`WHY_MAX`].
 const READ_MAX: usize = 4096;
@@ -14,6 +16,8 @@ const TOO_LONG: &str = "longer than is read";
 const WHY_MAX: usize = 512;
 /// Most replicas that are taken from an annotation; nothing that shares volumes has as many.
 const MOST_REPLICAS: i32 = 10_000;
+/// Most bytes of places that are written.
+const PLACES_MAX: usize = 2000;
 /// Longest name of a session, `Kind/namespace/name`: twice 253 characters and a kind.
 const SESSION_MAX: usize = 600;
 
@@ -25,7 +29,7 @@ pub fn bound(text: &mut String) {
 }
 
 /// The annotation, as JSON.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Note {
     /// Replicas that it comes back to.
     pub replicas: i32,
@@ -37,6 +41,24 @@ pub struct Note {
     pub why: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// What is half restored; nothing where an older operator wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+    /// Hosts that are half restored, where their places are too many to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<usize>,
+}
+
+/// A folder of volumes that is half restored.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Place {
+    /// The volumes, as messages name them.
+    pub volumes: Vec<String>,
+    /// The folder in each of them.
+    pub path: String,
+    /// Stands for what the rule left out; none where it restored all that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
 }
 
 impl Note {
@@ -44,6 +66,10 @@ impl Note {
     pub fn write(&self) -> String {
         let mut note = self.clone();
         cut(&mut note.why, WHY_MAX);
+        if note.places.iter().map(Place::bytes).sum::<usize>() > PLACES_MAX {
+            note.hosts = Some(note.hosts.unwrap_or_default().max(note.places.iter().map(|p| p.volumes.len()).sum()));
+            note.places.clear();
+        }
         serde_json::to_string(&note).unwrap_or_default()
     }
 
@@ -66,6 +92,25 @@ impl Note {
     }
 }
 
+impl Place {
+    /// At most so many bytes as JSON.
+    fn bytes(&self) -> usize {
+        let text = |t: &String| serde_json::to_string(t).map_or(t.len(), |t| t.len() + 1);
+        50 + text(&self.path) + self.only.as_ref().map_or(0, text) + self.volumes.iter().map(text).sum::<usize>()
+    }
+}
+
+/// Why a target must not be backed up: its data is half restored, and a snapshot of that would be the newest one.
+pub fn no_backup(target: &Target) -> Option<String> {
+    let note = Note::read(target.held_down.as_deref().filter(|_| target.replicas == 0)?).ok()?;
+    Some(format!(
+        "{} is at 0 replicas, because {} has left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {}.",
+        target.display,
+        note.session,
+        annotation::HELD_DOWN
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,12 +122,19 @@ mod tests {
             uid: "u".into(),
             why: "It broke.".into(),
             since: "2026-11-20T00:00:00Z".into(),
+            ..Note::default()
         }
     }
 
     #[test]
     fn what_is_written_reads_back() {
         assert_eq!(Note::read(&note(3).write()), Ok(note(3)));
+        let place = |n: usize| Place { volumes: vec![format!("PersistentVolumeClaim data-{n}")], ..Place::default() };
+        let (few, many) = ((0..3).map(place).collect::<Vec<_>>(), (0..500).map(place).collect::<Vec<_>>());
+        let read = Note::read(&Note { places: few.clone(), ..note(3) }.write()).unwrap();
+        assert_eq!((read.places, read.hosts), (few, None));
+        let read = Note::read(&Note { places: many, why: "\u{1}".repeat(5000), ..note(3) }.write()).unwrap();
+        assert_eq!((read.places, read.hosts), (vec![], Some(500)), "too many to be written");
         let long = Note { why: "ä".repeat(5000), ..note(1) };
         let read = Note::read(&long.write()).unwrap();
         assert!(read.why.len() <= WHY_MAX && read.replicas == 1);

@@ -36,6 +36,8 @@ pub struct JobSeen {
     pub given_up: bool,
     /// It has no pod yet, or one that its node is starting.
     pub starts: bool,
+    /// Hash of the settings that it was made with, of others than its session's; none where an older operator made it.
+    pub defaults: Option<String>,
     /// It could not start for [`PLACE_PATIENCE`], so it holds no place on its Repository.
     pub is_stuck: bool,
     /// Address of its running pod, where progress can be asked for.
@@ -65,6 +67,16 @@ pub enum JobState {
 }
 
 impl JobSeen {
+    /// Whether it has not begun, because of something that other settings could change.
+    pub fn waits_to_start(&self) -> bool {
+        let why = match &self.state {
+            JobState::Active { held: Some(failure) } => failure.reason.as_str(),
+            _ => return false,
+        };
+        [reason::POD_NOT_CREATED, reason::UNSCHEDULABLE, reason::IMAGE_UNAVAILABLE, reason::CONTAINER_NOT_CREATED]
+            .contains(&why)
+    }
+
     /// Whether something of it may still run, as far as that can be waited for.
     pub fn is_active(&self) -> bool {
         !self.given_up && (self.deleting || matches!(self.state, JobState::Active { .. }))
@@ -109,6 +121,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         deleting: false,
         given_up: pod.metadata.deletion_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0) > STOP_PATIENCE),
         starts: is_starting(pod),
+        defaults: None,
         is_stuck: false,
         lingers: lingers(pod),
         address: (phase(pod) == "Running").then(|| pod.status.as_ref()?.pod_ip.clone()).flatten(),
@@ -146,6 +159,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         deleting: stopped.is_some(),
         given_up: stopped.is_some_and(|at| now.duration_since(at) > STOP_PATIENCE),
         starts: own.iter().all(|p| is_starting(p)),
+        defaults: note(annotation::DEFAULTS),
         is_stuck,
         lingers: own.iter().any(|p| lingers(p)),
         address,
@@ -284,7 +298,8 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
             Class::Waiting,
             reason::POD_NOT_CREATED,
             format!(
-                "Job {name} gets no pod. Most likely a quota or the Pod Security Standard of the namespace refuses it: see kubectl describe job {name}."
+                "Job {name} gets no pod. Most likely a ResourceQuota (set resources in runtimeSettings or in the annotation of the namespace) or the Pod Security Standard of the namespace refuses it: see kubectl -n {} describe job {name}.",
+                job.namespace().unwrap_or_default()
             ),
         )
     })

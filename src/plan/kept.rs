@@ -43,11 +43,12 @@ const METADATA: [&Place; 8] = [
     &["metadata", "ownerReferences"],
 ];
 /// Annotations of our Jobs and pods that are read.
-const OUR_ANNOTATIONS: [&Place; 4] = [
+const OUR_ANNOTATIONS: [&Place; 5] = [
     &["metadata", "annotations", annotation::SESSION_NAME],
     &["metadata", "annotations", annotation::REPOSITORY],
     &["metadata", "annotations", annotation::STEP_KEY],
     &["metadata", "annotations", annotation::ATTEMPT],
+    &["metadata", "annotations", annotation::DEFAULTS],
 ];
 
 /// A kind that is kept.

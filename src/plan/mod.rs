@@ -53,6 +53,7 @@ use serde_json::Value;
 use self::contract::Failure;
 use self::grants::Grant;
 use crate::api::restore_session::GrantStatus;
+use crate::api::runtime::RuntimeSettings;
 use crate::names;
 
 /// What to do about an object. What may be said of it afterwards, only `controller::apply` can tell.
@@ -110,6 +111,15 @@ impl Plan {
     /// Stops a Job, unless it is not there or on its way out.
     pub fn stop(&mut self, job: Option<&jobs::JobSeen>) {
         self.stop_jobs.extend(job.filter(|j| !j.deleting).map(Stop::of));
+    }
+
+    /// Stops Jobs that cannot start with the settings that they were made with, once those are other ones: they are
+    /// made again.
+    pub fn renew(&mut self, jobs: &[jobs::JobSeen], defaults: &RuntimeSettings) {
+        let now = objects::defaults_hash(defaults);
+        for job in jobs.iter().filter(|j| j.waits_to_start() && j.defaults.as_ref().is_some_and(|d| *d != now)) {
+            self.stop(Some(job));
+        }
     }
 
     /// Removes Jobs whose agent has ended and whose pod is kept up by a container that somebody added: it would hold the

@@ -34,8 +34,9 @@ use super::run::Identity;
 use super::target::{Reach, claim_volume};
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
+use crate::api::to_json;
 use crate::api::volume::PvcTemplate;
-use crate::names::{annotation, child_name, is_tracker, label};
+use crate::names::{annotation, child_name, hash_of, is_tracker, label};
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.
 const NOBODY: i64 = 65532;
@@ -184,6 +185,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
         (annotation::REPOSITORY, frame.repository.clone()),
         (annotation::STEP_KEY, parts.key.clone()),
         (annotation::ATTEMPT, parts.attempt.to_string()),
+        (annotation::DEFAULTS, defaults_hash(&frame.defaults)),
     ]
     .map(|(k, v)| (k.to_owned(), v))
     .into();
@@ -219,6 +221,11 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
         }),
         status: None,
     }
+}
+
+/// Tells settings of Jobs apart.
+pub fn defaults_hash(defaults: &RuntimeSettings) -> String {
+    hash_of(&[&to_json(defaults).to_string()])
 }
 
 /// The pod of a Job.

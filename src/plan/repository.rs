@@ -28,7 +28,7 @@ use super::pod_security::Level;
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, retry};
+use super::{Event, FinalizerChange, Plan, job_defaults, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
@@ -129,6 +129,7 @@ impl Pass<'_> {
         }
         self.now.observed_generation = self.run.id.generation;
         let Some(access) = self.ground() else { return };
+        self.plan.renew(&self.seen.jobs, &self.job_settings());
         if reach::advance(self, &access) {
             return;
         }
@@ -210,8 +211,8 @@ impl Pass<'_> {
         let id = &self.run.id;
         let runtime = self.run.spec.runtime_settings.as_ref();
         let account = matches!(step, Step::List(_)).then(|| self.right_to_list().status.name);
-        let defaults = self.seen.job_defaults.clone().unwrap_or_default();
-        let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account, defaults);
+        // Its own settings can change while a Job waits.
+        let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account, self.job_settings());
         let task = Task {
             version: VERSION,
             run: id.told(),
@@ -220,7 +221,13 @@ impl Pass<'_> {
             step,
         };
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
-        objects::job(&frame, &task, JobParts { key, attempt, deaths, runtime, seconds_left, ..JobParts::default() })
+        objects::job(&frame, &task, JobParts { key, attempt, deaths, seconds_left, ..JobParts::default() })
+    }
+
+    /// Settings of its Jobs, with those of its namespace.
+    fn job_settings(&self) -> RuntimeSettings {
+        let defaults = self.seen.job_defaults.clone().unwrap_or_default();
+        job_defaults::over(self.run.spec.runtime_settings.as_ref(), &defaults)
     }
 
     /// What the Job that lists needs, for the account that it gets.

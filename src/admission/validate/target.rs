@@ -40,6 +40,17 @@ pub struct Seen {
     pub is_supported: bool,
 }
 
+/// Kinds that a target can have.
+const KINDS: [&str; 7] = [
+    "PersistentVolumeClaim",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "DeploymentConfig",
+];
+
 /// The reference of a target at `at`. `namespace` is that of the object, where known.
 /// With `is_elsewhere` a target without reference is refused by another message already.
 pub fn reference(
@@ -80,7 +91,11 @@ pub fn reference(
         );
     } else if !is_supported {
         let group = group.filter(|g| !g.is_empty()).map(|g| format!(" of {g}")).unwrap_or_default();
-        errors.not_supported(format!("{at}.kind"), format!("{kind_name}{group} is not built yet; {possible}"));
+        let (at, right) = (format!("{at}.kind"), KINDS.iter().find(|k| k.eq_ignore_ascii_case(kind_name)));
+        match right {
+            Some(right) if *right != kind_name => errors.invalid(at, format!("is {kind_name:?}; write {right}")),
+            _ => errors.not_supported(at, format!("{kind_name}{group} is not built yet; {possible}")),
+        }
     }
     if let (Some(theirs), Some(ours)) = (target.namespace.as_deref().filter(|n| !n.is_empty()), namespace)
         && theirs != ours

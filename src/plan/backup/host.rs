@@ -14,7 +14,7 @@ use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
 use crate::plan::restore::{display, progress, rivals};
 use crate::plan::target::{Reach, Target};
-use crate::plan::{Event, conditions, duration, retry, warn};
+use crate::plan::{Event, conditions, duration, held, retry, warn};
 
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
@@ -133,6 +133,9 @@ fn create(
         let text = format!("Backup target {} is gone.", display(&target_spec.ref_.clone().unwrap_or_default()));
         return hold(pass, index, host, reason::TARGET_NOT_AVAILABLE, text);
     };
+    if let Some(text) = held::no_backup(target) {
+        return fail(pass, index, host, &Failure::new(Class::Data, reason::HELD_DOWN, text));
+    }
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
     let place = set.place(&entry.hostname, entry.node.as_deref());
     let reach = match target.reach(&target_spec.volume_mounts, &place, true, false) {
@@ -271,6 +274,10 @@ fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     slot.reason = Some(failure.reason.clone());
     slot.error = Some(failure.message.clone());
     let name = slot.hostname.clone();
+    // The end of a session of one host says the same.
+    if pass.now.targets.iter().map(|t| t.stats.len()).sum::<usize>() == 1 {
+        return;
+    }
     let text =
         format!("Backup of host {name} of {} failed: {}", label(index, &pass.now.targets[index]), failure.message);
     pass.event(true, &failure.reason, &text);

@@ -171,7 +171,11 @@ pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
     if let Some(index) = failed {
         let target = &pass.now.targets[index];
         let (why, what) = why(target);
-        let text = format!("{} was not backed up: {what}", hosts::label(index, target));
+        let text = if pass.now.targets.len() == 1 {
+            format!("Not backed up: {what}")
+        } else {
+            format!("{} was not backed up: {what}", hosts::label(index, target))
+        };
         return end(pass, BackupPhase::Failed, &why, &text);
     }
     let mut order = [condition::RETENTION_POLICY_APPLIED, condition::REPOSITORY_INTEGRITY_VERIFIED];

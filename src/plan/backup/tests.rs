@@ -18,6 +18,31 @@ use crate::plan::fake::End;
 use crate::plan::pod_security::Level;
 use crate::plan::target::{PodSeen, Target};
 
+/// Its snapshot would be the newest one, and retention would let it push out the good ones.
+#[test]
+fn what_is_half_restored_is_not_backed_up() {
+    let note = crate::plan::held::Note { replicas: 2, session: "RestoreSession/demo/web".into(), ..Default::default() };
+    let target = |replicas| Target {
+        display: "Deployment/web".into(),
+        held_down: Some(note.write()),
+        replicas,
+        ..world::claim(0)
+    };
+    let mut w = World::new(2, true, false);
+    w.found = Some(target(0));
+    w.settle();
+    assert_eq!((w.phase(), w.steps()), ("Failed", vec!["prepare", "backup/1/m1", "maintain"]), "{:#}", w.status);
+    let host = &w.status["targets"][0]["stats"][0];
+    assert_eq!(host["reason"], reason::HELD_DOWN);
+    let said = host["error"].as_str().unwrap();
+    assert!(said.contains("RestoreSession/demo/web has left its data half restored"), "{said}");
+    // Somebody has scaled it up, and has accepted the data.
+    let mut w = World::new(1, true, false);
+    w.found = Some(target(1));
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded", "{:#}", w.status);
+}
+
 #[test]
 fn a_backup_prepares_backs_up_and_maintains() {
     let mut w = World::new(2, true, true);

@@ -14,7 +14,7 @@ use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::observed::Seen;
 use crate::plan::pod_security::{self, Level};
 use crate::plan::target::{Reach, Target, TargetSeen};
-use crate::plan::{ground, job_defaults};
+use crate::plan::{ground, held, job_defaults};
 
 /// Why a backup that began now would wait or fail, of what is known before. It holds up no schedule: it may be gone in
 /// time.
@@ -23,6 +23,13 @@ pub fn obstacle(seen: &InvokerSeen<'_>, plan: &InvokerPlan, access: &Access) -> 
     let of_target = targets.find(|c| c.type_ == condition::BACKUP_TARGET_FOUND && c.status != "True");
     if let Some(c) = of_target {
         return Some((c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()));
+    }
+    let held = seen.targets.iter().find_map(|(_, target)| match target {
+        TargetSeen::Found(target) => held::no_backup(target),
+        _ => None,
+    });
+    if let Some(text) = held {
+        return Some((reason::HELD_DOWN.to_owned(), text));
     }
     let Ok(defaults) = &seen.job_defaults else {
         return Some((reason::PENDING.to_owned(), seen.job_defaults.clone().err().unwrap_or_default()));

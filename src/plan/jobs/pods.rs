@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::objects::{CONTAINER, WORK_VOLUME};
+use crate::plan::text::sentence;
 
 /// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
 const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
@@ -184,8 +185,13 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
             _ => {}
         }
     }
-    if let Some(unscheduled) = condition(pod, "PodScheduled").filter(|c| c.status == "False") {
-        let detail = unscheduled.message.as_deref().unwrap_or_default();
+    // The scheduler's own errors, such as a conflict with another writer, mostly go at its next try.
+    let lasts = |c: &PodCondition| {
+        let since = c.last_transition_time.as_ref();
+        c.reason.as_deref() != Some("SchedulerError") || since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
+    };
+    if let Some(unscheduled) = condition(pod, "PodScheduled").filter(|c| c.status == "False" && lasts(c)) {
+        let detail = sentence(unscheduled.message.as_deref().unwrap_or_default());
         let text = format!("No node takes pod {name}: {detail} It waits until the deadline.");
         return Some(Failure::new(Class::Waiting, reason::UNSCHEDULABLE, text));
     }

@@ -294,6 +294,15 @@ fn a_pod_that_cannot_start_is_active_and_says_why() {
         };
         assert_eq!(failure.reason, expected);
     }
+    // A conflict of the scheduler with another writer goes at its next try.
+    let conflict = json!([{ "type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": "a conflict",
+        "lastTransitionTime": Time(at(1000)) }]);
+    let p = pod(json!({ "phase": "Pending", "conditions": conflict }));
+    assert_eq!(see(&job(json!([])), &[&p], at(1120)).state, JobState::Active { held: None });
+    let JobState::Active { held: Some(failure) } = see(&job(json!([])), &[&p], at(1121)).state else {
+        panic!("must be held")
+    };
+    assert!(failure.message.contains("a conflict. It waits"), "{}", failure.message);
     // A volume that cannot be mounted stands in events only.
     let scheduled = json!([{ "type": "PodScheduled", "status": "True", "lastTransitionTime": Time(at(1000)) }]);
     let making = container(json!({ "waiting": { "reason": "ContainerCreating" } }));

@@ -5,12 +5,12 @@
 //! So does one that is canceled, and one whose spec is changed under its run: half of
 //! one plan and half of another would restore what nobody asked for.
 
-use super::held;
 use super::host::{key, read};
 use super::member::{close, fail_member};
 use super::report::{conclude, say, upper};
 use super::resume::{self, resume};
 use super::{LOOK_AT_RUNNING, Pass, is_over, member_is_over};
+use super::{extraneous, held};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
@@ -51,6 +51,7 @@ pub fn cancel(pass: &mut Pass<'_>) {
         say(pass, Health::Reconciling, reason::CANCELING, &text);
         return;
     }
+    extraneous::note_cut_off(pass);
     let mut cut = pass.now.members.is_empty();
     for member in &mut pass.now.members {
         cut |= cut_off(member);
@@ -185,11 +186,15 @@ fn half_restored(pass: &Pass<'_>) -> String {
     };
     let named = pass.now.members.iter().enumerate().filter(|(_, m)| half(m));
     let named = named.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ");
+    if !named.is_empty() && pass.now.members.len() == 1 {
+        return " It may be half restored: restore it again.".to_owned();
+    }
     if named.is_empty() { named } else { format!(" May be half restored, and is to be restored again: {named}.") }
 }
 
 /// Fails what is not over.
 fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
+    extraneous::note_cut_off(pass);
     for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
         if !member.stats.is_empty() && member.stats.iter().all(|h| is_over(h.phase)) {
             close(member);

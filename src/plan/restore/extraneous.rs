@@ -6,20 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Volume, VolumeMount};
-
-use super::member::{fail_member, is_started};
+use super::member::{fail_member, is_broken, is_started};
 use super::quiesce::{named, users};
-use super::{Pass, member_is_over, target_of};
+use super::spots::{self, Spot};
+use super::{Pass, is_over, member_is_over, target_of};
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::target::RestoreTarget;
-use crate::api::to_json;
 use crate::names::{condition, reason};
-use crate::plan::hosts::{HostSet, is_within, normal_path, parts, rule_for};
+use crate::plan::hosts::{is_within, parts};
 use crate::plan::run::member_label;
-use crate::plan::target::Reach;
 use crate::plan::text::entries;
 use crate::plan::{Event, conditions};
 
@@ -39,6 +36,18 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
 pub fn note_uncounted(pass: &mut Pass<'_>, index: usize, host: usize) {
     if pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact) {
         pass.now.members[index].stats[host].more_deleted = Some(true);
+    }
+}
+
+/// The same of every host that is cut off in the middle, by a cancel or the deadline for example.
+pub fn note_cut_off(pass: &mut Pass<'_>) {
+    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
+        for host in 0..pass.now.members[index].stats.len() {
+            let entry = &pass.now.members[index].stats[host];
+            if !is_over(entry.phase) && entry.attempt.is_some() && entry.unwritten != entry.attempt {
+                note_uncounted(pass, index, host);
+            }
+        }
     }
 }
 
@@ -67,20 +76,16 @@ pub fn in_use(pass: &Pass<'_>, index: usize) -> Option<String> {
     })
 }
 
-/// Where a host restores to.
-struct Spot<'a> {
-    path: String,
-    member: usize,
-    host: &'a str,
-    mount: String,
-    /// It deletes what is there and not its own.
-    deletes: bool,
+/// Whether a Job that deletes must not go on: somebody has begun to use the volumes.
+pub fn must_stop(pass: &Pass<'_>, index: usize) -> bool {
+    let is_exact = pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact);
+    is_exact && (is_broken(&pass.now.members[index]) || in_use(pass, index).is_some())
 }
 
-/// Fails members of which one would delete what another one restores, before they begin.
+/// Fails members of which one would delete what another one restores or writes, before they begin.
 pub fn refuse_shared(pass: &mut Pass<'_>) {
-    while let Some((index, text)) = clash(pass) {
-        let (at, why) = (pass.at, reason::EXTRANEOUS_OF_ANOTHER);
+    while let Some((index, why, text)) = clash(pass) {
+        let at = pass.at;
         let status = &mut pass.now.members[index];
         conditions::set(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED, false, why, &text, at);
         fail_member(status, &text);
@@ -88,7 +93,7 @@ pub fn refuse_shared(pass: &mut Pass<'_>) {
 }
 
 /// A member that may not begin, and why.
-fn clash(pass: &Pass<'_>) -> Option<(usize, String)> {
+fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
     let is_open = |i: usize| !member_is_over(pass.now.members[i].phase) && !is_started(&pass.now.members[i]);
     let is_exact = |i: usize| pass.run.members[i].target.as_ref().is_some_and(RestoreTarget::is_exact);
     let all = 0..pass.run.members.len();
@@ -96,32 +101,60 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, String)> {
         return None;
     }
     let mut volumes: BTreeMap<String, Vec<Spot<'_>>> = BTreeMap::new();
-    for member in all {
+    for member in all.clone() {
         let status = &pass.now.members[member];
         // What was never begun restores nothing.
         if !member_is_over(status.phase) || is_started(status) {
-            for host in &status.stats {
-                spots(pass, member, host, &mut volumes);
+            for spot in status.stats.iter().flat_map(|host| spots::of_host(pass, member, host)) {
+                if spot.deletes && !spot.is_claim && is_open(member) {
+                    return Some((member, reason::EXTRANEOUS_NOT_POSSIBLE, no_claim(pass, &spot)));
+                }
+                volumes.entry(spot.volume.clone()).or_default().push(spot);
             }
         }
     }
     volumes.retain(|_, spots| spots.iter().any(|s| s.deletes));
-    volumes.iter_mut().find_map(|(volume, spots)| {
+    let found = volumes.iter_mut().find_map(|(volume, spots)| {
         spots.sort_by(|a, b| parts(&a.path).cmp(parts(&b.path)));
         let mut around: Vec<&Spot<'_>> = vec![];
         for spot in spots.iter() {
             while around.pop_if(|last| !is_within(&spot.path, &last.path)).is_some() {}
-            let found = around.iter().filter(|other| meets(spot, other)).find_map(|other| {
-                let (one, two) = if spot.deletes { (spot, *other) } else { (*other, spot) };
-                let ends = [one, two].into_iter().find(|s| is_open(s.member))?;
-                Some((ends.member, text(pass, volume, one, two)))
-            });
-            if found.is_some() {
-                return found;
+            let clashes = |other: &&&Spot<'_>| meets(spot, other) && (is_open(spot.member) || is_open(other.member));
+            if let Some(other) = around.iter().find(clashes) {
+                return Some((volume, spot, *other));
             }
             around.push(spot);
         }
-        None
+        // Folders of one volume by subPath, of which a link on the volume can make one: the kubelet follows it.
+        let first = spots.iter().find(|s| s.deletes)?;
+        let apart = |s: &&Spot<'_>| {
+            (s.member, s.host) != (first.member, first.host)
+                && s.sub != first.sub
+                && (is_open(s.member) || is_open(first.member))
+        };
+        let other = spots.iter().find(apart)?;
+        Some((volume, first, other))
+    });
+    if let Some((volume, one, two)) = found {
+        let (deletes, other) = if one.deletes { (one, two) } else { (two, one) };
+        if let Some(ends) = [deletes, other].into_iter().find(|s| is_open(s.member)) {
+            return Some((ends.member, reason::EXTRANEOUS_OF_ANOTHER, text(pass, volume, deletes, other)));
+        }
+    }
+    // A member that waits for pods of another one would wait for ever: those go down in its own turn only.
+    all.clone().filter(|i| is_open(*i) && is_exact(*i)).find_map(|index| {
+        let used = users(pass, index);
+        let mut others = all.clone().filter(|other| *other != index);
+        let other = others.find(|other| {
+            let own = target_of(pass.seen, *other).map(|t| t.pods.as_slice()).unwrap_or_default();
+            own.iter().any(|pod| used.contains(&pod.name))
+        })?;
+        let text = format!(
+            "target.extraneous is Delete, and pods of {} use the volumes of {}, which would lose files that they write. Restore both in runs of their own, with the pods of the other one stopped, or leave extraneous out. Nothing was touched.",
+            member_label(other, &pass.now.members[other]),
+            member_label(index, &pass.now.members[index])
+        );
+        Some((index, reason::EXTRANEOUS_OF_ANOTHER, text))
     })
 }
 
@@ -135,68 +168,24 @@ fn text(pass: &Pass<'_>, volume: &str, deletes: &Spot<'_>, other: &Spot<'_>) -> 
     let label = |s: &Spot<'_>| format!("host {} of {}", s.host, member_label(s.member, &pass.now.members[s.member]));
     let what = if (deletes.member, deletes.host) == (other.member, other.host) {
         format!("{} restores into one folder of {volume} at {} and at {}", label(deletes), deletes.mount, other.mount)
-    } else {
+    } else if deletes.sub == other.sub {
         format!("{} and {} restore into one folder of {volume}", label(deletes), label(other))
+    } else {
+        format!(
+            "{} and {} restore into {volume} by different subPaths, which can be one folder",
+            label(deletes),
+            label(other)
+        )
     };
     format!(
-        "target.extraneous is Delete, and {what}, so that files of the one would be deleted for the other. Name in paths of the rules what each restores by itself, or leave extraneous out. Nothing was touched."
+        "target.extraneous is Delete, and {what}, so that files of the one would be deleted for the other. Name in paths of the rules what each restores by itself, restore them in runs of their own, or leave extraneous out. Nothing was touched."
     )
 }
 
-/// The places of one host, by volume.
-fn spots<'p>(
-    pass: &'p Pass<'_>,
-    member: usize,
-    host: &'p HostRestoreStats,
-    volumes: &mut BTreeMap<String, Vec<Spot<'p>>>,
-) {
-    let Some(spec) = pass.run.members[member].target.as_ref() else { return };
-    let Some(rule) = rule_for(&spec.rules, &host.hostname) else { return };
-    let known = pass.reaches.get(&(member, host.hostname.clone())).cloned();
-    // A member that is over is not looked at any more by others.
-    let of_target = || {
-        let place = HostSet::of_restore(spec).place(&host.hostname, host.node.as_deref());
-        target_of(pass.seen, member)?.reach(&spec.volume_mounts, &place, false, true).ok()
-    };
-    let Some(reach) = known.or_else(of_target) else { return };
-    let mounts: Vec<(String, &VolumeMount)> = reach.mounts.iter().map(|m| (normal_path(&m.mount_path), m)).collect();
-    let mut add = |path: &str, at: &str, mount: &VolumeMount, deletes: bool| {
-        let Some(volume) = reach.volumes.iter().find(|v| v.name == mount.name) else { return };
-        let (name, base) = identity(volume, &reach);
-        let rest: Vec<&str> = parts(path).skip(parts(at).count()).collect();
-        let sub = mount.sub_path.as_deref().unwrap_or_default();
-        let path = normal_path(&format!("{base}/{sub}/{}", rest.join("/")));
-        let spot = Spot { path, member, host: &host.hostname, mount: at.to_owned(), deletes };
-        volumes.entry(name).or_default().push(spot);
-    };
-    // Which paths a snapshot holds is not known before it is found.
-    let roots: Vec<String> = if rule.paths.is_empty() {
-        mounts.iter().map(|(at, _)| at.clone()).collect()
-    } else {
-        rule.paths.iter().map(|p| normal_path(p)).collect()
-    };
-    for root in roots {
-        let around = mounts.iter().filter(|(at, _)| is_within(&root, at)).max_by_key(|(at, _)| at.len());
-        let Some((own, mount)) = around else { continue };
-        add(&root, own, mount, spec.is_exact());
-        // What is mounted below is written to, and not looked through.
-        for (at, mount) in mounts.iter().filter(|(at, _)| at != own && is_within(at, &root)) {
-            add(at, at, mount, false);
-        }
-    }
-}
-
-/// What a volume is, and the folder of it that is the volume's root.
-fn identity(volume: &Volume, reach: &Reach) -> (String, String) {
-    if let Some(claim) = &volume.persistent_volume_claim {
-        return (format!("PersistentVolumeClaim {}", claim.claim_name), String::new());
-    }
-    if let Some(folder) = &volume.host_path {
-        return (format!("node {}", reach.home.as_deref().unwrap_or_default()), folder.path.clone());
-    }
-    if let Some(nfs) = &volume.nfs {
-        return (format!("NFS server {}", nfs.server), nfs.path.clone());
-    }
-    let source = to_json(&Volume { name: String::new(), ..volume.clone() });
-    (format!("volume {source}"), String::new())
+fn no_claim(pass: &Pass<'_>, spot: &Spot<'_>) -> String {
+    let member = member_label(spot.member, &pass.now.members[spot.member]);
+    format!(
+        "target.extraneous is Delete, and host {} of {member} restores into {} at {}, which is no PersistentVolumeClaim: Lifeboat does not know who else writes there. Leave extraneous out. Nothing was touched.",
+        spot.host, spot.volume, spot.mount
+    )
 }

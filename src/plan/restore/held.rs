@@ -5,13 +5,16 @@
 
 use super::quiesce::others;
 use super::resume::refused_once;
+use super::spots::{self, Spot};
 use super::told::tell;
-use super::{LOOK_FOR_MISSING, Pass, display, rivals};
+use super::{LOOK_FOR_MISSING, Pass, display, rivals, target_of};
 use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
 use crate::names::{annotation, condition, reason};
-use crate::plan::held::Note;
+use crate::plan::held::{Note, Place};
+use crate::plan::hosts::is_within;
+use crate::plan::run::hosts as hosts_of;
 use crate::plan::target::Target;
 use crate::plan::text::sentence;
 use crate::plan::{Hold, conditions};
@@ -60,7 +63,57 @@ pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
     let whole =
         |m: &RestoreMemberStatus| !m.stats.is_empty() && m.stats.iter().all(|h| h.phase == Some(HostPhase::Succeeded));
     let half = same(pass, index).any(|(_, m)| m.stats.iter().any(is_half));
-    found && !half && !same(pass, index).all(|(_, m)| whole(m))
+    found && !half && !(same(pass, index).all(|(_, m)| whole(m)) && left_over(pass, index).is_none())
+}
+
+/// What of an earlier restore's half-restored data this one has not restored, as messages name it.
+fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
+    let note = target_of(pass.seen, index)?.held_down.as_deref().and_then(|text| Note::read(text).ok())?;
+    if note.uid == pass.run.id.uid {
+        return None;
+    }
+    let is_whole = |h: &&HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
+    let hosts = same(pass, index).flat_map(|(i, m)| m.stats.iter().filter(is_whole).map(move |h| (i, h)));
+    let hosts: Vec<_> = hosts.collect();
+    let spots: Vec<_> = hosts.iter().flat_map(|(i, host)| spots::of_host(pass, *i, host)).collect();
+    if let Some(many) = note.hosts.filter(|many| *many > hosts.len() || spots.iter().any(|s| s.only.is_some())) {
+        return Some(hosts_of(many));
+    }
+    let covers = |volume: &str, place: &Place| {
+        let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
+        spots.iter().filter(is_it).any(|s| is_within(&place.path, &s.path))
+    };
+    let left = note.places.iter().find_map(|place| {
+        let volume = place.volumes.iter().find(|volume| !covers(volume, place))?;
+        Some(format!("{} of {volume}", place.path))
+    });
+    left
+}
+
+/// What this run leaves half restored of a workload, with what an earlier one has left that this one has not restored.
+fn places(pass: &Pass<'_>, index: usize, before: Option<Note>) -> (Vec<Place>, Option<usize>) {
+    let Note { mut places, hosts, .. } = before.filter(|_| left_over(pass, index).is_some()).unwrap_or_default();
+    let half = same(pass, index).flat_map(|(i, m)| m.stats.iter().filter(|h| is_half(h)).map(move |h| (i, h)));
+    for spot in half.flat_map(|(i, host)| spots::of_host(pass, i, host)) {
+        let is_same = |p: &&mut Place| p.path == spot.path && p.only == spot.only;
+        match places.iter_mut().find(is_same) {
+            Some(place) if place.volumes.contains(&spot.volume) => {}
+            Some(place) => place.volumes.push(spot.volume),
+            None => places.push(Place { volumes: vec![spot.volume], path: spot.path, only: spot.only }),
+        }
+    }
+    (places, hosts)
+}
+
+/// What is said of a workload that `afterFailure: ScaleBack` brings back all the same.
+pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure is ScaleBack.";
+
+/// Whether data of a workload is half restored, by this run or by one before.
+pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
+    let found = same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)));
+    let is_whole = |h: &HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
+    let whole = same(pass, index).all(|(_, m)| !m.stats.is_empty() && m.stats.iter().all(is_whole));
+    same(pass, index).any(|(_, m)| m.stats.iter().any(is_half)) || (found && !whole)
 }
 
 /// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.
@@ -87,8 +140,12 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     let (ours, there) = (is_ours(pass, index), target.held_down.as_deref().and_then(|t| Note::read(t).ok()));
     let note = match there {
         Some(note) if !ours || (note.uid == pass.run.id.uid && note.replicas == replicas) => note,
+        // One that cannot be read, or of an earlier restore.
         _ => {
+            let (places, hosts) = places(pass, index, there);
             let note = Note {
+                places,
+                hosts,
                 replicas,
                 session: pass.run.id.label().replacen(' ', "/", 1),
                 uid: pass.run.id.uid.clone(),
@@ -99,8 +156,9 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
         }
     };
     let (at, name) = (pass.at, &target.display);
+    let left = left_over(pass, index).map(|what| format!(" This restore has not restored {what}.")).unwrap_or_default();
     let text = format!(
-        "{name} stays at 0 replicas since {}: its data may be half restored by {}. {} Restore it again: a restore that succeeds scales it back to {replicas}. Or accept the data as it is: kubectl -n {} scale {} --replicas={replicas}, and remove its annotation {}.",
+        "{name} stays at 0 replicas since {}: its data may be half restored by {}.{left} {} Restore it again: a restore that succeeds scales it back to {replicas}. Or accept the data as it is: kubectl -n {} scale {} --replicas={replicas}, and remove its annotation {}.",
         note.since,
         note.session,
         sentence(&note.why),

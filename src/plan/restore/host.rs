@@ -60,6 +60,11 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             if let Some(failure) = held {
                 pass.plan.warn_of(failure, before.as_deref());
             }
+            // It would delete what they write. It is tried again when they are gone.
+            if extraneous::must_stop(pass, index) {
+                extraneous::note_uncounted(pass, index, host);
+                pass.plan.stop(pass.job(&key, attempt));
+            }
         }
         Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
         Some((job, JobState::Lost(failure))) => {

@@ -179,7 +179,8 @@ pub fn close(status: &mut RestoreMemberStatus) {
         status.message = None;
     } else {
         let stays = held::text(status).map(|text| format!(" {text}")).unwrap_or_default();
-        fail_member(status, &format!("{}{stays}", failed.join("; ")));
+        let failed: Vec<&str> = failed.iter().map(|text| text.trim_end_matches('.')).collect();
+        fail_member(status, &format!("{}.{stays}", failed.join("; ")));
     }
 }
 
@@ -216,6 +217,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         return;
     }
     let not_down = held_up(pass, index);
+    extraneous::note_cut_off(pass);
     for entry in pass.now.members[index].stats.iter_mut().filter(|h| !is_over(h.phase)) {
         // What was not begun waited for its workload.
         if let (None, None, Some((why, text))) = (entry.attempt, &entry.error, &not_down) {

@@ -26,6 +26,7 @@ mod quiesce;
 mod report;
 mod resume;
 pub mod rivals;
+mod spots;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -210,7 +211,10 @@ impl<'a> Pass<'a> {
         }
         find::targets(self);
         let ground = match ground {
-            Ok(access) => Ok(self.stand_on(access)),
+            Ok(access) => {
+                self.plan.renew(&self.seen.jobs, &self.seen.defaults());
+                Ok(self.stand_on(access))
+            }
             Err(NoGround::Refused(failure)) if !self.now.members.iter().any(member::is_started) => {
                 self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
                 return;

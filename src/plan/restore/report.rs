@@ -113,7 +113,8 @@ fn success(pass: &Pass<'_>) -> String {
     let members = pass.now.members.len();
     let of = if members == 1 { String::new() } else { format!("{members} members, ") };
     let deleted = super::extraneous::deleted(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
-    format!("Restored {of}{}: {}, {}.{deleted}", hosts(count), text::entries(files), text::bytes(bytes))
+    let stays = super::held::texts(&pass.now.members);
+    format!("Restored {of}{}: {}, {}.{deleted}{stays}", hosts(count), text::entries(files), text::bytes(bytes))
 }
 
 fn failure(pass: &Pass<'_>, index: usize) -> String {

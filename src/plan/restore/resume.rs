@@ -57,10 +57,14 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             if !held::is_off(pass, target) {
                 return false;
             }
+            let on_half = held::is_on_half(pass, index);
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Resumed);
             let text = match replicas {
                 0 => format!("{name} had 0 replicas before the restore, and has 0 now."),
+                _ if on_half => {
+                    format!("{name} is scaled back to {}.{}", super::replicas(replicas), held::RUNS_ON_HALF)
+                }
                 _ => format!("{name} is scaled back to {}.", super::replicas(replicas)),
             };
             if refusal(status).is_some() {

@@ -2,7 +2,7 @@
 //!
 //! Each event goes with a change of status, so that none is published twice in a loop; a crash may lose one.
 
-use super::{FinalizerChange, Pass, rivals};
+use super::{FinalizerChange, Pass, held, rivals};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::QuiesceState;
 use crate::names::reason;
@@ -42,7 +42,8 @@ pub fn is_back(pass: &mut Pass<'_>, index: usize, target: &Target) {
         return;
     }
     let text = format!("Scaled back to {} after {}.", super::replicas(target.replicas), pass.run.id.label());
-    tell(pass, index, target, false, reason::SCALED_BACK, &text);
+    let half = if held::is_on_half(pass, index) { held::RUNS_ON_HALF } else { "" };
+    tell(pass, index, target, !half.is_empty(), reason::SCALED_BACK, &format!("{text}{half}"));
 }
 
 /// A session that is deleted writes no status, so what it says of a workload that is back goes with its last write.

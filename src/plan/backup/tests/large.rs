@@ -38,7 +38,7 @@ fn a_backup_of_too_many_hosts_is_refused_before_it_begins() {
     let mut w = World::new(1, false, true);
     w.found = Some(Target { kind: "DaemonSet".into(), desired_nodes: Some(1001), ..Target::default() });
     w.settle();
-    assert!(w.summary().contains("member 0") && w.phase() == "Failed", "{}", w.summary());
+    assert!(w.summary().contains("1001 nodes") && w.phase() == "Failed", "{}", w.summary());
 }
 
 #[test]

@@ -19,6 +19,18 @@ use crate::plan::{FinalizerChange, Stop};
 /// Passes after which it never comes to rest.
 pub const MOST_PASSES: usize = 900;
 
+/// The claim of a member.
+pub fn claim(i: usize) -> Target {
+    let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
+    Target {
+        kind: "PersistentVolumeClaim".into(),
+        name: format!("m{i}"),
+        replicas: 1,
+        claims: [(format!("m{i}"), claim)].into(),
+        ..Target::default()
+    }
+}
+
 /// A backup of claims m0, m1 and so on.
 pub struct World {
     pub run: BackupRun,
@@ -125,16 +137,8 @@ impl World {
             unreachable: self.silent.then(|| Silence { since: self.now, message: "It is away.".into() }),
             not_ready: None,
         };
-        let claim = ClaimSeen { exists: true, access_modes: vec!["ReadWriteOnce".into()], ..ClaimSeen::default() };
-        let target = |i: usize| Target {
-            kind: "PersistentVolumeClaim".into(),
-            name: format!("m{i}"),
-            replicas: 1,
-            claims: [(format!("m{i}"), claim.clone())].into(),
-            ..Target::default()
-        };
         let see = |(i, there): (usize, &bool)| {
-            let found = self.found.clone().filter(|_| i == 0).unwrap_or_else(|| target(i));
+            let found = self.found.clone().filter(|_| i == 0).unwrap_or_else(|| claim(i));
             if *there { TargetSeen::Found(Box::new(found)) } else { TargetSeen::Missing(format!("m{i}")) }
         };
         Surroundings {

@@ -126,6 +126,105 @@ fn pods_that_use_the_volumes_are_waited_for() {
     assert!(said.contains("m0-0") && said.contains("deadline"), "{said}");
 }
 
+/// Nobody may write where a Job deletes: it is stopped, and begins again when they are gone.
+#[test]
+fn a_job_that_deletes_is_stopped_when_somebody_uses_the_volumes() {
+    let mut w = exact(World::session(Workload::new("PersistentVolumeClaim", 0)));
+    script(&mut w, "restore/0/m0", &[End::Never]);
+    while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+        w.step(1);
+    }
+    w.others = vec![PodSeen { name: "late".into(), claims: vec!["m0".into()], ..PodSeen::default() }];
+    while !w.jobs.running().is_empty() {
+        w.step(1);
+    }
+    w.step(5);
+    let host = &w.object["status"]["stats"][0];
+    assert_eq!((&host["reason"], &host["moreDeleted"]), (&json!(reason::TARGET_BUSY), &json!(true)), "{host:#}");
+    // The workload itself, scaled up by hand.
+    let mut w = exact(World::session(web()));
+    script(&mut w, "restore/0/m0", &[End::Never]);
+    while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+        w.step(1);
+    }
+    w.workloads[0].replicas = 1;
+    while !w.jobs.running().is_empty() {
+        w.step(1);
+    }
+    w.workloads[0].replicas = 0;
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::QUIESCE_BROKEN));
+    assert_eq!(w.object["status"]["stats"][0]["moreDeleted"], true);
+}
+
+#[test]
+fn what_is_cut_off_may_have_deleted_more_than_is_counted() {
+    for way in ["cancel", "deadline"] {
+        let mut w = exact(World::session(web()));
+        script(&mut w, "restore/0/m0", &[End::Never]);
+        while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+            w.step(1);
+        }
+        if way == "cancel" {
+            w.cancel();
+        }
+        w.settle();
+        assert_eq!(w.object["status"]["stats"][0]["moreDeleted"], true, "{way}: {:#}", w.object["status"]);
+    }
+}
+
+/// Who else writes to a folder of a node nobody knows.
+#[test]
+fn only_claims_are_deleted_from() {
+    let mut web = web();
+    web.on_host = true;
+    let mut w = exact(World::session(web.clone()));
+    w.settle();
+    let why = w.condition("Stalled").1;
+    assert_eq!(
+        (w.phase().as_str(), why.as_str()),
+        ("Failed", reason::EXTRANEOUS_NOT_POSSIBLE),
+        "{:#}",
+        w.object["status"]
+    );
+    assert!(w.object["status"].get("quiesce").is_none() && order(&w).is_empty());
+    let mut w = World::session(web);
+    w.settle();
+    assert_eq!(w.phase(), "Succeeded");
+}
+
+/// A link on the volume makes one folder of two subPaths.
+#[test]
+fn sub_paths_of_one_volume_are_not_told_apart() {
+    for (one, two, fails) in [("a", "b", true), ("a", "a", true), ("", "a", true)] {
+        let mut w = shared("Sequential", "/data/x", "/data/y");
+        for (i, sub) in [one, two].iter().enumerate() {
+            let target = &mut w.object["spec"]["members"][i]["target"];
+            target["volumeMounts"] = json!([{ "name": "data", "mountPath": "/data", "subPath": sub }]);
+            target["rules"] = json!([{ "paths": ["/data"] }]);
+        }
+        w.settle();
+        let members = ["Succeeded", if fails { "Failed" } else { "Succeeded" }];
+        assert_eq!(w.members(), members, "{one} {two}: {:#}", w.object["status"]);
+        assert_eq!(w.condition("Stalled").1, reason::EXTRANEOUS_OF_ANOTHER);
+    }
+}
+
+/// Each would wait for the pods of the other until the deadline.
+#[test]
+fn members_whose_pods_use_each_others_volumes_are_refused_at_once() {
+    let mut w = World::batch("Parallel", "Continue", vec![web(), web()]);
+    w.object["spec"]["members"][0]["target"]["extraneous"] = "Delete".into();
+    w.others = vec![PodSeen { name: "m1-0".into(), claims: vec!["data-m0".into()], ..PodSeen::default() }];
+    w.step(12);
+    w.others.clear();
+    w.settle();
+    assert_eq!(w.members(), ["Failed", "Succeeded"], "{:#}", w.object["status"]);
+    assert_eq!(w.condition("Stalled").1, reason::EXTRANEOUS_OF_ANOTHER);
+    let said = w.object["status"]["members"][0]["message"].as_str().unwrap();
+    assert!(said.contains("pods of member 1 (m1) use the volumes of member 0 (m0)"), "{said}");
+}
+
 #[test]
 fn no_member_deletes_what_another_one_restores() {
     for order_ in ["Sequential", "Parallel"] {

@@ -264,3 +264,80 @@ fn a_note_that_is_refused_is_said_and_tried_until_it_works() {
     w.settle();
     assert_eq!((w.phase().as_str(), note(&w, 0).map(|n| n.replicas)), ("Failed", Some(2)));
 }
+
+/// A restore of something else does not bring it back.
+#[test]
+fn only_a_restore_of_what_is_half_restored_ends_it() {
+    let of = |before: &World, uid: &str, rule: Value| {
+        let mut w = World::session(before.workloads[0].clone());
+        w.now = before.now;
+        w.object["metadata"]["name"] = uid.into();
+        w.object["metadata"]["uid"] = uid.into();
+        w.object["spec"]["target"]["rules"] = json!([rule]);
+        w
+    };
+    let half = |rule: Value| {
+        let mut w = of(&World::session(web()), "u-1", rule);
+        script(&mut w, "restore/0/m0", &[End::DATA]);
+        w.settle();
+        assert_eq!(w.workloads[0].replicas, 0);
+        w
+    };
+    let paths = |paths: &[&str]| json!({ "paths": paths });
+    for (first, then, comes_back) in [
+        (paths(&["/data/big"]), paths(&["/data/small"]), false),
+        (paths(&["/data/big"]), paths(&["/data/big/inner"]), false),
+        (paths(&["/data/big", "/data/more"]), paths(&["/data/big"]), false),
+        (paths(&["/data/big"]), paths(&["/data/big"]), true),
+        (paths(&["/data/big"]), paths(&["/data"]), true),
+        (paths(&["/data/big"]), json!({ "snapshots": ["latest"] }), true),
+        (paths(&["/data"]), json!({ "paths": ["/data"], "exclude": ["*.tmp"] }), false),
+        (json!({ "paths": ["/data"], "include": ["a"] }), json!({ "paths": ["/data"], "include": ["a"] }), true),
+        (json!({ "paths": ["/data"], "include": ["a"] }), json!({ "paths": ["/data"], "include": ["b"] }), false),
+        (json!({ "paths": ["/data"], "include": ["a"] }), paths(&["/data"]), true),
+    ] {
+        let mut w = of(&half(first.clone()), "u-2", then.clone());
+        w.settle();
+        let status = &w.object["status"];
+        assert_eq!(w.phase(), "Succeeded", "{first} {then}: {status:#}");
+        let up = if comes_back { 2 } else { 0 };
+        assert_eq!((w.workloads[0].replicas, note(&w, 0).is_none()), (up, comes_back), "{first} {then}: {status:#}");
+        if comes_back {
+            continue;
+        }
+        let summary = status["summary"].as_str().unwrap();
+        assert!(summary.contains("Deployment/m0 stays at 0 replicas"), "{summary}");
+        let quiesced = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
+        let said = quiesced["message"].as_str().unwrap();
+        assert!(said.contains("This restore has not restored /"), "{said}");
+        // One that fails as well adds its own.
+        let mut w = of(&w, "u-3", paths(&["/data/third"]));
+        script(&mut w, "restore/0/m0", &[End::DATA]);
+        w.settle();
+        let mut w = of(&w, "u-4", paths(&["/data/third"]));
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0), "the first one is still half");
+        let mut w = of(&w, "u-5", paths(&["/data"]));
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
+    }
+}
+
+#[test]
+fn who_wants_it_back_whatever_came_of_it_is_told_that_it_runs_on_half_of_it() {
+    let mut w = World::session(web());
+    w.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Failed", 2));
+    let quiesced =
+        w.object["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
+    let said = quiesced["message"].as_str().unwrap();
+    assert!(said.contains("is scaled back to 2 replicas. Its data may be half restored"), "{said}");
+    // One that brings back what was whole says nothing of it.
+    let mut w = World::session(web());
+    w.settle();
+    let quiesced =
+        w.object["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
+    assert!(!quiesced["message"].as_str().unwrap().contains("half"), "{quiesced:#}");
+}

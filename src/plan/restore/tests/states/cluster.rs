@@ -410,7 +410,7 @@ fn note(scene: &Scene, index: usize) -> String {
         session: "RestoreBatch/demo/all".into(),
         uid: "u-1".into(),
         why: String::new(),
-        since: String::new(),
+        ..Note::default()
     };
     note.write()
 }
