@@ -72,6 +72,36 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     // The session may go: the workload keeps what is needed.
     cluster.delete(&object).await;
     cluster.until(&object, "gone", Value::is_null).await;
+
+    // It is not backed up as it is.
+    let configuration = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "metadata": { "name": "files", "namespace": ns }, "spec": { "repository": { "name": "repo" },
+        "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true }, "target": { "alias": "web",
+        "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "paths": ["/data"] } } });
+    cluster.apply(&configuration).await.unwrap();
+    cluster.until(&configuration, "not ready", |o| condition(o, "Ready") == ("False", "HeldDown")).await;
+    let backup = super::backups::session(&ns, "too-early");
+    cluster.apply(&backup).await.unwrap();
+    jobs::succeed(&cluster, &ns, "prepare").await;
+    let failed = cluster.until_phase(&backup, "Failed").await;
+    assert_eq!(condition(&failed, "Ready").1, "HeldDown");
+    assert!(message(&failed, "Ready").contains("has left its data half restored"), "{:#}", failed["status"]);
+
+    // A restore of something else does not bring it back.
+    let mut part = session(&ns, &target("Deployment", "web"));
+    part["metadata"]["name"] = "part".into();
+    part["spec"]["target"]["rules"] = json!([{ "paths": ["/data/part"] }]);
+    cluster.apply(&part).await.unwrap();
+    let uid = cluster.get(&part).await["metadata"]["uid"].as_str().unwrap().to_owned();
+    jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
+    jobs::succeed_of(&cluster, &ns, "restore/0/web", &uid).await;
+    let done = cluster.until(&part, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
+    assert!(message(&done, "Ready").contains("Deployment/web stays at 0 replicas"), "{:#}", done["status"]);
+    assert!(message(&done, "Quiesced").contains("has not restored / of PersistentVolumeClaim web"), "{done:#}");
+    let web = cluster.get(&workload(&ns, "Deployment")).await;
+    assert_eq!((&web["spec"]["replicas"], note(&web)), (&json!(0), Some(left)));
+
     let mut again = session(&ns, &target("Deployment", "web"));
     again["metadata"]["name"] = "again".into();
     cluster.apply(&again).await.unwrap();
