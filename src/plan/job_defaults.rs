@@ -110,6 +110,23 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
+impl Amount {
+    /// As a number, to compare it with others.
+    fn number(&self) -> f64 {
+        let end = self.0.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.0.len());
+        let (number, unit) = self.0.split_at(end);
+        let exponent = unit.strip_prefix(['e', 'E']).and_then(|e| e.parse::<i32>().ok());
+        let power = |units: [&str; 6]| units.iter().position(|u| *u == unit).and_then(|at| i32::try_from(at + 1).ok());
+        let factor = exponent.map(|e| 10_f64.powi(e)).or_else(|| {
+            let binary = power(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]).map(|n| 1024_f64.powi(n));
+            let decimal = power(["k", "M", "G", "T", "P", "E"]).map(|n| 1000_f64.powi(n));
+            let small = ["m", "u", "n"].iter().position(|u| *u == unit).and_then(|at| i32::try_from(at + 1).ok());
+            binary.or(decimal).or_else(|| small.map(|n| 1000_f64.powi(-n)))
+        });
+        number.parse::<f64>().unwrap_or_default() * factor.unwrap_or(1.0)
+    }
+}
+
 /// Whether Kubernetes reads it as a quantity that is not negative.
 fn is_quantity(text: &str) -> bool {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -129,6 +146,9 @@ pub fn parse(text: &str) -> Result<RuntimeSettings, String> {
     }
     if text.trim().is_empty() {
         return Ok(RuntimeSettings::default());
+    }
+    if !text.trim_start().starts_with('{') {
+        return Err("it is no JSON object".to_owned());
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let fields: Fields = serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string() {
@@ -183,11 +203,68 @@ fn check(fields: &Fields) -> Result<(), String> {
     }
     for variable in &fields.env {
         let (name, is_ours) = (&variable.name, variable.name.starts_with("LIFEBOAT_"));
-        if name.is_empty() || name.contains(['=', '\0']) || is_ours {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'=') || is_ours {
             return Err(format!("env: {name:?} is no variable that can be set"));
         }
+        if variable.value.contains('\0') {
+            return Err(format!("env: the value of {name} has a NUL character"));
+        }
+    }
+    // What the API server would refuse of a pod stands here with the name of the annotation.
+    for (key, value) in &fields.node_selector {
+        if !is_label_key(key) || !is_label_value(value) {
+            return Err(format!("nodeSelector: {key:?}: {value:?} is no label"));
+        }
+    }
+    for toleration in &fields.tolerations {
+        toleration.check().map_err(|why| format!("tolerations: {why}"))?;
+    }
+    let Resources { limits, requests } = &fields.resources;
+    for name in limits.keys().chain(requests.keys()) {
+        let is_native = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+        if !is_native && !name.starts_with("hugepages-") && !(name.contains('/') && is_label_key(name)) {
+            return Err(format!("resources: {name:?} is no resource; there are cpu, memory and ephemeral-storage"));
+        }
+    }
+    let above =
+        requests.iter().find(|(name, asked)| limits.get(*name).is_some_and(|most| asked.number() > most.number()));
+    if let Some((name, asked)) = above {
+        return Err(format!("resources.requests.{name}: {} is more than its limit, {}", asked.0, limits[name].0));
     }
     Ok(())
+}
+
+impl Tolerated {
+    fn check(&self) -> Result<(), String> {
+        let (key, value) = (self.key.as_deref().unwrap_or_default(), self.value.as_deref().unwrap_or_default());
+        let exists = matches!(self.operator, Some(Operator::Exists));
+        if key.is_empty() && !exists {
+            return Err("without key the operator must be Exists".to_owned());
+        }
+        if exists && !value.is_empty() {
+            return Err(format!("{key:?} has a value, {value:?}, and the operator Exists"));
+        }
+        if (!key.is_empty() && !is_label_key(key)) || !is_label_value(value) {
+            return Err(format!("{key:?}: {value:?} is no taint"));
+        }
+        if self.toleration_seconds.is_some() && !matches!(self.effect, Some(Effect::NoExecute)) {
+            return Err("tolerationSeconds needs the effect NoExecute".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The value of a label: at most 63 letters, digits, `-`, `_` and `.`, letters or digits at both ends.
+fn is_label_value(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let ends = [text.bytes().next(), text.bytes().last()].into_iter().flatten().all(|b| b.is_ascii_alphanumeric());
+    text.len() <= 63 && ends && text.bytes().all(inner)
+}
+
+/// The key of a label: a name, and before it perhaps a domain and a slash.
+fn is_label_key(text: &str) -> bool {
+    let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));
+    !name.is_empty() && is_label_value(name) && domain.is_none_or(is_name)
 }
 
 /// A DNS subdomain, as names of objects are.
@@ -300,7 +377,29 @@ mod tests {
             (json!({ "imagePullSecrets": [{ "name": "A b" }] }).to_string(), "imagePullSecrets.name: \"A b\""),
             (json!({ "securityContext": { "privileged": true } }).to_string(), "unknown field `securityContext`"),
             ("{} x".to_owned(), "trailing characters"),
-            ("[".to_owned(), "EOF"),
+            ("{".to_owned(), "EOF"),
+            ("[]".to_owned(), "it is no JSON object"),
+            ("null".to_owned(), "it is no JSON object"),
+            (json!({ "env": [{ "name": "é", "value": "" }] }).to_string(), "\"é\" is no variable"),
+            (json!({ "env": [{ "name": "A", "value": "\0" }] }).to_string(), "NUL"),
+            (json!({ "nodeSelector": { "a": "\0" } }).to_string(), "is no label"),
+            (json!({ "nodeSelector": { "a b": "c" } }).to_string(), "is no label"),
+            (json!({ "tolerations": [{ "key": "a", "operator": "Exists", "value": "b" }] }).to_string(), "Exists"),
+            (json!({ "tolerations": [{ "effect": "NoSchedule" }] }).to_string(), "without key"),
+            (
+                json!({ "tolerations": [{ "key": "a", "tolerationSeconds": 3 }] }).to_string(),
+                "needs the effect NoExecute",
+            ),
+            (json!({ "resources": { "limits": { "gpu": 1 } } }).to_string(), "\"gpu\" is no resource"),
+            (
+                json!({ "resources": { "limits": { "cpu": "500m" }, "requests": { "cpu": 1 } } }).to_string(),
+                "resources.requests.cpu: 1 is more than its limit, 500m",
+            ),
+            (
+                json!({ "resources": { "limits": { "memory": "1000Mi" }, "requests": { "memory": "1Gi" } } })
+                    .to_string(),
+                "is more than its limit",
+            ),
             (format!("{{\"serviceAccountName\":\"{}\"}}", "a".repeat(LENGTH)), "bytes; 16384 are allowed"),
             (json!({ "env": vec![json!({ "name": "A", "value": "" }); 51] }).to_string(), "env has 51 entries"),
         ] {

@@ -1,7 +1,12 @@
 //! Settings that come from the namespace: they reach every Job of a restore, and one that cannot be read starts none.
 
-use super::web;
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
+
 use super::world::World;
+use super::{claim, script, web};
+use crate::names::annotation;
+use crate::plan::fake::End;
 use crate::plan::job_defaults::parse;
 use crate::plan::objects::pod_of;
 
@@ -42,4 +47,26 @@ fn settings_of_a_namespace_that_cannot_be_read_touch_nothing() {
     w.job_defaults = parse("");
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
+}
+
+/// A quota or a selector that no node has would hold it up until the deadline, whatever is set meanwhile.
+#[test]
+fn a_job_that_cannot_start_is_made_anew_when_the_settings_change() {
+    let mut w = World::session(claim());
+    script(&mut w, "restore/0/m0", &[End::Unschedulable]);
+    while !w.jobs.running().contains(&"restore/0/m0".to_owned()) {
+        w.step(1);
+    }
+    let made = |w: &World| {
+        let of = |j: &&Job| j.annotations()[annotation::STEP_KEY] == "restore/0/m0";
+        w.jobs.made.iter().filter(of).map(|j| j.annotations()[annotation::DEFAULTS].clone()).collect::<Vec<_>>()
+    };
+    w.step(5);
+    assert_eq!(made(&w).len(), 1, "it waits");
+    w.job_defaults = parse(r#"{"nodeSelector":{"disk":"ssd"}}"#);
+    w.step(8);
+    let all = made(&w);
+    assert!(all.len() == 2 && all[0] != all[1], "{all:?}");
+    w.step(8);
+    assert_eq!(made(&w).len(), 2, "once");
 }
