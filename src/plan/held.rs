@@ -65,6 +65,8 @@ impl Note {
     /// As the annotation's value.
     pub fn write(&self) -> String {
         let mut note = self.clone();
+        // Of what is left, JSON doubles a character at most.
+        note.why = note.why.replace(char::is_control, " ");
         cut(&mut note.why, WHY_MAX);
         if note.places.iter().map(Place::bytes).sum::<usize>() > PLACES_MAX {
             note.hosts = Some(note.hosts.unwrap_or_default().max(note.places.iter().map(|p| p.volumes.len()).sum()));
@@ -135,6 +137,12 @@ mod tests {
         assert_eq!((read.places, read.hosts), (few, None));
         let read = Note::read(&Note { places: many, why: "\u{1}".repeat(5000), ..note(3) }.write()).unwrap();
         assert_eq!((read.places, read.hosts), (vec![], Some(500)), "too many to be written");
+        for why in ["\u{1}", "\"", "\u{7f}ä"] {
+            let places = (0..20).map(place).collect::<Vec<_>>();
+            let session = format!("RestoreSession/{}/{}", "n".repeat(63), "x".repeat(253));
+            let full = Note { places: places.clone(), why: why.repeat(5000), session, uid: "u".repeat(36), ..note(3) };
+            assert_eq!(Note::read(&full.write()).unwrap().places, places);
+        }
         let long = Note { why: "ä".repeat(5000), ..note(1) };
         let read = Note::read(&long.write()).unwrap();
         assert!(read.why.len() <= WHY_MAX && read.replicas == 1);
