@@ -92,7 +92,7 @@ pub enum Health {
 }
 
 /// What Reconciling says: the text stands in Ready, once.
-const IN_PROGRESS: &str = "In progress. The condition Ready says what is done.";
+const IN_PROGRESS: &str = "Not as asked for yet. The condition Ready says what is being done, or what it waits for.";
 /// What Stalled says.
 const NO_FURTHER: &str = "Nothing more happens without a change. The condition Ready says why.";
 
