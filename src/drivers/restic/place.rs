@@ -31,7 +31,9 @@ impl Place {
         let (at, check) = match &self.bucket {
             Some(b) if b.prefix.is_empty() => (format!("at the root of {b}"), "bucket, prefix and endpoint"),
             Some(b) => (format!("under prefix {} of {b}", b.prefix), "bucket, prefix and endpoint"),
-            None => ("in the volume of spec.backend.local".to_owned(), "the volume, what is mounted there, and subPath"),
+            None => {
+                ("in the volume of spec.backend.local".to_owned(), "the volume, what is mounted there, and subPath")
+            }
         };
         match (self.known, &self.bucket) {
             (false, _) => format!("there is no repository {at}. Check {check} of the backend."),
