@@ -171,6 +171,7 @@ pub fn plan(data: &[u8]) {
     let found = |spec| RepositorySeen {
         spec,
         first_backup: None,
+        known: false,
         secret: Seen::Found(()),
         labels: Seen::Found(BTreeMap::new()),
         unreachable: None,

@@ -47,7 +47,7 @@ pub struct RepositorySpec {
     pub wipe_out: Option<bool>,
     /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): only the repository in
     /// it is created, and a bucket that does not exist is the failure BucketMissing. `Always`: the bucket too, where the
-    /// credentials allow it. It has no meaning for `local`.
+    /// credentials allow it. Neither replaces a repository that was there and is gone. It has no meaning for `local`.
     #[serde(default, skip_serializing_if = "CreateBucket::is_default")]
     #[schemars(default = "CreateBucket::default")]
     pub create: CreateBucket,
@@ -273,10 +273,10 @@ pub struct RepositoryStatus {
     /// Generation that was last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When the first backup through this Repository succeeded.
+    /// When the first backup through this Repository succeeded, retention and check included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_backup_time: Option<Time>,
-    /// When the newest backup succeeded.
+    /// When the newest backup succeeded, retention and check included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup_time: Option<Time>,
     /// Result of the last check of the data.
@@ -304,6 +304,13 @@ pub struct RepositoryStatus {
     /// Bucket and prefix that were opened through it last, `bucket/prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_store: Option<String>,
+    /// Extension: where a repository was last found, or a backup succeeded: `bucket/prefix`, or a hash of volume and folder. As
+    /// long as the spec names that place, a repository that is not there is a failure, and no backup creates one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_place: Option<String>,
+    /// When a session that failed last left snapshots. Later than `sync.backupTime`: they are about to be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_request_time: Option<Time>,
     /// When a session last said that the store does not answer its Job. Later than `reachability.lastProbeTime`: the
     /// Repository is about to ask for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -364,7 +371,7 @@ pub struct SyncStatus {
     /// Value of the annotation `lifeboat.stash.appscode.com/sync` that was last answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// The newest backup that was last looked for.
+    /// The newest backup that was last looked for: `lastBackupTime` or `listRequestTime`, whichever is later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
     /// Secret and spec with which the repository was last opened. `Ready` is about those.

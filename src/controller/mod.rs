@@ -118,7 +118,7 @@ where
 /// The plan of a session whose Jobs have places and claims: what others took since the look is left to them.
 fn reserved<K: User>(ctx: &Context, object: &K, seen: &mut Surroundings, next: impl Fn(&Surroundings) -> Plan) -> Plan {
     let most = ctx.setup.jobs_per_repository;
-    let is_new = matches!(&seen.repository, Seen::Found(found) if found.first_backup.is_none());
+    let is_new = matches!(&seen.repository, Seen::Found(found) if !found.known);
     // Once without the claims that are in use, once without any Job.
     for _ in 0..2 {
         let plan = next(seen);

@@ -59,11 +59,11 @@ pub async fn repository(
     let (spec, facts) = (outline.spec, found.facts());
     let name = spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     let secret = ctx.secrets.look(&ctx.client, home, &name, now).await;
-    let first_backup = facts.first_backup.clone();
+    let (first_backup, known) = (facts.first_backup.clone(), facts.known);
     let reachability = facts.reachability.clone().filter(|r| !r.reachable);
     let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
     let not_ready = facts.not_ready.clone().map(|said| told(said, home == namespace));
-    Seen::Found(RepositorySeen { spec, first_backup, secret, labels, unreachable, not_ready })
+    Seen::Found(RepositorySeen { spec, first_backup, known, secret, labels, unreachable, not_ready })
 }
 
 /// What users of a Repository learn of why it is not ready: those of other namespaces only what a session would tell them.

@@ -65,6 +65,8 @@ pub struct Facts {
     pub hosts: Vec<HostSet>,
     /// When the first backup into a Repository succeeded.
     pub first_backup: Option<Time>,
+    /// There was a repository in the place that a Repository names.
+    pub known: bool,
     /// What `Ready` of a Repository says, where it is not True.
     pub not_ready: Option<Refusal>,
     /// Whether a Repository answers.

@@ -24,6 +24,7 @@ use crate::api::{
 };
 use crate::names::{GROUP, condition, reason};
 use crate::plan::observed::{Refusal, Seen};
+use crate::plan::repository;
 use crate::plan::restore::rivals as targets;
 use crate::plan::rivals::{self, Rival};
 use crate::plan::run::{self, RestoreRun};
@@ -220,6 +221,7 @@ impl UserKind for Repository {
         Facts {
             url: access.filter(|a| a.local.is_none()).map(|a| a.told.url.into()),
             first_backup: status.and_then(|s| s.first_backup_time.clone()),
+            known: repository::was_here(&self.spec, status),
             reachability: status.and_then(|s| s.reachability.clone()),
             not_ready: not_ready(status.map_or(&[][..], |s| &s.conditions)),
             ..Facts::default()

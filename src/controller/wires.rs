@@ -178,6 +178,7 @@ struct News {
     generation: Option<i64>,
     leaves: bool,
     first_backup: Option<Time>,
+    known: bool,
     reachability: Option<Reachability>,
 }
 
@@ -189,6 +190,7 @@ impl News {
             generation: meta.generation,
             leaves: meta.deletion_timestamp.is_some(),
             first_backup: facts.first_backup.clone(),
+            known: facts.known,
             reachability: facts.reachability.clone(),
         }
     }
@@ -224,7 +226,7 @@ mod tests {
     fn news(generation: i64, status: &Value) -> News {
         let meta = json!({ "name": "r", "namespace": "n", "uid": "u", "generation": generation });
         let repository = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta,
-            "spec": {}, "status": status });
+            "spec": { "backend": { "s3": { "endpoint": "e", "bucket": "b" } } }, "status": status });
         News::of(&serde_json::from_value(repository).unwrap())
     }
 
@@ -235,7 +237,8 @@ mod tests {
             json!({ "references": [{ "kind": "RestoreSession", "namespace": "n", "name": "s" }], "snapshotCount": 3 });
         assert!(before == news(1, &used));
         let away = json!({ "reachability": { "reachable": false, "since": time } });
-        for (generation, status) in [(2, json!({})), (1, away), (1, json!({ "firstBackupTime": time }))] {
+        let backed_up = json!({ "firstBackupTime": time });
+        for (generation, status) in [(2, json!({})), (1, away), (1, backed_up), (1, json!({ "knownPlace": "b/" }))] {
             assert!(before != news(generation, &status), "{status}");
         }
     }

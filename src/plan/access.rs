@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
 use super::hosts::{is_within, normal_path, parts};
 use crate::api::repository::{Backend, CreateBucket, RepositorySpec};
-use crate::names::reason;
+use crate::api::to_json;
+use crate::names::{hash_of, reason};
 
 /// How a Job reaches a repository.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +66,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
             region: s3.region.filter(|r| !r.is_empty()),
             insecure_tls: s3.insecure_tls.unwrap_or(false),
             create_bucket: spec.create == CreateBucket::Always,
-            secret: None,
+            ..RepositoryAccess::default()
         };
         return Ok(Access { display: display.to_owned(), told, secret, local: None });
     }
@@ -91,6 +92,15 @@ pub fn can_be_wiped(backend: &Backend) -> bool {
 pub fn store(backend: &Backend) -> Option<String> {
     let s3 = backend.s3.as_ref()?;
     Some(format!("{}{}", s3.bucket, normal_path(s3.prefix.as_deref().unwrap_or_default())))
+}
+
+/// What tells two places of repositories apart: bucket and prefix, or the volume and the folder in it. Endpoints do not: two
+/// can lead to the same store.
+pub fn place(backend: &Backend) -> Option<String> {
+    let Some(local) = &backend.local else { return store(backend) };
+    let volume = local.volume("repository").ok()?;
+    let folder = normal_path(local.sub_path.as_deref().unwrap_or_default());
+    Some(format!("volume-{}", hash_of(&[&to_json(&volume).to_string(), &folder])))
 }
 
 /// Whether the data of the two could be the same: one bucket, and one prefix within the other. Two endpoints can be
@@ -169,6 +179,26 @@ mod tests {
         }
         let local = spec(serde_json::json!({ "local": { "mountPath": "/x" } })).backend.unwrap();
         assert!(!could_share_data(&mine, &local) && can_be_wiped(&mine) && !can_be_wiped(&local));
+    }
+
+    #[test]
+    fn places_are_told_apart_by_what_holds_the_data() {
+        let at = |backend: serde_json::Value| place(&spec(backend).backend.unwrap());
+        let s3 = |endpoint: &str, prefix: &str| {
+            at(serde_json::json!({ "s3": { "endpoint": endpoint, "bucket": "b", "prefix": prefix } }))
+        };
+        assert_eq!((s3("e", "/a/"), s3("e", "a")), (Some("b/a".into()), s3("other", "a")));
+        assert_ne!(s3("e", "a"), s3("e", "a/c"));
+        let local = |mount: &str, sub: &str, claim: &str| {
+            at(
+                serde_json::json!({ "local": { "subPath": sub, "persistentVolumeClaim": { "claimName": claim }, "mountPath": mount } }),
+            )
+        };
+        assert_eq!(local("/a", "x", "c"), local("/b", "/x/", "c"));
+        let turned = serde_json::json!({ "local": { "persistentVolumeClaim": { "claimName": "c" }, "subPath": "x", "mountPath": "/a" } });
+        assert_eq!(local("/a", "x", "c"), at(turned), "whatever the order");
+        assert!(local("/a", "x", "c") != local("/a", "y", "c") && local("/a", "x", "c") != local("/a", "x", "d"));
+        assert_eq!(at(serde_json::json!({})), None);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub enum Health {
 }
 
 /// What Reconciling says: the text stands in Ready, once.
-const IN_PROGRESS: &str = "In progress. The condition Ready says what is done.";
+const IN_PROGRESS: &str = "Not as asked for yet. The condition Ready says what is being done, or what it waits for.";
 /// What Stalled says.
 const NO_FURTHER: &str = "Nothing more happens without a change. The condition Ready says why.";
 
@@ -149,6 +149,9 @@ mod tests {
             assert_eq!(get("Ready"), Some(ready));
             assert_eq!(list.len(), 1 + usize::from(other.is_some()));
             assert!(other.is_none_or(|t| get(t) == Some("True")));
+            // Of what only waits, it must be true too.
+            let said = list.iter().find(|c| c.type_ == "Reconciling").and_then(|c| c.message.as_deref());
+            assert!(said.is_none_or(|text| text.contains("or what it waits for")), "{said:?}");
             let texts: std::collections::BTreeSet<_> = list.iter().map(|c| &c.message).collect();
             assert_eq!((list[0].type_.as_str(), texts.len()), ("Ready", list.len()), "Ready first, and no text twice");
         }

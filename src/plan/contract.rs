@@ -107,6 +107,9 @@ pub struct RepositoryAccess {
     /// A bucket that does not exist may be created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_bucket: bool,
+    /// There was a repository: one that is not there is lost, and neither created nor taken for one without snapshots.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known: bool,
     /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretPlace>,

@@ -334,6 +334,15 @@ impl Jobs {
         let version = self.version.unwrap_or(VERSION);
         let mut outcome = Outcome { version, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
+            // An agent of before does not know that there was something.
+            End::Absent(what) if task.repository.known && self.version.is_none() => {
+                let why = match what {
+                    Absent::Repository => reason::REPOSITORY_MISSING,
+                    Absent::Bucket => reason::BUCKET_MISSING,
+                };
+                outcome.failure = Some(Failure::new(Class::Invalid, why, format!("It is {why}.")));
+                return outcome;
+            }
             End::Fails(class, why) | End::Untouched(class, why) => {
                 outcome.untouched = matches!(end, End::Untouched(..));
                 outcome.failure = Some(Failure::new(*class, why, format!("It is {why}.")));

@@ -82,6 +82,7 @@ pub fn check(
         at,
     );
     let mut access = access::of(&repository.spec, &display).map_err(NoGround::Refused)?;
+    access.told.known = repository.known;
     if home != namespace {
         access = access.elsewhere(home, &display, namespace).map_err(NoGround::Refused)?;
     }
@@ -144,6 +145,7 @@ mod tests {
         Seen::Found(RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
+            known: false,
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,

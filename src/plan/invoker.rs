@@ -17,7 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use self::lateness::Record;
 use super::backup::is_over;
-use super::conditions::{self, Health};
+use super::conditions::{self, Health, Value};
 use super::ground::{self, NoGround};
 use super::observed::{Refusal, RepositorySeen, Seen};
 use super::pod_security::Level;
@@ -198,12 +198,18 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     );
     ready::targets(seen, now, &mut plan);
     plan.in_force = in_force(seen, now);
+    lateness::judge(seen, &mut plan, &mut list, now);
+    let is_late = conditions::is(&list, condition::BACKUPS_LATE, Value::True);
     match ground::check(seen.reference, &seen.id.namespace, &seen.repository, &mut list, now) {
         Ok(access) => {
             plan.phase = InvokerPhase::Ready;
             plan.has_ground = true;
             schedule(seen, now, &mut plan);
-            let text = if seen.paused { "Ready; scheduled backups are paused." } else { "Ready to take backups." };
+            let text = match (seen.paused, is_late) {
+                (true, _) => "Ready; scheduled backups are paused.",
+                (false, true) => "Ready to take backups, but they are late: see the condition BackupsLate.",
+                (false, false) => "Ready to take backups.",
+            };
             let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };
             match ready::obstacle(seen, &plan, &access) {
                 None => {
@@ -218,12 +224,12 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             }
         }
         Err(NoGround::Waiting(text)) => {
-            plan.requeue = Some(LOOK_FOR_MISSING);
+            plan.requeue = [plan.requeue, Some(LOOK_FOR_MISSING)].into_iter().flatten().min();
             let why = missing::reason_of(&list, &text).unwrap_or(reason::PENDING).to_owned();
             conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
         }
         Err(NoGround::Denied(failure)) => {
-            plan.requeue = Some(LOOK_FOR_MISSING);
+            plan.requeue = [plan.requeue, Some(LOOK_FOR_MISSING)].into_iter().flatten().min();
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
         Err(NoGround::Refused(failure)) => {
@@ -231,7 +237,6 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
     }
-    lateness::judge(seen, &mut plan, &mut list, now);
     let kept = seen.sessions.iter().filter(|s| is_over(s.phase)).filter_map(|s| s.kept_by_hand(now)).min();
     plan.requeue = [plan.requeue, kept].into_iter().flatten().min();
     // What is removed of the history depends on sessions that another watch may show earlier than the store has them.

@@ -33,6 +33,7 @@ pub fn seen(last: Option<i64>) -> InvokerSeen<'static> {
         repository: Seen::Found(RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
+            known: false,
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,

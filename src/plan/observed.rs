@@ -33,6 +33,8 @@ pub struct RepositorySeen {
     pub spec: RepositorySpec,
     /// When the first backup through it succeeded.
     pub first_backup: Option<Time>,
+    /// There was a repository in the place that it names.
+    pub known: bool,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
     /// Labels of the referring object's namespace; looked up only where the usagePolicy selects by them.

@@ -3,6 +3,7 @@
 //! A Repository can own Jobs, as a session does: each is a [`step`](super::step) with
 //! an entry in status, made by [`Pass::lone_step`], and watched by the same labels.
 
+mod known;
 mod leave;
 pub mod opened;
 mod reach;
@@ -19,7 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
-use super::contract::{Step, Task, VERSION};
+use super::contract::{Failure, Step, Task, VERSION};
 use super::grants::{self, Grant};
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
@@ -34,6 +35,7 @@ use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::names::{condition, label, reason};
 
+pub use self::known::was_here;
 pub use self::reach::is_being_asked;
 
 /// A missing Secret is looked for this often.
@@ -139,7 +141,7 @@ impl Pass<'_> {
 
     /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
     fn ground(&mut self) -> Option<Access> {
-        let display = self.display();
+        let access = self.reached();
         let list = &mut self.now.conditions;
         if let Some(refusal) = &self.seen.refusal {
             let text = &refusal.message;
@@ -149,7 +151,7 @@ impl Pass<'_> {
         }
         let valid = "Successfully validated.";
         conditions::set(list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, valid, self.at);
-        let access = match access::of(&self.run.spec, &display) {
+        let access = match access {
             Ok(access) => access,
             Err(failure) => {
                 self.say(Health::Stalled, &failure.reason, &failure.message);
@@ -180,7 +182,13 @@ impl Pass<'_> {
     fn access(&self) -> Option<Access> {
         let there =
             self.seen.refusal.is_none() && self.seen.secret == Seen::Found(()) && self.seen.job_defaults.is_ok();
-        access::of(&self.run.spec, &self.display()).ok().filter(|_| there)
+        self.reached().ok().filter(|_| there)
+    }
+
+    fn reached(&self) -> Result<Access, Failure> {
+        let mut access = access::of(&self.run.spec, &self.display())?;
+        access.told.known = was_here(&self.run.spec, Some(&self.run.state));
+        Ok(access)
     }
 
     fn display(&self) -> String {

@@ -26,6 +26,11 @@ pub fn session(namespace: &str, name: &str) -> Value {
         "spec": { "invoker": { "apiGroup": "stash.appscode.com", "kind": "BackupConfiguration", "name": "files" } } })
 }
 
+fn repository(namespace: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": { "name": "repo", "namespace": namespace } })
+}
+
 /// Proves: scenario 31.
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
@@ -69,6 +74,8 @@ async fn a_failed_backup_is_followed_by_another_whoever_operates() {
     // Once the follower stands, the first goes by the history's limit.
     cluster.until(&first, "gone", Value::is_null).await;
     assert_eq!(condition(&last, "Stalled"), ("True", "DataCorrupt"));
+    let repository = cluster.get(&repository(&ns)).await;
+    assert!(repository["status"].get("lastBackupTime").is_none(), "none has succeeded: {:#}", repository["status"]);
 }
 
 /// Proves: scenario 31.
@@ -87,6 +94,9 @@ async fn a_paused_configuration_still_backs_up_by_hand() {
     assert!(ready["status"].get("nextScheduleTime").is_none(), "{ready:#}");
     let by_hand = session(&ns, "by-hand");
     cluster.apply(&by_hand).await.unwrap();
+    // It was opened, so that a backup must not create another one in its place.
+    let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
+    assert!(jobs::task(&prepare).repository.known);
     for step in ["prepare", "backup/", "maintain"] {
         jobs::succeed(&cluster, &ns, step).await;
     }

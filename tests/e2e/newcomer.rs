@@ -42,9 +42,19 @@ const BREAKAGES: &[Breakage] = &[
     failed("RestoreSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
     failed("BackupSession", "wrong-password", "WrongPassword", &["RESTIC_PASSWORD"]),
     // B4, B5: where it is.
-    failed("RestoreSession", "no-bucket", "BucketMissing", &["bucket does not exist", "spec.create"]),
-    failed("BackupSession", "no-bucket", "BucketMissing", &["bucket does not exist", "spec.create"]),
-    failed("RestoreSession", "no-prefix", "RepositoryMissing", &["c/d"]),
+    failed(
+        "RestoreSession",
+        "no-bucket",
+        "BucketMissing",
+        &["bucket nobody-made-this at ", "does not exist", "spec.create"],
+    ),
+    failed(
+        "BackupSession",
+        "no-bucket",
+        "BucketMissing",
+        &["bucket nobody-made-this at ", "does not exist", "spec.create"],
+    ),
+    failed("RestoreSession", "no-prefix", "RepositoryMissing", &["under prefix c/d of bucket "]),
     // B10, B18c, B11, B2c: what is asked for.
     failed("RestoreSession", "no-path", "NothingToRestore", &["/stash-data/not-there", "Nothing was written"]),
     failed("RestoreBatch", "no-path", "NothingToRestore", &["/stash-data/not-there"]),

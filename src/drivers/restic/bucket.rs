@@ -1,12 +1,13 @@
-//! Whether the bucket of a repository exists. restic cannot tell: it asks for one object, a HEAD has no body, and a store
-//! says 404 for a missing object and a missing bucket alike. `restic init` then creates the bucket where it may.
+//! Whether the bucket of a repository exists, and can. restic cannot tell: it asks for one object, a HEAD has no body, and a
+//! store says 404 for a missing object and a missing bucket alike. `restic init` then creates the bucket where it may.
 //!
-//! One HEAD request for the bucket, signed with the keys of the backend Secret where it has any (AWS Signature Version 4).
-//! Without keys it is not signed: AWS and most stores say 404 for a missing bucket to anybody, and 403 for any other.
+//! One HEAD request for the bucket, and a GET for the store's words where it is refused. Both are signed with the keys of the backend Secret where it has any (AWS Signature Version 4).
+//! Without keys they are not: AWS and most stores say 404 for a missing bucket to anybody, and 403 for any other.
 
 use std::time::Duration;
 
-use hyper::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Method, Request, StatusCode, Uri};
 use jiff::Timestamp;
 use kube::client::Body;
 use kube::{Client, Config};
@@ -15,11 +16,17 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::{hex, hmac};
+use crate::plan::contract::cut;
 
 /// Time for the whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Region of a store that names none, as restic has it.
 const REGION: &str = "us-east-1";
+/// Bytes of an answer that are read, and of the store's words that are told.
+const ANSWER: usize = 16 << 10;
+const WORDS: usize = 200;
+/// What a store calls a name that no bucket of it can have.
+const BAD_NAME: &str = "InvalidBucketName";
 
 /// Keys of a store.
 #[derive(Clone)]
@@ -80,25 +87,35 @@ impl Bucket {
         })
     }
 
-    /// Whether the store says that there is no such bucket. Any other answer, and none, is not that.
-    pub async fn is_missing(&self) -> bool {
-        match tokio::time::timeout(PATIENCE, self.ask()).await {
-            Ok(Ok(status)) => {
-                tracing::info!(%status, "asked for the bucket");
-                status == StatusCode::NOT_FOUND
-            }
+    /// What the store says of the bucket.
+    pub async fn look(&self) -> Verdict {
+        match tokio::time::timeout(PATIENCE, self.judge()).await {
+            Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => {
                 tracing::warn!(error, "could not ask for the bucket");
-                false
+                Verdict::Unknown
             }
             Err(_) => {
                 tracing::warn!("no answer to whether the bucket exists");
-                false
+                Verdict::Unknown
             }
         }
     }
 
-    async fn ask(&self) -> Result<StatusCode, String> {
+    async fn judge(&self) -> Result<Verdict, String> {
+        let (status, _) = self.ask(&Method::HEAD, "").await?;
+        tracing::info!(%status, "asked for the bucket");
+        Ok(match status {
+            StatusCode::NOT_FOUND => Verdict::Missing,
+            StatusCode::BAD_REQUEST => {
+                let (_, text) = self.ask(&Method::GET, "location=").await?;
+                refusal(&text).map_or(Verdict::Unknown, Verdict::Refused)
+            }
+            _ => Verdict::Unknown,
+        })
+    }
+
+    async fn ask(&self, method: &Method, query: &str) -> Result<(StatusCode, String), String> {
         let origin: Uri = self.origin.parse().map_err(|e| format!("{e}"))?;
         let mut config = Config::new(origin);
         config.connect_timeout = Some(PATIENCE);
@@ -109,16 +126,20 @@ impl Bucket {
             config.root_cert = Some(all.into_iter().map(|der| der.as_ref().to_vec()).collect());
         }
         let client = Client::try_from(config).map_err(|e| e.to_string())?;
-        let mut request = Request::head(&self.path).header("host", &self.host);
-        for (name, value) in self.signed(&Timestamp::now()) {
+        let uri = if query.is_empty() { self.path.clone() } else { format!("{}?{query}", self.path) };
+        let mut request = Request::builder().method(method).uri(uri).header("host", &self.host);
+        for (name, value) in self.signed(method, query, &Timestamp::now()) {
             request = request.header(name, value);
         }
         let request = request.body(Body::empty()).map_err(|e| e.to_string())?;
-        Ok(client.send(request).await.map_err(|e| e.to_string())?.status())
+        let answer = client.send(request).await.map_err(|e| e.to_string())?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER).collect().await.map_err(|e| e.to_string())?;
+        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
 
     /// Headers that sign the request at this time; none without keys.
-    fn signed(&self, at: &Timestamp) -> Vec<(&'static str, String)> {
+    fn signed(&self, method: &Method, query: &str, at: &Timestamp) -> Vec<(&'static str, String)> {
         let Some(keys) = &self.keys else { return vec![] };
         let (time, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());
         let body = hex(&Sha256::digest(b""));
@@ -127,7 +148,7 @@ impl Bucket {
         headers.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
         let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let lines: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-        let canonical = format!("HEAD\n{}\n\n{lines}\n{names}\n{body}", self.path);
+        let canonical = format!("{method}\n{}\n{query}\n{lines}\n{names}\n{body}", self.path);
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
         let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
         let parts = [day.as_str(), &self.region, "s3", "aws4_request", &text];
@@ -143,6 +164,29 @@ impl Bucket {
         headers.push(("authorization", authorization));
         headers
     }
+}
+
+/// What a store says of a bucket.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// There is none of this name.
+    Missing,
+    /// There can be none; the store's words.
+    Refused(String),
+    /// Neither, or no answer.
+    Unknown,
+}
+
+/// Code and message of an answer that refuses the name of the bucket.
+fn refusal(answer: &str) -> Option<String> {
+    let element = |name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
+    };
+    let code = element("Code").filter(|code| *code == BAD_NAME)?;
+    let mut words = element("Message").map_or_else(|| code.to_owned(), |said| format!("{code}: {said}"));
+    cut(&mut words, WORDS);
+    Some(words)
 }
 
 #[cfg(test)]
@@ -163,10 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_name_that_is_refused_is_no_bucket() {
+        let answer =
+            |code: &str| format!("<?xml?>\n<Error><Code>{code}</Code><Message>It is not valid.</Message></Error>");
+        assert_eq!(refusal(&answer("InvalidBucketName")).as_deref(), Some("InvalidBucketName: It is not valid."));
+        assert_eq!(
+            (refusal(&answer("ExpiredToken")), refusal(""), refusal("<Code>InvalidBucketName")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
     fn no_key_is_in_what_is_logged() {
         let keys = Keys { id: "id-7".into(), secret: "secret-7".into(), token: Some("token-7".into()) };
         let bucket = Bucket::of("s3:http://h/b", None, Some(keys), None, false).unwrap();
-        let headers = bucket.signed(&Timestamp::UNIX_EPOCH);
+        let headers = bucket.signed(&Method::HEAD, "", &Timestamp::UNIX_EPOCH);
         assert!(!format!("{bucket:?}").contains("-7") && !format!("{headers:?}").contains("secret-7"));
         assert!(
             headers.iter().any(|(_, v)| v.contains("Credential=id-7/19700101/us-east-1/s3/aws4_request")),

@@ -6,6 +6,7 @@
 //! failure like any other (restic's manual, "Exit codes").
 
 use super::output::Report;
+use super::place::Place;
 use super::run::{End, Ran};
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
@@ -21,7 +22,13 @@ struct Sign {
 const DAMAGED: &str =
     "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.";
 
-const NO_BUCKET: &str = "The bucket does not exist: check bucket, endpoint and region of the backend, or create the bucket. With spec.create: Always of the Repository, the first backup creates it.";
+/// Stand for what [`Place`] says of the bucket, or of the place in it.
+const NO_BUCKET: &str = "no bucket";
+const BAD_BUCKET: &str = "bad bucket";
+const NO_REPOSITORY: &str = "no repository";
+/// The store, or restic itself, refuses the name of the bucket.
+const BAD_NAMES: &[&str] =
+    &["invalidbucketname", "bucket is not valid", "bucket name cannot", "bucket name contains", "bucket name does not"];
 
 const SIGNS: &[Sign] = &[
     Sign {
@@ -42,8 +49,9 @@ const SIGNS: &[Sign] = &[
         reason: reason::REPOSITORY_UNREACHABLE,
         remedy: "The endpoint speaks HTTP: write it with http://.",
     },
+    Sign { words: BAD_NAMES, class: Class::Invalid, reason: reason::BUCKET_MISSING, remedy: BAD_BUCKET },
     Sign {
-        words: &["nosuchbucket", "bucket does not exist", "invalidbucketname"],
+        words: &["nosuchbucket", "bucket does not exist"],
         class: Class::Invalid,
         reason: reason::BUCKET_MISSING,
         remedy: NO_BUCKET,
@@ -104,6 +112,8 @@ const SIGNS: &[Sign] = &[
             "deadline exceeded",
             "server misbehaving",
             "temporary failure in name resolution",
+            // Of a HEAD request, which has no body to say more.
+            "400 bad request",
             "500 internal server error",
             "502 bad gateway",
             "503 service unavailable",
@@ -146,11 +156,18 @@ const SIGNS: &[Sign] = &[
 /// What went wrong, for a command that did not end well. `doing` reads "restore snapshot 1a2b".
 /// `remote` tells whether the repository is reached over a network: a file that ends too early
 /// is otherwise damage and not a lost connection.
-pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
+pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
     let sign = sign(&ran.report, remote);
-    let said = said(&ran.report);
+    let said = if ran.end == End::Hopeless { tried(&ran.report) } else { None };
+    let said = said.unwrap_or_else(|| said_last(&ran.report));
     let detail = if said.is_empty() { String::new() } else { format!(" restic said: {said}") };
     let new = |class: Class, reason: &str, text: &str| {
+        let text = match text {
+            NO_BUCKET => place.no_bucket(),
+            BAD_BUCKET => place.bad_bucket(),
+            NO_REPOSITORY => place.no_repository(),
+            other => other.to_owned(),
+        };
         Failure::new(class, reason, format!("Could not {doing}: {text}{detail}"))
     };
     let mut failure = match &ran.end {
@@ -192,10 +209,15 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool) -> Failure {
     failure
 }
 
-/// What was taken for a missing repository, and is a missing bucket.
-pub fn no_bucket(failure: Failure) -> Failure {
-    let message = format!("Could not open the repository: {NO_BUCKET}");
-    Failure { reason: reason::BUCKET_MISSING.to_owned(), message, ..failure }
+/// What was taken for something else, and is a missing bucket.
+pub fn no_bucket(failure: Failure, text: &str) -> Failure {
+    let message = format!("Could not open the repository: {text}");
+    Failure { class: Class::Invalid, reason: reason::BUCKET_MISSING.to_owned(), message, ..failure }
+}
+
+/// Whether restic says that there can be no bucket of this name.
+pub fn is_bad_name(report: &Report) -> bool {
+    sign(report, true).is_some_and(|s| s.remedy == BAD_BUCKET)
 }
 
 fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {
@@ -205,11 +227,7 @@ fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Fai
             Some(s) if s.reason != reason::DATA_CORRUPT && s.reason != reason::NO_SPACE => {
                 new(s.class, s.reason, s.remedy)
             }
-            _ => new(
-                Class::Invalid,
-                reason::REPOSITORY_MISSING,
-                "there is no repository at this place. Check bucket and prefix of the backend.",
-            ),
+            _ => new(Class::Invalid, reason::REPOSITORY_MISSING, NO_REPOSITORY),
         },
         11 => new(
             Class::Transient,
@@ -243,8 +261,14 @@ fn find(texts: &[String], remote: bool) -> Option<&'static Sign> {
     SIGNS.iter().filter(fits).find(|s| s.words.iter().any(|w| texts.iter().any(|t| t.contains(w))))
 }
 
+/// What restic went on trying when it was ended: what it says of its end is no cause.
+fn tried(report: &Report) -> Option<String> {
+    let lines: Vec<&str> = report.tail().filter(|line| line.contains("retrying")).collect();
+    lines.last().map(|line| (*line).to_owned())
+}
+
 /// The most telling words of restic: its first errors and its last fatal one.
-fn said(report: &Report) -> String {
+fn said_last(report: &Report) -> String {
     let mut parts: Vec<String> = report
         .items
         .iter()
@@ -266,13 +290,15 @@ fn said(report: &Report) -> String {
 mod tests {
     use super::*;
     use crate::drivers::restic::output::parse;
+    use crate::plan::contract::RepositoryAccess;
 
     fn ended(end: End, lines: &[&str]) -> Failure {
         let mut report = Report::default();
         for line in lines {
             report.note(&parse(line.as_bytes()));
         }
-        failure(&Ran { end, report, document: vec![] }, "open the repository", true)
+        let place = Place::of(&RepositoryAccess { url: "s3:http://minio:9000/shop/a".into(), ..Default::default() });
+        failure(&Ran { end, report, document: vec![] }, "open the repository", true, &place)
     }
 
     #[test]
@@ -281,6 +307,8 @@ mod tests {
             (10, "", Class::Invalid, reason::REPOSITORY_MISSING),
             (10, "unable to open config file: Stat: 403 Forbidden", Class::Invalid, reason::ACCESS_DENIED),
             (10, "The specified bucket does not exist", Class::Invalid, reason::BUCKET_MISSING),
+            (1, "client.BucketExists: Bucket name contains invalid characters", Class::Invalid, reason::BUCKET_MISSING),
+            (1, "Stat: 400 Bad Request", Class::Transient, reason::REPOSITORY_UNREACHABLE),
             (11, "unable to create lock", Class::Transient, reason::REPOSITORY_LOCKED),
             (12, "", Class::Invalid, reason::WRONG_PASSWORD),
             (1, "write /x: no space left on device", Class::Data, reason::NO_SPACE),
@@ -300,6 +328,33 @@ mod tests {
             assert_eq!((failure.class, failure.reason.as_str()), (*class, *reason), "{code} {text}");
             assert_eq!(failure.exit_code, Some(*code));
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (end, text, said) in [
+            (End::Exited(10), "", "under prefix a of bucket shop at minio:9000"),
+            (End::Exited(10), "NoSuchBucket", "bucket shop at minio:9000 does not exist"),
+            (
+                End::Exited(1),
+                "Bucket name cannot be shorter than 3 characters",
+                "bucket shop at minio:9000 cannot be used",
+            ),
+        ] {
+            let message = ended(end, &[text]).message;
+            assert!(message.contains(said), "{message}");
+        }
+    }
+
+    /// restic, told to end, calls that the cause.
+    #[test]
+    fn what_was_tried_to_no_avail_is_said() {
+        let cause = "Stat(<config/>) returned error, retrying after 1s: client.GetObject: Bucket name contains invalid characters";
+        let end =
+            r#"{"message_type":"exit_error","code":1,"message":"Fatal: unable to open config file: context canceled"}"#;
+        let failure = ended(End::Hopeless, &[cause, end]);
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::BUCKET_MISSING));
+        assert!(failure.message.contains("invalid characters") && !failure.message.contains("canceled"), "{failure:?}");
     }
 
     #[test]

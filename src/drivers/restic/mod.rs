@@ -17,6 +17,7 @@ mod maintain;
 pub(crate) mod output;
 mod parents;
 mod pattern;
+mod place;
 mod planned;
 mod preflight;
 pub(crate) mod repository;

@@ -1,7 +1,7 @@
 //! The first steps of a run: resolve every host's snapshots, or make the repository ready.
 //!
 //! Preflight opens the repository, waits for nobody but who removes data from it, takes no lock and writes nothing. Prepare
-//! creates a repository only when restic says that there is none (exit code 10):
+//! creates a repository only when restic says that there is none (exit code 10), and nobody knows of one that was:
 //! any other error could be a network that blinked, and creating then would shadow
 //! or damage what is there.
 
@@ -15,7 +15,6 @@ use super::restore::{incomplete_backup, nothing, short, would_empty};
 use super::run::{End, LOOK, Limit};
 use super::select::Snapshot;
 use super::{Done, args, pattern, select};
-use crate::names::reason;
 use crate::plan::contract::{Absent, Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
@@ -121,11 +120,7 @@ async fn counted(
 pub async fn list(repository: &Repository) -> Result<(Vec<Listed>, Option<Absent>), Failure> {
     match repository.snapshots(&[]).await {
         Ok(listed) => Ok((listed, None)),
-        Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Ok((vec![], Some(Absent::Repository))),
-        Err(failure) if failure.reason == reason::BUCKET_MISSING && repository.create_bucket => {
-            Ok((vec![], Some(Absent::Bucket)))
-        }
-        Err(failure) => Err(failure),
+        Err(failure) => repository.may_create(&failure).map(|absent| (vec![], Some(absent))).ok_or(failure),
     }
 }
 
@@ -141,7 +136,7 @@ pub async fn probe(repository: &Repository) -> Done {
     Done::failed(repository.opening_failure(&opened).await)
 }
 
-/// Opens the repository, and creates it where there is none.
+/// Opens the repository, and creates it where there is none, and was none.
 pub async fn prepare(repository: &Repository) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -152,12 +147,7 @@ pub async fn prepare(repository: &Repository) -> Done {
     }
     let failure = repository.opening_failure(&opened).await;
     // restic creates the bucket, too, where it is missing and the keys allow it.
-    let may_create = match failure.reason.as_str() {
-        reason::REPOSITORY_MISSING => true,
-        reason::BUCKET_MISSING => repository.create_bucket,
-        _ => false,
-    };
-    if !may_create {
+    if repository.may_create(&failure).is_none() {
         return Done::failed(failure);
     }
     let created = repository.lines(args::init(), Limit::Whole(LOOK), &mut |_| {}).await;

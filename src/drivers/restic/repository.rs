@@ -20,6 +20,7 @@ use super::args;
 use super::bucket::Bucket;
 use super::error;
 use super::output::Message;
+use super::place::Place;
 use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
 use super::tuning::Memory;
@@ -97,6 +98,8 @@ pub struct Repository {
     secrets: Secrets,
     control: Control,
     remote: bool,
+    /// Where it is, as messages name it.
+    place: Place,
     lock_watch: Duration,
     /// A restic of this hostname has died, and another one cannot be alive.
     died: AtomicBool,
@@ -105,7 +108,11 @@ pub struct Repository {
     /// Its bucket; none where there is none, or a proxy stands before it.
     bucket: Option<Bucket>,
     /// A bucket that does not exist may be created.
-    pub create_bucket: bool,
+    create_bucket: bool,
+    /// There was a repository before: where there is none now it is lost, and not to be created.
+    known: bool,
+    /// No bucket can have its name.
+    bad_bucket: AtomicBool,
     warnings: Mutex<Vec<String>>,
     /// Folder below which the volumes of a restore stand.
     pub restore_root: PathBuf,
@@ -175,11 +182,14 @@ impl Repository {
             secrets,
             control,
             remote: !access.url.starts_with('/'),
+            place: Place::of(access),
             lock_watch: places.lock_watch,
             died: AtomicBool::new(settings.after_death),
             untrimmed: OnceCell::new(),
             bucket,
             create_bucket: access.create_bucket,
+            known: access.known,
+            bad_bucket: AtomicBool::new(false),
             warnings: Mutex::default(),
             restore_root: places.restore_root.clone(),
         })
@@ -380,20 +390,9 @@ impl Repository {
 
     /// What went wrong, without any secret in it.
     pub fn failure(&self, ran: &Ran, doing: &str) -> Failure {
-        let mut failure = error::failure(ran, doing, self.remote);
+        let mut failure = error::failure(ran, doing, self.remote, &self.place);
         self.secrets.blot(&mut failure.message);
         failure
-    }
-
-    /// The failure of a command that was to open the repository. Where there is none, perhaps its bucket is not there.
-    pub async fn opening_failure(&self, ran: &Ran) -> Failure {
-        let failure = self.failure(ran, "open the repository");
-        match &self.bucket {
-            Some(bucket) if failure.reason == reason::REPOSITORY_MISSING && bucket.is_missing().await => {
-                error::no_bucket(failure)
-            }
-            _ => failure,
-        }
     }
 
     /// Opens the repository and lists its snapshots of all hosts, or only those of `ids`.
@@ -496,5 +495,6 @@ fn endpoint(url: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
+mod opening;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// nothing while it compares a large file that exists already, or loads a pack of 16 MiB over a slow
 /// line. The chatter of failing requests stays well below.
 const WORK: u64 = 8 << 20;
+/// A command that only looks is ended after so many refusals of its request: no retry mends what is wrong with it, and
+/// what goes between may have answered once.
+const REFUSALS: u32 = 2;
 /// Longest line read: names are at most a few KiB even when escaped.
 const LINE: usize = 1 << 20;
 /// Most bytes of a document (the list of snapshots): about 250,000 snapshots.
@@ -125,6 +128,8 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
     let mut kill_at: Option<Instant> = None;
     let mut exited: Option<std::process::ExitStatus> = None;
     let mut drained_by: Option<Instant> = None;
+    let most_refusals = if matches!(what.limit, Limit::Whole(_)) { REFUSALS } else { u32::MAX };
+    let mut refusals = 0;
 
     while exited.is_none() || out.is_some() || err.is_some() {
         if drained_by.is_some_and(|at| Instant::now() >= at) {
@@ -148,7 +153,8 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
                 0 => err = None,
                 n => err_lines.feed(&err_buffer[..n], |line| {
                     let line = parse(line);
-                    if hopeless(&line) {
+                    refusals += u32::from(is_refusal(&line));
+                    if hopeless(&line) || refusals >= most_refusals {
                         reason = Some(End::Hopeless);
                     }
                     ran.report.note(&line);
@@ -183,10 +189,20 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
     ran
 }
 
-/// restic retries for minutes what no retry mends: a certificate that is not trusted, a bucket that is not there.
+/// restic retries for minutes what no retry mends: a certificate that is not trusted, a bucket that is not there or that
+/// has a name which it, or the store, refuses.
 fn hopeless(line: &Line) -> bool {
-    let never = |text: &str| ["x509:", "bucket does not exist"].iter().any(|sign| text.contains(sign));
-    matches!(line, Line::Text(text) if text.contains("retrying") && never(text))
+    const NEVER: [&str; 4] = ["x509:", "bucket does not exist", "bucket is not valid", ": Bucket name "];
+    is_retry(line, &NEVER)
+}
+
+/// The store says that the request is not valid. Of which kind, the answer to HEAD does not say.
+fn is_refusal(line: &Line) -> bool {
+    is_retry(line, &["400 Bad Request"])
+}
+
+fn is_retry(line: &Line, signs: &[&str]) -> bool {
+    matches!(line, Line::Text(text) if text.contains("retrying") && signs.iter().any(|sign| text.contains(sign)))
 }
 
 fn spawn(what: &Invocation) -> std::io::Result<Child> {
@@ -360,6 +376,25 @@ mod tests {
     async fn a_counter_that_moves_is_progress() {
         let script = "for i in 1 2 3 4 5 6 7; do echo \"{\\\"message_type\\\":\\\"status\\\",\\\"bytes_done\\\":$i}\"; sleep 0.2; done";
         assert_eq!(ran(script, Limit::Idle(Duration::from_millis(800))).await.end, End::Exited(0));
+    }
+
+    #[tokio::test]
+    async fn what_no_retry_mends_is_ended_at_once_and_a_request_refused_twice_where_it_only_looks() {
+        let retries = |text: &str, times: usize| {
+            format!(
+                "for i in $(seq {times}); do echo 'Stat returned error, retrying after 1s: {text}' >&2; done; sleep 0.4"
+            )
+        };
+        let (look, work) = (Limit::Whole(LOOK), Limit::Idle(STUCK));
+        for (text, times, limit, end) in [
+            ("client.GetObject: Bucket name cannot be shorter than 3 characters", 1, look, End::Hopeless),
+            ("The specified bucket is not valid.", 1, work, End::Hopeless),
+            ("Stat: 400 Bad Request", 1, look, End::Exited(0)),
+            ("Stat: 400 Bad Request", 2, look, End::Hopeless),
+            ("Stat: 400 Bad Request", 2, work, End::Exited(0)),
+        ] {
+            assert_eq!(ran(&retries(text, times), limit).await.end, end, "{text} {times}");
+        }
     }
 
     #[tokio::test]

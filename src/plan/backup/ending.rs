@@ -40,7 +40,6 @@ pub fn cancel(pass: &mut Pass<'_>) {
         return report::go_on(pass, reason::CANCELING, text);
     }
     pass.now.targets.iter_mut().for_each(|target| cut_off(target, at));
-    report::unseen(pass);
     let text = text(&pass.now.targets);
     conditions::set(&mut pass.now.conditions, condition::CANCELED, true, reason::CANCELED, &text, at);
     report::end(pass, BackupPhase::Failed, reason::CANCELED, &text);

@@ -1,5 +1,7 @@
 //! The session's phase, conditions and one line; and what is now known of the Repository.
 
+use serde_json::{Map, Value};
+
 use super::{Pass, hosts, summary};
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
@@ -13,7 +15,7 @@ use crate::plan::contract::{Class, Failure, RepositoryFacts};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
-use crate::plan::{duration, text};
+use crate::plan::{access, duration, text};
 
 /// The backup is not taken, and says why.
 pub fn skip(pass: &mut Pass<'_>, text: &str) {
@@ -120,14 +122,7 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
         conditions::set(list, condition::REPOSITORY_INTEGRITY_VERIFIED, false, reason::INTEGRITY_FAILED, said, at);
     }
     let Some(facts) = facts else { return retained };
-    let first = match &pass.seen.repository {
-        Seen::Found(r) => r.first_backup.clone(),
-        _ => None,
-    };
-    let now = conditions::whole_second(at);
     pass.plan.repository_facts = Some(to_json(&RepositoryStatus {
-        first_backup_time: Some(first.unwrap_or_else(|| now.clone())),
-        last_backup_time: Some(now),
         integrity: facts.integrity,
         total_size: facts.total_bytes.map(hosts::size),
         snapshot_count: facts.snapshot_count,
@@ -137,13 +132,29 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
     retained
 }
 
-/// There are snapshots, and nobody looked at the repository after them: it has to be listed all the same.
-pub fn unseen(pass: &mut Pass<'_>) {
+/// Tells the Repository of a backup that succeeded, and has it listed after one that did not and left, or removed, snapshots.
+fn tell_repository(pass: &mut Pass<'_>, phase: BackupPhase) {
+    let now = Some(conditions::whole_second(pass.at));
     let made = pass.now.targets.iter().flat_map(|t| &t.stats).any(|h| !h.snapshots.is_empty());
-    if made && pass.plan.repository_facts.is_none() {
-        let last_backup_time = Some(conditions::whole_second(pass.at));
-        let facts = RepositoryStatus { last_backup_time, ..RepositoryStatus::default() };
-        pass.plan.repository_facts = Some(to_json(&facts));
+    let news = if phase == BackupPhase::Succeeded {
+        let seen = match &pass.seen.repository {
+            Seen::Found(seen) => Some(seen),
+            _ => None,
+        };
+        RepositoryStatus {
+            first_backup_time: seen.and_then(|r| r.first_backup.clone()).or_else(|| now.clone()),
+            last_backup_time: now,
+            known_place: seen.and_then(|r| r.spec.backend.as_ref()).and_then(access::place),
+            ..RepositoryStatus::default()
+        }
+    } else if made || pass.plan.repository_facts.is_some() {
+        RepositoryStatus { list_request_time: now, ..RepositoryStatus::default() }
+    } else {
+        return;
+    };
+    let facts = pass.plan.repository_facts.get_or_insert_with(|| Value::Object(Map::new()));
+    if let (Value::Object(facts), Value::Object(news)) = (facts, to_json(&news)) {
+        facts.extend(news);
     }
 }
 
@@ -155,7 +166,6 @@ pub fn shared(pass: &mut Pass<'_>, text: &str) {
 
 /// Draws the conclusion when every member is over. `left` is what failed after the backup itself.
 pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
-    unseen(pass);
     if pass.expired {
         let text = "Failed to complete backup before the deadline.";
         conditions::set(
@@ -227,6 +237,7 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
         let due = pass.at.checked_add(delay).unwrap_or(pass.at);
         pass.now.next_retry = Some(conditions::whole_second(due));
     }
+    tell_repository(pass, phase);
     let health = if phase == BackupPhase::Succeeded { Health::Ready } else { Health::Stalled };
     pass.plan.note_end(why);
     say(pass, health, why, text);

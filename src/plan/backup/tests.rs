@@ -169,7 +169,7 @@ fn an_answer_of_another_run_is_refused_at_every_step() {
         w.settle();
         assert_eq!(w.phase(), "Failed", "{key}");
         let told: Vec<&str> = w.last_facts.as_object().into_iter().flat_map(|f| f.keys().map(String::as_str)).collect();
-        let own: &[&str] = if key == "maintain" { &["lastBackupTime"] } else { &[] };
+        let own: &[&str] = if key == "maintain" { &["listRequestTime"] } else { &[] };
         assert_eq!(told, own, "{key}: another run's facts are not the Repository's");
     }
 }

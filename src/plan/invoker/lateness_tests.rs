@@ -69,6 +69,7 @@ fn backups_are_late_when_the_second_time_has_come_and_until_one_succeeds() {
     assert_eq!(plan.events, [Event::new(true, reason::BACKUPS_LATE, text)]);
     let ready = plan.conditions.iter().find(|c| c.type_ == condition::READY).unwrap();
     assert_eq!(ready.status, "True", "one more could be taken all the same");
+    assert!(ready.message.as_ref().unwrap().contains("but they are late: see the condition BackupsLate"), "{ready:?}");
     // It is told once.
     invoker = after(&invoker, &plan);
     let plan = next(&invoker, at(3 * DAY));
@@ -82,6 +83,8 @@ fn backups_are_late_when_the_second_time_has_come_and_until_one_succeeds() {
     invoker.sessions.push(session("by-hand", 3 * DAY + 30, BackupPhase::Succeeded));
     let plan = next(&invoker, at(3 * DAY + 31));
     assert_eq!((value(&plan), plan.events.len()), ("False", 0));
+    let ready = plan.conditions.iter().find(|c| c.type_ == condition::READY).unwrap();
+    assert_eq!(ready.message.as_deref(), Some("Ready to take backups."));
     // And once more when they are late again: from then on two times are 3 days 04:00 and 4 days 04:00.
     invoker = after(&invoker, &plan);
     assert_eq!(value(&next(&invoker, at(4 * DAY + 4 * hour - 1))), "False");

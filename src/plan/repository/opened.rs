@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::sync::{self, LIST, OUT_OF_DATE, SOONEST};
-use super::{LOOK_FOR_MISSING, Pass};
+use super::sync::{self, BEING_LISTED, LIST, OUT_OF_DATE, SOONEST};
+use super::{LOOK_FOR_MISSING, Pass, known};
 use crate::api::Condition;
 use crate::api::repository::{OpenedWith, RepositoryStatus, SyncStatus};
 use crate::api::to_json;
@@ -99,7 +99,7 @@ pub(super) fn is_open(pass: &Pass<'_>, sync: &SyncStatus) -> bool {
 pub(super) fn tell(pass: &mut Pass<'_>) {
     if let Some(failed) = failure(&pass.now.conditions).cloned() {
         let (why, text) = (failed.reason.unwrap_or_default(), failed.message.unwrap_or_default());
-        return pass.say(Health::Reconciling, &why, text.trim_start_matches(OUT_OF_DATE));
+        return pass.say(Health::Reconciling, &why, text.trim_end_matches(OUT_OF_DATE));
     }
     let sync = pass.now.sync.clone().unwrap_or_default();
     let synced = pass.now.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
@@ -117,7 +117,14 @@ pub(super) fn tell(pass: &mut Pass<'_>) {
         return pass.say(Health::Ready, reason::REPOSITORY_NOT_CREATED, &text);
     }
     let empty = pass.now.snapshot_count == Some(0);
-    let text = if empty { "Ready to be used. The repository holds no snapshots." } else { "Ready to be used." };
+    let is_older = synced.is_some_and(|c| c.message.as_deref() == Some(BEING_LISTED));
+    let text = if is_older || (empty && known::is_behind(&pass.now)) {
+        "Ready to be used. Its Snapshots are being listed."
+    } else if empty {
+        "Ready to be used. The repository holds no snapshots."
+    } else {
+        "Ready to be used."
+    };
     pass.say(Health::Ready, reason::REPOSITORY_OPENED, text);
 }
 
@@ -135,5 +142,5 @@ fn unopened(pass: &Pass<'_>, sync: &SyncStatus, synced: Option<&Condition>) -> S
         _ => held.or_else(failed),
     };
     let why = why.unwrap_or_else(|| "The Job that lists its Snapshots opens it.".to_owned());
-    format!("{since}. {}", why.trim_start_matches(OUT_OF_DATE))
+    format!("{since}. {}", why.trim_end_matches(OUT_OF_DATE))
 }

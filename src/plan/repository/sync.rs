@@ -13,7 +13,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Pass, opened};
+use super::{Pass, known, opened};
 use crate::api::repository::{SyncBegun, SyncStatus};
 use crate::names::{condition, reason};
 use crate::plan::Listing;
@@ -38,11 +38,17 @@ pub const SOONEST: SignedDuration = SignedDuration::from_mins(1);
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(2);
 /// Who waits for its turn is woken when it comes; this is for one that was missed.
 const LOOK_FOR_TURN: Duration = Duration::from_mins(1);
-/// What is said of a listing that failed, before why.
-pub const OUT_OF_DATE: &str = "The Snapshots may be out of date: ";
+/// What is said of a listing that failed, after why, where there are Snapshots.
+pub const OUT_OF_DATE: &str = " The Snapshots may be out of date.";
+/// What is said where a backup has made what the last listing did not find.
+pub const BEING_LISTED: &str = "A backup has ended since the last listing. The Snapshots are being listed.";
 
 /// Begins, goes on with, or ends bringing the Snapshots up to date.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) {
+    if known::is_not_created(&pass.now) && known::is_behind(&pass.now) {
+        let list = &mut pass.now.conditions;
+        conditions::set(list, condition::SNAPSHOTS_SYNCED, true, reason::SNAPSHOTS_LISTED, BEING_LISTED, pass.at);
+    }
     let mut sync = pass.now.sync.clone().unwrap_or_default();
     match sync.begun.clone() {
         Some(begun) => go_on(pass, access, &mut sync, &begun),
@@ -57,7 +63,7 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
         pass.plan.stop(Some(job));
     }
     let request = pass.run.sync_request.clone();
-    let backup_time = pass.run.state.last_backup_time.clone();
+    let backup_time = known::wished(&pass.run.state);
     let asked = request.is_some() && request != sync.request || backup_time != sync.backup_time;
     let due = [due(pass, sync), opened::due(pass, sync)].into_iter().flatten().min();
     let wait = due.map(|due| retry::left(due, pass.at));
@@ -122,7 +128,6 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     let list = Step::List(List { labels: snapshots::own_labels(&pass.run.labels) });
     let job = pass.job(LIST, (attempt, 0), access, left.unwrap_or_default(), list);
     let planned = pass.plan.jobs.len();
-    let mut absent = None;
     let patience = if opened::is_open(pass, sync) { PATIENCE } else { SignedDuration::ZERO };
     let lone = Lone {
         run: &pass.run.id.uid,
@@ -134,11 +139,11 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
         gate: None,
         plan: &mut pass.plan,
     };
-    let failure = match lone.advance(LIST, |_, _| job) {
+    let result = match lone.advance(LIST, |_, _| job) {
         StepState::Running if is_shut(pass, attempt) && pass.at.duration_since(begun.time.0) >= patience => {
             let entry = step::entry(&mut pass.now.steps, LIST);
             let (why, text) = (entry.reason.take().unwrap_or_default(), entry.message.take().unwrap_or_default());
-            Some(Failure::new(Class::Transient, &why, text))
+            Err(Failure::new(Class::Transient, &why, text))
         }
         StepState::Running => {
             if pass.plan.jobs.len() > planned {
@@ -147,16 +152,10 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
             return;
         }
         StepState::Done(outcome) => match outcome.answer {
-            Some(Answer::Listed { snapshots, absent: nothing, .. }) => {
-                pass.now.snapshot_count = i64::try_from(snapshots).ok();
-                pass.now.opened_store = pass.run.spec.backend.as_ref().and_then(access::store);
-                sync.opened.clone_from(&begun.with);
-                absent = nothing;
-                None
-            }
-            _ => Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
+            Some(Answer::Listed { snapshots, absent, .. }) => found(pass, sync, begun, snapshots, absent),
+            _ => Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
         },
-        StepState::Failed(failure) => Some(failure),
+        StepState::Failed(failure) => Err(failure),
     };
     sync.request.clone_from(&begun.request);
     sync.backup_time.clone_from(&begun.backup_time);
@@ -165,9 +164,36 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     pass.plan.listing = Listing::None;
     let now = conditions::whole_second(pass.at);
     sync.tried_time = Some(now.clone());
-    conclude(pass, sync, now, failure, absent);
+    conclude(pass, sync, now, result);
     // The Job and its right go in the next pass, after this status is written.
     pass.plan.again = true;
+}
+
+/// Takes down what a listing has found.
+fn found(
+    pass: &mut Pass<'_>,
+    sync: &mut SyncStatus,
+    begun: &SyncBegun,
+    snapshots: u64,
+    absent: Option<Absent>,
+) -> Result<Option<Absent>, Failure> {
+    // Of the spec as it was when the Job began.
+    let is_here = begun.with.as_ref().is_none_or(|with| with.spec_hash == opened::with(pass).spec_hash);
+    let is_new = known::wished(&pass.now) == begun.backup_time;
+    if absent.is_some() && is_here && is_new && known::was_here(&pass.run.spec, Some(&pass.now)) {
+        // A Job that an operator of before has made does not know better.
+        let text = "There is no repository any more, and there was one before.";
+        return Err(Failure::new(Class::Invalid, reason::REPOSITORY_MISSING, text));
+    }
+    pass.now.snapshot_count = i64::try_from(snapshots).ok();
+    sync.opened.clone_from(&begun.with);
+    if let Some(backend) = pass.run.spec.backend.as_ref().filter(|_| is_here) {
+        pass.now.opened_store = access::store(backend);
+        if absent.is_none() {
+            pass.now.known_place = access::place(backend);
+        }
+    }
+    Ok(absent)
 }
 
 /// A Job that has not started for a while keeps nobody waiting for its turn.
@@ -182,12 +208,17 @@ fn is_shut(pass: &Pass<'_>, attempt: i32) -> bool {
     entry.and_then(|s| s.reason.as_deref()).is_some_and(opened::is_of_store)
 }
 
-fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Option<Failure>, absent: Option<Absent>) {
+fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Result<Option<Absent>, Failure>) {
     let entry = step::entry(&mut pass.now.steps, LIST);
     entry.done = true;
     let last = entry.reason.take().zip(entry.message.take());
-    let (value, why, text) = match failure {
-        None => {
+    let (value, why, text) = match result {
+        // What the last backup has made was not there yet.
+        Ok(Some(_)) if known::wished(&pass.now) != sync.backup_time => {
+            sync.last_time = Some(now);
+            (true, reason::SNAPSHOTS_LISTED.to_owned(), BEING_LISTED.to_owned())
+        }
+        Ok(absent) => {
             sync.last_time = Some(now);
             let why = if absent.is_some() { reason::REPOSITORY_NOT_CREATED } else { reason::SNAPSHOTS_LISTED };
             let text = match (absent, pass.now.snapshot_count.unwrap_or_default()) {
@@ -200,11 +231,11 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Opti
             };
             (true, why.to_owned(), text)
         }
-        Some(failure) => {
+        Err(failure) => {
             // The deadline says less than what kept it from being met.
             let late = failure.reason == reason::DEADLINE_EXCEEDED;
             let (why, said) = last.filter(|_| late).unwrap_or((failure.reason, failure.message));
-            let text = format!("{OUT_OF_DATE}{said}");
+            let text = told(pass, sync, &why, said);
             let before = pass.run.state.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
             if before.is_none_or(|c| c.status != "False" || c.reason.as_deref() != Some(&why)) {
                 pass.event(true, &why, &text);
@@ -213,4 +244,14 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, failure: Opti
         }
     };
     conditions::set(&mut pass.now.conditions, condition::SNAPSHOTS_SYNCED, value, &why, text, pass.at);
+}
+
+/// What is said of a listing that failed: why, and then what that means for what was listed before.
+fn told(pass: &mut Pass<'_>, sync: &SyncStatus, why: &str, said: String) -> String {
+    if known::is_loss(why) && known::was_here(&pass.run.spec, Some(&pass.now)) {
+        pass.now.known_place = pass.run.spec.backend.as_ref().and_then(access::place);
+        return format!("{} {}", text::sentence(&said), known::last_seen(&pass.now));
+    }
+    let is_listed = sync.last_time.is_some() && pass.now.snapshot_count.is_some_and(|count| count > 0);
+    if is_listed { format!("{}{OUT_OF_DATE}", text::sentence(&said)) } else { said }
 }

@@ -100,7 +100,8 @@ fn what_is_told_is_what_stands_in_status() {
     assert_eq!((of(one.facts()), of(many.facts())), (Some(expected.clone()), Some(expected)));
 }
 
-/// Whether an expression of the docs gives anything for these numbers: `m OP n`, `max by (..) (m) OP n`, `absent(m OP n)`.
+/// Whether an expression of the docs gives anything for these numbers: `m OP n`, `m{l!="v"} OP n`, `max by (..) (m) OP n`,
+/// `absent(m OP n)`.
 fn fires(expression: &str, text: &str) -> bool {
     if let Some(inner) = expression.strip_prefix("absent(").and_then(|e| e.strip_suffix(')')) {
         return !fires(inner, text);
@@ -108,6 +109,10 @@ fn fires(expression: &str, text: &str) -> bool {
     let words: Vec<&str> = expression.split(' ').collect();
     let [before @ .., operator, number] = words.as_slice() else { panic!("{expression}") };
     let metric = before.last().unwrap().trim_matches(['(', ')']);
+    let (metric, without) = match metric.split_once('{') {
+        Some((metric, label)) => (metric, Some(label.trim_end_matches('}').replace("!=", "="))),
+        None => (metric, None),
+    };
     if before.len() > 1 {
         let group = before[..before.len() - 1].join(" ");
         assert_eq!(group, "max by (namespace, kind, name, repository)", "{expression}");
@@ -115,7 +120,8 @@ fn fires(expression: &str, text: &str) -> bool {
     let number: f64 = number.parse().unwrap();
     let mut values = text.lines().filter_map(|line| {
         let (name, value) = line.rsplit_once(' ')?;
-        (name.split('{').next()? == metric).then(|| value.parse::<f64>().unwrap())
+        let is_left_out = without.as_ref().is_some_and(|label| name.contains(label));
+        (name.split('{').next()? == metric && !is_left_out).then(|| value.parse::<f64>().unwrap())
     });
     values.any(|value| match *operator {
         "==" => (value - number).abs() < f64::EPSILON,
@@ -136,6 +142,7 @@ fn the_rules_in_the_docs_wake_somebody_when_they_should_and_only_then() {
     assert_eq!(rules["groups"][0]["rules"].as_array().unwrap().len(), 4, "each is tried here");
     let late = Backups { late: Some(true), ..good() };
     let failed = Backups { result: Some((false, "WrongPassword".into())), ..good() };
+    let canceled = Backups { result: Some((false, "Canceled".into())), ..good() };
     let metrics = super::super::Metrics::default();
     let text = |all: Vec<Series>, leads: bool| {
         metrics.leading(leads);
@@ -145,6 +152,7 @@ fn the_rules_in_the_docs_wake_somebody_when_they_should_and_only_then() {
     let fine = text(vec![series("web", good()), series("by-hand", Backups { late: None, next: None, ..good() })], true);
     let bad = text(vec![series("web", late), series("other", good())], true);
     let one_failed = text(vec![series("web", good()), series("other", failed)], true);
+    let one_canceled = text(vec![series("web", good()), series("other", canceled)], true);
     let many = text((0..=MOST).map(|n| series(&n.to_string(), good())).collect(), true);
     let nobody = text(vec![], false);
     for (name, wakes) in [
@@ -153,7 +161,7 @@ fn the_rules_in_the_docs_wake_somebody_when_they_should_and_only_then() {
         ("NobodyBacksUp", &nobody),
         ("BackupsNotWatched", &many),
     ] {
-        for (index, numbers) in [&fine, &bad, &one_failed, &many, &nobody].into_iter().enumerate() {
+        for (index, numbers) in [&fine, &one_canceled, &bad, &one_failed, &many, &nobody].into_iter().enumerate() {
             assert_eq!(fires(&rule(name), numbers), std::ptr::eq(numbers, wakes), "{name}, {index}");
         }
     }

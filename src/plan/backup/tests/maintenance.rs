@@ -1,11 +1,13 @@
 //! What follows the backups: retention, check, and what the Repository is told.
 
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::world::{World, retry, script};
 use crate::names::reason;
 use crate::plan::backup::Neighbour;
-use crate::plan::contract::{Class, Own, RepositoryFacts, Step};
+use crate::plan::contract::{Absent, Class, Own, RepositoryFacts, Step};
 use crate::plan::fake::End;
 use crate::plan::hosts::HostSet;
 
@@ -104,7 +106,7 @@ fn a_repository_that_is_damaged_fails_the_backup_and_says_so() {
 #[test]
 fn snapshots_are_listed_though_nobody_looked_at_the_repository_after_them() {
     let times =
-        |w: &World| (w.facts, w.last_facts["lastBackupTime"].is_string(), w.last_facts.as_object().unwrap().len());
+        |w: &World| (w.facts, w.last_facts["listRequestTime"].is_string(), w.last_facts.as_object().unwrap().len());
     let mut w = World::new(1, false, true);
     script(&mut w, "maintain", &[End::OutOfMemory, End::OutOfMemory, End::OutOfMemory]);
     w.settle();
@@ -126,4 +128,68 @@ fn snapshots_are_listed_though_nobody_looked_at_the_repository_after_them() {
     script(&mut w, "backup/0/m0", &[End::DATA]);
     w.settle();
     assert_eq!((w.phase(), w.facts), ("Failed", 0));
+}
+
+/// Closes: a Repository that showed a last successful backup without any.
+#[test]
+fn only_a_backup_that_succeeded_is_told_as_one() {
+    let told = |w: &World, key: &str| w.last_facts.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut w = World::new(1, false, true);
+    w.settle();
+    assert_eq!((w.phase(), told(&w, "knownPlace").as_deref()), ("Succeeded", Some("b/")));
+    assert_eq!(told(&w, "firstBackupTime"), told(&w, "lastBackupTime"));
+    assert!(told(&w, "lastBackupTime").is_some() && told(&w, "listRequestTime").is_none());
+    let mut w = World::new(1, false, true);
+    w.first_backup = Some(Time(Timestamp::UNIX_EPOCH));
+    w.settle();
+    assert_eq!(told(&w, "firstBackupTime").as_deref(), Some("1970-01-01T00:00:00Z"));
+    // Retention failed, the check did, another host did, and it was canceled.
+    let good = RepositoryFacts { integrity: Some(true), ..RepositoryFacts::default() };
+    let mut all = vec![
+        after(good, Some((Class::Invalid, reason::ACCESS_DENIED))),
+        after(
+            RepositoryFacts { integrity: Some(false), retained: true, ..RepositoryFacts::default() },
+            Some((Class::Data, reason::DATA_CORRUPT)),
+        ),
+    ];
+    let mut w = World::new(2, false, true);
+    script(&mut w, "backup/1/m1", &[End::DATA]);
+    w.settle();
+    all.push(w);
+    let mut w = World::new(2, true, true);
+    w.until("backup/1/m1");
+    w.run.canceled = true;
+    w.settle();
+    all.push(w);
+    for w in all {
+        assert_eq!((w.phase(), w.facts), ("Failed", 1), "{:#}", w.status);
+        assert!(told(&w, "listRequestTime").is_some(), "{:#}", w.last_facts);
+        for key in ["firstBackupTime", "lastBackupTime", "knownPlace"] {
+            assert_eq!(told(&w, key), None, "{:#}", w.last_facts);
+        }
+    }
+    // Nothing was made, and nothing is told.
+    for key in ["prepare", "backup/0/m0"] {
+        let mut w = World::new(1, false, true);
+        script(&mut w, key, &[End::Fails(Class::Invalid, reason::NOTHING_TO_BACK_UP)]);
+        w.settle();
+        assert_eq!((w.phase(), w.facts), ("Failed", 0), "{key}");
+    }
+}
+
+#[test]
+fn a_repository_that_is_lost_is_not_created_anew() {
+    let absent = |known: bool, what: Absent| {
+        let mut w = World::new(1, false, true);
+        w.known = known;
+        script(&mut w, "prepare", &[End::Absent(what)]);
+        w.settle();
+        assert!(w.last_task.as_ref().is_some_and(|task| task.repository.known == known));
+        w
+    };
+    for (what, why) in [(Absent::Repository, reason::REPOSITORY_MISSING), (Absent::Bucket, reason::BUCKET_MISSING)] {
+        let w = absent(true, what);
+        assert_eq!((w.phase(), w.stalled(), w.steps()), ("Failed", why, vec!["prepare"]));
+        assert_eq!(absent(false, what).phase(), "Succeeded");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -42,6 +43,9 @@ pub struct World {
     /// What stands there in place of the first claim.
     pub found: Option<Target>,
     pub repository: bool,
+    /// When the first backup through it succeeded, and whether there was a repository.
+    pub first_backup: Option<Time>,
+    pub known: bool,
     pub pod_security: Level,
     /// Settings of Jobs of its namespace.
     pub job_defaults: Result<crate::api::runtime::RuntimeSettings, String>,
@@ -96,6 +100,8 @@ impl World {
             targets: vec![true; members],
             found: None,
             repository: true,
+            first_backup: None,
+            known: false,
             pod_security: Level::Privileged,
             job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             refusal: None,
@@ -131,7 +137,8 @@ impl World {
             "usagePolicy": self.policy });
         let found = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
-            first_backup: None,
+            first_backup: self.first_backup.clone(),
+            known: self.known,
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: self.silent.then(|| Silence { since: self.now, message: "It is away.".into() }),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+mod lost;
 mod opened;
 
 use super::super::{RepositoryRun, RepositorySurroundings, next};
@@ -33,6 +34,8 @@ struct World {
     writes: usize,
     crashes: Vec<usize>,
     events: Vec<String>,
+    /// What they say.
+    said: Vec<String>,
 }
 
 impl World {
@@ -52,6 +55,7 @@ impl World {
             writes: 0,
             crashes: vec![],
             events: vec![],
+            said: vec![],
         }
     }
 
@@ -132,6 +136,7 @@ impl World {
             }
             self.status = status;
         }
+        self.said.extend(plan.events.iter().map(|e| e.message.clone()));
         self.events.extend(plan.events.into_iter().map(|e| e.reason));
         if plan.again { at_once } else { plan.requeue.map(|r| SignedDuration::try_from(r).unwrap()) }
     }

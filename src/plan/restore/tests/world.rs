@@ -187,6 +187,7 @@ impl World {
         let found = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
+            known: false,
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: self.silent.then(silence),

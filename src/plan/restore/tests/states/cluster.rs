@@ -122,6 +122,7 @@ impl Scene {
         let repository = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: None,
+            known: false,
             secret: Seen::Found(()),
             labels: Seen::Missing,
             unreachable: None,

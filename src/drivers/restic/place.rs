@@ -1,0 +1,124 @@
+//! Where a repository is, as messages name it: bucket, prefix and host, never a credential.
+
+use percent_encoding::percent_decode_str;
+
+use crate::plan::contract::RepositoryAccess;
+
+/// The place of a repository.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Where it is not on a volume.
+    bucket: Option<Bucket>,
+    /// There was a repository before.
+    known: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Bucket {
+    host: String,
+    name: String,
+    prefix: String,
+}
+
+impl Place {
+    /// Of the repository that a Job is told of.
+    pub fn of(access: &RepositoryAccess) -> Self {
+        Self { bucket: bucket(&access.url), known: access.known }
+    }
+
+    /// There is a bucket, or a volume, and nothing in it.
+    pub fn no_repository(&self) -> String {
+        let (at, check) = match &self.bucket {
+            Some(b) if b.prefix.is_empty() => (format!("at the root of {b}"), "bucket, prefix and endpoint"),
+            Some(b) => (format!("under prefix {} of {b}", b.prefix), "bucket, prefix and endpoint"),
+            None => {
+                ("in the volume of spec.backend.local".to_owned(), "the volume, what is mounted there, and subPath")
+            }
+        };
+        match (self.known, &self.bucket) {
+            (false, _) => format!("there is no repository {at}. Check {check} of the backend."),
+            (true, Some(_)) => format!("there is no repository {at} any more. {}", lost(check, "prefix")),
+            (true, None) => format!("there is no repository {at} any more. {}", lost(check, "subPath")),
+        }
+    }
+
+    /// The bucket is not there.
+    pub fn no_bucket(&self) -> String {
+        let name = self.bucket_name();
+        if self.known {
+            return format!("{name} does not exist any more. {}", lost("bucket, endpoint and region", "bucket"));
+        }
+        format!(
+            "{name} does not exist. Check bucket, endpoint and region of the backend, or create the bucket. With spec.create: Always of the Repository, the first backup creates it."
+        )
+    }
+
+    /// There can be no bucket of this name.
+    pub fn bad_bucket(&self) -> String {
+        format!("{} cannot be used, because its name is not valid. Correct spec.backend.s3.bucket.", self.bucket_name())
+    }
+
+    fn bucket_name(&self) -> String {
+        self.bucket.as_ref().map_or_else(|| "the bucket".to_owned(), ToString::to_string)
+    }
+}
+
+impl std::fmt::Display for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "bucket {} at {}", self.name, self.host)
+    }
+}
+
+/// What is said where there was a repository.
+fn lost(check: &str, other: &str) -> String {
+    format!(
+        "There was one before, so backups create no other in its place. Check {check} of the backend, and whether it was deleted. To begin a new one, write another {other}."
+    )
+}
+
+fn bucket(url: &str) -> Option<Bucket> {
+    let url = url.strip_prefix("s3:")?;
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, path) = rest.split_once('/')?;
+    let host = authority.rsplit('@').next().unwrap_or_default().to_owned();
+    let (name, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let written = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some(Bucket { host, name: written(name), prefix: written(prefix) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(url: &str, known: bool) -> Place {
+        Place::of(&RepositoryAccess { url: url.into(), known, ..RepositoryAccess::default() })
+    }
+
+    #[test]
+    fn what_is_missing_is_named_as_it_is_written_and_without_credentials() {
+        let shop = place("s3:http://id:key@minio:9000/shop/team%23a/x%20y", false);
+        assert!(shop.no_repository().contains("under prefix team#a/x y of bucket shop at minio:9000."));
+        assert!(
+            shop.no_bucket().starts_with("bucket shop at minio:9000 does not exist.")
+                && shop.no_bucket().contains("spec.create")
+        );
+        assert!(
+            place("s3:s3.amazonaws.com/b", false).no_repository().contains("root of bucket b at s3.amazonaws.com.")
+        );
+        assert!(place("/lifeboat/repository", false).no_repository().contains("spec.backend.local"));
+        for text in [shop.no_repository(), shop.no_bucket(), shop.bad_bucket()] {
+            assert!(!text.contains("key") && text.contains("minio:9000"), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_creates_what_was_there_before() {
+        for url in ["s3:http://minio:9000/shop/a", "/lifeboat/repository"] {
+            let place = place(url, true);
+            for text in [place.no_repository(), place.no_bucket()] {
+                assert!(text.contains("any more") && text.contains("There was one before"), "{text}");
+                assert!(!text.contains("spec.create"), "{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether there was a repository in the place that a Repository names.
+//!
+//! Where nothing is in such a place any more, the repository was deleted, or its volume is not mounted, or the spec leads
+//! somewhere else. A backup that created a new one would say Succeeded and hide that all backups are gone. So it is said
+//! instead, its Snapshots stay, and only another place, or somebody who creates one there, is a new beginning.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::has_been_opened;
+use crate::api::repository::{RepositorySpec, RepositoryStatus};
+use crate::names::{condition, reason};
+use crate::plan::{access, text};
+
+/// Failures that say that nothing is there.
+const NOTHING: [&str; 2] = [reason::REPOSITORY_MISSING, reason::BUCKET_MISSING];
+
+/// Whether a repository was found, or a backup succeeded, in the place that is named now. What was in the one before a change
+/// of the spec does not count.
+pub fn was_here(spec: &RepositorySpec, status: Option<&RepositoryStatus>) -> bool {
+    let Some(status) = status else { return false };
+    if status.known_place.is_some() {
+        return status.known_place == spec.backend.as_ref().and_then(access::place);
+    }
+    // An operator of before did not write it down.
+    status.first_backup_time.is_some() && has_been_opened(spec, Some(status)) && !is_not_created(status)
+}
+
+/// Whether there was nothing when it was looked at last.
+pub(super) fn is_not_created(status: &RepositoryStatus) -> bool {
+    let of = |c: &&crate::api::Condition| c.type_ == condition::SNAPSHOTS_SYNCED;
+    status.conditions.iter().find(of).is_some_and(|c| c.reason.as_deref() == Some(reason::REPOSITORY_NOT_CREATED))
+}
+
+/// Whether a failure to open says that what was there is gone.
+pub(super) fn is_loss(why: &str) -> bool {
+    NOTHING.contains(&why)
+}
+
+/// When a session last had backups that are to be listed.
+pub(super) fn wished(status: &RepositoryStatus) -> Option<Time> {
+    let times = [&status.last_backup_time, &status.list_request_time];
+    times.into_iter().flatten().max_by_key(|t| t.0).cloned()
+}
+
+/// Whether a backup has ended since the repository was listed last: what that has found is not what there is.
+pub(super) fn is_behind(status: &RepositoryStatus) -> bool {
+    let Some(wished) = wished(status) else { return false };
+    let sync = status.sync.as_ref();
+    let seen = sync.and_then(|s| s.backup_time.as_ref());
+    let listed = sync.and_then(|s| s.last_time.as_ref());
+    seen != Some(&wished) || listed.is_none_or(|listed| listed.0 < wished.0)
+}
+
+/// What a Repository says of the repository that is gone, after why it did not open.
+pub(super) fn last_seen(status: &RepositoryStatus) -> String {
+    let listed = status.sync.as_ref().and_then(|s| s.last_time.as_ref());
+    let held = match (listed, status.snapshot_count) {
+        (Some(time), Some(count)) => {
+            format!("It had {} when it was listed last, at {}. ", text::count(count, "snapshot", "snapshots"), time.0)
+        }
+        _ => String::new(),
+    };
+    format!("{held}Its Snapshots, and integrity, totalSize and snapshotCount in the status, are of that time.")
+}
