@@ -24,7 +24,7 @@ use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::select::{Snapshot, clean, inside_mounts, within};
-use super::{Done, args};
+use super::{Done, args, error};
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
@@ -344,7 +344,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     let mut answer = Restored { planned: total, ..Restored::default() };
     let progress = &repository.control().progress;
     progress.send_replace(at(Counts::default(), total));
-    let mut failure = None;
+    let (mut failure, mut has_begun) = (None, false);
     for part in parts.iter().filter(|_| total.files > 0) {
         let before = answer.restored;
         let mut again = keeps_what_is_there(&step.args);
@@ -362,6 +362,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
                     }
                 })
                 .await;
+            has_begun |= !error::never_began(&ran);
             parents.put_back();
             if holds_nothing(&ran) {
                 break;
@@ -384,6 +385,9 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         failure = Some(incomplete(answer.restored, total, ""));
     }
     progress.send_replace(at(answer.restored, total));
+    if let Some(failure) = failure.take_if(|_| total.files > 0 && !has_begun) {
+        return Done::untouched(failure);
+    }
     Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
 }
 
