@@ -10,6 +10,7 @@
 mod arguments;
 mod backup;
 mod exact;
+mod exact_patterns;
 mod process;
 mod reports;
 mod repository;
