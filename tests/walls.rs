@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["api", "digest", "names"]),
     ("admission", &["api", "digest", "names", "plan", "serve"]),
     ("controller", &["admission", "api", "names", "plan", "serve", "telemetry", "yaml"]),
-    ("drivers", &["digest", "names", "plan::contract", "plan::text"]),
+    ("drivers", &["digest", "names", "plan::contract", "plan::pattern", "plan::text"]),
     ("fuzz", &["admission", "api", "drivers", "names", "plan", "yaml"]),
     ("agent", &["api", "drivers", "names", "plan", "telemetry"]),
     ("serve", &[]),

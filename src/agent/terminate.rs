@@ -16,8 +16,9 @@ pub fn stop_on_signal() -> watch::Receiver<bool> {
             Ok(mut signals) => {
                 let wait = async move {
                     while signals.recv().await.is_some() {
-                        tracing::warn!("told to stop");
+                        // First: the log may be full.
                         tell.send_replace(true);
+                        tracing::warn!("told to stop");
                     }
                 };
                 tokio::spawn(wait.in_current_span());

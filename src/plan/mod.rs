@@ -27,6 +27,7 @@ mod missing;
 pub mod objects;
 pub mod observed;
 pub mod ownership;
+pub mod pattern;
 pub mod pod_security;
 pub mod repository;
 pub mod restic_args;

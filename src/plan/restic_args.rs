@@ -5,6 +5,8 @@
 //! is refused is named. Knows the words only; restic itself judges the values
 //! that are more than a number or a word of a short list.
 
+use super::pattern;
+
 /// Tags that begin so are the operator's own: by them it knows of which run and session a snapshot is.
 const OWN_TAGS: &str = "lifeboat.";
 
@@ -24,6 +26,8 @@ enum Value {
     Flag,
     /// Any text.
     Text,
+    /// A pattern.
+    Pattern,
     /// A whole number.
     Number,
     /// A whole number from here to there.
@@ -44,8 +48,8 @@ const RESTORE: &[(&str, Value)] = &[
     ("--verify", Value::Flag),
     ("--sparse", Value::Flag),
     ("--overwrite", Value::Word(&["always", "if-changed", "if-newer", "never"])),
-    ("--exclude-xattr", Value::Text),
-    ("--include-xattr", Value::Text),
+    ("--exclude-xattr", Value::Pattern),
+    ("--include-xattr", Value::Pattern),
     ("--limit-download", Value::Number),
 ];
 
@@ -62,7 +66,7 @@ const BACKUP: &[(&str, Value)] = &[
     ("--pack-size", Value::Between(PACK_MIB.0, PACK_MIB.1)),
     ("--compression", Value::Word(&["auto", "off", "fastest", "better", "max"])),
     ("--no-scan", Value::Flag),
-    ("--iexclude", Value::Text),
+    ("--iexclude", Value::Pattern),
 ];
 
 const fn allowed(command: Command) -> &'static [(&'static str, Value)] {
@@ -159,7 +163,8 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
         (Value::Tags, Some(v)) if v.split(',').any(|tag| tag.trim().is_empty()) => {
             Err(format!("{name} {v:?} has an empty tag; write tags separated by commas"))
         }
-        (Value::Text | Value::Tags, Some(_)) => Ok(()),
+        (Value::Text | Value::Tags, Some(v)) => pattern::no_nul(v).map_err(|text| format!("{name} {text}")),
+        (Value::Pattern, Some(v)) => pattern::check(v).map_err(|text| format!("{name} {text}")),
         (Value::Between(low, high), Some(v)) if v.parse::<u32>().is_ok_and(|n| (low..=high).contains(&n)) => Ok(()),
         (Value::Between(low, high), Some(v)) => {
             Err(format!("{name} needs a whole number from {low} to {high}, not {v:?}"))
@@ -244,6 +249,13 @@ mod tests {
             (&["-i", "*.jpg"], "\"-i\""),
             (&["--IInclude=*.jpg"], "--IInclude"),
             (&["--tag=,"], "empty tag"),
+            (&["--tag=a\0b"], "NUL character"),
+            (&["--tag", "\0"], "NUL character"),
+            (&["--include-xattr=user.\0x"], "NUL character"),
+            (&["--exclude-xattr", "user.[a"], "not a valid pattern"),
+            (&["--include-xattr=[a-]"], "not a valid pattern"),
+            (&["--\0verify"], "not allowed"),
+            (&["--verify=\0"], "takes no value"),
             (&["--tag=a,,b"], "empty tag"),
             (&["--include-xattr=user.*", "--exclude-xattr", "user.a"], "cannot be combined"),
         ] {
@@ -258,6 +270,9 @@ mod tests {
             ("--pack-size=3", "from 4 to 128"),
             ("--pack-size=129", "from 4 to 128"),
             ("--tag= ", "empty tag"),
+            ("--iexclude=[a", "not a valid pattern"),
+            ("--exclude-if-present=\0", "NUL character"),
+            ("--exclude-larger-than=1\0", "NUL character"),
         ] {
             let wrong = parse(Command::Backup, &list(&[arg])).unwrap_err();
             assert!(wrong[0].1.contains(text), "{arg}: {wrong:?}");

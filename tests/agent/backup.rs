@@ -42,6 +42,29 @@ fn a_backup_of_what_is_not_there_backs_up_nothing() {
     assert_eq!(fs::read_dir(site.path("repo/snapshots")).unwrap().count(), 0);
 }
 
+/// A volume that was not mounted looks like an empty one: its backup is a success, and not without a word.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn a_path_without_any_file_is_told() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    let (empty, empty_path) = site.data("empty");
+    fs::write(data.join("f"), "x").unwrap();
+    fs::create_dir(empty.join("folder")).unwrap();
+    let run = |exclude: &[&str]| {
+        let (paths, exclude) = (strings(&[&path, &empty_path]), strings(exclude));
+        let ended = site.run(Step::Backup(Backup { host: "app-0".into(), paths, exclude, ..Backup::default() }));
+        ended.answer();
+        ended.outcome.warnings
+    };
+    let said = run(&[]);
+    assert!(said.len() == 1 && said[0].starts_with(&format!("{empty_path} of host app-0 holds no file")), "{said:?}");
+    let said = run(&["f"]);
+    assert!(said.len() == 2 && said[0].starts_with(&format!("{path} of host app-0 holds no file")), "{said:?}");
+    fs::write(empty.join("folder/g"), "").unwrap();
+    assert_eq!(run(&[]), Vec::<String>::new());
+}
+
 /// restic would keep the link, and nothing of what it points to.
 ///
 /// Closes: R10 of the reports.

@@ -15,13 +15,13 @@ use super::support::tree::{build, describe};
 use super::volume::Tmpfs;
 
 /// Extraneous files of a tree whose deletion is broken off: their names fill the pipe of the log, which nobody reads.
-const MANY: usize = 20_000;
+pub const MANY: usize = 20_000;
 
-fn exact(site: &Site, paths: &[&str]) -> Restore {
+pub fn exact(site: &Site, paths: &[&str]) -> Restore {
     Restore { exact: true, ..site.step(paths) }
 }
 
-fn write(folder: &Path, files: &[&str]) {
+pub fn write(folder: &Path, files: &[&str]) {
     for file in files {
         fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
         fs::write(folder.join(file), *file).unwrap();
@@ -29,11 +29,11 @@ fn write(folder: &Path, files: &[&str]) {
 }
 
 /// The files of a folder, links among them.
-fn files(folder: &Path) -> Vec<String> {
+pub fn files(folder: &Path) -> Vec<String> {
     describe(folder).into_iter().filter(|(_, l)| l.contains("sha256")).map(|(p, _)| p[2..].to_owned()).collect()
 }
 
-fn deleted(ended: &Ended) -> Option<u64> {
+pub fn deleted(ended: &Ended) -> Option<u64> {
     let Some(Answer::Restored(restored)) = &ended.outcome.answer else { return None };
     restored.deleted
 }
@@ -100,6 +100,11 @@ fn names_that_are_no_text_are_told_apart() {
     let mut have: Vec<Vec<u8>> = names.collect();
     have.sort_unstable();
     assert_eq!((have, deleted(&ended)), (want.into_iter().map(<[u8]>::to_vec).collect(), Some(4)));
+    let said = ended.outcome.warnings.join(" ");
+    assert!(said.contains("not UTF-8 were not deleted") && said.contains("odd \u{fffd}"), "{said}");
+    fs::remove_file(target.join(OsStr::from_bytes(extra[4]))).unwrap();
+    let ended = site.run(Step::Restore(exact(&site, &[&path])));
+    assert_eq!((deleted(&ended), ended.outcome.warnings), (Some(0), vec![]), "none is there that the backup has not");
 }
 
 #[test]

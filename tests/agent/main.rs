@@ -10,6 +10,7 @@
 mod arguments;
 mod backup;
 mod exact;
+mod exact_patterns;
 mod lost;
 mod process;
 mod reports;

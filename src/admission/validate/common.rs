@@ -13,6 +13,7 @@ use crate::api::volume::PvcTemplate;
 use crate::names;
 use crate::plan::duration;
 use crate::plan::hosts::TargetKind;
+use crate::plan::pattern;
 use crate::plan::schedule::{self, Schedule};
 
 /// Whether data is read or written.
@@ -225,6 +226,9 @@ pub fn retention(errors: &mut Errors, policy: &RetentionPolicy) {
     }
     for (i, _) in policy.keep_tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty()) {
         errors.invalid(format!("spec.retentionPolicy.keepTags[{i}]"), "is empty; write a tag");
+    }
+    for (i, text) in policy.keep_tags.iter().enumerate().filter_map(|(i, t)| Some((i, pattern::no_nul(t).err()?))) {
+        errors.invalid(format!("spec.retentionPolicy.keepTags[{i}]"), text);
     }
     let keeps_nothing = keeps.iter().all(|(_, n)| n.is_none_or(|n| n == 0)) && policy.keep_tags.is_empty();
     if policy.prune && keeps_nothing {

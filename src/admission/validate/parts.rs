@@ -176,7 +176,5 @@ fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&F
             );
         }
     }
-    for (i, _) in target.exclude.iter().enumerate().filter(|(_, p)| p.trim().is_empty()) {
-        errors.invalid(format!("{at}.exclude[{i}]"), "is empty; write a pattern such as *.tmp");
-    }
+    target::patterns(errors, &format!("{at}.exclude"), &target.exclude, "*.tmp");
 }

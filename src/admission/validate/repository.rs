@@ -133,20 +133,27 @@ fn s3(errors: &mut Errors, s3: &S3Backend) {
         errors.invalid(endpoint, "is empty; write a host such as s3.amazonaws.com, or a URL");
     } else if host.contains('@') {
         errors.invalid(endpoint, "holds credentials; they belong into the Secret");
-    } else if host.contains("://") || host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#')) {
+    } else if host.contains("://")
+        || host.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '?' | '#'))
+    {
         errors.invalid(
             endpoint,
             format!("{:?} is no host or URL of one; write for example https://minio.example:9000, and the rest into bucket and prefix", s3.endpoint),
         );
     }
-    if s3.bucket.is_empty() || s3.bucket.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':')) {
+    if s3.bucket.is_empty()
+        || s3.bucket.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':'))
+    {
         errors.invalid(
             format!("{at}.bucket"),
             format!("{:?} is no bucket; write its name, and folders into prefix", s3.bucket),
         );
     }
+    if s3.region.as_deref().is_some_and(|r| r.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        errors.invalid(format!("{at}.region"), "is no region; write for example us-east-1");
+    }
     if s3.prefix.as_deref().is_some_and(|p| p.split('/').any(|f| f == "..") || p.chars().any(char::is_control)) {
-        errors.invalid(format!("{at}.prefix"), "must be a path without ..");
+        errors.invalid(format!("{at}.prefix"), "must be a path without .. or control characters");
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::folders::Folders;
-use super::target::{is_clean_path, not_a_path, say_hosts, say_mounts};
+use super::target::{is_clean_path, not_a_path, patterns, say_hosts, say_mounts};
 use super::{Errors, common};
 use crate::api::common::Rule;
 use crate::plan::hosts::HostSet;
@@ -89,10 +89,8 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
             );
         }
     }
-    for (field, patterns) in [("include", &rule.include), ("exclude", &rule.exclude)] {
-        for (i, _) in patterns.iter().enumerate().filter(|(_, p)| p.trim().is_empty()) {
-            errors.invalid(format!("{at}.{field}[{i}]"), "is empty; write a pattern such as *.json");
-        }
+    for (field, list) in [("include", &rule.include), ("exclude", &rule.exclude)] {
+        patterns(errors, &format!("{at}.{field}"), list, "*.json");
     }
 }
 
@@ -111,8 +109,11 @@ fn selection(errors: &mut Errors, at: &str, rule: &Rule) {
         errors
             .invalid(format!("{at}.previous"), format!("is {n}; write 0 for the newest backup, 1 for the one before"));
     }
-    for (i, tag) in rule.tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty() || t.contains(',')) {
-        errors.invalid(format!("{at}.tags[{i}]"), format!("{tag:?} is no tag; write one tag, without a comma"));
+    for (i, tag) in rule.tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty() || t.contains([',', '\0'])) {
+        errors.invalid(
+            format!("{at}.tags[{i}]"),
+            format!("{tag:?} is no tag; write one tag, without a comma or a NUL character"),
+        );
     }
 }
 

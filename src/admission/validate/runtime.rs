@@ -6,6 +6,7 @@
 use super::Errors;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
+use crate::plan::pattern;
 
 /// What the agent's own variables begin with.
 const OURS: &str = "LIFEBOAT_";
@@ -28,6 +29,11 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
                 variable.name
             ),
         );
+    }
+    for (i, variable) in container.env.iter().enumerate() {
+        if let Some(Err(text)) = variable.value.as_deref().map(pattern::no_nul) {
+            errors.invalid(format!("{at}.container.env[{i}].value"), text);
+        }
     }
     let numbers = [
         ("nice.adjustment", container.nice.and_then(|n| n.adjustment), -20, 19),

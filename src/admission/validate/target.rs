@@ -13,6 +13,7 @@ use super::{Errors, say_list};
 use crate::api::common::TargetRef;
 use crate::names::PVC_MOUNT;
 use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
+use crate::plan::pattern;
 use crate::plan::restic_args::{self, Command};
 
 /// Folders the agent's image needs; a mount over one of them, or over a folder around it, hides it.
@@ -219,6 +220,17 @@ pub fn args(errors: &mut Errors, at: &str, command: Command, args: &[String]) {
     if let Err(wrong) = restic_args::parse(command, args) {
         for (i, text) in wrong {
             errors.invalid(format!("{at}.args[{i}]"), text);
+        }
+    }
+}
+
+/// Patterns of restic, at a list of them; `example` is one.
+pub fn patterns(errors: &mut Errors, at: &str, patterns: &[String], example: &str) {
+    for (i, pattern) in patterns.iter().enumerate() {
+        if pattern.trim().is_empty() {
+            errors.invalid(format!("{at}[{i}]"), format!("is empty; write a pattern such as {example}"));
+        } else if let Err(text) = pattern::check(pattern) {
+            errors.invalid(format!("{at}[{i}]"), text);
         }
     }
 }

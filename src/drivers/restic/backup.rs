@@ -49,12 +49,16 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
         if let Some(summary) = &ran.report.summary {
             made.push(snapshot(summary, path));
         }
+        let is_done = ran.end == End::Exited(0);
         if let Some(mut failure) = verdict(repository, &ran, path) {
             let is_there = matches!(ran.end, End::Exited(0 | INCOMPLETE)) && ran.report.summary.is_some();
             if let Some(last) = made.last_mut().filter(|_| is_there) {
                 mark(repository, last, &mut failure).await;
             }
             return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure), untouched: false };
+        }
+        if is_done && made.last().is_some_and(|last| last.total_files == 0) {
+            repository.warn(format!("{path} of host {} holds no file to back up, so the snapshot has none. Check that this is the right volume, and that it is mounted there.", step.host));
         }
     }
     Done::ok(Answer::BackedUp(made))

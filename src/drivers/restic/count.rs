@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use super::checks::Identity;
-use super::extraneous;
-use super::output::{Message, path_key};
+use super::extraneous::{self, Keys};
+use super::output::Message;
 use super::pattern::{Below, Walk};
 use super::repository::Repository;
 use super::restore::{clean_end, short};
@@ -35,9 +35,8 @@ pub struct Counted {
     pub devices: (u64, Vec<String>),
     /// The first entry whose owner the Job cannot give it, and that owner.
     pub unowned: Option<(String, u32, u32)>,
-    /// Its paths, where they are asked for: those that must be found on the target, and those that lie in places of it
-    /// that are not looked through.
-    pub keys: (Vec<u64>, Vec<u64>),
+    /// Its paths, where they are asked for.
+    pub keys: Keys,
 }
 
 /// Whom the restore will run as, and where.
@@ -129,9 +128,7 @@ impl<'a> Count<'a> {
         let counted = &mut self.counted;
         counted.counts.files += 1;
         if self.asker.keys {
-            let (here, elsewhere) = &mut counted.keys;
-            let is_elsewhere = extraneous::is_elsewhere(&m.path, self.mount, self.asker.mounts);
-            if is_elsewhere { elsewhere } else { here }.push(path_key(&m.path));
+            counted.keys.add(&m.path, extraneous::is_elsewhere(&m.path, self.mount, self.asker.mounts));
         }
         // Hard links have the same inode; two file systems below one path have the same numbers for different files.
         if m.node_type == "file" && (m.inode == 0 || self.files.insert((m.inode, m.size, m.mtime.clone()))) {
@@ -165,8 +162,7 @@ impl Counted {
         self.devices.1.extend(other.devices.1);
         self.devices.1.truncate(NAMED);
         self.unowned = self.unowned.take().or(other.unowned);
-        self.keys.0.extend(other.keys.0);
-        self.keys.1.extend(other.keys.1);
+        self.keys.extend(other.keys);
     }
 
     fn owned_by(&mut self, owner: (u32, u32)) {

@@ -153,6 +153,26 @@ const SIGNS: &[Sign] = &[
     },
 ];
 
+/// What Rust says of an argument that no program can be given.
+const NUL: &str = "nul byte";
+
+/// Whether a command has ended before it did anything: it was not started, refused its arguments, or did not open the
+/// repository (restic's manual, "Exit codes").
+pub fn never_began(ran: &Ran) -> bool {
+    let Report { errors, summary, fatal, .. } = &ran.report;
+    let fatal = fatal.as_deref().unwrap_or_default();
+    let is_refusal = fatal.contains("invalid pattern(s) provided")
+        || fatal.contains("are mutually exclusive")
+        || fatal.starts_with("unknown flag: ")
+        || (fatal.starts_with("invalid argument \"") && fatal.contains("\" flag: "));
+    match ran.end {
+        End::NotStarted(_) => true,
+        End::Exited(10..=12) => *errors == 0 && summary.is_none(),
+        End::Exited(1) => *errors == 0 && summary.is_none() && is_refusal,
+        _ => false,
+    }
+}
+
 /// What went wrong, for a command that did not end well. `doing` reads "restore snapshot 1a2b".
 /// `remote` tells whether the repository is reached over a network: a file that ends too early
 /// is otherwise damage and not a lost connection.
@@ -175,6 +195,13 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
             Class::Transient,
             reason::TERMINATED,
             format!("The agent was told to stop while it was to {doing}. Lifeboat tries again within the deadline."),
+        ),
+        End::NotStarted(error) if error.contains(NUL) => Failure::new(
+            Class::Invalid,
+            reason::INVALID,
+            format!(
+                "Could not {doing}: restic cannot be given an argument with a NUL character. Remove it from paths, include, exclude and args."
+            ),
         ),
         End::NotStarted(error) => Failure::new(
             Class::Fatal,
@@ -369,6 +396,43 @@ mod tests {
         );
         assert_eq!(failure.reason, reason::NO_SPACE);
         assert!(failure.message.contains("/a"));
+    }
+
+    /// What restic 0.18.0 says. Of all else it is not known what it has done.
+    #[test]
+    fn what_refuses_its_arguments_has_done_nothing() {
+        let began = |end: End, lines: &[&str]| {
+            let mut report = Report::default();
+            lines.iter().for_each(|line| report.note(&parse(line.as_bytes())));
+            !never_began(&Ran { end, report, document: vec![] })
+        };
+        let fatal =
+            |text: &str| serde_json::json!({ "message_type": "exit_error", "code": 1, "message": text }).to_string();
+        for text in [
+            "Fatal: --include: invalid pattern(s) provided:\n[a",
+            "Fatal: --include-xattr: invalid pattern(s) provided:\n[a",
+            "Fatal: exclude and include xattr patterns are mutually exclusive",
+            "invalid argument \"maybe\" for \"--overwrite\" flag: invalid overwrite behavior \"maybe\"",
+            "unknown flag: --nosuch",
+        ] {
+            assert!(!began(End::Exited(1), &[&fatal(text)]), "{text}");
+            assert!(began(End::Killed(9), &[&fatal(text)]) && began(End::Stopped, &[&fatal(text)]), "{text}");
+            let error = r#"{"message_type":"error","error":{"message":"write"},"item":"/a"}"#;
+            assert!(began(End::Exited(1), &[error, &fatal(text)]), "{text}");
+        }
+        for text in ["", "Fatal: There were 2 errors", "Fatal: write /a: invalid argument", "invalid argument"] {
+            assert!(began(End::Exited(1), &[&fatal(text)]), "{text}");
+        }
+        assert!(!began(End::Exited(12), &[]) && !began(End::NotStarted("it is gone".into()), &[]));
+        assert!(began(End::Exited(0), &[]) && began(End::Exited(3), &[]));
+    }
+
+    #[test]
+    fn a_nul_is_no_fault_of_the_image() {
+        let failure = ended(End::NotStarted("nul byte found in provided data".into()), &[]);
+        assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::INVALID));
+        assert!(failure.message.contains("NUL character"), "{}", failure.message);
+        assert!(ended(End::NotStarted("No such file".into()), &[]).message.contains("The image of the Job"));
     }
 
     /// Proves: defect 22.

@@ -8,14 +8,15 @@
 //! What never happens: a symbolic link is never followed, and no folder is entered that is on another device, the root of
 //! a mount, or `lost+found` of the volume. Every folder is opened from the one that it is in, so that
 //! nobody can put a link in its place. An entry stays if a snapshot holds its path, by a hash: two paths with the
-//! same one keep an entry too much, and delete none.
+//! same one keep an entry too much, and delete none. It also stays if the backup of any of the snapshots left it out: what
+//! the rule selects and what each backup excluded are asked apart, so that no pattern of the one takes back one of another.
 //!
 //! Before the first deletion all that was restored must be found under its name. A volume that knows
 //! files by other names (one that ignores the case of letters) would otherwise lose what it has just got back.
 
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,12 +25,12 @@ use std::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::walk::{FOLDER, Found, Pass};
 use super::output::path_key;
-use super::pattern::{Below, Walk};
+use super::pattern::{Below, LeftOut, Walk};
 use super::repository::Repository;
 use super::run::STUCK;
 use super::select::within;
@@ -37,8 +38,8 @@ use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::text;
 
-/// Stack of the walk: some KiB for each folder on the way.
-const STACK: usize = 16 << 20;
+/// Stack of the walk: some KiB for each folder on the way. Memory is taken only for what is used of it.
+const STACK: usize = 64 << 20;
 /// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
 /// as many looks is being written by somebody.
 const LOOKS: usize = 10;
@@ -49,22 +50,62 @@ const TICK: Duration = Duration::from_millis(500);
 /// Where ext file systems keep what a check has found; it is the file system's own.
 const LOST: &str = "lost+found";
 
-/// Paths that snapshots hold, by [`path_key`]: nine bytes each, also of a tree of millions.
+/// Paths of the list of a snapshot, by [`path_key`].
+#[derive(Debug, Default, PartialEq)]
+pub struct Keys {
+    /// Those that must be found on the target.
+    here: Vec<u64>,
+    /// Those in places of it that are not looked through.
+    elsewhere: Vec<u64>,
+    /// How many entries each path stands for that may not be UTF-8: all their bytes restic lists as one and the same sign.
+    /// It has the bytes in its list for people only, where a line break in a name cannot be told from the end of one.
+    unclear: HashMap<u64, u32>,
+}
+
+impl Keys {
+    /// Takes note of a path.
+    pub fn add(&mut self, path: &str, is_elsewhere: bool) {
+        let key = path_key(path);
+        if is_elsewhere { &mut self.elsewhere } else { &mut self.here }.push(key);
+        if is_unclear(path) {
+            *self.unclear.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Adds those of another list, which may have the same entries.
+    pub fn extend(&mut self, other: Self) {
+        self.here.extend(other.here);
+        self.elsewhere.extend(other.elsewhere);
+        for (key, count) in other.unclear {
+            let most = self.unclear.entry(key).or_default();
+            *most = count.max(*most);
+        }
+    }
+}
+
+/// Whether a path may stand for several names.
+fn is_unclear(path: &str) -> bool {
+    path.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// Paths that snapshots hold: nine bytes each, also of a tree of millions.
 #[derive(Debug, Default)]
 pub struct Kept {
     here: Vec<u64>,
     seen: Vec<bool>,
     elsewhere: Vec<u64>,
+    unclear: HashMap<u64, u32>,
 }
 
 impl Kept {
-    /// `here` are those that must be found; `elsewhere` lie in places that are not looked through.
-    pub fn new(mut here: Vec<u64>, mut elsewhere: Vec<u64>) -> Self {
+    /// What any of the lists has.
+    pub fn new(keys: Keys) -> Self {
+        let Keys { mut here, mut elsewhere, unclear } = keys;
         for all in [&mut here, &mut elsewhere] {
             all.sort_unstable();
             all.dedup();
         }
-        Self { seen: vec![false; here.len()], here, elsewhere }
+        Self { seen: vec![false; here.len()], here, elsewhere, unclear }
     }
 
     /// Whether a snapshot holds the path, of which it is noted that it is there.
@@ -104,7 +145,7 @@ fn is_lost(path: &str, mount: &str) -> bool {
 pub struct Region {
     /// The path, normalised.
     pub root: String,
-    /// The patterns, below a folder.
+    /// The patterns of the rule, below a folder.
     pub below: Below,
 }
 
@@ -124,6 +165,8 @@ pub struct Search {
     pub mounts: Vec<String>,
     /// Paths of the rule.
     pub regions: Vec<Region>,
+    /// What the backups of the snapshots left out, each of which is for all regions.
+    pub left_out: Vec<LeftOut>,
     /// What the snapshots hold.
     pub kept: Kept,
 }
@@ -132,13 +175,21 @@ pub struct Search {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
+    /// Becomes true when the agent is told to stop.
+    told: Option<watch::Receiver<bool>>,
     moved: AtomicU64,
     deleted: AtomicU64,
 }
 
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.told.as_ref().is_some_and(|told| *told.borrow())
+    }
+}
+
 /// Deletes what is extraneous. How many entries that were, also where it fails.
 pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared { told: Some(repository.control().stop.clone()), ..Shared::default() });
     let (tell, mut done) = oneshot::channel();
     let (told, span) = (shared.clone(), tracing::Span::current());
     let walk = move || {
@@ -163,8 +214,7 @@ pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option
         if now != moved {
             (moved, since) = (now, Instant::now());
         }
-        if *repository.control().stop.borrow() {
-            shared.stop.store(true, Ordering::Relaxed);
+        if shared.is_over() {
             told_at.get_or_insert_with(Instant::now);
         }
         let is_stuck = since.elapsed() > STUCK;
@@ -177,12 +227,8 @@ pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option
     };
     let deleted = shared.deleted.load(Ordering::Relaxed);
     match ended {
-        Some(Ok(left)) => {
-            for folder in left {
-                repository.warn(format!(
-                    "{folder} was not looked through for extraneous files, because another volume is mounted there. Name it in paths of the rule, if its files shall go too."
-                ));
-            }
+        Some(Ok(warnings)) => {
+            warnings.into_iter().for_each(|text| repository.warn(text));
             (deleted, None)
         }
         Some(Err(failure)) => (deleted, Some(failure)),
@@ -229,10 +275,10 @@ fn class_of(error: Errno) -> Class {
 }
 
 impl Search {
-    /// Looks, deletes, and looks again until nothing is found. Folders that were not entered.
+    /// Looks, deletes, and looks again until nothing is found. What is to be known of it.
     fn run(&mut self, shared: &Shared) -> Result<Vec<String>, Failure> {
         for look in 0..LOOKS {
-            let mut found = self.pass(shared, false)?;
+            let found = self.pass(shared, false)?;
             let missing = self.kept.missing();
             if missing > 0 {
                 return Err(refuse(format!(
@@ -241,8 +287,7 @@ impl Search {
                 )));
             }
             if found.extraneous == 0 {
-                found.left.retain(|left| !self.regions.iter().any(|r| within(&r.root, left)));
-                return Ok(found.left);
+                return Ok(self.warnings(found));
             }
             tracing::info!(entries = found.extraneous, look, "extraneous entries are deleted");
             let gone = self.pass(shared, true)?;
@@ -261,6 +306,14 @@ impl Search {
         )))
     }
 
+    /// What is to be said of a search that found nothing more.
+    fn warnings(&self, found: Found) -> Vec<String> {
+        let left = found.left.into_iter().filter(|left| !self.regions.iter().any(|r| within(&r.root, left)));
+        let entered = left.map(|folder| format!("{folder} was not looked through for extraneous files, because another volume is mounted there. Name it in paths of the rule, if its files shall go too."));
+        let unclear = found.unclear.map(|path| format!("Entries whose names are not UTF-8 were not deleted, {path} for example: restic lists their names like those of restored entries. Compare them with the backup, and delete what is not in it."));
+        entered.chain(unclear).collect()
+    }
+
     /// One walk through all regions.
     fn pass(&mut self, shared: &Shared, deletes: bool) -> Result<Found, Failure> {
         let mut found = Found::default();
@@ -271,6 +324,7 @@ impl Search {
             let (_, at) = self.open(mount, mount)?.ok_or_else(|| unreadable(mount, Errno::NOTDIR))?;
             roots.push((mount.as_str(), (at.st_dev, at.st_ino)));
         }
+        let deepest = walk::deepest();
         for region in self.regions.clone() {
             let start = region.start().to_owned();
             // Inside of it by the check before the first byte.
@@ -281,9 +335,13 @@ impl Search {
             }
             let Some((folder, at)) = opened else { continue };
             let others = roots.iter().filter(|(m, _)| **m != *mount).map(|(_, id)| *id).collect();
+            self.left_out.iter_mut().for_each(|left| left.enter(&start));
             let mut walk = Pass {
                 mounts: &self.mounts,
                 kept: &mut self.kept,
+                left_out: &mut self.left_out,
+                unclear: HashMap::new(),
+                deepest,
                 walk: Walk::new(&region.below.patterns),
                 base: region.below.base.trim_end_matches('/').len(),
                 mount: &mount,

@@ -11,8 +11,10 @@
 
 use std::collections::BTreeSet;
 
+use super::select::within;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
+use crate::plan::pattern::{self as syntax, Token, cleaned, split, tokens};
 
 /// What is restored of a path: patterns below a folder, above which nothing is touched.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,7 +40,16 @@ impl Below {
 }
 
 /// What `include` and `exclude` select of the path `root`.
+///
+/// # Errors
+/// A pattern that restic would refuse, when it is too late.
 pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Below, Failure> {
+    for (field, patterns) in [("include", include), ("exclude", exclude)] {
+        if let Some(wrong) = patterns.iter().find_map(|p| syntax::check(p).err()) {
+            let text = format!("A pattern of {field} cannot be used: {wrong}. Nothing was written.");
+            return Err(Failure::new(Class::Invalid, reason::INVALID, text));
+        }
+    }
     let mut wanted: Vec<(bool, String)> = vec![];
     let mut is_everything = true;
     for pattern in include.iter().filter(|p| !p.is_empty()) {
@@ -79,11 +90,6 @@ pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Belo
         format!("{sign}{rest}")
     };
     Ok(Below { base, patterns: below.into_iter().map(relative).collect() })
-}
-
-/// Whether a pattern is negated, and the rest of it.
-fn split(pattern: &str) -> (bool, &str) {
-    pattern.strip_prefix('!').map_or((false, pattern), |body| (true, body))
 }
 
 /// The deepest folder that holds all that a pattern can match, as it is named. The pattern begins with a slash.
@@ -127,6 +133,7 @@ pub struct Walk {
     closed: Option<String>,
 }
 
+#[derive(Clone, Debug)]
 struct Rule {
     is_negated: bool,
     parts: Vec<Part>,
@@ -171,6 +178,74 @@ impl Walk {
             self.closed = Some(path.to_owned());
         }
         (matched, is_folder && opens)
+    }
+}
+
+/// What a backup of a path has left out, known without its snapshot: restic's exclude patterns, by which each folder is
+/// asked before what is in it.
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    /// The path that was backed up, normalised.
+    root: String,
+    patterns: Vec<Rule>,
+    /// Folder that is left out, with all that is in it.
+    closed: Option<String>,
+}
+
+impl LeftOut {
+    /// Of a backup of `root` with these patterns.
+    pub fn new(root: &str, exclude: &[String]) -> Self {
+        let rule = |pattern: &String| {
+            let (is_negated, body) = split(pattern);
+            let (names, is_anywhere) = (cleaned(body), !body.starts_with('/'));
+            // No path matches it.
+            if is_anywhere && names.first().is_none_or(|first| *first == "..") {
+                return None;
+            }
+            let mut parts: Vec<Part> = is_anywhere.then_some(Part::Wild).into_iter().collect();
+            parts.extend(names.into_iter().map(Part::of));
+            // restic has taken it, so it is read wrongly here: rather too much stays.
+            if !is_negated && parts.iter().any(|p| matches!(p, Part::Malformed)) {
+                parts.clear();
+            }
+            Some(Rule { is_negated, parts })
+        };
+        let patterns = exclude.iter().filter(|p| !p.is_empty()).filter_map(rule).collect();
+        Self { root: root.to_owned(), patterns, closed: None }
+    }
+
+    /// Whether the backup was of a path, and whether it left it out. Each folder is asked for before what is in it; those
+    /// above the first one are looked at here.
+    pub fn look(&mut self, path: &str, is_folder: bool) -> (bool, bool) {
+        if !within(path, &self.root) {
+            return (false, false);
+        }
+        if self.closed.as_deref().is_some_and(|closed| within(path, closed)) {
+            return (true, true);
+        }
+        self.closed = None;
+        let is_out = self.has(path);
+        if is_out && is_folder {
+            self.closed = Some(path.to_owned());
+        }
+        (true, is_out)
+    }
+
+    /// Looks at a folder, and at those that it is in.
+    pub fn enter(&mut self, folder: &str) {
+        self.closed = None;
+        let mut above: Vec<&str> = folder.match_indices('/').map(|(at, _)| &folder[..at]).collect();
+        above.push(folder);
+        for path in above.into_iter().filter(|p| !p.is_empty()) {
+            self.look(path, true);
+        }
+    }
+
+    /// Whether the patterns name a path: the last one that matches decides.
+    fn has(&self, path: &str) -> bool {
+        let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty()).collect();
+        let decides = self.patterns.iter().rev().find(|rule| begins_with(&rule.parts, &names));
+        decides.is_some_and(|rule| !rule.is_negated)
     }
 }
 
@@ -221,19 +296,6 @@ fn narrow(pattern: &str, root: &str) -> Vec<String> {
     positions.into_iter().map(|at| format!("{base}/{}", parts[at..].join("/"))).collect()
 }
 
-/// The parts of a pattern, as Go's `filepath.Clean` leaves them: restic does that with each.
-fn cleaned(pattern: &str) -> Vec<&str> {
-    let mut parts: Vec<&str> = vec![];
-    for part in pattern.split('/').filter(|p| !p.is_empty() && *p != ".") {
-        match parts.last() {
-            Some(last) if part == ".." && *last != ".." => drop(parts.pop()),
-            None if part == ".." && pattern.starts_with('/') => {}
-            _ => parts.push(part),
-        }
-    }
-    parts
-}
-
 /// Positions in a pattern, and those that `**` lets come next where it stands for nothing.
 fn closure(parts: &[Part], positions: &BTreeSet<usize>) -> BTreeSet<usize> {
     let mut all = positions.clone();
@@ -265,22 +327,8 @@ enum Part {
     Wild,
     /// A name, as Go's `filepath.Match` takes it.
     Name(Vec<Token>),
-    /// It is malformed, and matches nothing here; restic refuses it with its own words.
+    /// It is malformed, and matches nothing; [`select`] refuses it, as restic does.
     Malformed,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    /// `*`: any characters.
-    Star,
-    /// `?`: one.
-    Any,
-    One(char),
-    /// `[a-z]`, or `[^a-z]`.
-    Class {
-        is_negated: bool,
-        ranges: Vec<(char, char)>,
-    },
 }
 
 impl Part {
@@ -300,7 +348,7 @@ impl Part {
                     star = Some((t, n));
                     t += 1;
                 }
-                Some(token) if token.is(name[n]) => (t, n) = (t + 1, n + 1),
+                Some(token) if is(token, name[n]) => (t, n) = (t + 1, n + 1),
                 _ => match &mut star {
                     Some((at, from)) => {
                         *from += 1;
@@ -314,49 +362,15 @@ impl Part {
     }
 }
 
-impl Token {
-    fn is(&self, c: char) -> bool {
-        match self {
-            Self::Star => false,
-            Self::Any => true,
-            Self::One(one) => *one == c,
-            Self::Class { is_negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *is_negated
-            }
+/// Whether a character, or wildcard for one, stands for a character.
+fn is(token: &Token, c: char) -> bool {
+    match token {
+        Token::Star => false,
+        Token::Any => true,
+        Token::One(one) => *one == c,
+        Token::Class { is_negated, ranges } => {
+            ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *is_negated
         }
-    }
-}
-
-fn tokens(text: &str) -> Option<Vec<Token>> {
-    let mut all = vec![];
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        all.push(match c {
-            '*' => Token::Star,
-            '?' => Token::Any,
-            '\\' => Token::One(chars.next()?),
-            '[' => {
-                let is_negated = chars.next_if_eq(&'^').is_some();
-                let mut ranges = vec![];
-                while ranges.is_empty() || chars.next_if_eq(&']').is_none() {
-                    let low = bound(&mut chars)?;
-                    let high = if chars.next_if_eq(&'-').is_some() { bound(&mut chars)? } else { low };
-                    ranges.push((low, high));
-                }
-                Token::Class { is_negated, ranges }
-            }
-            c => Token::One(c),
-        });
-    }
-    Some(all)
-}
-
-/// An end of a range of characters.
-fn bound(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
-    match chars.next()? {
-        '\\' => chars.next(),
-        '-' | ']' => None,
-        c => Some(c),
     }
 }
 

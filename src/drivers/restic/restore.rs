@@ -11,7 +11,7 @@
 //! that it goes through the owner and mode of the snapshot, and those above what is wanted
 //! may have become others since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::checks::{self, Identity};
@@ -19,12 +19,12 @@ use super::count::{self, Asker, Counted};
 use super::extraneous::{self, Kept, Region, Search};
 use super::output::{Message, Report, path_key};
 use super::parents::{self, Parents};
-use super::pattern::{self, Below};
+use super::pattern::{self, Below, LeftOut};
 use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::select::{Snapshot, clean, inside_mounts, within};
-use super::{Done, args};
+use super::{Done, args, error};
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
@@ -92,11 +92,12 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         }
     };
     let search = match keys {
-        Some((here, elsewhere)) => Some(Search {
+        Some(keys) => Some(Search {
             restore_root: root.clone(),
             mounts: step.mounts.iter().map(|m| clean(m)).collect(),
-            regions: regions(repository, step, &parts).await?,
-            kept: Kept::new(here, elsewhere),
+            regions: regions(&parts),
+            left_out: left_out(repository, &parts).await?,
+            kept: Kept::new(keys),
         }),
         None => None,
     };
@@ -123,28 +124,33 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
     Ok(Planning { parts, total, search })
 }
 
-/// What may be deleted: what is selected, and was not left out of the backup.
-async fn regions(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<Vec<Region>, Failure> {
-    let mut ids: Vec<String> = parts.iter().map(|p| p.pin.id.clone()).collect();
-    ids.sort_unstable();
-    ids.dedup();
+/// Where files may be deleted, each place once however many snapshots there are of it.
+fn regions(parts: &[Part<'_>]) -> Vec<Region> {
+    let mut all = vec![];
+    for Part { root, below, .. } in parts {
+        let region = Region { root: root.clone(), below: below.clone() };
+        if !all.contains(&region) {
+            all.push(region);
+        }
+    }
+    all
+}
+
+/// What the backups left out that are restored. Of an incomplete one it is not known.
+async fn left_out(repository: &Repository, parts: &[Part<'_>]) -> Result<Vec<LeftOut>, Failure> {
+    let pins: BTreeMap<&str, &PinnedSnapshot> = parts.iter().map(|p| (p.pin.id.as_str(), p.pin)).collect();
+    let ids: Vec<String> = pins.keys().map(|id| (*id).to_owned()).collect();
     let found: Vec<Snapshot> = if ids.is_empty() { vec![] } else { repository.snapshots(&ids).await? };
-    let mut regions = vec![];
-    for Part { pin, root, .. } in parts {
-        let snapshot = found.iter().find(|s| s.id == pin.id).ok_or_else(|| gone(pin))?;
+    let mut all = BTreeSet::new();
+    for (id, pin) in pins {
+        let snapshot = found.iter().find(|s| s.id == id).ok_or_else(|| gone(pin))?;
         if snapshot.is_incomplete() {
             return Err(incomplete_backup(pin));
         }
-        let mut exclude = step.exclude.clone();
-        exclude.extend(snapshot.excludes.iter().flatten().cloned());
-        // A pattern that takes back an exclude does not go with includes. Without it more stays.
-        let below = pattern::select(root, &step.include, &exclude).or_else(|_| {
-            exclude.retain(|pattern| !pattern.starts_with('!'));
-            pattern::select(root, &step.include, &exclude)
-        })?;
-        regions.push(Region { root: root.clone(), below });
+        let exclude = snapshot.excludes.as_deref().unwrap_or_default();
+        all.extend(snapshot.clean_paths().into_iter().map(|root| (root, exclude)));
     }
-    Ok(regions)
+    Ok(all.into_iter().map(|(root, exclude)| LeftOut::new(&root, exclude)).collect())
 }
 
 /// What are links on the target are no folders in the snapshot. Where there are any, the snapshot has to be asked.
@@ -344,7 +350,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     let mut answer = Restored { planned: total, ..Restored::default() };
     let progress = &repository.control().progress;
     progress.send_replace(at(Counts::default(), total));
-    let mut failure = None;
+    let (mut failure, mut has_begun) = (None, false);
     for part in parts.iter().filter(|_| total.files > 0) {
         let before = answer.restored;
         let mut again = keeps_what_is_there(&step.args);
@@ -362,6 +368,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
                     }
                 })
                 .await;
+            has_begun |= !error::never_began(&ran);
             parents.put_back();
             if holds_nothing(&ran) {
                 break;
@@ -384,6 +391,9 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         failure = Some(incomplete(answer.restored, total, ""));
     }
     progress.send_replace(at(answer.restored, total));
+    if let Some(failure) = failure.take_if(|_| total.files > 0 && !has_begun) {
+        return Done::untouched(failure);
+    }
     Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
 }
 

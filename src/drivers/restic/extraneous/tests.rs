@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::walk::{DEEPEST, text};
 use super::*;
 use crate::drivers::restic::pattern;
@@ -16,15 +18,26 @@ fn search(root: &Path, files: &[&str], include: &[&str], exclude: &[&str]) -> Se
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(place, *file).unwrap();
     }
-    let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
     let below = pattern::select("/data", &own(include), &own(exclude)).unwrap();
-    let kept = files.iter().filter(|f| f.starts_with("kept")).map(|f| path_key(&format!("/data/{f}"))).collect();
+    let kept: Vec<String> = files.iter().filter(|f| f.starts_with("kept")).map(|f| format!("/data/{f}")).collect();
     Search {
         restore_root: root.to_owned(),
         mounts: own(&["/data"]),
         regions: vec![Region { root: "/data".into(), below }],
-        kept: Kept::new(kept, vec![]),
+        left_out: vec![],
+        kept: held(kept.iter().map(String::as_str)),
     }
+}
+
+fn own(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| (*s).to_owned()).collect()
+}
+
+/// What one snapshot holds.
+fn held<'a>(paths: impl IntoIterator<Item = &'a str>) -> Kept {
+    let mut keys = Keys::default();
+    paths.into_iter().for_each(|path| keys.add(path, false));
+    Kept::new(keys)
 }
 
 fn files(root: &Path) -> Vec<String> {
@@ -122,8 +135,8 @@ fn what_the_rule_does_not_select_stays() {
         let base = search.regions[0].below.base.trim_end_matches('/').len();
         let paths = [("/data", true), ("/data/kept", true), ("/data/kept/a.json", false), ("/data/kept/b.txt", false)];
         let below = |p: &&(&str, bool)| p.0.len() > base;
-        let held = paths.iter().filter(below).filter(|(p, dir)| walk.selects(&p[base..], *dir));
-        search.kept = Kept::new(held.map(|(p, _)| path_key(p)).collect(), vec![]);
+        let selected = paths.iter().filter(below).filter(|(p, dir)| walk.selects(&p[base..], *dir));
+        search.kept = held(selected.map(|(p, _)| *p));
         let (now, count, ended) = run(&mut search, root.path());
         assert_eq!(ended, Ok(vec![]), "{include:?} {exclude:?}");
         assert_eq!((now, count), (left.iter().map(|s| (*s).to_owned()).collect(), deleted), "{include:?} {exclude:?}");
@@ -188,7 +201,7 @@ fn a_path_that_any_snapshot_holds_stays() {
     let below = pattern::select("/data/kept/b", &[], &[]).unwrap();
     search.regions.push(Region { root: "/data/kept/b".into(), below });
     let keys = ["/data/kept/a", "/data/kept", "/data/kept/b", "/data/kept/b/c"];
-    search.kept = Kept::new(keys.iter().map(|p| path_key(p)).collect(), vec![]);
+    search.kept = held(keys);
     let (now, count, ended) = run(&mut search, root.path());
     assert_eq!(ended, Ok(vec![]));
     assert_eq!((now, count), (["kept", "kept/a", "kept/b", "kept/b/c"].map(str::to_owned).to_vec(), 1));
@@ -198,7 +211,7 @@ fn a_path_that_any_snapshot_holds_stays() {
 fn the_time_of_a_folder_stays() {
     let root = tempfile::tempdir().unwrap();
     let mut search = search(root.path(), &["kept/a", "kept/new"], &[], &[]);
-    search.kept = Kept::new(["/data/kept", "/data/kept/a"].iter().map(|p| path_key(p)).collect(), vec![]);
+    search.kept = held(["/data/kept", "/data/kept/a"]);
     let folder = fs::File::open(root.path().join("data/kept")).unwrap();
     let then = std::time::UNIX_EPOCH + Duration::from_nanos(1_234_567_890_123_456_789);
     folder.set_modified(then).unwrap();
@@ -206,18 +219,140 @@ fn the_time_of_a_folder_stays() {
     assert_eq!(folder.metadata().unwrap().modified().unwrap(), then);
 }
 
-#[test]
-fn what_is_too_deep_is_left_alone() {
-    let root = tempfile::tempdir().unwrap();
-    let mut search = search(root.path(), &["kept", "new"], &[], &[]);
-    let mut folder: OwnedFd = fs::File::open(root.path().join("data")).unwrap().into();
-    for _ in 0..=DEEPEST {
+/// Folders in each other, from the volume on.
+fn deep(root: &Path, folders: usize) {
+    let mut folder: OwnedFd = fs::File::open(root.join("data")).unwrap().into();
+    for _ in 0..folders {
         rustix::fs::mkdirat(&folder, "d", Mode::RWXU).unwrap();
         folder = openat(&folder, "d", FOLDER, Mode::empty()).unwrap();
     }
-    let thread = std::thread::Builder::new().stack_size(STACK);
-    let walk = move || search.run(&Shared::default()).unwrap_err();
-    let failure = thread.spawn(walk).unwrap().join().unwrap();
-    assert!(failure.message.contains("500 folders deep"), "{}", failure.message);
+}
+
+/// How a search ends that has the stack of the real one.
+fn on_its_stack(mut search: Search) -> (u64, Result<Vec<String>, Failure>) {
+    let walk = move || {
+        let shared = Shared::default();
+        let ended = search.run(&shared);
+        (shared.deleted.load(Ordering::Relaxed), ended)
+    };
+    std::thread::Builder::new().stack_size(STACK).spawn(walk).unwrap().join().unwrap()
+}
+
+/// As deep as restic itself goes, 2048 folders: an exact return must not fail once all is restored. One test, because
+/// each takes nearly all file descriptors of the process.
+#[test]
+fn a_deep_tree_is_looked_through_and_one_that_is_too_deep_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let less = search(root.path(), &["kept", "new"], &[], &[]);
+    deep(root.path(), 2047);
+    assert_eq!(on_its_stack(less), (2048, Ok(vec![])));
+    assert_eq!(files(root.path()), ["kept"]);
+    let root = tempfile::tempdir().unwrap();
+    let search = search(root.path(), &["kept", "new"], &[], &[]);
+    deep(root.path(), DEEPEST + 1);
+    let failure = on_its_stack(search).1.unwrap_err();
+    assert!(failure.message.contains("2500 folders deep"), "{}", failure.message);
     assert!(root.path().join("data/new").exists());
+    // Too deep for the stack of a test.
+    assert!(std::process::Command::new("rm").arg("-rf").arg(root.path().join("data")).status().unwrap().success());
+}
+
+/// Two entries that read alike, of which the snapshot holds one: both stay, and it is said.
+#[test]
+fn names_that_are_not_told_apart_are_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = |bytes: &[u8]| std::ffi::OsStr::from_bytes(bytes).to_owned();
+    let root = tempfile::tempdir().unwrap();
+    let mut search = search(root.path(), &["kept", "new"], &[], &[]);
+    search.kept = held(["/data/kept", "/data/n\u{fffd}", "/data/m\u{fffd}", "/data/m\u{fffd}"]);
+    for bytes in [&b"n\xff"[..], b"m\xfe", b"m\xff", b"other\xff"] {
+        fs::write(root.path().join("data").join(name(bytes)), "").unwrap();
+    }
+    let shared = Shared::default();
+    assert_eq!(search.run(&shared), Ok(vec![]), "as many as there are in the snapshot");
+    assert_eq!(shared.deleted.load(Ordering::Relaxed), 2);
+    fs::write(root.path().join("data").join(name(b"n\xfe")), "").unwrap();
+    let warnings = search.run(&shared).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("/data/n\u{fffd}"), "{warnings:?}");
+    assert!(root.path().join("data").join(name(b"n\xfe")).exists());
+    // What the rule does not select stays for that reason.
+    search.regions[0].below = pattern::select("/data", &[], &own(&["n*"])).unwrap();
+    assert_eq!(search.run(&shared), Ok(vec![]));
+}
+
+#[test]
+fn what_a_backup_left_out_takes_back_no_exclude_of_the_rule_nor_the_other_way_round() {
+    let all = ["kept", "a.log", "keep.log", "x.txt", "cache/keep.log", "sub/x.cache", "sub/y", "sub/deep/x.cache"];
+    let snapshot = |root: &str, exclude: &[&str]| LeftOut::new(root, &own(exclude));
+    for (exclude, left_out, gone) in [
+        (&["keep.log"][..], vec![snapshot("/data", &["*.log", "!keep.log"])], &["x.txt", "sub"][..]),
+        (&["*.log", "!keep.log"], vec![snapshot("/data", &["*.log"])], &["x.txt", "sub"]),
+        // What was in a folder that was left out was, whatever takes it back.
+        (&[], vec![snapshot("/data", &["cache", "!keep.log"])], &["a.log", "keep.log", "x.txt", "sub"]),
+        // Of a folder in it; of a folder that it is in; and of another one.
+        (&["*.log"], vec![snapshot("/data", &[]), snapshot("/data/sub", &["*.cache"])], &["x.txt", "sub/y"]),
+        (&["*.log"], vec![snapshot("/", &["/data/sub"]), snapshot("/data", &[])], &["x.txt"]),
+        // What cannot be read.
+        (&[], vec![snapshot("/data", &["[a", "![b"])], &[]),
+        (&["*.log"], vec![snapshot("/data", &[]), snapshot("/other", &["*"])], &["x.txt", "sub"]),
+        (
+            &["*.log"],
+            vec![snapshot("/data", &["", "!", "..", "../sub", "./*.txt", "sub/../y"])],
+            &["sub/x.cache", "sub/deep"],
+        ),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let mut search = search(root.path(), &all, &[], exclude);
+        search.left_out = left_out;
+        let mut want = files(root.path());
+        want.retain(|f| !gone.iter().any(|g| within(f, g)));
+        let (now, _, ended) = run(&mut search, root.path());
+        assert_eq!((now, ended), (want, Ok(vec![])), "{exclude:?} {:?}", search.left_out);
+    }
+}
+
+/// What is restored of a folder that another snapshot left out is found in it.
+#[test]
+fn what_one_snapshot_holds_and_another_left_out_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let mut search = search(root.path(), &["kept", "sub/cache/a", "sub/cache/b", "sub/c"], &[], &[]);
+    search.kept = held(["/data/kept", "/data/sub", "/data/sub/cache", "/data/sub/cache/a"]);
+    search.left_out = vec![LeftOut::new("/data", &[]), LeftOut::new("/data/sub", &own(&["cache"]))];
+    let (now, count, ended) = run(&mut search, root.path());
+    assert_eq!(ended, Ok(vec![]));
+    assert_eq!((now, count), (own(&["kept", "sub", "sub/cache", "sub/cache/a", "sub/cache/b"]), 1));
+}
+
+const TREE: [&str; 9] = ["a", "b", "x/a", "x/b", "x/c", "x/y/a", "x/y/b", "y/a", "y/x/c"];
+
+/// What is deleted of a tree of which no snapshot holds anything.
+fn deletes(include: &[String], exclude: &[String], left_out: &[(String, Vec<String>)]) -> Option<Vec<String>> {
+    let root = tempfile::tempdir().unwrap();
+    let mut search = search(root.path(), &TREE, &[], &[]);
+    search.regions[0].below = pattern::select("/data", include, exclude).ok()?;
+    search.left_out = left_out.iter().map(|(root, exclude)| LeftOut::new(root, exclude)).collect();
+    let (now, _, ended) = run(&mut search, root.path());
+    assert_eq!(ended, Ok(vec![]));
+    Some(own(&TREE).into_iter().filter(|f| !now.contains(f)).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// A file is deleted if the rule alone would let it go, and each snapshot alone would: no list takes back anything of
+    /// another one.
+    #[test]
+    fn each_list_of_patterns_is_asked_by_itself(
+        include in prop::collection::vec("!?(/data/)?[xy]?/?[a-c*]", 0..2),
+        exclude in prop::collection::vec("!?(/data/)?[xy]?/?[a-c*]", 0..3),
+        left_out in prop::collection::vec(
+            ("/data(/x|/y|/x/y)?", prop::collection::vec("!?(/data/)?[xy]?/?[a-cxy*]", 0..4)), 0..3
+        ),
+    ) {
+        let Some(by_rule) = deletes(&include, &exclude, &[]) else { return Ok(()) };
+        let alone: Vec<_> = left_out.iter().map(|one| deletes(&[], &[], std::slice::from_ref(one)).unwrap()).collect();
+        let mut want = by_rule;
+        want.retain(|file| alone.iter().all(|a| a.contains(file)));
+        prop_assert_eq!(deletes(&include, &exclude, &left_out).unwrap(), want);
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows of nothing but the folder that is open: each name is looked up in it and deleted from it.
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 
@@ -11,14 +12,17 @@ use rustix::fs::{
     futimens, openat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Kept, Shared, is_elsewhere, is_lost, refuse, stopped, unreadable};
-use crate::drivers::restic::pattern::Walk;
+use super::{Kept, Shared, is_elsewhere, is_lost, is_unclear, refuse, stopped, unreadable};
+use crate::drivers::restic::output::path_key;
+use crate::drivers::restic::pattern::{LeftOut, Walk};
 use crate::plan::contract::Failure;
 
-/// Deepest folder that is entered: each that is open on the way takes a file descriptor, of which a process may have 1024
-/// only. restic itself goes as deep as a path of 4096 bytes.
-pub const DEEPEST: usize = 500;
+/// Deepest folder that is entered. restic itself goes as deep as a path of 4096 bytes, which is 2048 folders.
+pub const DEEPEST: usize = 2500;
+/// File descriptors that are not for folders on the way.
+const OTHERS: u64 = 124;
 /// Deleted entries that are named in the log.
 const LOGGED: u64 = 1000;
 /// Folders named that were left alone.
@@ -26,6 +30,17 @@ const NAMED: usize = 3;
 
 /// How folders are opened: never through a link.
 pub const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Deepest folder that can be entered: each on the way takes a file descriptor, of which a process usually may have 1024,
+/// and may give itself more.
+pub fn deepest() -> usize {
+    let (limit, want) = (getrlimit(Resource::Nofile), DEEPEST as u64 + OTHERS);
+    let Some(current) = limit.current.filter(|current| *current < want) else { return DEEPEST };
+    let more = limit.maximum.map_or(want, |most| most.min(want)).max(current);
+    let is_raised = setrlimit(Resource::Nofile, Rlimit { current: Some(more), ..limit }).is_ok();
+    let have = if is_raised { more } else { current };
+    usize::try_from(have.saturating_sub(OTHERS)).unwrap_or(DEEPEST).min(DEEPEST)
+}
 
 /// What a walk has found.
 #[derive(Debug, Default)]
@@ -37,6 +52,8 @@ pub struct Found {
     pub refused: Option<(String, Errno)>,
     /// Folders that were not entered.
     pub left: Vec<String>,
+    /// One of several entries that read alike, of which the snapshots hold fewer.
+    pub unclear: Option<String>,
 }
 
 /// A walk through one region.
@@ -44,6 +61,10 @@ pub struct Pass<'a> {
     pub mounts: &'a [String],
     pub kept: &'a mut Kept,
     pub walk: Walk,
+    pub left_out: &'a mut [LeftOut],
+    /// Entries found of each path that may stand for several.
+    pub unclear: HashMap<u64, u32>,
+    pub deepest: usize,
     /// Bytes of a path before what the patterns are for.
     pub base: usize,
     pub mount: &'a str,
@@ -58,9 +79,10 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// Whether all that is in a folder is extraneous, or was.
     pub fn folder(&mut self, folder: OwnedFd, path: &str, depth: usize) -> Result<bool, Failure> {
-        if depth > DEEPEST {
+        if depth > self.deepest {
             return Err(refuse(format!(
-                "Everything is restored, but {path} is more than {DEEPEST} folders deep, so that extraneous files were not looked for."
+                "Everything is restored, but {path} is more than {} folders deep, so that extraneous files were not looked for.",
+                self.deepest
             )));
         }
         let before = fstat(&folder).map_err(|e| unreadable(path, e))?;
@@ -73,7 +95,7 @@ impl Pass<'_> {
                 continue;
             }
             self.shared.moved.fetch_add(1, Ordering::Relaxed);
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.shared.is_over() {
                 return Err(stopped());
             }
             let inner = format!("{}/{}", path.trim_end_matches('/'), text(name));
@@ -105,6 +127,8 @@ impl Pass<'_> {
         };
         let is_folder = kind.is_dir();
         let is_kept = self.kept.has(path);
+        let is_one_too_many = is_kept && is_unclear(path) && self.is_one_too_many(path);
+        let (stays, is_in_none) = self.look_left_out(path, is_folder);
         let (selected, opens) = self.walk.look(&path[self.base..], is_folder);
         if is_elsewhere(path, self.mount, self.mounts) {
             if !is_lost(path, self.mount) && opens {
@@ -114,7 +138,7 @@ impl Pass<'_> {
         }
         if is_folder {
             // What a pattern can match in it is looked at, also where the folder itself stays.
-            if !opens {
+            if !opens || is_in_none {
                 return Ok(false);
             }
             let inner = match openat(parent, name, FOLDER, Mode::empty()) {
@@ -131,11 +155,34 @@ impl Pass<'_> {
                 return Ok(false);
             }
         }
-        if is_kept || !selected {
+        if is_kept || !selected || stays {
+            if is_one_too_many && selected && !stays {
+                self.found.unclear.get_or_insert_with(|| path.to_owned());
+            }
             return Ok(false);
         }
         self.found.extraneous += 1;
         Ok(!self.deletes || self.unlink(parent, name, is_folder, path))
+    }
+
+    /// Whether a backup left an entry out; and whether all have that are of its place, so that no snapshot holds it or
+    /// anything in it.
+    fn look_left_out(&mut self, path: &str, is_folder: bool) -> (bool, bool) {
+        let (mut any, mut all) = (false, true);
+        for left in &mut *self.left_out {
+            let (is_of, is_out) = left.look(path, is_folder);
+            any |= is_out;
+            all &= is_out || !is_of;
+        }
+        (any, any && all)
+    }
+
+    /// Whether more entries than the snapshots hold read like this path.
+    fn is_one_too_many(&mut self, path: &str) -> bool {
+        let key = path_key(path);
+        let seen = self.unclear.entry(key).or_default();
+        *seen += 1;
+        *seen > self.kept.unclear.get(&key).copied().unwrap_or_default()
     }
 
     /// Whether the entry is gone.
