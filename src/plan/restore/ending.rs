@@ -187,7 +187,9 @@ fn half_restored(pass: &Pass<'_>) -> String {
     let named = pass.now.members.iter().enumerate().filter(|(_, m)| half(m));
     let named = named.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ");
     if !named.is_empty() && pass.now.members.len() == 1 {
-        return " It may be half restored: restore it again.".to_owned();
+        // A workload that stays down says what to do.
+        let remedy = if held::texts(&pass.now.members).is_empty() { ": restore it again" } else { "" };
+        return format!(" It may be half restored{remedy}.");
     }
     if named.is_empty() { named } else { format!(" May be half restored, and is to be restored again: {named}.") }
 }
