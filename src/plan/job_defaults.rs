@@ -221,8 +221,10 @@ fn check(fields: &Fields) -> Result<(), String> {
     }
     let Resources { limits, requests } = &fields.resources;
     for name in limits.keys().chain(requests.keys()) {
-        let is_native = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
-        if !is_native && !name.starts_with("hugepages-") && !(name.contains('/') && is_label_key(name)) {
+        let is_native =
+            ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) || name.starts_with("hugepages-");
+        let is_of_a_device = name.contains('/') && is_label_key(name);
+        if !is_native && !is_of_a_device {
             return Err(format!("resources: {name:?} is no resource; there are cpu, memory and ephemeral-storage"));
         }
     }

@@ -83,11 +83,10 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
         let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
         spots.iter().filter(is_it).any(|s| is_within(&place.path, &s.path))
     };
-    let left = note.places.iter().find_map(|place| {
+    note.places.iter().find_map(|place| {
         let volume = place.volumes.iter().find(|volume| !covers(volume, place))?;
         Some(format!("{} of {volume}", place.path))
-    });
-    left
+    })
 }
 
 /// What this run leaves half restored of a workload, with what an earlier one has left that this one has not restored.
