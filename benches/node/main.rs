@@ -194,7 +194,7 @@ async fn hopeless(prepared: &Prepared) {
         ("keys that the store refuses", "AccessDenied", |site, secret, _| {
             *secret = secret.replace(&site.s3("secretKey"), "not-the-key");
         }),
-        ("a bucket that is not there", "RepositoryMissing", |site, _, repository| {
+        ("a bucket that is not there", "BucketMissing", |site, _, repository| {
             *repository = repository.replace(&format!("bucket: {}", site.namespace), "bucket: not-there");
         }),
         ("no repository at the prefix", "RepositoryMissing", |_, _, repository| {
