@@ -35,7 +35,7 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size};
+use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size, text};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
@@ -205,10 +205,7 @@ impl<'a> Pass<'a> {
                 "{} was {} while the session ran, which is over therefore; {} backed up before. Create another session.",
                 self.run.invoker_label,
                 if self.run.invoker.is_some() { "changed" } else { "deleted" },
-                match done {
-                    1 => "1 host was".to_owned(),
-                    n => format!("{n} hosts were"),
-                }
+                text::count(i64::try_from(done).unwrap_or(i64::MAX), "host was", "hosts were")
             );
             return hosts::give_up(self, reason::SPEC_CHANGED, &text);
         }

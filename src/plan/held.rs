@@ -75,6 +75,11 @@ impl Note {
         serde_json::to_string(&note).unwrap_or_default()
     }
 
+    /// Of a workload that is at zero; nothing where it has none. Of one that is up it does not count.
+    pub fn of(target: &Target) -> Option<Result<Self, &'static str>> {
+        target.held_down.as_deref().filter(|_| target.replicas == 0).map(Self::read)
+    }
+
     /// From the annotation's value.
     ///
     /// # Errors
@@ -104,7 +109,7 @@ impl Place {
 
 /// Why a target must not be backed up: its data is half restored, and a snapshot of that would be the newest one.
 pub fn no_backup(target: &Target) -> Option<String> {
-    let note = Note::read(target.held_down.as_deref().filter(|_| target.replicas == 0)?).ok()?;
+    let note = Note::of(target)?.ok()?;
     Some(format!(
         "{} is at 0 replicas, because {} has left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {}.",
         target.display,

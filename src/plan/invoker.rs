@@ -157,6 +157,13 @@ pub struct InvokerPlan {
     pub requeue: Option<Duration>,
 }
 
+impl InvokerPlan {
+    /// Looks again after this time, if not sooner.
+    fn look_again(&mut self, after: Duration) {
+        self.requeue = Some(self.requeue.map_or(after, |before| before.min(after)));
+    }
+}
+
 /// What to do next about an invoker.
 pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     let mut list = seen.conditions.clone();
@@ -213,23 +220,23 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };
             match ready::obstacle(seen, &plan, &access) {
                 None => {
-                    plan.requeue = [plan.requeue, Some(LOOK_AT_READY)].into_iter().flatten().min();
+                    plan.look_again(LOOK_AT_READY);
                     conditions::set_health(&mut list, Health::Ready, why, text, now);
                 }
                 Some((why, text)) => {
                     plan.phase = InvokerPhase::NotReady;
-                    plan.requeue = [plan.requeue, Some(LOOK_FOR_OBSTACLE)].into_iter().flatten().min();
+                    plan.look_again(LOOK_FOR_OBSTACLE);
                     conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
                 }
             }
         }
         Err(NoGround::Waiting(text)) => {
-            plan.requeue = [plan.requeue, Some(LOOK_FOR_MISSING)].into_iter().flatten().min();
+            plan.look_again(LOOK_FOR_MISSING);
             let why = missing::reason_of(&list, &text).unwrap_or(reason::PENDING).to_owned();
             conditions::set_health(&mut list, Health::Reconciling, &why, &text, now);
         }
         Err(NoGround::Denied(failure)) => {
-            plan.requeue = [plan.requeue, Some(LOOK_FOR_MISSING)].into_iter().flatten().min();
+            plan.look_again(LOOK_FOR_MISSING);
             conditions::set_health(&mut list, Health::Stalled, &failure.reason, &failure.message, now);
         }
         Err(NoGround::Refused(failure)) => {
@@ -238,10 +245,10 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
         }
     }
     let kept = seen.sessions.iter().filter(|s| is_over(s.phase)).filter_map(|s| s.kept_by_hand(now)).min();
-    plan.requeue = [plan.requeue, kept].into_iter().flatten().min();
+    kept.into_iter().for_each(|wait| plan.look_again(wait));
     // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
     if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
-        plan.requeue = [plan.requeue, Some(LOOK_AT_SESSIONS)].into_iter().flatten().min();
+        plan.look_again(LOOK_AT_SESSIONS);
     }
     plan.events.extend(missing::not_ready(&seen.conditions, &list));
     plan.conditions = list;
@@ -275,7 +282,7 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     }
     plan.next = schedule.upcoming(due.unwrap_or(since), now, &zone).map(conditions::whole_second);
     let until_next = plan.next.as_ref().and_then(|t| super::retry::left(t.0, now));
-    plan.requeue = [plan.requeue, until_next].into_iter().flatten().min();
+    until_next.into_iter().for_each(|wait| plan.look_again(wait));
 }
 
 /// Completed sessions beyond the limit, newest first. The newest success is always kept, and so is

@@ -32,9 +32,14 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
     (now > 0).then(|| Event::new(false, reason::EXTRANEOUS_DELETED, &text))
 }
 
+/// Whether a member deletes what is extraneous.
+fn is_exact(pass: &Pass<'_>, index: usize) -> bool {
+    pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact)
+}
+
 /// Takes note of a try that ended without saying what it had deleted.
 pub fn note_uncounted(pass: &mut Pass<'_>, index: usize, host: usize) {
-    if pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact) {
+    if is_exact(pass, index) {
         pass.now.members[index].stats[host].more_deleted = Some(true);
     }
 }
@@ -78,8 +83,7 @@ pub fn in_use(pass: &Pass<'_>, index: usize) -> Option<String> {
 
 /// Whether a Job that deletes must not go on: somebody has begun to use the volumes.
 pub fn must_stop(pass: &Pass<'_>, index: usize) -> bool {
-    let is_exact = pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact);
-    is_exact && (is_broken(&pass.now.members[index]) || in_use(pass, index).is_some())
+    is_exact(pass, index) && (is_broken(&pass.now.members[index]) || in_use(pass, index).is_some())
 }
 
 /// Fails members of which one would delete what another one restores or writes, before they begin.
@@ -95,7 +99,7 @@ pub fn refuse_shared(pass: &mut Pass<'_>) {
 /// A member that may not begin, and why.
 fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
     let is_open = |i: usize| !member_is_over(pass.now.members[i].phase) && !is_started(&pass.now.members[i]);
-    let is_exact = |i: usize| pass.run.members[i].target.as_ref().is_some_and(RestoreTarget::is_exact);
+    let is_exact = |i: usize| is_exact(pass, i);
     let all = 0..pass.run.members.len();
     if !all.clone().any(is_exact) || !all.clone().any(is_open) {
         return None;

@@ -59,11 +59,25 @@ pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
         return true;
     }
     // Left so by an earlier restore: only a whole one ends that, or one after which it is wanted back whatever came of it.
-    let found = same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)));
-    let whole =
-        |m: &RestoreMemberStatus| !m.stats.is_empty() && m.stats.iter().all(|h| h.phase == Some(HostPhase::Succeeded));
-    let half = same(pass, index).any(|(_, m)| m.stats.iter().any(is_half));
-    found && !half && !(same(pass, index).all(|(_, m)| whole(m)) && left_over(pass, index).is_none())
+    is_found_held(pass, index)
+        && !has_half(pass, index)
+        && !(is_restored(pass, index) && left_over(pass, index).is_none())
+}
+
+/// Whether an earlier restore had left the workload at zero.
+fn is_found_held(pass: &Pass<'_>, index: usize) -> bool {
+    same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)))
+}
+
+/// Whether this run has left data of the workload half restored.
+fn has_half(pass: &Pass<'_>, index: usize) -> bool {
+    same(pass, index).any(|(_, m)| m.stats.iter().any(is_half))
+}
+
+/// Whether this run has restored every host of the workload that it was to.
+fn is_restored(pass: &Pass<'_>, index: usize) -> bool {
+    let is_whole = |h: &HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
+    same(pass, index).all(|(_, m)| !m.stats.is_empty() && m.stats.iter().all(is_whole))
 }
 
 /// What of an earlier restore's half-restored data this one has not restored, as messages name it.
@@ -109,16 +123,12 @@ pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure
 
 /// Whether data of a workload is half restored, by this run or by one before.
 pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
-    let found = same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)));
-    let is_whole = |h: &HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
-    let whole = same(pass, index).all(|(_, m)| !m.stats.is_empty() && m.stats.iter().all(is_whole));
-    same(pass, index).any(|(_, m)| m.stats.iter().any(is_half)) || (found && !whole)
+    has_half(pass, index) || (is_found_held(pass, index) && !is_restored(pass, index))
 }
 
 /// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.
 pub fn found(pass: &mut Pass<'_>, target: &Target) -> Option<Note> {
-    let text = target.held_down.as_deref().filter(|_| target.replicas == 0)?;
-    match Note::read(text) {
+    match Note::of(target)? {
         Ok(note) => Some(note),
         Err(why) => {
             let text = format!(
