@@ -34,6 +34,8 @@ enum Value {
     Between(u32, u32),
     /// Tags, separated by commas.
     Tags,
+    /// Bytes as restic writes them: 500M.
+    Size,
     /// One of these words.
     Word(&'static [&'static str]),
 }
@@ -57,7 +59,7 @@ const BACKUP: &[(&str, Value)] = &[
     ("--tag", Value::Tags),
     ("--exclude-caches", Value::Flag),
     ("--exclude-if-present", Value::Text),
-    ("--exclude-larger-than", Value::Text),
+    ("--exclude-larger-than", Value::Size),
     ("--one-file-system", Value::Flag),
     ("--ignore-inode", Value::Flag),
     ("--ignore-ctime", Value::Flag),
@@ -171,9 +173,24 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
         }
         (Value::Number, Some(v)) if v.parse::<u32>().is_ok() => Ok(()),
         (Value::Number, Some(v)) => Err(format!("{name} needs a whole number, not {v:?}")),
+        (Value::Size, Some(v)) if is_size(v) => Ok(()),
+        (Value::Size, Some(v)) => {
+            Err(format!("{name} needs a whole number with a unit of k, M, G or T, such as 500M, not {v:?}"))
+        }
         (Value::Word(words), Some(v)) if words.contains(&v) => Ok(()),
         (Value::Word(words), Some(v)) => Err(format!("{name} needs one of {}, not {v:?}", words.join(", "))),
     }
+}
+
+/// A size that restic takes; units of 1024 (restic 0.18, `ui.ParseBytes`).
+fn is_size(text: &str) -> bool {
+    let unit = |c: char| "bkmgt".find(c.to_ascii_lowercase());
+    let (number, power) = match text.char_indices().next_back() {
+        Some((at, last)) if unit(last).is_some() => (&text[..at], unit(last)),
+        _ => (text, None),
+    };
+    let factor = 1_i64 << (10 * power.unwrap_or(0));
+    number.bytes().all(|b| b.is_ascii_digit()) && number.parse::<i64>().is_ok_and(|n| n.checked_mul(factor).is_some())
 }
 
 /// Tags that a list of arguments names: all of one inner list, or all of another, as `--tag a,b --tag c` means.
@@ -272,12 +289,21 @@ mod tests {
             ("--tag= ", "empty tag"),
             ("--iexclude=[a", "not a valid pattern"),
             ("--exclude-if-present=\0", "NUL character"),
-            ("--exclude-larger-than=1\0", "NUL character"),
+            ("--exclude-larger-than=1\0", "such as 500M"),
         ] {
             let wrong = parse(Command::Backup, &list(&[arg])).unwrap_err();
             assert!(wrong[0].1.contains(text), "{arg}: {wrong:?}");
         }
         assert!(parse(Command::Backup, &list(&["--read-concurrency=64", "--pack-size", "128", "--tag=a, b"])).is_ok());
+    }
+
+    /// What restic 0.18 takes of each, measured.
+    #[test]
+    fn sizes_are_those_of_restic() {
+        assert!(["1", "0", "1k", "1K", "500M", "1G", "1T", "7b", "9223372036854775807"].into_iter().all(is_size));
+        for no in ["", "k", "-1", "+1", "1.5G", "1KB", "1Gi", "1e3", "1 k", "1P", "ä", "9223372036854775808", "9999999999T"] {
+            assert!(!is_size(no), "{no}");
+        }
     }
 
     /// With them, one who backs up into a shared repository could pass his snapshots off as those of another's backup.

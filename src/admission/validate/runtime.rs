@@ -6,7 +6,6 @@
 use super::Errors;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
-use crate::plan::pattern;
 
 /// What the agent's own variables begin with.
 const OURS: &str = "LIFEBOAT_";
@@ -31,7 +30,9 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
         );
     }
     for (i, variable) in container.env.iter().enumerate() {
-        if let Some(Err(text)) = variable.value.as_deref().map(pattern::no_nul) {
+        // Not repeated: it may be a secret.
+        if variable.value.as_deref().is_some_and(|v| v.contains('\0')) {
+            let text = format!("the value of {} has a NUL character (\\u0000), which no variable can have; remove it", variable.name);
             errors.invalid(format!("{at}.container.env[{i}].value"), text);
         }
     }
@@ -89,6 +90,18 @@ mod tests {
         let text = message(&check("RestoreSession", &session("LIFEBOAT_RESTORE_ROOT"), None));
         assert!(text.starts_with("spec.runtimeSettings.container.env[1].name: is \"LIFEBOAT_RESTORE_ROOT\""), "{text}");
         assert_eq!(check("RestoreSession", &session("NOT_LIFEBOAT_"), None), []);
+    }
+
+    #[test]
+    fn a_value_that_no_program_can_have_is_refused_and_not_repeated() {
+        let session = json!({ "spec": {
+            "repository": { "name": "r" },
+            "target": { "ref": { "kind": "PersistentVolumeClaim", "name": "data" }, "rules": [{ "snapshots": ["latest"] }] },
+            "runtimeSettings": { "container": { "env": [{ "name": "TOKEN", "value": "hidden\0" }] } },
+        }});
+        let text = message(&check("RestoreSession", &session, None));
+        assert!(text.starts_with("spec.runtimeSettings.container.env[0].value: the value of TOKEN has a NUL"), "{text}");
+        assert!(!text.contains("hidden"), "{text}");
     }
 
     #[test]
