@@ -15,7 +15,7 @@ use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
-use crate::plan::held;
+use crate::plan::held::{self, Note};
 use crate::plan::hosts::TargetKind;
 use crate::plan::restore::display;
 use crate::plan::run::Identity;
@@ -147,6 +147,7 @@ async fn workload(
     let names =
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(reads, names).await?;
+    target.left_on = Note::of(&target).and_then(Result::ok).and_then(|n| n.node().map(ToOwned::to_owned));
     Ok((target, Some(selector)))
 }
 
@@ -195,8 +196,10 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
         ..of(&found.metadata)
     };
     let (mut target, own) = workload(reads, target, spec.selector, spec.template.spec).await?;
-    // Scaled to zero, its hosts are those whose claims are still there: all of its templates', without a gap.
-    let last = if target.replicas > 0 { target.replicas.min(MOST_HOSTS) } else { MOST_HOSTS };
+    // Scaled to zero, its hosts are those that a restore had which left it so, or else those whose claims are still
+    // there: all of its templates', without a gap.
+    let held = Note::of(&target).and_then(Result::ok).map(|n| n.replicas).filter(|n| *n > 0);
+    let last = if target.replicas > 0 { target.replicas } else { held.unwrap_or(MOST_HOSTS) }.min(MOST_HOSTS);
     for count in 0..last {
         let ordinal = target.first_ordinal.saturating_add(count);
         let names: Vec<String> = target.claim_templates.iter().map(|t| format!("{t}-{name}-{ordinal}")).collect();
@@ -204,7 +207,7 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
         let all = !found.is_empty() && found.values().all(|c| c.exists);
         target.claims.extend(found);
         if target.replicas == 0 {
-            if !all {
+            if !all && held.is_none() {
                 break;
             }
             target.dormant_ordinals = count + 1;

@@ -171,6 +171,8 @@ pub struct Jobs {
     pub version: Option<u32>,
     /// Snapshots that each host is restored from; one where nothing is said.
     pub snapshots_each: usize,
+    /// The path of each snapshot of a host; those beyond have several.
+    pub paths: Vec<String>,
     /// The store does not answer: what is created now fails.
     pub away: bool,
     /// Content of each Job that was ever created, by name.
@@ -409,7 +411,7 @@ impl Jobs {
             let pin = |n: usize| PinnedSnapshot {
                 id: if n == 0 { "cd".repeat(32) } else { format!("{n:064x}") },
                 time: "2026-11-20T00:00:00Z".into(),
-                path: None,
+                path: self.paths.get(n).cloned(),
             };
             answer.snapshots = (0..self.snapshots_each.max(1)).map(pin).collect();
             if self.snapshots_each > 1 {

@@ -2,14 +2,16 @@
 //!
 //! Whoever may write it can scale the workload anyway. It is read all the same as what a stranger wrote.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::contract::cut;
 use super::target::Target;
 use crate::names::annotation;
 
-/// Longest annotation that is read, bytes. Ours have at most some hundred more than [`WHY_MAX`].
-const READ_MAX: usize = 4096;
+/// Longest annotation that is read, bytes. Ours have at most [`PLACES_MAX`], [`WHY_MAX`] twice, and some hundred more.
+const READ_MAX: usize = 16_384;
 /// Stands for one that is longer.
 const TOO_LONG: &str = "longer than is read";
 /// Longest reason, bytes.
@@ -17,9 +19,12 @@ const WHY_MAX: usize = 512;
 /// Most replicas that are taken from an annotation; nothing that shares volumes has as many.
 const MOST_REPLICAS: i32 = 10_000;
 /// Most bytes of places that are written.
-const PLACES_MAX: usize = 2000;
+const PLACES_MAX: usize = 12_288;
 /// Longest name of a session, `Kind/namespace/name`: twice 253 characters and a kind.
 const SESSION_MAX: usize = 600;
+
+/// What the name of a folder of a node begins with, among volumes.
+pub const ON_NODE: &str = "node ";
 
 /// Keeps no more of an annotation than is read.
 pub fn bound(text: &mut String) {
@@ -31,7 +36,7 @@ pub fn bound(text: &mut String) {
 /// The annotation, as JSON.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Note {
-    /// Replicas that it comes back to.
+    /// Replicas that it comes back to; 0 where it had none before.
     pub replicas: i32,
     /// The session that left it down, `Kind/namespace/name`.
     pub session: String,
@@ -41,12 +46,9 @@ pub struct Note {
     pub why: String,
     /// Since when, RFC 3339.
     pub since: String,
-    /// What is half restored; nothing where an older operator wrote it.
+    /// What is half restored; nothing where that is not known, so that no restore can be known to have restored it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
-    /// Hosts that are half restored, where their places are too many to be written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hosts: Option<usize>,
 }
 
 /// A folder of volumes that is half restored.
@@ -64,15 +66,24 @@ pub struct Place {
 impl Note {
     /// As the annotation's value.
     pub fn write(&self) -> String {
-        let mut note = self.clone();
+        let mut note = Self { places: written(self.places.clone()), ..self.clone() };
         // Of what is left, JSON doubles a character at most.
         note.why = note.why.replace(char::is_control, " ");
         cut(&mut note.why, WHY_MAX);
-        if note.places.iter().map(Place::bytes).sum::<usize>() > PLACES_MAX {
-            note.hosts = Some(note.hosts.unwrap_or_default().max(note.places.iter().map(|p| p.volumes.len()).sum()));
-            note.places.clear();
-        }
         serde_json::to_string(&note).unwrap_or_default()
+    }
+
+    /// Whether it says of the workload what another one says.
+    pub fn says(&self, other: &Self) -> bool {
+        (&self.uid, self.replicas) == (&other.uid, other.replicas)
+            && written(self.places.clone()) == written(other.places.clone())
+    }
+
+    /// The node that half-restored folders of a node are on, where all are on one.
+    pub fn node(&self) -> Option<&str> {
+        let mut nodes = self.places.iter().flat_map(|p| &p.volumes).filter_map(|v| v.strip_prefix(ON_NODE));
+        let first = nodes.next()?;
+        nodes.all(|n| n == first).then_some(first)
     }
 
     /// Of a workload that is at zero; nothing where it has none. Of one that is up it does not count.
@@ -86,11 +97,11 @@ impl Note {
     /// It is not what we write.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         if text.len() > READ_MAX || text == TOO_LONG {
-            return Err("is longer than 4096 bytes");
+            return Err("is longer than 16384 bytes");
         }
         let note: Self = serde_json::from_str(text).map_err(|_| "is not as Lifeboat writes it")?;
-        if !(1..=MOST_REPLICAS).contains(&note.replicas) {
-            return Err("names replicas outside of 1 to 10000");
+        if !(0..=MOST_REPLICAS).contains(&note.replicas) {
+            return Err("names replicas outside of 0 to 10000");
         }
         if note.session.len() > SESSION_MAX || note.session.chars().any(char::is_control) {
             return Err("names no session");
@@ -107,15 +118,29 @@ impl Place {
     }
 }
 
+/// Places as an annotation holds them: of too many, their whole volumes; of too many of those, none.
+fn written(places: Vec<Place>) -> Vec<Place> {
+    let is_too_long = |places: &[Place]| places.iter().map(Place::bytes).sum::<usize>() > PLACES_MAX;
+    if !is_too_long(&places) {
+        return places;
+    }
+    let volumes = Vec::from_iter(places.into_iter().flat_map(|p| p.volumes).collect::<BTreeSet<_>>());
+    let whole = vec![Place { volumes, path: "/".to_owned(), only: None }];
+    if is_too_long(&whole) { vec![] } else { whole }
+}
+
 /// Why a target must not be backed up: its data is half restored, and a snapshot of that would be the newest one.
 pub fn no_backup(target: &Target) -> Option<String> {
-    let note = Note::of(target)?.ok()?;
-    Some(format!(
-        "{} is at 0 replicas, because {} has left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {}.",
-        target.display,
-        note.session,
-        annotation::HELD_DOWN
-    ))
+    let (name, key) = (&target.display, annotation::HELD_DOWN);
+    Some(match Note::of(target)? {
+        Ok(note) => format!(
+            "{name} is at 0 replicas, because {} has left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {key}.",
+            note.session
+        ),
+        Err(why) => format!(
+            "{name} is at 0 replicas, and its annotation {key} {why}. It may say that data is half restored, so {name} is not backed up. Remove the annotation if the data is as it should be."
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -139,11 +164,19 @@ mod tests {
         let place = |n: usize| Place { volumes: vec![format!("PersistentVolumeClaim data-{n}")], ..Place::default() };
         let (few, many) = ((0..3).map(place).collect::<Vec<_>>(), (0..500).map(place).collect::<Vec<_>>());
         let read = Note::read(&Note { places: few.clone(), ..note(3) }.write()).unwrap();
-        assert_eq!((read.places, read.hosts), (few, None));
+        assert_eq!(read.places, few);
         let read = Note::read(&Note { places: many, why: "\u{1}".repeat(5000), ..note(3) }.write()).unwrap();
-        assert_eq!((read.places, read.hosts), (vec![], Some(500)), "too many to be written");
+        assert_eq!(read.places, [], "too many volumes to be written");
+        // Paths of few volumes: the volumes stand for them.
+        let path =
+            |n: usize| Place { path: format!("/{n}/{}", "p".repeat(400)), only: Some("x".into()), ..place(n % 2) };
+        let long = Note { places: (0..40).map(path).collect(), ..note(3) };
+        let read = Note::read(&long.write()).unwrap();
+        assert_eq!(read.places.len(), 1);
+        assert_eq!((read.places[0].path.as_str(), read.places[0].volumes.len(), &read.places[0].only), ("/", 2, &None));
+        assert!(read.says(&long) && !read.says(&note(3)));
         for why in ["\u{1}", "\"", "\u{7f}ä"] {
-            let places = (0..20).map(place).collect::<Vec<_>>();
+            let places = (0..120).map(place).collect::<Vec<_>>();
             let session = format!("RestoreSession/{}/{}", "n".repeat(63), "x".repeat(253));
             let full = Note { places: places.clone(), why: why.repeat(5000), session, uid: "u".repeat(36), ..note(3) };
             assert_eq!(Note::read(&full.write()).unwrap().places, places);
@@ -155,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_somebody_forged_is_no_number() {
-        for replicas in [0, -1, i32::MIN, 10_001, i32::MAX] {
+        for replicas in [-1, i32::MIN, 10_001, i32::MAX] {
             assert!(Note::read(&note(replicas).write()).is_err(), "{replicas}");
         }
         let text = |replicas: &str| note(7).write().replace('7', replicas);
@@ -164,6 +197,6 @@ mod tests {
             assert!(Note::read(garbage).is_err(), "{garbage}");
         }
         assert!(Note::read(&Note { session: "a\nb".into(), ..note(1) }.write()).is_err());
-        assert!(Note::read(&Note { uid: "u".repeat(5000), ..note(1) }.write()).is_err());
+        assert!(Note::read(&Note { uid: "u".repeat(20_000), ..note(1) }.write()).is_err());
     }
 }

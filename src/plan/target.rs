@@ -41,6 +41,8 @@ pub struct Target {
     pub uid: String,
     /// Its annotation that says why it stays at zero, as it is written.
     pub held_down: Option<String>,
+    /// Node that its pods ran on before a restore left it at zero, where folders of that node are half restored.
+    pub left_on: Option<String>,
     /// Replicas asked for; 1 for a claim.
     pub replicas: i32,
     /// First ordinal of a StatefulSet.
@@ -200,6 +202,8 @@ impl Target {
         let nodes: BTreeSet<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
         match Vec::from_iter(nodes)[..] {
             [node] => Ok(Some(node.to_owned())),
+            // Of a StatefulSet each pod may have been on a node of its own.
+            [] if !is_set && self.left_on.is_some() => Ok(self.left_on.clone()),
             [] => Err(Failure::new(
                 Class::Waiting,
                 reason::TARGET_NOT_AVAILABLE,

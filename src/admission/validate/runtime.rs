@@ -32,7 +32,10 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
     for (i, variable) in container.env.iter().enumerate() {
         // Not repeated: it may be a secret.
         if variable.value.as_deref().is_some_and(|v| v.contains('\0')) {
-            let text = format!("the value of {} has a NUL character (\\u0000), which no variable can have; remove it", variable.name);
+            let text = format!(
+                "the value of {} has a NUL character (\\u0000), which no variable can have; remove it",
+                variable.name
+            );
             errors.invalid(format!("{at}.container.env[{i}].value"), text);
         }
     }
@@ -100,7 +103,10 @@ mod tests {
             "runtimeSettings": { "container": { "env": [{ "name": "TOKEN", "value": "hidden\0" }] } },
         }});
         let text = message(&check("RestoreSession", &session, None));
-        assert!(text.starts_with("spec.runtimeSettings.container.env[0].value: the value of TOKEN has a NUL"), "{text}");
+        assert!(
+            text.starts_with("spec.runtimeSettings.container.env[0].value: the value of TOKEN has a NUL"),
+            "{text}"
+        );
         assert!(!text.contains("hidden"), "{text}");
     }
 

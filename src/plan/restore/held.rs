@@ -3,18 +3,21 @@
 //! Its data counts as touched from the moment status announces the first try of a host, because a Job may exist
 //! from then on. It counts as untouched again only where every try has ended with an answer that it wrote nothing.
 
+use std::collections::BTreeSet;
+
+use super::member::is_started;
 use super::quiesce::others;
 use super::resume::refused_once;
 use super::spots::{self, Spot};
 use super::told::tell;
-use super::{LOOK_FOR_MISSING, Pass, display, rivals, target_of};
+use super::{LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
 use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
 use crate::names::{annotation, condition, reason};
+use crate::plan::contract::keeps_what_is_there;
 use crate::plan::held::{Note, Place};
 use crate::plan::hosts::is_within;
-use crate::plan::run::hosts as hosts_of;
 use crate::plan::target::Target;
 use crate::plan::text::sentence;
 use crate::plan::{Hold, conditions};
@@ -39,6 +42,35 @@ fn same<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = (usize, &'
     pass.now.members.iter().enumerate().filter(move |(i, m)| is_same(*i, m))
 }
 
+/// Folders that a member restores into.
+fn spots_of<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = Spot<'p>> {
+    pass.now.members[index].stats.iter().flat_map(move |host| spots::of_host(pass, index, host))
+}
+
+/// Members with another target that restore into a volume of this one, of those that are so.
+fn beside(pass: &Pass<'_>, index: usize, is_so: impl Fn(&RestoreMemberStatus) -> bool) -> Vec<usize> {
+    let own: Vec<usize> = same(pass, index).map(|(i, _)| i).collect();
+    let found = pass.now.members.iter().enumerate().filter(|(i, m)| !own.contains(i) && is_so(m)).map(|(i, _)| i);
+    let mut found: Vec<usize> = found.collect();
+    if !found.is_empty() {
+        let volumes: BTreeSet<String> = own.iter().flat_map(|i| spots_of(pass, *i)).map(|s| s.volume).collect();
+        found.retain(|i| spots_of(pass, *i).any(|s| volumes.contains(&s.volume)));
+    }
+    found
+}
+
+/// Whether another target's restore writes into a volume of this workload.
+pub fn is_written_beside(pass: &Pass<'_>, index: usize) -> bool {
+    !beside(pass, index, |m| is_started(m) && m.stats.iter().any(|h| !is_over(h.phase))).is_empty()
+}
+
+/// What this run has left half restored on volumes of the workload: members and hosts.
+fn halves<'p>(pass: &'p Pass<'_>, index: usize) -> Vec<(usize, &'p HostRestoreStats)> {
+    let beside = beside(pass, index, |m| m.stats.iter().any(is_half));
+    let of = |i: usize| pass.now.members[i].stats.iter().filter(|h| is_half(h)).map(move |h| (i, h));
+    same(pass, index).map(|(i, _)| i).chain(beside).flat_map(of).collect()
+}
+
 /// What the user wants to become of a member's workload. Of a spec that was changed under its run nothing is read.
 fn stays_down(pass: &Pass<'_>, index: usize) -> bool {
     let target = pass.run.members.get(index).and_then(|m| m.target.as_ref()).filter(|_| !pass.run.is_changed());
@@ -47,12 +79,12 @@ fn stays_down(pass: &Pass<'_>, index: usize) -> bool {
 
 /// Whether this run has left data of the workload half restored, with nobody wanting it back so.
 fn is_ours(pass: &Pass<'_>, index: usize) -> bool {
-    same(pass, index).any(|(i, m)| m.stats.iter().any(is_half) && stays_down(pass, i))
+    halves(pass, index).iter().any(|(i, _)| stays_down(pass, *i))
 }
 
 /// Whether the workload must stay at zero.
 pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
-    if pass.now.members[index].quiesce.as_ref().is_none_or(|q| q.replicas == 0) {
+    if pass.now.members[index].quiesce.is_none() {
         return false;
     }
     if is_ours(pass, index) {
@@ -71,7 +103,7 @@ fn is_found_held(pass: &Pass<'_>, index: usize) -> bool {
 
 /// Whether this run has left data of the workload half restored.
 fn has_half(pass: &Pass<'_>, index: usize) -> bool {
-    same(pass, index).any(|(_, m)| m.stats.iter().any(is_half))
+    !halves(pass, index).is_empty()
 }
 
 /// Whether this run has restored every host of the workload that it was to.
@@ -86,13 +118,12 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     if note.uid == pass.run.id.uid {
         return None;
     }
-    let is_whole = |h: &&HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
-    let hosts = same(pass, index).flat_map(|(i, m)| m.stats.iter().filter(is_whole).map(move |h| (i, h)));
-    let hosts: Vec<_> = hosts.collect();
-    let spots: Vec<_> = hosts.iter().flat_map(|(i, host)| spots::of_host(pass, *i, host)).collect();
-    if let Some(many) = note.hosts.filter(|many| *many > hosts.len() || spots.iter().any(|s| s.only.is_some())) {
-        return Some(hosts_of(many));
+    if note.places.is_empty() {
+        return Some(UNKNOWN.to_owned());
     }
+    let hosts = same(pass, index).flat_map(|(i, m)| m.stats.iter().map(move |h| (i, h)));
+    let spots: Vec<_> =
+        hosts.filter(|(i, h)| is_written(pass, *i, h)).flat_map(|(i, h)| spots::of_host(pass, i, h)).collect();
     let covers = |volume: &str, place: &Place| {
         let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
         spots.iter().filter(is_it).any(|s| is_within(&place.path, &s.path))
@@ -103,20 +134,44 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     })
 }
 
-/// What this run leaves half restored of a workload, with what an earlier one has left that this one has not restored.
-fn places(pass: &Pass<'_>, index: usize, before: Option<Note>) -> (Vec<Place>, Option<usize>) {
-    let Note { mut places, hosts, .. } = before.filter(|_| left_over(pass, index).is_some()).unwrap_or_default();
-    let half = same(pass, index).flat_map(|(i, m)| m.stats.iter().filter(|h| is_half(h)).map(move |h| (i, h)));
-    for spot in half.flat_map(|(i, host)| spots::of_host(pass, i, host)) {
-        let is_same = |p: &&mut Place| p.path == spot.path && p.only == spot.only;
-        match places.iter_mut().find(is_same) {
-            Some(place) if place.volumes.contains(&spot.volume) => {}
-            Some(place) => place.volumes.push(spot.volume),
-            None => places.push(Place { volumes: vec![spot.volume], path: spot.path, only: spot.only }),
+/// Whether a host has all files of its snapshots. One that restored none, or left alone what was there, may have
+/// left what is half restored as it was.
+fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
+    let spec = pass.run.members.get(member).and_then(|m| m.target.as_ref());
+    host.phase == Some(HostPhase::Succeeded)
+        && host.attempt.is_some()
+        && host.restored.as_ref().is_some_and(|r| r.files > 0)
+        && spec.is_some_and(|t| !keeps_what_is_there(&t.args))
+}
+
+/// What this run leaves half restored of a workload, beside what its note says already of this run, and of an earlier one
+/// that this one has not restored. Nothing where that is not known: the spec was changed, a volume is gone.
+fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
+    let stays = |n: &&Note| n.uid == pass.run.id.uid || left_over(pass, index).is_some();
+    let mut places = match before.filter(stays) {
+        Some(note) if note.places.is_empty() => return vec![],
+        Some(note) => note.places.clone(),
+        None => vec![],
+    };
+    for (i, host) in halves(pass, index) {
+        let spots = spots::of_host(pass, i, host);
+        if spots.is_empty() || pass.run.is_changed() {
+            return vec![];
+        }
+        for spot in spots {
+            let is_same = |p: &&mut Place| p.path == spot.path && p.only == spot.only;
+            match places.iter_mut().find(is_same) {
+                Some(place) if place.volumes.contains(&spot.volume) => {}
+                Some(place) => place.volumes.push(spot.volume),
+                None => places.push(Place { volumes: vec![spot.volume], path: spot.path, only: spot.only }),
+            }
         }
     }
-    (places, hosts)
+    places
 }
+
+/// What an earlier restore has left where its note names no place.
+const UNKNOWN: &str = "all that is half restored, as far as is known";
 
 /// What is said of a workload that `afterFailure: ScaleBack` brings back all the same.
 pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure is ScaleBack.";
@@ -147,33 +202,27 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
     let replicas = quiesce.replicas;
     let (ours, there) = (is_ours(pass, index), target.held_down.as_deref().and_then(|t| Note::read(t).ok()));
+    let wanted = Note {
+        places: places(pass, index, there.as_ref()),
+        replicas,
+        session: pass.run.id.label().replacen(' ', "/", 1),
+        uid: pass.run.id.uid.clone(),
+        why: why(pass, index),
+        since: conditions::whole_second(pass.at).0.to_string(),
+    };
     let note = match there {
-        Some(note) if !ours || (note.uid == pass.run.id.uid && note.replicas == replicas) => note,
-        // One that cannot be read, or of an earlier restore.
-        _ => {
-            let (places, hosts) = places(pass, index, there);
-            let note = Note {
-                places,
-                hosts,
-                replicas,
-                session: pass.run.id.label().replacen(' ', "/", 1),
-                uid: pass.run.id.uid.clone(),
-                why: why(pass, index),
-                since: conditions::whole_second(pass.at).0.to_string(),
-            };
-            return write(pass, index, target, &note);
-        }
+        Some(note) if !ours || note.says(&wanted) => note,
+        // None, one that cannot be read, of an earlier restore, or that does not know yet of all.
+        _ => return write(pass, index, target, &wanted),
     };
     let (at, name) = (pass.at, &target.display);
     let left = left_over(pass, index).map(|what| format!(" This restore has not restored {what}.")).unwrap_or_default();
     let text = format!(
-        "{name} stays at 0 replicas since {}: its data may be half restored by {}.{left} {} Restore it again: a restore that succeeds scales it back to {replicas}. Or accept the data as it is: kubectl -n {} scale {} --replicas={replicas}, and remove its annotation {}.",
+        "{name} stays at 0 replicas since {}: its data may be half restored by {}.{left} {} {}",
         note.since,
         note.session,
         sentence(&note.why),
-        pass.run.id.namespace,
-        hold(target, None).key(),
-        annotation::HELD_DOWN,
+        remedy(target, &note, &pass.run.id.namespace),
     );
     let told = others(pass, index).any(is_held);
     let status = &mut pass.now.members[index];
@@ -184,6 +233,24 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
         tell(pass, index, target, true, reason::HELD_DOWN, &text);
     }
     true
+}
+
+/// What to do about it.
+fn remedy(target: &Target, note: &Note, namespace: &str) -> String {
+    let (key, replicas) = (annotation::HELD_DOWN, note.replicas);
+    let again = match replicas {
+        _ if note.places.is_empty() => {
+            "Which of its data that is could not be written down, so no restore scales it back: restore all of it, or make sure of it.".to_owned()
+        }
+        0 => "Restore it again before you scale it up.".to_owned(),
+        _ => format!("Restore it again: a restore that succeeds scales it back to {replicas}."),
+    };
+    let accept = if note.places.is_empty() { "Then" } else { "Or accept the data as it is:" };
+    let scale = match replicas {
+        0 => String::new(),
+        _ => format!(" kubectl -n {namespace} scale {} --replicas={replicas}, and", hold(target, None).key()),
+    };
+    format!("{again} {accept}{scale} remove its annotation {key}.")
 }
 
 fn hold(target: &Target, note: Option<String>) -> Hold {
@@ -244,7 +311,7 @@ fn why(pass: &Pass<'_>, index: usize) -> String {
     if pass.run.is_changed() {
         return "The spec was changed while it restored.".to_owned();
     }
-    let host = same(pass, index).flat_map(|(_, m)| &m.stats).find(|h| is_half(h));
+    let host = halves(pass, index).first().map(|(_, h)| *h);
     host.map(|h| format!("Host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default()
 }
 
@@ -256,12 +323,17 @@ pub fn is_held(status: &RestoreMemberStatus) -> bool {
 /// What is to be known of a workload that was left at zero.
 pub fn text(status: &RestoreMemberStatus) -> Option<String> {
     let quiesce = status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Held)?;
-    Some(format!(
-        "{} stays at 0 replicas and had {}: restore it again, or scale it up by hand and remove its annotation {}.",
-        display(&quiesce.ref_),
-        quiesce.replicas,
-        annotation::HELD_DOWN
-    ))
+    let (name, replicas) = (display(&quiesce.ref_), quiesce.replicas);
+    Some(match replicas {
+        0 => format!(
+            "{name} has half-restored data, and had 0 replicas: restore it again before you scale it up, or remove its annotation {}.",
+            annotation::HELD_DOWN
+        ),
+        _ => format!(
+            "{name} stays at 0 replicas and had {replicas}: restore it again, or scale it up by hand and remove its annotation {}.",
+            annotation::HELD_DOWN
+        ),
+    })
 }
 
 /// The same of all members, each workload once, to follow another text.

@@ -16,6 +16,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, QuiesceState, QuiesceStatus};
 use crate::names::{condition, reason};
 use crate::plan::contract::Class;
+use crate::plan::held::Note;
 use crate::plan::hosts::TargetKind;
 use crate::plan::target::Target;
 use crate::plan::text::sentence;
@@ -37,7 +38,9 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
         return true;
     }
     let Some(target) = target_of(pass.seen, index) else { return false };
-    let wanted = pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
+    // One that is at zero because its data is half restored has no pods that could run on.
+    let is_held = pass.now.members[index].quiesce.is_some() || Note::of(target).is_some_and(|n| n.is_ok());
+    let wanted = is_held || pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
     let name = target.display.clone();
     let at = pass.at;
     // Before anything is scaled; the workload's own pods are waited for anyway.
@@ -77,8 +80,9 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             status.quiesce = Some(QuiesceStatus { ref_, replicas, state: QuiesceState::Quiesced, held });
             if let Some(note) = note {
                 let text = format!(
-                    "{name} is at 0 replicas because {} has left its data half restored. A restore that succeeds scales it back to {replicas}.",
-                    note.session
+                    "{name} is at 0 replicas because {} has left its data half restored. A restore of that which succeeds {}.",
+                    note.session,
+                    if replicas == 0 { "ends this".to_owned() } else { format!("scales it back to {replicas}") }
                 );
                 conditions::set(&mut status.conditions, condition::QUIESCED, true, reason::SCALED_TO_ZERO, text, at);
             }

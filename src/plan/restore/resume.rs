@@ -23,9 +23,9 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// True when the workload has its replicas back, or stays down, or there is nothing to give back.
 pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
-    // A workload that several members restore comes back after the last of them.
+    // A workload that several members restore, or whose volumes they do, comes back after the last of them.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
-    let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m));
+    let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m)) || held::is_written_beside(pass, index);
     let on_the_way_out = pass.run.is_leaving();
     let status = &pass.now.members[index];
     let Some(quiesce) = &status.quiesce else { return true };
@@ -53,7 +53,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, text, at);
             true
         }
-        Some(TargetSeen::Found(target)) if target.replicas == replicas => {
+        Some(TargetSeen::Found(target)) if target.replicas == replicas && !held::must_stay(pass, index) => {
             if !held::is_off(pass, target) {
                 return false;
             }

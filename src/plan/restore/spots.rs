@@ -6,6 +6,7 @@ use super::{Pass, target_of};
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::to_json;
 use crate::names::hash_of;
+use crate::plan::held::ON_NODE;
 use crate::plan::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::target::Reach;
 
@@ -27,7 +28,7 @@ pub struct Spot<'a> {
     pub mount: String,
     /// It deletes what is there and not its own.
     pub deletes: bool,
-    /// Stands for what the rule leaves out; none where it restores all that is there.
+    /// Stands for what is not restored there; none where all that the snapshot has is.
     pub only: Option<String>,
 }
 
@@ -43,17 +44,17 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
     let computed = if pass.reaches.contains_key(&(member, host.hostname.clone())) { None } else { of_target() };
     let Some(reach) = pass.reaches.get(&(member, host.hostname.clone())).or(computed.as_ref()) else { return vec![] };
     let mounts: Vec<(String, &VolumeMount)> = reach.mounts.iter().map(|m| (normal_path(&m.mount_path), m)).collect();
-    let only = (!rule.include.is_empty() || !rule.exclude.is_empty()).then(|| {
-        let both = [&rule.include, &rule.exclude].map(|list| to_json(list).to_string());
-        hash_of(&both.each_ref().map(String::as_str))
-    });
-    let spot = |path: &str, at: &str, mount: &VolumeMount, deletes: bool| {
+    let is_part = !rule.include.is_empty() || !rule.exclude.is_empty();
+    let patterns = [&rule.include, &rule.exclude].map(|list| to_json(list).to_string());
+    let spot = |root: &Root, path: &str, at: &str, mount: &VolumeMount, deletes: bool| {
         let volume = reach.volumes.iter().find(|v| v.name == mount.name)?;
         let (name, base) = identity(volume, reach);
         let rest: Vec<&str> = parts(path).skip(parts(at).count()).collect();
         let sub = mount.sub_path.clone().unwrap_or_default();
         let path = normal_path(&format!("{base}/{sub}/{}", rest.join("/")));
-        let (is_claim, only) = (volume.persistent_volume_claim.is_some(), only.clone());
+        let is_claim = volume.persistent_volume_claim.is_some();
+        let only = (is_part || root.is_vague)
+            .then(|| hash_of(&[&patterns[0], &patterns[1], if root.is_vague { "paths" } else { "" }]));
         Some(Spot {
             volume: name,
             is_claim,
@@ -66,23 +67,40 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
             only,
         })
     };
-    // Which paths a snapshot holds is not known before it is found.
-    let roots: Vec<String> = if rule.paths.is_empty() {
-        mounts.iter().map(|(at, _)| at.clone()).collect()
-    } else {
-        rule.paths.iter().map(|p| normal_path(p)).collect()
-    };
     let mut all = vec![];
-    for root in roots {
-        let around = mounts.iter().filter(|(at, _)| is_within(&root, at)).max_by_key(|(at, _)| at.len());
-        let Some((own, mount)) = around else { continue };
-        all.extend(spot(&root, own, mount, spec.is_exact()));
+    for root in roots(&rule.paths, host, &mounts) {
+        let around = mounts.iter().filter(|(at, _)| is_within(&root.path, at)).max_by_key(|(at, _)| at.len());
+        if let Some((own, mount)) = around {
+            all.extend(spot(&root, &root.path, own, mount, spec.is_exact()));
+        }
         // What is mounted below is written to, and not looked through.
-        for (at, mount) in mounts.iter().filter(|(at, _)| at != own && is_within(at, &root)) {
-            all.extend(spot(at, at, mount, false));
+        let own = around.map(|(at, _)| at);
+        for (at, mount) in mounts.iter().filter(|(at, _)| Some(at) != own && is_within(at, &root.path)) {
+            all.extend(spot(&root, at, at, mount, false));
         }
     }
     all
+}
+
+/// A folder that a host restores, as its pods name it.
+struct Root {
+    path: String,
+    /// What is restored lies somewhere in it: the snapshot has several paths, and status does not say which.
+    is_vague: bool,
+}
+
+fn roots(paths: &[String], host: &HostRestoreStats, mounts: &[(String, &VolumeMount)]) -> Vec<Root> {
+    let root = |path: &String| Root { path: normal_path(path), is_vague: false };
+    let somewhere = |is_vague: bool| mounts.iter().map(move |(at, _)| Root { path: at.clone(), is_vague });
+    if !paths.is_empty() {
+        return paths.iter().map(root).collect();
+    }
+    // Which paths a snapshot holds is not known before it is found.
+    if host.snapshots.is_empty() {
+        return somewhere(false).collect();
+    }
+    let vague = host.snapshots.iter().any(|s| s.path.is_none()).then(|| somewhere(true));
+    host.snapshots.iter().filter_map(|s| s.path.as_ref()).map(root).chain(vague.into_iter().flatten()).collect()
 }
 
 /// What a volume is, and the folder of it that is the volume's root.
@@ -91,7 +109,7 @@ fn identity(volume: &Volume, reach: &Reach) -> (String, String) {
         return (format!("PersistentVolumeClaim {}", claim.claim_name), String::new());
     }
     if let Some(folder) = &volume.host_path {
-        return (format!("node {}", reach.home.as_deref().unwrap_or_default()), folder.path.clone());
+        return (format!("{ON_NODE}{}", reach.home.as_deref().unwrap_or_default()), folder.path.clone());
     }
     if let Some(nfs) = &volume.nfs {
         return (format!("NFS server {}", nfs.server), nfs.path.clone());

@@ -66,7 +66,8 @@ impl World {
     /// Whether data of a workload may be half restored, so that it stays at zero.
     fn may_stay_down(&self, index: usize, run: &RestoreRun) -> bool {
         let w = &self.workloads[index];
-        let of = |i: &usize| workload_of(run.targets()[*i].as_ref()) == Some(index);
+        let shares = |i: usize| w.claim.is_some() && self.workloads.get(i).is_some_and(|other| other.claim == w.claim);
+        let of = |i: &usize| workload_of(run.targets()[*i].as_ref()) == Some(index) || shares(*i);
         let half = |i: usize| {
             let spec = run.members.get(i).and_then(|m| m.target.as_ref()).and_then(|t| t.after_failure);
             let stats = run.state.members.get(i).map_or(&[][..], |m| &m.stats);
@@ -77,7 +78,7 @@ impl World {
                     held::is_half(h) && !(self.gone && whole)
                 })
         };
-        w.is_scalable() && w.wanted > 0 && (0..run.targets().len()).filter(of).any(half)
+        w.is_scalable() && (0..run.targets().len()).filter(of).any(half)
     }
 
     pub fn phase(&self) -> String {

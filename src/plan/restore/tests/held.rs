@@ -229,12 +229,10 @@ fn several_members_with_one_workload_and_a_batch_that_goes_on() {
 
 #[test]
 fn what_is_not_scaled_is_not_held() {
-    for workload in [Workload::new("Deployment", 0), Workload::new("PersistentVolumeClaim", 0)] {
-        let mut w = World::session(workload);
-        script(&mut w, "restore/0/m0", &[End::DATA]);
-        w.settle();
-        assert_eq!((w.phase().as_str(), note(&w, 0), w.told.len()), ("Failed", None, 0));
-    }
+    let mut w = World::session(Workload::new("PersistentVolumeClaim", 0));
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.phase().as_str(), note(&w, 0), w.told.len()), ("Failed", None, 0));
     let mut w = World::session(web());
     w.object["spec"]["target"]["quiesce"] = "Never".into();
     w.may_run_on = true;
@@ -265,17 +263,175 @@ fn a_note_that_is_refused_is_said_and_tried_until_it_works() {
     assert_eq!((w.phase().as_str(), note(&w, 0).map(|n| n.replicas)), ("Failed", Some(2)));
 }
 
+/// A session `uid` after another one, with this rule.
+fn of(before: &World, uid: &str, rule: Value) -> World {
+    let mut w = World::session(before.workloads[0].clone());
+    w.now = before.now;
+    w.object["metadata"]["name"] = uid.into();
+    w.object["metadata"]["uid"] = uid.into();
+    w.object["spec"]["target"]["rules"] = json!([rule]);
+    w
+}
+
+/// Without paths, what a snapshot holds is restored, and nothing else of the volume.
+#[test]
+fn of_a_rule_without_paths_those_of_the_snapshots_count() {
+    let latest = || json!({ "snapshots": ["latest"] });
+    let paths = |paths: &[&str]| json!({ "paths": paths });
+    let several: &[&str] = &[];
+    for (rule, held, then, now, comes_back) in [
+        (paths(&["/data/a", "/data/b"]), several, latest(), &["/data/a"][..], false),
+        (paths(&["/data/a", "/data/b"]), several, latest(), &["/data/a", "/data/b"], true),
+        (paths(&["/data/a"]), several, latest(), &["/data"], true),
+        (latest(), &["/data/a"], paths(&["/data/a"]), several, true),
+        (latest(), &["/data/a"], latest(), &["/data/b"], false),
+        // A snapshot of several paths, which status does not name.
+        (latest(), several, latest(), several, true),
+        (latest(), several, latest(), &["/data/a"], false),
+        (latest(), several, paths(&["/data"]), several, true),
+        (paths(&["/data/a"]), several, latest(), several, false),
+    ] {
+        let mut first = of(&World::session(web()), "u-1", rule.clone());
+        let owned = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
+        (first.jobs.paths, first.jobs.snapshots_each) = (owned(held), held.len().max(1));
+        script(&mut first, "restore/0/m0", &[End::DATA]);
+        first.settle();
+        let mut w = of(&first, "u-2", then.clone());
+        (w.jobs.paths, w.jobs.snapshots_each) = (owned(now), now.len().max(1));
+        w.settle();
+        assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
+        let up = if comes_back { 2 } else { 0 };
+        assert_eq!(
+            (w.workloads[0].replicas, note(&w, 0).is_none()),
+            (up, comes_back),
+            "{rule} {held:?}, {then} {now:?}"
+        );
+    }
+}
+
+/// What leaves files as they are, or has none to restore, leaves half-restored ones.
+#[test]
+fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
+    let left = left_down();
+    for args in [json!(["--overwrite=never"]), json!(["--overwrite", "if-newer"])] {
+        let mut w = again(&left);
+        w.object["spec"]["target"]["args"] = args.clone();
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0), "{args}");
+    }
+    // A host without a snapshot is none that was restored.
+    let mut first = World::session(set());
+    script(&mut first, "restore/0/m0-1", &[End::DATA]);
+    first.settle();
+    let mut w = World::session(first.workloads[0].clone());
+    (w.now, w.object["metadata"]["uid"]) = (first.now, "u-2".into());
+    w.object["spec"]["target"]["allowEmpty"] = true.into();
+    w.jobs.without_snapshot.insert("m0-1".into());
+    w.settle();
+    let status = &w.object["status"];
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0), "{status:#}");
+    assert!(w.condition_text("Quiesced").contains("has not restored /"), "{status:#}");
+}
+
+/// Members of one workload fail one after the other: the note has the places of all.
+#[test]
+fn what_fails_later_is_added_to_the_note() {
+    for order in ["Parallel", "Sequential"] {
+        let mut w = World::batch(order, "Continue", vec![web(), web()]);
+        w.object["spec"]["members"][1]["target"]["ref"]["name"] = "m0".into();
+        for (i, path) in ["/data/a", "/data/b"].iter().enumerate() {
+            w.object["spec"]["members"][i]["target"]["rules"] = json!([{ "paths": [path] }]);
+            script(&mut w, &format!("restore/{i}/m{i}"), &[End::DATA]);
+        }
+        w.settle();
+        let places = note(&w, 0).unwrap().places;
+        let paths: Vec<&str> = places.iter().map(|p| p.path.as_str()).collect();
+        assert_eq!(paths, ["/a", "/b"], "{order}: {:#}", w.object["status"]);
+    }
+}
+
+/// Nobody can tell what of it a restore would have to restore.
+#[test]
+fn where_it_is_not_known_what_is_half_restored_no_restore_ends_it() {
+    let mut w = caught(World::session(web()));
+    w.object["spec"]["target"]["rules"] = json!([{ "paths": ["/data/other"] }]);
+    w.settle();
+    assert_eq!(note(&w, 0).map(|n| n.places), Some(vec![]), "the spec is another one");
+    let text = w.condition_text("Quiesced");
+    assert!(text.contains("could not be written down"), "{text}");
+    let mut w = again(&w);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0));
+    // It fails as well: what was unknown stays so.
+    let mut w = of(&w, "u-3", json!({ "paths": ["/data"] }));
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!(note(&w, 0).map(|n| (n.uid, n.places)), Some(("u-3".into(), vec![])));
+}
+
+#[test]
+fn what_is_at_zero_is_restored_whatever_quiesce_says() {
+    let mut w = again(&left_down());
+    w.object["spec"]["target"]["quiesce"] = "Never".into();
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
+}
+
+/// Folders of a node: where its pods were is in the note.
+#[test]
+fn a_workload_with_folders_of_a_node_is_restored_where_it_was() {
+    let mut first = World::session(Workload { on_host: true, ..web() });
+    script(&mut first, "restore/0/m0", &[End::DATA]);
+    first.settle();
+    assert_eq!((first.workloads[0].pods, note(&first, 0).unwrap().node()), (0, Some("n7")));
+    let mut w = again(&first);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 2, None));
+}
+
+/// Two workloads mount one claim: neither starts while the other one's restore writes into it, or on what that has left.
+#[test]
+fn workloads_that_share_a_volume_come_back_together() {
+    let shared = || Workload { claim: Some("shared"), ..web() };
+    for last in [End::Ok, End::DATA] {
+        let mut w = World::batch("Parallel", "Continue", vec![shared(), shared()]);
+        script(&mut w, "restore/1/m1", &[last.clone()]);
+        let mut both = 0;
+        while !w.run().state.is_final() {
+            w.step(1);
+            let writes = w.jobs.running().iter().any(|key| key.starts_with("restore/"));
+            assert!(!writes || w.workloads.iter().all(|w| w.replicas == 0), "{:#}", w.object["status"]);
+            both += usize::from(writes);
+        }
+        assert!(both > 0);
+        let up = if last == End::Ok { 2 } else { 0 };
+        assert_eq!(w.workloads.iter().map(|w| w.replicas).collect::<Vec<_>>(), [up, up], "{:#}", w.object["status"]);
+        let volumes =
+            |i: usize| note(&w, i).map(|n| n.places.iter().flat_map(|p| p.volumes.clone()).collect::<Vec<_>>());
+        let noted = (last == End::DATA).then(|| vec!["PersistentVolumeClaim shared".to_owned()]);
+        assert_eq!((volumes(0), volumes(1)), (noted.clone(), noted));
+    }
+}
+
+/// It had no replicas: its data is half restored all the same, and no backup may take it.
+#[test]
+fn a_workload_that_had_none_is_noted_too() {
+    let mut w = World::session(Workload::new("Deployment", 0));
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0).map(|n| n.replicas)), (0, Some(0)), "{:#}", w.object["status"]);
+    let text = w.condition_text("Quiesced");
+    assert!(text.contains("Restore it again before you scale it up. Or accept the data as it is: remove"), "{text}");
+    let mut w = again(&w);
+    w.settle();
+    assert_eq!((w.phase().as_str(), w.workloads[0].replicas, note(&w, 0)), ("Succeeded", 0, None));
+    let text = w.condition_text("Quiesced");
+    assert!(text.contains("had 0 replicas before the restore, and has 0 now"), "{text}");
+}
+
 /// A restore of something else does not bring it back.
 #[test]
 fn only_a_restore_of_what_is_half_restored_ends_it() {
-    let of = |before: &World, uid: &str, rule: Value| {
-        let mut w = World::session(before.workloads[0].clone());
-        w.now = before.now;
-        w.object["metadata"]["name"] = uid.into();
-        w.object["metadata"]["uid"] = uid.into();
-        w.object["spec"]["target"]["rules"] = json!([rule]);
-        w
-    };
     let half = |rule: Value| {
         let mut w = of(&World::session(web()), "u-1", rule);
         script(&mut w, "restore/0/m0", &[End::DATA]);
@@ -290,7 +446,7 @@ fn only_a_restore_of_what_is_half_restored_ends_it() {
         (paths(&["/data/big", "/data/more"]), paths(&["/data/big"]), false),
         (paths(&["/data/big"]), paths(&["/data/big"]), true),
         (paths(&["/data/big"]), paths(&["/data"]), true),
-        (paths(&["/data/big"]), json!({ "snapshots": ["latest"] }), true),
+        (paths(&["/data/big"]), json!({ "snapshots": ["latest"] }), false),
         (paths(&["/data"]), json!({ "paths": ["/data"], "exclude": ["*.tmp"] }), false),
         (json!({ "paths": ["/data"], "include": ["a"] }), json!({ "paths": ["/data"], "include": ["a"] }), true),
         (json!({ "paths": ["/data"], "include": ["a"] }), json!({ "paths": ["/data"], "include": ["b"] }), false),

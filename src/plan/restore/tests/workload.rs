@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use serde_json::{Value, json};
 
 use crate::api::common::TargetRef;
+use crate::plan::held::Note;
 use crate::plan::hosts::TargetKind;
 use crate::plan::target::{ClaimSeen, PodSeen, Target};
 
@@ -26,6 +27,8 @@ pub struct Workload {
     pub held: Option<String>,
     /// Its volume is a folder of the node that its pods run on.
     pub on_host: bool,
+    /// The claim that it mounts; none for one of its own.
+    pub claim: Option<&'static str>,
 }
 
 impl Workload {
@@ -39,6 +42,7 @@ impl Workload {
             until: usize::MAX,
             held: None,
             on_host: false,
+            claim: None,
         }
     }
 
@@ -70,6 +74,7 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
         ..Target::default()
     };
+    seen.left_on = Note::of(&seen).and_then(Result::ok).and_then(|n| n.node().map(ToOwned::to_owned));
     match w.kind {
         "StatefulSet" => {
             seen.claim_templates = vec!["data".into()];
@@ -89,9 +94,10 @@ pub fn look_at(name: String, w: &Workload) -> Target {
             seen.mounts = vec![mounted()];
         }
         _ => {
-            let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } });
+            let own = w.claim.map_or_else(|| format!("data-{name}"), ToOwned::to_owned);
+            let volume = json!({ "name": "data", "persistentVolumeClaim": { "claimName": own } });
             seen.volumes = vec![serde_json::from_value(volume).unwrap()];
-            seen.claims = [(format!("data-{name}"), claim())].into();
+            seen.claims = [(own, claim())].into();
         }
     }
     seen
