@@ -12,6 +12,7 @@ mod backup;
 mod exact;
 mod exact_patterns;
 mod lost;
+mod obstacles;
 mod process;
 mod reports;
 mod repository;

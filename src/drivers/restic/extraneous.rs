@@ -28,6 +28,7 @@ use rustix::io::Errno;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub use self::walk::text_of;
 use self::walk::{FOLDER, Found, Pass};
 use super::output::path_key;
 use super::pattern::{Below, LeftOut, Walk};
@@ -173,41 +174,64 @@ pub struct Search {
 
 /// What the walk tells whoever waits for it.
 #[derive(Debug, Default)]
-struct Shared {
+pub struct Shared {
     stop: AtomicBool,
     /// Becomes true when the agent is told to stop.
     told: Option<watch::Receiver<bool>>,
-    moved: AtomicU64,
-    deleted: AtomicU64,
+    /// Grows as long as it gets on.
+    pub moved: AtomicU64,
+    /// Entries deleted.
+    pub deleted: AtomicU64,
 }
 
 impl Shared {
-    fn is_over(&self) -> bool {
+    /// Whether it is to stop.
+    pub fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.told.as_ref().is_some_and(|told| *told.borrow())
     }
 }
 
-/// Deletes what is extraneous. How many entries that were, also where it fails.
-pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
-    let shared = Arc::new(Shared { told: Some(repository.control().stop.clone()), ..Shared::default() });
+/// For a walk that stops when the agent is told to.
+pub fn shared(repository: &Repository) -> Shared {
+    Shared { told: Some(repository.control().stop.clone()), ..Shared::default() }
+}
+
+/// Why work on volumes has not ended.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// The agent was told to stop.
+    Stopped,
+    /// Nothing has moved for as long as [`STUCK`].
+    Stuck,
+    /// There was no thread for it.
+    NotStarted(std::io::Error),
+    /// It panicked.
+    Broken,
+}
+
+/// Does what waits for file systems in a thread of its own: they may answer late, or never, and neither progress nor
+/// signals must wait for them.
+///
+/// # Errors
+/// It did not end, and may still be at work.
+pub async fn in_thread<T: Send + 'static>(
+    shared: Arc<Shared>,
+    work: impl FnOnce(&Shared) -> T + Send + 'static,
+) -> Result<T, Unfinished> {
     let (tell, mut done) = oneshot::channel();
     let (told, span) = (shared.clone(), tracing::Span::current());
-    let walk = move || {
-        let ended = span.in_scope(|| search.run(&told));
+    let work = move || {
+        let ended = span.in_scope(|| work(&told));
         // Nobody waits any more where it was given up.
         let _ = tell.send(ended);
     };
-    // The file system may answer late: progress and signals must not wait for it.
-    let thread = std::thread::Builder::new().name("extraneous".to_owned()).stack_size(STACK);
-    if let Err(e) = thread.spawn(walk) {
-        let text = format!("A thread that looks for extraneous files could not be started: {e}.");
-        return (0, Some(Failure::new(Class::Transient, reason::AGENT_FAILED, text)));
-    }
+    let thread = std::thread::Builder::new().name("volumes".to_owned()).stack_size(STACK);
+    thread.spawn(work).map_err(Unfinished::NotStarted)?;
     let (mut moved, mut since, mut told_at) = (0, Instant::now(), None);
     let mut tick = tokio::time::interval(TICK);
-    let ended = loop {
+    loop {
         tokio::select! {
-            ended = &mut done => break ended.ok(),
+            ended = &mut done => return ended.map_err(|_| Unfinished::Broken),
             _ = tick.tick() => {}
         }
         let now = shared.moved.load(Ordering::Relaxed);
@@ -220,27 +244,34 @@ pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option
         let is_stuck = since.elapsed() > STUCK;
         if is_stuck || told_at.is_some_and(|at: Instant| at.elapsed() > GRACE) {
             shared.stop.store(true, Ordering::Relaxed);
-            let deleted = shared.deleted.load(Ordering::Relaxed);
-            let failure = if is_stuck { stuck() } else { stopped() };
-            return (deleted, Some(failure));
+            return Err(if is_stuck { Unfinished::Stuck } else { Unfinished::Stopped });
+        }
+    }
+}
+
+/// Deletes what is extraneous. How many entries that were, also where it fails.
+pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
+    let shared = Arc::new(shared(repository));
+    let ended = in_thread(shared.clone(), move |shared| search.run(shared)).await;
+    let failed = |class, text: String| Failure::new(class, reason::AGENT_FAILED, text);
+    let failure = match ended {
+        Ok(Ok(warnings)) => {
+            warnings.into_iter().for_each(|text| repository.warn(text));
+            None
+        }
+        Ok(Err(failure)) => Some(failure),
+        Err(Unfinished::Stopped) => Some(stopped()),
+        Err(Unfinished::Stuck) => Some(stuck()),
+        Err(Unfinished::NotStarted(e)) => {
+            let text = format!("A thread that looks for extraneous files could not be started: {e}.");
+            Some(failed(Class::Transient, text))
+        }
+        Err(Unfinished::Broken) => {
+            let text = "The search for extraneous files broke off. This is a fault of Lifeboat.";
+            Some(failed(Class::Fatal, text.to_owned()))
         }
     };
-    let deleted = shared.deleted.load(Ordering::Relaxed);
-    match ended {
-        Some(Ok(warnings)) => {
-            warnings.into_iter().for_each(|text| repository.warn(text));
-            (deleted, None)
-        }
-        Some(Err(failure)) => (deleted, Some(failure)),
-        None => (
-            deleted,
-            Some(Failure::new(
-                Class::Fatal,
-                reason::AGENT_FAILED,
-                "The search for extraneous files broke off. This is a fault of Lifeboat.",
-            )),
-        ),
-    }
+    (shared.deleted.load(Ordering::Relaxed), failure)
 }
 
 fn stopped() -> Failure {

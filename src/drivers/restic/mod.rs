@@ -14,6 +14,7 @@ mod count;
 mod error;
 mod extraneous;
 mod maintain;
+mod obstacles;
 pub(crate) mod output;
 mod parents;
 mod pattern;

@@ -61,8 +61,9 @@ impl Planned {
     fn weigh(&mut self, path: &str, message: &Message) {
         let there = std::fs::symlink_metadata(below(&self.root, path));
         let (exists, held) = match &there {
-            // Blocks, not length: a file cut off while being written has its full length already.
-            Ok(m) if m.is_file() => (true, (m.blocks() * 512).min(m.len())),
+            // Blocks, not length: a file cut off while being written has its full length already. One with further
+            // names is written anew.
+            Ok(m) if m.is_file() && m.nlink() == 1 => (true, (m.blocks() * 512).min(m.len())),
             Ok(_) => (true, 0),
             Err(_) => (false, 0),
         };

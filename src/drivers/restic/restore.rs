@@ -17,6 +17,7 @@ use std::path::Path;
 use super::checks::{self, Identity};
 use super::count::{self, Asker, Counted};
 use super::extraneous::{self, Kept, Region, Search};
+use super::obstacles::{self, Obstacles};
 use super::output::{Message, Report, path_key};
 use super::parents::{self, Parents};
 use super::pattern::{self, Below, LeftOut};
@@ -36,6 +37,8 @@ struct Part<'a> {
     pin: &'a PinnedSnapshot,
     root: String,
     below: Below,
+    /// What is in the way of it on the target, as it was before anything was written.
+    obstacles: Obstacles,
 }
 
 /// What is to be done.
@@ -101,6 +104,16 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         }),
         None => None,
     };
+    for part in &mut parts {
+        // A folder that is not there comes from the snapshot, with all above it that is not there either.
+        let there = Path::new(&part.below.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
+        let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
+        part.below.start_at(&there);
+    }
+    for part in parts.iter_mut().filter(|_| total.files > 0) {
+        part.obstacles = obstacles::find(repository, step, &part.below).await?;
+        obstacles::refuse_pipes(repository, part.pin, &part.below, &part.obstacles).await?;
+    }
     if !checks::has_plenty(root, &step.mounts, total) {
         room(repository, step, &parts).await?;
     }
@@ -108,12 +121,6 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         let is_used = |mount: &&String| parts.iter().any(|p| within(&p.root, &clean(mount)));
         let mounts: Vec<String> = step.mounts.iter().filter(is_used).cloned().collect();
         checks::owners_are_kept(root, &mounts, owner)?;
-    }
-    for part in &mut parts {
-        // A folder that is not there comes from the snapshot, with all above it that is not there either.
-        let there = Path::new(&part.below.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
-        let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
-        part.below.start_at(&there);
     }
     for part in parts.iter().filter(|_| total.files > 0) {
         let links = parents::links(root, &part.below);
@@ -253,7 +260,7 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
         for root in roots {
             inside_mounts(&root, &step.mounts)?;
             let below = pattern::select(&root, &step.include, &step.exclude)?;
-            parts.push(Part { pin, root, below });
+            parts.push(Part { pin, root, below, obstacles: Obstacles::default() });
         }
     }
     // Without a pattern restic would restore everything: the includes lie outside of this path.
@@ -351,8 +358,16 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     let progress = &repository.control().progress;
     progress.send_replace(at(Counts::default(), total));
     let (mut failure, mut has_begun) = (None, false);
-    for part in parts.iter().filter(|_| total.files > 0) {
+    for (index, part) in parts.iter().enumerate().filter(|_| total.files > 0) {
         let before = answer.restored;
+        match clear(repository, step, part, index == 0).await {
+            (cleared, Ok(())) => has_begun |= cleared > 0,
+            (cleared, Err(found)) => {
+                has_begun |= cleared > 0;
+                failure = Some(found);
+                break;
+            }
+        }
         let mut again = keeps_what_is_there(&step.args);
         let parents = Parents::of(&repository.restore_root, &part.below);
         loop {
@@ -395,6 +410,18 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         return Done::untouched(failure);
     }
     Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
+}
+
+/// Takes away what is in the way of a part. Those before it have brought hard links of their own.
+async fn clear(repository: &Repository, step: &Restore, part: &Part<'_>, is_first: bool) -> (u64, Result<(), Failure>) {
+    let now = if is_first { Ok(None) } else { obstacles::find(repository, step, &part.below).await.map(Some) };
+    match now {
+        Ok(now) => {
+            let found = now.as_ref().unwrap_or(&part.obstacles);
+            obstacles::clear(repository, step, part.pin, &part.below, found).await
+        }
+        Err(failure) => (0, Err(failure)),
+    }
 }
 
 /// What one run really restored.

@@ -232,8 +232,13 @@ fn put_back_time(folder: rustix::io::Result<BorrowedFd<'_>>, before: &Stat, path
 
 /// A name as restic lists it: each byte that is not UTF-8 is one replacement character, as Go writes JSON.
 pub fn text(name: &CStr) -> String {
+    text_of(name.to_bytes())
+}
+
+/// The same, of its bytes.
+pub fn text_of(name: &[u8]) -> String {
     let mut text = String::new();
-    for chunk in name.to_bytes().utf8_chunks() {
+    for chunk in name.utf8_chunks() {
         text.push_str(chunk.valid());
         text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }

@@ -1,0 +1,319 @@
+//! Files of the target over which restic does not write what the snapshot has.
+//!
+//! restic compares a file that is there with that of the snapshot, piece by piece, and writes what differs. A file that
+//! has further names (hard links) it begins anew under its name, and leaves the pieces that did not differ empty: the
+//! restored file has zeros there, without an error (restic 0.18.0, `internal/restorer/fileswriter.go`). Where it cannot
+//! read a file that it may write, holes of the snapshot keep the bytes that were there. Such names are taken away
+//! before restic writes, if the snapshot has a file of the name. A pipe or socket in the place of a file, at which
+//! restic waits or fails, is refused before anything is written.
+
+use std::collections::HashSet;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use k8s_openapi::jiff::Timestamp;
+use rustix::fs::Access;
+
+use super::count;
+use super::extraneous::{self, Shared, Unfinished};
+use super::output::{Message, path_key};
+use super::pattern::{Below, Walk};
+use super::planned::below;
+use super::repository::Repository;
+use super::run::STUCK;
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure, PinnedSnapshot, Restore};
+
+/// What was found at the places of what is restored, by [`path_key`] of the path below the base.
+#[derive(Debug, Default)]
+pub struct Obstacles {
+    /// Files whose names have to be taken away.
+    files: HashSet<u64>,
+    /// Those of them whose names are not UTF-8, which a list of a snapshot does not tell from others.
+    unclear: HashSet<u64>,
+    /// Pipes and sockets.
+    pipes: HashSet<u64>,
+}
+
+/// A file of the snapshot in whose place something is.
+struct Hit {
+    path: String,
+    /// When it was changed, as restic writes it.
+    time: String,
+    key: u64,
+}
+
+/// Looks for them on the target. Writes nothing.
+///
+/// # Errors
+/// The volume does not answer, or the agent is to stop.
+pub async fn find(repository: &Repository, step: &Restore, part: &Below) -> Result<Obstacles, Failure> {
+    // What is there stays as it is.
+    if overwrite(&step.args) == Some("never") {
+        return Ok(Obstacles::default());
+    }
+    let (root, part) = (repository.restore_root.clone(), part.clone());
+    let look = move |shared: &Shared| {
+        let mut found = Obstacles::default();
+        gather(&below(&root, &part.base), "", &mut Walk::new(&part.patterns), &mut found, shared)
+            .map(|()| found)
+            .map_err(|(place, error)| unreadable(&place, &error))
+    };
+    in_thread(repository, look).await?
+}
+
+/// Refuses pipes and sockets in the place of files.
+///
+/// # Errors
+/// There is one, or the snapshot could not be listed.
+pub async fn refuse_pipes(
+    repository: &Repository,
+    pin: &PinnedSnapshot,
+    part: &Below,
+    found: &Obstacles,
+) -> Result<(), Failure> {
+    if found.pipes.is_empty() {
+        return Ok(());
+    }
+    let hits = hits(repository, pin, part, &found.pipes).await?;
+    hits.first().map_or(Ok(()), |hit| {
+        Err(Failure::new(
+            Class::Data,
+            reason::PATH_IS_NO_FILE,
+            format!(
+                "{}{} is a pipe or a socket on the target, and a file in the snapshot. Remove it, or leave it out by exclude of the rule. Nothing was written.",
+                part.base.trim_end_matches('/'),
+                hit.path
+            ),
+        ))
+    })
+}
+
+/// Takes the names away of which the snapshot has files. How many that were, also where it fails.
+pub async fn clear(
+    repository: &Repository,
+    step: &Restore,
+    pin: &PinnedSnapshot,
+    part: &Below,
+    found: &Obstacles,
+) -> (u64, Result<(), Failure>) {
+    if found.files.is_empty() {
+        return (0, Ok(()));
+    }
+    let hits = match hits(repository, pin, part, &found.files).await {
+        Ok(hits) => hits,
+        Err(failure) => return (0, Err(failure)),
+    };
+    let base = part.base.trim_end_matches('/');
+    if let Some(hit) = hits.iter().find(|hit| found.unclear.contains(&hit.key)) {
+        return (0, Err(unclear(&format!("{base}{}", hit.path))));
+    }
+    let only_older = overwrite(&step.args) == Some("if-newer");
+    let folder = below(&repository.restore_root, &part.base);
+    let shared = Arc::new(extraneous::shared(repository));
+    let take = move |shared: &Shared| {
+        for hit in hits {
+            let place = folder.join(hit.path.trim_start_matches('/'));
+            take_away(&place, &hit.time, only_older, shared).map_err(|error| stays(&place, &error))?;
+        }
+        Ok(())
+    };
+    let ended = extraneous::in_thread(shared.clone(), take).await;
+    let taken = shared.deleted.load(Ordering::Relaxed);
+    tracing::info!(files = taken, "names of files taken away that restic does not overwrite");
+    (taken, ended.map_err(unfinished).and_then(|ended| ended))
+}
+
+/// Files of the snapshot at these places.
+async fn hits(
+    repository: &Repository,
+    pin: &PinnedSnapshot,
+    part: &Below,
+    keys: &HashSet<u64>,
+) -> Result<Vec<Hit>, Failure> {
+    let base = part.base.trim_end_matches('/');
+    let take = |hits: &mut Vec<Hit>, m: &Message| {
+        let Some(path) = m.path.strip_prefix(base).filter(|_| m.node_type == "file") else { return };
+        let key = path_key(path);
+        if keys.contains(&key) {
+            hits.push(Hit { path: path.to_owned(), time: m.mtime.clone(), key });
+        }
+    };
+    count::listed(repository, pin, &part.base, Vec::new, take).await
+}
+
+/// Goes through what is selected. Folders that cannot be opened are those that restic cannot open either.
+fn gather(
+    folder: &Path,
+    path: &str,
+    walk: &mut Walk,
+    found: &mut Obstacles,
+    shared: &Shared,
+) -> Result<(), (PathBuf, io::Error)> {
+    let mut folders = vec![];
+    let Some(entries) = passing(folder, fs::read_dir(folder))? else { return Ok(()) };
+    for entry in entries {
+        shared.moved.fetch_add(1, Ordering::Relaxed);
+        if shared.is_over() {
+            return Ok(());
+        }
+        let Some(entry) = passing(folder, entry)? else { continue };
+        let (place, name) = (entry.path(), entry.file_name());
+        let path = format!("{path}/{}", extraneous::text_of(name.as_bytes()));
+        let Some(kind) = passing(&place, entry.file_type())? else { continue };
+        let (selected, opens) = walk.look(&path, kind.is_dir());
+        if kind.is_dir() && opens {
+            folders.push((place, path));
+        } else if selected && (kind.is_fifo() || kind.is_socket()) {
+            found.pipes.insert(path_key(&path));
+        } else if selected
+            && kind.is_file()
+            && let Some(meta) = passing(&place, entry.metadata())?
+            && is_in_the_way(&place, &meta)
+        {
+            found.files.insert(path_key(&path));
+            if name.to_str().is_none() {
+                found.unclear.insert(path_key(&path));
+            }
+        }
+    }
+    for (place, path) in folders {
+        gather(&place, &path, walk, found, shared)?;
+    }
+    Ok(())
+}
+
+/// What was found; nothing where it is gone, or restic meets the same.
+fn passing<T>(place: &Path, result: io::Result<T>) -> Result<Option<T>, (PathBuf, io::Error)> {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound, PermissionDenied};
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if [NotFound, NotADirectory, PermissionDenied, InvalidFilename].contains(&e.kind()) => Ok(None),
+        Err(e) => Err((place.to_owned(), e)),
+    }
+}
+
+fn is_in_the_way(place: &Path, meta: &Metadata) -> bool {
+    meta.is_file() && (meta.nlink() > 1 || rustix::fs::access(place, Access::READ_OK).is_err())
+}
+
+/// Takes one name away, if it is still in the way: of a file with several names the last one is not.
+fn take_away(place: &Path, time: &str, only_older: bool, shared: &Shared) -> io::Result<()> {
+    shared.moved.fetch_add(1, Ordering::Relaxed);
+    let meta = match place.symlink_metadata() {
+        Ok(meta) if is_in_the_way(place, &meta) => meta,
+        Ok(_) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if shared.is_over() || (only_older && !is_older(&meta, time)) {
+        return Ok(());
+    }
+    fs::remove_file(place)?;
+    shared.deleted.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether a file is older than that of the snapshot; one whose time cannot be read is not.
+fn is_older(meta: &Metadata, time: &str) -> bool {
+    let there = i32::try_from(meta.mtime_nsec()).ok().and_then(|nanos| Timestamp::new(meta.mtime(), nanos).ok());
+    time.parse::<Timestamp>().ok().zip(there).is_some_and(|(snapshot, there)| there < snapshot)
+}
+
+/// The value of the argument `--overwrite`.
+fn overwrite(args: &[String]) -> Option<&str> {
+    let at = args.iter().position(|a| a == "--overwrite" || a.starts_with("--overwrite="))?;
+    args[at].strip_prefix("--overwrite=").or_else(|| args.get(at + 1).map(String::as_str))
+}
+
+async fn in_thread<T: Send + 'static>(
+    repository: &Repository,
+    work: impl FnOnce(&Shared) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    extraneous::in_thread(Arc::new(extraneous::shared(repository)), work).await.map_err(unfinished)
+}
+
+fn unfinished(why: Unfinished) -> Failure {
+    let (class, why, text) = match why {
+        Unfinished::Stopped => (
+            Class::Transient,
+            reason::TERMINATED,
+            "The agent was told to stop before it restored. Lifeboat tries again within the deadline.".to_owned(),
+        ),
+        Unfinished::Stuck => (
+            Class::Transient,
+            reason::STEP_TIMEOUT,
+            format!(
+                "A volume has not answered for {} minutes while what is on it was looked at. Lifeboat tries again within the deadline.",
+                STUCK.as_secs() / 60
+            ),
+        ),
+        Unfinished::NotStarted(e) => {
+            (Class::Transient, reason::AGENT_FAILED, format!("A thread could not be started: {e}."))
+        }
+        Unfinished::Broken => (
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            "The look at the target broke off. This is a fault of Lifeboat.".to_owned(),
+        ),
+    };
+    Failure::new(class, why, text)
+}
+
+fn unreadable(place: &Path, error: &io::Error) -> Failure {
+    let text = format!("{} on the target could not be looked at before it is overwritten: {error}.", place.display());
+    Failure::new(Class::Transient, reason::INCOMPLETE, text)
+}
+
+fn stays(place: &Path, error: &io::Error) -> Failure {
+    let text = format!(
+        "{} has several hard links, or cannot be read, and could not be removed before it is restored: {error}. Remove it, or leave it out by exclude of the rule.",
+        place.display()
+    );
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
+}
+
+fn unclear(path: &str) -> Failure {
+    let text = format!(
+        "{path} has several hard links on the target, or cannot be read, and its name is not UTF-8, so that it cannot be told from others before it is restored. Remove it, or leave it out by exclude of the rule."
+    );
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_overwrite_is_found_however_it_is_written() {
+        let of =
+            |args: &[&str]| overwrite(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()).map(str::to_owned);
+        assert_eq!(of(&["--overwrite=never"]).as_deref(), Some("never"));
+        assert_eq!(of(&["--sparse", "--overwrite", "if-newer"]).as_deref(), Some("if-newer"));
+        assert_eq!((of(&[]), of(&["--overwrite"])), (None, None));
+    }
+
+    #[test]
+    fn a_file_is_older_by_its_time_wherever_the_snapshot_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "a").unwrap();
+        let at = Timestamp::from_second(1_700_000_000).unwrap();
+        fs::File::open(&file).unwrap().set_modified(at.into()).unwrap();
+        let meta = file.symlink_metadata().unwrap();
+        for (time, older) in [
+            ("2023-11-14T22:13:20.000000001Z", true),
+            ("2023-11-14T23:13:20.5+01:00", true),
+            ("2023-11-14T22:13:20Z", false),
+            ("2023-11-14T22:13:19+00:00", false),
+            ("", false),
+        ] {
+            assert_eq!(is_older(&meta, time), older, "{time}");
+        }
+    }
+}
