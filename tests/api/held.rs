@@ -120,9 +120,13 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
 async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
     let cluster = Cluster::enter().await;
     let _operator = Operator::leading().await;
-    for kind in ["StatefulSet", "ReplicaSet", "ReplicationController"] {
-        let ns = cluster.namespace(&format!("held-{}", kind.to_lowercase())).await;
-        ground(&cluster, &ns, &["web"], &[]).await;
+    for (kind, templates) in
+        [("StatefulSet", false), ("StatefulSet", true), ("ReplicaSet", false), ("ReplicationController", false)]
+    {
+        let ns = cluster.namespace(&format!("held-{}-{templates}", kind.to_lowercase())).await;
+        // Claims of a StatefulSet stay that had more replicas.
+        ground(&cluster, &ns, if templates { &["data-web-0", "data-web-1", "data-web-2"] } else { &["web"] }, &[])
+            .await;
         let labels = json!({ "app": "web" });
         let selector = if kind == "ReplicationController" { labels.clone() } else { json!({ "matchLabels": labels }) };
         let mut object = workload(&ns, kind);
@@ -131,6 +135,11 @@ async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
                 "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "web" } }] } } });
         if kind == "StatefulSet" {
             object["spec"]["serviceName"] = "web".into();
+        }
+        if templates {
+            object["spec"]["template"]["spec"].as_object_mut().unwrap().remove("volumes");
+            object["spec"]["volumeClaimTemplates"] = json!([{ "metadata": { "name": "data" }, "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }]);
         }
         cluster.apply(&object).await.unwrap();
         let mut of = target(kind, "web");
@@ -144,6 +153,18 @@ async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
         let left = cluster.get(&object).await;
         assert_eq!((&left["spec"]["replicas"], note(&left).map(|n| n.replicas)), (&json!(0), Some(1)), "{kind}");
         told(&cluster, &ns, &left).await;
+
+        // Its hosts are those that it had, and the next restore of them brings it back.
+        let mut again = run.clone();
+        again["metadata"]["name"] = "again".into();
+        cluster.apply(&again).await.unwrap();
+        let uid = cluster.get(&again).await["metadata"]["uid"].as_str().unwrap().to_owned();
+        jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
+        jobs::succeed_of(&cluster, &ns, "restore/0/", &uid).await;
+        let done = cluster.until_phase(&again, "Succeeded").await;
+        assert_eq!(done["status"]["stats"].as_array().unwrap().len(), 1, "{kind}: {:#}", done["status"]);
+        let back = cluster.get(&object).await;
+        assert_eq!((&back["spec"]["replicas"], note(&back)), (&json!(1), None), "{kind}");
     }
 }
 
