@@ -5,7 +5,7 @@
 //! owners wrong without a word. Nothing is changed here.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
@@ -146,6 +146,9 @@ pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
     Failure::new(Class::Invalid, reason::PATH_IS_LINK, text)
 }
 
+/// File with which owners are tried.
+const OWNER_TRY: &str = ".lifeboat-owner";
+
 /// Each volume takes the owners that are to be restored, `owners` as in [`crate::plan::contract::Restore::owner`]. Some
 /// refuse (NFS with root_squash, EFS), and some say yes and do nothing (SMB, Azure Files).
 pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(), Failure> {
@@ -153,7 +156,7 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
     let all: Vec<(u32, u32)> = owners.split(',').filter_map(ids).collect();
     for (mount, (uid, gid)) in mounts.iter().flat_map(|mount| all.iter().map(move |owner| (mount, *owner))) {
         let folder = below(root, &clean(mount));
-        let file = folder.join(".lifeboat-owner");
+        let file = name_for_a_try(&folder);
         let last_change = folder.metadata().and_then(|m| m.modified());
         // Of an attempt that was killed.
         let _ = std::fs::remove_file(&file);
@@ -174,6 +177,14 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
         return Err(Failure::new(Class::Invalid, reason::OWNERSHIP, text));
     }
     Ok(())
+}
+
+/// A name of the folder that nobody else has: it is not there, or it is an empty file that an attempt has left.
+fn name_for_a_try(folder: &Path) -> PathBuf {
+    let is_free = |file: &PathBuf| file.symlink_metadata().map_or(true, |m| m.is_file() && m.len() == 0);
+    let first = folder.join(OWNER_TRY);
+    let further = (1..).map(|n| folder.join(format!("{OWNER_TRY}-{n}")));
+    std::iter::once(first).chain(further).find(is_free).unwrap_or_default()
 }
 
 fn try_owner(file: &Path, uid: u32, gid: u32) -> std::io::Result<bool> {
@@ -199,6 +210,23 @@ mod tests {
         assert!(!has_capability("CapPrm:\t1\nCapEff:\t0000000000000000\n", CAP_CHOWN));
         assert!(!has_capability("CapEff:\tfffffffffffffffe\n", CAP_CHOWN));
         assert!(!has_capability("", CAP_CHOWN));
+    }
+
+    /// What an attempt has left is empty; anything else is somebody's.
+    #[test]
+    fn a_file_of_somebody_is_not_taken_for_a_try() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = || name_for_a_try(dir.path()).file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(name(), OWNER_TRY);
+        std::fs::write(dir.path().join(OWNER_TRY), "").unwrap();
+        assert_eq!(name(), OWNER_TRY);
+        std::fs::write(dir.path().join(OWNER_TRY), "mine").unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join(".lifeboat-owner-1")).unwrap();
+        assert_eq!(name(), ".lifeboat-owner-2");
+        let mounts = ["/".to_owned()];
+        let own = format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        owners_are_kept(dir.path(), &mounts, &own).unwrap();
+        assert_eq!(std::fs::read(dir.path().join(OWNER_TRY)).unwrap(), b"mine");
     }
 
     #[test]
