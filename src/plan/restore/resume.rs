@@ -106,8 +106,8 @@ fn leave_to_others(pass: &mut Pass<'_>, index: usize) -> bool {
     true
 }
 
-/// A workload that cannot be read, because the right to is gone, or its API, is neither scaled nor marked: as one that the
-/// API server refuses.
+/// A workload that cannot be read, because the right to do so or its API is gone, can be neither scaled nor marked. It is
+/// treated as one that the API server refuses to scale.
 fn unread(pass: &mut Pass<'_>, index: usize, why: &str) -> bool {
     let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
     let (name, why, minutes) = (display(&quiesce.ref_), sentence(why), PATIENCE.as_mins());
