@@ -435,6 +435,10 @@ pub struct Reachability {
     /// When it is asked next, if somebody waits for it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe_time: Option<Time>,
+    /// Hash of what it was asked with last: spec, version of the Secret, and annotation `lifeboat.stash.appscode.com/sync`. A
+    /// store that does not answer is asked at once when one of them changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_with: Option<String>,
 }
 
 /// An object that uses a Repository.

@@ -320,6 +320,10 @@ pub struct RunStatus {
     /// Hash of what the run was planned from; another one means that the spec was changed under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec_hash: Option<String>,
+    /// Of a backup: hash of where the repository is that its Jobs work on. Another one means that the Repository was changed
+    /// under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

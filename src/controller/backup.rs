@@ -275,6 +275,10 @@ async fn observe(
 ) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
+    // Before the targets: a restore that leaves data half restored first marks the workload, and then it is over. Asked in
+    // the other order, it could be over here, and its mark not be there yet.
+    let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
+    let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
     // Hosts are counted by replicas that somebody may just have changed.
     let targets = join_all(references.map(|r| targets::target(Reads::now(ctx, namespace), None, r)));
@@ -290,8 +294,6 @@ async fn observe(
     }
     let progress = ctx.progress.of(&jobs).await;
     let room = ctx.queues.room(object, ctx.setup.jobs_per_repository);
-    let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
-    let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
     Ok(Surroundings {
         refusal,
         source: Seen::Missing,

@@ -73,7 +73,7 @@ async fn observe(
     }
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
     // One that somebody may just have mended is asked for anew.
-    let shut = opened::failure(&run.state.conditions).is_some();
+    let shut = opened::is_shut(&run.state);
     let version = ctx.secrets.version(&ctx.client, &run.id.namespace, &name, shut).await;
     let (secret, secret_version) = match version {
         Seen::Found(version) => (Seen::Found(()), Some(version.to_string())),

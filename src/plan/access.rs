@@ -23,6 +23,12 @@ pub struct Access {
 }
 
 impl Access {
+    /// What tells two places of a run apart, as a hash. Here endpoints count, other than in [`place`]: two can lead to two
+    /// stores, and half of a run in each would be none.
+    pub fn place(&self) -> String {
+        hash_of(&[&self.told.url, &to_json(&self.local).to_string()])
+    }
+
     /// The same for Jobs of another namespace than the Repository's, `home`: they cannot mount its Secret, nor its claim.
     ///
     /// # Errors
@@ -199,6 +205,31 @@ mod tests {
         assert_eq!(local("/a", "x", "c"), at(turned), "whatever the order");
         assert!(local("/a", "x", "c") != local("/a", "y", "c") && local("/a", "x", "c") != local("/a", "x", "d"));
         assert_eq!(at(serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn a_run_tells_places_apart_by_where_they_are_and_not_by_how_they_are_opened() {
+        let at = |secret: &str, backend: serde_json::Value| {
+            let mut spec = spec(backend);
+            spec.backend.as_mut().unwrap().storage_secret_name = Some(secret.into());
+            of(&spec, "n/r").unwrap().place()
+        };
+        let s3 = |endpoint: &str, bucket: &str, prefix: &str| {
+            at("s", serde_json::json!({ "s3": { "endpoint": endpoint, "bucket": bucket, "prefix": prefix } }))
+        };
+        let same = serde_json::json!({ "s3": { "endpoint": "e/", "bucket": "b", "prefix": "/a/", "region": "r", "insecureTLS": true } });
+        assert_eq!(s3("e", "b", "a"), at("other", same));
+        let others = [s3("f", "b", "a"), s3("e", "c", "a"), s3("e", "b", "a/b"), s3("http://e", "b", "a")];
+        assert!(others.iter().all(|other| *other != s3("e", "b", "a")));
+        let local = |claim: &str, folder: &str| {
+            let claim = serde_json::json!({ "claimName": claim });
+            at(
+                "s",
+                serde_json::json!({ "local": { "mountPath": "/x", "subPath": folder, "persistentVolumeClaim": claim } }),
+            )
+        };
+        assert_eq!(local("c", "/a/"), local("c", "a"));
+        assert!(local("c", "a") != local("d", "a") && local("c", "a") != local("c", "b"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod follow;
 mod host;
 mod hosts;
 mod maintain;
+mod place;
 mod report;
 mod summary;
 #[cfg(test)]
@@ -35,9 +36,9 @@ use super::observed::{Refusal, Setup, Surroundings};
 use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
-use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size, text};
+use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size};
 use crate::api::backup_batch::BackupMember;
-use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupSessionStatus, BackupTargetStatus};
+use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
@@ -46,6 +47,8 @@ use crate::names::{condition, hash_of, label, reason};
 pub use self::ending::is_being_canceled;
 pub use self::hosts::named;
 
+/// Key of the step that opens the repository.
+const PREPARE: &str = "prepare";
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 /// Progress is written to status at most this often.
 const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
@@ -199,15 +202,8 @@ impl<'a> Pass<'a> {
         let begun = self.run.state.run.as_ref().and_then(|r| r.spec_hash.as_ref());
         let same = |i: &Invoker| self.seen.refusal.is_none() && begun.is_some_and(|h| *h == i.hash());
         if begun.is_some() && !self.run.invoker.as_ref().is_some_and(same) {
-            let done = self.now.targets.iter().flat_map(|t| &t.stats);
-            let done = done.filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
-            let text = format!(
-                "{} was {} while the session ran, which is over therefore; {} backed up before. Create another session.",
-                self.run.invoker_label,
-                if self.run.invoker.is_some() { "changed" } else { "deleted" },
-                text::count(i64::try_from(done).unwrap_or(i64::MAX), "host was", "hosts were")
-            );
-            return hosts::give_up(self, reason::SPEC_CHANGED, &text);
+            let how = if self.run.invoker.is_some() { "changed" } else { "deleted" };
+            return self.break_off(&format!("{} was {how}", self.run.invoker_label));
         }
         if size::was_refused(&self.now.conditions) {
             hosts::give_up(self, reason::RUN_TOO_LARGE, size::REFUSED);
@@ -270,7 +266,8 @@ impl<'a> Pass<'a> {
         }
         self.plan.renew(&self.seen.jobs, &self.seen.defaults());
         let ground = self.stand_on(invoker, access);
-        match self.lone_step("prepare", &ground, || Step::Prepare(Prepare {})) {
+        self.note_place(&ground.access);
+        match self.lone_step(PREPARE, &ground, || Step::Prepare(Prepare {})) {
             StepState::Running => return report::stand(self),
             StepState::Failed(failure) => {
                 conditions::set(
@@ -293,6 +290,9 @@ impl<'a> Pass<'a> {
                     self.at,
                 );
             }
+        }
+        if self.is_moved(&ground.access) {
+            return self.break_off(&format!("The backend of Repository {} was changed", ground.access.display));
         }
         if !hosts::advance(self, invoker, &ground) {
             return report::stand(self);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::tz::TimeZone;
 
 use self::lateness::Record;
 use super::backup::is_over;
@@ -259,21 +260,33 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
 fn in_force(seen: &InvokerSeen<'_>, now: Timestamp) -> Option<ScheduleInForce> {
     let schedule = seen.schedule.filter(|s| !s.is_empty() && !seen.paused)?;
     let same = |f: &&ScheduleInForce| f.schedule == schedule && f.time_zone.as_deref() == seen.time_zone;
-    Some(seen.in_force.as_ref().filter(same).cloned().unwrap_or_else(|| ScheduleInForce {
+    let is_now = |f: &&ScheduleInForce| same(f) && latest(f, now).is_none_or(|latest| f.since.0 <= latest);
+    Some(seen.in_force.as_ref().filter(is_now).cloned().unwrap_or_else(|| ScheduleInForce {
         schedule: schedule.to_owned(),
         time_zone: seen.time_zone.map(str::to_owned),
         since: conditions::whole_second(if seen.is_new { seen.created } else { now }),
     }))
 }
 
+fn parsed(in_force: &ScheduleInForce) -> Option<(Schedule, TimeZone)> {
+    Some((Schedule::parse(&in_force.schedule).ok()?, schedule::zone(in_force.time_zone.as_deref()).ok()?))
+}
+
+/// No time that stands in status is later than the next one of the schedule, unless a clock was ahead when it was written.
+/// Such a time does not count: until it came, no backup would be taken, and none would be missed. Clocks that differ a
+/// little do no harm.
+fn latest(in_force: &ScheduleInForce, now: Timestamp) -> Option<Timestamp> {
+    let (schedule, zone) = parsed(in_force)?;
+    schedule.upcoming(now, now, &zone)
+}
+
 /// Makes up for the newest time that has come, and says when the next one does.
 fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     let Some(in_force) = &plan.in_force else { return };
-    let (Ok(schedule), Ok(zone)) = (Schedule::parse(&in_force.schedule), schedule::zone(in_force.time_zone.as_deref()))
-    else {
-        return;
-    };
-    let since = seen.last.as_ref().map_or(in_force.since.0, |last| last.0.max(in_force.since.0));
+    let Some((schedule, zone)) = parsed(in_force) else { return };
+    let latest = latest(in_force, now);
+    let last = seen.last.as_ref().filter(|last| latest.is_none_or(|latest| last.0 <= latest));
+    let since = last.map_or(in_force.since.0, |last| last.0.max(in_force.since.0));
     let due = schedule.newest(since, now.checked_sub(MISSED_HORIZON).unwrap_or(now), now, &zone);
     if let Some(due) = due {
         let retries = seen.retry.map(|r| r.max_retry.unwrap_or(1));

@@ -131,6 +131,36 @@ fn what_comes_while_paused_is_not_made_up_for_and_what_waits_is() {
     assert_eq!(created(&next(&there, at(710))), Some("b-19700101-0010"));
 }
 
+/// A clock that jumped ahead, and back.
+#[test]
+fn times_of_a_clock_that_was_ahead_hold_no_backup_up() {
+    const DAY: i64 = 86_400;
+    for schedule in ["0 2 * * *", "@every 24h"] {
+        let daily = InvokerSeen { schedule: Some(schedule), ..seen(None) };
+        let begun = after(&daily, &next(&daily, at(DAY + 7_200)));
+        let right = after(&begun, &next(&begun, at(2 * DAY + 7_200)));
+        let now = at(3 * DAY + 7_200);
+        let due = created(&next(&right, now)).map(str::to_owned);
+        assert!(due.is_some(), "{schedule}");
+        // The last time is a year ahead.
+        let mut ahead = InvokerSeen { last: Some(Time(at(365 * DAY))), ..right.clone() };
+        let plan = next(&ahead, now);
+        assert_eq!(created(&plan).map(str::to_owned), due, "{schedule}");
+        assert!(plan.next.as_ref().unwrap().0 <= at(4 * DAY + 7_200) && plan.last.as_ref().unwrap().0 <= now);
+        assert_eq!(created(&next(&after(&ahead, &plan), now)), None, "once");
+        // So is the time since which the schedule counts: from now on it does.
+        ahead.in_force.as_mut().unwrap().since = Time(at(365 * DAY));
+        let plan = next(&ahead, now);
+        assert_eq!(plan.in_force.as_ref().unwrap().since, Time(now));
+        assert!(plan.next.as_ref().unwrap().0 <= at(4 * DAY + 7_200), "{schedule}: {:?}", plan.next);
+        let later = next(&after(&ahead, &plan), at(4 * DAY + 7_200));
+        assert!(created(&later).is_some(), "{schedule}");
+    }
+    // Clocks of two replicas differ by a little: what is done is done.
+    let last = after(&seen(None), &next(&seen(None), at(300)));
+    assert_eq!((created(&next(&last, at(299))), created(&next(&last, at(301)))), (None, None));
+}
+
 #[test]
 fn the_time_zone_decides_when() {
     let berlin = InvokerSeen { schedule: Some("30 2 * * *"), time_zone: Some("Europe/Berlin"), ..seen(None) };

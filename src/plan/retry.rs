@@ -46,6 +46,12 @@ pub fn not_before(attempt: i32, now: Timestamp) -> Timestamp {
     now.checked_add(wait_after(attempt)).unwrap_or(now)
 }
 
+/// Time left until the next attempt at `due`; `None` when it has come. No wait is longer than the longest one: a time beyond
+/// that was written by a clock that was ahead.
+pub fn pause(due: Option<&Time>, now: Timestamp) -> Option<Duration> {
+    left(due?.0, now).filter(|wait| *wait <= LONGEST_WAIT)
+}
+
 /// Time left until `then`; `None` when it has come.
 pub fn left(then: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(then.duration_since(now)).ok().filter(|d| !d.is_zero())
@@ -66,6 +72,18 @@ mod tests {
         assert_eq!(waits, [5, 10, 20, 40, 60, 60, 60]);
         assert_eq!(wait_after(i32::MAX), LONGEST_WAIT);
         assert_eq!(wait_after(0), FIRST_WAIT);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_any_wait_because_a_clock_was_ahead() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let in_seconds = |s: i64| pause(Some(&Time(now + k8s_openapi::jiff::SignedDuration::from_secs(s))), now);
+        assert_eq!((pause(None, now), in_seconds(-1), in_seconds(0)), (None, None, None));
+        assert_eq!((in_seconds(60), in_seconds(61)), (Some(LONGEST_WAIT), None));
+        for attempt in 1..20 {
+            let due = Time(not_before(attempt, now));
+            assert_eq!(pause(Some(&due), now), Some(wait_after(attempt)));
+        }
     }
 
     #[test]

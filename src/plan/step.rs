@@ -114,7 +114,7 @@ impl Lone<'_> {
                 return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
             }
             None => {
-                if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, self.at)) {
+                if let Some(wait) = retry::pause(entry.not_before.as_ref(), self.at) {
                     self.plan.look_again(wait);
                 } else {
                     let job = job(attempt, entry.pod_deaths.unwrap_or(0));

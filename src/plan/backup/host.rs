@@ -124,7 +124,7 @@ fn create(
     key: String,
 ) {
     let entry = pass.now.targets[index].stats[host].clone();
-    if let Some(wait) = entry.not_before.as_ref().and_then(|t| retry::left(t.0, pass.at)) {
+    if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
         pass.plan.look_again(wait);
         return;
     }

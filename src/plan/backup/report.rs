@@ -144,6 +144,7 @@ fn tell_repository(pass: &mut Pass<'_>, phase: BackupPhase) {
         RepositoryStatus {
             first_backup_time: seen.and_then(|r| r.first_backup.clone()).or_else(|| now.clone()),
             last_backup_time: now,
+            // The place that its Jobs worked on: a session ends otherwise as soon as another one is seen.
             known_place: seen.and_then(|r| r.spec.backend.as_ref()).and_then(access::place),
             ..RepositoryStatus::default()
         }

@@ -5,6 +5,7 @@ mod defaults;
 mod elsewhere;
 mod large;
 mod maintenance;
+mod place;
 mod sessions;
 mod waiting;
 mod world;

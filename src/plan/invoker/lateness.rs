@@ -6,7 +6,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::jiff::tz::TimeZone;
 
 use super::{InvokerPlan, InvokerSeen, SessionSeen};
 use crate::api::Condition;
@@ -16,7 +15,6 @@ use crate::names::{condition, reason};
 use crate::plan::Event;
 use crate::plan::conditions::{self, Value};
 use crate::plan::retry;
-use crate::plan::schedule::{self, Schedule};
 
 /// What became of the backups of an invoker.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,11 +26,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// With what sessions say that are there. Those of an invoker that had the same name before do not count.
-    fn with(&self, sessions: &[SessionSeen], created: Timestamp) -> Self {
+    /// With what sessions say that are there. Those of an invoker that had the same name before do not count, nor do times
+    /// after `latest`.
+    fn with(&self, sessions: &[SessionSeen], created: Timestamp, latest: Timestamp) -> Self {
         let mut all = self.clone();
+        all.last.take_if(|last| last.time.0 > latest);
+        all.success.take_if(|success| success.0 > latest);
         for session in sessions {
-            let Some(ended) = session.ended.filter(|t| *t >= created).map(conditions::whole_second) else { continue };
+            let ended = session.ended.filter(|t| (created..=latest).contains(t));
+            let Some(ended) = ended.map(conditions::whole_second) else { continue };
             // One that was skipped is no backup: what became of the last one stands.
             let Some(phase @ (BackupPhase::Succeeded | BackupPhase::Failed)) = session.phase else { continue };
             if phase == BackupPhase::Succeeded && all.success.as_ref().is_none_or(|t| t.0 < ended.0) {
@@ -50,7 +52,8 @@ impl Record {
 
 /// Puts down what became of the backups, and judges whether they are late. `list` is that of the invoker's conditions.
 pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Condition>, now: Timestamp) {
-    plan.record = seen.record.with(&seen.sessions, seen.created);
+    let latest = plan.in_force.as_ref().and_then(|in_force| super::latest(in_force, now));
+    plan.record = seen.record.with(&seen.sessions, seen.created, latest.unwrap_or(Timestamp::MAX));
     if seen.paused && seen.schedule.is_some_and(|s| !s.is_empty()) {
         let text = "Scheduled backups are paused.";
         return conditions::set(list, condition::BACKUPS_LATE, false, reason::PAUSED, text, now);
@@ -76,8 +79,7 @@ pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Cond
 
 /// The second time that is due after the last success, or since the schedule is in force.
 fn late_from(in_force: &ScheduleInForce, success: Option<&Time>) -> Option<Timestamp> {
-    let (schedule, zone): (_, TimeZone) =
-        (Schedule::parse(&in_force.schedule).ok()?, schedule::zone(in_force.time_zone.as_deref()).ok()?);
+    let (schedule, zone) = super::parsed(in_force)?;
     let base = success.map_or(in_force.since.0, |t| t.0.max(in_force.since.0));
     let first = schedule.upcoming(base, base, &zone)?;
     schedule.upcoming(base, first, &zone)

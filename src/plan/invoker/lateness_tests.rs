@@ -159,3 +159,19 @@ fn the_record_outlives_the_sessions_and_is_of_this_invoker() {
     gone.sessions = vec![session("good", 2000, BackupPhase::Succeeded)];
     assert_eq!(next(&gone, at(8000)).record, plan.record);
 }
+
+#[test]
+fn a_success_of_a_clock_that_was_ahead_makes_no_backup_on_time() {
+    let mut invoker = after(&daily(), &next(&daily(), at(10)));
+    invoker.sessions = vec![session("ahead", 365 * DAY, BackupPhase::Succeeded)];
+    // As it was put down while the clock was ahead.
+    invoker = after(&invoker, &next(&invoker, at(365 * DAY)));
+    assert_eq!((&invoker.record.success, value(&next(&invoker, at(365 * DAY)))), (&Some(Time(at(365 * DAY))), "False"));
+    let plan = next(&invoker, at(3 * DAY));
+    assert_eq!((value(&plan), plan.record.clone()), ("True", Record::default()));
+    assert!(said(&plan).unwrap().2.starts_with("No backup has succeeded yet"));
+    invoker = after(&invoker, &plan);
+    invoker.sessions.push(session("right", 3 * DAY + 60, BackupPhase::Succeeded));
+    let plan = next(&invoker, at(3 * DAY + 61));
+    assert_eq!((value(&plan), plan.record.last.as_ref().unwrap().session.as_str()), ("False", "right"));
+}

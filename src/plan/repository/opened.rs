@@ -47,6 +47,11 @@ pub fn failure(list: &[Condition]) -> Option<&Condition> {
     list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False").filter(of_store)
 }
 
+/// Whether somebody may be about to correct its Secret: the repository did not open, or its store does not answer.
+pub fn is_shut(status: &RepositoryStatus) -> bool {
+    failure(&status.conditions).is_some() || status.reachability.as_ref().is_some_and(|r| !r.reachable)
+}
+
 /// Whether it is known not to open, or about to be tried: a session that fails in the store tells nothing new.
 pub fn is_known(status: &RepositoryStatus) -> bool {
     let sync = status.sync.as_ref();

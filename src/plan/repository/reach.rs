@@ -2,8 +2,9 @@
 //!
 //! A session that finds it silent asks for a probe, and no more: it may be its own network
 //! that is at fault. A probe opens the repository from the Repository's own namespace. Once
-//! that has found the store silent, no session starts anything on it, and as long as somebody
-//! waits it is asked again. When that works, or fails for a reason that is an answer, everybody
+//! that has found the store silent, no session starts anything on it, and it is asked again: once
+//! a minute while somebody waits, at once where its spec or its Secret has changed, and else more
+//! and more seldom, for `Ready`. When that works, or fails for a reason that is an answer, everybody
 //! goes on. A probe that cannot run says nothing of the store; after a few of them those who
 //! wait try for themselves, because their Jobs, with settings of their own, may be able to run.
 
@@ -12,9 +13,9 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Access, Health, Pass, retry};
+use super::{Access, Health, LOOK_FOR_MISSING, Pass, opened, retry, sync};
 use crate::api::repository::{Reachability, RepositoryStatus};
-use crate::names::{condition, reason};
+use crate::names::{condition, hash_of, reason};
 use crate::plan::conditions::{self, Value};
 use crate::plan::contract::{Probe, Step};
 use crate::plan::jobs::JobState;
@@ -35,9 +36,16 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
         return false;
     }
     let since = conditions::whole_second(pass.at);
-    let unknown =
-        || Reachability { reachable: true, since, message: None, last_probe_time: None, next_probe_time: None };
+    let unknown = || Reachability {
+        reachable: true,
+        since,
+        message: None,
+        last_probe_time: None,
+        next_probe_time: None,
+        asked_with: None,
+    };
     let mut known = pass.now.reachability.clone().unwrap_or_else(unknown);
+    drop_future(pass, &mut known);
     if is_being_asked(&pass.now) {
         probe(pass, access, &mut known);
     }
@@ -49,7 +57,10 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     let list = &mut pass.now.conditions;
     if silent {
         conditions::set(list, condition::REACHABLE, false, reason::REPOSITORY_UNREACHABLE, &said, pass.at);
-        let asked = "One small Job asks it once a minute while somebody waits; nothing else is started meanwhile.";
+        let asked = if sync::every(pass).is_some() { "with doubling waits otherwise" } else { "not at all otherwise" };
+        let asked = format!(
+            "One small Job asks it again: at once when the spec or the Secret changes, once a minute while a session waits, {asked}. Nothing else is started meanwhile."
+        );
         pass.say(Health::Reconciling, reason::REPOSITORY_UNREACHABLE, &format!("{said} {asked}"));
     } else if known.message.is_some() {
         conditions::set(list, condition::REACHABLE, Value::Unknown, reason::PROBE_LOST, &said, pass.at);
@@ -61,11 +72,52 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     silent
 }
 
+/// Times of a clock that was ahead say nothing, and nobody waits for them.
+fn drop_future(pass: &Pass<'_>, known: &mut Reachability) {
+    let latest = pass.at.checked_add(interval(pass)).unwrap_or(Timestamp::MAX);
+    known.next_probe_time.take_if(|t| t.0 > latest);
+    known.last_probe_time.take_if(|t| t.0 > latest);
+    if known.since.0 > latest {
+        known.since = conditions::whole_second(pass.at);
+    }
+}
+
+fn interval(pass: &Pass<'_>) -> SignedDuration {
+    SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX)
+}
+
+/// What it is asked with now, and who asked for its Snapshots: after a change of these, what is known is of before.
+fn asked_with(pass: &Pass<'_>) -> String {
+    let with = opened::with(pass);
+    let parts = [with.secret_version, with.spec_hash, pass.run.sync_request.clone()].map(Option::unwrap_or_default);
+    hash_of(&parts.each_ref().map(String::as_str))
+}
+
+/// When it is asked next; `None` as long as nobody wants to know.
+fn due(pass: &Pass<'_>, known: &Reachability) -> Option<Timestamp> {
+    if !known.reachable && known.asked_with.as_ref() != Some(&asked_with(pass)) {
+        return Some(pass.at);
+    }
+    if pass.seen.waiting > 0 {
+        return Some(known.next_probe_time.as_ref().map_or(pass.at, |t| t.0));
+    }
+    if known.reachable {
+        return None;
+    }
+    // `Ready` says that it does not answer: that must not stay so for ever. As with listings that fail, each wait is as long
+    // as the silence so far.
+    let every = sync::every(pass)?;
+    let Some(last) = known.last_probe_time.as_ref().map(|t| t.0) else { return Some(pass.at) };
+    let due = last.checked_add(last.duration_since(known.since.0).max(sync::SOONEST).min(every)).ok()?;
+    // A probe that came to nothing is no reason to hurry.
+    Some(known.next_probe_time.as_ref().map_or(due, |t| due.max(t.0)))
+}
+
 fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     let entry = step::entry(&mut pass.now.steps, PROBE);
     let (attempt, entry_lost) = (entry.attempt, entry.pod_deaths.unwrap_or_default());
     let mut lost = 0;
-    let interval = SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX);
+    let interval = interval(pass);
     match pass.seen.jobs.iter().find(|j| j.key == PROBE && j.attempt == attempt).map(|j| &j.state) {
         Some(JobState::Active { held }) => {
             if let Some(failure) = held.as_ref().filter(|_| !known.reachable) {
@@ -81,6 +133,8 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
                 known.reachable = false;
                 known.message = Some(text::message(&f.message));
                 known.last_probe_time = Some(conditions::whole_second(pass.at));
+                // Not written where a crash came before.
+                known.asked_with.get_or_insert_with(|| asked_with(pass));
             }
             // It opened, or there was an answer: what is wrong now is told to each who asks.
             _ => answered(pass, known),
@@ -97,12 +151,16 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
             }
         }
         None => {
-            let due = known.next_probe_time.as_ref().map_or(pass.at, |t| t.0);
-            if pass.seen.waiting == 0 {
-                // Whoever comes wakes us.
-            } else if let Some(wait) = retry::left(due, pass.at) {
+            if pass.seen.waiting == 0 && !known.reachable {
+                // Nobody tells of a Secret that was corrected.
+                pass.plan.look_again(LOOK_FOR_MISSING);
+            }
+            // Where nobody wants to know, whoever comes wakes us.
+            let Some(due) = due(pass, known) else { return };
+            if let Some(wait) = retry::left(due, pass.at) {
                 pass.plan.look_again(wait);
             } else {
+                known.asked_with = Some(asked_with(pass));
                 known.next_probe_time = pass.at.checked_add(interval).ok().map(conditions::whole_second);
                 let job = pass.job(PROBE, (attempt, 0), access, LIMIT, Step::Probe(Probe {}));
                 pass.plan.jobs.push(job);
@@ -149,6 +207,7 @@ fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
         message: Some(said),
         last_probe_time: Some(conditions::whole_second(pass.at)),
         next_probe_time: known.next_probe_time.clone(),
+        asked_with: known.asked_with.clone(),
     };
 }
 
@@ -168,6 +227,7 @@ fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
         last_probe_time: Some(now),
         // Stays: a store that comes and goes is not asked more often.
         next_probe_time: known.next_probe_time.clone().filter(|t: &Time| t.0 > pass.at),
+        asked_with: known.asked_with.clone(),
     };
     if was_away {
         pass.event(false, reason::REPOSITORY_REACHABLE, "The store answers again.");

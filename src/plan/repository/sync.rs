@@ -101,7 +101,10 @@ pub fn every(pass: &Pass<'_>) -> Option<SignedDuration> {
 /// When it is due by itself.
 fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
     let every = every(pass)?;
-    let Some(tried) = sync.tried_time.as_ref().map(|tried| tried.0) else { return Some(pass.at) };
+    // A time of a clock that was ahead is none.
+    let latest = pass.at.checked_add(SOONEST).unwrap_or(Timestamp::MAX);
+    let tried = sync.tried_time.as_ref().map(|tried| tried.0).filter(|tried| *tried <= latest);
+    let Some(tried) = tried else { return Some(pass.at) };
     let list = &pass.run.state.conditions;
     let failing = list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False");
     // Each wait is as long as it has failed so far, so that the waits double.

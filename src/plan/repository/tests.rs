@@ -1,15 +1,19 @@
 //! Repositories from their first pass to their last, with Jobs of memory.
 
+mod silence;
+
+use std::time::Duration;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::Repository;
 use crate::api::repository::Reference;
-use crate::names::{FINALIZER, reason};
+use crate::names::{FINALIZER, annotation, reason};
 use crate::plan::contract::Class;
 use crate::plan::fake::{End, Jobs, setup};
-use crate::plan::observed::Seen;
+use crate::plan::observed::{Seen, Setup};
 use crate::plan::run::Identity;
 use crate::plan::{FinalizerChange, Stop};
 
@@ -25,6 +29,8 @@ struct World {
     events: Vec<String>,
     held: bool,
     gone: bool,
+    /// How often it is listed.
+    every: Duration,
     /// When a probe or wipe was created, seconds after the start.
     at: Vec<i64>,
 }
@@ -59,6 +65,7 @@ impl World {
             events: vec![],
             held: false,
             gone: false,
+            every: Duration::ZERO,
             at: vec![],
         }
     }
@@ -106,11 +113,11 @@ impl World {
             spec: object.spec.clone(),
             stash: false,
             labels: std::collections::BTreeMap::new(),
-            sync_request: None,
+            sync_request: object.metadata.annotations.as_ref().and_then(|a| a.get(annotation::SYNC).cloned()),
             state: object.status.clone().unwrap_or_default(),
         };
         self.seen.jobs = self.jobs.seen();
-        let plan = next(&run, &self.seen, &setup(), self.now);
+        let plan = next(&run, &self.seen, &Setup { sync_every: self.every, ..setup() }, self.now);
         let at_once = Some(SignedDuration::ZERO);
         if let Some(change) = plan.finalizer {
             if !self.write() {

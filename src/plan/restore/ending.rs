@@ -239,9 +239,9 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
         back &= resume(pass, index);
     }
     if !back {
-        match resume::refused(&pass.now.members) {
+        match resume::why_refused(&pass.now.members) {
             // Tried again at the pace of what is missing.
-            Some(text) => say(pass, Health::Reconciling, reason::REFUSED_BY_API, &text),
+            Some((why, text)) => say(pass, Health::Reconciling, &why, &text),
             None => pass.plan.look_again(LOOK_AT_RUNNING),
         }
     }

@@ -49,9 +49,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         return;
     }
     let Some(Ground { frame, access }) = ground.filter(|_| !pass.expired) else { return };
-    if let Some(due) = step(pass).not_before.clone()
-        && let Some(wait) = retry::left(due.0, pass.at)
-    {
+    if let Some(wait) = retry::pause(step(pass).not_before.clone().as_ref(), pass.at) {
         pass.plan.look_again(wait);
         return;
     }

@@ -12,7 +12,7 @@ use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, member_is
 use crate::api::Condition;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::QuiesceState;
-use crate::names::{condition, reason};
+use crate::names::{annotation, condition, reason};
 use crate::plan::target::{Target, TargetSeen};
 use crate::plan::text::sentence;
 use crate::plan::{Scale, conditions};
@@ -43,15 +43,15 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     let written = pass.was.members.iter().filter(same).all(|m| m.stats.iter().all(|h| is_over(h.phase)));
     let at = pass.at;
     match pass.seen.targets.get(index) {
-        Some(TargetSeen::Found(target)) if broken && is_somebodys(pass, index, target) => true,
-        Some(TargetSeen::Missing(_)) if broken => true,
+        Some(TargetSeen::Found(target)) if broken && is_somebodys(pass, index, target) => leave_to_others(pass, index),
+        Some(TargetSeen::Missing(_)) if broken => leave_to_others(pass, index),
         Some(TargetSeen::Found(target)) if held::must_stay(pass, index) && target.replicas != 0 => {
             // Somebody has scaled it up, and has it now.
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Broken);
             let text = format!("{name} was scaled up to {} by somebody else during the restore.", target.replicas);
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, text, at);
-            true
+            leave_to_others(pass, index)
         }
         Some(TargetSeen::Found(target)) if target.replicas == replicas && !held::must_stay(pass, index) => {
             if !held::is_off(pass, target) {
@@ -92,11 +92,40 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             conditions::set(&mut list.conditions, condition::QUIESCED, false, reason::TARGET_GONE, text, at);
             true
         }
-        _ => {
+        Some(TargetSeen::Unknown(why)) => unread(pass, index, why),
+        None => {
             pass.plan.look_again(LOOK_FOR_MISSING);
             false
         }
     }
+}
+
+/// Leaves a workload to whoever has it now; what kept it from coming back is over.
+fn leave_to_others(pass: &mut Pass<'_>, index: usize) -> bool {
+    conditions::remove(&mut pass.now.members[index].conditions, condition::SCALED_BACK);
+    true
+}
+
+/// A workload that cannot be read, because the right to do so or its API is gone, can be neither scaled nor marked. It is
+/// treated as one that the API server refuses to scale.
+fn unread(pass: &mut Pass<'_>, index: usize, why: &str) -> bool {
+    let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
+    let (name, why, minutes) = (display(&quiesce.ref_), sentence(why), PATIENCE.as_mins());
+    let (kind, of) = (quiesce.ref_.kind.clone().unwrap_or_default(), quiesce.ref_.name.clone().unwrap_or_default());
+    let scale = Scale { kind, name: of, replicas: quiesce.replicas };
+    let by_hand = format!("kubectl -n {} scale {} --replicas={}", pass.run.id.namespace, scale.key(), scale.replicas);
+    let had = super::replicas(scale.replicas);
+    let (what, by_hand) = if held::must_stay(pass, index) {
+        let text = format!("Leave it at 0 replicas until it is restored again; it had {had}.");
+        (format!("marked with {} as half restored", annotation::HELD_DOWN), text)
+    } else {
+        (format!("scaled back to {had}"), format!("Do it yourself: {by_hand}"))
+    };
+    let text = format!("{name} could not be read, so it is not {what}: {why} It is tried again. {by_hand}");
+    let last = format!(
+        "{name} is not {what}: for {minutes} minutes it could not be read, and the session is being deleted. {by_hand} Last: {why}"
+    );
+    refused_once(pass, index, reason::TARGET_UNKNOWN, &text, &last)
 }
 
 /// Whether a workload that somebody else scaled is left to him: it is up, or another member gives it back, or the run
@@ -163,7 +192,12 @@ fn refusal(status: &RestoreMemberStatus) -> Option<&Condition> {
     status.conditions.iter().find(|c| c.type_ == condition::SCALED_BACK && c.status == "False")
 }
 
-/// Why a workload of the run is not back, where the API server refuses it.
+/// Why a workload of the run is not back, where the API server refuses it: reason and text.
+pub fn why_refused(members: &[RestoreMemberStatus]) -> Option<(String, String)> {
+    members.iter().find_map(|m| refusal(m)).and_then(|c| Some((c.reason.clone()?, c.message.clone()?)))
+}
+
+/// The text of that.
 pub fn refused(members: &[RestoreMemberStatus]) -> Option<String> {
-    members.iter().find_map(|m| refusal(m)?.message.clone())
+    why_refused(members).map(|(_, text)| text)
 }

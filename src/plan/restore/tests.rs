@@ -15,6 +15,7 @@ mod leaving;
 mod quiesced;
 mod states;
 mod targets;
+mod unread;
 mod workload;
 mod world;
 

@@ -159,3 +159,23 @@ fn a_members_own_deadline_ends_that_member_only() {
     w.settle();
     assert_eq!((w.targets(), w.stalled()), (vec!["Failed", "Succeeded"], reason::UNSCHEDULABLE), "{:#}", w.status);
 }
+
+/// A clock that jumped ahead while they failed, and back.
+#[test]
+fn tries_wait_for_no_time_of_a_clock_that_was_ahead() {
+    for step in ["prepare", "backup/0/m0", "maintain"] {
+        let mut w = World::new(1, false, true);
+        script(&mut w, step, &[End::TRANSIENT]);
+        w.until(step);
+        while !w.status.to_string().contains("notBefore") {
+            w.step(1);
+        }
+        let ahead = json!("2040-01-01T00:00:00Z");
+        for list in ["/run/steps", "/targets/0/stats"] {
+            let entries = w.status.pointer_mut(list).and_then(|l| l.as_array_mut()).into_iter().flatten();
+            entries.filter(|e| e.get("notBefore").is_some()).for_each(|e| e["notBefore"] = ahead.clone());
+        }
+        w.settle();
+        assert_eq!((w.phase(), w.jobs.attempts(step)), ("Succeeded", 2), "{step}");
+    }
+}

@@ -39,6 +39,8 @@ pub struct World {
     pub jobs: Jobs,
     pub grants: Grants,
     pub policy: Value,
+    /// Where its Repository says that the data is.
+    pub backend: Value,
     pub targets: Vec<bool>,
     /// What stands there in place of the first claim.
     pub found: Option<Target>,
@@ -97,6 +99,7 @@ impl World {
             jobs: Jobs::default(),
             grants: Grants::default(),
             policy: json!({ "allowedNamespaces": { "from": "All" } }),
+            backend: json!({ "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } }),
             targets: vec![true; members],
             found: None,
             repository: true,
@@ -133,8 +136,7 @@ impl World {
     }
 
     pub fn look(&self) -> Surroundings {
-        let spec = json!({ "backend": { "storageSecretName": "s", "s3": { "endpoint": "e", "bucket": "b" } },
-            "usagePolicy": self.policy });
+        let spec = json!({ "backend": self.backend, "usagePolicy": self.policy });
         let found = RepositorySeen {
             spec: serde_json::from_value(spec).unwrap(),
             first_backup: self.first_backup.clone(),

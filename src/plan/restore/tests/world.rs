@@ -74,6 +74,8 @@ pub struct World {
     pub refuses_claims: Option<Class>,
     /// Scales that the API server refuses: the workload, the replicas, and what kind of refusal.
     pub refuses_scales: Vec<(usize, i32, Class)>,
+    /// The workload that the API server does not show.
+    pub unreadable: Option<usize>,
     /// Replicas to which somebody sets workloads whenever they have others.
     pub set_by_others: BTreeMap<usize, i32>,
     /// Pods that are not the workloads'.
@@ -149,6 +151,7 @@ impl World {
             may_run_on: false,
             refuses_claims: None,
             refuses_scales: vec![],
+            unreadable: None,
             set_by_others: BTreeMap::new(),
             others: vec![],
             rivals: vec![],
@@ -233,6 +236,9 @@ impl World {
 
     fn see(&self, index: usize) -> TargetSeen {
         let (w, name) = (&self.workloads[index], format!("m{index}"));
+        if self.unreadable == Some(index) {
+            return TargetSeen::Unknown("deployments.apps is forbidden".into());
+        }
         if !self.is_there(index) {
             return TargetSeen::Missing(name);
         }

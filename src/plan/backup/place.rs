@@ -1,0 +1,39 @@
+//! One session, one place: its repository is where it was opened, from the first Job to the last.
+//!
+//! Each Job is told where the repository is as the Repository says it at that moment. Somebody may change that while the
+//! session runs.
+
+use super::{PREPARE, Pass, hosts};
+use crate::api::backup_session::BackupHostPhase;
+use crate::names::reason;
+use crate::plan::access::Access;
+use crate::plan::text;
+
+impl Pass<'_> {
+    /// Notes which place the next Job opens. Until one has opened it, somebody may correct what is written wrong.
+    pub(super) fn note_place(&mut self, access: &Access) {
+        let steps = || self.now.run.iter().flat_map(|r| &r.steps);
+        let (done, attempt) = steps().find(|s| s.name == PREPARE).map_or((false, 1), |s| (s.done, s.attempt));
+        if !done && self.job(PREPARE, attempt).is_none() {
+            self.now.run.get_or_insert_default().place = Some(access.place());
+        }
+    }
+
+    /// Whether the repository is in another place than the one that was opened: snapshots in the one, and retention in the
+    /// other, would be no backup.
+    pub(super) fn is_moved(&mut self, access: &Access) -> bool {
+        let (run, place) = (self.now.run.get_or_insert_default(), access.place());
+        *run.place.get_or_insert_with(|| place.clone()) != place
+    }
+
+    /// Ends a session whose ground has changed under it.
+    pub(super) fn break_off(&mut self, what: &str) {
+        let done = self.now.targets.iter().flat_map(|t| &t.stats);
+        let done = done.filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
+        let text = format!(
+            "{what} while the session ran, which is over therefore; {} backed up before. Create another session.",
+            text::count(i64::try_from(done).unwrap_or(i64::MAX), "host was", "hosts were")
+        );
+        hosts::give_up(self, reason::SPEC_CHANGED, &text);
+    }
+}
