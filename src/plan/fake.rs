@@ -171,6 +171,8 @@ pub struct Jobs {
     pub version: Option<u32>,
     /// Snapshots that each host is restored from; one where nothing is said.
     pub snapshots_each: usize,
+    /// Id of the first snapshot of each host; none for one that is always the same.
+    pub snapshot: Option<String>,
     /// The path of each snapshot of a host; those beyond have several.
     pub paths: Vec<String>,
     /// The store does not answer: what is created now fails.
@@ -409,7 +411,11 @@ impl Jobs {
             answer.failure = Some(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot."));
         } else {
             let pin = |n: usize| PinnedSnapshot {
-                id: if n == 0 { "cd".repeat(32) } else { format!("{n:064x}") },
+                id: match &self.snapshot {
+                    _ if n > 0 => format!("{n:064x}"),
+                    Some(id) => id.clone(),
+                    None => "cd".repeat(32),
+                },
                 time: "2026-11-20T00:00:00Z".into(),
                 path: self.paths.get(n).cloned(),
             };

@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::names::annotation;
 
 /// Longest annotation that is read, bytes. Ours have at most [`PLACES_MAX`], [`WHY_MAX`] twice, and some hundred more.
-const READ_MAX: usize = 16_384;
+const READ_MAX: usize = 32_768;
 /// Stands for one that is longer.
 const TOO_LONG: &str = "longer than is read";
 /// Longest reason, bytes.
@@ -19,7 +19,7 @@ const WHY_MAX: usize = 512;
 /// Most replicas that are taken from an annotation; nothing that shares volumes has as many.
 const MOST_REPLICAS: i32 = 10_000;
 /// Most bytes of places that are written.
-const PLACES_MAX: usize = 12_288;
+const PLACES_MAX: usize = 24_576;
 /// Longest name of a session, `Kind/namespace/name`: twice 253 characters and a kind.
 const SESSION_MAX: usize = 600;
 
@@ -61,6 +61,12 @@ pub struct Place {
     /// Stands for what the rule left out; none where it restored all that is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
+    /// The snapshots whose files are half there, by the first digits of their ids. Another one may not have all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<String>,
+    /// Files that no snapshot has may be half deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
 }
 
 impl Note {
@@ -97,7 +103,7 @@ impl Note {
     /// It is not what we write.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         if text.len() > READ_MAX || text == TOO_LONG {
-            return Err("is longer than 16384 bytes");
+            return Err("is longer than 32768 bytes");
         }
         let note: Self = serde_json::from_str(text).map_err(|_| "is not as Lifeboat writes it")?;
         if !(0..=MOST_REPLICAS).contains(&note.replicas) {
@@ -114,7 +120,8 @@ impl Place {
     /// At most so many bytes as JSON.
     fn bytes(&self) -> usize {
         let text = |t: &String| serde_json::to_string(t).map_or(t.len(), |t| t.len() + 1);
-        50 + text(&self.path) + self.only.as_ref().map_or(0, text) + self.volumes.iter().map(text).sum::<usize>()
+        let all = |list: &[String]| list.iter().map(text).sum::<usize>();
+        90 + text(&self.path) + self.only.as_ref().map_or(0, text) + all(&self.volumes) + all(&self.snapshots)
     }
 }
 
@@ -125,7 +132,7 @@ fn written(places: Vec<Place>) -> Vec<Place> {
         return places;
     }
     let volumes = Vec::from_iter(places.into_iter().flat_map(|p| p.volumes).collect::<BTreeSet<_>>());
-    let whole = vec![Place { volumes, path: "/".to_owned(), only: None }];
+    let whole = vec![Place { volumes, path: "/".to_owned(), ..Place::default() }];
     if is_too_long(&whole) { vec![] } else { whole }
 }
 
@@ -162,14 +169,14 @@ mod tests {
     fn what_is_written_reads_back() {
         assert_eq!(Note::read(&note(3).write()), Ok(note(3)));
         let place = |n: usize| Place { volumes: vec![format!("PersistentVolumeClaim data-{n}")], ..Place::default() };
-        let (few, many) = ((0..3).map(place).collect::<Vec<_>>(), (0..500).map(place).collect::<Vec<_>>());
+        let (few, many) = ((0..3).map(place).collect::<Vec<_>>(), (0..1000).map(place).collect::<Vec<_>>());
         let read = Note::read(&Note { places: few.clone(), ..note(3) }.write()).unwrap();
         assert_eq!(read.places, few);
         let read = Note::read(&Note { places: many, why: "\u{1}".repeat(5000), ..note(3) }.write()).unwrap();
         assert_eq!(read.places, [], "too many volumes to be written");
         // Paths of few volumes: the volumes stand for them.
         let path =
-            |n: usize| Place { path: format!("/{n}/{}", "p".repeat(400)), only: Some("x".into()), ..place(n % 2) };
+            |n: usize| Place { path: format!("/{n}/{}", "p".repeat(900)), only: Some("x".into()), ..place(n % 2) };
         let long = Note { places: (0..40).map(path).collect(), ..note(3) };
         let read = Note::read(&long.write()).unwrap();
         assert_eq!(read.places.len(), 1);
@@ -197,6 +204,6 @@ mod tests {
             assert!(Note::read(garbage).is_err(), "{garbage}");
         }
         assert!(Note::read(&Note { session: "a\nb".into(), ..note(1) }.write()).is_err());
-        assert!(Note::read(&Note { uid: "u".repeat(20_000), ..note(1) }.write()).is_err());
+        assert!(Note::read(&Note { uid: "u".repeat(40_000), ..note(1) }.write()).is_err());
     }
 }

@@ -451,7 +451,7 @@ mod tests {
         for note in [note::<Deployment>, note::<StatefulSet>, note::<ReplicaSet>, note::<ReplicationController>] {
             assert_eq!(note("{}").as_deref(), Some("{}"));
             let long = note(&"x".repeat(200_000)).unwrap();
-            assert_eq!(held::Note::read(&long), Err("is longer than 16384 bytes"));
+            assert_eq!(held::Note::read(&long), Err("is longer than 32768 bytes"));
         }
         assert_eq!(note::<DaemonSet>("{}"), None);
     }

@@ -93,7 +93,7 @@ pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
     // Left so by an earlier restore: only a whole one ends that, or one after which it is wanted back whatever came of it.
     is_found_held(pass, index)
         && !has_half(pass, index)
-        && !(is_restored(pass, index) && left_over(pass, index).is_none())
+        && !(is_restored(pass, index) && (left_over(pass, index).is_none() || !stays_down(pass, index)))
 }
 
 /// Whether an earlier restore had left the workload at zero.
@@ -124,13 +124,27 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     let hosts = same(pass, index).flat_map(|(i, m)| m.stats.iter().map(move |h| (i, h)));
     let spots: Vec<_> =
         hosts.filter(|(i, h)| is_written(pass, *i, h)).flat_map(|(i, h)| spots::of_host(pass, i, h)).collect();
-    let covers = |volume: &str, place: &Place| {
+    let lies_in = |volume: &str, place: &Place| {
         let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
-        spots.iter().filter(is_it).any(|s| is_within(&place.path, &s.path))
+        spots.iter().filter(is_it).filter(|s| is_within(&place.path, &s.path)).collect::<Vec<_>>()
+    };
+    // Files that are half there, and not in the snapshots of this one, are as they were, unless such files are deleted.
+    let ends = |spot: &&Spot<'_>, place: &Place| {
+        let is_of_same = || !place.snapshots.is_empty() && place.snapshots.iter().all(|id| spot.snapshots.contains(id));
+        spot.deletes || (!place.deleting && is_of_same())
     };
     note.places.iter().find_map(|place| {
-        let volume = place.volumes.iter().find(|volume| !covers(volume, place))?;
-        Some(format!("{} of {volume}", place.path))
+        let open = |volume: &&String| !lies_in(volume, place).iter().any(|spot| ends(spot, place));
+        let volume = place.volumes.iter().find(open)?;
+        let what = format!("{} of {volume}", place.path);
+        Some(match lies_in(volume, place).is_empty() {
+            true => what,
+            false if place.deleting => format!("{what} exactly, as the other one was to (target.extraneous: Delete)"),
+            false => format!(
+                "{what} from snapshot {}, so that files of it may be left half written (target.extraneous: Delete would remove them)",
+                place.snapshots.join(", ")
+            ),
+        })
     })
 }
 
@@ -158,12 +172,14 @@ fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
         if spots.is_empty() || pass.run.is_changed() {
             return vec![];
         }
-        for spot in spots {
-            let is_same = |p: &&mut Place| p.path == spot.path && p.only == spot.only;
+        for Spot { volume, path, only, snapshots, deletes, .. } in spots {
+            let deleting = deletes && (host.deleted.is_some() || host.more_deleted == Some(true));
+            let place = Place { volumes: vec![], path, only, snapshots, deleting };
+            let is_same = |p: &&mut Place| place == Place { volumes: vec![], ..(**p).clone() };
             match places.iter_mut().find(is_same) {
-                Some(place) if place.volumes.contains(&spot.volume) => {}
-                Some(place) => place.volumes.push(spot.volume),
-                None => places.push(Place { volumes: vec![spot.volume], path: spot.path, only: spot.only }),
+                Some(place) if place.volumes.contains(&volume) => {}
+                Some(place) => place.volumes.push(volume),
+                None => places.push(Place { volumes: vec![volume], ..place }),
             }
         }
     }
@@ -178,7 +194,8 @@ pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure
 
 /// Whether data of a workload is half restored, by this run or by one before.
 pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
-    has_half(pass, index) || (is_found_held(pass, index) && !is_restored(pass, index))
+    let has_all = || is_restored(pass, index) && left_over(pass, index).is_none();
+    has_half(pass, index) || (is_found_held(pass, index) && !has_all())
 }
 
 /// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.

@@ -134,7 +134,7 @@ fn is_somebodys(pass: &Pass<'_>, index: usize, target: &Target) -> bool {
     let status = &pass.now.members[index];
     let scaled = |s: QuiesceState| matches!(s, QuiesceState::Announced | QuiesceState::Quiesced);
     let gives_back = |m: &RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| scaled(q.state));
-    let nothing = status.quiesce.as_ref().is_none_or(|q| q.replicas == 0);
+    let nothing = status.quiesce.as_ref().is_none_or(|q| q.replicas == 0) && !held::must_stay(pass, index);
     target.replicas != 0 || nothing || member_is_over(status.phase) || others(pass, index).any(gives_back)
 }
 

@@ -10,6 +10,9 @@ use crate::plan::held::ON_NODE;
 use crate::plan::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::target::Reach;
 
+/// Digits of an id that tell the snapshots of a repository apart, as restic shows them.
+const ID_DIGITS: usize = 8;
+
 /// Where a host restores to.
 pub struct Spot<'a> {
     /// What the volume is, whatever pods call it.
@@ -28,6 +31,8 @@ pub struct Spot<'a> {
     pub mount: String,
     /// It deletes what is there and not its own.
     pub deletes: bool,
+    /// The snapshots from which, by the first digits of their ids.
+    pub snapshots: Vec<String>,
     /// Stands for what is not restored there; none where all that the snapshot has is.
     pub only: Option<String>,
 }
@@ -64,6 +69,7 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
             host: &host.hostname,
             mount: at.to_owned(),
             deletes,
+            snapshots: from(host, root),
             only,
         })
     };
@@ -80,6 +86,13 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
         }
     }
     all
+}
+
+/// The snapshots of what is restored there.
+fn from(host: &HostRestoreStats, root: &Root) -> Vec<String> {
+    let has = |path: &str| is_within(path, &root.path) || is_within(&root.path, path);
+    let pins = host.snapshots.iter().filter(|s| s.path.as_deref().is_none_or(has));
+    pins.map(|s| s.id.get(..ID_DIGITS).unwrap_or(&s.id).to_owned()).collect()
 }
 
 /// A folder that a host restores, as its pods name it.

@@ -280,9 +280,9 @@ fn of_a_rule_without_paths_those_of_the_snapshots_count() {
     let paths = |paths: &[&str]| json!({ "paths": paths });
     let several: &[&str] = &[];
     for (rule, held, then, now, comes_back) in [
-        (paths(&["/data/a", "/data/b"]), several, latest(), &["/data/a"][..], false),
-        (paths(&["/data/a", "/data/b"]), several, latest(), &["/data/a", "/data/b"], true),
-        (paths(&["/data/a"]), several, latest(), &["/data"], true),
+        (paths(&["/data/a", "/data/b"]), &["/data/a", "/data/b"][..], latest(), &["/data/a"][..], false),
+        (paths(&["/data/a", "/data/b"]), &["/data/a", "/data/b"], latest(), &["/data/a", "/data/b"], true),
+        (paths(&["/data/a"]), &["/data/a"], latest(), &["/data"], true),
         (latest(), &["/data/a"], paths(&["/data/a"]), several, true),
         (latest(), &["/data/a"], latest(), &["/data/b"], false),
         // A snapshot of several paths, which status does not name.
@@ -307,6 +307,42 @@ fn of_a_rule_without_paths_those_of_the_snapshots_count() {
             "{rule} {held:?}, {then} {now:?}"
         );
     }
+}
+
+/// Files of the other snapshot may be half written, and this one does not have them.
+#[test]
+fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_not() {
+    let left = left_down();
+    let other = |exact: bool| {
+        let mut w = again(&left);
+        w.jobs.snapshot = Some("ef".repeat(32));
+        if exact {
+            w.object["spec"]["target"]["rules"] = json!([{ "paths": ["/data"] }]);
+            w.object["spec"]["target"]["extraneous"] = "Delete".into();
+        }
+        w.settle();
+        assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
+        w
+    };
+    let w = other(false);
+    assert_eq!(w.workloads[0].replicas, 0);
+    let text = w.condition_text("Quiesced");
+    assert!(
+        text.contains("has not restored / of PersistentVolumeClaim data-m0 from snapshot cdcdcdcd, so that"),
+        "{text}"
+    );
+    // Who wants it back whatever its volumes hold gets it back.
+    let mut back = again(&w);
+    back.jobs.snapshot = Some("ef".repeat(32));
+    back.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
+    back.settle();
+    assert_eq!((back.workloads[0].replicas, note(&back, 0)), (2, None));
+
+    assert_eq!(other(true).workloads[0].replicas, 2);
+    // The same snapshot, after the other one: that has left nothing half.
+    let mut w = again(&w);
+    w.settle();
+    assert_eq!((w.workloads[0].replicas, note(&w, 0)), (2, None));
 }
 
 /// What leaves files as they are, or has none to restore, leaves half-restored ones.
