@@ -68,6 +68,7 @@ fn a_target_is_what_the_snapshot_is_byte_for_byte() {
     // extra, a, b, c, d, outside, hard; new, the odd one; two links; a pipe.
     assert_eq!(deleted(&ended), Some(12), "{}", ended.log);
     assert!(ended.log.contains(&format!("{path}/extra/a/b/c")) && ended.log.contains("\"deleted\""), "{}", ended.log);
+    assert_eq!(ended.log.matches(r#""flushed""#).count(), 2, "before anything is deleted, and after: {}", ended.log);
     assert_eq!(files(&outside), ["deep/precious", "precious"]);
     // Again: nothing is left to do.
     let again = site.run(Step::Restore(exact(&site, &[&path])));

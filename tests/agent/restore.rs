@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use lifeboat::names::reason;
@@ -90,8 +90,9 @@ fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
         args: strings(&["--delete"]),
         ..Restore::default()
     };
-    let restored = site.run(Step::Restore(step)).restored();
-    assert_eq!(restored.planned, Counts { files: 5, bytes: 12_000 });
+    let ended = site.run(Step::Restore(step));
+    assert_eq!(ended.restored().planned, Counts { files: 5, bytes: 12_000 });
+    assert_eq!(ended.log.matches(r#""flushed""#).count(), 1, "one file system is put on disk: {}", ended.log);
     assert!(target_a.join("one").exists() && target_b.join("two").exists());
     assert!(!target_a.join("stale").exists());
     assert!(other.join("mine").exists(), "--delete reached another mount");
@@ -189,6 +190,12 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
         (&path, &[&*format!("{gone}/deeper/x")], &[]),
     ] {
         nothing(wanted(&[path], include, exclude, false), &id).failed(Class::Data, reason::NOTHING_TO_RESTORE);
+    }
+    // A path that is not there is a mistake also beside one that is, whatever a pattern selects of it.
+    for include in [&[][..], &["*.txt"], &[&*format!("{gone}/deeper/*"), "*.txt"]] {
+        let ended = nothing(wanted(&[&path, &gone], include, &[], false), &id);
+        let failure = ended.failed(Class::Data, reason::NOTHING_TO_RESTORE);
+        assert!(failure.message.contains(&format!("does not hold {gone} ")), "{}", failure.message);
     }
 
     // An empty file that was backed up by itself is something.
@@ -312,6 +319,38 @@ fn half_a_backup_is_not_the_newest() {
     // Tried again, the run is whole.
     site.run_task(&site.task_of("run-2", step)).answer();
     assert_ne!(site.latest("host-0", &[&path_a, &path_b]), whole);
+}
+
+/// Of two snapshots, the first has a link where the second has a folder.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn nothing_is_written_through_a_link_that_was_restored_before_it() {
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    fs::create_dir_all(data.join("other/m")).unwrap();
+    fs::write(data.join("other/m/x"), "of other").unwrap();
+    symlink("other", data.join("l")).unwrap();
+    site.backup("host-0", &[&path]);
+    fs::remove_file(data.join("l")).unwrap();
+    fs::create_dir_all(data.join("l/m")).unwrap();
+    fs::write(data.join("l/m/x"), "of l").unwrap();
+    let inner = format!("{path}/l/m");
+    site.backup("host-0", &[&inner]);
+    let target = site.target(&path);
+    let both = Restore { mounts: strings(&[&path]), ..site.step(&[&path, &inner]) };
+    let ended = site.run(Step::Restore(both.clone()));
+    let failure = ended.failed(Class::Invalid, reason::PATH_IS_LINK);
+    assert!(failure.message.contains(&format!("{path}/l is a symbolic link to other")), "{}", failure.message);
+    assert!(!failure.message.contains("Nothing was written"), "{}", failure.message);
+    assert!(!ended.outcome.untouched && ended.outcome.answer.is_some());
+    assert_eq!(fs::read_to_string(target.join("other/m/x")).unwrap(), "of other");
+    // The other way round, the link would take the place of the folder; restic says so.
+    let mut back = both;
+    back.snapshots.reverse();
+    fs::remove_dir_all(&target).unwrap();
+    site.target(&path);
+    site.run(Step::Restore(back)).failure();
+    assert_eq!(fs::read_to_string(target.join("l/m/x")).unwrap(), "of l");
 }
 
 /// A database whose folder is another's now does not start.

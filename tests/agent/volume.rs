@@ -164,6 +164,46 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
     run(&own, &user).failed(Class::Invalid, reason::PERMISSION_DENIED);
 }
 
+/// As snapshots of one volume below a path, or a file that is renamed while it is backed up: nothing tells them from hard
+/// links before they are restored.
+#[test]
+#[ignore = "needs root and restic: make test-agent"]
+fn files_that_only_look_like_hard_links_are_restored_and_counted() {
+    need_root();
+    let site = Site::new();
+    let (data, path) = site.data("data");
+    let mut mounts = vec![];
+    for name in ["a", "b"] {
+        fs::create_dir(data.join(name)).unwrap();
+        mounts.push(Tmpfs::mount(&data.join(name)));
+        let file = data.join(name).join("f");
+        write_noise(&file, 5000, 1);
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+    }
+    let inode = |name: &str| fs::metadata(data.join(name)).unwrap().ino();
+    assert_eq!(inode("a/f"), inode("b/f"), "two new file systems number alike");
+    fs::hard_link(data.join("a/f"), data.join("a/linked")).unwrap();
+    site.backup("host-0", &[&path]);
+    let query = HostQuery {
+        source_host: "host-0".into(),
+        paths: strings(&[&path]),
+        mounts: strings(&[&path]),
+        ..HostQuery::default()
+    };
+    let planned = site.resolve(query).hosts()[0].planned.unwrap();
+    assert_eq!((planned.files, planned.bytes), (6, 5000), "that is all the list says");
+    let target = site.target(&path);
+    let step = Restore { planned: Some(planned), ..site.step(&[&path]) };
+    let restored = site.run(Step::Restore(step.clone())).restored();
+    assert_eq!((restored.planned.files, restored.planned.bytes), (6, 10_000));
+    assert_eq!(fs::metadata(target.join("b/f")).unwrap().len(), 5000);
+    // Another number of entries is no estimate.
+    let more = lifeboat::plan::contract::Counts { files: 7, ..planned };
+    let ended = site.run(Step::Restore(Restore { planned: Some(more), ..step }));
+    ended.failed(Class::Data, reason::INCOMPLETE);
+}
+
 /// An 8 MiB file system for as long as it lives.
 pub struct Tmpfs(PathBuf);
 

@@ -1,7 +1,7 @@
 //! The argument lists of restic's commands, and nothing else.
 //!
 //! Pure, so that the flags that keep data safe can be checked in a test: restores
-//! never lock, forget always names its hosts, positional values always follow `--`.
+//! never lock, retention always names its hosts, positional values always follow `--`.
 //! No secret passes through here.
 
 use std::collections::BTreeSet;
@@ -141,25 +141,23 @@ pub fn mark_incomplete(id: &str) -> Vec<String> {
     argv
 }
 
-/// Applies retention to one path of the hosts of one invoker; tags part nothing, because they may differ from
+/// Asks what retention would remove of one path of the hosts of one invoker, and removes nothing: restic's filter also takes
+/// snapshots that hold the path beside others. Tags part nothing, because they may differ from
 /// backup to backup. `None` when there is no path, no host or nothing is to be kept by rule: restic would then
-/// touch every host's snapshots, or refuse. `future` snapshots of it are dated in time to come: they count as the newest,
+/// take every host's snapshots, or refuse. `future` snapshots of it are dated in time to come: they count as the newest,
 /// and are kept beside what is asked for, not in its place.
-pub fn forget(own: &Own, retention: &Retention, future: usize) -> Option<Vec<String>> {
+pub fn would_forget(own: &Own, retention: &Retention, future: usize) -> Option<Vec<String>> {
     let keep = keep(retention, i64::try_from(future).unwrap_or(i64::MAX));
     let hosts: Vec<_> = own.hosts.iter().filter(|h| !h.is_empty()).collect();
     if keep.is_empty() || hosts.is_empty() || own.path.is_empty() {
         return None;
     }
-    let mut argv = list(["forget", "--json", "--group-by", "host,paths", "--path", &own.path]);
-    argv.extend(list(RETRY_LOCK));
+    let look = ["forget", "--dry-run", "--no-lock", "--json", "--group-by", "host,paths", "--path", &own.path];
+    let mut argv = list(look);
     for host in hosts {
         argv.extend(list(["--host", host]));
     }
     argv.extend(keep);
-    if retention.dry_run {
-        argv.push("--dry-run".into());
-    }
     Some(argv)
 }
 
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn forget_always_names_hosts_and_keeps_something() {
+    fn retention_asks_first_names_hosts_and_keeps_something() {
         let retention = Retention {
             keep_last: Some(3),
             keep_daily: Some(0),
@@ -290,15 +288,15 @@ mod tests {
         };
         let own = |hosts: &[&str]| Own { path: "/data".into(), hosts: hosts.iter().map(|&h| h.into()).collect() };
         assert_eq!(
-            joined(&forget(&own(&["host-0", "host-1"]), &retention, 0).unwrap()),
-            "forget --json --group-by host,paths --path /data --retry-lock 2m --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
+            joined(&would_forget(&own(&["host-0", "host-1"]), &retention, 0).unwrap()),
+            "forget --dry-run --no-lock --json --group-by host,paths --path /data --host host-0 --host host-1 --keep-last 3 --keep-tag gold"
         );
-        assert_eq!(forget(&own(&[]), &retention, 0), None);
-        assert_eq!(forget(&own(&[""]), &retention, 0), None);
-        assert_eq!(forget(&Own { path: String::new(), ..own(&["h"]) }, &retention, 0), None);
-        assert_eq!(forget(&own(&["h"]), &Retention::default(), 2), None);
+        assert_eq!(would_forget(&own(&[]), &retention, 0), None);
+        assert_eq!(would_forget(&own(&[""]), &retention, 0), None);
+        assert_eq!(would_forget(&Own { path: String::new(), ..own(&["h"]) }, &retention, 0), None);
+        assert_eq!(would_forget(&own(&["h"]), &Retention::default(), 2), None);
         let all = Retention { keep_daily: Some(-1), ..retention };
-        let argv = joined(&forget(&own(&["h"]), &all, 2).unwrap());
+        let argv = joined(&would_forget(&own(&["h"]), &all, 2).unwrap());
         assert!(argv.ends_with("--keep-last 5 --keep-daily -1 --keep-tag gold"), "{argv}");
     }
 

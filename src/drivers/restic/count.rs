@@ -1,17 +1,19 @@
 //! What a restore will write, known from a list of what the snapshot holds: how much, and whether the Job can.
 //!
 //! One `restic ls` a path, of the folder that holds what is wanted and of no other. Counts as restic counts at the end of
-//! a restore: folders, links and other entries are one each, and a file that another one is a hard link to adds no bytes.
+//! a restore: folders, links and other entries are one each, sockets none, and a file that another one is a hard link to adds
+//! no bytes. The list does not say what is a hard link, so bytes are an estimate with bounds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::checks::Identity;
 use super::extraneous::{self, Keys};
-use super::output::Message;
+use super::output::{Message, path_key};
 use super::pattern::{Below, Walk};
 use super::repository::Repository;
 use super::restore::{clean_end, short};
 use super::run::{Limit, STUCK};
+use super::select::within;
 use super::{args, pattern};
 use crate::names::reason;
 use crate::plan::contract::{Class, Counts, Failure, PinnedSnapshot};
@@ -25,8 +27,13 @@ const OWNERS: usize = 2;
 /// What is selected of a path of a snapshot.
 #[derive(Debug, Default, PartialEq)]
 pub struct Counted {
-    /// Entries and bytes.
+    /// Entries and bytes. A file with the same inode, size and time as another one counts as a hard link to it.
     pub counts: Counts,
+    /// Bytes if all files with the same inode are one, which may have grown while it was read; and if there are no hard links:
+    /// a file may have been renamed while others were read, and two file systems have the same inodes.
+    pub bounds: (u64, u64),
+    /// The path is there, or something in it, whether selected or not.
+    pub is_held: bool,
     /// Some of it is more than the folder that was asked for.
     pub has_content: bool,
     /// Up to two owners among them. A volume that gives all files one owner keeps no more than one of the two.
@@ -62,10 +69,21 @@ pub async fn count(
     asker: &Asker<'_>,
 ) -> Result<Counted, Failure> {
     if below.patterns.is_empty() {
-        return Ok(Counted::default());
+        // Nothing of it is asked for.
+        return Ok(Counted { is_held: true, ..Counted::default() });
     }
     let start = || Count::new(root, below, asker);
-    Ok(listed(repository, pin, &below.base, start, Count::take).await?.counted)
+    let mut counted = listed(repository, pin, &below.base, start, Count::take).await?.counted();
+    // Only what is deeper was listed, and that is not there.
+    if !counted.is_held && below.base != root && within(&below.base, root) {
+        counted.is_held = listed(repository, pin, root, || false, |is_held, m| *is_held |= is_in(m, root)).await?;
+    }
+    Ok(counted)
+}
+
+/// Whether an entry is the path, or in it. restic also names the snapshot.
+fn is_in(m: &Message, root: &str) -> bool {
+    !m.node_type.is_empty() && within(&m.path, root)
 }
 
 /// What comes of a list of what a snapshot holds in a folder, before anything is written. A list that breaks off is begun
@@ -103,8 +121,10 @@ struct Count<'a> {
     asker: &'a Asker<'a>,
     /// The mount that the path is in.
     mount: &'a str,
-    /// Files by inode and size: one with several names is restored once.
-    files: HashSet<(u64, u64, String)>,
+    /// Files by inode, size and time: one with several names is restored once.
+    files: HashSet<(u64, u64, u64)>,
+    /// The smallest size of each inode.
+    inodes: HashMap<u64, u64>,
     counted: Counted,
 }
 
@@ -112,10 +132,18 @@ impl<'a> Count<'a> {
     fn new(root: &'a str, below: &'a Below, asker: &'a Asker<'a>) -> Self {
         let walk = pattern::Walk::new(&below.patterns);
         let mount = extraneous::mount_of(root, asker.mounts).map_or("/", String::as_str);
-        Self { root, base: &below.base, walk, asker, mount, files: HashSet::new(), counted: Counted::default() }
+        let (files, inodes) = (HashSet::new(), HashMap::new());
+        Self { root, base: &below.base, walk, asker, mount, files, inodes, counted: Counted::default() }
+    }
+
+    fn counted(self) -> Counted {
+        let Self { inodes, mut counted, .. } = self;
+        counted.bounds.0 += inodes.into_values().sum::<u64>();
+        counted
     }
 
     fn take(&mut self, m: &Message) {
+        self.counted.is_held |= is_in(m, self.root);
         let rest = if self.base == "/" { Some(m.path.as_str()) } else { m.path.strip_prefix(self.base) };
         // restic also names the folder itself, and the snapshot.
         let Some(rest) = rest.filter(|rest| rest.len() > 1 && rest.starts_with('/') && !m.node_type.is_empty()) else {
@@ -125,14 +153,27 @@ impl<'a> Count<'a> {
         if !self.walk.selects(rest, is_folder) {
             return;
         }
+        // Other programs store them. restic restores none; one that is there stays.
+        let is_socket = m.node_type == "socket";
         let counted = &mut self.counted;
-        counted.counts.files += 1;
         if self.asker.keys {
-            counted.keys.add(&m.path, extraneous::is_elsewhere(&m.path, self.mount, self.asker.mounts));
+            let is_elsewhere = is_socket || extraneous::is_elsewhere(&m.path, self.mount, self.asker.mounts);
+            counted.keys.add(&m.path, is_elsewhere);
         }
-        // Hard links have the same inode; two file systems below one path have the same numbers for different files.
-        if m.node_type == "file" && (m.inode == 0 || self.files.insert((m.inode, m.size, m.mtime.clone()))) {
-            counted.counts.bytes += m.size;
+        if is_socket {
+            return;
+        }
+        counted.counts.files += 1;
+        if m.node_type == "file" {
+            counted.bounds.1 += m.size;
+            if m.inode == 0 {
+                counted.bounds.0 += m.size;
+            } else {
+                self.inodes.entry(m.inode).and_modify(|size| *size = m.size.min(*size)).or_insert(m.size);
+            }
+            if m.inode == 0 || self.files.insert((m.inode, m.size, path_key(&m.mtime))) {
+                counted.counts.bytes += m.size;
+            }
         }
         counted.has_content |= !is_folder || m.path != self.root;
         if ["dev", "chardev"].contains(&m.node_type.as_str()) {
@@ -152,10 +193,22 @@ impl<'a> Count<'a> {
 }
 
 impl Counted {
+    /// Whether the snapshot does not have the path, or, where no pattern parts it, nothing of it.
+    pub fn lacks(&self, include: &[String]) -> bool {
+        !self.is_held || (self.counts.files == 0 && include.is_empty())
+    }
+
+    /// Whether a restore of all of it can have these counts.
+    pub fn can_be(&self, restored: Counts) -> bool {
+        let (least, most) = self.bounds;
+        restored.files == self.counts.files && (least..=most).contains(&restored.bytes)
+    }
+
     /// Adds what is selected of another path.
     pub fn add(&mut self, other: Self) {
         self.counts.files += other.counts.files;
         self.counts.bytes += other.counts.bytes;
+        self.bounds = (self.bounds.0 + other.bounds.0, self.bounds.1 + other.bounds.1);
         self.has_content |= other.has_content;
         other.owners.into_iter().for_each(|owner| self.owned_by(owner));
         self.devices.0 += other.devices.0;
@@ -185,5 +238,68 @@ impl Counted {
             named.first()?
         );
         Some(Failure::new(Class::Invalid, reason::DEVICES, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, node_type: &str, inode: u64, size: u64) -> Message {
+        let mtime = "2026-01-01T00:00:00Z".to_owned();
+        Message { path: path.into(), node_type: node_type.into(), inode, size, mtime, ..Message::default() }
+    }
+
+    fn counted(below: &Below, keys: bool, entries: &[Message]) -> Counted {
+        let mounts = ["/data".to_owned()];
+        let asker = Asker { identity: None, mounts: &mounts, keys };
+        let mut count = Count::new("/data", below, &asker);
+        entries.iter().for_each(|m| count.take(m));
+        count.counted()
+    }
+
+    fn all() -> Below {
+        pattern::select("/data", &[], &[]).unwrap()
+    }
+
+    /// Of the list nobody can tell which of them were hard links.
+    #[test]
+    fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
+        for (entries, bytes, bounds) in [
+            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 8, 5)], 15, (15, 15)),
+            // A hard link; or renamed while the folder was read.
+            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 7, 10)], 10, (10, 20)),
+            // A hard link that grew meanwhile; or files of two file systems.
+            ([entry("/data/a", "file", 7, 15), entry("/data/b", "file", 7, 10)], 25, (10, 25)),
+            ([entry("/data/a", "file", 0, 10), entry("/data/b", "file", 0, 10)], 20, (20, 20)),
+        ] {
+            let counted = counted(&all(), false, &entries);
+            assert_eq!((counted.counts, counted.bounds), (Counts { files: 2, bytes }, bounds), "{entries:?}");
+            let can_be = |files, bytes| counted.can_be(Counts { files, bytes });
+            assert!(can_be(2, bounds.0) && can_be(2, bounds.1) && !can_be(1, bytes) && !can_be(3, bytes));
+            assert!(!can_be(2, bounds.0 - 1) && !can_be(2, bounds.1 + 1));
+        }
+    }
+
+    /// restic restores none, and its backups have none.
+    #[test]
+    fn sockets_of_other_programs_are_not_counted_and_stay_where_they_are() {
+        let entries = [entry("/data/a", "file", 7, 10), entry("/data/s", "socket", 8, 0)];
+        let counted = counted(&all(), true, &entries);
+        assert_eq!((counted.counts, counted.has_content), (Counts { files: 1, bytes: 10 }, true));
+        let mut wanted = Keys::default();
+        wanted.add("/data/a", false);
+        wanted.add("/data/s", true);
+        assert_eq!(counted.keys, wanted);
+    }
+
+    #[test]
+    fn a_path_is_held_if_it_is_there_whatever_is_selected_of_it() {
+        let sql = pattern::select("/data", &["*.sql".to_owned()], &[]).unwrap();
+        let is_held = |entries: &[Message]| counted(&sql, false, entries).is_held;
+        assert!(!is_held(&[]));
+        assert!(!is_held(&[entry("", "", 0, 0), entry("/database", "dir", 1, 0)]));
+        assert!(is_held(&[entry("/data", "dir", 1, 0)]));
+        assert!(is_held(&[entry("/data/a.txt", "file", 1, 0)]));
     }
 }

@@ -5,6 +5,9 @@
 //! holds failures that a retry has healed. An exit code that is not known is a
 //! failure like any other (restic's manual, "Exit codes").
 
+mod names;
+
+use self::names::{pathless, without};
 use super::output::Report;
 use super::place::Place;
 use super::run::{End, Ran};
@@ -276,9 +279,9 @@ fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Fai
 
 /// The first sign in what restic finally said, then in the errors of items, then in its text.
 fn sign(report: &Report, remote: bool) -> Option<&'static Sign> {
-    let fatal = report.fatal.iter().cloned().collect::<Vec<_>>();
-    let items: Vec<String> = report.items.iter().map(|(_, text)| text.clone()).collect();
-    let tail: Vec<String> = report.tail().map(str::to_owned).collect();
+    let fatal: Vec<String> = report.fatal.iter().map(|text| pathless(text)).collect();
+    let items: Vec<String> = report.items.iter().map(|(item, text)| pathless(&without(text, item))).collect();
+    let tail: Vec<String> = report.tail().map(pathless).collect();
     [fatal, items, tail].iter().find_map(|texts| find(texts, remote))
 }
 
@@ -382,6 +385,35 @@ mod tests {
         let failure = ended(End::Hopeless, &[cause, end]);
         assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::BUCKET_MISSING));
         assert!(failure.message.contains("invalid characters") && !failure.message.contains("canceled"), "{failure:?}");
+    }
+
+    /// Tried with restic 0.18.0: the first of them. Whatever a file is called, its error is that of an item.
+    #[test]
+    fn names_of_files_are_no_signs() {
+        let long = format!("/timeout/{}", "x".repeat(500));
+        for (item, text, reason) in [
+            ("/d/timeout.js", "remove /restore/data/d/timeout.js: directory not empty", reason::RESTIC_FAILED),
+            ("/d", "remove /restore/data/d/timeout.js: directory not empty", reason::RESTIC_FAILED),
+            ("/accessdenied", "rename /restore/x /restore/accessdenied: file exists", reason::RESTIC_FAILED),
+            ("/it does not match", "open /restore/it does not match: input/output error", reason::RESTIC_FAILED),
+            ("/x509: a", "mkdir /restore/x509: a: permission denied", reason::PERMISSION_DENIED),
+            ("/slowdown", "write /restore/slowdown: no space left on device", reason::NO_SPACE),
+            ("/a timeout b", "failed to restore timestamp of \"/a timeout b\"", reason::RESTIC_FAILED),
+            ("/timeout", "ciphertext verification failed", reason::DATA_CORRUPT),
+            ("/timeout", "Load(<data/12>, 0, 0): open /repo/data/12: no such file", reason::DATA_CORRUPT),
+            ("/12", "Load(<data/12>, 0, 0): connection refused", reason::REPOSITORY_UNREACHABLE),
+            ("/f", "read tcp 10.0.0.1:4->10.0.0.2:9000: i/o timeout", reason::REPOSITORY_UNREACHABLE),
+            (&long, &format!("open {long}: is a directory"), reason::RESTIC_FAILED),
+        ] {
+            let error = serde_json::json!({ "message_type": "error", "error": { "message": text }, "item": item });
+            let fatal = r#"{"message_type":"exit_error","code":1,"message":"Fatal: There were 1 errors"}"#;
+            let failure = ended(End::Exited(1), &[&error.to_string(), fatal]);
+            assert_eq!(failure.reason, reason, "{text}: {failure:?}");
+        }
+        let fatal =
+            r#"{"message_type":"exit_error","code":1,"message":"Fatal: open /restore/timeout: is a directory"}"#;
+        assert_eq!(ended(End::Exited(1), &[fatal]).reason, reason::RESTIC_FAILED);
+        assert_eq!(ended(End::Exited(1), &["lstat /srv/x509: y: no such device"]).reason, reason::RESTIC_FAILED);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What follows a backup: retention, check, and the facts that status shows.
 //!
-//! Retention names the hosts and the path of its invoker in every command, so that
-//! it never touches a snapshot of another; without them or without a rule it does nothing.
+//! Retention names the hosts and the path of its invoker, and removes by id only what holds this
+//! path and no other, so that it never touches a snapshot of another; without them or without a rule it does nothing.
 //! A check that could not run is not a check that failed.
 
 use jiff::Timestamp;
@@ -10,15 +10,23 @@ use serde::Deserialize;
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
 use super::select::Snapshot;
+use super::wipe::IDS_AT_ONCE;
 use super::{Done, args, select};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Failure, Maintain, Own, RepositoryFacts};
 
-/// One group of `restic forget --json`: only how many go counts here.
+/// One group of `restic forget --json`: snapshots of one host that hold the same paths.
 #[derive(Debug, Deserialize)]
 struct Group {
     #[serde(default)]
-    remove: Option<Vec<serde_json::Value>>,
+    paths: Option<Vec<String>>,
+    #[serde(default)]
+    remove: Option<Vec<Removed>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Removed {
+    id: String,
 }
 
 /// Applies retention, checks the repository and measures it.
@@ -45,7 +53,7 @@ async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFac
 
 async fn retention(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
     let mut removed = 0;
-    let is_applied = |own: &Own| args::forget(own, &step.retention, 0).is_some();
+    let is_applied = |own: &Own| args::would_forget(own, &step.retention, 0).is_some();
     let mut all = if step.own.iter().any(is_applied) { repository.snapshots(&[]).await? } else { vec![] };
     select::know_future(&mut all, Timestamp::now());
     for own in &step.own {
@@ -57,7 +65,7 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
                 own.path,
             ));
         }
-        let Some(argv) = args::forget(own, &step.retention, future.len()) else { continue };
+        let Some(argv) = args::would_forget(own, &step.retention, future.len()) else { continue };
         let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
         if ran.end != End::Exited(0) {
             return Err(repository.failure(&ran, "apply the retention policy"));
@@ -65,7 +73,14 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
         // restic prints nothing at all when none of the hosts has a snapshot.
         let groups: Vec<Group> =
             if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
-        removed += groups.iter().map(|g| g.remove.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        let ids = own_ids(groups, &own.path);
+        removed += ids.len();
+        for some in ids.chunks(IDS_AT_ONCE).filter(|_| !step.retention.dry_run) {
+            let ran = repository.lines(args::forget_ids(some), Limit::Idle(STUCK), &mut |_| {}).await;
+            if ran.end != End::Exited(0) {
+                return Err(repository.failure(&ran, "apply the retention policy"));
+            }
+        }
     }
     tracing::info!(removed, dry_run = step.retention.dry_run, "retention");
     let count = i64::try_from(removed).unwrap_or(i64::MAX);
@@ -83,9 +98,17 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
     Ok(())
 }
 
+/// What goes of the snapshots that hold this path and no other: one that somebody has made of several paths is theirs.
+fn own_ids(groups: Vec<Group>, path: &str) -> Vec<String> {
+    let path = select::clean(path);
+    let is_own = |group: &Group| matches!(group.paths.as_deref(), Some([only]) if select::clean(only) == path);
+    groups.into_iter().filter(is_own).flat_map(|g| g.remove.unwrap_or_default()).map(|s| s.id).collect()
+}
+
 /// Snapshots that retention would take for the newest for years.
 fn future<'a>(own: &Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
-    let is_own = |s: &&Snapshot| own.hosts.contains(&s.hostname) && s.clean_paths().contains(&select::clean(&own.path));
+    let path = Some(select::clean(&own.path));
+    let is_own = |s: &&Snapshot| own.hosts.contains(&s.hostname) && s.only_path() == path;
     all.iter().filter(|s| s.of_future).filter(is_own).collect()
 }
 
@@ -117,4 +140,23 @@ async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result
     }
     facts.total_bytes = Some(read_document::<Stats>(&ran.document, "stats")?.total_size);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_snapshots_of_the_path_alone_are_forgotten() {
+        let groups = serde_json::json!([
+            { "host": "a", "paths": ["/html"], "remove": [{ "id": "1", "short_id": "1" }, { "id": "2" }] },
+            { "host": "a", "paths": ["/etc", "/html"], "remove": [{ "id": "3" }] },
+            { "host": "b", "paths": ["/html"], "keep": [{ "id": "4" }], "remove": null },
+            { "host": "b", "paths": null, "remove": [{ "id": "5" }] },
+            { "host": "c", "paths": ["/html"], "remove": [{ "id": "6" }] },
+        ]);
+        let groups = || serde_json::from_value::<Vec<Group>>(groups.clone()).unwrap();
+        assert_eq!(own_ids(groups(), "/html/"), ["1", "2", "6"]);
+        assert!(own_ids(groups(), "/etc").is_empty());
+    }
 }

@@ -135,12 +135,13 @@ impl Report {
                     self.errors += 1;
                     let text = m.error_text();
                     self.vanished += u64::from(!m.item.is_empty() && text.ends_with(GONE));
-                    self.push(&format!("{} {text}", m.item));
                     if !m.item.is_empty() {
                         self.failed.insert(path_key(&m.item));
                     }
                     if self.items.len() < ITEMS {
                         self.items.push((m.item.clone(), clip(&text)));
+                    } else {
+                        self.push(&text);
                     }
                 }
                 "exit_error" => {
@@ -153,7 +154,7 @@ impl Report {
         }
     }
 
-    /// The last lines of text.
+    /// The last lines of text, and of errors that are not kept with their items.
     pub fn tail(&self) -> impl Iterator<Item = &str> {
         self.tail.iter().map(String::as_str)
     }

@@ -95,7 +95,7 @@ async fn counted(
         for root in roots {
             let below = pattern::select(&root, rule.0, rule.1)?;
             let found = count::count(repository, pin, &root, &below, &asker).await?;
-            if pin.path.is_some() && found.counts.files == 0 && query.include.is_empty() && !query.allow_empty {
+            if found.lacks(&query.include) && pin.path.is_some() && !query.allow_empty {
                 return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", short(pin))));
             }
             if query.exact && !below.patterns.is_empty() && !found.has_content {

@@ -400,7 +400,7 @@ impl Repository {
         self.reach().await?;
         let mut again = false;
         loop {
-            let ran = self.document(args::snapshots(ids)).await;
+            let ran = self.document_within(args::snapshots(ids), Limit::Looking(LOOK)).await;
             if ran.end == End::Exited(0) {
                 return read_document(&ran.document, "snapshots");
             }

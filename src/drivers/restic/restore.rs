@@ -4,8 +4,8 @@
 //! link leads out of them, and space, owners and write access suffice. What there is to
 //! restore the preflight has counted. Then the real run, whose counts must equal those. An
 //! exit code of 0 with other counts is a failure, and the bytes restic reports are not
-//! believed once an item has failed (it counts lost writes as done). What the snapshots do not have is deleted, where
-//! that is asked for, once all of it is restored ([`extraneous`]).
+//! believed once an item has failed (it counts lost writes as done). Then all of it is put on disk ([`super::flush`]).
+//! What the snapshots do not have is deleted, where that is asked for, once all of it is restored ([`extraneous`]).
 //!
 //! Each path is restored below the deepest folder that is there: restic gives every folder
 //! that it goes through the owner and mode of the snapshot, and those above what is wanted
@@ -17,15 +17,16 @@ use std::path::Path;
 use super::checks::{self, Identity};
 use super::count::{self, Asker, Counted};
 use super::extraneous::{self, Kept, Region, Search};
+use super::flush::Volumes;
 use super::obstacles::{self, Obstacles};
 use super::output::{Message, Report, path_key};
-use super::parents::{self, Parents};
+use super::parents::Parents;
 use super::pattern::{self, Below, LeftOut};
 use super::planned::{Planned, Tally, below};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::select::{Snapshot, clean, inside_mounts, within};
-use super::{Done, args, error};
+use super::{Done, args, error, links, recount};
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
@@ -54,11 +55,15 @@ pub async fn restore(repository: &Repository, step: &Restore) -> Done {
     match plan(repository, step).await {
         Ok(Planning { parts, total, search }) => {
             tracing::info!(files = total.files, bytes = total.bytes, paths = parts.len(), "planned");
-            let done = write(repository, step, &parts, total).await;
-            match search {
-                Some(search) => then_delete(repository, search, done).await,
-                None => done,
+            let paths: Vec<&str> = parts.iter().map(|p| p.root.as_str()).collect();
+            let volumes = Volumes::of(repository, &step.mounts, &paths);
+            let mut done = write(repository, step, &parts, total).await;
+            volumes.flush(repository, &mut done).await;
+            if let Some(search) = search {
+                done = then_delete(repository, search, done).await;
+                volumes.flush(repository, &mut done).await;
             }
+            done
         }
         Err(failure) => Done::untouched(failure),
     }
@@ -123,10 +128,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         checks::owners_are_kept(root, &mounts, owner)?;
     }
     for part in parts.iter().filter(|_| total.files > 0) {
-        let links = parents::links(root, &part.below);
-        if !links.is_empty() {
-            no_folder_at(repository, part, &links).await?;
-        }
+        links::none_for_folders(repository, part.pin, &part.below).await?;
     }
     Ok(Planning { parts, total, search })
 }
@@ -160,19 +162,6 @@ async fn left_out(repository: &Repository, parts: &[Part<'_>]) -> Result<Vec<Lef
     Ok(all.into_iter().map(|(root, exclude)| LeftOut::new(&root, exclude)).collect())
 }
 
-/// What are links on the target are no folders in the snapshot. Where there are any, the snapshot has to be asked.
-async fn no_folder_at(repository: &Repository, part: &Part<'_>, links: &BTreeSet<String>) -> Result<(), Failure> {
-    let base = part.below.base.trim_end_matches('/');
-    let take = |folder: &mut Option<String>, m: &Message| {
-        let is_one = m.node_type == "dir" && m.path.strip_prefix(base).is_some_and(|p| links.contains(p));
-        if is_one && folder.is_none() {
-            *folder = Some(m.path.clone());
-        }
-    };
-    let folder = count::listed(repository, part.pin, &part.below.base, || None, take).await?;
-    folder.map_or(Ok(()), |path| Err(checks::through_link(&repository.restore_root, &path, &path)))
-}
-
 /// Counts all parts.
 async fn count_all(
     repository: &Repository,
@@ -189,7 +178,7 @@ async fn count_all(
             Ok(found) => found,
             Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
         };
-        if part.pin.path.is_some() && found.counts.files == 0 && step.include.is_empty() && !step.allow_empty {
+        if found.lacks(&step.include) && part.pin.path.is_some() && !step.allow_empty {
             return Err(nothing(rule, &format!("Snapshot {} does not hold {}", short(part.pin), part.root)));
         }
         if step.exact && !found.has_content {
@@ -359,6 +348,12 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     progress.send_replace(at(Counts::default(), total));
     let (mut failure, mut has_begun) = (None, false);
     for (index, part) in parts.iter().enumerate().filter(|_| total.files > 0) {
+        if index > 0
+            && let Err(found) = links::none_restored(repository, &step.mounts, part.pin, &part.below).await
+        {
+            failure = Some(found);
+            break;
+        }
         let before = answer.restored;
         match clear(repository, step, part, index == 0).await {
             (cleared, Ok(())) => has_begun |= cleared > 0,
@@ -403,7 +398,14 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         }
     }
     if failure.is_none() && answer.restored != total {
-        failure = Some(incomplete(answer.restored, total, ""));
+        match recount::holds(repository, parts.iter().map(|p| (p.pin, &*p.root, &p.below)), answer.restored, total)
+            .await
+        {
+            // Each run has restored all that restic counted, which knows what is a hard link.
+            Ok(true) => answer.planned = answer.restored,
+            Ok(false) => failure = Some(incomplete(answer.restored, total, "")),
+            Err(found) => failure = Some(found),
+        }
     }
     progress.send_replace(at(answer.restored, total));
     if let Some(failure) = failure.take_if(|_| total.files > 0 && !has_begun) {

@@ -3,7 +3,7 @@
 //! Every command is the leader of its own process group and ends: by itself, when
 //! its time is up, when nothing has moved for too long, or when the agent is told
 //! to stop. Ending it early is SIGTERM (restic then removes its lock), a wait, and
-//! SIGKILL, always to the whole group. Nothing is interpreted here.
+//! SIGKILL, always to the whole group; one that even this does not end is left behind. Nothing is interpreted here.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,6 +24,9 @@ pub const LOOK: Duration = Duration::from_mins(2);
 pub const STUCK: Duration = Duration::from_mins(15);
 /// Time between SIGTERM and SIGKILL: well below Kubernetes' usual 30 s grace period.
 const GRACE: Duration = Duration::from_secs(10);
+/// Time for a process to go after SIGKILL, as a part of the time between the signals. One that waits for a volume which does
+/// not answer goes only when it does.
+const GOES_IN: u32 = 2;
 /// Time for the pipes to run dry once the command itself has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often limits are looked at.
@@ -32,6 +35,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// nothing while it compares a large file that exists already, or loads a pack of 16 MiB over a slow
 /// line. The chatter of failing requests stays well below.
 const WORK: u64 = 8 << 20;
+/// The same for a command that only looks at many small files: some KiB a second.
+const LOOKED: u64 = 512 << 10;
 /// A command that only looks is ended after so many refusals of its request: no retry mends what is wrong with it, and
 /// what goes between may have answered once.
 const REFUSALS: u32 = 2;
@@ -56,6 +61,9 @@ pub enum Limit {
     Whole(Duration),
     /// Without anything moving.
     Idle(Duration),
+    /// The same for a command that only looks, and says nothing before its end: with a request for each of many snapshots
+    /// no fixed time is long enough.
+    Looking(Duration),
 }
 
 /// One command.
@@ -105,6 +113,15 @@ pub struct Ran {
 
 /// Runs a command to its end. `sink` gets each JSON message of its standard output.
 pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dyn FnMut(&Message) + Send)) -> Ran {
+    run_within(GRACE, what, stop, sink).await
+}
+
+async fn run_within(
+    grace: Duration,
+    what: &Invocation,
+    stop: &watch::Receiver<bool>,
+    sink: &mut (dyn FnMut(&Message) + Send),
+) -> Ran {
     let mut ran = Ran { end: End::Stopped, report: Report::default(), document: Vec::new() };
     let mut stop = stop.clone();
     if *stop.borrow() {
@@ -126,13 +143,14 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
     // Why we are ending it, and when the next, harder measure is due.
     let mut ending: Option<End> = None;
     let mut kill_at: Option<Instant> = None;
+    let mut gone_by: Option<Instant> = None;
     let mut exited: Option<std::process::ExitStatus> = None;
     let mut drained_by: Option<Instant> = None;
-    let most_refusals = if matches!(what.limit, Limit::Whole(_)) { REFUSALS } else { u32::MAX };
+    let most_refusals = if matches!(what.limit, Limit::Idle(_)) { u32::MAX } else { REFUSALS };
     let mut refusals = 0;
 
     while exited.is_none() || out.is_some() || err.is_some() {
-        if drained_by.is_some_and(|at| Instant::now() >= at) {
+        if [drained_by, gone_by].into_iter().flatten().any(|at| Instant::now() >= at) {
             break;
         }
         let mut reason = None;
@@ -172,6 +190,7 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
             () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
                 signal(group, Signal::KILL);
                 kill_at = None;
+                gone_by = Some(Instant::now() + grace / GOES_IN);
             }
         }
         if let Some(reason) = reason
@@ -179,7 +198,7 @@ pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dy
         {
             tracing::warn!(?reason, "ending restic early");
             signal(group, Signal::TERM);
-            kill_at = Some(Instant::now() + GRACE);
+            kill_at = Some(Instant::now() + grace);
             ending = Some(reason);
         }
     }
@@ -301,17 +320,20 @@ impl Watch {
     fn expired(&mut self) -> Option<End> {
         match self.limit {
             Limit::Whole(limit) => (self.started.elapsed() > limit).then_some(End::TimedOut(limit)),
-            Limit::Idle(limit) => {
-                if self.moved.elapsed() > limit / 2 && self.worked() {
-                    self.moved = Instant::now();
-                }
-                (self.moved.elapsed() > limit).then_some(End::Stuck(limit))
-            }
+            Limit::Idle(limit) => self.idle(limit, WORK),
+            Limit::Looking(limit) => self.idle(limit, LOOKED),
         }
     }
 
-    /// Whether the process has read or written a good deal since it was last asked.
-    fn worked(&mut self) -> bool {
+    fn idle(&mut self, limit: Duration, work: u64) -> Option<End> {
+        if self.moved.elapsed() > limit / 2 && self.worked(work) {
+            self.moved = Instant::now();
+        }
+        (self.moved.elapsed() > limit).then_some(End::Stuck(limit))
+    }
+
+    /// Whether the process has read or written so much since it was last asked.
+    fn worked(&mut self, work: u64) -> bool {
         let Some(pid) = self.pid else { return false };
         let text = std::fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap_or_default();
         let io: u64 = text
@@ -319,7 +341,7 @@ impl Watch {
             .filter(|l| l.starts_with("rchar:") || l.starts_with("wchar:"))
             .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
             .sum();
-        let worked = io > self.io.saturating_add(WORK);
+        let worked = io > self.io.saturating_add(work);
         if worked {
             self.io = io;
         }
@@ -378,6 +400,29 @@ mod tests {
         assert_eq!(ran(script, Limit::Idle(Duration::from_millis(800))).await.end, End::Exited(0));
     }
 
+    /// A list of many snapshots says nothing before its end.
+    #[tokio::test]
+    async fn what_reads_a_good_deal_is_at_work_and_what_does_not_is_stuck() {
+        let limit = Duration::from_millis(800);
+        let script = "for i in 1 2 3 4 5 6 7 8; do head -c 1000000 /dev/zero >/dev/null; sleep 0.2; done";
+        assert_eq!(ran(script, Limit::Looking(limit)).await.end, End::Exited(0));
+        assert_eq!(ran("sleep 60", Limit::Looking(limit)).await.end, End::Stuck(limit));
+    }
+
+    /// As one that waits for a volume that does not answer: no signal to its group reaches it.
+    #[tokio::test]
+    async fn what_no_signal_ends_is_left_behind() {
+        let (tell, stop) = watch::channel(false);
+        let script = r#"exec perl -e '$| = 1; setpgrp(0, getpgrp(getppid())); print "{\"message_type\":\"ready\"}\n"; sleep 60'"#;
+        let mut is_ready = false;
+        let mut sink = |_: &Message| is_ready |= !tell.send_replace(true);
+        let what = sh(script, Limit::Idle(STUCK));
+        let run = run_within(Duration::from_millis(400), &what, &stop, &mut sink);
+        let ran = tokio::time::timeout(Duration::from_secs(30), run).await.expect("it is waited for without end");
+        assert_eq!(ran.end, End::Stopped);
+        assert!(is_ready, "{:?}", ran.report.tail().collect::<Vec<_>>());
+    }
+
     #[tokio::test]
     async fn what_no_retry_mends_is_ended_at_once_and_a_request_refused_twice_where_it_only_looks() {
         let retries = |text: &str, times: usize| {
@@ -391,6 +436,7 @@ mod tests {
             ("The specified bucket is not valid.", 1, work, End::Hopeless),
             ("Stat: 400 Bad Request", 1, look, End::Exited(0)),
             ("Stat: 400 Bad Request", 2, look, End::Hopeless),
+            ("Stat: 400 Bad Request", 2, Limit::Looking(LOOK), End::Hopeless),
             ("Stat: 400 Bad Request", 2, work, End::Exited(0)),
         ] {
             assert_eq!(ran(&retries(text, times), limit).await.end, end, "{text} {times}");

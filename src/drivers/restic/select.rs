@@ -288,7 +288,10 @@ impl<'a> Own<'a> {
             (None, Some(s)) => format!(" All hosts that follow asOf take {}.", s.run_name()),
             (None, None) => String::new(),
         };
-        let complete: Vec<&Snapshot> = own.into_iter().filter(|s| !s.is_incomplete()).collect();
+        let tries: BTreeMap<&str, _> = parts.iter().map(|(run, part)| (*run, runs::last_tries(part))).collect();
+        let last = |s: &Snapshot| tries.get(s.run()).and_then(|tries| tries.get(&s.clean_paths()));
+        let is_partly = |s: &Snapshot| s.is_incomplete() || last(s).is_some_and(|last| last.is_incomplete());
+        let complete: Vec<&Snapshot> = own.iter().copied().filter(|s| !is_partly(s)).collect();
         let whole = complete.iter().copied().filter(|s| !flaws.contains_key(s.run())).collect();
         Self { complete, whole, note }
     }

@@ -11,7 +11,7 @@ use crate::names::reason;
 use crate::plan::contract::{Answer, Failure};
 
 /// Ids that go into one command: 64 bytes each, far below what a command line may hold.
-const IDS_AT_ONCE: usize = 500;
+pub const IDS_AT_ONCE: usize = 500;
 
 /// Removes every snapshot, and the data that nothing needs then.
 pub async fn wipe(repository: &Repository) -> Done {

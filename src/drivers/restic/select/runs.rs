@@ -10,19 +10,28 @@ use super::{NAMED, Snapshot, tagged};
 use crate::names::reason;
 use crate::plan::contract::{Class, Companion, Failure};
 
-/// What of a host's part of a run is not there; `None` where the part is whole. A path that was tried twice and came
-/// out well once is there.
+/// What of a host's part of a run is not there; `None` where the part is whole.
 pub fn missing(part: &[&Snapshot]) -> Option<String> {
-    let paths = |incomplete: bool| -> BTreeSet<Vec<String>> {
-        part.iter().filter(|s| s.is_incomplete() == incomplete).map(|s| s.clean_paths()).collect()
-    };
-    let (whole, partly) = (paths(false), paths(true));
-    if let Some(path) = partly.difference(&whole).next() {
+    let tries = last_tries(part);
+    if let Some((path, _)) = tries.iter().find(|(_, last)| last.is_incomplete()) {
         return Some(format!("{} without files that could not be read", path.join(" + ")));
     }
     // Without the tag nobody knows how many there should be.
     let wanted = part.iter().filter_map(|s| s.paths_wanted()).max().unwrap_or(0);
-    (whole.len() < wanted).then(|| format!("{} of {wanted} paths", whole.len()))
+    (tries.len() < wanted).then(|| format!("{} of {wanted} paths", tries.len()))
+}
+
+/// The newest snapshot of each path of a host's part of a run. It decides for those before it: an attempt that was killed
+/// before it could mark its snapshot may have missed the same files.
+pub fn last_tries<'a>(part: &[&'a Snapshot]) -> BTreeMap<Vec<String>, &'a Snapshot> {
+    let mut last: BTreeMap<Vec<String>, &Snapshot> = BTreeMap::new();
+    for snapshot in part {
+        let newest = last.entry(snapshot.clean_paths()).or_insert(snapshot);
+        if newest.age(snapshot).is_lt() {
+            *newest = snapshot;
+        }
+    }
+    last
 }
 
 /// When each run ended, which its last snapshot says, whichever host that is of: so all hosts that are asked for take

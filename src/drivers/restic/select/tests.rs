@@ -324,6 +324,33 @@ fn a_snapshot_without_all_files_is_taken_by_its_id_only() {
     assert_eq!(ids(&resolve(&whole_set("host-0"), &all).unwrap()), ["a", "eeeeeeee"]);
 }
 
+/// An attempt that was killed before it could mark its snapshot, and the next one, which misses the same files.
+#[test]
+fn the_last_try_of_a_path_decides_for_those_before_it() {
+    let of = |n, path: &str, is_incomplete: bool| {
+        let mut s = snapshot(n, "host-0", &[path], Some("b"));
+        let tags = ["lifeboat.paths=1", INCOMPLETE_TAG];
+        s.tags.get_or_insert_default().extend(tags[..=usize::from(is_incomplete)].iter().map(|t| (*t).to_owned()));
+        s
+    };
+    let old = Snapshot { tags: Some(vec![format!("{RUN_TAG_PREFIX}a")]), ..of(1, "/data", false) };
+    let path = HostQuery { paths: vec!["/data".into()], ..query("host-0") };
+    let as_of = HostQuery { as_of: Some(minute(59)), ..path.clone() };
+    let all = [of(11, "/data/", true), old.clone(), of(10, "/data", false)];
+    for asked in [&whole_set("host-0"), &path, &as_of] {
+        assert_eq!(ids(&resolve(asked, &all).unwrap()), ["1"], "{asked:?}");
+    }
+    let failure = resolve(&whole_set("host-0"), &[all[0].clone(), all[2].clone()]).unwrap_err();
+    assert!(failure.message.contains("holds /data without files that could not be read"), "{}", failure.message);
+    // Tried once more, and well; of another path nothing is said.
+    let all = [of(11, "/data", true), old, of(10, "/data", false), of(12, "/data", false)];
+    for asked in [&whole_set("host-0"), &path, &as_of] {
+        assert_eq!(ids(&resolve(asked, &all).unwrap()), ["c"], "{asked:?}");
+    }
+    let beside = [of(10, "/data", false), of(11, "/etc/app", true)];
+    assert_eq!(ids(&resolve(&path, &beside).unwrap()), ["a"]);
+}
+
 #[test]
 fn a_snapshot_counts_from_when_it_was_there() {
     let mut all = half();

@@ -191,7 +191,10 @@ fn a_workload_that_somebody_scales_up_and_down_again_is_ours_again() {
         w.workloads[0].wanted = 0;
         w.workloads[0].held = None;
         w.delete_at = w.passes;
-        w.settle();
+        while !w.gone {
+            w.step(1);
+        }
+        assert_eq!((w.workloads[0].replicas, &w.workloads[0].held), (0, &None));
     }
 }
 

@@ -1,0 +1,168 @@
+//! What was restored is on disk before that is reported.
+//!
+//! restic ends with files that only the memory of the node has. A loss of power, or a volume that then turns out to be broken,
+//! would leave a restore that succeeded and is not there.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, fstat, open, syncfs};
+use rustix::io::Errno;
+use tokio::sync::{oneshot, watch};
+
+use super::Done;
+use super::planned::below;
+use super::repository::Repository;
+use super::run::STUCK;
+use super::select::{clean, within};
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+
+/// The volumes that a restore writes to.
+pub struct Volumes(Vec<(String, Arc<OwnedFd>)>);
+
+impl Volumes {
+    /// Of the mounts that hold any of these paths, or are in one. To be opened before the first write: the kernel tells
+    /// of a write that failed to who had the volume open by then.
+    pub fn of(repository: &Repository, mounts: &[String], paths: &[&str]) -> Self {
+        let (volumes, unreadable) = opened(&repository.restore_root, mounts, paths);
+        for mount in unreadable {
+            repository.warn(format!(
+                "Mount {mount} cannot be read by the user of the Job, so it is not known when what was restored there is on disk."
+            ));
+        }
+        volumes
+    }
+
+    /// Waits until all of it is on disk; that it is not is why a step that has done well fails.
+    pub async fn flush(&self, repository: &Repository, done: &mut Done) {
+        for (mount, volume) in &self.0 {
+            if done.failure.is_some() {
+                return;
+            }
+            let volume = volume.clone();
+            let ended = within_time(STUCK, mount, &repository.control().stop, move || syncfs(&volume)).await;
+            tracing::info!(mount, ended = ended.is_ok(), "flushed");
+            done.failure = ended.err();
+        }
+    }
+}
+
+/// Each volume once, and mounts that cannot be opened.
+fn opened(root: &Path, mounts: &[String], paths: &[&str]) -> (Volumes, Vec<String>) {
+    let (mut volumes, mut devices, mut unreadable) = (vec![], vec![], vec![]);
+    for mount in mounts.iter().map(|m| clean(m)) {
+        if !paths.iter().any(|path| within(path, &mount) || within(&mount, path)) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match open(below(root, &mount), flags, Mode::empty()).and_then(|fd| Ok((fstat(&fd)?.st_dev, fd))) {
+            Ok((device, _)) if devices.contains(&device) => {}
+            Ok((device, fd)) => {
+                devices.push(device);
+                volumes.push((mount, Arc::new(fd)));
+            }
+            Err(_) => unreadable.push(mount),
+        }
+    }
+    (Volumes(volumes), unreadable)
+}
+
+/// Does it in a thread of its own: a volume that does not answer holds up neither signals nor the end of the agent.
+async fn within_time(
+    limit: Duration,
+    mount: &str,
+    stop: &watch::Receiver<bool>,
+    flush: impl FnOnce() -> Result<(), Errno> + Send + 'static,
+) -> Result<(), Failure> {
+    let (tell, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
+        // Nobody waits any more where it was given up.
+        let _ = tell.send(flush());
+    });
+    if let Err(e) = thread {
+        let text = format!("A thread that flushes volumes could not be started: {e}.");
+        return Err(Failure::new(Class::Transient, reason::AGENT_FAILED, text));
+    }
+    let mut stop = stop.clone();
+    let ended = tokio::select! {
+        ended = done => ended,
+        () = tokio::time::sleep(limit) => {
+            let text = format!(
+                "Everything is restored, but the volume at {mount} did not write all of it to disk within {} s. Lifeboat tries again within the deadline.",
+                limit.as_secs()
+            );
+            return Err(Failure::new(Class::Transient, reason::STEP_TIMEOUT, text));
+        }
+        Ok(_) = stop.wait_for(|stop| *stop) => {
+            let text = format!(
+                "The agent was told to stop while the volume at {mount} wrote what was restored to disk. Lifeboat tries again within the deadline."
+            );
+            return Err(Failure::new(Class::Transient, reason::TERMINATED, text));
+        }
+    };
+    match ended {
+        Ok(Ok(()) | Err(Errno::NOSYS)) => Ok(()),
+        Ok(Err(error)) => Err(refused(mount, error)),
+        Err(_) => {
+            let text = format!("The flush of the volume at {mount} broke off. This is a fault of Lifeboat.");
+            Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, text))
+        }
+    }
+}
+
+fn refused(mount: &str, error: Errno) -> Failure {
+    let what = format!("Everything was restored, but the volume at {mount} did not write all of it to disk: {error}.");
+    if [Errno::NOSPC, Errno::DQUOT].contains(&error) {
+        return Failure::new(Class::Data, reason::NO_SPACE, format!("{what} Enlarge the volume or restore less."));
+    }
+    let text = format!("{what} Lifeboat tries again within the deadline. If this is said again, check the volume.");
+    Failure::new(Class::Transient, reason::INCOMPLETE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_on_disk_is_no_success_and_the_wait_has_an_end() {
+        let limit = Duration::from_millis(200);
+        let (tell, stop) = watch::channel(false);
+        for (result, wanted) in [
+            (Ok(()), None),
+            (Err(Errno::NOSYS), None),
+            (Err(Errno::IO), Some((Class::Transient, reason::INCOMPLETE))),
+            (Err(Errno::DQUOT), Some((Class::Data, reason::NO_SPACE))),
+        ] {
+            let failure = within_time(STUCK, "/data", &stop, move || result).await.err();
+            assert_eq!(failure.as_ref().map(|f| (f.class, f.reason.as_str())), wanted, "{failure:?}");
+            assert!(failure.is_none_or(|f| f.message.contains("/data")));
+        }
+        let (_never, block) = std::sync::mpsc::channel::<()>();
+        let stuck = move || block.recv().map_err(|_| Errno::IO);
+        assert_eq!(within_time(limit, "/data", &stop, stuck).await.unwrap_err().reason, reason::STEP_TIMEOUT);
+        let (_never, block) = std::sync::mpsc::channel::<()>();
+        tell.send_replace(true);
+        let stuck = move || block.recv().map_err(|_| Errno::IO);
+        assert_eq!(within_time(STUCK, "/data", &stop, stuck).await.unwrap_err().reason, reason::TERMINATED);
+    }
+
+    #[test]
+    fn volumes_are_those_that_are_written_to_each_once() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["data/inner", "other"] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let mounts = ["/other", "/data/", "/data/inner", "/gone"].map(str::to_owned);
+        let names = |paths: &[&str]| {
+            let (volumes, unreadable) = opened(root.path(), &mounts, paths);
+            (volumes.0.into_iter().map(|(mount, _)| mount).collect::<Vec<_>>(), unreadable)
+        };
+        assert_eq!(names(&["/data/x"]), (vec!["/data".to_owned()], vec![]));
+        assert_eq!(names(&["/data"]), (vec!["/data".to_owned()], vec![]), "one file system");
+        assert_eq!(names(&["/other", "/gone"]), (vec!["/other".to_owned()], vec!["/gone".to_owned()]));
+        assert_eq!(names(&[]), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,63 @@
+//! Links on the target through which files of a restore would be written elsewhere.
+//!
+//! Looked for before anything is written, and again before each path after the first one: an earlier one, of another
+//! snapshot, may have brought a link.
+
+use std::collections::BTreeSet;
+
+use super::output::Message;
+use super::pattern::Below;
+use super::repository::Repository;
+use super::{checks, count, parents};
+use crate::plan::contract::{Failure, PinnedSnapshot};
+
+/// Refuses links on the target in the place of what are folders in the snapshot. Where there are any, the snapshot has to be
+/// asked.
+pub async fn none_for_folders(repository: &Repository, pin: &PinnedSnapshot, part: &Below) -> Result<(), Failure> {
+    let links: BTreeSet<String> = parents::links(&repository.restore_root, part);
+    if links.is_empty() {
+        return Ok(());
+    }
+    let base = part.base.trim_end_matches('/');
+    let take = |folder: &mut Option<String>, m: &Message| {
+        let is_one = m.node_type == "dir" && m.path.strip_prefix(base).is_some_and(|p| links.contains(p));
+        if is_one && folder.is_none() {
+            *folder = Some(m.path.clone());
+        }
+    };
+    let folder = count::listed(repository, pin, &part.base, || None, take).await?;
+    folder.map_or(Ok(()), |path| Err(checks::through_link(&repository.restore_root, &path, &path)))
+}
+
+/// Refuses links that a path of this restore has brought, in the way of the next one.
+pub async fn none_restored(
+    repository: &Repository,
+    mounts: &[String],
+    pin: &PinnedSnapshot,
+    part: &Below,
+) -> Result<(), Failure> {
+    let found = match checks::no_link_on_the_way(&repository.restore_root, mounts, &part.base) {
+        Ok(()) => none_for_folders(repository, pin, part).await,
+        found => found,
+    };
+    found
+        .map_err(|failure| some_is_written(failure, "Paths of the rule before it were restored, and this one was not."))
+}
+
+/// The same failure of what is otherwise done before the first write.
+pub fn some_is_written(failure: Failure, what: &str) -> Failure {
+    let message = failure.message.replace("Nothing was written.", what).replace("; nothing was written", "");
+    Failure { message, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_after_the_first_path_does_not_say_that_nothing_was_written() {
+        let root = tempfile::tempdir().unwrap();
+        let failure = some_is_written(checks::through_link(root.path(), "/data/l", "/data/l/m"), "Some was.");
+        assert!(failure.message.contains("/data/l ") && failure.message.ends_with("link. Some was."), "{failure:?}");
+    }
+}

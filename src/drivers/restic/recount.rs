@@ -1,0 +1,30 @@
+//! Whether a restore that has other bytes than planned has all.
+//!
+//! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate ([`super::count`]).
+//! restic knows what is one.
+
+use super::count::{self, Asker, Counted};
+use super::links::some_is_written;
+use super::pattern::Below;
+use super::repository::Repository;
+use crate::plan::contract::{Counts, Failure, PinnedSnapshot};
+
+/// Whether so much can be all that is selected of these paths, each with its snapshot. Entries are always as many as planned.
+pub async fn holds(
+    repository: &Repository,
+    paths: impl Iterator<Item = (&PinnedSnapshot, &str, &Below)>,
+    restored: Counts,
+    planned: Counts,
+) -> Result<bool, Failure> {
+    if restored.files != planned.files {
+        return Ok(false);
+    }
+    let asker = Asker { identity: None, mounts: &[], keys: false };
+    let mut total = Counted::default();
+    for (pin, root, below) in paths {
+        let found = count::count(repository, pin, root, below, &asker).await;
+        total.add(found.map_err(|failure| some_is_written(failure, ""))?);
+    }
+    tracing::info!(restored = restored.bytes, planned = planned.bytes, bounds = ?total.bounds, "counted again");
+    Ok(total.can_be(restored))
+}
