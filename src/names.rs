@@ -214,6 +214,8 @@ pub mod reason {
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.
     pub const SCALING_DOWN: &str = "ScalingDown";
+    /// The workload is scaled to zero, and its pods are waited for.
+    pub const WAITING_FOR_PODS: &str = "WaitingForPods";
     /// The workload is scaled up again each time that it is scaled to zero.
     pub const SCALED_UP_AGAIN: &str = "ScaledUpAgain";
     /// The workload has no pod left.

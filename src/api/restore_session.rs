@@ -211,10 +211,10 @@ pub struct HostRestoreStats {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
     /// Extension: tries, from the first on, that ended before anything was written. As many as there were tries: its data
-    /// is as it was.
+    /// is as it was. 0: a Job of a try is gone, and what it did is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten: Option<i32>,
-    /// Extension: when the next try is due.
+    /// Extension: when the next try is due, and not set once its Job may exist; or since when it can begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
     /// Extension: up to two owners, `uid:gid,uid:gid`, of files that are to be restored, with which each volume is tried

@@ -247,7 +247,7 @@ where
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
-                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, refused_by_api(j, &e, &what))));
+                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, refused_by_api(j, &e, &what), true)));
                 return Ok(refused);
             }
             Err(e) => return Err(e),
@@ -260,7 +260,7 @@ where
                 NoClaim::Taken(failure) => failure.clone(),
                 NoClaim::Refused(e) => refused_by_api(job, e, "the claim of interimVolumeTemplate, without which"),
             };
-            refused.jobs.push(refusal(ctx, job, failure));
+            refused.jobs.push(refusal(ctx, job, failure, true));
             continue;
         }
         ctx.queues.asked(namespace, &job.name_any());
@@ -282,10 +282,13 @@ where
                 let name = job.name_any();
                 let there = find(&jobs, &name).await?;
                 if there.is_some_and(|there| ownership::of_job(&there) != ownership::of_job(job)) {
-                    refused.jobs.push(refusal(ctx, job, taken("Job", &name, reason::JOB_EXISTS)));
+                    let failure = taken("Job", &name, reason::JOB_EXISTS);
+                    refused.jobs.push(refusal(ctx, job, failure, true));
                 }
             }
-            Err(e) if is_verdict(&e) => refused.jobs.push(refusal(ctx, job, refused_by_api(job, &e, ""))),
+            Err(e) if is_verdict(&e) => {
+                refused.jobs.push(refusal(ctx, job, refused_by_api(job, &e, ""), has_refused(&e)));
+            }
             Err(e) => return Err(e),
         }
     }
@@ -308,9 +311,15 @@ fn is_verdict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
 }
 
+/// Whether a verdict says that nothing was stored. A server that fails may have stored it: a timeout of etcd is a 500,
+/// and so is a webhook that does not answer.
+fn has_refused(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, failure: Failure) -> JobSeen {
-    JobSeen { uid: None, starts: false, state: JobState::Lost(failure), ..jobs::see(job, &[], ctx.now()) }
+fn refusal(ctx: &Context, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
+    JobSeen { uid: None, starts: false, is_unmade, state: JobState::Lost(failure), ..jobs::see(job, &[], ctx.now()) }
 }
 
 /// What the API server says to a Job, or to `what` without which it cannot run.
@@ -377,4 +386,27 @@ where
     let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     ctx.written.note(&written);
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_fails_has_judged_and_may_have_stored() {
+        for (code, verdict, refused) in [
+            (400, true, true),
+            (403, true, true),
+            (422, true, true),
+            (500, true, false),
+            (429, false, true),
+            (503, false, false),
+            (504, false, false),
+        ] {
+            let error = kube::Error::Api(Status { code, ..Status::default() }.boxed());
+            assert_eq!((is_verdict(&error), has_refused(&error)), (verdict, refused), "{code}");
+        }
+    }
 }

@@ -9,7 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// What of a DeploymentConfig is read (OpenShift API reference, "DeploymentConfig [apps.openshift.io/v1]").
 #[derive(Clone, CustomResource, Debug, Deserialize, Serialize)]
-#[kube(group = "apps.openshift.io", version = "v1", kind = "DeploymentConfig", namespaced, schema = "disabled")]
+#[kube(
+    group = "apps.openshift.io",
+    version = "v1",
+    kind = "DeploymentConfig",
+    namespaced,
+    status = "DeploymentConfigStatus",
+    schema = "disabled"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentConfigSpec {
     /// Pods that are wanted.
@@ -21,6 +28,18 @@ pub struct DeploymentConfigSpec {
     /// What its pods are made of.
     #[serde(default)]
     pub template: Option<PodTemplateSpec>,
+}
+
+/// What of its status is read.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentConfigStatus {
+    /// Generation that its controller has looked at last.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// Pods that its controller counts.
+    #[serde(default)]
+    pub replicas: i32,
 }
 
 /// What became of a question.

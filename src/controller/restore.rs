@@ -25,6 +25,7 @@ use crate::plan::ground::NoGround;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::observed::{Refusal, Seen, Surroundings};
+use crate::plan::restore::Rounds;
 use crate::plan::run::{Identity, RestoreRun, RestoreState};
 use crate::plan::target::TargetSeen;
 use crate::plan::{adopt, restore};
@@ -82,10 +83,10 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         return Ok(Action::requeue(LATER + LATER.mul_f64(share(&object.uid().unwrap_or_default()))));
     }
     let mut object = object.clone();
-    let mut refused = Refused::default();
+    let (mut refused, mut rounds) = (Refused::default(), Rounds::default());
     for _ in 0..ROUNDS {
         let whole = object.open();
-        let run = whole.run();
+        let run = RestoreRun { rounds, ..whole.run() };
         let at_rest = !run.id.held && !run.id.deleting && run.state.observed_generation == run.id.generation;
         if run.is_over() && at_rest && !observe::runs(K::children(ctx), &run.id, ctx.now()) {
             return Ok(Action::await_change());
@@ -110,10 +111,11 @@ async fn look<K: Restore>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
         seen.refused_revoke = refused.revoke.take();
         ctx.queues.note(&run.id.namespace, &seen.jobs);
         let plan = reserved(ctx, &object, &mut seen, |seen| restore::next(&run, seen, &ctx.setup, ctx.now()));
+        rounds = run.rounds.clone().after(&run.state, &plan);
         let (done, fresh) = apply::apply(ctx, &object, plan).await?;
         object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
-        if done.refused.revoke.is_some() {
-            // What it says of rights is not so.
+        if done.refused.revoke.is_some() || !done.refused.scales.is_empty() {
+            // What it says of rights, or of a workload, is not so.
             refused = done.refused;
             continue;
         }

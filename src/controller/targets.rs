@@ -76,16 +76,21 @@ async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
-    let target = Target { kind: "Deployment".into(), replicas: spec.replicas.unwrap_or(1), ..of(&found.metadata) };
+    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
+    let counted = status.replicas.unwrap_or(0);
+    let is_catching_up = is_catching_up(&found.metadata, status.observed_generation, replicas, counted);
+    let target = Target { kind: "Deployment".into(), replicas, is_catching_up, ..of(&found.metadata) };
     workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
 }
 
 async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicaSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
+    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
     let target = Target {
         kind: "ReplicaSet".into(),
-        replicas: spec.replicas.unwrap_or(1),
+        replicas,
+        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         controller: controller(&found.metadata),
         ..of(&found.metadata)
     };
@@ -95,9 +100,11 @@ async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicationController>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
+    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
     let target = Target {
         kind: "ReplicationController".into(),
-        replicas: spec.replicas.unwrap_or(1),
+        replicas,
+        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         controller: controller(&found.metadata),
         ..of(&found.metadata)
     };
@@ -112,7 +119,9 @@ async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<
         Answer::Missing => return Ok(Some(None)),
         Answer::NoSuchApi => return Ok(None),
     };
-    let target = Target { kind: "DeploymentConfig".into(), replicas: found.spec.replicas, ..of(&found.metadata) };
+    let (replicas, status) = (found.spec.replicas, found.status.unwrap_or_default());
+    let is_catching_up = is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas);
+    let target = Target { kind: "DeploymentConfig".into(), replicas, is_catching_up, ..of(&found.metadata) };
     let spec = found.spec;
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     let target = workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await?;
@@ -151,6 +160,12 @@ async fn workload(
     Ok((target, Some(selector)))
 }
 
+/// Whether a workload's controller may act on other replicas than are asked for: of the generation that it has looked at
+/// last, and of the pods that it counts.
+fn is_catching_up(meta: &ObjectMeta, observed: Option<i64>, wanted: i32, counted: i32) -> bool {
+    observed.is_some_and(|seen| Some(seen) < meta.generation) || (wanted == 0 && counted > 0)
+}
+
 /// What is the same of every workload that can be scaled.
 fn of(meta: &ObjectMeta) -> Target {
     let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
@@ -186,10 +201,12 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let spec = found.spec.clone().unwrap_or_default();
     let deletes =
         spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
+    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
     let target = Target {
         kind: "StatefulSet".into(),
         name: name.to_owned(),
-        replicas: spec.replicas.unwrap_or(1),
+        replicas,
+        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         first_ordinal: spec.ordinals.and_then(|o| o.start).unwrap_or(0),
         claim_templates: spec.volume_claim_templates.iter().flatten().map(kube::ResourceExt::name_any).collect(),
         deletes_claims: deletes,
@@ -273,4 +290,25 @@ fn meant_for(pod: &PodSpec) -> Option<String> {
     let fields = terms.first()?.match_fields.iter().flatten();
     let mut named = fields.filter(|f| f.key == "metadata.name").filter_map(|f| f.values.as_ref()?.first());
     named.next().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_catches_up_with_the_generation_and_then_with_its_pods() {
+        let meta = |generation| ObjectMeta { generation, ..ObjectMeta::default() };
+        for (observed, generation, wanted, counted, catches_up) in [
+            (Some(1), Some(2), 0, 0, true),
+            (Some(2), Some(2), 0, 1, true),
+            (Some(2), Some(2), 0, 0, false),
+            (Some(2), Some(2), 3, 1, false),
+            (None, Some(2), 0, 0, false),
+            (None, Some(2), 0, 1, true),
+            (Some(2), None, 0, 0, false),
+        ] {
+            assert_eq!(is_catching_up(&meta(generation), observed, wanted, counted), catches_up, "{observed:?}");
+        }
+    }
 }

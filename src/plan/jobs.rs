@@ -50,6 +50,8 @@ pub struct JobSeen {
     pub task: Option<Task>,
     /// Claims that it writes to.
     pub writes: Vec<String>,
+    /// It was never made: the API server has refused it, or what it needs. Of a server that has failed this is not known.
+    pub is_unmade: bool,
 }
 
 /// What became of a Job.
@@ -132,6 +134,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
         },
         task: pod.spec.as_ref().and_then(task),
         writes: writes(pod, pod.spec.as_ref()),
+        is_unmade: false,
     }
 }
 
@@ -166,6 +169,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         state,
         task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
         writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
+        is_unmade: false,
     }
 }
 
@@ -234,6 +238,12 @@ pub fn task_text(containers: &[Container]) -> Option<&str> {
 /// What a Job's controller says of its end.
 fn end_of(conditions: &[JobCondition]) -> Option<&JobCondition> {
     conditions.iter().find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
+}
+
+/// The step that a Job is an attempt at, and which.
+pub fn attempt_of(job: &Job) -> Option<(String, i32)> {
+    let note = |key: &str| job.annotations().get(key);
+    Some((note(annotation::STEP_KEY)?.clone(), note(annotation::ATTEMPT)?.parse().ok()?))
 }
 
 /// Whether its controller calls a Job ended.

@@ -252,7 +252,7 @@ impl Keep for PersistentVolumeClaim {
 }
 
 impl Keep for Deployment {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE, &COUNTED];
 
     fn prune(&mut self) {
         bound_note(&mut self.metadata);
@@ -262,6 +262,7 @@ impl Keep for StatefulSet {
     const READ: &'static [&'static [&'static Place]] = &[
         &WORKLOAD,
         &NOTE,
+        &COUNTED,
         &[
             &["spec", "persistentVolumeClaimRetentionPolicy"],
             &["spec", "ordinals"],
@@ -278,14 +279,14 @@ impl Keep for DaemonSet {
         &[&WORKLOAD, &[&["status", "observedGeneration"], &["status", "desiredNumberScheduled"]]];
 }
 impl Keep for ReplicaSet {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE, &COUNTED];
 
     fn prune(&mut self) {
         bound_note(&mut self.metadata);
     }
 }
 impl Keep for ReplicationController {
-    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE];
+    const READ: &'static [&'static [&'static Place]] = &[&WORKLOAD, &NOTE, &COUNTED];
 
     fn prune(&mut self) {
         bound_note(&mut self.metadata);
@@ -294,6 +295,9 @@ impl Keep for ReplicationController {
 
 /// Why a workload that can be scaled stays at zero.
 const NOTE: [&Place; 1] = [&["metadata", "annotations", annotation::HELD_DOWN]];
+
+/// How far the controller of a workload that can be scaled is.
+const COUNTED: [&Place; 2] = [&["status", "observedGeneration"], &["status", "replicas"]];
 
 /// Anybody may have written it, of any length.
 fn bound_note(meta: &mut ObjectMeta) {
@@ -454,6 +458,23 @@ mod tests {
             assert_eq!(held::Note::read(&long), Err("is longer than 32768 bytes"));
         }
         assert_eq!(note::<DaemonSet>("{}"), None);
+    }
+
+    #[test]
+    fn of_a_workload_that_can_be_scaled_stays_how_far_its_controller_is() {
+        fn status<K: Keep>() -> Value {
+            let status = json!({ "observedGeneration": 3, "replicas": 2, "readyReplicas": 1, "conditions": [] });
+            let kept: Kept<K> =
+                serde_json::from_value(json!({ "metadata": { "name": "j", "generation": 4 }, "status": status }))
+                    .unwrap();
+            let kept = json!(kept.open());
+            json!([kept["metadata"]["generation"], kept["status"]])
+        }
+        for status in
+            [status::<Deployment>, status::<StatefulSet>, status::<ReplicaSet>, status::<ReplicationController>]
+        {
+            assert_eq!(status(), json!([4, { "observedGeneration": 3, "replicas": 2 }]));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::conditions::order;
 use super::contract::Run;
 use super::observed::Refusal;
+use super::restore::Rounds;
 use super::snapshots::own_labels;
 use super::{adopt, duration, text};
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
@@ -137,6 +138,8 @@ pub struct RestoreRun {
     pub time_out: Option<String>,
     /// How it stands, as last written.
     pub state: RestoreState,
+    /// What the look at it has done in earlier rounds.
+    pub rounds: Rounds,
 }
 
 impl RestoreRun {
@@ -249,6 +252,7 @@ impl RestoreRun {
             stop: true,
             time_out: s.time_out,
             state,
+            rounds: Rounds::default(),
             id,
         }
         .hashed()
@@ -272,6 +276,7 @@ impl RestoreRun {
             stop: spec.on_failure != Some(OnFailure::Continue),
             time_out: spec.time_out,
             state,
+            rounds: Rounds::default(),
             id,
         }
         .hashed()

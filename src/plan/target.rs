@@ -45,6 +45,9 @@ pub struct Target {
     pub left_on: Option<String>,
     /// Replicas asked for; 1 for a claim.
     pub replicas: i32,
+    /// Its controller has not taken note of what is asked for, or counts pods: it may still start some. A workload that no
+    /// controller has ever looked at has none, and whoever begins with it reads what is asked for.
+    pub is_catching_up: bool,
     /// First ordinal of a StatefulSet.
     pub first_ordinal: i32,
     /// Ordinals of a StatefulSet that is scaled to zero, by the claims that exist.

@@ -206,6 +206,7 @@ fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
             host.phase = Some(HostPhase::Failed);
             host.reason = Some(why.to_owned());
             host.error = Some(text.to_owned());
+            host.not_before = None;
         }
         fail_member(member, text);
     }

@@ -29,9 +29,21 @@ pub fn is_half(host: &HostRestoreStats) -> bool {
 
 /// Notes that the current try of a host has ended before it wrote anything.
 pub fn note_unwritten(host: &mut HostRestoreStats) {
-    let attempt = host.attempt.unwrap_or(1);
-    if host.unwritten.unwrap_or(0) >= attempt - 1 {
-        host.unwritten = Some(attempt);
+    if can_be_known(host) {
+        host.unwritten = host.attempt;
+    }
+}
+
+/// Notes that a Job of the current try may have run and is gone, so that nobody will know what it did.
+pub fn note_unknown(host: &mut HostRestoreStats) {
+    host.unwritten = Some(0);
+}
+
+/// Whether the current try can say that nothing was written: it is known of all before it, and of all its Jobs.
+pub fn can_be_known(host: &HostRestoreStats) -> bool {
+    match host.attempt {
+        Some(1) => host.unwritten.is_none(),
+        attempt => host.unwritten.is_some() && host.unwritten == attempt.map(|a| a - 1),
     }
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::member::{is_broken, is_late};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, rivals};
-use super::{extraneous, held};
+use super::{extraneous, held, rounds};
 use crate::api::common::Ownership;
 use crate::api::restore_session::{Counts, HostPhase, Progress};
 use crate::api::target::RestoreTarget;
@@ -33,8 +33,8 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
         let entry = &mut pass.now.members[index].stats[host];
         entry.phase = Some(HostPhase::Running);
         entry.attempt = Some(1);
-        pass.plan.again = true;
-        return;
+        entry.not_before = Some(conditions::whole_second(pass.at));
+        return create(pass, index, host, ground, key, 1);
     };
     // One writer at a time: a Job that is called failed may have a pod that still writes.
     let mut alone = true;
@@ -51,6 +51,9 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             let entry = &mut pass.now.members[index].stats[host];
             if let Some(p) = pass.seen.progress.get(&job.name) {
                 entry.progress = Some(progress(p));
+            }
+            if held::can_be_known(entry) {
+                entry.not_before = None;
             }
             let before = entry.reason.take();
             entry.reason = held.as_ref().map(|f| f.reason.clone());
@@ -73,7 +76,7 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
                 pass.plan.stop(Some(job));
             }
             // What the API server did not take has never run.
-            if failure.reason == reason::REFUSED_BY_API {
+            if job.is_unmade && failure.reason == reason::REFUSED_BY_API {
                 held::note_unwritten(&mut pass.now.members[index].stats[host]);
             } else if failure.class != Class::Invalid {
                 extraneous::note_uncounted(pass, index, host);
@@ -157,6 +160,42 @@ fn half_written(why: &str) -> Failure {
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
 
+/// How the try stands of which no Job is there.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// It is to begin: a Job is made once that is written.
+    ToBegin,
+    /// Its first Job is to be made.
+    First,
+    /// Its Job is to be made, or made once more.
+    Any,
+}
+
+/// Where the try stands. None where that is all there is to do now.
+fn stage(pass: &mut Pass<'_>, index: usize, host: usize, key: &str, attempt: i32) -> Option<Stage> {
+    let was = pass.was.members.get(index).and_then(|m| m.stats.get(host));
+    let entry = &mut pass.now.members[index].stats[host];
+    if !held::can_be_known(entry) {
+        // What its Job will say of the data changes nothing.
+        let announced = was.is_some_and(|h| h.attempt == Some(attempt) && h.unwritten == entry.unwritten);
+        pass.plan.again |= !announced;
+        return announced.then_some(Stage::Any);
+    }
+    if !rounds::is_begun(entry) {
+        return Some(Stage::ToBegin);
+    }
+    if pass.run.rounds.is_first(key, attempt) {
+        return Some(Stage::First);
+    }
+    if pass.run.rounds.has_asked(key, attempt) {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return None;
+    }
+    held::note_unknown(entry);
+    pass.plan.again = true;
+    None
+}
+
 fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
     if is_broken(&pass.now.members[index]) {
         let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
@@ -171,22 +210,31 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         pass.plan.look_again(wait);
         return;
     }
-    let announced =
-        pass.was.members.get(index).and_then(|m| m.stats.get(host)).is_some_and(|h| h.attempt == Some(attempt));
-    if !announced {
+    let Some(stage) = stage(pass, index, host, &key, attempt) else { return };
+    let ready = is_ready(pass, index, host, ground, &key);
+    if stage == Stage::ToBegin && ready {
+        pass.now.members[index].stats[host].not_before = None;
         pass.plan.again = true;
-        return;
     }
-    let reach = pass.reaches.get(&(index, entry.hostname.clone()));
-    let (Some(Ground { frame, access }), Some(target), Some(reach)) = (ground, &pass.run.members[index].target, reach)
-    else {
+    if stage == Stage::First && !ready {
+        // Nothing was asked for: it is still to begin.
+        pass.now.members[index].stats[host].not_before = Some(conditions::whole_second(pass.at));
+    }
+    if ready && stage != Stage::ToBegin {
+        make(pass, index, host, ground, key, attempt);
+    }
+}
+
+/// Whether a Job of a host can be made now.
+fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: &str) -> bool {
+    let name = &pass.now.members[index].stats[host].hostname;
+    let Some(reach) = ground.and_then(|_| pass.reaches.get(&(index, name.clone()))) else {
         pass.plan.look_again(LOOK_FOR_MISSING);
-        return;
+        return false;
     };
-    let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
-    if rivals::writing(pass, &key, reach).is_some() {
+    if rivals::writing(pass, key, reach).is_some() {
         pass.plan.look_again(LOOK_AT_RUNNING);
-        return;
+        return false;
     }
     // Who began to use the volumes since the last try would lose what it writes.
     if let Some(text) = extraneous::in_use(pass, index) {
@@ -194,11 +242,19 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         entry.reason = Some(reason::TARGET_BUSY.to_owned());
         entry.error = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
-        return;
+        return false;
     }
-    if !pass.gate.admit(&mut pass.plan) {
+    pass.gate.admit(&mut pass.plan)
+}
+
+fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
+    let entry = &pass.now.members[index].stats[host];
+    let reach = pass.reaches.get(&(index, entry.hostname.clone()));
+    let (Some(Ground { frame, access }), Some(target), Some(reach)) = (ground, &pass.run.members[index].target, reach)
+    else {
         return;
-    }
+    };
+    let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
     let restore = Restore {
         member: index,
         host: entry.hostname.clone(),

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::quiesce::{held_up, quiesce};
+use super::quiesce::{held_up, quiesce, waits_for_controller};
 use super::resume::resume;
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
 use super::{extraneous, held};
@@ -247,7 +247,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         return;
     }
     let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
-    let kept = kept.or_else(|| extraneous::in_use(pass, index));
+    let kept = kept.or_else(|| extraneous::in_use(pass, index)).or_else(|| waits_for_controller(pass, index));
     let status = &mut pass.now.members[index];
     // As it was said while it waited.
     let missing = missing.map(ToOwned::to_owned);

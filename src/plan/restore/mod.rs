@@ -26,12 +26,14 @@ mod quiesce;
 mod report;
 mod resume;
 pub mod rivals;
+mod rounds;
 mod spots;
 #[cfg(test)]
 mod tests;
 mod told;
 
 pub use self::host::progress;
+pub use self::rounds::Rounds;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

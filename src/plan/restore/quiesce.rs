@@ -22,9 +22,9 @@ use crate::plan::target::Target;
 use crate::plan::text::sentence;
 use crate::plan::{Scale, conditions};
 
-/// A scale is there at the next look. What is up again this long after its announcement is somebody's doing.
+/// A scale is there at the next look. What is up again this long after the API server has taken it is somebody's doing.
 const SCALED_WITHIN: SignedDuration = SignedDuration::from_secs(3);
-/// Somebody who scales a workload up again and again may stop within this time, from the announcement on: a
+/// Somebody who scales a workload up again and again may stop within this time, from when it was noticed: a
 /// HorizontalPodAutoscaler looks every 15 seconds, KEDA every 30. The workload starts and stops meanwhile.
 const FIGHT_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
@@ -71,6 +71,11 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 format!("{name} is scaled to 0 for this member as well as for another one, and back after both.");
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALING_DOWN, text, at);
             pass.plan.again = true;
+            false
+        }
+        None if target.replicas == 0 && target.pods.is_empty() && target.is_catching_up => {
+            status.message = Some(waits_for_pods(target));
+            pass.plan.look_again(LOOK_AT_RUNNING);
             false
         }
         None if target.replicas == 0 && target.pods.is_empty() => {
@@ -148,10 +153,10 @@ fn scale_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     }
     let others = users(pass, index);
     let (status, name) = (&mut pass.now.members[index], &target.display);
-    if !target.pods.is_empty() {
+    if !target.pods.is_empty() || target.is_catching_up {
         if is_refused(status) {
             let text = format!("{name} is scaled to 0 for the restore.");
-            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALING_DOWN, text, at);
+            conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::WAITING_FOR_PODS, text, at);
         }
         status.message = Some(waits_for_pods(target));
         pass.plan.look_again(LOOK_AT_RUNNING);
@@ -164,7 +169,20 @@ fn scale_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     true
 }
 
+/// Why a member has not begun whose workload is at zero: its controller does not know yet.
+pub fn waits_for_controller(pass: &Pass<'_>, index: usize) -> Option<String> {
+    let wanted = pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
+    let target = target_of(pass.seen, index).filter(|t| wanted && t.replicas == 0 && t.is_catching_up)?;
+    Some(waits_for_pods(target))
+}
+
 fn waits_for_pods(target: &Target) -> String {
+    if target.pods.is_empty() {
+        let name = &target.display;
+        return format!(
+            "Waiting for the controller of {name} to take note of its 0 replicas. Until then it may still start pods."
+        );
+    }
     let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
     format!("Waiting for pods of {} to end: {}.", target.display, pods.join(", "))
 }
@@ -193,26 +211,39 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
         return pass.plan.look_again(LOOK_FOR_MISSING);
     }
     let status = &mut pass.now.members[index];
-    let said = of_quiesce(status);
-    let since = said.map_or(SignedDuration::ZERO, |c| at.duration_since(c.last_transition_time.0));
-    let contested = said.is_some_and(|c| c.reason.as_deref() == Some(reason::SCALED_UP_AGAIN));
-    let (text, last) = (again_and_again(name), said.and_then(|c| c.message.clone()));
-    if contested && since > FIGHT_PATIENCE {
-        if let Some(quiesce) = &mut status.quiesce {
-            quiesce.state = QuiesceState::Broken;
+    let said = of_quiesce(status).cloned();
+    let since = said.as_ref().map_or(SignedDuration::ZERO, |c| at.duration_since(c.last_transition_time.0));
+    let mut set = |why: &str, text: &str| {
+        // Its time counts anew.
+        conditions::remove(&mut status.conditions, condition::QUIESCED);
+        conditions::set(&mut status.conditions, condition::QUIESCED, false, why, text, at);
+    };
+    let text = again_and_again(name);
+    match said.as_ref().and_then(|c| c.reason.as_deref()).unwrap_or_default() {
+        reason::SCALED_UP_AGAIN if since > FIGHT_PATIENCE => {
+            if let Some(quiesce) = &mut status.quiesce {
+                quiesce.state = QuiesceState::Broken;
+            }
+            let minutes = FIGHT_PATIENCE.as_mins();
+            let text = format!("{text} It was given up after {minutes} minutes, with no data touched.");
+            return give_up(pass, index, reason::QUIESCE_BROKEN, &text);
         }
-        let minutes = FIGHT_PATIENCE.as_mins();
-        let text = format!("{text} It was given up after {minutes} minutes, with no data touched.");
-        return give_up(pass, index, reason::QUIESCE_BROKEN, &text);
-    }
-    if is_refused(status) {
-        // Until it is at zero, status says why it is not.
-        status.message = last;
-    } else if since >= SCALED_WITHIN {
-        conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::SCALED_UP_AGAIN, &text, at);
-        status.message = Some(text.clone());
-        if !contested {
+        reason::SCALED_UP_AGAIN => status.message = Some(text),
+        reason::WAITING_FOR_PODS if since >= SCALED_WITHIN => {
+            set(reason::SCALED_UP_AGAIN, &text);
+            status.message = Some(text.clone());
             pass.event(true, reason::SCALED_UP_AGAIN, &text);
+        }
+        reason::WAITING_FOR_PODS => {}
+        // Written only where the API server takes the scale.
+        why => {
+            let announced = said.as_ref().filter(|_| why == reason::SCALING_DOWN).and_then(|c| c.message.clone());
+            let text =
+                announced.unwrap_or_else(|| format!("{name} is scaled to 0 for the restore, and back after it."));
+            set(reason::WAITING_FOR_PODS, &text);
+            if why == reason::REFUSED_BY_API {
+                status.message = Some(text);
+            }
         }
     }
     pass.plan.scales.push(scale);
@@ -255,9 +286,11 @@ pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)
         return Some((Some(reason::TARGET_BUSY.to_owned()), text));
     }
     if target.replicas == 0 {
-        return (!target.pods.is_empty()).then(|| (None, waits_for_pods(target)));
+        let waits = !target.pods.is_empty() || target.is_catching_up;
+        return waits.then(|| (None, waits_for_pods(target)));
     }
-    let said = of_quiesce(status).filter(|c| c.reason.as_deref() != Some(reason::SCALING_DOWN))?;
+    let is_on_its_way = |why: &str| [reason::SCALING_DOWN, reason::WAITING_FOR_PODS].contains(&why);
+    let said = of_quiesce(status).filter(|c| !c.reason.as_deref().is_some_and(is_on_its_way))?;
     Some((said.reason.clone(), said.message.clone()?))
 }
 

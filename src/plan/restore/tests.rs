@@ -12,6 +12,7 @@ mod faults;
 mod held;
 mod large;
 mod leaving;
+mod proof;
 mod quiesced;
 mod states;
 mod targets;

@@ -9,6 +9,7 @@ use crate::names::annotation;
 use crate::plan::Plan;
 use crate::plan::contract::Step;
 use crate::plan::fake::task;
+use crate::plan::jobs::JobSeen;
 
 impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.
@@ -47,6 +48,23 @@ impl World {
                 self.may_run_on || !workload.is_scalable() || !self.is_there(index) || workload.pods == 0,
                 "a pod still runs"
             );
+        }
+    }
+
+    /// A second look at the same cluster does nothing.
+    pub fn rests(&self) {
+        let plan = self.decide();
+        assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
+        assert!(
+            plan.jobs.is_empty()
+                && plan.claims.is_empty()
+                && plan.scales.is_empty()
+                && plan.holds.is_empty()
+                && plan.events.is_empty()
+        );
+        // A Job that was deleted is at work until it is gone: what its pod does until then is not known.
+        if !self.jobs.seen().iter().any(JobSeen::is_active) && !self.refuses_revokes {
+            assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
         }
     }
 }

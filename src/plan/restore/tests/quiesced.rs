@@ -1,5 +1,6 @@
 //! Workloads that others scale, that nobody may scale, and that others use: what is said, and what comes back.
 
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::super::quiesce::instead_of;
@@ -217,11 +218,77 @@ fn somebody_who_scales_it_up_again_and_again_is_named_and_ends_the_member() {
     pauses.settle();
     assert_eq!(pauses.phase(), "Succeeded");
 
-    let deadline = late.now + k8s_openapi::jiff::SignedDuration::from_secs(20);
+    let deadline = late.now + SignedDuration::from_secs(20);
     late.object["status"]["sessionDeadline"] = json!(deadline.to_string());
     late.settle();
     let error = late.object["status"]["stats"][0]["error"].to_string();
     assert!(error.contains("Not restored before the deadline. Last: ") && error.contains("KEDA"), "{error}");
+}
+
+/// Of what it does not see done it says nothing.
+#[test]
+fn an_operator_that_was_away_before_it_scaled_blames_nobody() {
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = "30m".into();
+    until(&mut w, "announced", |w| w.object["status"]["quiesce"]["state"] == "Announced");
+    assert_eq!(w.workloads[0].replicas, 2);
+    w.now += SignedDuration::from_mins(5);
+    w.settle();
+    assert_eq!((w.phase().as_str(), count(&w, reason::SCALED_UP_AGAIN)), ("Succeeded", 0));
+    // Nor when its first scale is refused.
+    let mut w = World::session(web());
+    w.object["spec"]["timeOut"] = "30m".into();
+    w.refuses_scales = vec![(0, 0, Class::Transient)];
+    until(&mut w, "refused", |w| w.events.contains(&reason::REFUSED_BY_API.to_owned()));
+    w.step(100);
+    assert_eq!((count(&w, reason::REFUSED_BY_API), count(&w, reason::SCALED_UP_AGAIN)), (1, 0));
+}
+
+/// Two minutes from when somebody is noticed, whatever was before.
+#[test]
+fn who_scales_it_up_after_a_refusal_or_while_its_pods_end_has_two_minutes_all_the_same() {
+    for refused in [true, false] {
+        let mut w = World::session(web());
+        w.object["spec"]["timeOut"] = "30m".into();
+        if refused {
+            w.refuses_scales = vec![(0, 0, Class::Transient)];
+            until(&mut w, "refused", |w| w.events.contains(&reason::REFUSED_BY_API.to_owned()));
+            w.step(100);
+            w.refuses_scales.clear();
+        } else {
+            w.workloads[0].is_catching_up = true;
+            until(&mut w, "down", |w| w.workloads[0].replicas == 0);
+            w.step(200);
+        }
+        w.set_by_others = [(0, 2)].into();
+        until(&mut w, "noticed", |w| w.events.contains(&reason::SCALED_UP_AGAIN.to_owned()));
+        let from = w.now;
+        w.settle();
+        let took = w.now.duration_since(from).as_secs();
+        assert_eq!((w.phase().as_str(), w.condition("Stalled").1.as_str()), ("Failed", reason::QUIESCE_BROKEN));
+        assert!((110..130).contains(&took) && order(&w).is_empty(), "{took} s");
+        assert_eq!(count(&w, reason::SCALED_UP_AGAIN), 1);
+    }
+}
+
+/// Between the old pods and the new ones of a rollout there is none, and its controller is about to make some.
+#[test]
+fn a_workload_is_out_of_the_way_once_its_controller_knows() {
+    for replicas in [2, 0] {
+        let mut w = World::session(Workload { is_catching_up: true, ..Workload::new("Deployment", replicas) });
+        w.step(20);
+        assert_eq!((w.workloads[0].replicas, w.workloads[0].pods, order(&w).len()), (0, 0, 0));
+        let text = w.object["status"]["summary"].as_str().unwrap();
+        assert!(text.contains("Waiting for the controller of Deployment/m0 to take note of its 0 replicas"), "{text}");
+        let mut late = w.clone();
+        late.settle();
+        assert_eq!((late.phase().as_str(), order(&late).len()), ("Failed", 0));
+        let text = late.object["status"]["summary"].as_str().unwrap();
+        assert!(text.contains("before the deadline") && text.contains("controller of Deployment/m0"), "{text}");
+        w.workloads[0].is_catching_up = false;
+        w.settle();
+        assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", replicas));
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::names::condition;
 use crate::plan::contract::Answer;
 use crate::plan::jobs::JobState;
 use crate::plan::observed::Surroundings;
+use crate::plan::restore::Rounds;
 use crate::plan::run::RestoreRun;
 use crate::plan::target::TargetSeen;
 use crate::plan::{FinalizerChange, Plan};
@@ -84,6 +85,8 @@ enum Fault {
     ForgetsWorkloads,
     /// Whatever was tried counts as having written nothing.
     BelievesItUntouched,
+    /// What one Job of a try says counts for an earlier one that is gone.
+    TakesTheLastForAll,
     /// Pods of others are overlooked.
     OverlooksVisitors,
     /// An agent that says nothing has deleted nothing.
@@ -124,6 +127,7 @@ impl Fault {
                     host.unwritten = host.attempt;
                 }
             }
+            Self::TakesTheLastForAll => Rc::make_mut(run).rounds = Rounds::blind(),
             Self::OverlooksVisitors => {
                 for target in &mut seen.targets {
                     if let TargetSeen::Found(target) = target {
@@ -348,6 +352,7 @@ fn no_state_of_the_full_bounds_breaks_an_invariant() {
 #[test]
 fn the_search_finds_what_is_broken_on_purpose() {
     let (two, one) = (Bound::of(&[1, 1], true, true, 1, 0), Bound::of(&[1], true, true, 1, 0));
+    let twice = Bound { faults: 2, ..one };
     for (fault, bound, what) in [
         (Fault::NoOrder, two, "is touched before member 0 is over"),
         (Fault::OverlooksAttempts, one, "the pod of an earlier attempt is still there"),
@@ -359,6 +364,8 @@ fn the_search_finds_what_is_broken_on_purpose() {
         (Fault::TrustsTheAgent, one.scaled_back(), "is called Succeeded, and was not restored"),
         (Fault::ForgetsWorkloads, one, "is not scaled back"),
         (Fault::BelievesItUntouched, one, "comes back on half-restored data"),
+        (Fault::TakesTheLastForAll, twice, "comes back on half-restored data"),
+        (Fault::TakesTheLastForAll, one.exact(), "comes back on half-restored data"),
         (Fault::OverlooksVisitors, one.exact(), "for a restore that waits for others"),
         (Fault::TakesSilenceForNone, one.exact(), "does not say what was deleted"),
     ] {

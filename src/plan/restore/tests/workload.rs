@@ -25,6 +25,8 @@ pub struct Workload {
     pub until: usize,
     /// Its annotation that says why it stays at zero.
     pub held: Option<String>,
+    /// Its controller has not taken note of its replicas.
+    pub is_catching_up: bool,
     /// Its volume is a folder of the node that its pods run on.
     pub on_host: bool,
     /// The claim that it mounts; none for one of its own.
@@ -41,6 +43,7 @@ impl Workload {
             from: 0,
             until: usize::MAX,
             held: None,
+            is_catching_up: false,
             on_host: false,
             claim: None,
         }
@@ -69,6 +72,7 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         kind: w.kind.into(),
         name: name.clone(),
         replicas: w.replicas,
+        is_catching_up: w.is_catching_up,
         uid: format!("uid-{name}"),
         held_down: w.held.clone(),
         pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::next;
+use super::super::{Rounds, next};
 use super::document::Document;
 use super::workload::{Workload, look_at, target, workload_of};
 use crate::api::common::TargetRef;
@@ -19,9 +19,9 @@ use crate::api::target::RestoreTarget;
 use crate::names::FINALIZER;
 use crate::plan::claims::{self, Made};
 use crate::plan::contract::{Class, Failure};
-use crate::plan::fake::{Grants, Jobs, setup};
+use crate::plan::fake::{Grants, Jobs, key_of, setup};
 use crate::plan::gate::Room;
-use crate::plan::jobs::JobSeen;
+use crate::plan::jobs::{self, JobSeen, JobState};
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
 use crate::plan::pod_security::Level;
 use crate::plan::run::RestoreRun;
@@ -90,6 +90,9 @@ pub struct World {
     refused: BTreeMap<String, Failure>,
     refused_scales: BTreeMap<String, Failure>,
     refused_holds: BTreeMap<String, Failure>,
+    refused_jobs: Vec<JobSeen>,
+    /// The API server takes no Jobs that restore; whether that is certain.
+    pub refuses_jobs: Option<bool>,
     /// The API server takes no annotations of workloads.
     pub refuses_holds: bool,
     /// Events about workloads: the name, and the reason.
@@ -97,6 +100,8 @@ pub struct World {
     refused_revoke: Option<Failure>,
     /// The API server lets nobody take rights back.
     pub refuses_revokes: bool,
+    /// Earlier rounds of the look.
+    rounds: Rounds,
     again: usize,
 }
 
@@ -161,10 +166,13 @@ impl World {
             refused_scales: BTreeMap::new(),
             refused_holds: BTreeMap::new(),
             refuses_holds: false,
+            refused_jobs: vec![],
+            refuses_jobs: None,
             told: vec![],
             refused_revoke: None,
             refuses_revokes: false,
             events: vec![],
+            rounds: Rounds::default(),
             again: 0,
         }
     }
@@ -204,7 +212,7 @@ impl World {
             targets: self.targets(),
             pod_security: self.pod_security,
             job_defaults: self.job_defaults.clone(),
-            jobs: self.jobs.seen(),
+            jobs: self.jobs.seen().into_iter().chain(self.refused_jobs.clone()).collect(),
             room: self.room(),
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
@@ -247,7 +255,9 @@ impl World {
     }
 
     pub fn decide(&self) -> Plan {
-        next(&self.run(), &self.look(), &setup(), self.now)
+        let mut run = self.run();
+        Rc::make_mut(&mut run).rounds = self.rounds.clone();
+        next(&run, &self.look(), &setup(), self.now)
     }
 
     /// A write; false when the controller dies before it.
@@ -262,6 +272,7 @@ impl World {
         // What was refused is known in one look.
         let refused = !std::mem::take(&mut self.refused_scales).is_empty()
             | !std::mem::take(&mut self.refused_holds).is_empty()
+            | !std::mem::take(&mut self.refused_jobs).is_empty()
             | self.refused_revoke.take().is_some();
         self.announced(&plan);
         self.again = if plan.again { self.again + 1 } else { 0 };
@@ -269,6 +280,7 @@ impl World {
         let at_once = Some(SignedDuration::ZERO);
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         let (again, changed) = (plan.again, plan.finalizer.is_some());
+        let rounds = std::mem::take(&mut self.rounds).after(&self.run().state, &plan);
         let quiet = plan.jobs.is_empty()
             && plan.claims.is_empty()
             && plan.scales.is_empty()
@@ -283,7 +295,13 @@ impl World {
         if self.gone {
             return None;
         }
-        if again || !self.refused_scales.is_empty() || !self.refused_holds.is_empty() || self.refused_revoke.is_some() {
+        if again
+            || !self.refused_scales.is_empty()
+            || !self.refused_holds.is_empty()
+            || !self.refused_jobs.is_empty()
+            || self.refused_revoke.is_some()
+        {
+            self.rounds = rounds;
             return at_once;
         }
         if quiet {
@@ -372,9 +390,15 @@ impl World {
                 return false;
             }
             self.grants.serve(job);
+            if let Some(is_unmade) = self.refuses_jobs.filter(|_| key_of(job).starts_with("restore/")) {
+                let failure = Failure::new(Class::Transient, "RefusedByApiServer", "No more Jobs.");
+                let seen = jobs::see(job, &[], self.now);
+                self.refused_jobs.push(JobSeen { is_unmade, starts: false, state: JobState::Lost(failure), ..seen });
+                continue;
+            }
             self.jobs.create(job);
         }
-        if self.refused_revoke.is_some() {
+        if self.refused_revoke.is_some() || !self.refused_scales.is_empty() {
             // Nothing of it is reported, and what was refused is known in the next look.
             return true;
         }
@@ -411,23 +435,6 @@ impl World {
                 None => self.events.push(event.reason),
                 Some(about) => self.told.push((about.name, event.reason)),
             }
-        }
-    }
-
-    /// A second look at the same cluster does nothing.
-    fn rests(&self) {
-        let plan = self.decide();
-        assert!(plan.status.is_none(), "{:#} became {:#}", self.object["status"], plan.status.unwrap());
-        assert!(
-            plan.jobs.is_empty()
-                && plan.claims.is_empty()
-                && plan.scales.is_empty()
-                && plan.holds.is_empty()
-                && plan.events.is_empty()
-        );
-        // A Job that was deleted is at work until it is gone: what its pod does until then is not known.
-        if !self.jobs.seen().iter().any(JobSeen::is_active) && !self.refuses_revokes {
-            assert!(self.grants.there.is_empty(), "rights without a Job: {:?}", self.grants.there);
         }
     }
 

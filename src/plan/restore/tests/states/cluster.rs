@@ -15,7 +15,7 @@ use super::super::workload::{Workload, look_at};
 use super::super::world::World;
 use super::ends::{End, FAULTS, fits};
 use super::{Bound, Fault, invariants};
-use crate::api::restore_batch::RestoreBatchStatus;
+use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::plan::fake::setup;
 use crate::plan::gate::Room;
@@ -23,7 +23,7 @@ use crate::plan::held::Note;
 use crate::plan::jobs::{self, JobSeen, JobState};
 use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
 use crate::plan::pod_security::Level;
-use crate::plan::restore::next;
+use crate::plan::restore::{Rounds, next};
 use crate::plan::run::{RestoreRun, RestoreState};
 use crate::plan::target::{PodSeen, TargetSeen};
 use crate::plan::{FinalizerChange, Plan, Stop};
@@ -44,6 +44,8 @@ pub enum Move {
     /// A pod of others that uses the volume of a member comes, or goes.
     Visited(usize),
     Abandoned(usize),
+    /// The controller looks anew, and does not know what it did a moment ago.
+    Look,
     /// The next retry is due.
     Wait,
     Deadline,
@@ -72,6 +74,8 @@ pub enum Scaled {
 #[derive(Clone)]
 pub struct Cluster {
     pub run: Rc<RestoreRun>,
+    /// Earlier rounds of the look.
+    pub rounds: Rounds,
     pub jobs: Vec<Made>,
     pub workloads: Vec<Scaled>,
     /// Which of them say that they stay down.
@@ -82,8 +86,8 @@ pub struct Cluster {
     pub gone: bool,
     /// Restores that really ended well, by key.
     pub done: Rc<BTreeSet<String>>,
-    /// Restores of which a Job has run that may have written, by key.
-    pub touched: Rc<BTreeSet<String>>,
+    /// Jobs of restores that may have written, by key: all but those that ended before they did.
+    pub touched: Rc<BTreeMap<String, usize>>,
     /// Extraneous entries that restores have really deleted, by key; and those of them that can be known of: the Job was
     /// not deleted by somebody.
     pub deleted: Rc<BTreeMap<String, (i64, i64)>>,
@@ -135,6 +139,7 @@ impl Scene {
         };
         let start = Cluster {
             run: world.run(),
+            rounds: Rounds::default(),
             jobs: vec![],
             workloads: vec![Scaled::Up; workloads.len()],
             held: vec![false; workloads.len()],
@@ -189,6 +194,7 @@ impl Cluster {
 
     fn decide(&self, scene: &Scene) -> Plan {
         let (mut run, mut seen) = (Rc::clone(&self.run), self.look(scene));
+        Rc::make_mut(&mut run).rounds = self.rounds.clone();
         scene.fault.before(&mut run, &mut seen);
         let mut plan = next(&run, &seen, &setup(), self.now);
         scene.fault.after(&mut plan);
@@ -210,7 +216,10 @@ impl Cluster {
         }
         let mut ways = vec![];
         for made in 1..=writes {
-            ways.push((Move::Pass(made, writes), self.apply(scene, &plan, made)?));
+            let mut after = self.apply(scene, &plan, made)?;
+            let goes_on = made == writes && plan.again;
+            after.rounds = if goes_on { self.rounds.clone().after(&self.run.state, &plan) } else { Rounds::default() };
+            ways.push((Move::Pass(made, writes), after));
         }
         let mut fair = writes.checked_sub(1);
         if writes == 0 {
@@ -235,6 +244,9 @@ impl Cluster {
         let mut ways = vec![];
         if self.gone {
             return ways;
+        }
+        if self.knows() {
+            ways.push((Move::Look, Self { rounds: Rounds::default(), ..self.clone() }));
         }
         for index in 0..self.workloads.len() {
             if self.workloads[index] == Scaled::Draining {
@@ -310,6 +322,25 @@ impl Cluster {
         ways
     }
 
+    /// Hosts, by step and attempt.
+    fn tries(&self) -> impl Iterator<Item = (String, i32)> {
+        let of = |(i, m): (usize, &RestoreMemberStatus)| {
+            let of = |h: &HostRestoreStats| Some((format!("restore/{i}/{}", h.hostname), h.attempt?));
+            m.stats.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        self.run.state.members.iter().enumerate().flat_map(of)
+    }
+
+    /// What earlier rounds of the look have done with the try of a host.
+    pub fn done_with(&self, key: &str, attempt: i32) -> (bool, bool) {
+        (self.rounds.is_first(key, attempt), self.rounds.has_asked(key, attempt))
+    }
+
+    /// Whether the next round knows what a new look would not.
+    fn knows(&self) -> bool {
+        self.tries().any(|(key, attempt)| self.done_with(&key, attempt) != (false, false))
+    }
+
     /// Retries that are not due yet.
     fn waits(&self) -> impl Iterator<Item = Timestamp> {
         let hosts = self.run.state.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.not_before.as_ref());
@@ -365,7 +396,7 @@ impl Cluster {
                     return Some(Err(broken));
                 }
                 if !is_preflight(&seen) {
-                    Rc::make_mut(&mut after.touched).insert(seen.key.clone());
+                    *Rc::make_mut(&mut after.touched).entry(seen.key.clone()).or_default() += 1;
                 }
                 after.jobs.push(Made { seen: Rc::new(seen), runs: true });
             }

@@ -108,8 +108,10 @@ impl Cluster {
             if end == End::Ok && !is_preflight(seen) {
                 Rc::make_mut(&mut after.done).insert(seen.key.clone());
             }
-            if end == End::Untouched && seen.attempt == 1 {
-                Rc::make_mut(&mut after.touched).remove(&seen.key);
+            if end == End::Untouched
+                && let Some(jobs) = Rc::make_mut(&mut after.touched).get_mut(&seen.key)
+            {
+                *jobs -= 1;
             }
             seen.state = JobState::Done(Box::new(outcome));
         }

@@ -89,7 +89,7 @@ pub fn may_scale(cluster: &Cluster, scene: &Scene, member: usize, replicas: i32)
 /// Whether data of a member was really touched, and is not whole.
 fn is_half(cluster: &Cluster, member: usize) -> bool {
     let of = format!("restore/{member}/");
-    cluster.touched.iter().any(|key| key.starts_with(&of) && !cluster.done.contains(key))
+    cluster.touched.iter().any(|(key, jobs)| key.starts_with(&of) && *jobs > 0 && !cluster.done.contains(key))
 }
 
 /// Whether status says that data of a member may be half restored.

@@ -53,7 +53,14 @@ impl Cluster {
         [reason::CANCELED, reason::TARGET_BUSY].map(|why| host.reason.as_deref() == Some(why)).hash(h);
         host.not_before.as_ref().map(|t| (t.0.as_second() - self.now.as_second()).max(0)).hash(h);
         let key = format!("restore/{index}/{}", host.hostname);
-        (self.done.contains(&key), self.touched.contains(&key), host.unwritten).hash(h);
+        (
+            self.done.contains(&key),
+            self.touched.get(&key).copied().unwrap_or(0),
+            host.unwritten,
+            host.not_before.is_some(),
+        )
+            .hash(h);
+        host.attempt.map(|attempt| self.done_with(&key, attempt)).hash(h);
         // Only by how much status has not been told yet.
         let said = host.deleted.unwrap_or_default();
         (
