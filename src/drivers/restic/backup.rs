@@ -13,9 +13,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::output::Message;
+use super::output::{Message, share};
 use super::repository::Repository;
-use super::restore::share;
 use super::run::{End, Limit, Ran, STUCK};
 use super::select::{clean, within};
 use super::{Done, args};

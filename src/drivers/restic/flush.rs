@@ -118,8 +118,9 @@ fn refused(mount: &str, error: Errno) -> Failure {
     if [Errno::NOSPC, Errno::DQUOT].contains(&error) {
         return Failure::new(Class::Data, reason::NO_SPACE, format!("{what} Enlarge the volume or restore less."));
     }
-    let text = format!("{what} Lifeboat tries again within the deadline. If this is said again, check the volume.");
-    Failure::new(Class::Transient, reason::INCOMPLETE, text)
+    // Not tried again on its own: what was not written may still be read from memory, and be taken for restored.
+    let text = format!("{what} Check the volume, and restore again.");
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ mod tests {
         for (result, wanted) in [
             (Ok(()), None),
             (Err(Errno::NOSYS), None),
-            (Err(Errno::IO), Some((Class::Transient, reason::INCOMPLETE))),
+            (Err(Errno::IO), Some((Class::Data, reason::INCOMPLETE))),
             (Err(Errno::DQUOT), Some((Class::Data, reason::NO_SPACE))),
         ] {
             let failure = within_time(STUCK, "/data", &stop, move || result).await.err();

@@ -94,14 +94,23 @@ pub async fn refuse_pipes(
     })
 }
 
-/// Takes the names away of which the snapshot has files. How many that were, also where it fails.
+/// Takes the names away of which the snapshot has files. How many that were, also where it fails. Without what was found
+/// it looks itself: the parts before this one have brought hard links of their own.
 pub async fn clear(
     repository: &Repository,
     step: &Restore,
     pin: &PinnedSnapshot,
     part: &Below,
-    found: &Obstacles,
+    found: Option<&Obstacles>,
 ) -> (u64, Result<(), Failure>) {
+    let now = match found {
+        Some(_) => Obstacles::default(),
+        None => match find(repository, step, part).await {
+            Ok(now) => now,
+            Err(failure) => return (0, Err(failure)),
+        },
+    };
+    let found = found.unwrap_or(&now);
     if found.files.is_empty() {
         return (0, Ok(()));
     }

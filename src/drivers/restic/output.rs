@@ -107,6 +107,12 @@ pub fn path_key(path: &str) -> u64 {
     hasher.finish()
 }
 
+/// Percent of a whole that is not zero.
+#[allow(clippy::cast_precision_loss)] // A percentage for people: 53 bits are plenty.
+pub fn share(done: u64, whole: u64) -> f64 {
+    done as f64 * 100.0 / whole as f64
+}
+
 /// What is kept of a command's output.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -19,7 +19,7 @@ use super::count::{self, Asker, Counted};
 use super::extraneous::{self, Kept, Region, Search};
 use super::flush::Volumes;
 use super::obstacles::{self, Obstacles};
-use super::output::{Message, Report, path_key};
+use super::output::{Message, Report, path_key, share};
 use super::parents::Parents;
 use super::pattern::{self, Below, LeftOut};
 use super::planned::{Planned, Tally, below};
@@ -355,13 +355,12 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             break;
         }
         let before = answer.restored;
-        match clear(repository, step, part, index == 0).await {
-            (cleared, Ok(())) => has_begun |= cleared > 0,
-            (cleared, Err(found)) => {
-                has_begun |= cleared > 0;
-                failure = Some(found);
-                break;
-            }
+        let found = Some(&part.obstacles).filter(|_| index == 0);
+        let (cleared, ended) = obstacles::clear(repository, step, part.pin, &part.below, found).await;
+        has_begun |= cleared > 0;
+        if let Err(found) = ended {
+            failure = Some(found);
+            break;
         }
         let mut again = keeps_what_is_there(&step.args);
         let parents = Parents::of(&repository.restore_root, &part.below);
@@ -412,18 +411,6 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         return Done::untouched(failure);
     }
     Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
-}
-
-/// Takes away what is in the way of a part. Those before it have brought hard links of their own.
-async fn clear(repository: &Repository, step: &Restore, part: &Part<'_>, is_first: bool) -> (u64, Result<(), Failure>) {
-    let now = if is_first { Ok(None) } else { obstacles::find(repository, step, &part.below).await.map(Some) };
-    match now {
-        Ok(now) => {
-            let found = now.as_ref().unwrap_or(&part.obstacles);
-            obstacles::clear(repository, step, part.pin, &part.below, found).await
-        }
-        Err(failure) => (0, Err(failure)),
-    }
 }
 
 /// What one run really restored.
@@ -506,10 +493,4 @@ fn at(done: Counts, total: Counts) -> Progress {
         (bytes, _) => share(bytes_done, bytes),
     };
     Progress { percent, bytes_done, bytes_total: total.bytes, files_done, files_total: total.files }
-}
-
-/// Percent of a whole that is not zero.
-#[allow(clippy::cast_precision_loss)] // A percentage for people: 53 bits are plenty.
-pub fn share(done: u64, whole: u64) -> f64 {
-    done as f64 * 100.0 / whole as f64
 }

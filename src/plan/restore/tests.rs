@@ -10,6 +10,7 @@ mod ends;
 mod extraneous;
 mod faults;
 mod held;
+mod holds_end;
 mod large;
 mod leaving;
 mod proof;

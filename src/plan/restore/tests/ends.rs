@@ -10,6 +10,17 @@ use crate::plan::held::Note;
 use crate::plan::run::RestoreRun;
 
 impl World {
+    /// Passes until nothing more is to come; then the run is over and everything is as it was.
+    pub fn settle(&mut self) {
+        self.settle_but_for_rights();
+        self.is_left_well();
+    }
+
+    /// The same, where rights may be left.
+    pub fn settle_but_for_rights(&mut self) {
+        while self.advance() {}
+    }
+
     /// Settles, and gives for every write on the way the world in which the controller had died before it, settled too.
     /// `again`: so did the one that took over, before its own first write.
     pub fn settle_dying(&mut self, again: bool, mut each: impl FnMut(usize, World)) {

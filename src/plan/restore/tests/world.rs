@@ -438,17 +438,6 @@ impl World {
         }
     }
 
-    /// Passes until nothing more is to come; then the run is over and everything is as it was.
-    pub fn settle(&mut self) {
-        self.settle_but_for_rights();
-        self.is_left_well();
-    }
-
-    /// The same, where rights may be left.
-    pub fn settle_but_for_rights(&mut self) {
-        while self.advance() {}
-    }
-
     /// What befalls the session, one pass, and the time to the next; false when nothing more is to come.
     pub fn advance(&mut self) -> bool {
         if self.passes == self.delete_at {
