@@ -308,7 +308,7 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
             Class::Waiting,
             reason::POD_NOT_CREATED,
             format!(
-                "Job {name} gets no pod. Most likely a ResourceQuota (set resources in runtimeSettings or in the annotation of the namespace) or the Pod Security Standard of the namespace refuses it: see kubectl -n {} describe job {name}.",
+                "Job {name} gets no pod. Most likely a ResourceQuota (set resources in runtimeSettings or in the annotation of the namespace) or the Pod Security Standard of the namespace refuses it, or its ServiceAccount does not exist: see kubectl -n {} describe job {name}.",
                 job.namespace().unwrap_or_default()
             ),
         )

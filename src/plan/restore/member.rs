@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::preflight::PREFLIGHT;
 use super::quiesce::{held_up, quiesce, waits_for_controller};
 use super::resume::resume;
 use super::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, host, is_over, made, member_is_over, preflight, rivals};
@@ -248,10 +249,15 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     }
     let kept = made::refused(&pass.now.members[index]).or_else(|| rivals::ahead(pass, index));
     let kept = kept.or_else(|| extraneous::in_use(pass, index)).or_else(|| waits_for_controller(pass, index));
+    let is_look = |j: &&JobSeen| j.key.starts_with(PREFLIGHT) && j.is_active();
+    let looks = pass.seen.jobs.iter().find(is_look).map(|job| {
+        let (name, namespace) = (&job.name, &pass.run.id.namespace);
+        format!("Its snapshots were still being looked for by Job {name}: see kubectl -n {namespace} describe pods -l job-name={name}.")
+    });
     let status = &mut pass.now.members[index];
     // As it was said while it waited.
     let missing = missing.map(ToOwned::to_owned);
-    let waited_for = missing.or_else(|| status.message.clone()).or(kept).or(held.map(|(_, text)| text));
+    let waited_for = missing.or_else(|| status.message.clone()).or(kept).or(held.map(|(_, text)| text)).or(looks);
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
     fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
 }
