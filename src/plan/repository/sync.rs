@@ -194,8 +194,8 @@ fn found(
         pass.now.opened_store = access::store(backend);
         if absent.is_none() {
             pass.now.known_place = access::place(backend);
-        } else {
-            // They are of another place, or of none.
+        } else if is_new {
+            // They are of another place.
             (pass.now.integrity, pass.now.total_size) = (None, None);
         }
     }

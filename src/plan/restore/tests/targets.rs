@@ -259,6 +259,16 @@ fn who_waited_for_another_until_its_deadline_says_for_whom() {
 }
 
 #[test]
+fn a_preflight_that_did_not_end_before_the_deadline_is_named() {
+    let mut w = World::session(web());
+    script(&mut w, "preflight/0", &[End::Never]);
+    w.settle();
+    let text = w.object["status"]["summary"].as_str().unwrap();
+    let begins = "Not begun before the deadline. Its snapshots were still being looked for by Job ";
+    assert!(w.phase() == "Failed" && text.starts_with(begins), "{text}");
+}
+
+#[test]
 fn batches_that_share_targets_the_other_way_round_both_end() {
     let mut one = World::batch("Sequential", "Stop", vec![web(), claim()]);
     let mut two = World::batch("Sequential", "Stop", vec![web(), claim()]);

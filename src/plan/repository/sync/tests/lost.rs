@@ -52,10 +52,12 @@ fn another_place_is_a_new_beginning_and_the_old_one_is_none() {
     w.live(10);
     back_up(&mut w);
     w.live(10);
+    (w.status["integrity"], w.status["totalSize"]) = (json!(true), json!("1 MiB"));
     w.spec.backend.as_mut().unwrap().s3.as_mut().unwrap().prefix = Some("other".into());
     gone(&mut w, Absent::Repository);
     w.live(10);
     assert_eq!(w.ready(), ("True".into(), reason::REPOSITORY_NOT_CREATED.into()));
+    assert!(w.status.get("integrity").is_none() && w.status.get("totalSize").is_none(), "{:#}", w.status);
     assert!(!task(w.jobs.made.last().unwrap()).repository.known);
     w.spec.backend.as_mut().unwrap().s3.as_mut().unwrap().prefix = None;
     gone(&mut w, Absent::Repository);
@@ -105,6 +107,7 @@ fn what_the_first_backup_has_made_is_not_said_not_to_be_there() {
     }
     back_up(&mut w);
     let mut said = vec![];
+    w.status["totalSize"] = json!("1 MiB");
     while w.status["snapshotCount"] != 3 {
         let wait = w.pass().unwrap();
         w.now += wait;
@@ -116,6 +119,7 @@ fn what_the_first_backup_has_made_is_not_said_not_to_be_there() {
     assert!(said[0].contains("Its Snapshots are being listed.") && said.len() > 3, "{said:?}");
     w.live(10);
     assert_eq!(w.condition("Ready"), ("True".into(), reason::REPOSITORY_OPENED.into(), "Ready to be used.".into()));
+    assert_eq!(w.status["totalSize"], "1 MiB", "what the backup has measured");
     w.rests(3);
 }
 
