@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::workload::{MADE, Workload};
 use super::world::World;
-use super::{claim, order, script, web};
+use super::{claim, order, preflight_key, script, web};
 use crate::names::reason;
 use crate::plan::contract::Class;
 use crate::plan::fake::End;
@@ -261,7 +261,7 @@ fn who_waited_for_another_until_its_deadline_says_for_whom() {
 #[test]
 fn a_preflight_that_did_not_end_before_the_deadline_is_named() {
     let mut w = World::session(web());
-    script(&mut w, "preflight/0", &[End::Never]);
+    script(&mut w, &preflight_key(), &[End::Never]);
     w.settle();
     let text = w.object["status"]["summary"].as_str().unwrap();
     let begins = "Not begun before the deadline. Its snapshots were still being looked for by Job ";
