@@ -154,6 +154,9 @@ pub fn store(status: &'static str, code: &'static str) -> (std::net::SocketAddr,
                 if !is_head {
                     let _ = stream.write_all(body.as_bytes());
                 }
+                // Whoever closes with something unread resets the connection, and the answer may be lost.
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                while matches!(stream.read(&mut buffer), Ok(n) if n > 0) {}
             });
         }
     });
