@@ -76,23 +76,20 @@ async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
-    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
-    let counted = status.replicas.unwrap_or(0);
-    let is_catching_up = is_catching_up(&found.metadata, status.observed_generation, replicas, counted);
-    let target = Target { kind: "Deployment".into(), replicas, is_catching_up, ..of(&found.metadata) };
+    let status = found.status.unwrap_or_default();
+    let seen = (status.observed_generation, status.replicas.unwrap_or(0));
+    let target = Target { kind: "Deployment".into(), ..of(&found.metadata, spec.replicas.unwrap_or(1), seen) };
     workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
 }
 
 async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicaSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
-    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
+    let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
     let target = Target {
         kind: "ReplicaSet".into(),
-        replicas,
-        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         controller: controller(&found.metadata),
-        ..of(&found.metadata)
+        ..of(&found.metadata, spec.replicas.unwrap_or(1), seen)
     };
     workload(reads, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
 }
@@ -100,13 +97,11 @@ async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicationController>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
-    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
+    let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
     let target = Target {
         kind: "ReplicationController".into(),
-        replicas,
-        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         controller: controller(&found.metadata),
-        ..of(&found.metadata)
+        ..of(&found.metadata, spec.replicas.unwrap_or(1), seen)
     };
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
@@ -119,9 +114,8 @@ async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<
         Answer::Missing => return Ok(Some(None)),
         Answer::NoSuchApi => return Ok(None),
     };
-    let (replicas, status) = (found.spec.replicas, found.status.unwrap_or_default());
-    let is_catching_up = is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas);
-    let target = Target { kind: "DeploymentConfig".into(), replicas, is_catching_up, ..of(&found.metadata) };
+    let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
+    let target = Target { kind: "DeploymentConfig".into(), ..of(&found.metadata, found.spec.replicas, seen) };
     let spec = found.spec;
     let selector = LabelSelector { match_labels: spec.selector, ..LabelSelector::default() };
     let target = workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await?;
@@ -156,7 +150,7 @@ async fn workload(
     let names =
         target.volumes.iter().filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect();
     target.claims = claims(reads, names).await?;
-    target.left_on = Note::of(&target).and_then(Result::ok).and_then(|n| n.node().map(ToOwned::to_owned));
+    target.left_on = Note::valid(&target).and_then(|n| n.node().map(ToOwned::to_owned));
     Ok((target, Some(selector)))
 }
 
@@ -166,11 +160,12 @@ fn is_catching_up(meta: &ObjectMeta, observed: Option<i64>, wanted: i32, counted
     observed.is_some_and(|seen| Some(seen) < meta.generation) || (wanted == 0 && counted > 0)
 }
 
-/// What is the same of every workload that can be scaled.
-fn of(meta: &ObjectMeta) -> Target {
+/// What is the same of every workload that can be scaled. `seen` by its controller are the generation and the pods.
+fn of(meta: &ObjectMeta, replicas: i32, seen: (Option<i64>, i32)) -> Target {
     let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
     held_down.iter_mut().for_each(held::bound);
-    Target { uid: meta.uid.clone().unwrap_or_default(), held_down, ..Target::default() }
+    let is_catching_up = is_catching_up(meta, seen.0, replicas, seen.1);
+    Target { uid: meta.uid.clone().unwrap_or_default(), held_down, replicas, is_catching_up, ..Target::default() }
 }
 
 fn controller(meta: &ObjectMeta) -> Option<String> {
@@ -201,21 +196,19 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     let spec = found.spec.clone().unwrap_or_default();
     let deletes =
         spec.persistent_volume_claim_retention_policy.as_ref().and_then(|p| p.when_scaled.as_deref()) == Some("Delete");
-    let (replicas, status) = (spec.replicas.unwrap_or(1), found.status.unwrap_or_default());
+    let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
     let target = Target {
         kind: "StatefulSet".into(),
         name: name.to_owned(),
-        replicas,
-        is_catching_up: is_catching_up(&found.metadata, status.observed_generation, replicas, status.replicas),
         first_ordinal: spec.ordinals.and_then(|o| o.start).unwrap_or(0),
         claim_templates: spec.volume_claim_templates.iter().flatten().map(kube::ResourceExt::name_any).collect(),
         deletes_claims: deletes,
-        ..of(&found.metadata)
+        ..of(&found.metadata, spec.replicas.unwrap_or(1), seen)
     };
     let (mut target, own) = workload(reads, target, spec.selector, spec.template.spec).await?;
     // Scaled to zero, its hosts are those that a restore had which left it so, or else those whose claims are still
     // there: all of its templates', without a gap.
-    let held = Note::of(&target).and_then(Result::ok).map(|n| n.replicas).filter(|n| *n > 0);
+    let held = Note::valid(&target).map(|n| n.replicas).filter(|n| *n > 0);
     let last = if target.replicas > 0 { target.replicas } else { held.unwrap_or(MOST_HOSTS) }.min(MOST_HOSTS);
     for count in 0..last {
         let ordinal = target.first_ordinal.saturating_add(count);

@@ -97,6 +97,11 @@ impl Note {
         target.held_down.as_deref().filter(|_| target.replicas == 0).map(Self::read)
     }
 
+    /// The same, of one that can be read.
+    pub fn valid(target: &Target) -> Option<Self> {
+        Self::of(target)?.ok()
+    }
+
     /// From the annotation's value.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Backup, Class, HostQuery, Maintain, Own, Retention, Step};
 
-use super::site::{Site, give_to, need_root, strings};
+use super::site::{AS_USER, Site, USER, give_to, need_root, strings};
 use super::support::tree::write_noise;
 
 /// Proves: scenario 20.
@@ -163,16 +163,13 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     fs::write(data.join("closed"), "x").unwrap();
     fs::set_permissions(data.join("closed"), PermissionsExt::from_mode(0o000)).unwrap();
     symlink("open", data.join("link")).unwrap();
-    give_to(&site, 65_534, &data);
+    give_to(&site, USER, &data);
     let step = Backup { host: "host-0".into(), paths: strings(&[&path]), ..Backup::default() };
     let whole = site.backup("host-0", &[&path]);
-    give_to(&site, 65_534, &data);
-    fs::write(site.path("outcome"), "").unwrap();
-    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
+    give_to(&site, USER, &data);
     std::os::unix::fs::chown(data.join("closed"), Some(0), Some(0)).unwrap();
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
     let task = site.task_of("run-2", Step::Backup(step.clone()));
-    let ended = site.finish(site.command(&task.encode(), &user).spawn().unwrap());
+    let ended = site.run_behind(&AS_USER, &task);
     let failure = ended.failed(Class::Data, reason::PERMISSION_DENIED);
     assert_eq!(failure.exit_code, Some(3));
     assert!(failure.message.contains("closed"), "{}", failure.message);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Class, List, Prepare, Probe, RepositoryAccess, Step};
 
-use super::repository::store;
 use super::site::Site;
+use super::stores::store;
 
 /// A volume that is not mounted looks like one that is empty.
 #[test]

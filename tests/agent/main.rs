@@ -11,6 +11,7 @@ mod arguments;
 mod backup;
 mod exact;
 mod exact_patterns;
+mod links;
 mod lost;
 mod obstacles;
 mod process;
@@ -18,6 +19,7 @@ mod reports;
 mod repository;
 mod restore;
 mod site;
+mod stores;
 #[path = "../support/mod.rs"]
 mod support;
 mod volume;

@@ -9,11 +9,8 @@ use lifeboat::names::reason;
 use lifeboat::plan::contract::{Class, Restore, Step};
 
 use super::exact::exact;
-use super::site::{Site, assert_equal, give_to, strings};
+use super::site::{AS_USER, Site, USER, assert_equal, give_to, strings};
 use super::support::tree::describe;
-
-/// One that is not root.
-const USER: u32 = 65534;
 
 /// Bytes that no two pieces share, so that restic finds some pieces equal and others not.
 fn fill(seed: u8, size: usize) -> Vec<u8> {
@@ -157,11 +154,7 @@ fn what_cannot_be_read_is_written_anew() {
     }
     give_to(&site, USER, &target);
     let task = site.task(Step::Restore(Restore { ignore_owners: true, ..site.step(&[&path]) }));
-    fs::write(site.path("outcome"), "").unwrap();
-    fs::set_permissions(site.path("outcome"), fs::Permissions::from_mode(0o666)).unwrap();
-    let (user, group) = (format!("--reuid={USER}"), format!("--regid={USER}"));
-    let other = ["setpriv", &user, &group, "--clear-groups", "--inh-caps=-all"];
-    let ended = site.finish(site.command(&task.encode(), &other).spawn().unwrap());
+    let ended = site.run_behind(&AS_USER, &task);
     ended.restored();
     for name in ["zeros", "mixed"] {
         assert!(fs::read(target.join(name)).unwrap() == fs::read(data.join(name)).unwrap(), "{name}: {}", ended.log);

@@ -1,7 +1,7 @@
 //! Neighbours of what people have reported: inputs of the same kinds, with the real restic.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::site::{PASSWORD, Site, need_root, restic, strings};
 
-fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
+pub fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
     HostQuery {
         host: "host-0".into(),
         source_host: "host-0".into(),
@@ -24,7 +24,7 @@ fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
     }
 }
 
-fn ask(site: &Site, query: HostQuery) -> HostAnswer {
+pub fn ask(site: &Site, query: HostQuery) -> HostAnswer {
     site.resolve(query).hosts()[0].clone()
 }
 
@@ -93,59 +93,6 @@ fn a_path_of_which_nothing_would_be_saved_is_no_backup() {
     step(20, backup_of(&[&sub], &[&inside], &[])).answer();
     step(21, backup_of(&[&empty], &[], &[])).answer();
     step(22, backup_of(&[&format!("{path}//sub/")], &["*", "!sub"], &[])).answer();
-}
-
-/// A link on the target stands where the backup has a folder: nothing is written to where it points.
-///
-/// Closes: R10 of the reports.
-#[test]
-#[ignore = "needs root and restic: make test-agent"]
-fn nothing_is_restored_through_a_link_of_the_target() {
-    let site = Site::new();
-    let (data, path) = site.data("data");
-    fs::create_dir_all(data.join("current/sub")).unwrap();
-    fs::write(data.join("current/sub/f.jpg"), "f").unwrap();
-    site.backup("host-0", &[&path]);
-    let target = site.target(&path);
-    let below = |p: &str| format!("{path}/{p}");
-    for (to, is_inside) in [("elsewhere", true), ("", false)] {
-        let outside = if is_inside { target.join(to) } else { site.path("outside") };
-        for (paths, include, refused) in [
-            (vec![path.clone()], vec![], false),
-            (vec![path.clone()], vec!["*.jpg".to_owned()], true),
-            (vec![below("current")], vec![], false),
-            (vec![below("current/sub")], vec![], true),
-            (vec![path.clone()], vec![below("current/sub/*")], true),
-            (vec![path.clone()], vec![below("*/sub/f.jpg")], true),
-        ] {
-            fs::remove_dir_all(&target).unwrap();
-            fs::create_dir_all(&target).unwrap();
-            fs::create_dir_all(outside.join("sub")).unwrap();
-            symlink(&outside, target.join("current")).unwrap();
-            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-            let found = ask(&site, HostQuery { include: include.clone(), ..query(&paths, &[&path]) });
-            assert_eq!(found.failure, None);
-            let step = Restore {
-                host: "host-0".into(),
-                snapshots: found.snapshots,
-                mounts: strings(&[&path]),
-                planned: found.planned,
-                include: include.clone(),
-                ..Restore::default()
-            };
-            let ended = site.run(Step::Restore(step));
-            assert_eq!(fs::read_dir(outside.join("sub")).unwrap().count(), 0, "{paths:?} {include:?}");
-            if refused {
-                let said = &ended.failed(Class::Invalid, reason::PATH_IS_LINK).message;
-                assert!(said.contains("current is a symbolic link to"), "{said}");
-                assert!(ended.outcome.untouched && target.join("current").is_symlink());
-            } else {
-                ended.restored();
-                assert!(!target.join("current").is_symlink(), "{paths:?} {include:?}");
-                assert_eq!(fs::read_to_string(target.join("current/sub/f.jpg")).unwrap(), "f");
-            }
-        }
-    }
 }
 
 /// What is written in place of `--iinclude`, and patterns that select nothing.

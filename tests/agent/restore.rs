@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use lifeboat::names::reason;
@@ -319,38 +319,6 @@ fn half_a_backup_is_not_the_newest() {
     // Tried again, the run is whole.
     site.run_task(&site.task_of("run-2", step)).answer();
     assert_ne!(site.latest("host-0", &[&path_a, &path_b]), whole);
-}
-
-/// Of two snapshots, the first has a link where the second has a folder.
-#[test]
-#[ignore = "needs root and restic: make test-agent"]
-fn nothing_is_written_through_a_link_that_was_restored_before_it() {
-    let site = Site::new();
-    let (data, path) = site.data("data");
-    fs::create_dir_all(data.join("other/m")).unwrap();
-    fs::write(data.join("other/m/x"), "of other").unwrap();
-    symlink("other", data.join("l")).unwrap();
-    site.backup("host-0", &[&path]);
-    fs::remove_file(data.join("l")).unwrap();
-    fs::create_dir_all(data.join("l/m")).unwrap();
-    fs::write(data.join("l/m/x"), "of l").unwrap();
-    let inner = format!("{path}/l/m");
-    site.backup("host-0", &[&inner]);
-    let target = site.target(&path);
-    let both = Restore { mounts: strings(&[&path]), ..site.step(&[&path, &inner]) };
-    let ended = site.run(Step::Restore(both.clone()));
-    let failure = ended.failed(Class::Invalid, reason::PATH_IS_LINK);
-    assert!(failure.message.contains(&format!("{path}/l is a symbolic link to other")), "{}", failure.message);
-    assert!(!failure.message.contains("Nothing was written"), "{}", failure.message);
-    assert!(!ended.outcome.untouched && ended.outcome.answer.is_some());
-    assert_eq!(fs::read_to_string(target.join("other/m/x")).unwrap(), "of other");
-    // The other way round, the link would take the place of the folder; restic says so.
-    let mut back = both;
-    back.snapshots.reverse();
-    fs::remove_dir_all(&target).unwrap();
-    site.target(&path);
-    site.run(Step::Restore(back)).failure();
-    assert_eq!(fs::read_to_string(target.join("l/m/x")).unwrap(), "of l");
 }
 
 /// A database whose folder is another's now does not start.

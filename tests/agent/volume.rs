@@ -8,7 +8,7 @@ use lifeboat::names::reason;
 use lifeboat::plan::contract::{Answer, Class, HostQuery, Restore, Runner, Step};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::site::{Site, assert_equal, give_to, need_root, strings};
+use super::site::{AS_USER, Site, USER, assert_equal, give_to, need_root, strings};
 use super::support::tree::{describe, write_noise};
 
 #[test]
@@ -105,14 +105,11 @@ fn owners_may_be_ignored_and_are_asked_about_before_the_workload_is_down() {
 
     let step = Restore { ignore_owners: true, ..site.step(&[&path]) };
     let target = site.target(&path);
-    give_to(&site, 65_534, &target);
+    give_to(&site, USER, &target);
     // The mount point as a volume with an fsGroup has it: not ours, but writable.
     std::os::unix::fs::chown(&target, Some(0), Some(65_534)).unwrap();
     fs::set_permissions(&target, PermissionsExt::from_mode(0o2775)).unwrap();
-    fs::write(site.path("outcome"), "").unwrap();
-    fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-    let ended = site.finish(site.command(&site.task(Step::Restore(step)).encode(), &user).spawn().unwrap());
+    let ended = site.run_behind(&AS_USER, &site.task(Step::Restore(step)));
     ended.restored();
     assert_eq!(fs::metadata(target.join("folder/roots")).unwrap().uid(), 65_534);
     assert_eq!(fs::read_to_string(target.join("link")).unwrap(), "x");
@@ -131,15 +128,9 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
     site.backup("host-0", &[&path]);
     let step = site.step(&[&path]);
     let target = site.target(&path);
-    give_to(&site, 65_534, &target);
-    let run = |step: &Restore, wrapper: &[&str]| {
-        let _ = fs::remove_file(site.path("outcome"));
-        fs::write(site.path("outcome"), "").unwrap();
-        fs::set_permissions(site.path("outcome"), PermissionsExt::from_mode(0o666)).unwrap();
-        site.finish(site.command(&site.task(Step::Restore(step.clone())).encode(), wrapper).spawn().unwrap())
-    };
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
-    let ended = run(&step, &user);
+    give_to(&site, USER, &target);
+    let run = |step: &Restore, wrapper: &[&str]| site.run_behind(wrapper, &site.task(Step::Restore(step.clone())));
+    let ended = run(&step, &AS_USER);
     let failure = ended.failed(Class::Invalid, reason::OWNERSHIP);
     assert!(
         failure.message.contains("roots") && failure.message.contains("0:0") && failure.message.contains("runAsUser"),
@@ -150,7 +141,7 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
 
     // What is not selected does not count: with only our own files it works.
     let own = Restore { include: strings(&["mine"]), ..step.clone() };
-    run(&own, &user).restored();
+    run(&own, &AS_USER).restored();
     assert_eq!(fs::metadata(target.join("mine")).unwrap().uid(), 65_534);
 
     // Root without the capability is no better off.
@@ -161,7 +152,7 @@ fn owners_that_cannot_be_given_are_refused_before_anything_is_written() {
     // A mount that cannot be written.
     std::os::unix::fs::chown(&target, Some(0), Some(0)).unwrap();
     fs::set_permissions(&target, PermissionsExt::from_mode(0o755)).unwrap();
-    run(&own, &user).failed(Class::Invalid, reason::PERMISSION_DENIED);
+    run(&own, &AS_USER).failed(Class::Invalid, reason::PERMISSION_DENIED);
 }
 
 /// As snapshots of one volume below a path, or a file that is renamed while it is backed up: nothing tells them from hard

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -12,16 +12,15 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+pub use self::polling::eventually;
+use self::polling::steadily;
 use super::watchman;
+
+#[path = "polling.rs"]
+mod polling;
 
 /// Longest time a session of a test may take on a busy machine.
 const SESSION: u64 = 120;
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(250);
-/// Seconds that an API server which a test took away is waited for.
-const AWAY: u64 = 120;
-/// Longest wait for one of its answers: one that is paused keeps its connections.
-const ANSWER: Duration = Duration::from_secs(15);
 
 /// One test's namespace; gone when the test has ended, with what is in it. Before that every test deletes what it wrote,
 /// and fails if something of ours stays ([`Site::leaves_nothing`]).
@@ -446,41 +445,6 @@ fn output(command: &mut Command) -> String {
     let fine = out.status.success() || std::thread::panicking();
     assert!(fine, "{command:?}: {}{text}", String::from_utf8_lossy(&out.stderr));
     text
-}
-
-/// Asks again while the API server is away or coming back, so that a test may take it away. What it refuses is an answer.
-async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube::Result<T> {
-    let mut last = None;
-    let answer = eventually(AWAY, async || match tokio::time::timeout(ANSWER, ask()).await {
-        Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 429 => {
-            Some(Err(kube::Error::Api(status)))
-        }
-        Ok(Err(error)) => {
-            last = Some(error);
-            None
-        }
-        Ok(Ok(answer)) => Some(Ok(answer)),
-        Err(_) => None,
-    });
-    match (answer.await, last) {
-        (Some(answer), _) => answer,
-        (None, Some(error)) => Err(error),
-        (None, None) => panic!("the API server did not answer for {AWAY} s"),
-    }
-}
-
-/// Looks again and again until there is an answer, or the time is over.
-pub async fn eventually<T>(seconds: u64, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        if let Some(answer) = look().await {
-            return Some(answer);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 pub fn phase(object: &Value) -> &str {

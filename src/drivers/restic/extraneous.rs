@@ -19,17 +19,15 @@ mod walk;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
-use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 
 pub use self::walk::text_of;
 use self::walk::{FOLDER, Found, Pass};
+use super::blocking::{self, Shared, Unfinished};
 use super::output::path_key;
 use super::pattern::{Below, LeftOut, Walk};
 use super::repository::Repository;
@@ -39,15 +37,9 @@ use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::text;
 
-/// Stack of the walk: some KiB for each folder on the way. Memory is taken only for what is used of it.
-const STACK: usize = 64 << 20;
 /// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
 /// as many looks is being written by somebody.
 const LOOKS: usize = 10;
-/// Time for the walk to notice that it must stop.
-const GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether the walk moves.
-const TICK: Duration = Duration::from_millis(500);
 /// Where ext file systems keep what a check has found; it is the file system's own.
 const LOST: &str = "lost+found";
 
@@ -172,87 +164,10 @@ pub struct Search {
     pub kept: Kept,
 }
 
-/// What the walk tells whoever waits for it.
-#[derive(Debug, Default)]
-pub struct Shared {
-    stop: AtomicBool,
-    /// Becomes true when the agent is told to stop.
-    told: Option<watch::Receiver<bool>>,
-    /// Grows as long as it gets on.
-    pub moved: AtomicU64,
-    /// Entries deleted.
-    pub deleted: AtomicU64,
-}
-
-impl Shared {
-    /// Whether it is to stop.
-    pub fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.told.as_ref().is_some_and(|told| *told.borrow())
-    }
-}
-
-/// For a walk that stops when the agent is told to.
-pub fn shared(repository: &Repository) -> Shared {
-    Shared { told: Some(repository.control().stop.clone()), ..Shared::default() }
-}
-
-/// Why work on volumes has not ended.
-#[derive(Debug)]
-pub enum Unfinished {
-    /// The agent was told to stop.
-    Stopped,
-    /// Nothing has moved for as long as [`STUCK`].
-    Stuck,
-    /// There was no thread for it.
-    NotStarted(std::io::Error),
-    /// It panicked.
-    Broken,
-}
-
-/// Does what waits for file systems in a thread of its own: they may answer late, or never, and neither progress nor
-/// signals must wait for them.
-///
-/// # Errors
-/// It did not end, and may still be at work.
-pub async fn in_thread<T: Send + 'static>(
-    shared: Arc<Shared>,
-    work: impl FnOnce(&Shared) -> T + Send + 'static,
-) -> Result<T, Unfinished> {
-    let (tell, mut done) = oneshot::channel();
-    let (told, span) = (shared.clone(), tracing::Span::current());
-    let work = move || {
-        let ended = span.in_scope(|| work(&told));
-        // Nobody waits any more where it was given up.
-        let _ = tell.send(ended);
-    };
-    let thread = std::thread::Builder::new().name("volumes".to_owned()).stack_size(STACK);
-    thread.spawn(work).map_err(Unfinished::NotStarted)?;
-    let (mut moved, mut since, mut told_at) = (0, Instant::now(), None);
-    let mut tick = tokio::time::interval(TICK);
-    loop {
-        tokio::select! {
-            ended = &mut done => return ended.map_err(|_| Unfinished::Broken),
-            _ = tick.tick() => {}
-        }
-        let now = shared.moved.load(Ordering::Relaxed);
-        if now != moved {
-            (moved, since) = (now, Instant::now());
-        }
-        if shared.is_over() {
-            told_at.get_or_insert_with(Instant::now);
-        }
-        let is_stuck = since.elapsed() > STUCK;
-        if is_stuck || told_at.is_some_and(|at: Instant| at.elapsed() > GRACE) {
-            shared.stop.store(true, Ordering::Relaxed);
-            return Err(if is_stuck { Unfinished::Stuck } else { Unfinished::Stopped });
-        }
-    }
-}
-
 /// Deletes what is extraneous. How many entries that were, also where it fails.
 pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
-    let shared = Arc::new(shared(repository));
-    let ended = in_thread(shared.clone(), move |shared| search.run(shared)).await;
+    let shared = Arc::new(Shared::of(&repository.control().stop));
+    let ended = blocking::run(shared.clone(), move |shared| search.run(shared)).await;
     let failed = |class, text: String| Failure::new(class, reason::AGENT_FAILED, text);
     let failure = match ended {
         Ok(Ok(warnings)) => {

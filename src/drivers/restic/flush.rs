@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, fstat, open, syncfs};
 use rustix::io::Errno;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::Done;
+use super::blocking::{self, Shared, Unfinished};
 use super::planned::below;
 use super::repository::Repository;
 use super::run::STUCK;
@@ -70,47 +71,44 @@ fn opened(root: &Path, mounts: &[String], paths: &[&str]) -> (Volumes, Vec<Strin
     (Volumes(volumes), unreadable)
 }
 
-/// Does it in a thread of its own: a volume that does not answer holds up neither signals nor the end of the agent.
+/// Flushes one; it cannot be told to stop, and is left behind then.
 async fn within_time(
     limit: Duration,
     mount: &str,
     stop: &watch::Receiver<bool>,
     flush: impl FnOnce() -> Result<(), Errno> + Send + 'static,
 ) -> Result<(), Failure> {
-    let (tell, done) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
-        // Nobody waits any more where it was given up.
-        let _ = tell.send(flush());
-    });
-    if let Err(e) = thread {
-        let text = format!("A thread that flushes volumes could not be started: {e}.");
-        return Err(Failure::new(Class::Transient, reason::AGENT_FAILED, text));
-    }
-    let mut stop = stop.clone();
-    let ended = tokio::select! {
-        ended = done => ended,
-        () = tokio::time::sleep(limit) => {
-            let text = format!(
+    let shared = Arc::new(Shared::of(stop));
+    let (class, why, text) = match blocking::run_within(limit, Duration::ZERO, shared, |_| flush()).await {
+        Ok(Ok(()) | Err(Errno::NOSYS)) => return Ok(()),
+        Ok(Err(error)) => return Err(refused(mount, error)),
+        Err(Unfinished::NotStarted(e)) => (
+            Class::Transient,
+            reason::AGENT_FAILED,
+            format!("A thread that flushes volumes could not be started: {e}."),
+        ),
+        Err(Unfinished::Stuck) => (
+            Class::Transient,
+            reason::STEP_TIMEOUT,
+            format!(
                 "Everything is restored, but the volume at {mount} did not write all of it to disk within {} s. Lifeboat tries again within the deadline.",
                 limit.as_secs()
-            );
-            return Err(Failure::new(Class::Transient, reason::STEP_TIMEOUT, text));
-        }
-        Ok(_) = stop.wait_for(|stop| *stop) => {
-            let text = format!(
+            ),
+        ),
+        Err(Unfinished::Stopped) => (
+            Class::Transient,
+            reason::TERMINATED,
+            format!(
                 "The agent was told to stop while the volume at {mount} wrote what was restored to disk. Lifeboat tries again within the deadline."
-            );
-            return Err(Failure::new(Class::Transient, reason::TERMINATED, text));
-        }
+            ),
+        ),
+        Err(Unfinished::Broken) => (
+            Class::Fatal,
+            reason::AGENT_FAILED,
+            format!("The flush of the volume at {mount} broke off. This is a fault of Lifeboat."),
+        ),
     };
-    match ended {
-        Ok(Ok(()) | Err(Errno::NOSYS)) => Ok(()),
-        Ok(Err(error)) => Err(refused(mount, error)),
-        Err(_) => {
-            let text = format!("The flush of the volume at {mount} broke off. This is a fault of Lifeboat.");
-            Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, text))
-        }
-    }
+    Err(Failure::new(class, why, text))
 }
 
 fn refused(mount: &str, error: Errno) -> Failure {

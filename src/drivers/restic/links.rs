@@ -40,8 +40,12 @@ pub async fn none_restored(
         Ok(()) => none_for_folders(repository, pin, part).await,
         found => found,
     };
-    found
-        .map_err(|failure| some_is_written(failure, "Paths of the rule before it were restored, and this one was not."))
+    found.map_err(after_the_first)
+}
+
+/// The failure of a path of the rule before which others were restored.
+pub fn after_the_first(failure: Failure) -> Failure {
+    some_is_written(failure, "Paths of the rule before it were restored, and this one was not.")
 }
 
 /// The same failure of what is otherwise done before the first write.

@@ -8,6 +8,7 @@
 
 mod args;
 mod backup;
+mod blocking;
 mod bucket;
 mod checks;
 mod count;

@@ -19,8 +19,9 @@ use std::sync::atomic::Ordering;
 use k8s_openapi::jiff::Timestamp;
 use rustix::fs::Access;
 
+use super::blocking::{self, Shared, Unfinished};
 use super::count;
-use super::extraneous::{self, Shared, Unfinished};
+use super::extraneous;
 use super::output::{Message, path_key};
 use super::pattern::{Below, Walk};
 use super::planned::below;
@@ -64,7 +65,7 @@ pub async fn find(repository: &Repository, step: &Restore, part: &Below) -> Resu
             .map(|()| found)
             .map_err(|(place, error)| unreadable(&place, &error))
     };
-    in_thread(repository, look).await?
+    blocking::run(Arc::new(Shared::of(&repository.control().stop)), look).await.map_err(unfinished)?
 }
 
 /// Refuses pipes and sockets in the place of files.
@@ -124,7 +125,7 @@ pub async fn clear(
     }
     let only_older = overwrite(&step.args) == Some("if-newer");
     let folder = below(&repository.restore_root, &part.base);
-    let shared = Arc::new(extraneous::shared(repository));
+    let shared = Arc::new(Shared::of(&repository.control().stop));
     let take = move |shared: &Shared| {
         for hit in hits {
             let place = folder.join(hit.path.trim_start_matches('/'));
@@ -132,7 +133,7 @@ pub async fn clear(
         }
         Ok(())
     };
-    let ended = extraneous::in_thread(shared.clone(), take).await;
+    let ended = blocking::run(shared.clone(), take).await;
     let taken = shared.deleted.load(Ordering::Relaxed);
     tracing::info!(files = taken, "names of files taken away that restic does not overwrite");
     (taken, ended.map_err(unfinished).and_then(|ended| ended))
@@ -238,13 +239,6 @@ fn is_older(meta: &Metadata, time: &str) -> bool {
 fn overwrite(args: &[String]) -> Option<&str> {
     let at = args.iter().position(|a| a == "--overwrite" || a.starts_with("--overwrite="))?;
     args[at].strip_prefix("--overwrite=").or_else(|| args.get(at + 1).map(String::as_str))
-}
-
-async fn in_thread<T: Send + 'static>(
-    repository: &Repository,
-    work: impl FnOnce(&Shared) -> T + Send + 'static,
-) -> Result<T, Failure> {
-    extraneous::in_thread(Arc::new(extraneous::shared(repository)), work).await.map_err(unfinished)
 }
 
 fn unfinished(why: Unfinished) -> Failure {

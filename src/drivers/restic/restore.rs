@@ -359,7 +359,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         let (cleared, ended) = obstacles::clear(repository, step, part.pin, &part.below, found).await;
         has_begun |= cleared > 0;
         if let Err(found) = ended {
-            failure = Some(found);
+            failure = Some(if index == 0 { found } else { links::after_the_first(found) });
             break;
         }
         let mut again = keeps_what_is_there(&step.args);

@@ -145,11 +145,13 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
         let is_of_same = || !place.snapshots.is_empty() && place.snapshots.iter().all(|id| spot.snapshots.contains(id));
         spot.deletes || (!place.deleting && is_of_same())
     };
-    note.places.iter().find_map(|place| {
-        let open = |volume: &&String| !lies_in(volume, place).iter().any(|spot| ends(spot, place));
-        let volume = place.volumes.iter().find(open)?;
+    let all = note.places.iter().flat_map(|place| place.volumes.iter().map(move |volume| (place, volume)));
+    all.map(|(place, volume)| (place, volume, lies_in(volume, place))).find_map(|(place, volume, spots)| {
+        if spots.iter().any(|spot| ends(spot, place)) {
+            return None;
+        }
         let what = format!("{} of {volume}", place.path);
-        Some(match lies_in(volume, place).is_empty() {
+        Some(match spots.is_empty() {
             true => what,
             false if place.deleting => format!("{what} exactly, as the other one was to (target.extraneous: Delete)"),
             false => format!(

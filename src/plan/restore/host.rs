@@ -1,7 +1,5 @@
 //! One host of a member: announced, its Job created, what became of it read and judged.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
 use super::member::{is_broken, is_late};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, rivals};
 use super::{extraneous, held, rounds};
@@ -206,7 +204,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         // Somebody has deleted it while it was at work.
         return fail_host(pass, index, host, &half_written("The Job is gone, and what it did is not known."));
     }
-    if let Some(wait) = entry.not_before.as_ref().and_then(|t: &Time| retry::left(t.0, pass.at)) {
+    if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
         pass.plan.look_again(wait);
         return;
     }

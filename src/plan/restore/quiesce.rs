@@ -39,7 +39,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     }
     let Some(target) = target_of(pass.seen, index) else { return false };
     // One that is at zero because its data is half restored has no pods that could run on.
-    let is_held = pass.now.members[index].quiesce.is_some() || Note::of(target).is_some_and(|n| n.is_ok());
+    let is_held = pass.now.members[index].quiesce.is_some() || Note::valid(target).is_some();
     let wanted = is_held || pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
     let name = target.display.clone();
     let at = pass.at;

@@ -4,11 +4,15 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use proptest::prelude::*;
 
 use super::walk::{DEEPEST, text};
 use super::*;
+use crate::drivers::restic::blocking::STACK;
 use crate::drivers::restic::pattern;
 
 /// A volume at `/data` that holds these files, of which the snapshots hold those that begin with `kept`.
@@ -187,7 +191,7 @@ fn a_link_is_never_followed() {
 fn what_is_told_to_stop_deletes_nothing_more() {
     let root = tempfile::tempdir().unwrap();
     let mut search = search(root.path(), &["kept", "new"], &[], &[]);
-    let shared = Shared { stop: AtomicBool::new(true), ..Shared::default() };
+    let shared = Shared::of(&watch::channel(true).1);
     let failure = search.run(&shared).unwrap_err();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::TERMINATED));
     assert_eq!(files(root.path()), ["kept", "new"]);

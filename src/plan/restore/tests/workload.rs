@@ -78,7 +78,7 @@ pub fn look_at(name: String, w: &Workload) -> Target {
         pods: (0..w.pods).map(|p| pod(&name, p, w)).collect(),
         ..Target::default()
     };
-    seen.left_on = Note::of(&seen).and_then(Result::ok).and_then(|n| n.node().map(ToOwned::to_owned));
+    seen.left_on = Note::valid(&seen).and_then(|n| n.node().map(ToOwned::to_owned));
     match w.kind {
         "StatefulSet" => {
             seen.claim_templates = vec!["data".into()];
