@@ -29,7 +29,7 @@ pub async fn assert_no_secrets(site: &Site) {
     for pod in site.list("Pod").await {
         let name = pod["metadata"]["name"].as_str().unwrap();
         if pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object() {
-            texts.push((format!("the log of {name}"), site.kubectl(&["logs", name])));
+            texts.extend(site.log_of(name).map(|log| (format!("the log of {name}"), log)));
         }
     }
     let _present = WEBHOOK.read().await;

@@ -402,6 +402,14 @@ impl Site {
         output(&mut self.kubectl_command(words))
     }
 
+    /// All that a pod said; none where it is gone by now, as Jobs of a Repository are as soon as they are read.
+    pub fn log_of(&self, pod: &str) -> Option<String> {
+        let out = self.kubectl_command(&["logs", pod]).output().unwrap();
+        let is_gone = String::from_utf8_lossy(&out.stderr).contains("NotFound");
+        assert!(out.status.success() || is_gone, "the log of {pod}: {}", String::from_utf8_lossy(&out.stderr));
+        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
     /// Commands of a page, run as they are written there by a shell that finds kubectl and restic.
     pub fn shell(&self, commands: &str) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
