@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{self, review};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
-use crate::drivers::restic::{output, repository, select};
+use crate::drivers::restic::{output, repository, select, snapshot};
 use crate::names;
 use crate::plan::backup::{self, BackupRun, Invoker};
 use crate::plan::contract::{Companion, HostQuery, Listed, Outcome, Run, Task};
@@ -294,8 +294,8 @@ pub fn listing(data: &[u8]) {
             assert!(!name.is_empty() && name.len() <= 253, "{name}");
         }
     }
-    let Ok(all) = repository::read_document::<Vec<select::Snapshot>>(data, "snapshots") else { return };
-    let paths: Vec<String> = all.iter().flat_map(select::Snapshot::clean_paths).collect();
+    let Ok(all) = repository::read_document::<Vec<snapshot::Snapshot>>(data, "snapshots") else { return };
+    let paths: Vec<String> = all.iter().flat_map(snapshot::Snapshot::clean_paths).collect();
     let hosts = all.iter().map(|s| s.hostname.clone()).take(4).chain([String::new()]);
     let set: Vec<Companion> =
         hosts.clone().map(|source_host| Companion { source_host, ..Companion::default() }).collect();

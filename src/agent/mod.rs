@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 pub use self::options::Options;
-use crate::drivers::restic::{self, Control, Done, Repository};
+use crate::drivers::done::Done;
+use crate::drivers::restic::{self, Control, Repository};
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Failure, Outcome, Progress, Step, TASK_ENV, Task, VERSION};
 

@@ -4,4 +4,5 @@
 //! of the kinds users write. It never decides what a run does next: it does one
 //! step and says truthfully how that ended.
 
+pub mod done;
 pub mod restic;

@@ -286,6 +286,13 @@ pub struct PinnedSnapshot {
     pub path: Option<String>,
 }
 
+impl PinnedSnapshot {
+    /// How messages name it: the first digits of its id.
+    pub fn short(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
+    }
+}
+
 /// Restore one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Restore {

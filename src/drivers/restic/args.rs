@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::paths::clean;
 use super::pattern::Below;
 use super::planned::below;
-use super::select::clean;
 use crate::plan::contract::{
     Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run,
     SESSION_TAG_PREFIX, Settings,

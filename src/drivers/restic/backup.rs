@@ -13,11 +13,12 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::args;
 use super::output::{Message, share};
+use super::paths::{clean, within};
 use super::repository::Repository;
 use super::run::{End, Limit, Ran, STUCK};
-use super::select::{clean, within};
-use super::{Done, args};
+use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade};
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
+use super::paths::{clean, within};
 use super::planned::{Planned, below};
-use super::select::{clean, within};
 use crate::names::reason;
 use crate::plan::contract::{Class, Counts, Failure, Runner};
 

@@ -9,11 +9,10 @@ use std::collections::{HashMap, HashSet};
 use super::checks::Identity;
 use super::extraneous::{self, Keys};
 use super::output::{Message, path_key};
+use super::paths::within;
 use super::pattern::{Below, Walk};
 use super::repository::Repository;
-use super::restore::{clean_end, short};
 use super::run::{Limit, STUCK};
-use super::select::within;
 use super::{args, pattern};
 use crate::names::reason;
 use crate::plan::contract::{Class, Counts, Failure, PinnedSnapshot};
@@ -106,10 +105,10 @@ where
         let mut all = start();
         let argv = args::ls(&pin.id, folder);
         let ran = repository.lines(argv, Limit::Idle(STUCK), &mut |message| take(&mut all, message)).await;
-        if clean_end(&ran) {
+        if ran.ended_well() {
             return Ok(all);
         }
-        let failure = repository.failure(&ran, &format!("list snapshot {}; nothing was written", short(pin)));
+        let failure = repository.failure(&ran, &format!("list snapshot {}; nothing was written", pin.short()));
         repository.once_more(failure, &mut again).await?;
     }
 }

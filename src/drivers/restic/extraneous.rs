@@ -14,6 +14,8 @@
 //! Before the first deletion all that was restored must be found under its name. A volume that knows
 //! files by other names (one that ignores the case of letters) would otherwise lose what it has just got back.
 
+mod error;
+mod kept;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,14 +27,15 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
+use self::error::{class_of, refuse, stopped, unreadable};
+pub use self::kept::{Kept, Keys, is_elsewhere, mount_of};
 pub use self::walk::text_of;
 use self::walk::{FOLDER, Found, Pass};
 use super::blocking::{self, Shared, Unfinished};
-use super::output::path_key;
+use super::paths::within;
 use super::pattern::{Below, LeftOut, Walk};
 use super::repository::Repository;
 use super::run::STUCK;
-use super::select::within;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::text;
@@ -40,99 +43,6 @@ use crate::plan::text;
 /// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
 /// as many looks is being written by somebody.
 const LOOKS: usize = 10;
-/// Where ext file systems keep what a check has found; it is the file system's own.
-const LOST: &str = "lost+found";
-
-/// Paths of the list of a snapshot, by [`path_key`].
-#[derive(Debug, Default, PartialEq)]
-pub struct Keys {
-    /// Those that must be found on the target.
-    here: Vec<u64>,
-    /// Those in places of it that are not looked through.
-    elsewhere: Vec<u64>,
-    /// How many entries each path stands for that may not be UTF-8: all their bytes restic lists as one and the same sign.
-    /// It has the bytes in its list for people only, where a line break in a name cannot be told from the end of one.
-    unclear: HashMap<u64, u32>,
-}
-
-impl Keys {
-    /// Takes note of a path.
-    pub fn add(&mut self, path: &str, is_elsewhere: bool) {
-        let key = path_key(path);
-        if is_elsewhere { &mut self.elsewhere } else { &mut self.here }.push(key);
-        if is_unclear(path) {
-            *self.unclear.entry(key).or_default() += 1;
-        }
-    }
-
-    /// Adds those of another list, which may have the same entries.
-    pub fn extend(&mut self, other: Self) {
-        self.here.extend(other.here);
-        self.elsewhere.extend(other.elsewhere);
-        for (key, count) in other.unclear {
-            let most = self.unclear.entry(key).or_default();
-            *most = count.max(*most);
-        }
-    }
-}
-
-/// Whether a path may stand for several names.
-fn is_unclear(path: &str) -> bool {
-    path.contains(char::REPLACEMENT_CHARACTER)
-}
-
-/// Paths that snapshots hold: nine bytes each, also of a tree of millions.
-#[derive(Debug, Default)]
-pub struct Kept {
-    here: Vec<u64>,
-    seen: Vec<bool>,
-    elsewhere: Vec<u64>,
-    unclear: HashMap<u64, u32>,
-}
-
-impl Kept {
-    /// What any of the lists has.
-    pub fn new(keys: Keys) -> Self {
-        let Keys { mut here, mut elsewhere, unclear } = keys;
-        for all in [&mut here, &mut elsewhere] {
-            all.sort_unstable();
-            all.dedup();
-        }
-        Self { seen: vec![false; here.len()], here, elsewhere, unclear }
-    }
-
-    /// Whether a snapshot holds the path, of which it is noted that it is there.
-    fn has(&mut self, path: &str) -> bool {
-        let key = path_key(path);
-        if let Ok(at) = self.here.binary_search(&key) {
-            self.seen[at] = true;
-            return true;
-        }
-        self.elsewhere.binary_search(&key).is_ok()
-    }
-
-    fn missing(&self) -> usize {
-        self.seen.iter().filter(|seen| !**seen).count()
-    }
-}
-
-/// Whether a path is in a place of the volume of `mount` that is not looked through: in one that is mounted below, or
-/// in what is the file system's own.
-pub fn is_elsewhere(path: &str, mount: &str, mounts: &[String]) -> bool {
-    let is_below = |m: &String| m != mount && within(m, mount) && within(path, m);
-    mounts.iter().any(is_below) || is_lost(path, mount)
-}
-
-/// The innermost mount that a path is in.
-pub fn mount_of<'a>(path: &str, mounts: &'a [String]) -> Option<&'a String> {
-    mounts.iter().filter(|m| within(path, m)).max_by_key(|m| m.len())
-}
-
-fn is_lost(path: &str, mount: &str) -> bool {
-    let rest = path.strip_prefix(mount.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
-    rest.is_some_and(|rest| rest.split('/').next() == Some(LOST))
-}
-
 /// What is looked through: what the patterns select of a path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
@@ -189,35 +99,12 @@ pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option
     (shared.deleted.load(Ordering::Relaxed), failure)
 }
 
-fn stopped() -> Failure {
-    let text =
-        "The agent was told to stop while it deleted extraneous files. Lifeboat tries again within the deadline.";
-    Failure::new(Class::Transient, reason::TERMINATED, text)
-}
-
 fn stuck() -> Failure {
     let text = format!(
         "Everything is restored, but a volume has not answered for {} minutes while extraneous files were deleted. Lifeboat tries again within the deadline.",
         STUCK.as_secs() / 60
     );
     Failure { class: Class::Transient, ..refuse(text) }
-}
-
-fn refuse(text: String) -> Failure {
-    Failure::new(Class::Data, reason::EXTRANEOUS_NOT_DELETED, text)
-}
-
-fn unreadable(path: &str, error: Errno) -> Failure {
-    let text = format!(
-        "Everything is restored, but {path} could not be looked through for extraneous files: {error}. Let the Job read it, or leave it out by exclude of the rule."
-    );
-    Failure { class: class_of(error), ..refuse(text) }
-}
-
-/// What goes away by itself is tried again.
-fn class_of(error: Errno) -> Class {
-    let passes = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::NOTCONN, Errno::INTR];
-    if passes.contains(&error) { Class::Transient } else { Class::Data }
 }
 
 impl Search {
@@ -229,7 +116,7 @@ impl Search {
             if missing > 0 {
                 return Err(refuse(format!(
                     "{missing} of {} entries that were restored are not found under their names, so nothing more is deleted. The volume may ignore the case of letters or change names, or something else writes to it.",
-                    self.kept.here.len()
+                    self.kept.count()
                 )));
             }
             if found.extraneous == 0 {

@@ -12,12 +12,12 @@ use rustix::fs::{Mode, OFlags, fstat, open, syncfs};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use super::Done;
 use super::blocking::{self, Shared, Unfinished};
+use super::paths::{clean, within};
 use super::planned::below;
 use super::repository::Repository;
 use super::run::STUCK;
-use super::select::{clean, within};
+use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 

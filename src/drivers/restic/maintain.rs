@@ -9,9 +9,10 @@ use serde::Deserialize;
 
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
-use super::select::Snapshot;
+use super::snapshot::Snapshot;
 use super::wipe::IDS_AT_ONCE;
-use super::{Done, args, select};
+use super::{args, paths, snapshot};
+use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Failure, Maintain, Own, RepositoryFacts};
 
@@ -55,7 +56,7 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
     let mut removed = 0;
     let is_applied = |own: &Own| args::would_forget(own, &step.retention, 0).is_some();
     let mut all = if step.own.iter().any(is_applied) { repository.snapshots(&[]).await? } else { vec![] };
-    select::know_future(&mut all, Timestamp::now());
+    snapshot::know_future(&mut all, Timestamp::now());
     for own in &step.own {
         let future = future(own, &all);
         if let Some(newest) = future.iter().max_by_key(|s| &s.time).map(|s| s.name_and_time()) {
@@ -100,14 +101,14 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
 
 /// What goes of the snapshots that hold this path and no other: one that somebody has made of several paths is theirs.
 fn own_ids(groups: Vec<Group>, path: &str) -> Vec<String> {
-    let path = select::clean(path);
-    let is_own = |group: &Group| matches!(group.paths.as_deref(), Some([only]) if select::clean(only) == path);
+    let path = paths::clean(path);
+    let is_own = |group: &Group| matches!(group.paths.as_deref(), Some([only]) if paths::clean(only) == path);
     groups.into_iter().filter(is_own).flat_map(|g| g.remove.unwrap_or_default()).map(|s| s.id).collect()
 }
 
 /// Snapshots that retention would take for the newest for years.
 fn future<'a>(own: &Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
-    let path = Some(select::clean(&own.path));
+    let path = Some(paths::clean(&own.path));
     let is_own = |s: &&Snapshot| own.hosts.contains(&s.hostname) && s.only_path() == path;
     all.iter().filter(|s| s.of_future).filter(is_own).collect()
 }

@@ -20,16 +20,19 @@ mod maintain;
 mod obstacles;
 pub(crate) mod output;
 mod parents;
+mod paths;
 mod pattern;
 mod place;
 mod planned;
 mod preflight;
 mod recount;
+mod refusal;
 pub(crate) mod repository;
 mod restore;
 mod run;
 mod secrets;
 pub(crate) mod select;
+pub(crate) mod snapshot;
 pub mod tuning;
 mod wipe;
 
@@ -40,31 +43,3 @@ pub use repository::{Places, Repository};
 pub use restore::restore;
 pub use run::Control;
 pub use wipe::wipe;
-
-use crate::plan::contract::{Answer, Failure};
-
-/// How a step ended. Both may be present: what was done before it failed.
-#[derive(Debug, Default, PartialEq)]
-pub struct Done {
-    /// What was found or done.
-    pub answer: Option<Answer>,
-    /// Why the step failed.
-    pub failure: Option<Failure>,
-    /// It failed before it wrote anything to the volumes.
-    pub untouched: bool,
-}
-
-impl Done {
-    fn ok(answer: Answer) -> Self {
-        Self { answer: Some(answer), ..Self::default() }
-    }
-
-    fn failed(failure: Failure) -> Self {
-        Self { failure: Some(failure), ..Self::default() }
-    }
-
-    /// A failure before the first write.
-    pub fn untouched(failure: Failure) -> Self {
-        Self { untouched: true, ..Self::failed(failure) }
-    }
-}

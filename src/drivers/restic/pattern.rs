@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use super::select::within;
+use super::paths::within;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::pattern::{self as syntax, Token, cleaned, split, tokens};

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::output::{Message, path_key};
-use super::select::{clean, within};
+use super::paths::{clean, within};
 use crate::plan::contract::Counts;
 
 /// Need of one file system.

@@ -10,11 +10,12 @@ use jiff::Timestamp;
 
 use super::checks::Identity;
 use super::count::{self, Asker, Counted};
+use super::refusal::{incomplete_backup, nothing, would_empty};
 use super::repository::Repository;
-use super::restore::{incomplete_backup, nothing, short, would_empty};
 use super::run::{End, LOOK, Limit};
-use super::select::Snapshot;
-use super::{Done, args, pattern, select};
+use super::snapshot::Snapshot;
+use super::{args, paths, pattern, select, snapshot};
+use crate::drivers::done::Done;
 use crate::plan::contract::{Absent, Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
@@ -30,7 +31,7 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
         Ok(all) => all,
         Err(failure) => return Done::failed(failure),
     };
-    select::know_future(&mut all, Timestamp::now());
+    snapshot::know_future(&mut all, Timestamp::now());
     tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
     let answer = |query: &HostQuery| {
         let (query, all) = (query.clone(), &all);
@@ -60,7 +61,7 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
     }
     if !fits(&answers) {
         for (answer, query) in answers.iter_mut().zip(&step.hosts) {
-            answer.pack(&query.paths.iter().map(|p| select::clean(p)).collect::<Vec<_>>());
+            answer.pack(&query.paths.iter().map(|p| paths::clean(p)).collect::<Vec<_>>());
         }
     }
     Done::ok(Answer::Preflight(answers))
@@ -82,7 +83,7 @@ async fn counted(
     pins: &[PinnedSnapshot],
 ) -> Result<Counted, Failure> {
     let identity = query.runner.as_ref().map(Identity::of);
-    let mounts: Vec<String> = query.mounts.iter().map(|m| select::clean(m)).collect();
+    let mounts: Vec<String> = query.mounts.iter().map(|m| paths::clean(m)).collect();
     let asker = Asker { identity: identity.as_ref(), mounts: &mounts, keys: false };
     let rule = (&query.include[..], &query.exclude[..]);
     let mut total = Counted::default();
@@ -91,12 +92,12 @@ async fn counted(
             return Err(incomplete_backup(pin));
         }
         let whole = || all.iter().find(|s| s.id == pin.id).map(Snapshot::clean_paths).unwrap_or_default();
-        let roots = pin.path.as_ref().map_or_else(whole, |path| vec![select::clean(path)]);
+        let roots = pin.path.as_ref().map_or_else(whole, |path| vec![paths::clean(path)]);
         for root in roots {
             let below = pattern::select(&root, rule.0, rule.1)?;
             let found = count::count(repository, pin, &root, &below, &asker).await?;
             if found.lacks(&query.include) && pin.path.is_some() && !query.allow_empty {
-                return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", short(pin))));
+                return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", pin.short())));
             }
             if query.exact && !below.patterns.is_empty() && !found.has_content {
                 return Err(would_empty(pin, &root));

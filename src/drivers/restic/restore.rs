@@ -21,12 +21,15 @@ use super::flush::Volumes;
 use super::obstacles::{self, Obstacles};
 use super::output::{Message, Report, path_key, share};
 use super::parents::Parents;
+use super::paths::{clean, inside_mounts, within};
 use super::pattern::{self, Below, LeftOut};
 use super::planned::{Planned, Tally, below};
+use super::refusal::{incomplete_backup, nothing, would_empty};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
-use super::select::{Snapshot, clean, inside_mounts, within};
-use super::{Done, args, error, links, recount};
+use super::snapshot::Snapshot;
+use super::{args, error, links, recount};
+use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
@@ -179,7 +182,7 @@ async fn count_all(
             Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
         };
         if found.lacks(&step.include) && part.pin.path.is_some() && !step.allow_empty {
-            return Err(nothing(rule, &format!("Snapshot {} does not hold {}", short(part.pin), part.root)));
+            return Err(nothing(rule, &format!("Snapshot {} does not hold {}", part.pin.short(), part.root)));
         }
         if step.exact && !found.has_content {
             return Err(would_empty(part.pin, &part.root));
@@ -193,41 +196,6 @@ async fn count_all(
         (Some(me), Some((path, uid, gid))) => Err(me.refuse(path, *uid, *gid)),
         _ => Ok(total),
     }
-}
-
-/// Why there is nothing to restore; `rule` is what to include and to exclude.
-pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
-    let (include, exclude) = (rule.0.join(", "), rule.1.join(", "));
-    Failure::new(
-        Class::Data,
-        reason::NOTHING_TO_RESTORE,
-        format!(
-            "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if nothing is to be expected. Nothing was written."
-        ),
-    )
-}
-
-/// Why nothing is deleted for a backup that has not all of it.
-pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
-    let text = format!(
-        "Snapshot {} misses files that could not be read when it was made, and target.extraneous: Delete would delete them. Restore another snapshot, or leave extraneous out. Nothing was written.",
-        short(pin)
-    );
-    Failure::new(Class::Data, reason::INCOMPLETE, text)
-}
-
-/// Why a path is not restored exactly of which the snapshot holds nothing: a folder that nothing was mounted at when it
-/// was backed up looks like one that was empty.
-pub fn would_empty(pin: &PinnedSnapshot, root: &str) -> Failure {
-    let text = format!(
-        "Snapshot {} holds nothing in {root} that the rule selects, so that target.extraneous: Delete would delete everything there. Leave the path out of the rule, or restore it without extraneous. Nothing was written.",
-        short(pin)
-    );
-    Failure::new(Class::Data, reason::NOTHING_TO_RESTORE, text)
-}
-
-pub fn short(pin: &PinnedSnapshot) -> &str {
-    pin.id.get(..8).unwrap_or(&pin.id)
 }
 
 fn sum(counts: impl Iterator<Item = Counts>) -> Counts {
@@ -265,7 +233,7 @@ async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapsh
 
 fn gone(pin: &PinnedSnapshot) -> Failure {
     let text =
-        format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", short(pin), pin.time);
+        format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", pin.short(), pin.time);
     Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
 }
 
@@ -312,10 +280,10 @@ async fn dry_run(
                 planned.item(m, &format!("{base}{}", m.item), &part.root);
             })
             .await;
-        if clean_end(&ran) || holds_nothing(&ran) {
+        if ran.ended_well() || holds_nothing(&ran) {
             return Ok(());
         }
-        let failure = repository.failure(&ran, &format!("read snapshot {}; nothing was written", short(part.pin)));
+        let failure = repository.failure(&ran, &format!("read snapshot {}; nothing was written", part.pin.short()));
         repository.once_more(failure, &mut again).await?;
     }
 }
@@ -328,11 +296,6 @@ async fn distinct_bytes(repository: &Repository, step: &Restore) -> Option<u64> 
     let ran = repository.document_within(args::stats(&ids), Limit::Idle(STUCK)).await;
     let stats: Stats = (ran.end == End::Exited(0)).then(|| read_document(&ran.document, "stats").ok()).flatten()?;
     Some(stats.total_uncompressed_size.max(stats.total_size))
-}
-
-/// Whether a command ended well and without any error of an item.
-pub fn clean_end(ran: &Ran) -> bool {
-    ran.end == End::Exited(0) && ran.report.errors == 0
 }
 
 /// Whether the snapshot has no such folder (restic 0.17 and 0.18). What was counted shows whether it should have.
@@ -440,17 +403,17 @@ async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Repo
             }
         })
         .await;
-    if clean_end(&ran) { bytes } else { u64::MAX }
+    if ran.ended_well() { bytes } else { u64::MAX }
 }
 
 /// Success is an end without any error that has restored all that restic has counted itself.
 fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) -> Option<Failure> {
     let said = Tally::of(ran.report.summary.as_ref()).total;
-    if clean_end(ran) {
+    if ran.ended_well() {
         return (done.bytes != said.bytes || ran.report.summary.is_none())
-            .then(|| incomplete(done, said, &format!(" of snapshot {}", short(part.pin))));
+            .then(|| incomplete(done, said, &format!(" of snapshot {}", part.pin.short())));
     }
-    let mut failure = repository.failure(ran, &format!("restore snapshot {}", short(part.pin)));
+    let mut failure = repository.failure(ran, &format!("restore snapshot {}", part.pin.short()));
     if ran.report.errors > 0 {
         failure.message = format!(
             "{} of {} restored, {}. {}",

@@ -111,6 +111,13 @@ pub struct Ran {
     pub document: Vec<u8>,
 }
 
+impl Ran {
+    /// Whether it ended well and without any error of an item.
+    pub fn ended_well(&self) -> bool {
+        self.end == End::Exited(0) && self.report.errors == 0
+    }
+}
+
 /// Runs a command to its end. `sink` gets each JSON message of its standard output.
 pub async fn run(what: &Invocation, stop: &watch::Receiver<bool>, sink: &mut (dyn FnMut(&Message) + Send)) -> Ran {
     run_within(GRACE, what, stop, sink).await

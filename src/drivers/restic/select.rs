@@ -7,192 +7,17 @@
 
 mod runs;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use jiff::Timestamp;
 
+use super::paths::{clean, inside_mounts, within};
+use super::snapshot::{ID_MIN, NAMED, Snapshot};
 use crate::names::reason;
-use crate::plan::contract::{
-    Class, Companion, Failure, HostQuery, INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX,
-    SESSION_TAG_PREFIX,
-};
+use crate::plan::contract::{Class, Companion, Failure, HostQuery, PinnedSnapshot};
 
-/// Shortest id we take: restic's own short form.
-const ID_MIN: usize = 8;
-/// Alternatives named in a message.
-const NAMED: usize = 5;
-/// So far may the clocks of two machines that work differ.
-const SKEW: SignedDuration = SignedDuration::from_hours(1);
 /// Word for "the newest".
 const LATEST: &str = "latest";
-
-/// One snapshot of `restic snapshots --json`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-pub struct Snapshot {
-    pub id: String,
-    pub time: String,
-    #[serde(default)]
-    pub hostname: String,
-    #[serde(default)]
-    pub paths: Vec<String>,
-    #[serde(default)]
-    pub tags: Option<Vec<String>>,
-    /// Patterns of files that the backup left out; those of other arguments than `--exclude` it does not tell.
-    #[serde(default)]
-    pub excludes: Option<Vec<String>>,
-    #[serde(default)]
-    summary: Option<Summary>,
-    /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
-    #[serde(skip)]
-    pub of_future: bool,
-}
-
-/// What restic 0.17 and newer tell of how a snapshot was made.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-struct Summary {
-    #[serde(default)]
-    backup_end: Option<String>,
-}
-
-impl Snapshot {
-    /// When it was begun, which restic calls its time.
-    fn at(&self) -> Timestamp {
-        if self.of_future { Timestamp::MIN } else { self.time.parse().unwrap_or(Timestamp::MIN) }
-    }
-
-    /// When it was there.
-    fn done_at(&self) -> Timestamp {
-        if self.of_future {
-            return Timestamp::MAX;
-        }
-        let end = self.summary.as_ref().and_then(|s| s.backup_end.as_ref()?.parse().ok());
-        end.unwrap_or(Timestamp::MIN).max(self.at())
-    }
-
-    /// UTC to the second where restic's text is readable; as it is otherwise.
-    fn time_text(&self) -> String {
-        match self.time.parse::<Timestamp>() {
-            Ok(at) => Timestamp::from_second(at.as_second()).map_or_else(|_| self.time.clone(), |t| t.to_string()),
-            Err(_) => self.time.clone(),
-        }
-    }
-
-    fn tags(&self) -> &[String] {
-        self.tags.as_deref().unwrap_or_default()
-    }
-
-    /// The first: a backup puts its own tags before those that a user asks for.
-    fn run_tag(&self) -> Option<&str> {
-        self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
-    }
-
-    /// The BackupSession that made it; the first, for the same reason.
-    fn session(&self) -> Option<&str> {
-        self.tags().iter().find_map(|t| t.strip_prefix(SESSION_TAG_PREFIX))
-    }
-
-    /// Its run; a snapshot without our tag is one by itself.
-    fn run(&self) -> &str {
-        self.run_tag().unwrap_or(&self.id)
-    }
-
-    /// How messages name its run.
-    fn run_name(&self) -> String {
-        match (self.session(), self.run_tag().and_then(|t| t.strip_prefix(RUN_TAG_PREFIX))) {
-            (Some(session), _) => format!("BackupSession {session}"),
-            (None, Some(run)) => format!("run {run}"),
-            (None, None) => format!("snapshot {}", self.short()),
-        }
-    }
-
-    /// It misses files that could not be read.
-    pub fn is_incomplete(&self) -> bool {
-        self.tags().iter().any(|t| t == INCOMPLETE_TAG)
-    }
-
-    /// Of how many paths its host's part of the run is to be.
-    fn paths_wanted(&self) -> Option<usize> {
-        self.tags().iter().find_map(|t| t.strip_prefix(PATHS_TAG_PREFIX)?.parse().ok())
-    }
-
-    /// Whether both are of one backup run. A snapshot without our tag is a run of its own.
-    fn is_of_the_run_of(&self, other: &Self) -> bool {
-        self.id == other.id || self.run_tag().is_some_and(|run| other.run_tag() == Some(run))
-    }
-
-    /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
-    fn age(&self, other: &Self) -> Ordering {
-        self.at().cmp(&other.at()).then_with(|| self.id.cmp(&other.id))
-    }
-
-    /// Paths that were backed up, normalised.
-    pub fn clean_paths(&self) -> Vec<String> {
-        self.paths.iter().map(|p| clean(p)).collect()
-    }
-
-    /// Its path, normalised, if it has but one: as all have that a backup of ours made.
-    pub fn only_path(&self) -> Option<String> {
-        if let [path] = self.paths.as_slice() { Some(clean(path)) } else { None }
-    }
-
-    /// How messages name it where its time matters.
-    pub fn name_and_time(&self) -> String {
-        format!("{} of {}", self.short(), self.time_text())
-    }
-
-    fn short(&self) -> &str {
-        self.id.get(..ID_MIN).unwrap_or(&self.id)
-    }
-
-    fn pin(&self, path: Option<String>) -> PinnedSnapshot {
-        PinnedSnapshot { id: self.id.clone(), time: self.time_text(), path }
-    }
-}
-
-/// Finds the snapshots whose time is yet to come. One of them would be the latest for years.
-pub fn know_future(all: &mut [Snapshot], now: Timestamp) {
-    let latest = now.checked_add(SKEW).unwrap_or(Timestamp::MAX);
-    for snapshot in all {
-        snapshot.of_future = snapshot.at() > latest;
-    }
-}
-
-/// A path without doubled or trailing slashes and without `.` and `..`.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// Whether `path` is `base` or lies below it. Both normalised.
-pub fn within(path: &str, base: &str) -> bool {
-    base == "/" || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Refuses a path that no mount of the target holds: it would be written into the container and lost.
-pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
-    if mounts.iter().any(|m| within(path, &clean(m))) {
-        return Ok(());
-    }
-    let mounts = if mounts.is_empty() { "none".to_owned() } else { mounts.join(", ") };
-    Err(Failure::new(
-        Class::Invalid,
-        reason::PATH_OUTSIDE_MOUNTS,
-        format!(
-            "{path} lies outside every mount of the target ({mounts}). Mount a volume of the target where the data was backed up, or restore other paths."
-        ),
-    ))
-}
 
 /// What there is for a host, oldest first.
 #[derive(Default)]
@@ -237,7 +62,7 @@ pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result
 /// What is to be said of the snapshots that a host gets by their age: that a clock was wrong.
 pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> Option<String> {
     let by_age = !query.paths.is_empty() || query.snapshots.iter().any(|s| s == LATEST);
-    let is_own = |s: &&Snapshot| s.of_future && s.hostname == query.source_host && tagged(s, &query.tags);
+    let is_own = |s: &&Snapshot| s.of_future && s.hostname == query.source_host && s.has_tags(&query.tags);
     let newest = all.iter().filter(|_| by_age).filter(is_own).max_by_key(|s| s.time.parse::<Timestamp>().ok())?;
     let (id, time) = (newest.short(), newest.time_text());
     let is_taken = pins.iter().any(|p| all.iter().any(|s| s.id == p.id && s.of_future));
@@ -263,7 +88,7 @@ fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> 
         |s: &Snapshot| ends.as_ref().is_none_or(|(at, ends)| ends.get(s.run()).is_some_and(|e| e <= at));
     let mut own: Vec<&Snapshot> = all
         .iter()
-        .filter(|s| s.hostname == query.source_host && tagged(s, &query.tags))
+        .filter(|s| s.hostname == query.source_host && s.has_tags(&query.tags))
         .filter(|s| of_session.is_none_or(|newest| newest.is_some_and(|n| s.is_of_the_run_of(n))))
         .filter(|s| common.map_or_else(|| complete_then(s), |run| s.run() == run))
         .collect();
@@ -360,11 +185,6 @@ fn by_id<'a>(query: &HostQuery, all: &'a [Snapshot], wanted: &str) -> Result<&'a
             format!("Snapshot id {wanted} is ambiguous: {} snapshots begin with it. Give more digits.", many.len()),
         )),
     }
-}
-
-/// Any of the lists, all tags of it; no list asks for nothing.
-fn tagged(snapshot: &Snapshot, lists: &[Vec<String>]) -> bool {
-    lists.is_empty() || lists.iter().any(|all| all.iter().all(|tag| snapshot.tags().contains(tag)))
 }
 
 fn not_found(query: &HostQuery, all: &[Snapshot], sets: usize, what: &str) -> Failure {

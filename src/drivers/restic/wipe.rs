@@ -3,10 +3,11 @@
 //! restic does it, and so nothing is touched that is not this repository's: whatever else
 //! lies below the same prefix stays. An empty repository, its config and keys, stays too.
 
+use super::args;
 use super::repository::Repository;
 use super::run::{End, Limit, STUCK};
-use super::select::Snapshot;
-use super::{Done, args};
+use super::snapshot::Snapshot;
+use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Answer, Failure};
 

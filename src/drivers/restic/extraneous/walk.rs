@@ -14,7 +14,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Kept, Shared, is_elsewhere, is_lost, is_unclear, refuse, stopped, unreadable};
+use super::error::{refuse, stopped, unreadable};
+use super::kept::{Kept, is_elsewhere, is_lost, is_unclear};
+use crate::drivers::restic::blocking::Shared;
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::pattern::{LeftOut, Walk};
 use crate::plan::contract::Failure;
@@ -182,7 +184,7 @@ impl Pass<'_> {
         let key = path_key(path);
         let seen = self.unclear.entry(key).or_default();
         *seen += 1;
-        *seen > self.kept.unclear.get(&key).copied().unwrap_or_default()
+        *seen > self.kept.entries_of(key)
     }
 
     /// Whether the entry is gone.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{NAMED, Snapshot, tagged};
+use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 use crate::plan::contract::{Class, Companion, Failure};
 
@@ -118,7 +118,7 @@ fn flaws(run: &[&Snapshot], members: &[&Companion]) -> Vec<String> {
     let mut flaws = vec![];
     let mut held = 0;
     for member in members {
-        let of = |s: &&&Snapshot| s.hostname == member.source_host && tagged(s, &member.tags);
+        let of = |s: &&&Snapshot| s.hostname == member.source_host && s.has_tags(&member.tags);
         let part: Vec<&Snapshot> = run.iter().filter(of).copied().collect();
         held += usize::from(!part.is_empty());
         if part.is_empty() {

@@ -1,0 +1,32 @@
+//! Why extraneous entries were not deleted, or not all of them.
+
+use rustix::io::Errno;
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+
+/// The agent was told to stop.
+pub fn stopped() -> Failure {
+    let text =
+        "The agent was told to stop while it deleted extraneous files. Lifeboat tries again within the deadline.";
+    Failure::new(Class::Transient, reason::TERMINATED, text)
+}
+
+/// What stands where it should not, and stays.
+pub fn refuse(text: String) -> Failure {
+    Failure::new(Class::Data, reason::EXTRANEOUS_NOT_DELETED, text)
+}
+
+/// A folder that could not be looked through.
+pub fn unreadable(path: &str, error: Errno) -> Failure {
+    let text = format!(
+        "Everything is restored, but {path} could not be looked through for extraneous files: {error}. Let the Job read it, or leave it out by exclude of the rule."
+    );
+    Failure { class: class_of(error), ..refuse(text) }
+}
+
+/// What goes away by itself is tried again.
+pub fn class_of(error: Errno) -> Class {
+    let passes = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::NOTCONN, Errno::INTR];
+    if passes.contains(&error) { Class::Transient } else { Class::Data }
+}

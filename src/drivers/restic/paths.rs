@@ -1,0 +1,39 @@
+//! Paths as they were backed up: normalised, and whether one lies in another.
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
+
+/// A path without doubled or trailing slashes and without `.` and `..`.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Whether `path` is `base` or lies below it. Both normalised.
+pub fn within(path: &str, base: &str) -> bool {
+    base == "/" || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Refuses a path that no mount of the target holds: it would be written into the container and lost.
+pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
+    if mounts.iter().any(|m| within(path, &clean(m))) {
+        return Ok(());
+    }
+    let mounts = if mounts.is_empty() { "none".to_owned() } else { mounts.join(", ") };
+    Err(Failure::new(
+        Class::Invalid,
+        reason::PATH_OUTSIDE_MOUNTS,
+        format!(
+            "{path} lies outside every mount of the target ({mounts}). Mount a volume of the target where the data was backed up, or restore other paths."
+        ),
+    ))
+}

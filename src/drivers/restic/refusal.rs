@@ -1,0 +1,35 @@
+//! Why a restore has nothing to write, or must not delete. The preflight says it, and so does the restore by itself.
+
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure, PinnedSnapshot};
+
+/// Why there is nothing to restore; `rule` is what to include and to exclude.
+pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
+    let (include, exclude) = (rule.0.join(", "), rule.1.join(", "));
+    Failure::new(
+        Class::Data,
+        reason::NOTHING_TO_RESTORE,
+        format!(
+            "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if nothing is to be expected. Nothing was written."
+        ),
+    )
+}
+
+/// Why nothing is deleted for a backup that has not all of it.
+pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
+    let text = format!(
+        "Snapshot {} misses files that could not be read when it was made, and target.extraneous: Delete would delete them. Restore another snapshot, or leave extraneous out. Nothing was written.",
+        pin.short()
+    );
+    Failure::new(Class::Data, reason::INCOMPLETE, text)
+}
+
+/// Why a path is not restored exactly of which the snapshot holds nothing: a folder that nothing was mounted at when it
+/// was backed up looks like one that was empty.
+pub fn would_empty(pin: &PinnedSnapshot, root: &str) -> Failure {
+    let text = format!(
+        "Snapshot {} holds nothing in {root} that the rule selects, so that target.extraneous: Delete would delete everything there. Leave the path out of the rule, or restore it without extraneous. Nothing was written.",
+        pin.short()
+    );
+    Failure::new(Class::Data, reason::NOTHING_TO_RESTORE, text)
+}

@@ -1,0 +1,152 @@
+//! A snapshot as `restic snapshots --json` lists it, and what its tags say of the backup run that made it.
+
+use std::cmp::Ordering;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::paths::clean;
+use crate::plan::contract::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
+
+/// Shortest id we take: restic's own short form.
+pub const ID_MIN: usize = 8;
+/// Alternatives named in a message.
+pub const NAMED: usize = 5;
+/// So far may the clocks of two machines that work differ.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
+
+/// One snapshot of `restic snapshots --json`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Snapshot {
+    pub id: String,
+    pub time: String,
+    #[serde(default)]
+    pub hostname: String,
+    #[serde(default)]
+    pub paths: Vec<String>,
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
+    /// Patterns of files that the backup left out; those of other arguments than `--exclude` it does not tell.
+    #[serde(default)]
+    pub excludes: Option<Vec<String>>,
+    #[serde(default)]
+    pub summary: Option<Summary>,
+    /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
+    #[serde(skip)]
+    pub of_future: bool,
+}
+
+/// What restic 0.17 and newer tell of how a snapshot was made.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub struct Summary {
+    #[serde(default)]
+    pub backup_end: Option<String>,
+}
+
+impl Snapshot {
+    /// When it was begun, which restic calls its time.
+    pub fn at(&self) -> Timestamp {
+        if self.of_future { Timestamp::MIN } else { self.time.parse().unwrap_or(Timestamp::MIN) }
+    }
+
+    /// When it was there.
+    pub fn done_at(&self) -> Timestamp {
+        if self.of_future {
+            return Timestamp::MAX;
+        }
+        let end = self.summary.as_ref().and_then(|s| s.backup_end.as_ref()?.parse().ok());
+        end.unwrap_or(Timestamp::MIN).max(self.at())
+    }
+
+    /// UTC to the second where restic's text is readable; as it is otherwise.
+    pub fn time_text(&self) -> String {
+        match self.time.parse::<Timestamp>() {
+            Ok(at) => Timestamp::from_second(at.as_second()).map_or_else(|_| self.time.clone(), |t| t.to_string()),
+            Err(_) => self.time.clone(),
+        }
+    }
+
+    pub fn tags(&self) -> &[String] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+
+    /// The first: a backup puts its own tags before those that a user asks for.
+    pub fn run_tag(&self) -> Option<&str> {
+        self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
+    }
+
+    /// The BackupSession that made it; the first, for the same reason.
+    pub fn session(&self) -> Option<&str> {
+        self.tags().iter().find_map(|t| t.strip_prefix(SESSION_TAG_PREFIX))
+    }
+
+    /// Its run; a snapshot without our tag is one by itself.
+    pub fn run(&self) -> &str {
+        self.run_tag().unwrap_or(&self.id)
+    }
+
+    /// How messages name its run.
+    pub fn run_name(&self) -> String {
+        match (self.session(), self.run_tag().and_then(|t| t.strip_prefix(RUN_TAG_PREFIX))) {
+            (Some(session), _) => format!("BackupSession {session}"),
+            (None, Some(run)) => format!("run {run}"),
+            (None, None) => format!("snapshot {}", self.short()),
+        }
+    }
+
+    /// It misses files that could not be read.
+    pub fn is_incomplete(&self) -> bool {
+        self.tags().iter().any(|t| t == INCOMPLETE_TAG)
+    }
+
+    /// Of how many paths its host's part of the run is to be.
+    pub fn paths_wanted(&self) -> Option<usize> {
+        self.tags().iter().find_map(|t| t.strip_prefix(PATHS_TAG_PREFIX)?.parse().ok())
+    }
+
+    /// Whether both are of one backup run. A snapshot without our tag is a run of its own.
+    pub fn is_of_the_run_of(&self, other: &Self) -> bool {
+        self.id == other.id || self.run_tag().is_some_and(|run| other.run_tag() == Some(run))
+    }
+
+    /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
+    pub fn age(&self, other: &Self) -> Ordering {
+        self.at().cmp(&other.at()).then_with(|| self.id.cmp(&other.id))
+    }
+
+    /// Paths that were backed up, normalised.
+    pub fn clean_paths(&self) -> Vec<String> {
+        self.paths.iter().map(|p| clean(p)).collect()
+    }
+
+    /// Its path, normalised, if it has but one: as all have that a backup of ours made.
+    pub fn only_path(&self) -> Option<String> {
+        if let [path] = self.paths.as_slice() { Some(clean(path)) } else { None }
+    }
+
+    /// How messages name it where its time matters.
+    pub fn name_and_time(&self) -> String {
+        format!("{} of {}", self.short(), self.time_text())
+    }
+
+    pub fn short(&self) -> &str {
+        self.id.get(..ID_MIN).unwrap_or(&self.id)
+    }
+
+    /// Whether it has all tags of any of the lists; no list asks for nothing.
+    pub fn has_tags(&self, lists: &[Vec<String>]) -> bool {
+        lists.is_empty() || lists.iter().any(|all| all.iter().all(|tag| self.tags().contains(tag)))
+    }
+
+    pub fn pin(&self, path: Option<String>) -> PinnedSnapshot {
+        PinnedSnapshot { id: self.id.clone(), time: self.time_text(), path }
+    }
+}
+
+/// Finds the snapshots whose time is yet to come. One of them would be the latest for years.
+pub fn know_future(all: &mut [Snapshot], now: Timestamp) {
+    let latest = now.checked_add(SKEW).unwrap_or(Timestamp::MAX);
+    for snapshot in all {
+        snapshot.of_future = snapshot.at() > latest;
+    }
+}
