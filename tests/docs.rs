@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lifeboat::admission::validate::{Reason, check, message, object_reason};
+use lifeboat::admission::{Reason, check, message, object_reason};
 use lifeboat::{api, yaml};
 use serde_json::Value;
 

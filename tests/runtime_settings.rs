@@ -176,7 +176,7 @@ fn what_is_elsewhere_is_a_field_and_refused() {
         let mut object = json!({ "metadata": { "name": "x", "namespace": "n" }, "spec": { "runtimeSettings": {} } });
         let (outer, inner) = field.split_once('.').unwrap();
         object["spec"]["runtimeSettings"][outer][inner] = json!({ "a": "b" });
-        let errors = lifeboat::admission::validate::check("RestoreSession", &object, None);
+        let errors = lifeboat::admission::check("RestoreSession", &object, None);
         assert!(errors.iter().any(|e| e.field.ends_with(field)), "{field}");
     }
 }

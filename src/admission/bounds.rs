@@ -1,7 +1,7 @@
 //! Whether an object is of a size that its rules can be tried on.
 //!
-//! Asked before anything else looks at an object, by both doors ([`default`](super::default()) and
-//! [`check`](super::check)), because not every object came past today's schema: one that an older definition let in,
+//! Asked before anything else looks at an object, by both doors ([`default`](super::default::default) and
+//! [`check`](super::validate::check)), because not every object came past today's schema: one that an older definition let in,
 //! or that somebody posts to the webhook, can be of any size. The limits of fields are those of the published schema
 //! (`api::bounds`). Counts, and takes no copy: the work is linear in the size of the object.
 
@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::KINDS;
-use super::validate::{FieldError, Reason};
+use super::error::{FieldError, Reason};
+use super::kinds::KINDS;
 use crate::api;
 
 /// Most bytes of JSON of one object, without status and managedFields: what a client-side apply can carry, and a

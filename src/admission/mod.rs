@@ -11,7 +11,10 @@ pub mod bounds;
 pub mod certs;
 pub mod default;
 pub mod elsewhere;
+pub mod error;
+pub mod kinds;
 pub mod notice;
+mod request;
 pub mod review;
 pub mod rights;
 pub mod seal;
@@ -20,24 +23,7 @@ pub mod validate;
 
 pub use default::default;
 pub use elsewhere::{Elsewhere, Owners};
+pub use error::{FieldError, Reason, message, object_reason};
+pub use kinds::{KINDS, kind_of};
 pub use rights::Gate;
-pub use validate::{FieldError, Reason, check, message, object_reason};
-
-/// Kinds that have defaults or rules, with the plural their webhook paths may use.
-pub const KINDS: [(&str, &str); 9] = [
-    ("BackupBatch", "backupbatches"),
-    ("BackupBlueprint", "backupblueprints"),
-    ("BackupConfiguration", "backupconfigurations"),
-    ("BackupSession", "backupsessions"),
-    ("Function", "functions"),
-    ("Repository", "repositories"),
-    ("RestoreBatch", "restorebatches"),
-    ("RestoreSession", "restoresessions"),
-    ("Task", "tasks"),
-];
-
-/// The kind that a webhook path names: by its plural, or by itself in any case.
-pub fn kind_of(segment: &str) -> Option<&'static str> {
-    let segment = segment.to_ascii_lowercase();
-    KINDS.iter().find(|(kind, plural)| *plural == segment || kind.eq_ignore_ascii_case(&segment)).map(|(kind, _)| *kind)
-}
+pub use validate::check;

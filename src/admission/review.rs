@@ -12,58 +12,20 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::bounds::{ADVICE, GROWTH};
+use super::default::default;
+use super::elsewhere::Elsewhere;
+use super::error::{FieldError, Reason, message, object_reason};
+use super::kinds::kind_of;
+use super::notice;
+use super::request::Request;
 use super::rights::Mark;
-use super::validate::{FieldError, Reason, check, message, object_reason};
-use super::{Elsewhere, default, kind_of, notice};
+use super::validate::check;
 use crate::names::{GROUP, annotation};
 
 /// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
 const WARNING_MAX: usize = 256;
 /// Most warnings: the API server drops those past 4096 characters in all.
 const WARNINGS: usize = 15;
-
-/// A review that could be read.
-pub(super) struct Request<'a> {
-    uid: &'a str,
-    operation: &'a str,
-    object: Option<&'a Value>,
-    pub(super) old: Option<&'a Value>,
-    pub(super) namespace: Option<&'a str>,
-    /// Who asks.
-    pub(super) user: Option<&'a Value>,
-}
-
-impl<'a> Request<'a> {
-    pub(super) fn read(review: &'a Value) -> Result<Self, String> {
-        let text = |at: &str| review.pointer(at).and_then(Value::as_str);
-        if (text("/apiVersion"), text("/kind")) != (Some("admission.k8s.io/v1"), Some("AdmissionReview")) {
-            return Err("not an AdmissionReview of admission.k8s.io/v1".to_owned());
-        }
-        let uid = text("/request/uid").ok_or("the review has no request.uid")?;
-        let operation = text("/request/operation").ok_or("the review has no request.operation")?;
-        let object = |at: &str| review.pointer(at).filter(|o| o.is_object());
-        let (new, old) = (object("/request/object"), object("/request/oldObject"));
-        if matches!(operation, "CREATE" | "UPDATE") && new.is_none() {
-            return Err("the review has no request.object".to_owned());
-        }
-        let user = object("/request/userInfo");
-        Ok(Self { uid, operation, object: new, old, namespace: text("/request/namespace"), user })
-    }
-
-    /// The object that is written, unless it is being deleted.
-    pub(super) fn living(&self) -> Option<&'a Value> {
-        let object = self.object.filter(|_| matches!(self.operation, "CREATE" | "UPDATE"))?;
-        let is_going = object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
-        (!is_going).then_some(object)
-    }
-
-    /// The object to judge; `None` where there is nothing to judge.
-    pub(super) fn subject(&self) -> Option<&'a Value> {
-        let object = self.living()?;
-        let is_same = self.old.is_some_and(|old| old.get("spec") == object.get("spec"));
-        (!is_same).then_some(object)
-    }
-}
 
 fn answer(uid: &str, mut response: Map<String, Value>) -> Value {
     response.insert("uid".into(), uid.into());

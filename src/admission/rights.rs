@@ -11,9 +11,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::review::Request;
+use super::error::{Reason, object_reason};
+use super::kinds::kind_of;
+use super::request::Request;
 use super::seal::{self, Key};
-use super::{kind_of, validate};
+use super::validate;
 use crate::names::label;
 use crate::plan::rights::{Ask, Right, asked};
 
@@ -127,7 +129,7 @@ pub fn question(segment: &str, review: &Value, key: Option<&Key>) -> Option<Ques
     asks = without(asks, &before);
     let is_wrong = || {
         let errors = validate::check(kind, object, request.old);
-        validate::object_reason(&errors) == Some(validate::Reason::Invalid)
+        object_reason(&errors) == Some(Reason::Invalid)
     };
     (!asks.is_empty() && !is_wrong()).then(|| request.question(asks))
 }
@@ -338,7 +340,7 @@ mod tests {
             "uid": "u", "operation": "CREATE", "namespace": "demo", "object": written } });
         let Mark::Ask(_, seal) = mark("restoresessions", &review, &key()) else { panic!() };
         let mut stored = written;
-        super::super::default("RestoreSession", &mut stored);
+        crate::admission::default("RestoreSession", &mut stored);
         stored["metadata"]["annotations"] = json!({ annotation::SEAL: seal });
         let typed: crate::api::RestoreSession = serde_json::from_value(stored).unwrap();
         let read = crate::api::to_json(&typed);

@@ -25,8 +25,9 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
+use super::elsewhere::Owners;
 use super::rights::{self, Gate, Mark};
-use super::{Owners, review, seal};
+use super::{review, seal};
 use crate::serve::{self, Limits};
 
 /// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.

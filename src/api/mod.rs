@@ -15,6 +15,7 @@ pub mod common;
 pub mod condition;
 pub mod function;
 pub mod hooks;
+mod json;
 pub mod repository;
 pub mod restore_batch;
 pub mod restore_session;
@@ -35,6 +36,7 @@ pub use backup_configuration::BackupConfiguration;
 pub use backup_session::BackupSession;
 pub use condition::Condition;
 pub use function::Function;
+pub use json::{clean, to_json};
 pub use repository::Repository;
 pub use restore_batch::RestoreBatch;
 pub use restore_session::RestoreSession;
@@ -75,24 +77,4 @@ pub fn spec_of(kind: &str) -> Option<Value> {
         "Task" => schema::of_spec::<task::TaskSpec>(),
         _ => return None,
     })
-}
-
-/// Takes every null out of a document. An absent optional field is serialised as null,
-/// and the API server refuses null where a field is not nullable.
-pub fn clean(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, v| !v.is_null());
-            map.values_mut().for_each(clean);
-        }
-        Value::Array(items) => items.iter_mut().for_each(clean),
-        _ => {}
-    }
-}
-
-/// An object as JSON without nulls.
-pub fn to_json<T: serde::Serialize>(object: &T) -> Value {
-    let mut value = serde_json::to_value(object).unwrap_or_default();
-    clean(&mut value);
-    value
 }

@@ -70,7 +70,7 @@ pub fn finish(crd: &CustomResourceDefinition) -> Value {
             }
         }
     }
-    crate::api::clean(&mut value);
+    super::json::clean(&mut value);
     if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         let app = if crd.spec.group == "appcatalog.appscode.com" { "catalog" } else { "stash" };
         meta.insert("labels".into(), serde_json::json!({ "app.kubernetes.io/name": app }));

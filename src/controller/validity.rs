@@ -46,7 +46,7 @@ where
 }
 
 fn examine<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Verdict {
-    let errors = admission::validate::check(&K::kind(&()), &to_json(object), None);
-    let reason = admission::validate::object_reason(&errors)?;
-    Some(Refusal { reason: reason.as_str().to_owned(), message: admission::validate::message(&errors) })
+    let errors = admission::check(&K::kind(&()), &to_json(object), None);
+    let reason = admission::object_reason(&errors)?;
+    Some(Refusal { reason: reason.as_str().to_owned(), message: admission::message(&errors) })
 }

@@ -5,7 +5,8 @@
 
 use super::members::{self, Member};
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, identity, runtime};
+use super::{common, identity, runtime};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::BackupBatch;
 use crate::plan::hosts::{HostSet, TargetKind};
 

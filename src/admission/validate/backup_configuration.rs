@@ -4,7 +4,8 @@
 //! Ready its alias, target and Repository stay ([`identity`]); all else may be edited.
 
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, identity};
+use super::{common, identity};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupConfiguration, to_json};
 use crate::names::hash_of;

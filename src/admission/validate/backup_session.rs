@@ -3,7 +3,9 @@
 //! Names what to run and nothing else. Its spec cannot be changed, but for `cancel`:
 //! another backup is another object.
 
-use super::{Errors, FieldError, common, immutable};
+use super::common;
+use super::immutable::immutable;
+use crate::admission::error::{Errors, FieldError};
 use crate::api::BackupSession;
 use crate::names::GROUP;
 

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Errors;
 use super::overlap::{COMPARED, walk};
+use crate::admission::error::Errors;
 use crate::api::common::Quiesce;
 use crate::api::target::RestoreTarget;
 use crate::plan::contract::keeps_what_is_there;

@@ -4,7 +4,7 @@
 //! never looks at an alias that is not backed up any more. Everything else may be edited. What was accepted last stands
 //! in status, where both the webhook and the controller find it.
 
-use super::{Errors, NAME_LENGTH, shorten};
+use crate::admission::error::{Errors, NAME_LENGTH, shorten};
 use crate::api::common::{InvokerIdentity, RepositoryRef, TargetIdentity, TargetRef};
 use crate::api::target::BackupTarget;
 use crate::plan::ground;
@@ -107,7 +107,8 @@ fn short(text: &str) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::{check, message};
+    use crate::admission::error::message;
+    use crate::admission::validate::check;
 
     fn target(alias: &str, name: &str) -> Value {
         json!({ "alias": alias, "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },

@@ -4,8 +4,8 @@
 //! restore each other's data. Hosts are compared as sets, before anyone counts
 //! replicas: `app` of a Deployment and `app-0` of a StatefulSet are looked at alike.
 
-use super::Errors;
 use super::target::say_hosts;
+use crate::admission::error::Errors;
 use crate::api::common::{ExecutionOrder, OnFailure, TargetRef};
 use crate::plan::hosts::HostSet;
 

@@ -15,6 +15,7 @@ pub mod extraneous;
 pub mod folders;
 pub mod function;
 pub mod identity;
+pub mod immutable;
 pub mod members;
 pub mod overlap;
 pub mod parts;
@@ -27,124 +28,12 @@ pub mod target;
 pub mod task;
 pub mod templates;
 
-use std::fmt::Display;
-
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::bounds;
-use crate::{api, names};
-
-/// Why a field is refused.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Reason {
-    /// A mistake: only a change of the object helps.
-    Invalid,
-    /// Declared, but not built yet.
-    NotSupported,
-}
-
-impl Reason {
-    /// The word for conditions and events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Invalid => names::reason::INVALID,
-            Self::NotSupported => names::reason::NOT_SUPPORTED,
-        }
-    }
-}
-
-/// What is wrong with one field.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FieldError {
-    /// Path such as `spec.members[1].target.rules[0].paths`.
-    pub field: String,
-    /// Mistake, or not built yet.
-    pub reason: Reason,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-/// Most mistakes that are told of one object: enough to mend it, and all of them fit into a condition.
-const ERRORS: usize = 20;
-/// Longest path of a field in bytes. The longest of the definitions has 140.
-const FIELD_LENGTH: usize = 256;
-/// Longest text of one mistake in bytes.
-const MESSAGE_LENGTH: usize = 600;
-/// Most names in a list of a message.
-const NAMES: usize = 10;
-/// Longest name in such a list in bytes.
-const NAME_LENGTH: usize = 64;
-
-impl FieldError {
-    /// A mistake, told in bounded length.
-    pub fn new(field: impl Display, reason: Reason, message: impl Display) -> Self {
-        let field = shorten(field.to_string(), FIELD_LENGTH);
-        Self { field, reason, message: shorten(message.to_string(), MESSAGE_LENGTH) }
-    }
-}
-
-/// A text of at most so many bytes. Of a longer one the middle goes: what it is about stands at its beginning, and
-/// what to do at its end.
-pub fn shorten(mut text: String, most: usize) -> String {
-    const GAP: &str = "...";
-    if text.len() > most {
-        let from = text.floor_char_boundary(most / 2);
-        let to = text.ceil_char_boundary(text.len() + from + GAP.len() - most);
-        text.replace_range(from..to, GAP);
-    }
-    text
-}
-
-/// Names as a list, of which a long one is cut.
-pub fn say_list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let more = names.len().saturating_sub(NAMES);
-    let shown: Vec<String> = names.take(NAMES).map(|name| shorten(name.to_owned(), NAME_LENGTH)).collect();
-    let shown = shown.join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
-
-/// What was found so far: the first mistakes, and how many more.
-#[derive(Debug, Default)]
-pub struct Errors {
-    told: Vec<FieldError>,
-    more: usize,
-    /// One of those that are not told is a mistake.
-    is_more_invalid: bool,
-}
-
-impl Errors {
-    /// Notes a mistake.
-    pub fn invalid(&mut self, field: impl Display, message: impl Display) {
-        self.push(field, Reason::Invalid, message);
-    }
-
-    /// Notes a field whose meaning is not built yet.
-    pub fn not_supported(&mut self, field: impl Display, message: impl Display) {
-        self.push(field, Reason::NotSupported, message);
-    }
-
-    fn push(&mut self, field: impl Display, reason: Reason, message: impl Display) {
-        if self.told.len() < ERRORS {
-            self.told.push(FieldError::new(field, reason, message));
-        } else {
-            self.more += 1;
-            self.is_more_invalid |= reason == Reason::Invalid;
-        }
-    }
-
-    /// Them in the order found; the last one says how many there are more.
-    pub fn into_vec(mut self) -> Vec<FieldError> {
-        if self.more > 0 {
-            let last = self.told.pop();
-            let is_invalid = self.is_more_invalid || last.is_some_and(|last| last.reason == Reason::Invalid);
-            let reason = if is_invalid { Reason::Invalid } else { Reason::NotSupported };
-            let text = format!("has {} more mistakes, which are not listed", self.more + 1);
-            self.told.push(FieldError::new("spec", reason, text));
-        }
-        self.told
-    }
-}
+use super::error::{FieldError, Reason};
+use super::{bounds, default};
+use crate::api;
 
 /// Everything that is wrong with an object of this kind; with `old`, also what may not change.
 /// Both are brought into their one form first, so that re-applying the manifest as it was written is no change.
@@ -210,7 +99,7 @@ fn essence(kind: &str, object: &Value) -> Value {
 /// The typed object, defaulted. A status that another build wrote and this one cannot read is left out: what
 /// operators write is no mistake of the user's.
 fn read<T: DeserializeOwned>(kind: &str, mut object: Value) -> Result<T, FieldError> {
-    super::default::apply(kind, &mut object);
+    default::apply(kind, &mut object);
     // Once more, so that an object is judged alike before and after it was defaulted.
     bounds::check(kind, &object)?;
     api::clean(&mut object);
@@ -254,50 +143,11 @@ fn unreadable(path: &str, text: &str) -> FieldError {
     FieldError::new(field, Reason::Invalid, message)
 }
 
-/// One text for all of it, the same in the webhook's answer and in the object's status.
-pub fn message(errors: &[FieldError]) -> String {
-    errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; ")
-}
-
-/// Reason of the object as a whole: `NotSupported` if that is all there is, else `Invalid`. `None` for no errors.
-pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
-    if errors.is_empty() {
-        None
-    } else if errors.iter().all(|e| e.reason == Reason::NotSupported) {
-        Some(Reason::NotSupported)
-    } else {
-        Some(Reason::Invalid)
-    }
-}
-
-/// What may change of a run: it can be told to end.
-const MUTABLE: [&str; 1] = ["cancel"];
-
-/// Refuses a changed spec of an object that is one run, naming what changed.
-pub(super) fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
-    let Some(old) = old.filter(|old| *old != new) else { return };
-    let (new, old) = (api::to_json(new), api::to_json(old));
-    let empty = serde_json::Map::new();
-    let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let is_changed = |k: &&String| new.get(*k) != old.get(*k) && !MUTABLE.contains(&k.as_str());
-    let mut changed: Vec<&str> = new.keys().chain(old.keys()).filter(is_changed).map(String::as_str).collect();
-    changed.sort_unstable();
-    changed.dedup();
-    if changed.is_empty() {
-        return;
-    }
-    errors.invalid(
-        "spec",
-        format!(
-            "cannot be changed, because a {kind} is one run; create another object (changed: {})",
-            changed.join(", ")
-        ),
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::error::message;
+    use crate::admission::kinds::KINDS;
     use proptest::prelude::*;
 
     /// Proves: defect 26, invented 21.
@@ -309,44 +159,6 @@ mod tests {
         let typo = json!({ "spec": { "executionOrder": "sequential", "members": [] } });
         let text = message(&check("RestoreBatch", &typo, None));
         assert!(text.starts_with("spec.executionOrder: cannot be read: unknown variant `sequential`"), "{text}");
-    }
-
-    #[test]
-    fn an_object_is_not_supported_only_if_nothing_is_wrong() {
-        let error = |reason| FieldError { field: "spec".into(), reason, message: String::new() };
-        assert_eq!(object_reason(&[]), None);
-        assert_eq!(object_reason(&[error(Reason::NotSupported)]), Some(Reason::NotSupported));
-        assert_eq!(object_reason(&[error(Reason::NotSupported), error(Reason::Invalid)]), Some(Reason::Invalid));
-    }
-
-    #[test]
-    fn many_mistakes_are_told_in_bounded_length() {
-        let mut errors = Errors::default();
-        for i in 0..400 {
-            errors.not_supported(format!("spec.{}", "f".repeat(i)), "\u{2603}".repeat(i));
-        }
-        let mut with_a_mistake = Errors::default();
-        (0..20).for_each(|_| with_a_mistake.not_supported("spec.a", "later"));
-        with_a_mistake.invalid("spec.b", "wrong");
-        let errors = errors.into_vec();
-        assert_eq!(errors.len(), ERRORS);
-        assert_eq!(errors[19].message, "has 381 more mistakes, which are not listed");
-        assert_eq!(object_reason(&errors), Some(Reason::NotSupported));
-        assert!(errors.iter().all(|e| e.field.len() <= FIELD_LENGTH && e.message.len() <= MESSAGE_LENGTH));
-        assert_eq!(object_reason(&with_a_mistake.into_vec()), Some(Reason::Invalid), "also if it is not told");
-        let long = FieldError::new("f".repeat(999), Reason::Invalid, format!("begins{}ends", "\u{2603}".repeat(999)));
-        assert!(long.field.len() <= FIELD_LENGTH && long.message.len() <= MESSAGE_LENGTH, "{long:?}");
-        assert!(long.message.starts_with("begins") && long.message.ends_with("ends"), "{long:?}");
-        assert_eq!(shorten("as it is".to_owned(), 8), "as it is");
-    }
-
-    #[test]
-    fn a_long_list_of_names_is_cut() {
-        let names: Vec<String> = (0..400).map(|i| format!("/m{i}")).collect();
-        let text = say_list(names.iter().map(String::as_str));
-        assert!(text.starts_with("/m0, /m1, ") && text.ends_with("/m9 and 390 more"), "{text}");
-        assert_eq!(say_list(["a", "b"].into_iter()), "a, b");
-        assert!(say_list(["x".repeat(999).as_str()].into_iter()).len() <= NAME_LENGTH);
     }
 
     /// A run cannot be changed by way of an object that is too large to be judged as a whole.
@@ -370,7 +182,7 @@ mod tests {
             "rules": [{ "snapshots": ["latest"] }],
         }});
         let mut stored = written.clone();
-        super::super::default("RestoreSession", &mut stored);
+        default::default("RestoreSession", &mut stored);
         assert_ne!(written, stored);
         assert_eq!(check("RestoreSession", &written, Some(&stored)), []);
         let mut other = written.clone();
@@ -490,7 +302,7 @@ mod tests {
         /// Proves: defect 15.
         #[test]
         fn no_object_makes_it_panic(spec in json_value(), old in json_value()) {
-            for (kind, _) in super::super::KINDS {
+            for (kind, _) in KINDS {
                 let new = json!({ "metadata": { "namespace": "demo" }, "spec": spec });
                 let _ = message(&check(kind, &new, Some(&json!({ "spec": old }))));
                 let _ = check(kind, &spec, None);

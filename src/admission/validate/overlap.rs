@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Errors;
 use super::folders::{Folders, order};
+use crate::admission::error::Errors;
 use crate::api::common::Rule;
 use crate::api::target::RestoreTarget;
 use crate::names::PVC_MOUNT;
@@ -214,7 +214,7 @@ mod tests {
         let large = target(&vec![(hosts, paths)], "");
         let mut errors = Errors::default();
         disjoint(&mut errors, &[Some(&large), Some(&target(&vec![], ""))]);
-        let text = super::super::message(&errors.into_vec());
+        let text = crate::admission::error::message(&errors.into_vec());
         assert!(text.contains("60000 pairs") && text.contains("Sequential"), "{text}");
     }
 }

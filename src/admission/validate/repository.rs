@@ -4,8 +4,9 @@
 //! controller's to find out; credentials never stand in the object itself.
 
 use super::common::name;
+use super::runtime;
 use super::target::{is_clean_path, is_clean_sub_path, not_a_path};
-use super::{Errors, FieldError, runtime};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
 use crate::plan::hosts::is_within;

@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 
+use super::immutable::immutable;
 use super::members::{self, Member};
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, extraneous, immutable, overlap};
+use super::{common, extraneous, overlap};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::BackupBatchRef;
 use crate::plan::hosts::HostSet;

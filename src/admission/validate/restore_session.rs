@@ -3,8 +3,10 @@
 //! A batch of one part at `spec`. Its spec cannot be changed, but for `cancel`:
 //! another restore is another object.
 
+use super::common;
+use super::immutable::immutable;
 use super::parts::{self, Part};
-use super::{Errors, FieldError, common, immutable};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::RestoreSession;
 
 /// Everything wrong with the object; with `old`, also what may not change.

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::common;
 use super::folders::Folders;
 use super::target::{is_clean_path, not_a_path, patterns, say_hosts, say_mounts};
-use super::{Errors, common};
+use crate::admission::error::Errors;
 use crate::api::common::Rule;
 use crate::plan::hosts::HostSet;
 

@@ -3,7 +3,7 @@
 //! Most of it reaches the pod as it stands and is the API server's to judge.
 //! Checked here is what the agent reads itself, and what has no meaning for a Job.
 
-use super::Errors;
+use crate::admission::error::Errors;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
 
@@ -78,8 +78,9 @@ pub fn is_size(text: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::super::{check, message};
     use super::is_size;
+    use crate::admission::error::message;
+    use crate::admission::validate::check;
 
     #[test]
     fn variables_of_the_agent_cannot_be_set() {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::VolumeMount;
 
 use super::common::name;
 use super::folders::Folders;
-use super::{Errors, say_list};
+use crate::admission::error::{Errors, say_list};
 use crate::api::common::TargetRef;
 use crate::names::PVC_MOUNT;
 use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};

@@ -3,7 +3,7 @@
 //! Declared as Stash declares it, so that its manifests apply; using one is not
 //! built yet, and the object is told so as a whole.
 
-use super::{Errors, FieldError};
+use crate::admission::error::{Errors, FieldError};
 use crate::api::Task;
 
 /// Refuses the kind as a whole.

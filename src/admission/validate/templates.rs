@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use k8s_openapi::api::core::v1::PersistentVolumeClaimStatus;
 
 use super::common::name;
-use super::{Errors, say_list};
+use crate::admission::error::{Errors, say_list};
 use crate::api::target::RestoreTarget;
 use crate::api::volume::{PartialMeta, PvcTemplate};
 use crate::plan::claims::{ORDINAL, volume_name};
