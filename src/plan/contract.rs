@@ -287,10 +287,15 @@ pub struct PinnedSnapshot {
 }
 
 impl PinnedSnapshot {
-    /// How messages name it: the first digits of its id.
+    /// How messages name it.
     pub fn short(&self) -> &str {
-        self.id.get(..8).unwrap_or(&self.id)
+        short_id(&self.id)
     }
+}
+
+/// The first digits of a snapshot's id, by which restic shows it.
+pub fn short_id(id: &str) -> &str {
+    id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at])
 }
 
 /// Restore one host.

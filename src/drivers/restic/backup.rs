@@ -20,7 +20,7 @@ use super::repository::Repository;
 use super::run::{End, Limit, Ran, STUCK};
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade};
+use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade, short_id};
 
 /// Exit code of a backup that could not read everything.
 const INCOMPLETE: i32 = 3;
@@ -144,7 +144,7 @@ async fn mark(repository: &Repository, made: &mut SnapshotMade, failure: &mut Fa
         0,
         &format!(
             "Snapshot {} is incomplete and could not be marked so ({}): a restore of latest takes it until the next backup. Run restic tag --add {INCOMPLETE_TAG} {0}, or back up again. ",
-            made.id.get(..8).unwrap_or(&made.id),
+            short_id(&made.id),
             repository.failure(&ran, "mark it").reason,
         ),
     );

@@ -9,6 +9,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::run::STUCK;
+use crate::names::reason;
+use crate::plan::contract::{Class, Failure};
 
 /// Stack of a walk through a tree: some KiB for each folder on the way. Memory is taken only for what is used of it.
 pub const STACK: usize = 64 << 20;
@@ -52,6 +54,26 @@ pub enum Unfinished {
     NotStarted(std::io::Error),
     /// It panicked.
     Broken,
+}
+
+impl Unfinished {
+    /// The failure of a step whose work it is. `work` names it, `when` says when it was stopped, and `stuck` what it means
+    /// that a volume does not answer.
+    pub fn failure(self, work: &str, when: &str, stuck: impl FnOnce() -> Failure) -> Failure {
+        let failed = |class, text| Failure::new(class, reason::AGENT_FAILED, text);
+        match self {
+            Self::Stopped => stopped(when),
+            Self::Stuck => stuck(),
+            Self::NotStarted(e) => failed(Class::Transient, format!("A thread could not be started: {e}.")),
+            Self::Broken => failed(Class::Fatal, format!("{work} broke off. This is a fault of Lifeboat.")),
+        }
+    }
+}
+
+/// The agent was told to stop.
+pub fn stopped(when: &str) -> Failure {
+    let text = format!("The agent was told to stop {when}. Lifeboat tries again within the deadline.");
+    Failure::new(Class::Transient, reason::TERMINATED, text)
 }
 
 /// Does the work, which moves at least each [`STUCK`], and looks whether it is to stop.

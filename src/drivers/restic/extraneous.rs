@@ -27,16 +27,15 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use self::error::{class_of, refuse, stopped, unreadable};
+use self::error::{WHILE_DELETING, class_of, refuse, unreadable};
 pub use self::kept::{Kept, Keys, is_elsewhere, mount_of};
 pub use self::walk::text_of;
 use self::walk::{FOLDER, Found, Pass};
-use super::blocking::{self, Shared, Unfinished};
+use super::blocking::{self, Shared};
 use super::paths::within;
 use super::pattern::{Below, LeftOut, Walk};
 use super::repository::Repository;
 use super::run::STUCK;
-use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 use crate::plan::text;
 
@@ -78,23 +77,13 @@ pub struct Search {
 pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
     let shared = Arc::new(Shared::of(&repository.control().stop));
     let ended = blocking::run(shared.clone(), move |shared| search.run(shared)).await;
-    let failed = |class, text: String| Failure::new(class, reason::AGENT_FAILED, text);
     let failure = match ended {
         Ok(Ok(warnings)) => {
             warnings.into_iter().for_each(|text| repository.warn(text));
             None
         }
         Ok(Err(failure)) => Some(failure),
-        Err(Unfinished::Stopped) => Some(stopped()),
-        Err(Unfinished::Stuck) => Some(stuck()),
-        Err(Unfinished::NotStarted(e)) => {
-            let text = format!("A thread that looks for extraneous files could not be started: {e}.");
-            Some(failed(Class::Transient, text))
-        }
-        Err(Unfinished::Broken) => {
-            let text = "The search for extraneous files broke off. This is a fault of Lifeboat.";
-            Some(failed(Class::Fatal, text.to_owned()))
-        }
+        Err(why) => Some(why.failure("The search for extraneous files", WHILE_DELETING, stuck)),
     };
     (shared.deleted.load(Ordering::Relaxed), failure)
 }

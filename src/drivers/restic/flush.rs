@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, fstat, open, syncfs};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use super::blocking::{self, Shared, Unfinished};
+use super::blocking::{self, Shared};
 use super::paths::{clean, within};
 use super::planned::below;
 use super::repository::Repository;
@@ -79,36 +79,20 @@ async fn within_time(
     flush: impl FnOnce() -> Result<(), Errno> + Send + 'static,
 ) -> Result<(), Failure> {
     let shared = Arc::new(Shared::of(stop));
-    let (class, why, text) = match blocking::run_within(limit, Duration::ZERO, shared, |_| flush()).await {
-        Ok(Ok(()) | Err(Errno::NOSYS)) => return Ok(()),
-        Ok(Err(error)) => return Err(refused(mount, error)),
-        Err(Unfinished::NotStarted(e)) => (
-            Class::Transient,
-            reason::AGENT_FAILED,
-            format!("A thread that flushes volumes could not be started: {e}."),
-        ),
-        Err(Unfinished::Stuck) => (
-            Class::Transient,
-            reason::STEP_TIMEOUT,
-            format!(
-                "Everything is restored, but the volume at {mount} did not write all of it to disk within {} s. Lifeboat tries again within the deadline.",
-                limit.as_secs()
-            ),
-        ),
-        Err(Unfinished::Stopped) => (
-            Class::Transient,
-            reason::TERMINATED,
-            format!(
-                "The agent was told to stop while the volume at {mount} wrote what was restored to disk. Lifeboat tries again within the deadline."
-            ),
-        ),
-        Err(Unfinished::Broken) => (
-            Class::Fatal,
-            reason::AGENT_FAILED,
-            format!("The flush of the volume at {mount} broke off. This is a fault of Lifeboat."),
-        ),
-    };
-    Err(Failure::new(class, why, text))
+    match blocking::run_within(limit, Duration::ZERO, shared, |_| flush()).await {
+        Ok(Ok(()) | Err(Errno::NOSYS)) => Ok(()),
+        Ok(Err(error)) => Err(refused(mount, error)),
+        Err(why) => {
+            let when = format!("while the volume at {mount} wrote what was restored to disk");
+            Err(why.failure(&format!("The flush of the volume at {mount}"), &when, || {
+                let text = format!(
+                    "Everything is restored, but the volume at {mount} did not write all of it to disk within {} s. Lifeboat tries again within the deadline.",
+                    limit.as_secs()
+                );
+                Failure::new(Class::Transient, reason::STEP_TIMEOUT, text)
+            }))
+        }
+    }
 }
 
 fn refused(mount: &str, error: Errno) -> Failure {

@@ -10,8 +10,7 @@ use serde::Deserialize;
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
 use super::snapshot::Snapshot;
-use super::wipe::IDS_AT_ONCE;
-use super::{args, paths, snapshot};
+use super::{args, forget, paths, snapshot};
 use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Answer, Class, Failure, Maintain, Own, RepositoryFacts};
@@ -76,11 +75,8 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
             if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
         let ids = own_ids(groups, &own.path);
         removed += ids.len();
-        for some in ids.chunks(IDS_AT_ONCE).filter(|_| !step.retention.dry_run) {
-            let ran = repository.lines(args::forget_ids(some), Limit::Idle(STUCK), &mut |_| {}).await;
-            if ran.end != End::Exited(0) {
-                return Err(repository.failure(&ran, "apply the retention policy"));
-            }
+        if !step.retention.dry_run {
+            forget::forget(repository, &ids, "apply the retention policy").await?;
         }
     }
     tracing::info!(removed, dry_run = step.retention.dry_run, "retention");
@@ -91,10 +87,7 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
     }
     facts.removed = count;
     if step.retention.prune && removed > 0 {
-        let ran = repository.lines(args::prune(), Limit::Idle(STUCK), &mut |_| {}).await;
-        if ran.end != End::Exited(0) {
-            return Err(repository.failure(&ran, "remove the data of forgotten snapshots"));
-        }
+        forget::prune(repository, "remove the data of forgotten snapshots").await?;
     }
     Ok(())
 }

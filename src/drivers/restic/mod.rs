@@ -15,6 +15,7 @@ mod count;
 mod error;
 mod extraneous;
 mod flush;
+mod forget;
 mod links;
 mod maintain;
 mod obstacles;

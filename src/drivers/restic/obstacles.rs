@@ -242,30 +242,13 @@ fn overwrite(args: &[String]) -> Option<&str> {
 }
 
 fn unfinished(why: Unfinished) -> Failure {
-    let (class, why, text) = match why {
-        Unfinished::Stopped => (
-            Class::Transient,
-            reason::TERMINATED,
-            "The agent was told to stop before it restored. Lifeboat tries again within the deadline.".to_owned(),
-        ),
-        Unfinished::Stuck => (
-            Class::Transient,
-            reason::STEP_TIMEOUT,
-            format!(
-                "A volume has not answered for {} minutes while what is on it was looked at. Lifeboat tries again within the deadline.",
-                STUCK.as_secs() / 60
-            ),
-        ),
-        Unfinished::NotStarted(e) => {
-            (Class::Transient, reason::AGENT_FAILED, format!("A thread could not be started: {e}."))
-        }
-        Unfinished::Broken => (
-            Class::Fatal,
-            reason::AGENT_FAILED,
-            "The look at the target broke off. This is a fault of Lifeboat.".to_owned(),
-        ),
-    };
-    Failure::new(class, why, text)
+    why.failure("The look at the target", "before it restored", || {
+        let text = format!(
+            "A volume has not answered for {} minutes while what is on it was looked at. Lifeboat tries again within the deadline.",
+            STUCK.as_secs() / 60
+        );
+        Failure::new(Class::Transient, reason::STEP_TIMEOUT, text)
+    })
 }
 
 fn unreadable(place: &Path, error: &io::Error) -> Failure {

@@ -12,10 +12,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::paths::{clean, inside_mounts, within};
-use super::snapshot::{ID_MIN, NAMED, Snapshot};
+use super::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 use crate::plan::contract::{Class, Companion, Failure, HostQuery, PinnedSnapshot};
 
+/// Shortest id we take: restic's own short form.
+const ID_MIN: usize = 8;
 /// Word for "the newest".
 const LATEST: &str = "latest";
 

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::paths::clean;
-use crate::plan::contract::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
+use crate::plan::contract::{
+    INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
+};
 
-/// Shortest id we take: restic's own short form.
-pub const ID_MIN: usize = 8;
 /// Alternatives named in a message.
 pub const NAMED: usize = 5;
 /// So far may the clocks of two machines that work differ.
@@ -130,7 +130,7 @@ impl Snapshot {
     }
 
     pub fn short(&self) -> &str {
-        self.id.get(..ID_MIN).unwrap_or(&self.id)
+        short_id(&self.id)
     }
 
     /// Whether it has all tags of any of the lists; no list asks for nothing.

@@ -3,16 +3,12 @@
 //! restic does it, and so nothing is touched that is not this repository's: whatever else
 //! lies below the same prefix stays. An empty repository, its config and keys, stays too.
 
-use super::args;
+use super::forget;
 use super::repository::Repository;
-use super::run::{End, Limit, STUCK};
 use super::snapshot::Snapshot;
 use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{Answer, Failure};
-
-/// Ids that go into one command: 64 bytes each, far below what a command line may hold.
-pub const IDS_AT_ONCE: usize = 500;
 
 /// Removes every snapshot, and the data that nothing needs then.
 pub async fn wipe(repository: &Repository) -> Done {
@@ -27,14 +23,7 @@ pub async fn wipe(repository: &Repository) -> Done {
 async fn all(repository: &Repository) -> Result<u64, Failure> {
     let ids: Vec<String> = repository.snapshots(&[]).await?.into_iter().map(|s: Snapshot| s.id).collect();
     tracing::info!(snapshots = ids.len(), "removing every snapshot");
-    for some in ids.chunks(IDS_AT_ONCE) {
-        run(repository, args::forget_ids(some), "forget the snapshots").await?;
-    }
-    run(repository, args::prune(), "remove the data").await?;
+    forget::forget(repository, &ids, "forget the snapshots").await?;
+    forget::prune(repository, "remove the data").await?;
     Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
-}
-
-async fn run(repository: &Repository, argv: Vec<String>, doing: &str) -> Result<(), Failure> {
-    let ran = repository.lines(argv, Limit::Idle(STUCK), &mut |_| {}).await;
-    if ran.end == End::Exited(0) { Ok(()) } else { Err(repository.failure(&ran, doing)) }
 }

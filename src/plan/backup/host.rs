@@ -8,7 +8,7 @@ use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
 use crate::names::{condition, reason};
-use crate::plan::contract::{Backup, Class, Detail, Failure, Outcome, Saved, Step};
+use crate::plan::contract::{Backup, Class, Detail, Failure, Outcome, Saved, Step, short_id};
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
@@ -289,7 +289,7 @@ fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
     let (sums, all) = (*detail >= Detail::Sums, *detail == Detail::All);
     let took = || duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)));
     SnapshotStats {
-        name: Some(made.id.chars().take(8).collect()),
+        name: Some(short_id(&made.id).to_owned()),
         path: Some(made.path.clone()).filter(|p| !p.is_empty()),
         total_size: sums.then(|| size(made.total_bytes)),
         uploaded: sums.then(|| size(made.uploaded_bytes)),

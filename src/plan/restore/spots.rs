@@ -6,12 +6,10 @@ use super::{Pass, target_of};
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::to_json;
 use crate::names::hash_of;
+use crate::plan::contract::short_id;
 use crate::plan::held::ON_NODE;
 use crate::plan::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::target::Reach;
-
-/// Digits of an id that tell the snapshots of a repository apart, as restic shows them.
-const ID_DIGITS: usize = 8;
 
 /// Where a host restores to.
 pub struct Spot<'a> {
@@ -92,7 +90,7 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
 fn from(host: &HostRestoreStats, root: &Root) -> Vec<String> {
     let has = |path: &str| is_within(path, &root.path) || is_within(&root.path, path);
     let pins = host.snapshots.iter().filter(|s| s.path.as_deref().is_none_or(has));
-    pins.map(|s| s.id.get(..ID_DIGITS).unwrap_or(&s.id).to_owned()).collect()
+    pins.map(|s| short_id(&s.id).to_owned()).collect()
 }
 
 /// A folder that a host restores, as its pods name it.

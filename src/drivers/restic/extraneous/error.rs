@@ -5,12 +5,8 @@ use rustix::io::Errno;
 use crate::names::reason;
 use crate::plan::contract::{Class, Failure};
 
-/// The agent was told to stop.
-pub fn stopped() -> Failure {
-    let text =
-        "The agent was told to stop while it deleted extraneous files. Lifeboat tries again within the deadline.";
-    Failure::new(Class::Transient, reason::TERMINATED, text)
-}
+/// When the agent was told to stop.
+pub const WHILE_DELETING: &str = "while it deleted extraneous files";
 
 /// What stands where it should not, and stays.
 pub fn refuse(text: String) -> Failure {

@@ -14,6 +14,7 @@ use super::walk::{DEEPEST, text};
 use super::*;
 use crate::drivers::restic::blocking::STACK;
 use crate::drivers::restic::pattern;
+use crate::names::reason;
 
 /// A volume at `/data` that holds these files, of which the snapshots hold those that begin with `kept`.
 fn search(root: &Path, files: &[&str], include: &[&str], exclude: &[&str]) -> Search {

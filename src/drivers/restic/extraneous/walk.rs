@@ -14,9 +14,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::error::{refuse, stopped, unreadable};
+use super::error::{WHILE_DELETING, refuse, unreadable};
 use super::kept::{Kept, is_elsewhere, is_lost, is_unclear};
-use crate::drivers::restic::blocking::Shared;
+use crate::drivers::restic::blocking::{Shared, stopped};
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::pattern::{LeftOut, Walk};
 use crate::plan::contract::Failure;
@@ -98,7 +98,7 @@ impl Pass<'_> {
             }
             self.shared.moved.fetch_add(1, Ordering::Relaxed);
             if self.shared.is_over() {
-                return Err(stopped());
+                return Err(stopped(WHILE_DELETING));
             }
             let inner = format!("{}/{}", path.trim_end_matches('/'), text(name));
             let parent = list.fd().map_err(|e| unreadable(path, e))?;

@@ -1,0 +1,33 @@
+//! The end of snapshots: forgotten by their ids, and then the data removed that nothing needs any more.
+
+use super::args;
+use super::repository::Repository;
+use super::run::{End, Limit, STUCK};
+use crate::plan::contract::Failure;
+
+/// Ids that go into one command: 64 bytes each, far below what a command line may hold.
+const IDS_AT_ONCE: usize = 500;
+
+/// Forgets these snapshots; `doing` is what messages call that.
+///
+/// # Errors
+/// Not all of them are forgotten.
+pub async fn forget(repository: &Repository, ids: &[String], doing: &str) -> Result<(), Failure> {
+    for some in ids.chunks(IDS_AT_ONCE) {
+        run(repository, args::forget_ids(some), doing).await?;
+    }
+    Ok(())
+}
+
+/// Removes data that no snapshot needs; `doing` is what messages call that.
+///
+/// # Errors
+/// Some of it may be left.
+pub async fn prune(repository: &Repository, doing: &str) -> Result<(), Failure> {
+    run(repository, args::prune(), doing).await
+}
+
+async fn run(repository: &Repository, argv: Vec<String>, doing: &str) -> Result<(), Failure> {
+    let ran = repository.lines(argv, Limit::Idle(STUCK), &mut |_| {}).await;
+    if ran.end == End::Exited(0) { Ok(()) } else { Err(repository.failure(&ran, doing)) }
+}
