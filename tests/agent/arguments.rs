@@ -11,7 +11,7 @@ use lifeboat::plan::contract::{Answer, Backup, HostQuery, Maintain, Own, Restore
 use lifeboat::plan::restic_args::{Command, names, parse, tags, without_tags};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::site::{Site, need_root, strings};
+use super::site::{Site, need_root, restore_of, strings};
 use super::support::tree::write_noise;
 use super::volume::Tmpfs;
 
@@ -127,13 +127,7 @@ fn each_argument_of_a_backup_does_what_it_says() {
         assert_eq!((found.failure.as_ref(), &found.snapshots[0].id), (None, id), "{host}");
         fs::remove_dir_all(&target).unwrap();
         fs::create_dir_all(&target).unwrap();
-        let step = Restore {
-            host: host.clone(),
-            snapshots: found.snapshots,
-            mounts: strings(&[&path]),
-            planned: found.planned,
-            ..Restore::default()
-        };
+        let step = restore_of(&found, &[&path]);
         site.run(Step::Restore(step)).restored();
         let have = contents(&target);
         let differ: BTreeSet<_> =
@@ -218,14 +212,7 @@ fn each_argument_of_a_restore_does_what_it_says() {
         };
         let found = site.resolve(query).hosts()[0].clone();
         assert_eq!(found.failure, None, "{args:?}");
-        let step = Restore {
-            host: "host-0".into(),
-            snapshots: found.snapshots,
-            mounts: strings(&[&path]),
-            planned: found.planned,
-            args: without_tags(&args),
-            ..Restore::default()
-        };
+        let step = Restore { args: without_tags(&args), ..restore_of(&found, &[&path]) };
         site.run(Step::Restore(step)).restored()
     };
     for name in names(Command::Restore) {

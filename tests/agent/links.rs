@@ -7,7 +7,7 @@ use lifeboat::names::reason;
 use lifeboat::plan::contract::{Class, HostQuery, Restore, Step};
 
 use super::reports::{ask, query};
-use super::site::{Site, strings};
+use super::site::{Site, restore_of, strings};
 
 /// A link on the target stands where the backup has a folder: nothing is written to where it points.
 ///
@@ -39,14 +39,7 @@ fn nothing_is_restored_through_a_link_of_the_target() {
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             let found = ask(&site, HostQuery { include: include.clone(), ..query(&paths, &[&path]) });
             assert_eq!(found.failure, None);
-            let step = Restore {
-                host: "host-0".into(),
-                snapshots: found.snapshots,
-                mounts: strings(&[&path]),
-                planned: found.planned,
-                include: include.clone(),
-                ..Restore::default()
-            };
+            let step = Restore { include: include.clone(), ..restore_of(&found, &[&path]) };
             let ended = site.run(Step::Restore(step));
             assert_eq!(fs::read_dir(outside.join("sub")).unwrap().count(), 0, "{paths:?} {include:?}");
             if refused {

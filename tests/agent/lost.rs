@@ -40,8 +40,7 @@ fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
 #[ignore = "needs root and restic: make test-agent"]
 fn a_bucket_that_can_never_be_is_told_at_once_and_not_created() {
     let site = Site::empty();
-    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
-    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    site.give_keys();
     let (refused, missing) = ("InvalidBucketName", reason::BUCKET_MISSING);
     for (bucket, code, class, why, said) in [
         ("b", refused, Class::Invalid, missing, "cannot be shorter than 3 characters"),

@@ -12,7 +12,7 @@ use lifeboat::plan::contract::{
 };
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::site::{PASSWORD, Site, need_root, restic, strings};
+use super::site::{PASSWORD, Site, need_root, restic, restore_of, strings};
 
 pub fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
     HostQuery {
@@ -115,14 +115,7 @@ fn an_include_never_means_everything() {
         if let Some(failure) = found.failure {
             return Err(failure.reason);
         }
-        let step = Restore {
-            host: "host-0".into(),
-            snapshots: found.snapshots,
-            mounts: strings(&[&path]),
-            planned: found.planned,
-            include: strings(include),
-            ..Restore::default()
-        };
+        let step = Restore { include: strings(include), ..restore_of(&found, &[&path]) };
         site.run(Step::Restore(step)).restored();
         let mut names: Vec<String> =
             fs::read_dir(&target).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -177,15 +170,7 @@ fn a_volume_that_keeps_no_owners_is_found_before_the_first_byte() {
     site.backup("host-0", &[&mine_path, &roots_path, &mixed_path]);
     let run = |path: &str, group: u32, library: &Path, ignore_owners: bool| {
         let found = ask(&site, query(&[path], &[path]));
-        let step = Restore {
-            host: "host-0".into(),
-            snapshots: found.snapshots,
-            mounts: strings(&[path]),
-            planned: found.planned,
-            owner: found.owner,
-            ignore_owners,
-            ..Restore::default()
-        };
+        let step = Restore { owner: found.owner.clone(), ignore_owners, ..restore_of(&found, &[path]) };
         let target = site.target(path);
         fs::remove_dir_all(&target).unwrap();
         fs::create_dir_all(&target).unwrap();
@@ -424,14 +409,7 @@ fn what_is_above_is_left_alone_whatever_it_is() {
     let deep = format!("{path}/p/q/r");
     let restore = || {
         let found = ask(&site, query(&[&deep], &[&path]));
-        let step = Restore {
-            host: "host-0".into(),
-            snapshots: found.snapshots,
-            mounts: strings(&[&path]),
-            planned: found.planned,
-            owner: found.owner,
-            ..Restore::default()
-        };
+        let step = Restore { owner: found.owner.clone(), ..restore_of(&found, &[&path]) };
         site.run(Step::Restore(step)).restored();
         assert_eq!(fs::read_to_string(target.join("p/q/r/f")).unwrap(), "f");
     };

@@ -225,12 +225,13 @@ impl Site {
         let ended = self.resolve(query);
         let host = &ended.hosts()[0];
         assert_eq!(host.failure, None);
-        Restore {
-            host: "host-0".into(),
-            snapshots: host.snapshots.clone(),
-            mounts: strings(paths),
-            ..Restore::default()
-        }
+        Restore { planned: None, ..restore_of(host, paths) }
+    }
+
+    /// Keys of a store in the Secret; none of its stores looks at them.
+    pub fn give_keys(&self) {
+        fs::write(self.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
+        fs::write(self.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
     }
 
     pub fn restic(&self, args: &[&str]) -> Command {
@@ -260,6 +261,17 @@ impl Site {
         }
         packs.sort_by(|a, b| b.cmp(a));
         packs.into_iter().map(|(_, p)| p).collect()
+    }
+}
+
+/// A restore of what a preflight has found and counted for a host.
+pub fn restore_of(found: &HostAnswer, mounts: &[&str]) -> Restore {
+    Restore {
+        host: found.host.clone(),
+        snapshots: found.snapshots.clone(),
+        mounts: strings(mounts),
+        planned: found.planned,
+        ..Restore::default()
     }
 }
 

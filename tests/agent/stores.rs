@@ -89,8 +89,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
 #[ignore = "needs root and restic: make test-agent"]
 fn a_missing_bucket_is_not_created_in_passing() {
     let site = Site::empty();
-    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
-    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    site.give_keys();
     let cases =
         [(false, Class::Invalid, reason::BUCKET_MISSING, false), (true, Class::Fatal, reason::RESTIC_FAILED, true)];
     for (create_bucket, class, why, creates) in cases {
@@ -113,8 +112,7 @@ fn a_missing_bucket_is_not_created_in_passing() {
 #[ignore = "needs root and restic: make test-agent"]
 fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
     let site = Site::empty();
-    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
-    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    site.give_keys();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
@@ -179,8 +177,7 @@ fn the_role_of_a_pod_reaches_restic_where_the_secret_has_no_keys() {
         ROLE.map(|(name, value)| text.lines().any(|line| line == format!("{name}={value}")))
     };
     assert_eq!(environment(), [true; 4]);
-    fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIDEXAMPLE").unwrap();
-    fs::write(site.path("secret/AWS_SECRET_ACCESS_KEY"), "not-for-the-log").unwrap();
+    site.give_keys();
     assert_eq!(environment(), [false; 4]);
 }
 
