@@ -352,6 +352,8 @@ pub mod reason {
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
     /// A path that is to be backed up is a symbolic link, or goes through one.
     pub const PATH_IS_LINK: &str = "PathIsLink";
+    /// What --overwrite asks to keep would not be kept.
+    pub const WOULD_NOT_BE_KEPT: &str = "WouldNotBeKept";
     /// A path that is to be backed up is neither a file nor a folder.
     pub const PATH_IS_NO_FILE: &str = "PathIsNoFile";
     /// Patterns or arguments of a backup leave a whole path out.

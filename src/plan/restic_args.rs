@@ -122,6 +122,10 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
             Err(text) => wrong.push((index, text)),
         }
     }
+    // Of several restic takes the last.
+    if let [_, second, ..] = found.iter().filter(|a| a.name == "--overwrite").collect::<Vec<_>>()[..] {
+        wrong.push((second.index, format!("{} stands here for the second time; leave one of them out", second.name)));
+    }
     // restic refuses both together, which would be known only when the workload is down.
     let of = |name: &str| found.iter().find(|a| a.name == name);
     if let (Some(include), Some(exclude)) = (of("--include-xattr"), of("--exclude-xattr")) {
@@ -253,6 +257,10 @@ mod tests {
             (&["--verify=yes"], "takes no value"),
             (&["--limit-download=fast"], "whole number"),
             (&["--overwrite=maybe"], "always, if-changed"),
+            (
+                &["--overwrite=never", "--sparse", "--overwrite", "always"],
+                "--overwrite stands here for the second time",
+            ),
             (&["--compression=max"], "--compression"),
             // R42 of the reports: everything would be restored.
             (&["--iinclude=*.jpg"], "rules[].include"),

@@ -144,10 +144,10 @@ pub fn mark_incomplete(id: &str) -> Vec<String> {
 /// Asks what retention would remove of one path of the hosts of one invoker, and removes nothing: restic's filter also takes
 /// snapshots that hold the path beside others. Tags part nothing, because they may differ from
 /// backup to backup. `None` when there is no path, no host or nothing is to be kept by rule: restic would then
-/// take every host's snapshots, or refuse. `future` snapshots of it are dated in time to come: they count as the newest,
-/// and are kept beside what is asked for, not in its place.
-pub fn would_forget(own: &Own, retention: &Retention, future: usize) -> Option<Vec<String>> {
-    let keep = keep(retention, i64::try_from(future).unwrap_or(i64::MAX));
+/// take every host's snapshots, or refuse. `beside` snapshots of it are kept beside what is asked for, not in its place: they
+/// miss files, or are dated in time to come.
+pub fn would_forget(own: &Own, retention: &Retention, beside: usize) -> Option<Vec<String>> {
+    let keep = keep(retention, i64::try_from(beside).unwrap_or(i64::MAX));
     let hosts: Vec<_> = own.hosts.iter().filter(|h| !h.is_empty()).collect();
     if keep.is_empty() || hosts.is_empty() || own.path.is_empty() {
         return None;
@@ -161,7 +161,7 @@ pub fn would_forget(own: &Own, retention: &Retention, future: usize) -> Option<V
     Some(argv)
 }
 
-fn keep(retention: &Retention, future: i64) -> Vec<String> {
+fn keep(retention: &Retention, beside: i64) -> Vec<String> {
     let counts = [
         ("--keep-last", retention.keep_last),
         ("--keep-hourly", retention.keep_hourly),
@@ -174,7 +174,7 @@ fn keep(retention: &Retention, future: i64) -> Vec<String> {
     // Zero is restic's own "not set".
     for (flag, count) in counts.into_iter().filter_map(|(f, c)| Some((f, c.filter(|c| *c != 0)?))) {
         // Below zero is restic's "all".
-        let count = if count < 0 { count } else { count.saturating_add(future) };
+        let count = if count < 0 { count } else { count.saturating_add(beside) };
         argv.extend([flag.to_owned(), count.to_string()]);
     }
     for tag in retention.keep_tags.iter().filter(|t| !t.is_empty()) {

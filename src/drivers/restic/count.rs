@@ -2,9 +2,9 @@
 //!
 //! One `restic ls` a path, of the folder that holds what is wanted and of no other. Counts as restic counts at the end of
 //! a restore: folders, links and other entries are one each, sockets none, and a file that another one is a hard link to adds
-//! no bytes. The list does not say what is a hard link, so bytes are an estimate with bounds.
+//! no bytes. The list does not say what is a hard link, so bytes are an estimate, and there may be more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::checks::Identity;
 use super::extraneous::{self, Keys};
@@ -28,9 +28,10 @@ const OWNERS: usize = 2;
 pub struct Counted {
     /// Entries and bytes. A file with the same inode, size and time as another one counts as a hard link to it.
     pub counts: Counts,
-    /// Bytes if all files with the same inode are one, which may have grown while it was read; and if there are no hard links:
-    /// a file may have been renamed while others were read, and two file systems have the same inodes.
-    pub bounds: (u64, u64),
+    /// Bytes if there are no hard links: a file may have been renamed while others were read, and two file systems have the
+    /// same inodes. Fewer than are counted are never right: restic then took files of one inode for one that differ, because
+    /// it changed while it was read, or was another file's before.
+    pub most: u64,
     /// The path is there, or something in it, whether selected or not.
     pub is_held: bool,
     /// Some of it is more than the folder that was asked for.
@@ -72,7 +73,7 @@ pub async fn count(
         return Ok(Counted { is_held: true, ..Counted::default() });
     }
     let start = || Count::new(root, below, asker);
-    let mut counted = listed(repository, pin, &below.base, start, Count::take).await?.counted();
+    let mut counted = listed(repository, pin, &below.base, start, Count::take).await?.counted;
     // Only what is deeper was listed, and that is not there.
     if !counted.is_held && below.base != root && within(&below.base, root) {
         counted.is_held = listed(repository, pin, root, || false, |is_held, m| *is_held |= is_in(m, root)).await?;
@@ -122,8 +123,6 @@ struct Count<'a> {
     mount: &'a str,
     /// Files by inode, size and time: one with several names is restored once.
     files: HashSet<(u64, u64, u64)>,
-    /// The smallest size of each inode.
-    inodes: HashMap<u64, u64>,
     counted: Counted,
 }
 
@@ -131,14 +130,7 @@ impl<'a> Count<'a> {
     fn new(root: &'a str, below: &'a Below, asker: &'a Asker<'a>) -> Self {
         let walk = pattern::Walk::new(&below.patterns);
         let mount = extraneous::mount_of(root, asker.mounts).map_or("/", String::as_str);
-        let (files, inodes) = (HashSet::new(), HashMap::new());
-        Self { root, base: &below.base, walk, asker, mount, files, inodes, counted: Counted::default() }
-    }
-
-    fn counted(self) -> Counted {
-        let Self { inodes, mut counted, .. } = self;
-        counted.bounds.0 += inodes.into_values().sum::<u64>();
-        counted
+        Self { root, base: &below.base, walk, asker, mount, files: HashSet::new(), counted: Counted::default() }
     }
 
     fn take(&mut self, m: &Message) {
@@ -164,12 +156,7 @@ impl<'a> Count<'a> {
         }
         counted.counts.files += 1;
         if m.node_type == "file" {
-            counted.bounds.1 += m.size;
-            if m.inode == 0 {
-                counted.bounds.0 += m.size;
-            } else {
-                self.inodes.entry(m.inode).and_modify(|size| *size = m.size.min(*size)).or_insert(m.size);
-            }
+            counted.most += m.size;
             if m.inode == 0 || self.files.insert((m.inode, m.size, path_key(&m.mtime))) {
                 counted.counts.bytes += m.size;
             }
@@ -199,15 +186,14 @@ impl Counted {
 
     /// Whether a restore of all of it can have these counts.
     pub fn can_be(&self, restored: Counts) -> bool {
-        let (least, most) = self.bounds;
-        restored.files == self.counts.files && (least..=most).contains(&restored.bytes)
+        restored.files == self.counts.files && (self.counts.bytes..=self.most).contains(&restored.bytes)
     }
 
     /// Adds what is selected of another path.
     pub fn add(&mut self, other: Self) {
         self.counts.files += other.counts.files;
         self.counts.bytes += other.counts.bytes;
-        self.bounds = (self.bounds.0 + other.bounds.0, self.bounds.1 + other.bounds.1);
+        self.most += other.most;
         self.has_content |= other.has_content;
         other.owners.into_iter().for_each(|owner| self.owned_by(owner));
         self.devices.0 += other.devices.0;
@@ -254,7 +240,7 @@ mod tests {
         let asker = Asker { identity: None, mounts: &mounts, keys };
         let mut count = Count::new("/data", below, &asker);
         entries.iter().for_each(|m| count.take(m));
-        count.counted()
+        count.counted
     }
 
     fn all() -> Below {
@@ -264,19 +250,19 @@ mod tests {
     /// Of the list nobody can tell which of them were hard links.
     #[test]
     fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
-        for (entries, bytes, bounds) in [
-            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 8, 5)], 15, (15, 15)),
+        for (entries, bytes, most) in [
+            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 8, 5)], 15, 15),
             // A hard link; or renamed while the folder was read.
-            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 7, 10)], 10, (10, 20)),
-            // A hard link that grew meanwhile; or files of two file systems.
-            ([entry("/data/a", "file", 7, 15), entry("/data/b", "file", 7, 10)], 25, (10, 25)),
-            ([entry("/data/a", "file", 0, 10), entry("/data/b", "file", 0, 10)], 20, (20, 20)),
+            ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 7, 10)], 10, 20),
+            // Files of two file systems. Of one, restic would link the one to the other, whose content it is not.
+            ([entry("/data/a", "file", 7, 15), entry("/data/b", "file", 7, 10)], 25, 25),
+            ([entry("/data/a", "file", 0, 10), entry("/data/b", "file", 0, 10)], 20, 20),
         ] {
             let counted = counted(&all(), false, &entries);
-            assert_eq!((counted.counts, counted.bounds), (Counts { files: 2, bytes }, bounds), "{entries:?}");
+            assert_eq!((counted.counts, counted.most), (Counts { files: 2, bytes }, most), "{entries:?}");
             let can_be = |files, bytes| counted.can_be(Counts { files, bytes });
-            assert!(can_be(2, bounds.0) && can_be(2, bounds.1) && !can_be(1, bytes) && !can_be(3, bytes));
-            assert!(!can_be(2, bounds.0 - 1) && !can_be(2, bounds.1 + 1));
+            assert!(can_be(2, bytes) && can_be(2, most) && !can_be(1, bytes) && !can_be(3, bytes));
+            assert!(!can_be(2, bytes - 1) && !can_be(2, most + 1));
         }
     }
 

@@ -148,6 +148,13 @@ const SIGNS: &[Sign] = &[
         reason: reason::DATA_CORRUPT,
         remedy: DAMAGED,
     },
+    // Or what stands above says why it could not be read.
+    Sign {
+        words: &["failed to find snapshot"],
+        class: Class::Data,
+        reason: reason::SNAPSHOT_NOT_FOUND,
+        remedy: "The snapshot is not in the repository any more, or the Repository names another place than when it was found.",
+    },
     Sign {
         words: &["permission denied", "operation not permitted", "read-only file system"],
         class: Class::Invalid,
@@ -414,6 +421,16 @@ mod tests {
             r#"{"message_type":"exit_error","code":1,"message":"Fatal: open /restore/timeout: is a directory"}"#;
         assert_eq!(ended(End::Exited(1), &[fatal]).reason, reason::RESTIC_FAILED);
         assert_eq!(ended(End::Exited(1), &["lstat /srv/x509: y: no such device"]).reason, reason::RESTIC_FAILED);
+        for (text, why) in [
+            ("failed to load snapshot 8a6a4ff5: The specified key does not exist.", reason::SNAPSHOT_NOT_FOUND),
+            ("no matching ID found for prefix \\\"8a6a4ff5\\\"", reason::SNAPSHOT_NOT_FOUND),
+            ("failed to load snapshot 8a6a4ff5: dial tcp: connection refused", reason::REPOSITORY_UNREACHABLE),
+        ] {
+            let text = format!(
+                r#"{{"message_type":"exit_error","code":1,"message":"Fatal: failed to find snapshot: {text}"}}"#
+            );
+            assert_eq!(ended(End::Exited(1), &[&text]).reason, why, "{text}");
+        }
     }
 
     #[test]

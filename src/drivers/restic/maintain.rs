@@ -65,7 +65,9 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
                 own.path,
             ));
         }
-        let Some(argv) = args::would_forget(own, &step.retention, future.len()) else { continue };
+        // Those that miss files are kept beside what is asked for, not in its place.
+        let beside = future.len() + incomplete(own, &all);
+        let Some(argv) = args::would_forget(own, &step.retention, beside) else { continue };
         let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
         if ran.end != End::Exited(0) {
             return Err(repository.failure(&ran, "apply the retention policy"));
@@ -100,10 +102,20 @@ fn own_ids(groups: Vec<Group>, path: &str) -> Vec<String> {
 }
 
 /// Snapshots that retention would take for the newest for years.
-fn future<'a>(own: &Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
+fn future<'a>(own: &'a Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
+    of(own, all).filter(|s| s.of_future).collect()
+}
+
+/// How many snapshots miss files, of the host that has most of them.
+fn incomplete(own: &Own, all: &[Snapshot]) -> usize {
+    let of_host =
+        |host: &String| of(own, all).filter(|s| &s.hostname == host && s.is_incomplete() && !s.of_future).count();
+    own.hosts.iter().map(of_host).max().unwrap_or(0)
+}
+
+fn of<'a>(own: &'a Own, all: &'a [Snapshot]) -> impl Iterator<Item = &'a Snapshot> {
     let path = Some(paths::clean(&own.path));
-    let is_own = |s: &&Snapshot| own.hosts.contains(&s.hostname) && s.only_path() == path;
-    all.iter().filter(|s| s.of_future).filter(is_own).collect()
+    all.iter().filter(move |s| own.hosts.contains(&s.hostname) && s.only_path() == path)
 }
 
 async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(), Failure> {
@@ -139,6 +151,28 @@ async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whole ones would go in their place.
+    #[test]
+    fn snapshots_that_miss_files_are_counted_beside_what_is_kept() {
+        let snapshot = |host: &str, path: &str, misses: bool| Snapshot {
+            hostname: host.into(),
+            paths: vec![path.into()],
+            tags: misses.then(|| vec![crate::plan::contract::INCOMPLETE_TAG.into()]),
+            ..Snapshot::default()
+        };
+        let all = [
+            snapshot("a", "/html", true),
+            snapshot("a", "/html", false),
+            snapshot("b", "/html", true),
+            snapshot("b", "/html/", true),
+            snapshot("b", "/etc", true),
+            snapshot("c", "/html", true),
+        ];
+        let own = |hosts: &[&str]| Own { path: "/html".into(), hosts: hosts.iter().map(|h| (*h).to_owned()).collect() };
+        assert_eq!(incomplete(&own(&["a", "b"]), &all), 2, "each host has its own snapshots");
+        assert_eq!((incomplete(&own(&["a"]), &all), incomplete(&own(&["d"]), &all)), (1, 0));
+    }
 
     #[test]
     fn only_snapshots_of_the_path_alone_are_forgotten() {

@@ -16,6 +16,7 @@ mod error;
 mod extraneous;
 mod flush;
 mod forget;
+mod keep;
 mod links;
 mod maintain;
 mod obstacles;

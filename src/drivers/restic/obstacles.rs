@@ -157,7 +157,8 @@ async fn hits(
     count::listed(repository, pin, &part.base, Vec::new, take).await
 }
 
-/// Goes through what is selected. Folders that cannot be opened are those that restic cannot open either.
+/// Goes through what is selected. A folder that cannot be searched is one in which restic opens nothing either; one that
+/// can be searched and not listed hides what restic would write to.
 fn gather(
     folder: &Path,
     path: &str,
@@ -166,7 +167,14 @@ fn gather(
     shared: &Shared,
 ) -> Result<(), (PathBuf, io::Error)> {
     let mut folders = vec![];
-    let Some(entries) = passing(folder, fs::read_dir(folder))? else { return Ok(()) };
+    let listed = fs::read_dir(folder);
+    let is_hidden = listed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+        && rustix::fs::access(folder, Access::EXEC_OK).is_ok();
+    let Some(entries) =
+        (if is_hidden { Some(listed.map_err(|e| (folder.to_owned(), e))?) } else { passing(folder, listed)? })
+    else {
+        return Ok(());
+    };
     for entry in entries {
         shared.moved.fetch_add(1, Ordering::Relaxed);
         if shared.is_over() {
@@ -224,20 +232,20 @@ fn take_away(place: &Path, time: &str, only_older: bool, shared: &Shared) -> io:
     if shared.is_over() || (only_older && !is_older(&meta, time)) {
         return Ok(());
     }
-    fs::remove_file(place)?;
+    // Counted first: of a volume that does not answer nobody learns what became of it.
     shared.deleted.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+    fs::remove_file(place)
 }
 
 /// Whether a file is older than that of the snapshot; one whose time cannot be read is not.
-fn is_older(meta: &Metadata, time: &str) -> bool {
+pub fn is_older(meta: &Metadata, time: &str) -> bool {
     let there = i32::try_from(meta.mtime_nsec()).ok().and_then(|nanos| Timestamp::new(meta.mtime(), nanos).ok());
     time.parse::<Timestamp>().ok().zip(there).is_some_and(|(snapshot, there)| there < snapshot)
 }
 
-/// The value of the argument `--overwrite`.
-fn overwrite(args: &[String]) -> Option<&str> {
-    let at = args.iter().position(|a| a == "--overwrite" || a.starts_with("--overwrite="))?;
+/// The value of the argument `--overwrite`; of several restic takes the last.
+pub fn overwrite(args: &[String]) -> Option<&str> {
+    let at = args.iter().rposition(|a| a == "--overwrite" || a.starts_with("--overwrite="))?;
     args[at].strip_prefix("--overwrite=").or_else(|| args.get(at + 1).map(String::as_str))
 }
 
@@ -253,6 +261,10 @@ fn unfinished(why: Unfinished) -> Failure {
 
 fn unreadable(place: &Path, error: &io::Error) -> Failure {
     let text = format!("{} on the target could not be looked at before it is overwritten: {error}.", place.display());
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let text = format!("{text} Let the user of the Job list it, or leave it out by exclude of the rule.");
+        return Failure::new(Class::Invalid, reason::PERMISSION_DENIED, text);
+    }
     Failure::new(Class::Transient, reason::INCOMPLETE, text)
 }
 

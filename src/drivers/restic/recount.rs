@@ -25,6 +25,6 @@ pub async fn holds(
         let found = count::count(repository, pin, root, below, &asker).await;
         total.add(found.map_err(|failure| some_is_written(failure, ""))?);
     }
-    tracing::info!(restored = restored.bytes, planned = planned.bytes, bounds = ?total.bounds, "counted again");
+    tracing::info!(restored = restored.bytes, planned = planned.bytes, most = total.most, "counted again");
     Ok(total.can_be(restored))
 }

@@ -28,11 +28,12 @@ use super::refusal::{incomplete_backup, nothing, would_empty};
 use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::snapshot::Snapshot;
-use super::{args, error, links, recount};
+use super::{args, error, keep, links, recount};
 use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::plan::contract::{
     Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
+    reads_what_is_there,
 };
 use crate::plan::text;
 
@@ -102,6 +103,8 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
             (counts, Some(keys).filter(|_| step.exact))
         }
     };
+    let kept: Vec<keep::Part<'_>> = parts.iter().map(|p| (p.pin, &*p.root, &p.below)).collect();
+    keep::check(repository, step, &kept).await?;
     let search = match keys {
         Some(keys) => Some(Search {
             restore_root: root.clone(),
@@ -326,9 +329,11 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             break;
         }
         let mut again = keeps_what_is_there(&step.args);
+        let mut args = step.args.clone();
         let parents = Parents::of(&repository.restore_root, &part.below);
         loop {
-            let argv = args::restore(step, &part.pin.id, &part.below, &repository.restore_root, false);
+            let step = Restore { args: args.clone(), ..step.clone() };
+            let argv = args::restore(&step, &part.pin.id, &part.below, &repository.restore_root, false);
             let ran = repository
                 .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
                     if m.message_type == "status" {
@@ -350,7 +355,13 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             if let Some(found) = verdict(repository, part, &ran, done)
                 && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
             {
-                continue;
+                // The run has made hard links, and files of the right size and time with wrong content.
+                args = reads_what_is_there(&args);
+                let (_, ended) = obstacles::clear(repository, &step, part.pin, &part.below, None).await;
+                match ended {
+                    Ok(()) => continue,
+                    Err(found) => failure = Some(found),
+                }
             }
             answer.errors += ran.report.errors;
             break;
@@ -365,7 +376,13 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         {
             // Each run has restored all that restic counted, which knows what is a hard link.
             Ok(true) => answer.planned = answer.restored,
-            Ok(false) => failure = Some(incomplete(answer.restored, total, "")),
+            Ok(false) => {
+                let mut found = incomplete(answer.restored, total, "");
+                if answer.restored.files == total.files && answer.restored.bytes < total.bytes {
+                    found.message.push_str(" Files of one inode that changed while they were backed up, or that had it one after the other, are restored as one and the same: back up again, or restore them one by one by include.");
+                }
+                failure = Some(found);
+            }
             Err(found) => failure = Some(found),
         }
     }

@@ -111,7 +111,9 @@ impl Snapshot {
 
     /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
     pub fn age(&self, other: &Self) -> Ordering {
-        self.at().cmp(&other.at()).then_with(|| self.id.cmp(&other.id))
+        // Of those that are dated in time to come, too, the later one is the newer one.
+        let dated = |s: &Self| s.time.parse().unwrap_or(Timestamp::MIN);
+        self.at().cmp(&other.at()).then_with(|| dated(self).cmp(&dated(other))).then_with(|| self.id.cmp(&other.id))
     }
 
     /// Paths that were backed up, normalised.

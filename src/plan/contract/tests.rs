@@ -3,6 +3,14 @@
 use super::*;
 
 #[test]
+fn what_trusts_sizes_and_times_reads_instead() {
+    let of = |args: &[&str]| reads_what_is_there(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+    assert_eq!(of(&["--overwrite=if-changed", "--sparse"]), ["--overwrite=always", "--sparse"]);
+    assert_eq!(of(&["--overwrite", "if-changed"]), ["--overwrite", "always"]);
+    assert_eq!(of(&["--tag", "if-changed", "--overwrite=never"]), ["--tag", "if-changed", "--overwrite=never"]);
+}
+
+#[test]
 fn another_version_is_refused() {
     for version in [0, VERSION + 1] {
         let text = format!(

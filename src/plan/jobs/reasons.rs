@@ -9,7 +9,7 @@ use crate::plan::WARNINGS;
 use crate::plan::contract::{Answer, Failure, Outcome, cut};
 
 /// All of them, as drivers and agent give them.
-const OF_AGENTS: [&str; 31] = [
+const OF_AGENTS: [&str; 32] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
     r::BUCKET_MISSING,
@@ -40,6 +40,7 @@ const OF_AGENTS: [&str; 31] = [
     r::STEP_TIMEOUT,
     r::TERMINATED,
     r::TLS_NOT_TRUSTED,
+    r::WOULD_NOT_BE_KEPT,
     r::WRONG_PASSWORD,
 ];
 

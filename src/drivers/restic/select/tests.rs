@@ -488,4 +488,9 @@ fn a_snapshot_of_the_future_is_not_the_latest() {
     let q = HostQuery { paths: vec!["/data".into()], ..query("host-0") };
     assert_eq!(ids(&resolve(&q, &alone).unwrap()), ["7"]);
     assert!(warning(&q, &[], &alone).unwrap().contains("2037-01-01T00:00:00Z"));
+    // Of several that are all there is, the latest, whatever their ids.
+    let hours = [(4, "2037-01-01T02:00:00Z"), (9, "2037-01-01T01:00:00Z"), (2, "2037-01-01T03:00:00Z")];
+    let mut all: Vec<Snapshot> = hours.iter().map(|(id, time)| dated(*id, time, &id.to_string())).collect();
+    know_future(&mut all, now);
+    assert_eq!(ids(&resolve(&q, &all).unwrap()), ["2"]);
 }
