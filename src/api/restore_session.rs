@@ -288,7 +288,8 @@ pub struct QuiesceStatus {
     pub replicas: i32,
     /// How far it is.
     pub state: QuiesceState,
-    /// It was at zero already, because an earlier restore had left its data half restored.
+    /// It was at zero already, because an earlier restore had left its data half restored; false once it is back although
+    /// that data still is so (`afterFailure: ScaleBack`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
 }

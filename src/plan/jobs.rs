@@ -301,6 +301,10 @@ fn without_result(job: &Job, pods: &[&Pod], end: &JobCondition, message: Option<
 
 /// What keeps a Job without a pod. The refusal itself stands only in events.
 fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
+    // Its pod is gone already.
+    if job.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let age = now.duration_since(job.creation_timestamp()?.0);
     let name = job.name_any();
     (age > POD_PATIENCE).then(|| {

@@ -31,6 +31,9 @@ fn a_job_that_gets_no_pod_says_so_after_a_while() {
     assert_eq!(see(&job, &[], at(110)).state, JobState::Active { held: None });
     let JobState::Active { held: Some(failure) } = see(&job, &[], at(111)).state else { panic!("must be held") };
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Waiting, reason::POD_NOT_CREATED));
+    // One that is stopped has lost its pod, and gets no other.
+    job.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(110)));
+    assert_eq!(see(&job, &[], at(111)).state, JobState::Active { held: None });
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
 use crate::names::{annotation, condition, reason};
-use crate::plan::contract::keeps_what_is_there;
+use crate::plan::contract::{keeps_what_is_there, reads_what_is_there};
 use crate::plan::held::{Note, Place};
 use crate::plan::hosts::is_within;
 use crate::plan::target::Target;
@@ -37,6 +37,11 @@ pub fn note_unwritten(host: &mut HostRestoreStats) {
 /// Notes that a Job of the current try may have run and is gone, so that nobody will know what it did.
 pub fn note_unknown(host: &mut HostRestoreStats) {
     host.unwritten = Some(0);
+}
+
+/// Whether a Job of it may have run of which nobody knows what it did.
+pub fn is_unknown(host: &HostRestoreStats) -> bool {
+    host.unwritten == Some(0)
 }
 
 /// Whether the current try can say that nothing was written: it is known of all before it, and of all its Jobs.
@@ -110,7 +115,7 @@ pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
 
 /// Whether an earlier restore had left the workload at zero.
 fn is_found_held(pass: &Pass<'_>, index: usize) -> bool {
-    same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held == Some(true)))
+    same(pass, index).any(|(_, m)| m.quiesce.as_ref().is_some_and(|q| q.held.is_some()))
 }
 
 /// Whether this run has left data of the workload half restored.
@@ -162,20 +167,21 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     })
 }
 
-/// Whether a host has all files of its snapshots. One that restored none, or left alone what was there, may have
-/// left what is half restored as it was.
+/// Whether a host has all files of its snapshots. One that restored none, or left alone what was there or what only had the
+/// right size and time, may have left what is half restored as it was.
 fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
     let spec = pass.run.members.get(member).and_then(|m| m.target.as_ref());
     host.phase == Some(HostPhase::Succeeded)
         && host.attempt.is_some()
         && host.restored.as_ref().is_some_and(|r| r.files > 0)
-        && spec.is_some_and(|t| !keeps_what_is_there(&t.args))
+        && spec.is_some_and(|t| !keeps_what_is_there(&t.args) && reads_what_is_there(&t.args) == t.args)
 }
 
 /// What this run leaves half restored of a workload, beside what its note says already of this run, and of an earlier one
 /// that this one has not restored. Nothing where that is not known: the spec was changed, a volume is gone.
 fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
-    let stays = |n: &&Note| n.uid == pass.run.id.uid || left_over(pass, index).is_some();
+    let is_found = is_found_held(pass, index);
+    let stays = |n: &&Note| n.uid == pass.run.id.uid || (is_found && left_over(pass, index).is_some());
     let mut places = match before.filter(stays) {
         Some(note) if note.places.is_empty() => return vec![],
         Some(note) => note.places.clone(),
@@ -208,8 +214,22 @@ pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure
 
 /// Whether data of a workload is half restored, by this run or by one before.
 pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
+    let comes_back_so = |m: &RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| q.held == Some(false));
     let has_all = || is_restored(pass, index) && left_over(pass, index).is_none();
-    has_half(pass, index) || (is_found_held(pass, index) && !has_all())
+    let of_before = is_found_held(pass, index) && (!has_all() || same(pass, index).any(|(_, m)| comes_back_so(m)));
+    has_half(pass, index) || of_before
+}
+
+/// Notes of a workload that is back whether data is half restored that an earlier restore had left so. Its own note, which
+/// says what that is, goes next.
+pub fn settle(pass: &mut Pass<'_>, index: usize) {
+    if !is_on_half(pass, index) {
+        return;
+    }
+    let all: Vec<usize> = same(pass, index).map(|(i, _)| i).collect();
+    for i in all {
+        pass.now.members[i].quiesce.iter_mut().for_each(|q| q.held = q.held.map(|_| false));
+    }
 }
 
 /// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.

@@ -4,7 +4,7 @@ use super::member::{is_broken, is_late};
 use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_over, rivals};
 use super::{extraneous, held, rounds};
 use crate::api::common::Ownership;
-use crate::api::restore_session::{Counts, HostPhase, Progress};
+use crate::api::restore_session::{Counts, HostPhase, HostRestoreStats, Progress};
 use crate::api::target::RestoreTarget;
 use crate::names::{condition, reason};
 use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
@@ -200,8 +200,8 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
     }
     let entry = &pass.now.members[index].stats[host];
-    if entry.progress.is_some() && runs_once(pass, index) {
-        // Somebody has deleted it while it was at work.
+    if (entry.progress.is_some() || held::is_unknown(entry)) && runs_once(pass, index) {
+        // Somebody has deleted it, and it may have been at work.
         return fail_host(pass, index, host, &half_written("The Job is gone, and what it did is not known."));
     }
     if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
@@ -267,7 +267,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
             .collect(),
         include: rule.include.clone(),
         exclude: rule.exclude.clone(),
-        args: restic_args::without_tags(&target.args),
+        args: args(entry, &target.args),
         mounts: reach.mount_points(),
         allow_empty: target.allow_empty.unwrap_or(false),
         ignore_owners: target.ownership == Some(Ownership::Ignore),
@@ -286,6 +286,12 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     pass.plan.claims.extend(claim);
     pass.plan.jobs.push(job);
     pass.plan.look_again(FIRST_LOOK);
+}
+
+/// What restic is told beside the rule. Where an earlier Job may have written, it reads all that is there.
+fn args(entry: &HostRestoreStats, written: &[String]) -> Vec<String> {
+    let args = restic_args::without_tags(written);
+    if held::can_be_known(entry) { args } else { contract::reads_what_is_there(&args) }
 }
 
 /// What is particular to the restore Job of a host.

@@ -54,6 +54,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             leave_to_others(pass, index)
         }
         Some(TargetSeen::Found(target)) if target.replicas == replicas && !held::must_stay(pass, index) => {
+            held::settle(pass, index);
             if !held::is_off(pass, target) {
                 return false;
             }

@@ -40,6 +40,15 @@ fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
     }
 }
 
+/// What restic was told of files that are there, by each Job.
+fn overwrites(w: &World) -> Vec<String> {
+    let told = |job| match task(job).step {
+        Step::Restore(step) => step.args.into_iter().find(|a| a.starts_with("--overwrite")),
+        _ => None,
+    };
+    w.jobs.made.iter().filter_map(told).collect()
+}
+
 /// Proves: A05.
 #[test]
 fn what_was_broken_off_is_not_taken_for_whole() {
@@ -63,10 +72,19 @@ fn what_was_broken_off_is_not_taken_for_whole() {
         }
         let w = of(&["--overwrite=if-changed"], end);
         assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
+        // What the first one has half written may have the right size and time.
+        assert_eq!(overwrites(&w), ["--overwrite=if-changed", "--overwrite=always"]);
     }
     // What has not.
+    let w = of(&["--overwrite=if-changed"], End::Untouched(Class::Transient, reason::REPOSITORY_UNREACHABLE));
+    assert_eq!(overwrites(&w), ["--overwrite=if-changed", "--overwrite=if-changed"]);
     let w = of(&["--overwrite=never"], End::TRANSIENT);
     assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Succeeded", 2));
+
+    // Of a Job that somebody deletes before it said how far it was, nobody knows.
+    let w = of(&["--overwrite=never"], End::DeletedByHand);
+    assert_eq!((w.phase().as_str(), w.jobs.attempts("restore/0/m0")), ("Failed", 1));
+    assert_eq!(w.condition("Stalled").1, reason::INCOMPLETE);
 
     // A Job that somebody deletes leaves no failure, but status says how far it was.
     let mut w = World::session(web());

@@ -178,6 +178,13 @@ fn who_scales_it_up_by_hand_has_decided() {
     let mut w = again(&left);
     w.settle();
     assert_eq!((w.workloads[0].replicas, note(&w, 0)), (3, None), "its own replicas, and the stale note is gone");
+    // What stood in it then is not half restored any more.
+    let mut w = again(&left);
+    w.jobs.snapshot = Some("ef".repeat(32));
+    script(&mut w, "restore/0/m0", &[End::DATA]);
+    w.settle();
+    let places = note(&w, 0).unwrap().places;
+    assert_eq!(places.iter().flat_map(|p| &p.snapshots).collect::<Vec<_>>(), ["efefefef"]);
     // One that touches nothing gives back what it found.
     let mut w = again(&left);
     while w.workloads[0].replicas != 0 {

@@ -81,6 +81,9 @@ fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_n
     back.object["spec"]["target"]["afterFailure"] = "ScaleBack".into();
     back.settle();
     assert_eq!((back.workloads[0].replicas, note(&back, 0)), (2, None));
+    // And is warned of it.
+    assert!(back.condition_text("Quiesced").contains("may be half restored, and afterFailure is ScaleBack"));
+    assert_eq!(back.object["status"]["quiesce"]["held"], false);
 
     assert_eq!(other(true).workloads[0].replicas, 2);
     // The same snapshot, after the other one: that has left nothing half.
@@ -93,7 +96,7 @@ fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_n
 #[test]
 fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
     let left = left_down();
-    for args in [json!(["--overwrite=never"]), json!(["--overwrite", "if-newer"])] {
+    for args in [json!(["--overwrite=never"]), json!(["--overwrite", "if-newer"]), json!(["--overwrite=if-changed"])] {
         let mut w = again(&left);
         w.object["spec"]["target"]["args"] = args.clone();
         w.settle();
