@@ -13,8 +13,9 @@ use tracing::warn;
 
 use super::apply::Applied;
 use super::context::Context;
+use super::stored::Stored;
 use super::users::{self, User};
-use crate::api::Repository;
+use crate::api::{Repository, to_json};
 use crate::names::MANAGER;
 use crate::plan::repository::{is_being_asked, opened};
 use crate::plan::{self, conditions};
@@ -103,6 +104,29 @@ where
     Ok(written)
 }
 
+/// Takes those fields out of a Repository's status that were to go and stayed: to apply a status without a field does not
+/// remove what a merge has written, and so sessions write what they find out ([`repository`]).
+///
+/// # Errors
+/// The API server could not be reached, or a conflict.
+pub async fn take_out(ctx: &Context, written: Stored<Repository>, status: &Value) -> kube::Result<Stored<Repository>> {
+    let Some(gone) = stayed(&to_json(&written.open().status), status) else { return Ok(written) };
+    let api: Api<Stored<Repository>> = Api::namespaced(ctx.client.clone(), &written.namespace().unwrap_or_default());
+    let patch = json!({ "metadata": { "resourceVersion": written.resource_version() }, "status": gone });
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let written = api.patch_status(&written.name_any(), &params, &Patch::Merge(patch)).await?;
+    ctx.written.note(&written);
+    Ok(written)
+}
+
+/// What stands in a status and is not wanted there, each field null.
+fn stayed(there: &Value, wanted: &Value) -> Option<Value> {
+    let is_wanted = |field: &String| wanted.get(field).is_some_and(|value| !value.is_null());
+    let gone = there.as_object()?.keys().filter(|field| !is_wanted(field)).map(|field| (field.clone(), Value::Null));
+    let gone: serde_json::Map<String, Value> = gone.collect();
+    (!gone.is_empty()).then_some(Value::Object(gone))
+}
+
 /// Whether the API server, or its store, finds an object too large. The store's own words come with code 500.
 fn is_too_large(error: &kube::Error) -> bool {
     const WORDS: [&str; 3] =
@@ -148,6 +172,16 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn what_was_to_go_and_stayed_is_found() {
+        let there = json!({ "phase": "Ready", "integrity": true, "snapshotCount": 0, "steps": [] });
+        assert_eq!(
+            stayed(&there, &json!({ "phase": "X", "snapshotCount": 1, "steps": [] })),
+            Some(json!({ "integrity": null }))
+        );
+        assert_eq!(stayed(&there, &there), None);
+    }
 
     #[test]
     fn an_object_that_is_too_large_is_known_from_other_refusals() {

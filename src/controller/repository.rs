@@ -51,8 +51,9 @@ async fn look(object: &Stored<Repository>, ctx: &Context) -> Result<Action, Erro
         if stored.meta().deletion_timestamp.is_some() && stored.finalizers().is_empty() {
             return Ok(Action::await_change());
         }
-        if let Some(written) = report::report(ctx, &stored, &done.plan).await? {
-            stored = written;
+        let written = report::report(ctx, &stored, &done.plan).await?;
+        if let Some((written, status)) = written.zip(done.plan.status()) {
+            stored = report::take_out(ctx, written, status).await?;
         }
         refused = done.refused.jobs;
         if !done.plan.again() && refused.is_empty() {
