@@ -6,9 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Class, Failure, Outcome, Step};
+use lifeboat::plan::contract::{Absent, Answer, Class, Failure, Outcome, Step};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
@@ -125,4 +125,29 @@ async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it
     let said: Vec<&str> =
         said.iter().map(String::as_str).filter(|s| *s != reason::BACKEND_SECRET_NOT_AVAILABLE).collect();
     assert_eq!(said, [reason::REPOSITORY_NOT_AVAILABLE, reason::TARGET_NOT_AVAILABLE]);
+}
+
+/// Sessions merge them into the status, and to apply one without them does not remove them.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn figures_of_another_place_leave_the_status() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("figures").await;
+    ground(&cluster, &ns, &[], &[]).await;
+    jobs::open(&cluster, &ns).await;
+    let repo = repository(&ns);
+    cluster.until(&repo, "ready", |r| condition(r, "Ready").0 == "True").await;
+    let facts = Patch::Merge(json!({ "status": { "integrity": true, "totalSize": "1 MiB" } }));
+    cluster.api_of(&repo).patch_status("repo", &PatchParams::default(), &facts).await.unwrap();
+    cluster.patch(&repo, json!({ "spec": { "backend": { "s3": { "prefix": "other" } } } })).await.unwrap();
+    let job = next_list(&cluster, &ns).await;
+    let answer = Answer::Listed { snapshots: 0, written: 0, removed: 0, absent: Some(Absent::Repository) };
+    jobs::end(&cluster, &job, &Outcome { answer: Some(answer), ..success(&job) }).await;
+    let is_new = |r: &Value| condition(r, "Ready") == ("True", reason::REPOSITORY_NOT_CREATED);
+    cluster
+        .until(&repo, "without figures", |r| {
+            is_new(r) && ["integrity", "totalSize"].iter().all(|f| r["status"].get(*f).is_none())
+        })
+        .await;
 }
