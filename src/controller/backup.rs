@@ -24,8 +24,9 @@ use crate::names::{condition, reason};
 use crate::plan::backup::{self, BackupRun, Invoker, Neighbour, is_over};
 use crate::plan::ground;
 use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Seen, Surroundings};
+use crate::plan::observed::{Refusal, Rival, Seen, Surroundings, Writer};
 use crate::plan::run::{Identity, is_sequential};
+use crate::plan::target::TargetSeen;
 
 /// One look at a backup.
 ///
@@ -267,6 +268,19 @@ fn of_batch(object: BackupBatch) -> Invoker {
     }
 }
 
+/// Claims of targets that a restore has begun with. Between two of its tries it has no Job, and their data is half restored.
+async fn between(reads: Reads<'_>, begun: Vec<Rival>) -> Vec<Writer> {
+    let of = async |rival: Rival| {
+        let claims = match targets::target(reads, None, Some(&rival.reference)).await {
+            TargetSeen::Found(found) => found.claims.into_keys().collect(),
+            TargetSeen::Missing(_) | TargetSeen::Unknown(_) => vec![],
+        };
+        let writer = move |claim| Writer { session: rival.session.clone(), claim, reads: false };
+        claims.into_iter().map(writer).collect::<Vec<_>>()
+    };
+    join_all(begun.into_iter().map(of)).await.concat()
+}
+
 async fn observe(
     ctx: &Context,
     object: &Stored<BackupSession>,
@@ -278,7 +292,9 @@ async fn observe(
     // Before the targets: a restore that leaves data half restored first marks the workload, and then it is over. Asked in
     // the other order, it could be over here, and its mark not be there yet.
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
-    let (rivals, writers) = (observe::rivals(ctx, &run.id, named), observe::writers(ctx, &run.id, ctx.now()));
+    let (rivals, begun) = (observe::rivals(ctx, &run.id, named), observe::begun(ctx, &run.id));
+    let mut writers = observe::writers(ctx, &run.id, ctx.now());
+    writers.extend(between(Reads::watched(ctx, namespace), begun).await);
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
     // Hosts are counted by replicas that somebody may just have changed.
     let targets = join_all(references.map(|r| targets::target(Reads::now(ctx, namespace), None, r)));

@@ -16,7 +16,7 @@ use kube::{Resource, ResourceExt as _};
 
 use super::context::{Children, Context};
 use super::pages;
-use super::users::restores;
+use super::users::{self, restores};
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::names::{annotation, label};
@@ -211,6 +211,14 @@ pub fn rivals<'t>(ctx: &Context, id: &Identity, targets: impl IntoIterator<Item 
         found.extend(others.min_by_key(|r| (!r.begun, &r.order)).cloned());
     }
     found
+}
+
+/// Targets that restores of the namespace have begun with, and not finished.
+pub fn begun(ctx: &Context, id: &Identity) -> Vec<Rival> {
+    let key = users::begun(&id.namespace);
+    let (sessions, batches) = (ctx.users.restores.with(&key), ctx.users.restore_batches.with(&key));
+    let facts = sessions.iter().map(|s| s.facts()).chain(batches.iter().map(|b| b.facts()));
+    facts.flat_map(|f| &f.targets).filter(|t| t.begun).cloned().collect()
 }
 
 /// Claims that restore Jobs of other sessions of the namespace write to.

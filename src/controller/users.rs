@@ -100,6 +100,11 @@ pub fn restores(namespace: &str, target: &str) -> String {
     format!("target {namespace}/{target}")
 }
 
+/// Key of restores of a namespace that have begun with a target, and not finished.
+pub fn begun(namespace: &str) -> String {
+    format!("begun {namespace}")
+}
+
 /// Key of backups that are not over; there are few, and where they lead depends on their invoker.
 pub const OPEN: &str = "open";
 
@@ -123,7 +128,9 @@ pub fn keys<K: UserKind>(object: &Stored<K>) -> Vec<String> {
         return vec![of_invoker(&invoker.kind, &namespace, &invoker.name), OPEN.to_owned()];
     }
     let home = facts.repository.as_ref().map(|(namespace, name)| ObjectRef::new(name).within(namespace));
-    home.iter().map(uses).chain(facts.targets.iter().map(|t| restores(&namespace, &t.target))).collect()
+    let has_begun = facts.targets.iter().any(|t| t.begun);
+    let targets = facts.targets.iter().map(|t| restores(&namespace, &t.target));
+    home.iter().map(uses).chain(targets).chain(has_begun.then(|| begun(&namespace))).collect()
 }
 
 fn names<K: User>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {

@@ -11,6 +11,7 @@ use super::gate::Room;
 use super::jobs::JobSeen;
 use super::pod_security::Level;
 use super::target::TargetSeen;
+use crate::api::common::TargetRef;
 use crate::api::repository::RepositorySpec;
 use crate::api::restore_batch::Adopted;
 use crate::api::runtime::RuntimeSettings;
@@ -72,6 +73,8 @@ pub struct Rival {
     pub order: (Option<Timestamp>, String),
     /// The target, as [`super::restore::rivals::key`] has it.
     pub target: String,
+    /// The same, as it is written.
+    pub reference: TargetRef,
     /// Its data may be touched, or its workload scaled, already.
     pub begun: bool,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifeboat::api::BackupSession;
+use lifeboat::plan::contract::{Class, Failure, Outcome};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
@@ -151,6 +152,39 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     cluster.until_phase(&backup, "Succeeded").await;
     jobs::succeed_of(&cluster, &ns, "restore/", &uid).await;
     cluster.until_phase(&second, "Succeeded").await;
+}
+
+/// Between two of its tries a restore has no Job, and what it has begun to write is half there.
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn a_claim_of_a_workload_is_not_backed_up_between_two_tries_of_its_restore() {
+    let cluster = Cluster::enter().await;
+    let _operator = Operator::leading().await;
+    let ns = cluster.namespace("between").await;
+    ground(&cluster, &ns, &[], &["a"]).await;
+    // Nobody scales it down here, because nothing runs its pods.
+    let mut restore = jobs::session(&ns, &jobs::target("Deployment", "a"));
+    restore["spec"]["target"]["quiesce"] = "Never".into();
+    cluster.apply(&restore).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    // Each time it waits twice as long.
+    for attempt in 2..=4 {
+        let writes = jobs::of_step(&cluster, &ns, "restore/").await;
+        let failure = Failure::new(Class::Transient, "Terminated", "The agent was told to stop.");
+        let half = Outcome { failure: Some(failure), ..jobs::success(&writes) };
+        jobs::end(&cluster, &writes, &half).await;
+        cluster.until(&restore, "between two tries", |o| o["status"]["stats"][0]["attempt"] == attempt).await;
+        jobs::collect(&cluster, &writes).await;
+    }
+    cluster.apply(&configuration(&ns, json!({}))).await.unwrap();
+    let backup = session(&ns, "by-hand");
+    cluster.apply(&backup).await.unwrap();
+    jobs::succeed(&cluster, &ns, "prepare").await;
+    let waits = cluster.until(&backup, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
+    let text = message(&waits, "Ready");
+    assert!(text.contains(&format!("RestoreSession {ns}/run writes to PersistentVolumeClaim a")), "{text}");
+    let keys = jobs::keys(&cluster, &ns).await;
+    assert!(!keys.iter().any(|k| k.starts_with("restore/") || k.starts_with("backup/")), "{keys:?}");
 }
 
 /// When each session of the schedule was due, and when it was made, in seconds.

@@ -37,7 +37,8 @@ pub fn of(other: &RestoreRun) -> Vec<Rival> {
             let begun = member(i).is_some_and(is_started);
             (begun || about_to_begin).then_some(())?;
             let order = (other.id.created, other.id.uid.clone());
-            Some(Rival { session: other.id.label(), order, target: key(target.as_ref()?)?, begun })
+            let reference = target.clone()?;
+            Some(Rival { session: other.id.label(), order, target: key(&reference)?, reference, begun })
         })
         .collect()
 }

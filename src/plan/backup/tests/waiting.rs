@@ -37,6 +37,7 @@ fn what_is_being_restored_is_backed_up_after_it() {
         session: "RestoreSession demo/r".into(),
         order: (None, String::new()),
         target: "persistentvolumeclaim/m0".into(),
+        reference: crate::api::common::TargetRef::default(),
         begun,
     };
     let writer = |claim: &str, reads| Writer { session: "RestoreSession demo/r".into(), claim: claim.into(), reads };

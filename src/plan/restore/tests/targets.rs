@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::workload::{MADE, Workload};
 use super::world::World;
 use super::{claim, order, preflight_key, script, web};
+use crate::api::common::TargetRef;
 use crate::names::reason;
 use crate::plan::contract::Class;
 use crate::plan::fake::End;
@@ -249,7 +250,7 @@ fn who_waited_for_another_until_its_deadline_says_for_whom() {
     let mut w = World::session(web());
     let order = (None, String::new());
     let (session, target) = ("RestoreSession demo/x".to_owned(), "deployment/m0".to_owned());
-    w.rivals = vec![Rival { session, order, target, begun: true }];
+    w.rivals = vec![Rival { session, order, target, reference: TargetRef::default(), begun: true }];
     w.settle();
     let text = w.object["status"]["summary"].as_str().unwrap();
     assert!(
@@ -337,7 +338,8 @@ fn nobody_writes_to_a_claim_beside_another() {
 fn a_rival_of_another_target_is_none() {
     let mut w = World::session(web());
     let order = (None, String::new());
-    w.rivals = vec![Rival { session: "x".into(), order, target: "deployment/other".into(), begun: true }];
+    let (session, target) = ("x".to_owned(), "deployment/other".to_owned());
+    w.rivals = vec![Rival { session, order, target, reference: TargetRef::default(), begun: true }];
     w.settle();
     assert_eq!(w.phase(), "Succeeded");
 }
