@@ -196,6 +196,8 @@ async fn kept(site: &Site, repo: &str, repository: &Path) {
     run(site, &gold, &format!("{repo}-g1")).await;
     site.delete("BackupConfiguration", &gold).await;
     site.create(&of(&plain, "{name: dry, keepLast: 1, keepTags: [gold], prune: true, dryRun: true}", "")).await;
+    // Its host was the other one's, whose end is not seen everywhere at once.
+    site.until("BackupConfiguration", &plain, 30, "ready", |c| phase(c) == "Ready").await;
     for n in ["p1", "p2"] {
         run(site, &plain, &format!("{repo}-{n}")).await;
     }
