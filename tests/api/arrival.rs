@@ -28,6 +28,7 @@ fn unanswered() -> Value {
 async fn what_comes_late_is_waited_for() {
     let cluster = Cluster::enter().await;
     let sessions = definition("restoresessions");
+    cluster.delete_all("stash.appscode.com/v1beta1", "RestoreSession").await;
     cluster.delete(&sessions).await;
     cluster.until(&sessions, "gone", Value::is_null).await;
     let operator = Operator::start("test", &["--webhook", "false"]);

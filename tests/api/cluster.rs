@@ -136,6 +136,19 @@ impl Cluster {
         self.api_of(object).delete(name, &DeleteParams::background()).await.unwrap();
     }
 
+    /// Deletes what other tests have left of a kind, with its finalizers: a definition that has such objects does not go
+    /// while no operator runs.
+    pub async fn delete_all(&self, version: &str, kind: &str) {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let all = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        for left in all.list(&ListParams::default()).await.unwrap() {
+            let left = json!(left);
+            self.patch(&left, json!({ "metadata": { "finalizers": null } })).await.unwrap();
+            self.delete(&left).await;
+        }
+    }
+
     /// Waits until the object is as it should be, and gives it.
     pub async fn until(&self, object: &Value, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         eventually(what, SOON, || async {
