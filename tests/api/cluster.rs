@@ -91,8 +91,7 @@ impl Cluster {
     }
 
     pub fn api(&self, version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let resource = resource(version, kind);
         if CLUSTER_SCOPED.contains(&kind) {
             Api::all_with(self.client.clone(), &resource)
         } else {
@@ -139,9 +138,7 @@ impl Cluster {
     /// Deletes what other tests have left of a kind, with its finalizers: a definition that has such objects does not go
     /// while no operator runs.
     pub async fn delete_all(&self, version: &str, kind: &str) {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let all = Api::<DynamicObject>::all_with(self.client.clone(), &resource);
+        let all = Api::<DynamicObject>::all_with(self.client.clone(), &resource(version, kind));
         for left in all.list(&ListParams::default()).await.unwrap() {
             let left = json!(left);
             self.patch(&left, json!({ "metadata": { "finalizers": null } })).await.unwrap();
@@ -198,6 +195,11 @@ pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMu
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+fn resource(version: &str, kind: &str) -> ApiResource {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
 fn dynamic(object: &Value) -> DynamicObject {

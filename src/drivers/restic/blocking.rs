@@ -33,8 +33,8 @@ pub struct Shared {
 
 impl Shared {
     /// For work that stops when the agent is told to.
-    pub fn of(stop: &watch::Receiver<bool>) -> Self {
-        Self { told: Some(stop.clone()), ..Self::default() }
+    pub fn of(stop: &watch::Receiver<bool>) -> Arc<Self> {
+        Arc::new(Self { told: Some(stop.clone()), ..Self::default() })
     }
 
     /// Whether it is to stop.

@@ -20,7 +20,6 @@ mod walk;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fd::OwnedFd;
@@ -75,7 +74,7 @@ pub struct Search {
 
 /// Deletes what is extraneous. How many entries that were, also where it fails.
 pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
-    let shared = Arc::new(Shared::of(&repository.control().stop));
+    let shared = Shared::of(&repository.control().stop);
     let ended = blocking::run(shared.clone(), move |shared| search.run(shared)).await;
     let failure = match ended {
         Ok(Ok(warnings)) => {

@@ -78,7 +78,7 @@ async fn within_time(
     stop: &watch::Receiver<bool>,
     flush: impl FnOnce() -> Result<(), Errno> + Send + 'static,
 ) -> Result<(), Failure> {
-    let shared = Arc::new(Shared::of(stop));
+    let shared = Shared::of(stop);
     match blocking::run_within(limit, Duration::ZERO, shared, |_| flush()).await {
         Ok(Ok(()) | Err(Errno::NOSYS)) => Ok(()),
         Ok(Err(error)) => Err(refused(mount, error)),

@@ -13,7 +13,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::jiff::Timestamp;
@@ -65,7 +64,7 @@ pub async fn find(repository: &Repository, step: &Restore, part: &Below) -> Resu
             .map(|()| found)
             .map_err(|(place, error)| unreadable(&place, &error))
     };
-    blocking::run(Arc::new(Shared::of(&repository.control().stop)), look).await.map_err(unfinished)?
+    blocking::run(Shared::of(&repository.control().stop), look).await.map_err(unfinished)?
 }
 
 /// Refuses pipes and sockets in the place of files.
@@ -125,7 +124,7 @@ pub async fn clear(
     }
     let only_older = overwrite(&step.args) == Some("if-newer");
     let folder = below(&repository.restore_root, &part.base);
-    let shared = Arc::new(Shared::of(&repository.control().stop));
+    let shared = Shared::of(&repository.control().stop);
     let take = move |shared: &Shared| {
         for hit in hits {
             let place = folder.join(hit.path.trim_start_matches('/'));
@@ -167,14 +166,14 @@ fn gather(
     shared: &Shared,
 ) -> Result<(), (PathBuf, io::Error)> {
     let mut folders = vec![];
-    let listed = fs::read_dir(folder);
-    let is_hidden = listed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
-        && rustix::fs::access(folder, Access::EXEC_OK).is_ok();
-    let Some(entries) =
-        (if is_hidden { Some(listed.map_err(|e| (folder.to_owned(), e))?) } else { passing(folder, listed)? })
-    else {
-        return Ok(());
+    let can_be_searched = || rustix::fs::access(folder, Access::EXEC_OK).is_ok();
+    let listed = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && can_be_searched() => {
+            return Err((folder.to_owned(), e));
+        }
+        listed => listed,
     };
+    let Some(entries) = passing(folder, listed)? else { return Ok(()) };
     for entry in entries {
         shared.moved.fetch_add(1, Ordering::Relaxed);
         if shared.is_over() {

@@ -329,10 +329,9 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             break;
         }
         let mut again = keeps_what_is_there(&step.args);
-        let mut args = step.args.clone();
+        let mut step = step.clone();
         let parents = Parents::of(&repository.restore_root, &part.below);
         loop {
-            let step = Restore { args: args.clone(), ..step.clone() };
             let argv = args::restore(&step, &part.pin.id, &part.below, &repository.restore_root, false);
             let ran = repository
                 .lines(argv, Limit::Idle(STUCK), &mut |m: &Message| {
@@ -356,7 +355,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
                 && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
             {
                 // The run has made hard links, and files of the right size and time with wrong content.
-                args = reads_what_is_there(&args);
+                step.args = reads_what_is_there(&step.args);
                 let (_, ended) = obstacles::clear(repository, &step, part.pin, &part.below, None).await;
                 match ended {
                     Ok(()) => continue,
