@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 
 use crate::admission::{self, review};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
+use crate::contract::restic::{Companion, HostQuery, Listed};
+use crate::contract::{Outcome, Run, Task};
 use crate::drivers::restic::{output, repository, select, snapshot};
 use crate::names;
 use crate::plan::backup::{self, BackupRun, Invoker};
-use crate::plan::contract::{Companion, HostQuery, Listed, Outcome, Run, Task};
 use crate::plan::gate::Room;
 use crate::plan::hosts::TargetKind;
 use crate::plan::jobs;
@@ -324,7 +325,7 @@ pub fn outcome(data: &[u8]) {
     let _ = Task::decode(text);
     if let Ok(read) = Outcome::decode(text) {
         let again = read.encode();
-        assert!(again.len() <= crate::plan::contract::OUTCOME_LIMIT, "{} bytes", again.len());
+        assert!(again.len() <= crate::contract::OUTCOME_LIMIT, "{} bytes", again.len());
         let is_short = read.run.len() < 100 && read.failure.is_none_or(|f| f.reason.len() < 100);
         assert!(!is_short || Outcome::decode(&again).is_ok(), "what was written reads back: {again}");
     }

@@ -5,12 +5,14 @@
 //! ```text
 //! names       what we call things
 //! digest      hashes; knows nothing else
+//! text        texts for people; knows nothing else
 //! api         what users write: CRD types, nothing else
+//! contract    what a Job is asked and what it answers
 //! plan        what should happen next: pure functions
 //! admission   api + plan -> default, validate, deny
 //! controller  observe -> plan -> apply -> report; talks to Kubernetes, as the agent that lists snapshots does
 //! drivers     one room per external system; no Kubernetes, no CRD types
-//! agent       plan::contract -> drivers -> outcome; runs in Jobs, most without Kubernetes credentials
+//! agent       contract -> drivers -> outcome; runs in Jobs, most without Kubernetes credentials
 //! serve       HTTP servers that no client can keep from others; knows nothing else
 //! cli         what people run
 //! ```
@@ -23,6 +25,7 @@ pub mod admission;
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod contract;
 pub mod controller;
 pub mod digest;
 pub mod drivers;
@@ -32,4 +35,5 @@ pub mod names;
 pub mod plan;
 pub mod serve;
 pub mod telemetry;
+pub mod text;
 pub mod yaml;

@@ -10,10 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat::api::runtime::RuntimeSettings;
-use lifeboat::names::label;
-use lifeboat::plan::contract::{
-    Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Run, Step, Task, VERSION, Wipe,
+use lifeboat::contract::restic::{
+    Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Step, Wipe,
 };
+use lifeboat::contract::{Run, Task, VERSION};
+use lifeboat::names::label;
 use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
 use lifeboat::plan::restore::mover_settings;
 use serde_json::{Value, json};

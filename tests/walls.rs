@@ -17,13 +17,15 @@ const LINES_MAX: usize = 500;
 const ROOMS: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("names", &["digest"]),
+    ("text", &[]),
     ("api", &["names"]),
-    ("plan", &["api", "digest", "names"]),
-    ("admission", &["api", "digest", "names", "plan", "serve"]),
-    ("controller", &["admission", "api", "names", "plan", "serve", "telemetry", "yaml"]),
-    ("drivers", &["digest", "names", "plan::contract", "plan::pattern", "plan::text"]),
-    ("fuzz", &["admission", "api", "drivers", "names", "plan", "yaml"]),
-    ("agent", &["api", "drivers", "names", "plan", "telemetry"]),
+    ("contract", &["digest", "names", "text"]),
+    ("plan", &["api", "contract", "digest", "names", "text"]),
+    ("admission", &["api", "contract", "digest", "names", "plan", "serve", "text"]),
+    ("controller", &["admission", "api", "contract", "names", "plan", "serve", "telemetry", "text", "yaml"]),
+    ("drivers", &["contract", "digest", "names", "text"]),
+    ("fuzz", &["admission", "api", "contract", "drivers", "names", "plan", "yaml"]),
+    ("agent", &["api", "contract", "drivers", "names", "plan", "telemetry"]),
     ("serve", &[]),
     ("yaml", &[]),
     ("telemetry", &[]),
@@ -222,7 +224,7 @@ fn the_reader_of_this_test_reads() {
     let paths = |code| named(code, "crate::").into_iter().collect::<Vec<_>>();
     assert_eq!(
         paths("use crate::{api, plan::{contract::{A, B}, hosts}, names::label};"),
-        ["api", "names::label", "plan::contract", "plan::hosts"]
+        ["api", "names::label", "contract", "plan::hosts"]
     );
     assert_eq!(paths("fn f(x: &crate::api::Task) { crate::yaml::read(x) }"), ["api::Task", "yaml::read"]);
     assert_eq!(paths("use mycrate::api; use some::crate::x;"), Vec::<String>::new());

@@ -25,10 +25,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use figures::quantile;
+use lifeboat::contract::restic::{Answer, HostQuery, Preflight, RepositoryAccess, Restore, Settings, Step};
+use lifeboat::contract::{Outcome, Run, TASK_ENV, Task, VERSION};
 use lifeboat::drivers::restic::tuning::Memory;
-use lifeboat::plan::contract::{
-    Answer, HostQuery, Outcome, Preflight, RepositoryAccess, Restore, Run, Settings, Step, TASK_ENV, Task, VERSION,
-};
 use store::{KEY, S3, Throttle};
 
 const PASSWORD: &str = "bench";

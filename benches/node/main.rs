@@ -37,7 +37,7 @@ use harness::{Site, eventually, phase};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _};
-use lifeboat::plan::contract::Outcome;
+use lifeboat::contract::Outcome;
 use manifests::{LATEST, PASSWORD, backup_session, configuration, of_claim, repository, restore, secret, store};
 use support::tree::{build_of, describe, difference};
 

@@ -181,7 +181,7 @@ pub fn warn(answer: &mut Value, text: &str) {
 
 fn warning(text: &str) -> Value {
     let mut text = text.to_owned();
-    crate::plan::contract::cut(&mut text, WARNING_MAX);
+    crate::text::cut(&mut text, WARNING_MAX);
     text.into()
 }
 

@@ -19,10 +19,11 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 pub use self::options::Options;
+use crate::contract::restic::{Answer, Step};
+use crate::contract::{Class, Failure, Outcome, Progress, TASK_ENV, Task, VERSION};
 use crate::drivers::done::Done;
 use crate::drivers::restic::{self, Control, Repository};
 use crate::names::reason;
-use crate::plan::contract::{Answer, Class, Failure, Outcome, Progress, Step, TASK_ENV, Task, VERSION};
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
 pub async fn run(options: Options) -> ExitCode {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::contract::restic::{INTERIM_DIR, RESTORE_ROOT, SECRET_DIR};
+use crate::contract::{OUTCOME_FILE, PROGRESS_PORT, WORK_DIR};
 use crate::drivers::restic::Places;
-use crate::plan::contract::{INTERIM_DIR, OUTCOME_FILE, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, WORK_DIR};
 
 /// How long an old lock is watched, in seconds: somewhat longer than restic waits before it replaces its own.
 const LOCK_WATCH: u64 = 6 * 60;

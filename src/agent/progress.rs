@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::plan::contract::Progress;
+use crate::contract::Progress;
 
 /// At most one line in this time: readable by people, cheap to keep.
 const EVERY: Duration = Duration::from_secs(5);

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use tracing::Span;
 
-use crate::plan::contract::{Failure, Outcome, Step, Task};
+use crate::contract::restic::Step;
+use crate::contract::{Failure, Outcome, Task};
 
 /// What every line of a step carries.
 pub fn span(task: &Task) -> Span {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 
-use crate::plan::contract::{PROGRESS_PORT, Progress};
+use crate::contract::{PROGRESS_PORT, Progress};
 use crate::plan::jobs::{JobSeen, JobState};
 
 /// A Job answers from memory; what takes longer is a network that drops packets.

@@ -17,8 +17,8 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
 use super::users::{self, Home, User, Users, full_name};
+use crate::contract::restic::{Prepare, Step};
 use crate::names::{annotation, condition, label, reason};
-use crate::plan::contract::{Prepare, Step};
 use crate::plan::gate::{Claim, Queue, Room};
 use crate::plan::jobs::{self, JobSeen};
 use crate::plan::kept::Kept;

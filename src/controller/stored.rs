@@ -27,9 +27,9 @@ use crate::api::repository::Reachability;
 use crate::api::restore_session::RunStatus;
 use crate::api::{Condition, to_json};
 use crate::names::{condition, reason};
-use crate::plan::contract::cut;
 use crate::plan::hosts::HostSet;
 use crate::plan::observed::{Refusal, Rival};
+use crate::text::cut;
 
 /// Where `kubectl apply` keeps the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::warn;
 
 use crate::names::reason;
-use crate::plan::contract::cut;
 use crate::plan::observed::Refusal;
+use crate::text::cut;
 
 /// Longest time of a validation. The largest admissible object takes less than a hundredth of it.
 const LIMIT: Duration = Duration::from_secs(5);

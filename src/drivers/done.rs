@@ -1,6 +1,7 @@
 //! How a step ended.
 
-use crate::plan::contract::{Answer, Failure};
+use crate::contract::Failure;
+use crate::contract::restic::Answer;
 
 /// How a step ended. Both may be present: what was done before it failed.
 #[derive(Debug, Default, PartialEq)]

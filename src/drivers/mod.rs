@@ -1,6 +1,6 @@
 //! One room per external system.
 //!
-//! A driver knows its system and `plan::contract`, and nothing of Kubernetes or
+//! A driver knows its system and `contract`, and nothing of Kubernetes or
 //! of the kinds users write. It never decides what a run does next: it does one
 //! step and says truthfully how that ended.
 

@@ -3,10 +3,11 @@
 use k8s_openapi::api::core::v1::Volume;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::contract::{Class, Failure, LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
 use super::hosts::{is_within, normal_path, parts};
 use crate::api::repository::{Backend, CreateBucket, RepositorySpec};
 use crate::api::to_json;
+use crate::contract::restic::{LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
+use crate::contract::{Class, Failure};
 use crate::names::{hash_of, reason};
 
 /// How a Job reaches a repository.

@@ -6,7 +6,6 @@
 
 use kube::ResourceExt as _;
 
-use super::contract::{Class, Failure};
 use super::ground::{self, NoGround};
 use super::usage::Verdict;
 use crate::api::BackupBatch;
@@ -14,6 +13,7 @@ use crate::api::backup_batch::BackupMember;
 use crate::api::common::{RepositoryRef, Rule, TargetRef, TaskRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreMember};
 use crate::api::target::{BackupTarget, RestoreTarget};
+use crate::contract::{Class, Failure};
 use crate::names::{annotation, reason};
 
 /// Namespace of a BackupBatch that an object of `namespace` names. One that is empty says nothing.

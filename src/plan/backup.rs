@@ -25,7 +25,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
-use super::contract::{Prepare, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant, Rights, Settled};
 use super::ground::{self, NoGround};
@@ -42,6 +41,8 @@ use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetS
 use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
+use crate::contract::restic::{Prepare, Step};
+use crate::contract::{Task, VERSION};
 use crate::names::{condition, hash_of, label, reason};
 
 pub use self::ending::is_being_canceled;
@@ -460,7 +461,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether the namespace lets the pod of a Job in.
-    fn may_run(&self, job: &Job) -> Result<(), super::contract::Failure> {
+    fn may_run(&self, job: &Job) -> Result<(), crate::contract::Failure> {
         objects::check_task(job)?;
         pod_security::check_job(self.seen.pod_security, job)
     }

@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::contract::{Class, Failure};
 use super::run::Identity;
 use super::target::{ClaimSeen, Target};
 use crate::api::target::RestoreTarget;
 use crate::api::to_json;
+use crate::contract::{Class, Failure};
 use crate::names::{annotation, hash_of, is_tracker, label, reason};
 
 /// What stands for a replica's number in a template.

@@ -14,15 +14,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::contract::{
-    Absent, Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored,
-    SnapshotMade, Step, Task, VERSION,
-};
 use super::grants::Grant;
 use super::jobs::{self, JobSeen};
 use super::kept::Kept;
 use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
+use crate::contract::restic::{
+    Absent, Answer, Counts, HostAnswer, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
+};
+use crate::contract::{Class, Failure, Outcome, Task, VERSION};
 use crate::names::{annotation, reason};
 
 /// How the operator of a test is set up.

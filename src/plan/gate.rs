@@ -41,7 +41,7 @@ impl Gate {
         if let Some(silent) = silent {
             let text = format!(
                 "Repository {display} does not answer: {} It has not answered since {}. One small Job a minute asks again; until it answers, nothing else is started.",
-                super::text::sentence(&silent.message),
+                crate::text::sentence(&silent.message),
                 silent.since
             );
             return Self {

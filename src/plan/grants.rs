@@ -15,12 +15,13 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::contract::{Failure, SecretPlace};
 use super::run::Identity;
 use super::{Event, FinalizerChange, Plan, job_defaults};
 use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
+use crate::contract::Failure;
+use crate::contract::restic::SecretPlace;
 use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label, reason};
 
 /// A right, as objects to create in this order.

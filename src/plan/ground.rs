@@ -4,12 +4,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{Value, set};
-use super::contract::{Class, Failure};
 use super::observed::{RepositorySeen, Seen};
 use super::usage::{self, Verdict};
 use crate::api::Condition;
 use crate::api::common::RepositoryRef;
 use crate::api::runtime::RuntimeSettings;
+use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 
 /// Why a run has no ground.

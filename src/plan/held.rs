@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::contract::cut;
 use super::target::Target;
 use crate::names::annotation;
+use crate::text::cut;
 
 /// Longest annotation that is read, bytes. Ours have at most [`PLACES_MAX`], [`WHY_MAX`] twice, and some hundred more.
 const READ_MAX: usize = 32_768;

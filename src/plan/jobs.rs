@@ -15,8 +15,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use self::pods::{death, held, is_dead, is_starting, lingers, phase, terminated};
-use super::contract::{Class, Failure, Outcome, TASK_ENV, Task};
 use super::objects::{CONTAINER, REPOSITORY_VOLUME};
+use crate::contract::{Class, Failure, Outcome, TASK_ENV, Task};
 use crate::names::{annotation, label, reason};
 
 /// A Job of a run, as it was found.

@@ -23,10 +23,10 @@ use serde::de::{DeserializeOwned, DeserializeSeed as _, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::part::{Part, Place};
-use super::contract::{TASK_ENV, Task};
 use super::objects::CONTAINER;
 use super::{held, jobs};
 use crate::api::to_json;
+use crate::contract::{TASK_ENV, Task};
 use crate::names::{annotation, label};
 
 /// Labels of our Jobs and pods that are read.
@@ -353,7 +353,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::contract::{RepositoryAccess, VERSION};
+    use crate::contract::VERSION;
+    use crate::contract::restic::RepositoryAccess;
     use crate::plan::jobs::{JobSeen, see};
 
     fn template() -> Value {

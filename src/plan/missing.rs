@@ -2,9 +2,10 @@
 //! conditions, before and after a look, so that looks that find the same again say nothing.
 
 use super::repository::opened;
-use super::{Event, Plan, text};
+use super::{Event, Plan};
 use crate::api::Condition;
 use crate::names::{condition, reason};
+use crate::text;
 
 /// Conditions that say that something is not there.
 const FOUND: [&str; 5] = [

@@ -10,7 +10,6 @@ pub mod adopt;
 pub mod backup;
 pub mod claims;
 pub mod conditions;
-pub mod contract;
 pub mod duration;
 #[cfg(test)]
 mod fake;
@@ -27,7 +26,6 @@ mod missing;
 pub mod objects;
 pub mod observed;
 pub mod ownership;
-pub mod pattern;
 pub mod pod_security;
 pub mod repository;
 pub mod restic_args;
@@ -42,7 +40,6 @@ pub mod size;
 pub mod snapshots;
 pub mod step;
 pub mod target;
-pub mod text;
 pub mod usage;
 
 use std::time::Duration;
@@ -51,11 +48,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::Value;
 
-use self::contract::Failure;
 use self::grants::Grant;
 use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
-use crate::names;
+use crate::contract::{self, Failure};
+use crate::{names, text};
 
 /// What to do about an object. What may be said of it afterwards, only `controller::apply` can tell.
 #[derive(Debug, Default)]

@@ -24,9 +24,6 @@ use self::env::variables;
 pub use self::interim::interim_claim;
 use self::interim::interim_name;
 use super::access::Access;
-use super::contract::{
-    INTERIM_DIR, LOCAL_REPOSITORY_DIR, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR, Step, Task, WORK_DIR,
-};
 use super::hosts::normal_path;
 use super::job_defaults;
 use super::observed::Setup;
@@ -36,6 +33,8 @@ use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::api::volume::PvcTemplate;
+use crate::contract::restic::{INTERIM_DIR, LOCAL_REPOSITORY_DIR, RESTORE_ROOT, SECRET_DIR, Step};
+use crate::contract::{PROGRESS_PORT, Task, WORK_DIR};
 use crate::names::{annotation, child_name, hash_of, is_tracker, label};
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.

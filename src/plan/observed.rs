@@ -6,7 +6,6 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::{Failure, Progress};
 use super::gate::Room;
 use super::jobs::JobSeen;
 use super::pod_security::Level;
@@ -15,6 +14,7 @@ use crate::api::common::TargetRef;
 use crate::api::repository::RepositorySpec;
 use crate::api::restore_batch::Adopted;
 use crate::api::runtime::RuntimeSettings;
+use crate::contract::{Failure, Progress};
 
 /// Something that was looked for.
 #[derive(Clone, Debug, PartialEq)]

@@ -98,7 +98,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::contract::{Prepare, RepositoryAccess, Settings, Step, Task};
+    use crate::contract::Task;
+    use crate::contract::restic::{Prepare, RepositoryAccess, Settings, Step};
     use crate::plan::objects::{JobFrame, JobParts};
 
     fn id() -> Identity {
@@ -134,7 +135,7 @@ mod tests {
 
     fn task() -> Task {
         Task {
-            version: crate::plan::contract::VERSION,
+            version: crate::contract::VERSION,
             run: id().told(),
             repository: RepositoryAccess::default(),
             settings: Settings::default(),

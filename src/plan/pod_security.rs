@@ -10,8 +10,9 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
 
-use super::contract::{Class, Failure, Runner};
 use super::objects::pod_of;
+use crate::contract::restic::Runner;
+use crate::contract::{Class, Failure};
 use crate::names::reason;
 
 /// Label of a namespace that says which level is enforced.

@@ -20,7 +20,6 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::access::{self, Access};
 use super::conditions::{self, Health, Value};
-use super::contract::{Failure, Step, Task, VERSION};
 use super::grants::{self, Grant};
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
@@ -33,6 +32,8 @@ use super::{Event, FinalizerChange, Plan, job_defaults, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
+use crate::contract::restic::Step;
+use crate::contract::{Failure, Task, VERSION};
 use crate::names::{condition, label, reason};
 
 pub use self::known::was_here;
@@ -250,7 +251,7 @@ impl Pass<'_> {
     }
 
     fn say(&mut self, health: Health, why: &str, text: &str) {
-        let text = super::text::message(text);
+        let text = crate::text::message(text);
         conditions::set_health(&mut self.now.conditions, health, why, &text, self.at);
     }
 

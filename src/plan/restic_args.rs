@@ -5,7 +5,7 @@
 //! is refused is named. Knows the words only; restic itself judges the values
 //! that are more than a number or a word of a short list.
 
-use super::pattern;
+use crate::contract::restic::pattern;
 
 /// Tags that begin so are the operator's own: by them it knows of which run and session a snapshot is.
 const OWN_TAGS: &str = "lifeboat.";

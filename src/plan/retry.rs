@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::{Class, Failure};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
 
 /// First wait; doubles with each attempt.

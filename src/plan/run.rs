@@ -9,16 +9,17 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::conditions::order;
-use super::contract::Run;
 use super::observed::Refusal;
 use super::restore::Rounds;
 use super::snapshots::own_labels;
-use super::{adopt, duration, text};
+use super::{adopt, duration};
 use crate::api::common::{ExecutionOrder, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
+use crate::contract::Run;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, condition, hash_of, reason};
+use crate::text;
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]

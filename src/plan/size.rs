@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use super::backup::is_over;
 use super::conditions::{self, Health};
-use super::contract::cut;
 use super::run::is_final;
 use super::target::MOST_HOSTS;
-use super::text;
 use crate::api::Condition;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus};
 use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{RestoreSessionStatus, RunStatus};
 use crate::api::to_json;
 use crate::names::{condition, reason};
+use crate::text;
+use crate::text::cut;
 
 /// Bytes of a whole object that are always taken: etcd takes requests of 1.5 MiB (`--max-request-bytes`), less 72 KiB
 /// for what is around the object and for what users write into its metadata.

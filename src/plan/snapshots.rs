@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::{Listed, Run};
 use crate::api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 use crate::api::{Repository, to_json};
+use crate::contract::Run;
+use crate::contract::restic::Listed;
 use crate::names::{annotation, hash_of, is_tracker, label_value};
 
 /// Label of a Snapshot: its Repository.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
-use super::contract::{Class, Failure, Outcome};
 use super::gate::Gate;
 use super::jobs::{JobSeen, JobState};
 use super::pod_security::{self, Level};
 use super::{Plan, conditions, objects, retry};
 use crate::api::restore_session::StepStatus;
+use crate::contract::{Class, Failure, Outcome};
 use crate::names::reason;
 
 /// Running Jobs are looked at this often; a watch tells of their end.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Toleration, Volume, VolumeMount};
 
 use super::claims::{Made, Wanted};
-use super::contract::{Class, Failure};
 use super::hosts::{Place, TargetKind, normal_path};
+use crate::contract::{Class, Failure};
 use crate::names::{PVC_MOUNT, reason};
 
 /// Most hosts of one target, and of one run: each has a Job, and an entry in a status that must fit into etcd. An API

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Class, Restore, Step};
 
 use super::site::{AS_USER, Site, USER, assert_equal, give_to, strings};
 use super::support::tree::{describe, write_noise};

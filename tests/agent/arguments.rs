@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use lifeboat::plan::contract::{Answer, Backup, HostQuery, Maintain, Own, Restore, Restored, Retention, Step};
+use lifeboat::contract::restic::{Answer, Backup, HostQuery, Maintain, Own, Restore, Restored, Retention, Step};
 use lifeboat::plan::restic_args::{Command, names, parse, tags, without_tags};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 

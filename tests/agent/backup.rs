@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Answer, Backup, HostQuery, Maintain, Own, Retention, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Backup, Class, HostQuery, Maintain, Own, Retention, Step};
 
 use super::site::{AS_USER, Site, USER, give_to, need_root, strings};
 use super::support::tree::write_noise;

@@ -7,8 +7,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Answer, Backup, HostQuery, PinnedSnapshot, Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Backup, Class, HostQuery, PinnedSnapshot, Restore, Step};
 
 use super::site::{Ended, Site, assert_equal, need_root, strings, wait_for};
 use super::support::tree::{build, describe};

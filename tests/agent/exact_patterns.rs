@@ -3,8 +3,9 @@
 
 use std::fs;
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Backup, HostQuery, Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Backup, Class, HostQuery, Restore, Step};
 
 use super::exact::{MANY, deleted, exact, files, write};
 use super::site::{Site, kill, strings, wait_for};

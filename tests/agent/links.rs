@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{HostQuery, Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Class, HostQuery, Restore, Step};
 
 use super::reports::{ask, query};
 use super::site::{Site, restore_of, strings};

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Answer, List, Prepare, Probe, RepositoryAccess, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Class, List, Prepare, Probe, RepositoryAccess, Step};
 
 use super::site::Site;
 use super::stores::store;

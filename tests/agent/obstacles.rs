@@ -5,8 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Class, Restore, Step};
 
 use super::exact::exact;
 use super::site::{AS_USER, Site, USER, assert_equal, give_to, strings};

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lifeboat::contract::restic::{Answer, Maintain, Prepare, Restore, Settings, Step};
+use lifeboat::contract::{Class, Progress};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Class, Maintain, Prepare, Progress, Restore, Settings, Step};
 
 use super::site::{PASSWORD, Site, kill, strings, wait_for, wait_for_restic};
 use super::support::tree::write_noise;

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lifeboat::names::reason;
-use lifeboat::plan::contract::{
-    Answer, Backup, Class, HostAnswer, HostQuery, Maintain, Own, Prepare, Restore, Retention, Step,
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{
+    Answer, Backup, HostAnswer, HostQuery, Maintain, Own, Prepare, Restore, Retention, Step,
 };
+use lifeboat::names::reason;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::site::{PASSWORD, Site, need_root, restic, restore_of, strings};

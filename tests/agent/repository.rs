@@ -4,10 +4,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lifeboat::names::reason;
-use lifeboat::plan::contract::{
-    Answer, Backup, Class, HostQuery, Maintain, Preflight, Prepare, Probe, Restore, Runner, Step, Task, Wipe,
+use lifeboat::contract::restic::{
+    Answer, Backup, HostQuery, Maintain, Preflight, Prepare, Probe, Restore, Runner, Step, Wipe,
 };
+use lifeboat::contract::{Class, Task};
+use lifeboat::names::reason;
 
 use super::site::{HASTY, PASSWORD, Site, replace, restic, strings, wait_for};
 use super::support::tree::{describe, write_noise};

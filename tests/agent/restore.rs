@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Answer, Backup, Counts, HostQuery, PinnedSnapshot, Restore, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Backup, Class, Counts, HostQuery, PinnedSnapshot, Restore, Step};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 

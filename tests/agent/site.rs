@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use lifeboat::plan::contract::{
-    Answer, Backup, Class, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, Outcome, Preflight, Prepare,
-    RepositoryAccess, Restore, Restored, Run, Settings, SnapshotMade, Step, TASK_ENV, Task, VERSION,
+use lifeboat::contract::restic::{
+    Answer, Backup, HostAnswer, HostQuery, Preflight, Prepare, RepositoryAccess, Restore, Restored, Settings,
+    SnapshotMade, Step,
 };
+use lifeboat::contract::{Class, Failure, OUTCOME_LIMIT, Outcome, Run, TASK_ENV, Task, VERSION};
 
 use super::support::tree::{describe, difference};
 

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Preflight, Prepare, RepositoryAccess, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Class, Preflight, Prepare, RepositoryAccess, Step};
 
 use super::site::Site;
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use lifeboat::contract::Class;
+use lifeboat::contract::restic::{Answer, HostQuery, Restore, Runner, Step};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Answer, Class, HostQuery, Restore, Runner, Step};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::site::{AS_USER, Site, USER, assert_equal, give_to, need_root, strings};
@@ -190,7 +191,7 @@ fn files_that_only_look_like_hard_links_are_restored_and_counted() {
     assert_eq!((restored.planned.files, restored.planned.bytes), (6, 10_000));
     assert_eq!(fs::metadata(target.join("b/f")).unwrap().len(), 5000);
     // Another number of entries is no estimate.
-    let more = lifeboat::plan::contract::Counts { files: 7, ..planned };
+    let more = lifeboat::contract::restic::Counts { files: 7, ..planned };
     let ended = site.run(Step::Restore(Restore { planned: Some(more), ..step }));
     ended.failed(Class::Data, reason::INCOMPLETE);
 }

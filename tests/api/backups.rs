@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifeboat::api::BackupSession;
-use lifeboat::plan::contract::{Class, Failure, Outcome};
+use lifeboat::contract::{Class, Failure, Outcome};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};

@@ -6,11 +6,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use lifeboat::names::{FINALIZER, annotation, label};
-use lifeboat::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
-    TASK_ENV, Task, VERSION,
+use lifeboat::contract::restic::{
+    Answer, Counts, HostAnswer, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
 };
+use lifeboat::contract::{Class, Failure, Outcome, TASK_ENV, Task, VERSION};
+use lifeboat::names::{FINALIZER, annotation, label};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, eventually};
@@ -110,7 +110,7 @@ pub fn success(job: &Job) -> Outcome {
     let counts = Counts { files: 7, bytes: 70 };
     let answer = match &task.step {
         Step::Preflight(asked) => {
-            let pinned = |h: &lifeboat::plan::contract::HostQuery| HostAnswer {
+            let pinned = |h: &lifeboat::contract::restic::HostQuery| HostAnswer {
                 member: h.member,
                 host: h.host.clone(),
                 snapshots: vec![PinnedSnapshot { id: "ab".repeat(32), time: ENDED.into(), path: None }],

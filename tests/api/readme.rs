@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use lifeboat::plan::contract::Step;
+use lifeboat::contract::restic::Step;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;

@@ -7,8 +7,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use lifeboat::contract::restic::{Absent, Answer, Step};
+use lifeboat::contract::{Class, Failure, Outcome};
 use lifeboat::names::reason;
-use lifeboat::plan::contract::{Absent, Answer, Class, Failure, Outcome, Step};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};

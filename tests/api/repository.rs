@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use lifeboat::plan::contract::Step;
+use lifeboat::contract::restic::Step;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lifeboat::plan::contract::{Answer, List, Outcome, RepositoryAccess, Run, Settings, Step, Task, VERSION};
+use lifeboat::contract::restic::{Answer, List, RepositoryAccess, Settings, Step};
+use lifeboat::contract::{Outcome, Run, Task, VERSION};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -9,10 +9,9 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use lifeboat::contract::restic::{Answer, Counts, HostAnswer, PinnedSnapshot, Restored};
+use lifeboat::contract::{Class, Failure, Outcome, VERSION};
 use lifeboat::names::{annotation, label};
-use lifeboat::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, VERSION,
-};
 use serde_json::{Value, json};
 
 use super::elsewhere::{allow, as_bearer, code, no_rights_left, of};

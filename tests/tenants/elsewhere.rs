@@ -1,6 +1,6 @@
 //! Rows 9, 10, 11 and 13: what one namespace takes from, shows of, or says in the name of another.
 
-use lifeboat::plan::contract::Answer;
+use lifeboat::contract::restic::Answer;
 use serde_json::{Value, json};
 
 use super::actors::Role;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lifeboat::contract::Class;
 use lifeboat::names::reason;
-use lifeboat::plan::contract::Class;
 use serde_json::{Value, json};
 
 use super::actors::{Actor, Role};
@@ -23,7 +23,7 @@ async fn nothing_is_told(scene: &Scene) {
 }
 
 /// Makes a Job and its pod for a step of his own session, with the names and owners that the operator gives them.
-async fn lie(scene: &Scene, attacker: &Actor, session: &Value, outcome: &lifeboat::plan::contract::Outcome) {
+async fn lie(scene: &Scene, attacker: &Actor, session: &Value, outcome: &lifeboat::contract::Outcome) {
     let key = format!("preflight/{}", lifeboat::names::hash_of(&["0/a"]));
     let forged = Forged::new(session, "preflight", &key);
     let name = super::children::job_name(session, "preflight", &key, "1");
@@ -32,7 +32,7 @@ async fn lie(scene: &Scene, attacker: &Actor, session: &Value, outcome: &lifeboa
     forged::run(&scene.cluster, attacker, &pod, outcome).await;
 }
 
-fn away(session: &Value) -> lifeboat::plan::contract::Outcome {
+fn away(session: &Value) -> lifeboat::contract::Outcome {
     failed(session, Class::Transient, reason::REPOSITORY_UNREACHABLE)
 }
 

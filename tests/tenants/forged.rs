@@ -1,10 +1,9 @@
 //! What attackers make to pass for a step of somebody's run, and the node that does what they say.
 
 use kube::api::{Api, Patch, PatchParams};
+use lifeboat::contract::restic::{Answer, Counts, HostAnswer, PinnedSnapshot, Restored};
+use lifeboat::contract::{Class, Failure, Outcome, VERSION};
 use lifeboat::names::{annotation, label};
-use lifeboat::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, Outcome, PinnedSnapshot, Restored, VERSION,
-};
 use serde_json::{Value, json};
 
 use super::actors::Actor;

@@ -11,10 +11,10 @@ use super::runtime;
 use crate::admission::error::Errors;
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
+use crate::contract::restic::pattern;
 use crate::names;
 use crate::plan::duration;
 use crate::plan::hosts::TargetKind;
-use crate::plan::pattern;
 use crate::plan::schedule::{self, Schedule};
 
 /// Whether data is read or written.

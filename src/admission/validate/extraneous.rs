@@ -10,7 +10,7 @@ use super::overlap::{COMPARED, walk};
 use crate::admission::error::Errors;
 use crate::api::common::Quiesce;
 use crate::api::target::RestoreTarget;
-use crate::plan::contract::keeps_what_is_there;
+use crate::contract::restic::keeps_what_is_there;
 use crate::plan::hosts::TargetKind;
 
 /// What contradicts it in the target at `at`.

@@ -11,9 +11,9 @@ use super::common::name;
 use super::folders::Folders;
 use crate::admission::error::{Errors, say_list};
 use crate::api::common::TargetRef;
+use crate::contract::restic::pattern;
 use crate::names::PVC_MOUNT;
 use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
-use crate::plan::pattern;
 use crate::plan::restic_args::{self, Command};
 
 /// Folders the agent's image needs; a mount over one of them, or over a folder around it, hides it.
@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn the_agents_folders_are_among_its_own() {
-        use crate::plan::contract::{LOCAL_REPOSITORY_DIR, OUTCOME_FILE, RESTORE_ROOT, SECRET_DIR, WORK_DIR};
+        use crate::contract::restic::{LOCAL_REPOSITORY_DIR, RESTORE_ROOT, SECRET_DIR};
+        use crate::contract::{OUTCOME_FILE, WORK_DIR};
         for folder in [LOCAL_REPOSITORY_DIR, OUTCOME_FILE, RESTORE_ROOT, SECRET_DIR, WORK_DIR] {
             assert!(OWN.iter().any(|own| is_within(folder, own)), "{folder}");
         }

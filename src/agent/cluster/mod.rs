@@ -18,8 +18,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use crate::contract::restic::SecretPlace;
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, SecretPlace};
 
 /// A right that was just given is known to every API server within this time; a server that is away may be back.
 const PATIENCE: Duration = Duration::from_secs(30);

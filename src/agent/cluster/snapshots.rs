@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::{client, plain, trouble};
 use crate::api::Snapshot;
+use crate::contract::restic::{List, Listed};
+use crate::contract::{Failure, Run};
 use crate::names::{SNAPSHOT_MANAGER, reason};
-use crate::plan::contract::{Failure, List, Listed, Run};
 use crate::plan::snapshots::{Existing, Listing};
 
 /// Objects of a page.

@@ -362,7 +362,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     w.hear_job(&heard(&writes));
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(vec![writer]), "while it works");
     // Its session has read what came of it, though another container of its pod runs on.
-    let outcome = crate::plan::contract::Outcome::default();
+    let outcome = crate::contract::Outcome::default();
     let done = JobSeen {
         state: jobs::JobState::Done(Box::new(outcome)),
         ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH)

@@ -10,8 +10,9 @@ use std::path::Path;
 use super::paths::clean;
 use super::pattern::Below;
 use super::planned::below;
-use crate::plan::contract::{
-    Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention, Run,
+use crate::contract::Run;
+use crate::contract::restic::{
+    Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention,
     SESSION_TAG_PREFIX, Settings,
 };
 

@@ -18,9 +18,10 @@ use super::output::{Message, share};
 use super::paths::{clean, within};
 use super::repository::Repository;
 use super::run::{End, Limit, Ran, STUCK};
+use crate::contract::restic::{Answer, Backup, INCOMPLETE_TAG, SnapshotMade, short_id};
+use crate::contract::{Class, Failure, Progress, Run};
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{Answer, Backup, Class, Failure, INCOMPLETE_TAG, Progress, Run, SnapshotMade, short_id};
 
 /// Exit code of a backup that could not read everything.
 const INCOMPLETE: i32 = 3;

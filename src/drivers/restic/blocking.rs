@@ -9,8 +9,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::run::STUCK;
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 
 /// Stack of a walk through a tree: some KiB for each folder on the way. Memory is taken only for what is used of it.
 pub const STACK: usize = 64 << 20;

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::{hex, hmac};
-use crate::plan::contract::cut;
+use crate::text::cut;
 
 /// Time for the whole request.
 const PATIENCE: Duration = Duration::from_secs(10);

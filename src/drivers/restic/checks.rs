@@ -11,8 +11,9 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::paths::{clean, within};
 use super::planned::{Planned, below};
+use crate::contract::restic::{Counts, Runner};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Counts, Failure, Runner};
 
 /// Bit of `CAP_CHOWN` (linux/capability.h).
 const CAP_CHOWN: u32 = 0;
@@ -149,7 +150,7 @@ pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
 /// File with which owners are tried.
 const OWNER_TRY: &str = ".lifeboat-owner";
 
-/// Each volume takes the owners that are to be restored, `owners` as in [`crate::plan::contract::Restore::owner`]. Some
+/// Each volume takes the owners that are to be restored, `owners` as in [`crate::contract::restic::Restore::owner`]. Some
 /// refuse (NFS with root_squash, EFS), and some say yes and do nothing (SMB, Azure Files).
 pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(), Failure> {
     let ids = |owner: &str| owner.split_once(':').and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));

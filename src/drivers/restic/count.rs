@@ -14,8 +14,9 @@ use super::pattern::{Below, Walk};
 use super::repository::Repository;
 use super::run::{Limit, STUCK};
 use super::{args, pattern};
+use crate::contract::restic::{Counts, PinnedSnapshot};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Counts, Failure, PinnedSnapshot};
 
 /// Devices that a message names.
 const NAMED: usize = 3;
@@ -209,7 +210,7 @@ impl Counted {
         }
     }
 
-    /// The owners, as [`crate::plan::contract::HostAnswer::owner`] has them.
+    /// The owners, as [`crate::contract::restic::HostAnswer::owner`] has them.
     pub fn owners_text(&self) -> Option<String> {
         let all: Vec<String> = self.owners.iter().map(|(uid, gid)| format!("{uid}:{gid}")).collect();
         (!all.is_empty()).then(|| all.join(","))

@@ -13,8 +13,8 @@ use self::signs::{BAD_BUCKET, NO_BUCKET, NO_REPOSITORY, Sign, find};
 use super::output::Report;
 use super::place::Place;
 use super::run::{End, Ran};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 
 /// What Rust says of an argument that no program can be given.
 const NUL: &str = "nul byte";
@@ -173,8 +173,8 @@ fn said_last(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::restic::RepositoryAccess;
     use crate::drivers::restic::output::parse;
-    use crate::plan::contract::RepositoryAccess;
 
     fn ended(end: End, lines: &[&str]) -> Failure {
         let mut report = Report::default();

@@ -35,8 +35,8 @@ use super::paths::within;
 use super::pattern::{Below, LeftOut, Walk};
 use super::repository::Repository;
 use super::run::STUCK;
-use crate::plan::contract::{Class, Failure};
-use crate::plan::text;
+use crate::contract::{Class, Failure};
+use crate::text;
 
 /// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
 /// as many looks is being written by somebody.

@@ -17,9 +17,9 @@ use super::paths::{clean, within};
 use super::planned::below;
 use super::repository::Repository;
 use super::run::STUCK;
+use crate::contract::{Class, Failure};
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 
 /// The volumes that a restore writes to.
 pub struct Volumes(Vec<(String, Arc<OwnedFd>)>);

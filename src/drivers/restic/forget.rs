@@ -3,7 +3,7 @@
 use super::args;
 use super::repository::Repository;
 use super::run::{End, Limit, STUCK};
-use crate::plan::contract::Failure;
+use crate::contract::Failure;
 
 /// Ids that go into one command: 64 bytes each, far below what a command line may hold.
 const IDS_AT_ONCE: usize = 500;

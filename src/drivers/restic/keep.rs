@@ -15,8 +15,9 @@ use super::paths::within;
 use super::pattern::{Below, Walk};
 use super::planned::below;
 use super::repository::Repository;
+use crate::contract::restic::{PinnedSnapshot, Restore, keeps_what_is_there};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, PinnedSnapshot, Restore, keeps_what_is_there};
 
 /// A path of a snapshot, and what of it is selected.
 pub type Part<'a> = (&'a PinnedSnapshot, &'a str, &'a Below);

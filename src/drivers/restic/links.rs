@@ -9,7 +9,8 @@ use super::output::Message;
 use super::pattern::Below;
 use super::repository::Repository;
 use super::{checks, count, parents};
-use crate::plan::contract::{Failure, PinnedSnapshot};
+use crate::contract::Failure;
+use crate::contract::restic::PinnedSnapshot;
 
 /// Refuses links on the target in the place of what are folders in the snapshot. Where there are any, the snapshot has to be
 /// asked.

@@ -11,9 +11,10 @@ use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, STUCK};
 use super::snapshot::Snapshot;
 use super::{args, forget, paths, snapshot};
+use crate::contract::restic::{Answer, Maintain, Own, RepositoryFacts};
+use crate::contract::{Class, Failure};
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{Answer, Class, Failure, Maintain, Own, RepositoryFacts};
 
 /// One group of `restic forget --json`: snapshots of one host that hold the same paths.
 #[derive(Debug, Deserialize)]
@@ -158,7 +159,7 @@ mod tests {
         let snapshot = |host: &str, path: &str, misses: bool| Snapshot {
             hostname: host.into(),
             paths: vec![path.into()],
-            tags: misses.then(|| vec![crate::plan::contract::INCOMPLETE_TAG.into()]),
+            tags: misses.then(|| vec![crate::contract::restic::INCOMPLETE_TAG.into()]),
             ..Snapshot::default()
         };
         let all = [

@@ -26,8 +26,9 @@ use super::pattern::{Below, Walk};
 use super::planned::below;
 use super::repository::Repository;
 use super::run::STUCK;
+use crate::contract::restic::{PinnedSnapshot, Restore};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, PinnedSnapshot, Restore};
 
 /// What was found at the places of what is restored, by [`path_key`] of the path below the base.
 #[derive(Debug, Default)]

@@ -177,7 +177,7 @@ impl Report {
 
 fn clip(text: &str) -> String {
     let mut text = text.to_owned();
-    crate::plan::contract::cut(&mut text, TAIL_LINE_BYTES);
+    crate::text::cut(&mut text, TAIL_LINE_BYTES);
     text
 }
 

@@ -1,7 +1,7 @@
 //! Paths as they were backed up: normalised, and whether one lies in another.
 
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 
 /// A path without doubled or trailing slashes and without `.` and `..`.
 pub fn clean(path: &str) -> String {

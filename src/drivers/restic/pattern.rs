@@ -12,9 +12,9 @@
 use std::collections::BTreeSet;
 
 use super::paths::within;
+use crate::contract::restic::pattern::{self as syntax, Token, cleaned, split, tokens};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
-use crate::plan::pattern::{self as syntax, Token, cleaned, split, tokens};
 
 /// What is restored of a path: patterns below a folder, above which nothing is touched.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::plan::contract::RepositoryAccess;
+use crate::contract::restic::RepositoryAccess;
 
 /// The place of a repository.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::{Message, path_key};
 use super::paths::{clean, within};
-use crate::plan::contract::Counts;
+use crate::contract::restic::Counts;
 
 /// Need of one file system.
 #[derive(Debug, Default, PartialEq)]

@@ -15,8 +15,9 @@ use super::repository::Repository;
 use super::run::{End, LOOK, Limit};
 use super::snapshot::Snapshot;
 use super::{args, paths, pattern, select, snapshot};
+use crate::contract::Failure;
+use crate::contract::restic::{Absent, Answer, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 use crate::drivers::done::Done;
-use crate::plan::contract::{Absent, Answer, Failure, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
 const LISTS_AT_ONCE: usize = 2;

@@ -7,7 +7,8 @@ use super::count::{self, Asker, Counted};
 use super::links::some_is_written;
 use super::pattern::Below;
 use super::repository::Repository;
-use crate::plan::contract::{Counts, Failure, PinnedSnapshot};
+use crate::contract::Failure;
+use crate::contract::restic::{Counts, PinnedSnapshot};
 
 /// Whether so much can be all that is selected of these paths, each with its snapshot. Entries are always as many as planned.
 pub async fn holds(

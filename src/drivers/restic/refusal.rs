@@ -1,7 +1,8 @@
 //! Why a restore has nothing to write, or must not delete. The preflight says it, and so does the restore by itself.
 
+use crate::contract::restic::PinnedSnapshot;
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, PinnedSnapshot};
 
 /// Why there is nothing to restore; `rule` is what to include and to exclude.
 pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {

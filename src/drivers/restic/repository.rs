@@ -24,8 +24,9 @@ use super::place::Place;
 use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
 use super::tuning::Memory;
+use crate::contract::restic::{PASSWORD_KEY, RepositoryAccess, Settings};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, PASSWORD_KEY, RepositoryAccess, Settings};
 
 /// Time for a TCP connection to the store: an address that is wrong is told at once.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -29,13 +29,13 @@ use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::snapshot::Snapshot;
 use super::{args, error, keep, links, recount};
+use crate::contract::restic::{
+    Answer, Counts, PinnedSnapshot, Restore, Restored, keeps_what_is_there, reads_what_is_there,
+};
+use crate::contract::{Class, Failure, Progress};
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{
-    Answer, Class, Counts, Failure, PinnedSnapshot, Progress, Restore, Restored, keeps_what_is_there,
-    reads_what_is_there,
-};
-use crate::plan::text;
+use crate::text;
 
 /// One path of a snapshot, ready to be restored.
 struct Part<'a> {

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::bucket::Keys;
+use crate::contract::restic::PASSWORD_KEY;
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, PASSWORD_KEY};
 
 /// What restic is told about secrets: paths only.
 #[derive(Debug, Default)]

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 
 use super::paths::{clean, inside_mounts, within};
 use super::snapshot::{NAMED, Snapshot};
+use crate::contract::restic::{Companion, HostQuery, PinnedSnapshot};
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Companion, Failure, HostQuery, PinnedSnapshot};
 
 /// Shortest id we take: restic's own short form.
 const ID_MIN: usize = 8;

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::paths::clean;
-use crate::plan::contract::{
+use crate::contract::restic::{
     INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
 };
 

@@ -6,9 +6,10 @@
 use super::forget;
 use super::repository::Repository;
 use super::snapshot::Snapshot;
+use crate::contract::Failure;
+use crate::contract::restic::Answer;
 use crate::drivers::done::Done;
 use crate::names::reason;
-use crate::plan::contract::{Answer, Failure};
 
 /// Removes every snapshot, and the data that nothing needs then.
 pub async fn wipe(repository: &Repository) -> Done {

@@ -9,9 +9,9 @@ use super::{LOOK_AT_RUNNING, Pass, report, summary};
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupSessionStatus, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
+use crate::contract::Failure;
 use crate::names::{condition, reason};
 use crate::plan::conditions;
-use crate::plan::contract::Failure;
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::retry;
 use crate::plan::run::hosts as count_of;

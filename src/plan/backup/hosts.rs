@@ -10,8 +10,8 @@ use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
 };
 use crate::api::target::BackupTarget;
+use crate::contract::restic::Own;
 use crate::names::{PVC_MOUNT, condition, reason};
-use crate::plan::contract::Own;
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::restore::display;

@@ -2,9 +2,9 @@
 
 use super::{Ground, Invoker, Pass, hosts, report};
 use crate::api::common::RetentionPolicy;
+use crate::contract::restic::{Answer, Maintain, Retention, Step};
 use crate::names::reason;
 use crate::plan::Event;
-use crate::plan::contract::{Answer, Maintain, Retention, Step};
 use crate::plan::step::StepState;
 
 impl Pass<'_> {

@@ -7,7 +7,7 @@ use super::{PREPARE, Pass, hosts};
 use crate::api::backup_session::BackupHostPhase;
 use crate::names::reason;
 use crate::plan::access::Access;
-use crate::plan::text;
+use crate::text;
 
 impl Pass<'_> {
     /// Notes which place the next Job opens. Until one has opened it, somebody may correct what is written wrong.

@@ -9,13 +9,15 @@ use crate::api::backup_session::{
 use crate::api::repository::RepositoryStatus;
 use crate::api::restore_session::Progress;
 use crate::api::to_json;
+use crate::contract::restic::RepositoryFacts;
+use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
-use crate::plan::contract::{Class, Failure, RepositoryFacts};
 use crate::plan::jobs::JobSeen;
 use crate::plan::observed::Seen;
 use crate::plan::run::hosts as count_of;
-use crate::plan::{access, duration, text};
+use crate::plan::{access, duration};
+use crate::text;
 
 /// The backup is not taken, and says why.
 pub fn skip(pass: &mut Pass<'_>, text: &str) {

@@ -4,7 +4,7 @@
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
 use crate::plan::run::hosts as count_of;
-use crate::plan::text;
+use crate::text;
 
 /// Snapshots that are named; the others are counted. The line is a column of `kubectl get`.
 const NAMED: usize = 3;

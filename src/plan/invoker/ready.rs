@@ -6,10 +6,11 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{InvokerPlan, InvokerSeen};
 use crate::api::runtime::RuntimeSettings;
+use crate::contract::restic::{Backup, Settings, Step};
+use crate::contract::{Class, Failure, Task, VERSION};
 use crate::names::{condition, label, reason};
 use crate::plan::access::Access;
 use crate::plan::conditions::{self, Value};
-use crate::plan::contract::{Backup, Class, Failure, Settings, Step, Task, VERSION};
 use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::observed::Seen;
 use crate::plan::pod_security::{self, Level};

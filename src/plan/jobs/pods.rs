@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 use crate::plan::objects::{CONTAINER, WORK_VOLUME};
-use crate::plan::text::sentence;
+use crate::text::sentence;
 
 /// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
 const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);

@@ -4,9 +4,11 @@
 //! reason becomes a label of metrics and a word that scripts read. One that no
 //! agent gives is replaced, so that the set is closed; the text beside it stays.
 
+use crate::contract::restic::Answer;
+use crate::contract::{Failure, Outcome};
 use crate::names::reason as r;
 use crate::plan::WARNINGS;
-use crate::plan::contract::{Answer, Failure, Outcome, cut};
+use crate::text::cut;
 
 /// All of them, as drivers and agent give them.
 const OF_AGENTS: [&str; 32] = [
@@ -78,7 +80,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::plan::contract::{Class, HostAnswer};
+    use crate::contract::Class;
+    use crate::contract::restic::HostAnswer;
 
     #[test]
     fn a_reason_that_no_agent_gives_is_replaced() {
@@ -118,7 +121,7 @@ mod tests {
     fn every_reason_of_drivers_and_agent_is_known() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut names = BTreeSet::new();
-        ["drivers", "agent", "plan/contract"].iter().for_each(|f| used(&root.join(f), &mut names));
+        ["drivers", "agent", "contract"].iter().for_each(|f| used(&root.join(f), &mut names));
         assert!(names.len() > 20, "{names:?}");
         let source = include_str!("../../names.rs");
         for name in names {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::contract::{Answer, VERSION};
+use crate::contract::VERSION;
+use crate::contract::restic::Answer;
 use crate::plan::kept::Kept;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};

@@ -8,8 +8,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::pod_of;
+use crate::contract::{Class, Failure, TASK_ENV, TASK_LIMIT, Task, WORK_DIR};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure, TASK_ENV, TASK_LIMIT, Task, WORK_DIR};
 use crate::plan::jobs::task_text;
 
 /// Variables that begin so are the operator's own.

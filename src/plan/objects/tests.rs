@@ -3,10 +3,9 @@
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::*;
+use crate::contract::restic::{Backup, Preflight, Prepare, RepositoryAccess, Restore, SecretPlace, Settings};
+use crate::contract::{Class, Run, TASK_ENV, VERSION};
 use crate::names::reason;
-use crate::plan::contract::{
-    Backup, Class, Preflight, Prepare, RepositoryAccess, Restore, Run, SecretPlace, Settings, TASK_ENV, VERSION,
-};
 use crate::plan::jobs::task_text;
 
 fn frame() -> JobFrame {

@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::has_been_opened;
 use crate::api::repository::{RepositorySpec, RepositoryStatus};
 use crate::names::{condition, reason};
-use crate::plan::{access, text};
+use crate::plan::access;
+use crate::text;
 
 /// Failures that say that nothing is there.
 const NOTHING: [&str; 2] = [reason::REPOSITORY_MISSING, reason::BUCKET_MISSING];

@@ -11,11 +11,11 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{Pass, reach};
 use crate::api::Condition;
+use crate::contract::restic::{Step, Wipe};
 use crate::names::{condition, reason};
 use crate::plan::FinalizerChange;
 use crate::plan::access;
 use crate::plan::conditions::{self, Health};
-use crate::plan::contract::{Step, Wipe};
 use crate::plan::step::{self, StepState};
 
 /// Key of the step.

@@ -15,11 +15,12 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Access, Health, LOOK_FOR_MISSING, Pass, opened, retry, sync};
 use crate::api::repository::{Reachability, RepositoryStatus};
+use crate::contract::restic::{Probe, Step};
 use crate::names::{condition, hash_of, reason};
 use crate::plan::conditions::{self, Value};
-use crate::plan::contract::{Probe, Step};
 use crate::plan::jobs::JobState;
-use crate::plan::{step, text};
+use crate::plan::step;
+use crate::text;
 
 /// Key of the step.
 const PROBE: &str = "probe";

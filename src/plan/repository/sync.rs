@@ -15,14 +15,16 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Pass, known, opened};
 use crate::api::repository::{SyncBegun, SyncStatus};
+use crate::contract::restic::{Absent, Answer, List, Step};
+use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::Listing;
 use crate::plan::access::{self, Access};
-use crate::plan::contract::{Absent, Answer, Class, Failure, List, Step};
 use crate::plan::jobs::{JobSeen, JobState};
 use crate::plan::pod_security::Level;
 use crate::plan::step::{self, Lone, StepState};
-use crate::plan::{conditions, retry, snapshots, text};
+use crate::plan::{conditions, retry, snapshots};
+use crate::text;
 
 /// Key of the step.
 pub const LIST: &str = "list";

@@ -17,8 +17,8 @@ use crate::api::target::RestoreTarget;
 use crate::names::{condition, reason};
 use crate::plan::hosts::{is_within, parts};
 use crate::plan::run::member_label;
-use crate::plan::text::entries;
 use crate::plan::{Event, conditions};
+use crate::text::entries;
 
 /// Takes note of what a try has deleted, also one that failed afterwards.
 pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> {

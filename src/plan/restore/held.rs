@@ -14,13 +14,13 @@ use super::{LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
 use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
+use crate::contract::restic::{keeps_what_is_there, reads_what_is_there};
 use crate::names::{annotation, condition, reason};
-use crate::plan::contract::{keeps_what_is_there, reads_what_is_there};
 use crate::plan::held::{Note, Place};
 use crate::plan::hosts::is_within;
 use crate::plan::target::Target;
-use crate::plan::text::sentence;
 use crate::plan::{Hold, conditions};
+use crate::text::sentence;
 
 /// Whether data of a host may be half restored.
 pub fn is_half(host: &HostRestoreStats) -> bool {

@@ -6,14 +6,16 @@ use super::{extraneous, held, rounds};
 use crate::api::common::Ownership;
 use crate::api::restore_session::{Counts, HostPhase, HostRestoreStats, Progress};
 use crate::api::target::RestoreTarget;
+use crate::contract::restic::{Answer, Restore, Step};
+use crate::contract::{self, Class, Failure, Outcome};
 use crate::names::{condition, reason};
-use crate::plan::contract::{self, Answer, Class, Failure, Outcome, Restore, Step};
 use crate::plan::hosts::rule_for;
 use crate::plan::jobs::{FIRST_LOOK, JobState};
 use crate::plan::objects::{self, JobParts};
 use crate::plan::run::member_label;
 use crate::plan::target::Reach;
-use crate::plan::{conditions, duration, restic_args, retry, text, warn};
+use crate::plan::{conditions, duration, restic_args, retry, warn};
+use crate::text;
 
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
@@ -148,7 +150,9 @@ fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
 /// Whether what one attempt has begun, another would not finish. Past its end a run has no other anyway.
 fn runs_once(pass: &Pass<'_>, index: usize) -> bool {
     let target = pass.run.members[index].target.as_ref();
-    target.is_some_and(|t| contract::keeps_what_is_there(&t.args)) && !is_late(pass, index) && !pass.run.canceled
+    target.is_some_and(|t| contract::restic::keeps_what_is_there(&t.args))
+        && !is_late(pass, index)
+        && !pass.run.canceled
 }
 
 fn half_written(why: &str) -> Failure {
@@ -259,7 +263,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
         snapshots: entry
             .snapshots
             .iter()
-            .map(|s| contract::PinnedSnapshot {
+            .map(|s| contract::restic::PinnedSnapshot {
                 id: s.id.clone(),
                 time: s.time.clone().unwrap_or_default(),
                 path: s.path.clone(),
@@ -273,7 +277,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
         ignore_owners: target.ownership == Some(Ownership::Ignore),
         planned: entry
             .planned
-            .map(|c| contract::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
+            .map(|c| contract::restic::Counts { files: c.files.unsigned_abs(), bytes: c.bytes.unsigned_abs() }),
         owner: entry.owner.clone(),
         exact: target.is_exact(),
     };
@@ -291,7 +295,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
 /// What restic is told beside the rule. Where an earlier Job may have written, it reads all that is there.
 fn args(entry: &HostRestoreStats, written: &[String]) -> Vec<String> {
     let args = restic_args::without_tags(written);
-    if held::can_be_known(entry) { args } else { contract::reads_what_is_there(&args) }
+    if held::can_be_known(entry) { args } else { contract::restic::reads_what_is_there(&args) }
 }
 
 /// What is particular to the restore Job of a host.
@@ -396,7 +400,7 @@ fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.members[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
-pub fn counts(c: contract::Counts) -> Counts {
+pub fn counts(c: contract::restic::Counts) -> Counts {
     Counts { files: i64::try_from(c.files).unwrap_or(i64::MAX), bytes: i64::try_from(c.bytes).unwrap_or(i64::MAX) }
 }
 

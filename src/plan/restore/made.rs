@@ -4,9 +4,9 @@ use super::member::{fail_member, is_started};
 use super::{LOOK_FOR_MISSING, Pass, target_of};
 use crate::api::Condition;
 use crate::api::restore_batch::RestoreMemberStatus;
+use crate::contract::Class;
 use crate::names::{condition, reason};
 use crate::plan::conditions;
-use crate::plan::contract::Class;
 
 /// True when every claim that the member restores into is there.
 pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {

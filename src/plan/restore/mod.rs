@@ -43,7 +43,6 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::access::Access;
 use super::conditions::{self, Health};
-use super::contract::{Class, Failure, Settings, Step, Task, VERSION};
 use super::gate::Gate;
 use super::grants::{self, Grant, Rights, Settled};
 use super::ground::{self, NoGround};
@@ -52,13 +51,15 @@ use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{self, RestoreRun, RestoreState};
 use super::target::{Reach, TargetSeen};
-use super::text::replicas;
 use super::{Event, FinalizerChange, Plan, adopt, duration, retry, size};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::api::runtime::RuntimeSettings;
+use crate::contract::restic::{Settings, Step};
+use crate::contract::{Class, Failure, Task, VERSION};
 use crate::names::{condition, label, reason};
+use crate::text::replicas;
 
 /// Objects that are missing are looked for this often; nothing tells us when they appear.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);

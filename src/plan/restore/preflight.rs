@@ -15,11 +15,9 @@ use super::host::{counts, key, parts};
 use super::{Ground, Pass, is_over, member_is_over};
 use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
+use crate::contract::restic::{Answer, Companion, HostAnswer, HostQuery, Preflight, Restore, Runner, Step};
+use crate::contract::{self, Class, Failure, OUTCOME_LIMIT, OUTCOME_SLACK};
 use crate::names::{hash_of, reason};
-use crate::plan::contract::{
-    self, Answer, Class, Companion, Failure, HostAnswer, HostQuery, OUTCOME_LIMIT, OUTCOME_SLACK, Preflight, Restore,
-    Runner, Step,
-};
 use crate::plan::hosts::{HostSet, normal_path, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::objects::{self, JobParts};
@@ -266,7 +264,8 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
         (None, Ok(pins)) => {
             host.planned = answer.planned.map(counts);
             host.owner.clone_from(&answer.owner);
-            let pin = |s: contract::PinnedSnapshot| PinnedSnapshot { id: s.id, time: Some(s.time), path: s.path };
+            let pin =
+                |s: contract::restic::PinnedSnapshot| PinnedSnapshot { id: s.id, time: Some(s.time), path: s.path };
             host.snapshots = pins.into_iter().map(pin).collect();
             if host.snapshots.is_empty() {
                 host.phase = Some(HostPhase::Failed);
@@ -429,10 +428,10 @@ mod tests {
             for chunk in split {
                 let answers: Vec<HostAnswer> = chunk.iter().map(|q| HostAnswer {
                     member: 9, host: q.host.clone(),
-                    snapshots: q.paths.iter().map(|p| crate::plan::contract::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
+                    snapshots: q.paths.iter().map(|p| crate::contract::restic::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
                     ..HostAnswer::default()
                 }).collect();
-                let outcome = crate::plan::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, answer: Some(Answer::Preflight(answers)), ..Default::default() };
+                let outcome = crate::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, answer: Some(Answer::Preflight(answers)), ..Default::default() };
                 prop_assert!(serde_json::to_string(&outcome).unwrap().len() <= OUTCOME_LIMIT);
             }
         }

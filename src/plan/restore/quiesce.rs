@@ -14,13 +14,13 @@ use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, QuiesceState, QuiesceStatus};
+use crate::contract::Class;
 use crate::names::{condition, reason};
-use crate::plan::contract::Class;
 use crate::plan::held::Note;
 use crate::plan::hosts::TargetKind;
 use crate::plan::target::Target;
-use crate::plan::text::sentence;
 use crate::plan::{Scale, conditions};
+use crate::text::sentence;
 
 /// A scale is there at the next look. What is up again this long after the API server has taken it is somebody's doing.
 const SCALED_WITHIN: SignedDuration = SignedDuration::from_secs(3);

@@ -6,9 +6,10 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
+use crate::plan::duration;
 use crate::plan::jobs::{JobSeen, STOP_PATIENCE};
 use crate::plan::run::{hosts, member_label};
-use crate::plan::{duration, text};
+use crate::text;
 
 /// Draws the conclusion of a pass: over, or where it stands.
 pub fn conclude(pass: &mut Pass<'_>) {

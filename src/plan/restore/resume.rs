@@ -14,8 +14,8 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::QuiesceState;
 use crate::names::{annotation, condition, reason};
 use crate::plan::target::{Target, TargetSeen};
-use crate::plan::text::sentence;
 use crate::plan::{Scale, conditions};
+use crate::text::sentence;
 
 /// For so long a session that is being deleted tries to scale back what it is refused. A webhook or its node may be
 /// away for as long: pods of a dead node are moved after five minutes, and start.

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
+use crate::contract::{Class, Failure};
 use crate::names::reason;
-use crate::plan::contract::{Class, Failure};
 
 /// When the agent was told to stop.
 pub const WHILE_DELETING: &str = "while it deleted extraneous files";

@@ -16,10 +16,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::{WHILE_DELETING, refuse, unreadable};
 use super::kept::{Kept, is_elsewhere, is_lost, is_unclear};
+use crate::contract::Failure;
 use crate::drivers::restic::blocking::{Shared, stopped};
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::pattern::{LeftOut, Walk};
-use crate::plan::contract::Failure;
 
 /// Deepest folder that is entered. restic itself goes as deep as a path of 4096 bytes, which is 2048 folders.
 pub const DEEPEST: usize = 2500;

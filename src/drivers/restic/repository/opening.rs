@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::Repository;
+use crate::contract::Failure;
+use crate::contract::restic::Absent;
 use crate::drivers::restic::bucket::Verdict;
 use crate::drivers::restic::error;
 use crate::drivers::restic::run::{End, Ran};
 use crate::names::reason;
-use crate::plan::contract::{Absent, Failure};
 
 impl Repository {
     /// The failure of a command that was to open the repository. Where there is none, perhaps its bucket is not there; where

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use crate::contract::restic::Companion;
+use crate::contract::{Class, Failure};
 use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
-use crate::plan::contract::{Class, Companion, Failure};
 
 /// What of a host's part of a run is not there; `None` where the part is whole.
 pub fn missing(part: &[&Snapshot]) -> Option<String> {

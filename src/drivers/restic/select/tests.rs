@@ -1,6 +1,6 @@
 use super::*;
+use crate::contract::restic::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
 use crate::drivers::restic::snapshot::{Summary, know_future};
-use crate::plan::contract::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
 use proptest::prelude::*;
 
 /// A host that is asked for by itself.

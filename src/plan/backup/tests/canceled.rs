@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::world::{World, from_elsewhere, retry, script};
+use crate::contract::Progress;
 use crate::names::reason;
-use crate::plan::contract::Progress;
 use crate::plan::fake::End;
 
 /// Passes of the longest of these sessions, and some.

@@ -5,9 +5,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::world::{World, retry, script};
+use crate::contract::Class;
+use crate::contract::restic::{Absent, Own, RepositoryFacts, Step};
 use crate::names::reason;
 use crate::plan::backup::Neighbour;
-use crate::plan::contract::{Absent, Class, Own, RepositoryFacts, Step};
 use crate::plan::fake::End;
 use crate::plan::hosts::HostSet;
 

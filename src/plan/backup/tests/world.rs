@@ -7,8 +7,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::common::RetryConfig;
+use crate::contract::{Failure, Progress, Task};
 use crate::plan::backup::{BackupRun, Invoker, next};
-use crate::plan::contract::{Failure, Progress, Task};
 use crate::plan::fake::{End, Grants, Jobs, setup};
 use crate::plan::gate::Room;
 use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};

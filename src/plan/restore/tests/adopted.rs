@@ -6,8 +6,8 @@ use super::world::World;
 use super::{claim, order, set, web};
 use crate::api::common::RepositoryRef;
 use crate::api::restore_batch::Adopted;
+use crate::contract::restic::{HostQuery, Step};
 use crate::names::reason;
-use crate::plan::contract::{HostQuery, Step};
 use crate::plan::observed::{Refusal, Seen};
 
 impl World {
@@ -137,14 +137,14 @@ fn asked(session: &Value, rule: &Value) -> HostQuery {
 /// Proves: A02.
 #[test]
 fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
-    let preflights = |w: &World| -> Vec<crate::plan::contract::Preflight> {
+    let preflights = |w: &World| -> Vec<crate::contract::restic::Preflight> {
         let of = |job| match crate::plan::fake::task(job).step {
             Step::Preflight(step) => Some(step),
             _ => None,
         };
         w.jobs.made.iter().filter_map(of).collect()
     };
-    let hosts = |p: &crate::plan::contract::Preflight| -> Vec<String> {
+    let hosts = |p: &crate::contract::restic::Preflight| -> Vec<String> {
         p.together.iter().map(|c| c.source_host.clone()).collect()
     };
     let mut w = World::batch("Parallel", "Continue", vec![web(), set(), claim(), web()]);

@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use super::workload::workload_of;
 use super::world::World;
 use crate::api::restore_batch::RestoreMemberStatus;
+use crate::contract::restic::Step;
 use crate::names::annotation;
 use crate::plan::Plan;
-use crate::plan::contract::Step;
 use crate::plan::fake::task;
 use crate::plan::jobs::JobSeen;
 

@@ -5,8 +5,9 @@ use serde_json::json;
 use super::workload::Workload;
 use super::world::World;
 use super::{claim, order, script, set, web};
+use crate::contract::Class;
+use crate::contract::restic::Step;
 use crate::names::reason;
-use crate::plan::contract::{Class, Step};
 use crate::plan::fake::{End, task};
 use crate::plan::target::PodSeen;
 

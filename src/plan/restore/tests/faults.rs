@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::world::World;
 use super::{claim, order, preflight_key, script, web};
+use crate::contract::Class;
+use crate::contract::restic::Step;
 use crate::names::reason;
-use crate::plan::contract::{Class, Step};
 use crate::plan::fake::{End, key_of, task};
 use crate::plan::objects;
 use crate::plan::pod_security::{self, Level};

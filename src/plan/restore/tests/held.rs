@@ -6,8 +6,8 @@ use super::holds_end::of;
 use super::workload::Workload;
 use super::world::World;
 use super::{script, set, web};
+use crate::contract::Class;
 use crate::names::reason;
-use crate::plan::contract::Class;
 use crate::plan::fake::End;
 use crate::plan::held::Note;
 

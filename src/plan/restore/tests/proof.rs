@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::world::World;
 use super::{script, web};
+use crate::contract::Class;
 use crate::names::reason;
-use crate::plan::contract::Class;
 use crate::plan::fake::End;
 
 const KEY: &str = "restore/0/m0";

@@ -7,8 +7,8 @@ use super::super::quiesce::instead_of;
 use super::workload::Workload;
 use super::world::World;
 use super::{order, script, web};
+use crate::contract::Class;
 use crate::names::reason;
-use crate::plan::contract::Class;
 use crate::plan::fake::End;
 use crate::plan::target::PodSeen;
 

@@ -23,8 +23,8 @@ use std::thread;
 
 use self::cluster::{Cluster, Move, Scene};
 use crate::api::restore_session::{HostPhase, RestorePhase};
+use crate::contract::restic::Answer;
 use crate::names::condition;
-use crate::plan::contract::Answer;
 use crate::plan::jobs::JobState;
 use crate::plan::observed::Surroundings;
 use crate::plan::restore::Rounds;

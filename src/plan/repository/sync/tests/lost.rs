@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::plan::contract::Absent;
+use crate::contract::restic::Absent;
 use crate::plan::fake::task;
 use crate::plan::repository::was_here;
 

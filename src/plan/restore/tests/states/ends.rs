@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use super::cluster::{Cluster, Made, is_preflight};
+use crate::contract::restic::{Answer, Counts, HostAnswer, HostQuery, PinnedSnapshot, Restored, Step};
+use crate::contract::{Class, Failure, Outcome, VERSION};
 use crate::names::reason;
-use crate::plan::contract::{
-    Answer, Class, Counts, Failure, HostAnswer, HostQuery, Outcome, PinnedSnapshot, Restored, Step, VERSION,
-};
 use crate::plan::jobs::{JobSeen, JobState};
 
 /// How an attempt at a step ends.

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::cluster::{Cluster, Made, is_preflight};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
+use crate::contract::restic::{Answer, HostAnswer};
 use crate::names::reason;
-use crate::plan::contract::{Answer, HostAnswer};
 use crate::plan::jobs::JobState;
 use crate::plan::restore::is_over;
 

@@ -1,5 +1,6 @@
 //! What goes between operator and Jobs: versions, and what surroundings do to it.
 
+use super::restic::*;
 use super::*;
 
 #[test]

@@ -1,41 +1,17 @@
-//! What the operator asks of a Job, and what the Job answers.
-//!
-//! A [`Task`] travels as JSON in the environment variable [`TASK_ENV`] of the
-//! Job's container; an [`Outcome`] comes back as the container's termination
-//! message, which the kubelet keeps without any network or credentials. Both
-//! are versioned together: operator and agent are one binary.
-//!
-//! Nothing here is secret. Credentials reach the agent as files below
-//! [`SECRET_DIR`] and appear in neither document. Where the backend Secret is in
-//! another namespace, the agent puts them there itself, see [`SecretPlace`].
-
-mod compact;
-mod outcome;
-mod retention;
+//! What a Job does with a repository.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
-pub use self::outcome::{
-    Absent, Answer, Class, Counts, Failure, HostAnswer, Outcome, Progress, RepositoryFacts, Restored, SnapshotMade, cut,
-};
-pub use self::retention::Retention;
+use super::answer::Counts;
+use super::retention::Retention;
+use super::snapshot::PinnedSnapshot;
 
-/// Version of the two documents.
-pub const VERSION: u32 = 2;
-/// Oldest version that is read: the one before. Jobs that an operator made before it was upgraded answer in it.
-/// Since 2 an answer may be packed, and a preflight may leave hosts out.
-pub const OLDEST_VERSION: u32 = 1;
-/// Environment variable that carries the [`Task`].
-pub const TASK_ENV: &str = "LIFEBOAT_TASK";
 /// Where the backend Secret is mounted, one file a key.
 pub const SECRET_DIR: &str = "/etc/lifeboat/repository";
 /// Key of the backend Secret that holds the encryption password.
 pub const PASSWORD_KEY: &str = "RESTIC_PASSWORD";
-/// Writable scratch space of the agent: cache, derived credentials files.
-pub const WORK_DIR: &str = "/lifeboat/work";
 /// Where the claim of an `interimVolumeTemplate` is mounted (Stash's path).
 pub const INTERIM_DIR: &str = "/stash-interim-volume";
 /// Where a repository on a volume (`backend.local`) is mounted.
@@ -44,54 +20,6 @@ pub const LOCAL_REPOSITORY_DIR: &str = "/lifeboat/repository";
 /// stands at `/lifeboat/restore/data`, so that no path of the user's can hide
 /// the agent's own files and parents of a mount point are never touched.
 pub const RESTORE_ROOT: &str = "/lifeboat/restore";
-/// Where the kubelet reads the termination message.
-pub const OUTCOME_FILE: &str = "/dev/termination-log";
-/// Bytes of a termination message the kubelet keeps
-/// (Kubernetes, "Customizing the termination message").
-pub const OUTCOME_LIMIT: usize = 4096;
-/// Bytes that [`TASK_ENV`] can hold: the kernel takes no longer string (32 pages of 4 KiB, execve(2)), and the name is in it.
-pub const TASK_LIMIT: usize = (128 << 10) - 256;
-/// Bytes of an outcome that are kept free for what is around its answer.
-pub const OUTCOME_SLACK: usize = 400;
-/// Port on which a running agent answers `GET /progress`.
-pub const PROGRESS_PORT: u16 = 9180;
-/// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.
-pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
-/// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
-pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
-/// Tag that says of how many paths a host's part of a run is: with fewer it is no whole one.
-pub const PATHS_TAG_PREFIX: &str = "lifeboat.paths=";
-/// Tag of a snapshot that misses files which could not be read.
-pub const INCOMPLETE_TAG: &str = "lifeboat.incomplete";
-
-/// One Job's work.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Task {
-    /// [`VERSION`] of the operator that wrote it.
-    pub version: u32,
-    /// The run that this Job is a step of; its id goes through every log line.
-    pub run: Run,
-    /// How to reach the repository.
-    pub repository: RepositoryAccess,
-    /// How the data mover behaves.
-    #[serde(default)]
-    pub settings: Settings,
-    /// What to do.
-    pub step: Step,
-}
-
-/// The session a Job belongs to.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Run {
-    /// Id of the run, the same in the logs of operator, Job and agent.
-    pub id: String,
-    /// Kind of the session.
-    pub kind: String,
-    /// Namespace of the session.
-    pub namespace: String,
-    /// Name of the session.
-    pub name: String,
-}
 
 /// A restic repository, without its secrets.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -274,30 +202,6 @@ pub struct Runner {
     pub gids: Vec<u32>,
 }
 
-/// A snapshot fixed before data is touched.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct PinnedSnapshot {
-    /// Full id.
-    pub id: String,
-    /// When it was made, RFC 3339.
-    pub time: String,
-    /// Restore only this path of it; all of its paths when empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-}
-
-impl PinnedSnapshot {
-    /// How messages name it.
-    pub fn short(&self) -> &str {
-        short_id(&self.id)
-    }
-}
-
-/// The first digits of a snapshot's id, by which restic shows it.
-pub fn short_id(id: &str) -> &str {
-    id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at])
-}
-
 /// Restore one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Restore {
@@ -333,25 +237,6 @@ pub struct Restore {
     /// What is selected and the snapshots do not have is deleted, once all of it is restored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
-}
-
-/// Whether restic, with these arguments, leaves files as they are that are there: also those that a restore before it has
-/// begun to write and not finished. Such a restore runs once.
-pub fn keeps_what_is_there(args: &[String]) -> bool {
-    args.iter().any(|a| ["never", "if-newer"].contains(&a.trim_start_matches("--overwrite=")))
-}
-
-/// The same arguments, with which restic reads what is there: what an earlier run of it has left half written may have the
-/// size and time that it should.
-pub fn reads_what_is_there(args: &[String]) -> Vec<String> {
-    const TRUSTS: &str = "if-changed";
-    let is_value = |at: usize| at > 0 && args[at - 1] == "--overwrite" && args[at] == TRUSTS;
-    let always = |(at, arg): (usize, &String)| match arg.as_str() {
-        "--overwrite=if-changed" => "--overwrite=always".to_owned(),
-        _ if is_value(at) => "always".to_owned(),
-        other => other.to_owned(),
-    };
-    args.iter().enumerate().map(always).collect()
 }
 
 /// Open or create a repository.
@@ -411,84 +296,3 @@ pub struct List {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
-
-/// A snapshot as restic lists it.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-pub struct Listed {
-    /// Full id.
-    pub id: String,
-    /// When it was made, RFC 3339.
-    #[serde(default)]
-    pub time: String,
-    /// Id of its root folder.
-    #[serde(default)]
-    pub tree: Option<String>,
-    /// Paths it holds.
-    #[serde(default)]
-    pub paths: Vec<String>,
-    /// Host it was made for.
-    #[serde(default)]
-    pub hostname: String,
-    /// User who made it.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// User id of the process that made it; root's is left out.
-    #[serde(default)]
-    pub uid: u32,
-    /// Group id of the process that made it; root's is left out.
-    #[serde(default)]
-    pub gid: u32,
-    /// Its tags.
-    #[serde(default)]
-    pub tags: Option<Vec<String>>,
-}
-
-impl Task {
-    /// JSON for [`TASK_ENV`].
-    pub fn encode(&self) -> String {
-        // A Task is plain data with string keys: serialising it cannot fail.
-        let text = serde_json::to_string(self).unwrap_or_default();
-        // The kubelet expands $(NAME) in values of the environment: a user's pattern would take in a user's variable,
-        // quotes included. Dollar signs stand within strings only, so that each can be escaped.
-        text.replace('$', "\\u0024")
-    }
-
-    /// For whom a preflight asks, and nothing else of it: as much as is read of the task of a Job.
-    #[must_use]
-    pub fn asked(self) -> Self {
-        let of = |q: HostQuery| HostQuery { member: q.member, host: q.host, ..HostQuery::default() };
-        match self.step {
-            Step::Preflight(p) => {
-                let hosts = p.hosts.into_iter().map(of).collect();
-                let step = Step::Preflight(Preflight { hosts, together: vec![] });
-                let (run, repository, settings) = (Run::default(), RepositoryAccess::default(), Settings::default());
-                Self { version: self.version, run, repository, settings, step }
-            }
-            _ => self,
-        }
-    }
-
-    /// Reads a task of this [`VERSION`] or the one before.
-    ///
-    /// # Errors
-    /// The text is no task, or of another version.
-    pub fn decode(text: &str) -> Result<Self, String> {
-        let task: Self = serde_json::from_str(text).map_err(|e| format!("the task is not readable: {e}"))?;
-        if is_read(task.version) {
-            Ok(task)
-        } else {
-            Err(format!(
-                "the task is of version {}, this agent speaks versions {OLDEST_VERSION} to {VERSION}: operator and Job images differ",
-                task.version
-            ))
-        }
-    }
-}
-
-/// Whether documents of this version are understood.
-fn is_read(version: u32) -> bool {
-    (OLDEST_VERSION..=VERSION).contains(&version)
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,4 @@
-//! Texts cut to what their place can hold.
-
-use super::contract::cut;
+//! Texts for people: sizes, counts and sentences, cut to what their place can hold.
 
 /// Longest summary; it is a column of `kubectl get`.
 const SUMMARY_MAX: usize = 160;
@@ -60,6 +58,30 @@ pub fn bytes(n: i64) -> String {
 pub fn bytes_of(done: i64, all: i64) -> String {
     let (some, whole) = (bytes(done), bytes(all));
     if some == whole && done != all { format!("{done} of {all} bytes") } else { format!("{some} of {whole}") }
+}
+
+/// Cuts a text to at most `limit` bytes, as JSON has it, at a character's edge, and shows that it did.
+pub fn cut(text: &mut String, limit: usize) {
+    if text.chars().map(escaped).sum::<usize>() <= limit {
+        return;
+    }
+    let room = limit.saturating_sub('…'.len_utf8());
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += escaped(*c);
+        used > room
+    });
+    text.truncate(end.map_or(0, |(at, _)| at));
+    text.push('…');
+}
+
+/// Bytes of a character in a JSON string.
+fn escaped(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    }
 }
 
 fn bounded(text: &str, limit: usize) -> String {

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::contract::{MOST_PATHS, VERSION};
+use crate::contract::VERSION;
+use crate::contract::restic::{MOST_PATHS, MOST_PINS, PinnedSnapshot, SnapshotMade};
 
 /// A name as long as a node's, behind an alias.
 const HOST: usize = 320;

@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{HostAnswer, PinnedSnapshot, SnapshotMade};
+use super::answer::{HostAnswer, SnapshotMade};
+use super::snapshot::PinnedSnapshot;
 use crate::digest::hex;
 
 /// Snapshots of one host that always fit the answer of a preflight, with the longest name that a host can have (38

@@ -1,0 +1,25 @@
+//! restic: what a Job is asked to do with a repository, and what it answers.
+//!
+//! Nothing here is secret. Credentials reach the agent as files below [`SECRET_DIR`]. Where the backend Secret is in
+//! another namespace, the agent puts them there itself, see [`SecretPlace`].
+
+mod answer;
+mod arguments;
+mod compact;
+pub mod pattern;
+mod retention;
+mod snapshot;
+mod work;
+
+pub use self::answer::{Absent, Answer, Counts, HostAnswer, RepositoryFacts, Restored, SnapshotMade};
+pub use self::arguments::{keeps_what_is_there, reads_what_is_there};
+pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
+pub(super) use self::compact::{pack, unpack_made};
+pub use self::retention::Retention;
+pub use self::snapshot::{
+    INCOMPLETE_TAG, Listed, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
+};
+pub use self::work::{
+    Backup, Companion, HostQuery, INTERIM_DIR, LOCAL_REPOSITORY_DIR, List, Maintain, Own, PASSWORD_KEY, Preflight,
+    Prepare, Probe, RESTORE_ROOT, RepositoryAccess, Restore, Runner, SECRET_DIR, SecretPlace, Settings, Step, Wipe,
+};
