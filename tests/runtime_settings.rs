@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::contract::restic::{
-    Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Step, Wipe,
+    self, Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Settings, Step, Wipe,
 };
-use lifeboat::contract::{Run, Task, VERSION};
+use lifeboat::contract::{Run, Task, Work};
 use lifeboat::names::label;
 use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
-use lifeboat::plan::restore::mover_settings;
+use lifeboat::plan::systems::restic::process;
+
 use serde_json::{Value, json};
 
 /// Not for a pod, with the reason.
@@ -54,13 +55,10 @@ fn pod(settings: &Value, step: &Step) -> Value {
         local_repository: None,
         defaults: RuntimeSettings::default(),
     };
-    let task = Task {
-        version: VERSION,
-        run: Run::default(),
-        repository: RepositoryAccess::default(),
-        settings: mover_settings(Some(&runtime), None),
-        step: step.clone(),
-    };
+    let (repository, settings) = (RepositoryAccess::default(), Settings::default());
+    let work = restic::Work { repository, settings, step: step.clone() };
+    let task = Task::new(Run::default(), step.verb(), vec![], Work::Restic(Box::new(work)));
+    let task = Task { process: process(Some(&runtime)), ..task };
     let parts =
         JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), seconds_left: 60, ..JobParts::default() };
     let job = job(&frame, &task, parts);

@@ -224,7 +224,7 @@ fn the_reader_of_this_test_reads() {
     let paths = |code| named(code, "crate::").into_iter().collect::<Vec<_>>();
     assert_eq!(
         paths("use crate::{api, plan::{contract::{A, B}, hosts}, names::label};"),
-        ["api", "names::label", "contract", "plan::hosts"]
+        ["api", "names::label", "plan::contract", "plan::hosts"]
     );
     assert_eq!(paths("fn f(x: &crate::api::Task) { crate::yaml::read(x) }"), ["api::Task", "yaml::read"]);
     assert_eq!(paths("use mycrate::api; use some::crate::x;"), Vec::<String>::new());

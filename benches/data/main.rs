@@ -25,8 +25,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use figures::quantile;
-use lifeboat::contract::restic::{Answer, HostQuery, Preflight, RepositoryAccess, Restore, Settings, Step};
-use lifeboat::contract::{Outcome, Run, TASK_ENV, Task, VERSION};
+use lifeboat::contract::restic::{
+    self, HostQuery, Pins, Preflight, RepositoryAccess, Restore, Restored, Settings, Step,
+};
+use lifeboat::contract::{Answer, Outcome, Part, Run, TASK_ENV, Task, Work};
 use lifeboat::drivers::restic::tuning::Memory;
 use store::{KEY, S3, Throttle};
 
@@ -111,13 +113,12 @@ impl Site {
     }
 
     fn agent(&self, step: Step) -> (Answer, Ran) {
-        let task = Task {
-            version: VERSION,
-            run: Run { id: "r".into(), kind: "RestoreSession".into(), namespace: "n".into(), name: "s".into() },
-            repository: RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() },
-            settings: Settings::default(),
-            step,
-        };
+        let of = Run { id: "r".into(), kind: "RestoreSession".into(), namespace: "n".into(), name: "s".into() };
+        let part = Part { member: 0, name: "h".into() };
+        let repository = RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() };
+        let verb = step.verb();
+        let work = restic::Work { repository, settings: Settings::default(), step };
+        let task = Task::new(of, verb, vec![part], Work::Restic(Box::new(work)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.arg("agent").env(TASK_ENV, task.encode()).args(["--progress-port", "0"]).stdout(Stdio::null());
         command.stderr(Stdio::null());
@@ -138,23 +139,19 @@ impl Site {
     /// What the preflight pins.
     fn pinned(&self) -> (Restore, Ran) {
         let data = vec![self.data.to_str().unwrap().to_owned()];
-        let query = HostQuery {
-            host: "h".into(),
-            source_host: "h".into(),
-            paths: data.clone(),
-            mounts: data.clone(),
-            ..HostQuery::default()
-        };
+        let query =
+            HostQuery { source_host: "h".into(), paths: data.clone(), mounts: data.clone(), ..HostQuery::default() };
         let (answer, ran) = self.agent(Step::Preflight(Preflight { hosts: vec![query], ..Preflight::default() }));
-        let Answer::Preflight(hosts) = answer else { panic!("{answer:?}") };
-        (Restore { host: "h".into(), snapshots: hosts[0].snapshots.clone(), mounts: data, ..Restore::default() }, ran)
+        let Answer::Found(hosts) = answer else { panic!("{answer:?}") };
+        (Restore { snapshots: Pins::read(hosts[0].pin.as_ref()).snapshots, mounts: data, ..Restore::default() }, ran)
     }
 
     fn by_agent(&self, step: &Restore) -> Ran {
         let target = self.path("root").join(self.data.to_str().unwrap().trim_start_matches('/'));
         fs::create_dir_all(&target).unwrap();
         let (answer, ran) = self.agent(Step::Restore(step.clone()));
-        let Answer::Restored(restored) = answer else { panic!("{answer:?}") };
+        let Answer::Did(did) = answer else { panic!("{answer:?}") };
+        let restored = Restored::of(&did.tallies).unwrap();
         assert_eq!(restored.planned, restored.restored);
         remove(&self.path("root"));
         ran

@@ -9,9 +9,9 @@ mod cluster;
 mod options;
 mod progress;
 mod report;
+mod restic;
 mod terminate;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,10 +19,9 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 pub use self::options::Options;
-use crate::contract::restic::{Answer, Step};
-use crate::contract::{Class, Failure, Outcome, Progress, TASK_ENV, Task, VERSION};
+use crate::contract::{Class, Failure, Outcome, Progress, TASK_ENV, Task, VERSION, Work};
+use crate::drivers::control::Control;
 use crate::drivers::done::Done;
-use crate::drivers::restic::{self, Control, Repository};
 use crate::names::reason;
 
 /// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
@@ -33,12 +32,12 @@ pub async fn run(options: Options) -> ExitCode {
         Ok(text) => Task::decode(&text),
         Err(_) => Err(format!("the environment has no {TASK_ENV}: the agent only runs in Jobs that Lifeboat makes")),
     };
-    let (run, (done, warnings)) = match task {
+    let (run, done) = match task {
         Ok(task) => {
             let span = report::span(&task);
             (task.run.id.clone(), act(task, &options).instrument(span).await)
         }
-        Err(text) => (String::new(), (failed(format!("The task cannot be done: {text}.")), vec![])),
+        Err(text) => (String::new(), failed(format!("The task cannot be done: {text}."))),
     };
     let outcome = Outcome {
         version: VERSION,
@@ -46,64 +45,34 @@ pub async fn run(options: Options) -> ExitCode {
         seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
         failure: done.failure,
         answer: done.answer,
-        warnings,
+        warnings: done.warnings,
         untouched: done.untouched,
     };
     report::leave(&outcome, &options.outcome_file)
 }
 
 /// Does the step, with progress to be read and signals obeyed meanwhile.
-async fn act(task: Task, options: &Options) -> (Done, Vec<String>) {
+async fn act(task: Task, options: &Options) -> Done {
     let (tell, progress) = watch::channel(Progress::default());
     let stop = terminate::stop_on_signal();
     let server = tokio::spawn(progress::serve(options.progress_port, progress.clone()).in_current_span());
     let lines = tokio::spawn(progress::log(progress.clone()).in_current_span());
     tracing::info!("step started");
     // A task of its own, so that a bug in a driver still leaves an outcome.
-    let work = step(task, options.clone(), Control { progress: tell, stop });
+    let work = work(task, options.clone(), Control { progress: tell, stop });
     let done = tokio::spawn(work.in_current_span()).await;
     server.abort();
     let _ = lines.await;
-    done.unwrap_or_else(|e| (failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")), vec![]))
+    done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
 }
 
-/// How the step ended, and what else is to be known of it.
-async fn step(task: Task, options: Options, control: Control) -> (Done, Vec<String>) {
-    let (places, kubeconfig) = (options.places(), options.kubeconfig.as_deref());
-    let open = async {
-        if let Some(secret) = &task.repository.secret {
-            cluster::fetch(kubeconfig, secret, &places.secret_dir).await?;
-        }
-        Repository::new(&task.repository, &task.settings, &places, control)
-    };
-    match open.await {
-        Ok(repository) => (work(&task, kubeconfig, &repository).await, repository.warnings()),
-        Err(failure) => (Done::untouched(failure), vec![]),
-    }
-}
-
-async fn work(task: &Task, kubeconfig: Option<&Path>, repository: &Repository) -> Done {
-    match &task.step {
-        Step::Preflight(step) => restic::preflight(repository, step).await,
-        Step::Restore(step) => restic::restore(repository, step).await,
-        Step::Prepare(_) => restic::prepare(repository).await,
-        Step::Backup(step) => restic::backup(repository, step, &task.run).await,
-        Step::Maintain(step) => restic::maintain(repository, step).await,
-        Step::List(step) => match restic::list(repository).await {
-            Ok((listed, absent)) => match cluster::snapshots::keep(kubeconfig, &task.run, step, &listed).await {
-                Ok((written, removed)) => {
-                    let answer = Answer::Listed { snapshots: listed.len() as u64, written, removed, absent };
-                    Done { answer: Some(answer), ..Done::default() }
-                }
-                Err(failure) => Done { failure: Some(failure), ..Done::default() },
-            },
-            Err(failure) => Done { failure: Some(failure), ..Done::default() },
-        },
-        Step::Probe(_) => restic::probe(repository).await,
-        Step::Wipe(_) => restic::wipe(repository).await,
+/// Lets the system do it that it is for.
+async fn work(task: Task, options: Options, control: Control) -> Done {
+    match &task.work {
+        Work::Restic(work) => restic::act(&task, work, &options, control).await,
     }
 }
 
 fn failed(message: String) -> Done {
-    Done { failure: Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, message)), ..Done::default() }
+    Done::failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, message))
 }

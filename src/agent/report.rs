@@ -9,17 +9,13 @@ use std::process::ExitCode;
 
 use tracing::Span;
 
-use crate::contract::restic::Step;
 use crate::contract::{Failure, Outcome, Task};
 
 /// What every line of a step carries.
 pub fn span(task: &Task) -> Span {
-    let host = match &task.step {
-        Step::Restore(step) => step.host.as_str(),
-        Step::Backup(step) => step.host.as_str(),
-        Step::Preflight(_) | Step::Prepare(_) | Step::Maintain(_) | Step::List(_) | Step::Probe(_) | Step::Wipe(_) => {
-            ""
-        }
+    let host = match &task.parts[..] {
+        [part] => part.name.as_str(),
+        _ => "",
     };
     let run = &task.run;
     tracing::info_span!(
@@ -28,7 +24,7 @@ pub fn span(task: &Task) -> Span {
         kind = %run.kind,
         namespace = %run.namespace,
         name = %run.name,
-        step = task.step.verb(),
+        step = task.verb,
         host,
     )
 }

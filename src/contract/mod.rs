@@ -6,16 +6,20 @@
 //! are versioned together: operator and agent are one binary. Neither has a
 //! secret in it. What is asked of one system stands in a folder of its own.
 
+mod constants;
 mod failure;
 mod outcome;
 pub mod restic;
+mod tallies;
 mod task;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upgrade;
 
-pub use self::failure::{Class, Failure};
-pub use self::outcome::{Outcome, Progress};
-pub use self::task::{
-    OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT, OUTCOME_SLACK, PROGRESS_PORT, Run, TASK_ENV, TASK_LIMIT, Task,
-    VERSION, WORK_DIR,
+pub use self::constants::{
+    OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT, OUTCOME_SLACK, PROGRESS_PORT, TASK_ENV, TASK_LIMIT, VERSION, WORK_DIR,
 };
+pub use self::failure::{Class, Failure};
+pub use self::outcome::{Answer, Did, Found, Outcome, Progress};
+pub use self::tallies::{Tallies, Tally};
+pub use self::task::{Asked, Part, Process, Run, Task, Work};

@@ -4,10 +4,13 @@
 //! from here alone: the plan compares what was planned with what was done.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::constants::{OUTCOME_LIMIT, OUTCOME_SLACK, VERSION, is_read};
 use super::failure::{Class, Failure};
-use super::restic::{Answer, Detail, HostAnswer, Saved, pack, unpack_made};
-use super::task::{OUTCOME_LIMIT, is_read};
+use super::tallies::Tallies;
+use super::task::Part;
+use super::{restic, upgrade};
 use crate::names::reason;
 use crate::text::cut;
 
@@ -35,6 +38,57 @@ pub struct Outcome {
     pub untouched: bool,
 }
 
+/// What a step found or did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// Of work that looks: one for each part, in the order asked, the first of those asked for, as many as fit.
+    Found(Vec<Found>),
+    /// Of work that acts on a part.
+    Did(Did),
+    /// Of other work of restic.
+    Restic(restic::Answer),
+}
+
+impl From<restic::Answer> for Answer {
+    fn from(answer: restic::Answer) -> Self {
+        Self::Restic(answer)
+    }
+}
+
+impl Answer {
+    /// Whether an outcome has room for it.
+    pub fn fits(&self) -> bool {
+        serde_json::to_string(self).is_ok_and(|text| text.len() + OUTCOME_SLACK <= OUTCOME_LIMIT)
+    }
+}
+
+/// What there is to do for a part, or why nothing can be done.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Found {
+    /// The part.
+    pub part: Part,
+    /// What was fixed for it, as its system writes it: what is done later is done with this and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Value>,
+    /// How much there is to do.
+    #[serde(default, skip_serializing_if = "Tallies::is_empty")]
+    pub planned: Tallies,
+    /// Why it cannot be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What is to be known of it, though it is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What was done for a part. Success is computed from it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Did {
+    /// By type, of how many how many.
+    pub tallies: Tallies,
+}
+
 /// How far a running step is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,12 +107,12 @@ pub struct Progress {
 
 /// Bytes that messages are cut to, one after the other, until an outcome fits.
 const MESSAGES: [usize; 4] = [usize::MAX, 1024, 256, 96];
-/// Bytes that messages of hosts are cut to before a host is left out.
-const MESSAGE_OF_HOST: usize = 256;
+/// Bytes that messages of parts are cut to before a part is left out.
+const MESSAGE_OF_PART: usize = 256;
 
 impl Outcome {
-    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first; then a backup tells less of each snapshot, and a
-    /// preflight leaves its last hosts out, which are asked for again. What still does not fit becomes a failure that says
+    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first; then a system tells less of what it did, and work
+    /// that looks leaves its last parts out, which are asked for again. What still does not fit becomes a failure that says
     /// so, never a silent loss.
     pub fn encode(&self) -> String {
         for answer in self.forms() {
@@ -69,8 +123,8 @@ impl Outcome {
                     return text;
                 }
                 // Rather another attempt at the rest than messages that say nothing.
-                if limit == MESSAGE_OF_HOST
-                    && let Some(text) = cut.first_hosts()
+                if limit == MESSAGE_OF_PART
+                    && let Some(text) = cut.first_parts()
                 {
                     return text;
                 }
@@ -91,33 +145,18 @@ impl Outcome {
     /// The answer, and shorter ones that stand for it.
     fn forms(&self) -> Vec<Option<Answer>> {
         let mut forms = vec![self.answer.clone()];
-        if let Some(Answer::BackedUp(made)) = &self.answer {
-            let shorter = [Detail::All, Detail::Sums, Detail::Id].map(|d| Some(Answer::Saved(pack(made, d))));
-            forms.extend(shorter);
+        if let Some(Answer::Restic(answer)) = &self.answer {
+            forms.extend(answer.shorter().into_iter().map(|a| Some(Answer::Restic(a))));
         }
         forms
     }
 
-    /// With the first hosts of a preflight, as many as fit. The first is answered in any case.
-    fn first_hosts(&self) -> Option<String> {
-        let Some(Answer::Preflight(hosts)) = &self.answer else { return None };
-        let with = |hosts: &[HostAnswer]| Self { answer: Some(Answer::Preflight(hosts.to_vec())), ..self.clone() };
-        let most = (1..=hosts.len()).rev().find_map(|n| with(&hosts[..n]).fitting());
-        most.or_else(|| with(&[hosts.first()?.too_large()]).fitting())
-    }
-
-    /// What a backup made of `paths`; `None` where it tells of no snapshots.
-    ///
-    /// # Errors
-    /// What was packed does not read back.
-    pub fn saved(&self, paths: &[String]) -> Result<Option<Vec<Saved>>, String> {
-        match &self.answer {
-            Some(Answer::BackedUp(made)) => {
-                Ok(Some(made.iter().map(|made| Saved { made: made.clone(), detail: Detail::All }).collect()))
-            }
-            Some(Answer::Saved(text)) => unpack_made(text, paths).map(Some),
-            _ => Ok(None),
-        }
+    /// With the first parts of work that looks, as many as fit. The first is answered in any case.
+    fn first_parts(&self) -> Option<String> {
+        let Some(Answer::Found(parts)) = &self.answer else { return None };
+        let with = |parts: &[Found]| Self { answer: Some(Answer::Found(parts.to_vec())), ..self.clone() };
+        let most = (1..=parts.len()).rev().find_map(|n| with(&parts[..n]).fitting());
+        most.or_else(|| with(&[parts.first()?.too_large()]).fitting())
     }
 
     /// Reads a termination message.
@@ -125,12 +164,15 @@ impl Outcome {
     /// # Errors
     /// The text is no outcome of this version or the one before; the Job's result is then unknown.
     pub fn decode(text: &str) -> Result<Self, String> {
-        let outcome: Self =
-            serde_json::from_str(text.trim()).map_err(|e| format!("the termination message is no outcome: {e}"))?;
-        if is_read(outcome.version) {
-            Ok(outcome)
-        } else {
-            Err(format!("the outcome is of version {}", outcome.version))
+        let unreadable = |e: serde_json::Error| format!("the termination message is no outcome: {e}");
+        let text = text.trim();
+        match upgrade::version(text).map_err(unreadable)? {
+            VERSION => serde_json::from_str(text).map_err(unreadable),
+            version if is_read(version) => {
+                let old: Value = serde_json::from_str(text).map_err(unreadable)?;
+                serde_json::from_value(upgrade::outcome(old)).map_err(unreadable)
+            }
+            version => Err(format!("the outcome is of version {version}")),
         }
     }
 
@@ -139,11 +181,20 @@ impl Outcome {
             cut(&mut f.message, limit);
         }
         self.warnings.iter_mut().for_each(|w| cut(w, limit));
-        let Some(Answer::Preflight(hosts)) = &mut self.answer else { return };
-        for host in hosts {
-            host.failure.iter_mut().for_each(|f| cut(&mut f.message, limit));
-            host.warnings.iter_mut().for_each(|w| cut(w, limit));
+        let Some(Answer::Found(parts)) = &mut self.answer else { return };
+        for part in parts {
+            part.failure.iter_mut().for_each(|f| cut(&mut f.message, limit));
+            part.warnings.iter_mut().for_each(|w| cut(w, limit));
         }
+    }
+}
+
+impl Found {
+    /// The answer of a part whose own does not fit even alone.
+    fn too_large(&self) -> Self {
+        let text = "What was found for this part does not fit the answer of a Job (4096 bytes). Name fewer of its paths or snapshots in a rule, and restore the others by another session.";
+        let failure = Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text));
+        Self { part: self.part.clone(), failure, ..Self::default() }
     }
 }
 

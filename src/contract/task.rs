@@ -1,29 +1,10 @@
 //! What the operator asks of a Job: one document, with the work of one system.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::restic::{HostQuery, Preflight, RepositoryAccess, Settings, Step};
-
-/// Version of the two documents.
-pub const VERSION: u32 = 2;
-/// Oldest version that is read: the one before. Jobs that an operator made before it was upgraded answer in it.
-/// Since 2 an answer may be packed, and a preflight may leave hosts out.
-pub const OLDEST_VERSION: u32 = 1;
-/// Environment variable that carries the [`Task`].
-pub const TASK_ENV: &str = "LIFEBOAT_TASK";
-/// Bytes that [`TASK_ENV`] can hold: the kernel takes no longer string (32 pages of 4 KiB, execve(2)), and the name is in it.
-pub const TASK_LIMIT: usize = (128 << 10) - 256;
-/// Writable scratch space of the agent: cache, derived credentials files.
-pub const WORK_DIR: &str = "/lifeboat/work";
-/// Where the kubelet reads the termination message.
-pub const OUTCOME_FILE: &str = "/dev/termination-log";
-/// Bytes of a termination message the kubelet keeps
-/// (Kubernetes, "Customizing the termination message").
-pub const OUTCOME_LIMIT: usize = 4096;
-/// Bytes of an outcome that are kept free for what is around its answer.
-pub const OUTCOME_SLACK: usize = 400;
-/// Port on which a running agent answers `GET /progress`.
-pub const PROGRESS_PORT: u16 = 9180;
+use super::constants::{OLDEST_VERSION, VERSION, is_read};
+use super::{restic, upgrade};
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -32,13 +13,35 @@ pub struct Task {
     pub version: u32,
     /// The run that this Job is a step of; its id goes through every log line.
     pub run: Run,
-    /// How to reach the repository.
-    pub repository: RepositoryAccess,
-    /// How the data mover behaves.
-    #[serde(default)]
-    pub settings: Settings,
+    /// What step of the run it is, in one word: for names, labels and logs.
+    pub verb: String,
+    /// The parts of the run that it is for, in the order in which [`Task::work`] has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Attempt at the step, from 1: before a later one, somebody may have done it already.
+    #[serde(default = "first")]
+    pub attempt: i32,
+    /// An earlier attempt died in a pod of this one's hostname, as its kubelet saw: what it has locked is locked by
+    /// nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_death: bool,
+    /// How its processes are scheduled.
+    #[serde(default, skip_serializing_if = "Process::is_default")]
+    pub process: Process,
     /// What to do.
-    pub step: Step,
+    pub work: Work,
+}
+
+fn first() -> i32 {
+    1
+}
+
+/// What a Job does, by the system that does it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Work {
+    /// restic.
+    Restic(Box<restic::Work>),
 }
 
 /// The session a Job belongs to.
@@ -54,29 +57,63 @@ pub struct Run {
     pub name: String,
 }
 
+/// A part of a run that succeeds or fails by itself: of restic, a host.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Part {
+    /// Index of the member in the run.
+    pub member: usize,
+    /// Its name, the only one of the run.
+    pub name: String,
+}
+
+/// How processes are scheduled.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Process {
+    /// Priority, -20 to 19, as nice(1) takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// I/O class 0 to 3, as ionice(1) takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ionice_class: Option<i32>,
+    /// I/O priority within the class, 0 to 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ionice_class_data: Option<i32>,
+}
+
+impl Process {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// For whom a Job was asked, and nothing else of its task.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Asked {
+    version: u32,
+    /// As of [`Task`].
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+impl Work {
+    /// What restic is asked; none where another system is.
+    pub fn restic(&self) -> Option<&restic::Work> {
+        match self {
+            Self::Restic(work) => Some(work),
+        }
+    }
+}
+
 impl Task {
-    /// JSON for [`TASK_ENV`].
-    pub fn encode(&self) -> String {
-        // A Task is plain data with string keys: serialising it cannot fail.
-        let text = serde_json::to_string(self).unwrap_or_default();
-        // The kubelet expands $(NAME) in values of the environment: a user's pattern would take in a user's variable,
-        // quotes included. Dollar signs stand within strings only, so that each can be escaped.
-        text.replace('$', "\\u0024")
+    /// The first attempt at a step.
+    pub fn new(run: Run, verb: &str, parts: Vec<Part>, work: Work) -> Self {
+        let (verb, process) = (verb.to_owned(), Process::default());
+        Self { version: VERSION, run, verb, parts, attempt: 1, after_death: false, process, work }
     }
 
-    /// For whom a preflight asks, and nothing else of it: as much as is read of the task of a Job.
-    #[must_use]
-    pub fn asked(self) -> Self {
-        let of = |q: HostQuery| HostQuery { member: q.member, host: q.host, ..HostQuery::default() };
-        match self.step {
-            Step::Preflight(p) => {
-                let hosts = p.hosts.into_iter().map(of).collect();
-                let step = Step::Preflight(Preflight { hosts, together: vec![] });
-                let (run, repository, settings) = (Run::default(), RepositoryAccess::default(), Settings::default());
-                Self { version: self.version, run, repository, settings, step }
-            }
-            _ => self,
-        }
+    /// JSON for [`TASK_ENV`](super::TASK_ENV).
+    pub fn encode(&self) -> String {
+        encode(self)
     }
 
     /// Reads a task of this [`VERSION`] or the one before.
@@ -84,19 +121,44 @@ impl Task {
     /// # Errors
     /// The text is no task, or of another version.
     pub fn decode(text: &str) -> Result<Self, String> {
-        let task: Self = serde_json::from_str(text).map_err(|e| format!("the task is not readable: {e}"))?;
-        if is_read(task.version) {
-            Ok(task)
-        } else {
-            Err(format!(
-                "the task is of version {}, this agent speaks versions {OLDEST_VERSION} to {VERSION}: operator and Job images differ",
-                task.version
-            ))
-        }
+        decode(text)
     }
 }
 
-/// Whether documents of this version are understood.
-pub(super) fn is_read(version: u32) -> bool {
-    (OLDEST_VERSION..=VERSION).contains(&version)
+impl Asked {
+    /// As [`Task::encode`].
+    pub fn encode(&self) -> String {
+        encode(self)
+    }
+
+    /// Reads it from a task, or from what was kept of one.
+    ///
+    /// # Errors
+    /// As of [`Task::decode`].
+    pub fn decode(text: &str) -> Result<Self, String> {
+        decode(text)
+    }
+}
+
+fn encode(document: &impl Serialize) -> String {
+    // Plain data with string keys: serialising it cannot fail.
+    let text = serde_json::to_string(document).unwrap_or_default();
+    // The kubelet expands $(NAME) in values of the environment: a user's pattern would take in a user's variable,
+    // quotes included. Dollar signs stand within strings only, so that each can be escaped.
+    text.replace('$', "\\u0024")
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, String> {
+    let unreadable = |e: serde_json::Error| format!("the task is not readable: {e}");
+    let version = upgrade::version(text).map_err(unreadable)?;
+    if !is_read(version) {
+        return Err(format!(
+            "the task is of version {version}, this agent speaks versions {OLDEST_VERSION} to {VERSION}: operator and Job images differ"
+        ));
+    }
+    if version == VERSION {
+        return serde_json::from_str(text).map_err(unreadable);
+    }
+    let old: Value = serde_json::from_str(text).map_err(unreadable)?;
+    serde_json::from_value(upgrade::task(old)).map_err(unreadable)
 }

@@ -1,7 +1,7 @@
 //! How a step ended.
 
+use crate::contract::Answer;
 use crate::contract::Failure;
-use crate::contract::restic::Answer;
 
 /// How a step ended. Both may be present: what was done before it failed.
 #[derive(Debug, Default, PartialEq)]
@@ -12,12 +12,19 @@ pub struct Done {
     pub failure: Option<Failure>,
     /// It failed before it wrote anything to the volumes.
     pub untouched: bool,
+    /// What is to be known of it, though it is no failure.
+    pub warnings: Vec<String>,
 }
 
 impl Done {
     /// A step that did all it was asked for.
-    pub fn ok(answer: Answer) -> Self {
-        Self { answer: Some(answer), ..Self::default() }
+    pub fn ok(answer: impl Into<Answer>) -> Self {
+        Self { answer: Some(answer.into()), ..Self::default() }
+    }
+
+    /// A step that may have failed after what it did.
+    pub fn of(answer: impl Into<Answer>, failure: Option<Failure>) -> Self {
+        Self { failure, ..Self::ok(answer) }
     }
 
     /// A step that did nothing that is known.

@@ -4,5 +4,6 @@
 //! of the kinds users write. It never decides what a run does next: it does one
 //! step and says truthfully how that ended.
 
+pub mod control;
 pub mod done;
 pub mod restic;

@@ -32,9 +32,9 @@ use super::hosts::HostSet;
 use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Setup, Surroundings};
-use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{LOOK_AT_RUNNING, Lone, StepState};
+use super::systems::restic;
 use super::{Event, FinalizerChange, Plan, conditions, duration, pod_security, retry, size};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, BackupSessionStatus, BackupTargetStatus};
@@ -42,7 +42,6 @@ use crate::api::common::{RepositoryRef, RetentionPolicy, RetryConfig, TargetRef}
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::contract::restic::{Prepare, Step};
-use crate::contract::{Task, VERSION};
 use crate::names::{condition, hash_of, label, reason};
 
 pub use self::ending::is_being_canceled;
@@ -411,16 +410,6 @@ impl<'a> Pass<'a> {
         JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, access, account, self.seen.defaults())
     }
 
-    fn task(&self, access: &Access, runtime: Option<&RuntimeSettings>, no_cache: Option<bool>, step: Step) -> Task {
-        Task {
-            version: VERSION,
-            run: self.run.id.told(),
-            repository: access.told.clone(),
-            settings: mover_settings(runtime, no_cache),
-            step,
-        }
-    }
-
     fn seconds_left(&self) -> i64 {
         retry::seconds_left(self.now.session_deadline.as_ref(), self.at)
     }
@@ -439,7 +428,9 @@ impl<'a> Pass<'a> {
             _ => None,
         };
         let no_cache = temp_dir.and_then(|t| t.disable_caching);
-        let (task, seconds_left) = (self.task(&ground.access, runtime, no_cache, step()), self.seconds_left());
+        let (process, settings) = (restic::process(runtime), restic::settings(no_cache, false));
+        let task = restic::task(run.id.told(), &ground.access, process, settings, step(), vec![]);
+        let seconds_left = self.seconds_left();
         let lone = Lone {
             run: &run.id.uid,
             at: self.at,

@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use super::grants::Grant;
 use super::jobs::{self, JobSeen};
 use super::kept::Kept;
+use super::objects;
 use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
 use crate::contract::restic::{
-    Absent, Answer, Counts, HostAnswer, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
+    Absent, Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use crate::contract::{Class, Failure, Outcome, Task, VERSION};
+use crate::contract::{self, Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
 use crate::names::{annotation, reason};
 
 /// How the operator of a test is set up.
@@ -146,7 +147,7 @@ impl Grants {
 
     /// A Job that reads a Secret can: its account and a binding are there.
     pub fn serve(&self, job: &Job) {
-        let Some(place) = task(job).repository.secret else { return };
+        let Some(place) = work(job).repository.secret else { return };
         let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
         let (account, home) = (pod.service_account_name.clone().unwrap(), job.metadata.namespace.clone().unwrap());
         // One that is named is not made, and bound by a grant of another name.
@@ -168,7 +169,7 @@ pub struct Jobs {
     /// Hosts for which the preflight finds no snapshot.
     pub without_snapshot: BTreeSet<String>,
     /// Version in which agents answer; ours where nothing is said.
-    pub version: Option<u32>,
+    pub of_before: bool,
     /// Snapshots that each host is restored from; one where nothing is said.
     pub snapshots_each: usize,
     /// Id of the first snapshot of each host; none for one that is always the same.
@@ -201,7 +202,7 @@ impl Jobs {
         if self.all.get(&name).is_some_and(|j| !j.orphan) {
             return;
         }
-        let writes = matches!(task(job).step, Step::Restore(_) | Step::Backup(_));
+        let writes = matches!(step(job), Step::Restore(_) | Step::Backup(_));
         let other = self.all.values().find(|j| writes && note(&j.job, annotation::STEP_KEY) == key && j.runs());
         assert!(other.is_none(), "{key}: attempt {attempt} starts while {} still runs", other.unwrap().job.name_any());
         let end = self.script.get(&key).and_then(|ends| ends.get(usize::try_from(attempt - 1).unwrap()));
@@ -316,9 +317,9 @@ impl Jobs {
         let whole = look(&job, &pod);
         // Plans see what the watches keep.
         let seen = look(&Kept::from(job).open(), &Kept::from(pod).open());
-        let asks = matches!(whole.task.as_ref().unwrap().step, Step::Preflight(_));
-        let task = whole.task.clone().filter(|_| asks).map(Task::asked);
-        assert_eq!(seen, JobSeen { task, ..whole }, "the watches keep too little of a Job");
+        let asks = matches!(step(&fake.job), Step::Preflight(_));
+        let parts = if asks { whole.parts.clone() } else { vec![] };
+        assert_eq!(seen, JobSeen { parts, ..whole }, "the watches keep too little of a Job");
         seen
     }
 
@@ -327,19 +328,23 @@ impl Jobs {
             End::OutOfMemory => json!({ "exitCode": 137, "reason": "OOMKilled" }),
             End::PodLingers if fake.runs() => return json!({ "phase": "Running" }),
             End::PodLingers => return json!({ "phase": "Failed" }),
-            end => json!({ "exitCode": 0, "message": self.outcome(&task(&fake.job), end).encode() }),
+            end => json!({ "exitCode": 0, "message": self.message(&self.outcome(&task(&fake.job), end)) }),
         };
         let container = json!({ "name": "agent", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "terminated": terminated } });
         json!({ "phase": "Succeeded", "containerStatuses": [container] })
     }
 
+    fn message(&self, outcome: &Outcome) -> String {
+        if self.of_before { upgrade::before(json!(outcome)).to_string() } else { outcome.encode() }
+    }
+
     fn outcome(&self, task: &Task, end: &End) -> Outcome {
-        let version = self.version.unwrap_or(VERSION);
-        let mut outcome = Outcome { version, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
+        let work = task.work.restic().unwrap();
+        let mut outcome = Outcome { version: VERSION, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
             // An agent of before does not know that there was something.
-            End::Absent(what) if task.repository.known && self.version.is_none() => {
+            End::Absent(what) if work.repository.known && !self.of_before => {
                 let why = match what {
                     Absent::Repository => reason::REPOSITORY_MISSING,
                     Absent::Bucket => reason::BUCKET_MISSING,
@@ -353,7 +358,7 @@ impl Jobs {
                 return outcome;
             }
             End::Maintained(facts, failure) => {
-                outcome.answer = Some(Answer::Maintained(facts.clone()));
+                outcome.answer = Some(Answer::Maintained(facts.clone()).into());
                 outcome.failure = failure.map(|(class, why)| Failure::new(class, why, format!("It is {why}.")));
                 return outcome;
             }
@@ -367,9 +372,10 @@ impl Jobs {
             End::OtherRun => outcome.run = "another".into(),
             _ => {}
         }
-        outcome.answer = Some(match &task.step {
-            Step::Preflight(asked) => {
-                Answer::Preflight(asked.hosts.iter().map(|h| self.pin(h.member, &h.host)).collect())
+        let answer = match &work.step {
+            Step::Preflight(_) => {
+                outcome.answer = Some(contract::Answer::Found(task.parts.iter().map(|part| self.pin(part)).collect()));
+                return outcome;
             }
             Step::Restore(step) => {
                 let counts = |files| Counts { files, bytes: files * 10 };
@@ -383,7 +389,9 @@ impl Jobs {
                     End::NotDeleted(n, _) => Some(*n),
                     _ => step.exact.then_some(0),
                 };
-                Answer::Restored(Restored { planned: counts(planned), restored: counts(restored), errors: 0, deleted })
+                let did = Restored { planned: counts(planned), restored: counts(restored), errors: 0, deleted };
+                outcome.answer = Some(contract::Answer::Did(Did { tallies: did.tallies() }));
+                return outcome;
             }
             Step::Prepare(_) => Answer::Prepared { created: true },
             Step::Backup(asked) => {
@@ -401,13 +409,14 @@ impl Jobs {
             Step::Maintain(_) => {
                 Answer::Maintained(RepositoryFacts { integrity: Some(true), retained: true, ..Default::default() })
             }
-        });
+        };
+        outcome.answer = Some(answer.into());
         outcome
     }
 
-    fn pin(&self, member: usize, host: &str) -> HostAnswer {
-        let mut answer = HostAnswer { member, host: host.to_owned(), ..HostAnswer::default() };
-        if self.without_snapshot.contains(host) {
+    fn pin(&self, part: &Part) -> Found {
+        let mut answer = Found { part: part.clone(), ..Found::default() };
+        if self.without_snapshot.contains(&part.name) {
             answer.failure = Some(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot."));
         } else {
             let pin = |n: usize| PinnedSnapshot {
@@ -419,10 +428,11 @@ impl Jobs {
                 time: "2026-11-20T00:00:00Z".into(),
                 path: self.paths.get(n).cloned(),
             };
-            answer.snapshots = (0..self.snapshots_each.max(1)).map(pin).collect();
+            let mut pins = Pins { snapshots: (0..self.snapshots_each.max(1)).map(pin).collect(), ..Pins::default() };
             if self.snapshots_each > 1 {
-                answer.pack(&[]);
+                pins.pack(&[]);
             }
+            answer.pin = pins.write();
         }
         answer
     }
@@ -430,7 +440,17 @@ impl Jobs {
 
 /// The task in a Job.
 pub fn task(job: &Job) -> Task {
-    jobs::see(job, &[], Timestamp::UNIX_EPOCH).task.unwrap()
+    Task::decode(jobs::task_text(&objects::pod_of(job).unwrap().containers).unwrap()).unwrap()
+}
+
+/// What restic is asked in a Job.
+pub fn work(job: &Job) -> Work {
+    task(job).work.restic().unwrap().clone()
+}
+
+/// The same, without where.
+pub fn step(job: &Job) -> Step {
+    work(job).step
 }
 
 /// Key of the step that a Job is an attempt at.

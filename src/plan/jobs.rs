@@ -16,7 +16,7 @@ use kube::ResourceExt as _;
 
 use self::pods::{death, held, is_dead, is_starting, lingers, phase, terminated};
 use super::objects::{CONTAINER, REPOSITORY_VOLUME};
-use crate::contract::{Class, Failure, Outcome, TASK_ENV, Task};
+use crate::contract::{Asked, Class, Failure, Outcome, Part, TASK_ENV};
 use crate::names::{annotation, label, reason};
 
 /// A Job of a run, as it was found.
@@ -46,8 +46,8 @@ pub struct JobSeen {
     pub lingers: bool,
     /// What became of it.
     pub state: JobState,
-    /// What it was asked to do. Of watched ones only that of a preflight is known, see [`super::kept`].
-    pub task: Option<Task>,
+    /// The parts of the run that it is for. Of watched ones only those of a preflight are known, see [`super::kept`].
+    pub parts: Vec<Part>,
     /// Claims that it writes to.
     pub writes: Vec<String>,
     /// It was never made: the API server has refused it, or what it needs. Of a server that has failed this is not known.
@@ -132,7 +132,7 @@ fn see_orphan(pod: &Pod, now: Timestamp) -> JobSeen {
             (None, Some(failure)) => JobState::Lost(failure),
             (None, None) => JobState::Active { held: held(pod, now) },
         },
-        task: pod.spec.as_ref().and_then(task),
+        parts: pod.spec.as_ref().map(parts).unwrap_or_default(),
         writes: writes(pod, pod.spec.as_ref()),
         is_unmade: false,
     }
@@ -167,7 +167,7 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
         lingers: own.iter().any(|p| lingers(p)),
         address,
         state,
-        task: job.spec.as_ref().and_then(|s| task(s.template.spec.as_ref()?)),
+        parts: job.spec.as_ref().and_then(|s| s.template.spec.as_ref()).map(parts).unwrap_or_default(),
         writes: writes(job, job.spec.as_ref().and_then(|s| s.template.spec.as_ref())),
         is_unmade: false,
     }
@@ -226,8 +226,9 @@ pub fn claims(pod: &PodSpec) -> Vec<String> {
     of_target.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.clone())).collect()
 }
 
-fn task(pod: &PodSpec) -> Option<Task> {
-    Task::decode(task_text(&pod.containers)?).ok()
+fn parts(pod: &PodSpec) -> Vec<Part> {
+    let asked = task_text(&pod.containers).and_then(|text| Asked::decode(text).ok());
+    asked.map(|a| a.parts).unwrap_or_default()
 }
 
 /// What the agent in a Job's pod is told.

@@ -26,7 +26,7 @@ use self::part::{Part, Place};
 use super::objects::CONTAINER;
 use super::{held, jobs};
 use crate::api::to_json;
-use crate::contract::{TASK_ENV, Task};
+use crate::contract::{Asked, TASK_ENV};
 use crate::names::{annotation, label};
 
 /// Labels of our Jobs and pods that are read.
@@ -330,8 +330,8 @@ fn prune_labels(meta: &mut ObjectMeta) {
 
 /// Whom the agent was told to ask for, where somebody asks.
 fn task(asks: bool, containers: &[Container]) -> Vec<Container> {
-    let told = jobs::task_text(containers).filter(|_| asks).and_then(|t| Task::decode(t).ok()).map(Task::asked);
-    let container = |task: Task| {
+    let told = jobs::task_text(containers).filter(|_| asks).and_then(|t| Asked::decode(t).ok());
+    let container = |task: Asked| {
         let env = EnvVar { name: TASK_ENV.to_owned(), value: Some(task.encode()), value_from: None };
         Container { name: CONTAINER.to_owned(), env: Some(vec![env]), ..Container::default() }
     };
@@ -358,9 +358,10 @@ mod tests {
     use crate::plan::jobs::{JobSeen, see};
 
     fn template() -> Value {
-        let asks = json!([{ "member": 1, "host": "h", "source_host": "s", "paths": ["/long"], "mounts": [] }]);
+        let asks = json!([{ "source_host": "s", "paths": ["/long"], "mounts": [] }]);
+        let work = json!({ "repository": RepositoryAccess::default(), "step": { "preflight": { "hosts": asks } } });
         let task = json!({ "version": VERSION, "run": { "id": "i", "kind": "k", "namespace": "n", "name": "r" },
-            "repository": RepositoryAccess::default(), "step": { "preflight": { "hosts": asks } } });
+            "verb": "preflight", "parts": [{ "member": 1, "name": "h" }], "work": { "restic": work } });
         let env = json!([{ "name": "HOME", "value": "/" }, { "name": TASK_ENV, "value": task.to_string() }]);
         let volumes = json!([{ "name": "work", "emptyDir": {} },
             { "name": "data", "persistentVolumeClaim": { "claimName": "claim" } }]);
@@ -389,9 +390,9 @@ mod tests {
                 assert!(!kept.text.contains(gone), "{}", kept.text);
             }
             let [whole, kept] = [&whole, &kept.open()].map(|job| see(job, &[], Timestamp::UNIX_EPOCH));
-            let asked = whole.task.clone().map(Task::asked).filter(|_| step == "preflight");
-            assert_eq!(asked.is_some(), step == "preflight", "{whole:?}");
-            assert_eq!(kept, JobSeen { task: asked, ..whole });
+            let parts = if step == "preflight" { whole.parts.clone() } else { vec![] };
+            assert!(!whole.parts.is_empty(), "{whole:?}");
+            assert_eq!(kept, JobSeen { parts, ..whole });
             assert_eq!(kept.writes.is_empty(), step == "preflight");
         }
     }
@@ -405,7 +406,7 @@ mod tests {
         template["containers"][0]["env"] = env.into();
         let job = json!({ "metadata": meta(&json!({ label::STEP: "preflight" })), "spec": { "template": { "spec": template } } });
         let kept: Kept<Job> = serde_json::from_value(job).unwrap();
-        assert!(see(&kept.open(), &[], Timestamp::UNIX_EPOCH).task.is_some());
+        assert!(!see(&kept.open(), &[], Timestamp::UNIX_EPOCH).parts.is_empty());
     }
 
     #[test]

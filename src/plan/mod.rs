@@ -39,6 +39,7 @@ pub mod sessions;
 pub mod size;
 pub mod snapshots;
 pub mod step;
+pub mod systems;
 pub mod target;
 pub mod usage;
 

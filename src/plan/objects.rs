@@ -166,7 +166,7 @@ fn hostname(frame: &JobFrame, verb: &str, parts: &JobParts<'_>) -> String {
 pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     let settings = job_defaults::over(parts.runtime, &frame.defaults);
     let parts = JobParts { runtime: Some(&settings), ..parts };
-    let verb = task.step.verb();
+    let verb = task.verb.as_str();
     let labels: BTreeMap<String, String> = [
         (label::MANAGED_BY, label::MANAGED_BY_VALUE),
         (label::COMPONENT, frame.component),
@@ -258,7 +258,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
     let mut tolerations = settings.tolerations;
     tolerations.extend(parts.reach.tolerations.iter().cloned());
     PodSpec {
-        hostname: Some(hostname(frame, task.step.verb(), parts)),
+        hostname: Some(hostname(frame, &task.verb, parts)),
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         // A grant's token is a volume of its own: short-lived, and gone with the pod.
@@ -284,12 +284,16 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
 }
 
 fn touches_files(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> bool {
-    needs_files(&task.step) && !parts.unowned || frame.local_repository.is_some()
+    needs_files(task) && !parts.unowned || frame.local_repository.is_some()
+}
+
+fn step(task: &Task) -> Option<&Step> {
+    task.work.restic().map(|work| &work.step)
 }
 
 /// Steps that read or write the user's files as their owner would.
-fn needs_files(step: &Step) -> bool {
-    matches!(step, Step::Restore(_) | Step::Backup(_))
+fn needs_files(task: &Task) -> bool {
+    matches!(step(task), Some(Step::Restore(_) | Step::Backup(_)))
 }
 
 /// Who the pod runs as: what the user says, field by field, and what fits it where the user says nothing.
@@ -337,7 +341,8 @@ fn container(
 ) -> Container {
     let settings = parts.runtime.and_then(|r| r.container.as_deref().cloned()).unwrap_or_default();
     let mut told = task.clone();
-    told.settings.after_death = parts.deaths > 0;
+    told.attempt = parts.attempt;
+    told.after_death = parts.deaths > 0;
     let env = variables(settings.env, &told);
     Container {
         name: CONTAINER.into(),
@@ -370,7 +375,7 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
     };
     let temp = parts.temp_dir.cloned().unwrap_or_default();
     let scratch = EmptyDirVolumeSource { medium: temp.medium, size_limit: temp.size_limit };
-    let reads = task.repository.secret.is_some();
+    let reads = task.work.restic().is_some_and(|w| w.repository.secret.is_some());
     let mut volumes = vec![
         if reads { kept_secret() } else { mounted_secret(&frame.secret) },
         Volume { name: WORK_VOLUME.into(), empty_dir: Some(scratch), ..Volume::default() },
@@ -388,7 +393,7 @@ fn volumes(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> (Vec<Volume>,
         volumes.push(claim_volume(INTERIM_VOLUME, &interim_name(frame, template, &parts.key)));
         mounts.push(at(INTERIM_VOLUME, INTERIM_DIR, false));
     }
-    let restores = matches!(task.step, Step::Restore(_));
+    let restores = matches!(step(task), Some(Step::Restore(_)));
     if restores {
         // Parents of the mount points are made here and nowhere else.
         volumes.push(Volume {

@@ -98,8 +98,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::contract::Task;
-    use crate::contract::restic::{Prepare, RepositoryAccess, Settings, Step};
+    use crate::contract::restic::{self, Prepare, RepositoryAccess, Settings, Step};
+    use crate::contract::{Task, Work};
     use crate::plan::objects::{JobFrame, JobParts};
 
     fn id() -> Identity {
@@ -134,13 +134,9 @@ mod tests {
     }
 
     fn task() -> Task {
-        Task {
-            version: crate::contract::VERSION,
-            run: id().told(),
-            repository: RepositoryAccess::default(),
-            settings: Settings::default(),
-            step: Step::Prepare(Prepare {}),
-        }
+        let (repository, settings) = (RepositoryAccess::default(), Settings::default());
+        let work = restic::Work { repository, settings, step: Step::Prepare(Prepare {}) };
+        Task::new(id().told(), "preflight", vec![], Work::Restic(Box::new(work)))
     }
 
     fn pod(job: &Value) -> Value {

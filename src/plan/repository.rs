@@ -25,15 +25,15 @@ use super::jobs::JobSeen;
 use super::objects::{self, JobFrame, JobParts};
 use super::observed::{Refusal, Seen, Setup};
 use super::pod_security::Level;
-use super::restore::mover_settings;
 use super::run::Identity;
 use super::step::{self, Lone, StepState};
+use super::systems::restic;
 use super::{Event, FinalizerChange, Plan, job_defaults, retry};
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
+use crate::contract::Failure;
 use crate::contract::restic::Step;
-use crate::contract::{Failure, Task, VERSION};
 use crate::names::{condition, label, reason};
 
 pub use self::known::was_here;
@@ -222,13 +222,8 @@ impl Pass<'_> {
         let account = matches!(step, Step::List(_)).then(|| self.right_to_list().status.name);
         // Its own settings can change while a Job waits.
         let frame = JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, access, account, self.job_settings());
-        let task = Task {
-            version: VERSION,
-            run: id.told(),
-            repository: access.told.clone(),
-            settings: mover_settings(runtime, None),
-            step,
-        };
+        let (process, settings) = (restic::process(runtime), restic::settings(None, false));
+        let task = restic::task(id.told(), access, process, settings, step, vec![]);
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
         objects::job(&frame, &task, JobParts { key, attempt, deaths, seconds_left, ..JobParts::default() })
     }

@@ -114,7 +114,6 @@ fn each_argument_of_a_backup_does_what_it_says() {
         hosts.push((host.to_owned(), made.id, want));
     }
     let query = |host: &str, tags: Vec<Vec<String>>| HostQuery {
-        host: host.into(),
         source_host: host.into(),
         snapshots: strings(&["latest"]),
         mounts: strings(&[&path]),

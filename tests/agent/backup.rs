@@ -175,7 +175,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     assert_eq!(failure.exit_code, Some(3));
     assert!(failure.message.contains("closed"), "{}", failure.message);
     assert!(!failure.message.contains("could not be marked"), "{}", failure.message);
-    let Some(Answer::BackedUp(made)) = &ended.outcome.answer else { panic!() };
+    let Some(Answer::BackedUp(made)) = ended.own() else { panic!() };
     assert_eq!(made[0].id.len(), 64);
     assert!(site.path("repo/snapshots").join(&made[0].id).exists(), "what is reported is what is there");
     // It is not the newest backup, but there for who asks for it.
@@ -217,7 +217,7 @@ exec "$RESTIC" "$@""#
         let ended = site.run_through(&script, &site.task(Step::Maintain(Maintain { own: own.clone(), retention })));
         let failure = ended.failure();
         assert!(!matches!(failure.class, Class::Transient | Class::Waiting), "no other try mends it: {failure:?}");
-        let Some(Answer::Maintained(facts)) = ended.outcome.answer.clone() else { panic!("{:?}", ended.outcome) };
+        let Some(Answer::Maintained(facts)) = ended.own().cloned() else { panic!("{:?}", ended.outcome) };
         facts
     };
     let facts = maintain("forget", 2);

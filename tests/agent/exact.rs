@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lifeboat::contract::Class;
-use lifeboat::contract::restic::{Answer, Backup, HostQuery, PinnedSnapshot, Restore, Step};
+use lifeboat::contract::restic::{Backup, HostQuery, PinnedSnapshot, Restore, Step};
 use lifeboat::names::reason;
 
 use super::site::{Ended, Site, assert_equal, need_root, strings, wait_for};
@@ -35,8 +35,7 @@ pub fn files(folder: &Path) -> Vec<String> {
 }
 
 pub fn deleted(ended: &Ended) -> Option<u64> {
-    let Some(Answer::Restored(restored)) = &ended.outcome.answer else { return None };
-    restored.deleted
+    ended.counts()?.deleted
 }
 
 #[test]
@@ -188,7 +187,7 @@ fn what_the_backup_left_out_stays() {
         ..HostQuery::default()
     };
     let ended = site.resolve(query(true));
-    let failure = ended.hosts()[0].failure.as_ref().expect("it misses files");
+    let failure = ended.hosts()[0].failure.clone().expect("it misses files");
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Data, reason::INCOMPLETE));
     let snapshots = site.resolve(query(false)).hosts()[0].snapshots.clone();
     let ended = site.run(Step::Restore(Restore { snapshots, ..step }));

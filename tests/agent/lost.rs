@@ -7,7 +7,7 @@ use lifeboat::contract::Class;
 use lifeboat::contract::restic::{Answer, List, Prepare, Probe, RepositoryAccess, Step};
 use lifeboat::names::reason;
 
-use super::site::Site;
+use super::site::{Site, work};
 use super::stores::store;
 
 /// A volume that is not mounted looks like one that is empty.
@@ -17,7 +17,7 @@ fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
     let site = Site::new();
     let run = |step: Step, known: bool| {
         let mut task = site.task(step);
-        task.repository.known = known;
+        work(&mut task).repository.known = known;
         site.run_task(&task)
     };
     fs::rename(site.path("repo"), site.path("elsewhere")).unwrap();
@@ -53,7 +53,8 @@ fn a_bucket_that_can_never_be_is_told_at_once_and_not_created() {
             let (at, asked) = store("400 Bad Request", code);
             let mut task = site.task(step);
             let (url, region) = (format!("s3:http://{at}/{bucket}/prefix"), Some("eu-test-1".into()));
-            task.repository = RepositoryAccess { url, region, create_bucket: true, ..RepositoryAccess::default() };
+            work(&mut task).repository =
+                RepositoryAccess { url, region, create_bucket: true, ..RepositoryAccess::default() };
             let started = Instant::now();
             let failure = site.run_task(&task).failed(class, why).clone();
             assert!(started.elapsed() < Duration::from_secs(20), "{bucket}: {:?}", started.elapsed());

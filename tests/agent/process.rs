@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lifeboat::contract::restic::{Answer, Maintain, Prepare, Restore, Settings, Step};
-use lifeboat::contract::{Class, Progress};
+use lifeboat::contract::restic::{Answer, Maintain, Prepare, Restore, Step};
+use lifeboat::contract::{Class, Process, Progress};
 use lifeboat::names::reason;
 
-use super::site::{PASSWORD, Site, kill, strings, wait_for, wait_for_restic};
+use super::site::{PASSWORD, Site, kill, strings, wait_for, wait_for_restic, work};
 use super::support::tree::write_noise;
 
 #[test]
@@ -23,7 +23,7 @@ fn cache_and_temporary_files_go_to_the_interim_volume() {
     fs::create_dir(site.path("interim")).unwrap();
     let _ = fs::remove_file(site.path("outcome"));
     let mut task = site.task(Step::Maintain(Maintain::default()));
-    task.settings.interim = true;
+    work(&mut task).settings.interim = true;
     let child = site.command(&task.encode(), &[]).arg("--interim-dir").arg(site.path("interim")).spawn().unwrap();
     site.finish(child).answer();
     assert!(fs::read_dir(site.path("interim/data/cache")).unwrap().count() > 0, "the cache is there");
@@ -124,13 +124,8 @@ fn nonsense_is_an_outcome_too() {
 fn priorities_and_no_cache_are_honoured() {
     let site = Site::empty();
     let mut task = site.task(Step::Prepare(Prepare {}));
-    task.settings = Settings {
-        no_cache: true,
-        nice: Some(5),
-        ionice_class: Some(2),
-        ionice_class_data: Some(7),
-        ..Settings::default()
-    };
+    work(&mut task).settings.no_cache = true;
+    task.process = Process { nice: Some(5), ionice_class: Some(2), ionice_class_data: Some(7) };
     assert_eq!(*site.run_task(&task).answer(), Answer::Prepared { created: true });
     assert_eq!(fs::read_dir(site.path("work/cache")).unwrap().count(), 0);
 }
@@ -164,7 +159,7 @@ fn no_variable_of_a_user_steers_the_agent() {
         fs::set_permissions(evil.join(program), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     let mut task = site.task(Step::Restore(site.step(&[&path])));
-    task.settings.nice = Some(1);
+    task.process.nice = Some(1);
     let _ = fs::remove_file(site.path("outcome"));
     let mut command = site.command(&task.encode(), &[]);
     command.env("PATH", &evil).env("LIFEBOAT_RESTIC", evil.join("restic"));

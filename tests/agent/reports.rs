@@ -7,25 +7,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use lifeboat::contract::Class;
-use lifeboat::contract::restic::{
-    Answer, Backup, HostAnswer, HostQuery, Maintain, Own, Prepare, Restore, Retention, Step,
-};
+use lifeboat::contract::restic::{Answer, Backup, HostQuery, Maintain, Own, Prepare, Restore, Retention, Step};
 use lifeboat::names::reason;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::site::{PASSWORD, Site, need_root, restic, restore_of, strings};
+use super::site::{Host, PASSWORD, Site, need_root, restic, restore_of, strings};
 
 pub fn query(paths: &[&str], mounts: &[&str]) -> HostQuery {
-    HostQuery {
-        host: "host-0".into(),
-        source_host: "host-0".into(),
-        paths: strings(paths),
-        mounts: strings(mounts),
-        ..HostQuery::default()
-    }
+    HostQuery { source_host: "host-0".into(), paths: strings(paths), mounts: strings(mounts), ..HostQuery::default() }
 }
 
-pub fn ask(site: &Site, query: HostQuery) -> HostAnswer {
+pub fn ask(site: &Site, query: HostQuery) -> Host {
     site.resolve(query).hosts()[0].clone()
 }
 
@@ -171,7 +163,7 @@ fn a_volume_that_keeps_no_owners_is_found_before_the_first_byte() {
     site.backup("host-0", &[&mine_path, &roots_path, &mixed_path]);
     let run = |path: &str, group: u32, library: &Path, ignore_owners: bool| {
         let found = ask(&site, query(&[path], &[path]));
-        let step = Restore { owner: found.owner.clone(), ignore_owners, ..restore_of(&found, &[path]) };
+        let step = Restore { owner: found.pins.owner.clone(), ignore_owners, ..restore_of(&found, &[path]) };
         let target = site.target(path);
         fs::remove_dir_all(&target).unwrap();
         fs::create_dir_all(&target).unwrap();
@@ -369,7 +361,6 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     assert_eq!(without.failure, None);
     let target = site.target(&path);
     let step = Restore {
-        host: "host-0".into(),
         snapshots: without.snapshots,
         mounts: strings(&[&path]),
         planned: without.planned,
@@ -382,13 +373,8 @@ fn devices_are_known_before_the_workload_is_down_wherever_they_are() {
     assert!(target.join("pipe").exists() && !target.join("odd").exists());
     // With the right they come back.
     let all = ask(&site, query(&[&path], &[&path]));
-    let step = Restore {
-        host: "host-0".into(),
-        snapshots: all.snapshots,
-        mounts: strings(&[&path]),
-        planned: all.planned,
-        ..Restore::default()
-    };
+    let step =
+        Restore { snapshots: all.snapshots, mounts: strings(&[&path]), planned: all.planned, ..Restore::default() };
     site.run(Step::Restore(step)).restored();
     let device = fs::metadata(target.join("odd/deep/zero")).unwrap();
     assert_eq!(rustix::fs::major(device.rdev()), 1);
@@ -410,7 +396,7 @@ fn what_is_above_is_left_alone_whatever_it_is() {
     let deep = format!("{path}/p/q/r");
     let restore = || {
         let found = ask(&site, query(&[&deep], &[&path]));
-        let step = Restore { owner: found.owner.clone(), ..restore_of(&found, &[&path]) };
+        let step = Restore { owner: found.pins.owner.clone(), ..restore_of(&found, &[&path]) };
         site.run(Step::Restore(step)).restored();
         assert_eq!(fs::read_to_string(target.join("p/q/r/f")).unwrap(), "f");
     };

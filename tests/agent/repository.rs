@@ -10,7 +10,7 @@ use lifeboat::contract::restic::{
 use lifeboat::contract::{Class, Task};
 use lifeboat::names::reason;
 
-use super::site::{HASTY, PASSWORD, Site, replace, restic, strings, wait_for};
+use super::site::{HASTY, PASSWORD, Site, replace, restic, strings, wait_for, work};
 use super::support::tree::{describe, write_noise};
 
 /// Stash gives restic the value as it is, and `echo` ends it with a line break.
@@ -65,7 +65,6 @@ fn a_snapshot_of_the_future_is_told_and_not_taken_for_the_latest() {
     let status = site.restic(&["backup", "--host", "host-0", "--time", "2037-01-01 00:00:00", &path]).output().unwrap();
     assert!(status.status.success());
     let query = HostQuery {
-        host: "host-0".into(),
         source_host: "host-0".into(),
         paths: vec![path.clone()],
         mounts: vec![path.clone()],
@@ -107,7 +106,7 @@ fn a_store_that_does_not_answer_is_said_at_once() {
     let site = Site::empty();
     fs::write(site.path("secret/AWS_ACCESS_KEY_ID"), "AKIA-not-for-the-log").unwrap();
     let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
-    task.repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
+    work(&mut task).repository.url = "s3:http://127.0.0.1:9/bucket/prefix".into();
     assert!(
         site.run_task(&task)
             .failed(Class::Invalid, reason::SECRET_INCOMPLETE)
@@ -145,11 +144,10 @@ fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
     replace(&pack, &bytes);
     let ended = site.run(Step::Restore(step.clone()));
     ended.failed(Class::Data, reason::DATA_CORRUPT);
-    let Some(Answer::Restored(counts)) = &ended.outcome.answer else { panic!() };
+    let counts = ended.counts().unwrap();
     assert!(counts.errors > 0 && counts.restored.files + 1 == counts.planned.files, "{counts:?}");
-    let Answer::Maintained(facts) = site.run(Step::Maintain(Maintain::default())).outcome.answer.unwrap() else {
-        panic!()
-    };
+    let ended = site.run(Step::Maintain(Maintain::default()));
+    let Answer::Maintained(facts) = ended.answer() else { panic!() };
     assert_eq!(facts.integrity, Some(true), "a check without reading data cannot see flipped bytes");
 
     replace(&pack, &good[..good.len() / 2]);
@@ -160,7 +158,7 @@ fn a_damaged_pack_is_data_and_the_rest_is_salvaged() {
     ended.failed(Class::Data, reason::DATA_CORRUPT);
     let ended = site.run(Step::Maintain(Maintain::default()));
     ended.failed(Class::Data, reason::DATA_CORRUPT);
-    let Some(Answer::Maintained(facts)) = &ended.outcome.answer else { panic!() };
+    let Some(Answer::Maintained(facts)) = ended.own() else { panic!() };
     assert_eq!(facts.integrity, Some(false));
     replace(&pack, &good);
     site.run(Step::Maintain(Maintain::default())).answer();
@@ -199,7 +197,6 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     let mut child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(|| site.locks() > 0);
     let query = HostQuery {
-        host: "host-0".into(),
         source_host: "host-0".into(),
         paths: vec![path.clone()],
         mounts: vec![path.clone()],
@@ -269,7 +266,7 @@ fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
         // Of a pod that was taken away, it may be alive on a node that is cut off.
         site.run_through(HASTY, &task).failed(Class::Transient, reason::REPOSITORY_LOCKED);
         assert_eq!(site.locks(), 1);
-        task.settings.after_death = true;
+        task.after_death = true;
         site.run_through(HASTY, &task).answer();
         assert_eq!(site.locks(), 0);
         child = site.restic(&slow).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -68,7 +68,6 @@ fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
         (3, path_a.as_str(), 1, 7000)
     );
     let query = HostQuery {
-        host: "host-0".into(),
         source_host: "host-0".into(),
         snapshots: vec!["latest".into()],
         mounts: strings(&[&path_a, &path_b, &path_c]),
@@ -85,7 +84,6 @@ fn a_set_of_paths_is_restored_as_one_run_and_other_mounts_stay() {
     fs::write(other.join("mine"), "keep").unwrap();
     fs::write(target_a.join("stale"), "goes, with --delete").unwrap();
     let step = Restore {
-        host: "host-0".into(),
         snapshots: pins,
         mounts: strings(&[&path_a, &path_b, &path_c, "/other/mount"]),
         args: strings(&["--delete"]),
@@ -110,7 +108,6 @@ fn a_snapshot_of_several_paths_is_restored_whole_and_one_that_is_gone_is_said() 
     assert!(backup.status.success());
     let whole = Restore { snapshots: vec![], ..site.step(&[&path_a, &path_b]) };
     let query = HostQuery {
-        host: "host-0".into(),
         source_host: "host-0".into(),
         snapshots: vec!["latest".into()],
         mounts: whole.mounts.clone(),
@@ -165,8 +162,7 @@ fn nothing_to_restore_is_a_failure_unless_it_is_allowed() {
             |path: &String| PinnedSnapshot { id: id.into(), path: Some(path.clone()), ..PinnedSnapshot::default() };
         let (snapshots, mounts) = (query.paths.iter().map(pin).collect(), query.mounts);
         let HostQuery { include, exclude, allow_empty, .. } = query;
-        let step =
-            Restore { host: "host-0".into(), snapshots, mounts, include, exclude, allow_empty, ..Restore::default() };
+        let step = Restore { snapshots, mounts, include, exclude, allow_empty, ..Restore::default() };
         let ended = site.run(Step::Restore(step));
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
         ended
@@ -267,7 +263,6 @@ fn hosts_never_get_each_others_data() {
     let one = site.backup("host-1", &[&path]);
     let ask = |source: &str, snapshots: &[&str]| {
         let query = HostQuery {
-            host: "host-5".into(),
             source_host: source.into(),
             snapshots: strings(snapshots),
             mounts: vec![path.clone()],
@@ -314,7 +309,7 @@ fn half_a_backup_is_not_the_newest() {
     let script = format!("case \"$*\" in *' -- {path_b}') exit 1;; esac; exec \"$RESTIC\" \"$@\"");
     let half = site.run_through(&script, &site.task_of("run-2", step.clone()));
     half.failed(Class::Fatal, reason::RESTIC_FAILED);
-    let Some(Answer::BackedUp(made)) = &half.outcome.answer else { panic!() };
+    let Some(Answer::BackedUp(made)) = half.own() else { panic!() };
     assert_eq!(made.len(), 1, "the first path is there");
     assert_eq!(site.latest("host-0", &[&path_a, &path_b]), whole);
     // Tried again, the run is whole.
@@ -389,15 +384,14 @@ fn folders_above_what_is_restored_stay_as_they_are() {
         let host = site.resolve(query.clone()).hosts()[0].clone();
         assert_eq!(host.failure, None, "{query:?}");
         let has_folders = come.iter().any(|c| !c.ends_with("jpg") && query.include.iter().all(|i| !i.ends_with("jpg")));
-        let owners: Vec<&str> = host.owner.iter().flat_map(|o| o.split(',')).collect();
+        let owners: Vec<&str> = host.pins.owner.iter().flat_map(|o| o.split(',')).collect();
         assert!(owners.len() <= 2 && owners.contains(&"7:8") == has_folders, "{owners:?} {query:?}");
         let step = Restore {
-            host: "host-0".into(),
             snapshots: host.snapshots.clone(),
             mounts: query.mounts,
             include: query.include.clone(),
             planned: host.planned,
-            owner: host.owner,
+            owner: host.pins.owner,
             ..Restore::default()
         };
         let restored = site.run(Step::Restore(step.clone())).restored();
@@ -454,7 +448,6 @@ fn what_is_counted_is_what_is_restored() {
         assert_eq!(host.failure, None, "{query:?}");
         let HostQuery { include, exclude, mounts, .. } = query;
         let step = Restore {
-            host: "host-0".into(),
             snapshots: host.snapshots,
             mounts,
             include,

@@ -9,10 +9,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use lifeboat::contract::restic::{
-    Answer, Backup, HostAnswer, HostQuery, Preflight, Prepare, RepositoryAccess, Restore, Restored, Settings,
-    SnapshotMade, Step,
+    Answer, Backup, Counts, HostQuery, PinnedSnapshot, Pins, Preflight, Prepare, RepositoryAccess, Restore, Restored,
+    Settings, SnapshotMade, Step, Work,
 };
-use lifeboat::contract::{Class, Failure, OUTCOME_LIMIT, Outcome, Run, TASK_ENV, Task, VERSION};
+use lifeboat::contract::{self, Class, Failure, Found, OUTCOME_LIMIT, Outcome, Part, Run, TASK_ENV, Task};
 
 use super::support::tree::{describe, difference};
 
@@ -63,22 +63,74 @@ impl Ended {
         failure
     }
 
-    pub fn answer(&self) -> &Answer {
+    fn whole(&self) -> &contract::Answer {
         assert_eq!(self.outcome.failure, None, "{}", self.log);
         assert_eq!(self.code, 0);
         self.outcome.answer.as_ref().unwrap()
     }
 
-    pub fn restored(&self) -> Restored {
-        let Answer::Restored(restored) = self.answer() else { panic!("{:?}", self.outcome) };
-        assert_eq!(restored.planned, restored.restored);
-        restored.clone()
+    /// What restic's own steps answer.
+    pub fn answer(&self) -> &Answer {
+        self.whole();
+        self.own().unwrap_or_else(|| panic!("{:?}", self.outcome))
     }
 
-    pub fn hosts(&self) -> &[HostAnswer] {
-        let Answer::Preflight(hosts) = self.answer() else { panic!("{:?}", self.outcome) };
-        hosts
+    /// The same, whether the step failed or not.
+    pub fn own(&self) -> Option<&Answer> {
+        match self.outcome.answer.as_ref()? {
+            contract::Answer::Restic(answer) => Some(answer),
+            _ => None,
+        }
     }
+
+    pub fn restored(&self) -> Restored {
+        self.whole();
+        let restored = self.counts().unwrap_or_else(|| panic!("{:?}", self.outcome));
+        assert_eq!(restored.planned, restored.restored);
+        restored
+    }
+
+    /// The same, whether the step failed or not.
+    pub fn counts(&self) -> Option<Restored> {
+        match self.outcome.answer.as_ref()? {
+            contract::Answer::Did(did) => Restored::of(&did.tallies),
+            _ => None,
+        }
+    }
+
+    pub fn hosts(&self) -> Vec<Host> {
+        let contract::Answer::Found(hosts) = self.whole() else { panic!("{:?}", self.outcome) };
+        hosts.iter().map(Host::of).collect()
+    }
+}
+
+/// What a preflight found of a host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub snapshots: Vec<PinnedSnapshot>,
+    pub pins: Pins,
+    pub planned: Option<Counts>,
+    pub failure: Option<Failure>,
+    pub warnings: Vec<String>,
+}
+
+impl Host {
+    fn of(found: &Found) -> Self {
+        let pins = Pins::read(found.pin.as_ref());
+        Self {
+            snapshots: pins.snapshots.clone(),
+            pins,
+            planned: Counts::of_planned(&found.planned),
+            failure: found.failure.clone(),
+            warnings: found.warnings.clone(),
+        }
+    }
+}
+
+/// What restic is asked.
+pub fn work(task: &mut Task) -> &mut Work {
+    let contract::Work::Restic(work) = &mut task.work;
+    work
 }
 
 impl Site {
@@ -121,13 +173,13 @@ impl Site {
     }
 
     pub fn task(&self, step: Step) -> Task {
-        Task {
-            version: VERSION,
-            run: Run { id: "run-1".into(), kind: "RestoreSession".into(), namespace: "ns".into(), name: "rs".into() },
-            repository: RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() },
-            settings: Settings::default(),
-            step,
-        }
+        let run = Run { id: "run-1".into(), kind: "RestoreSession".into(), namespace: "ns".into(), name: "rs".into() };
+        let verb = step.verb();
+        let hosts = if let Step::Preflight(step) = &step { step.hosts.len() } else { 1 };
+        let parts = (0..hosts).map(|i| Part { member: 0, name: format!("host-{i}") }).collect();
+        let repository = RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() };
+        let work = Work { repository, settings: Settings::default(), step };
+        Task::new(run, verb, parts, contract::Work::Restic(Box::new(work)))
     }
 
     pub fn command(&self, task: &str, wrapper: &[&str]) -> Command {
@@ -217,7 +269,6 @@ impl Site {
     /// A restore of the newest of these paths of host-0, mounted where they were.
     pub fn step(&self, paths: &[&str]) -> Restore {
         let query = HostQuery {
-            host: "host-0".into(),
             source_host: "host-0".into(),
             paths: strings(paths),
             mounts: strings(paths),
@@ -266,9 +317,8 @@ impl Site {
 }
 
 /// A restore of what a preflight has found and counted for a host.
-pub fn restore_of(found: &HostAnswer, mounts: &[&str]) -> Restore {
+pub fn restore_of(found: &Host, mounts: &[&str]) -> Restore {
     Restore {
-        host: found.host.clone(),
         snapshots: found.snapshots.clone(),
         mounts: strings(mounts),
         planned: found.planned,

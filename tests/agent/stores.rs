@@ -7,7 +7,7 @@ use lifeboat::contract::Class;
 use lifeboat::contract::restic::{Preflight, Prepare, RepositoryAccess, Step};
 use lifeboat::names::reason;
 
-use super::site::Site;
+use super::site::{Site, work};
 
 /// A store that answers every request with the same: status and S3 error code. Gives its address
 /// and what it was asked.
@@ -59,7 +59,7 @@ fn the_keys_of_the_secret_reach_the_store_and_its_refusal_the_user() {
     let ask = |status, code| {
         let (at, asked) = store(status, code);
         let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
-        task.repository = RepositoryAccess {
+        work(&mut task).repository = RepositoryAccess {
             url: format!("s3:http://{at}/bucket/prefix"),
             region: Some("eu-test-1".into()),
             ..RepositoryAccess::default()
@@ -98,7 +98,7 @@ fn a_missing_bucket_is_not_created_in_passing() {
         let mut task = site.task(Step::Prepare(Prepare {}));
         let url = format!("s3:http://{at}/misspelt/prefix");
         let region = Some("eu-test-1".into());
-        task.repository = RepositoryAccess { url, region, create_bucket, ..RepositoryAccess::default() };
+        work(&mut task).repository = RepositoryAccess { url, region, create_bucket, ..RepositoryAccess::default() };
         let failure = site.run_task(&task).failed(class, why).clone();
         assert!(creates || failure.message.contains(&format!("bucket misspelt at {at} does not exist")), "{failure:?}");
         let asked: Vec<String> = asked.try_iter().collect();
@@ -139,14 +139,14 @@ fn a_certificate_that_is_not_trusted_is_said_and_a_ca_helps() {
         }
     });
     let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
-    task.repository.url = format!("s3:https://{at}/bucket");
+    work(&mut task).repository.url = format!("s3:https://{at}/bucket");
     let started = Instant::now();
     site.run_task(&task).failed(Class::Invalid, reason::TLS_NOT_TRUSTED);
     assert!(started.elapsed() < Duration::from_secs(30), "told after {:?}", started.elapsed());
     fs::write(site.path("secret/CA_CERT_DATA"), made.cert.pem()).unwrap();
     site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
     fs::remove_file(site.path("secret/CA_CERT_DATA")).unwrap();
-    task.repository.insecure_tls = true;
+    work(&mut task).repository.insecure_tls = true;
     site.run_task(&task).failed(Class::Invalid, reason::ACCESS_DENIED);
 }
 
@@ -165,7 +165,7 @@ fn the_role_of_a_pod_reaches_restic_where_the_secret_has_no_keys() {
     let site = Site::empty();
     let (store, _asked) = store("403 Forbidden", "AccessDenied");
     let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
-    task.repository.url = format!("s3:http://{store}/bucket");
+    work(&mut task).repository.url = format!("s3:http://{store}/bucket");
     let program = site.path("shows");
     let seen = site.path("seen");
     fs::write(&program, format!("#!/bin/sh\nenv > {}\nexit 1\n", seen.display())).unwrap();
@@ -200,8 +200,8 @@ fn keys_of_a_role_are_used_and_without_any_both_ways_are_named() {
     let site = Site::empty();
     let (at, asked) = store("403 Forbidden", "AccessDenied");
     let mut task = site.task(Step::Preflight(Preflight { hosts: vec![], ..Preflight::default() }));
-    task.repository.url = format!("s3:http://{at}/bucket");
-    task.repository.region = Some("eu-test-1".into());
+    work(&mut task).repository.url = format!("s3:http://{at}/bucket");
+    work(&mut task).repository.region = Some("eu-test-1".into());
     let mut command = site.command(&task.encode(), &[]);
     let ended = site.finish(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &gives).spawn().unwrap());
     ended.failed(Class::Invalid, reason::ACCESS_DENIED);

@@ -97,7 +97,7 @@ async fn a_paused_configuration_still_backs_up_by_hand() {
     cluster.apply(&by_hand).await.unwrap();
     // It was opened, so that a backup must not create another one in its place.
     let prepare = jobs::of_step(&cluster, &ns, "prepare").await;
-    assert!(jobs::task(&prepare).repository.known);
+    assert!(jobs::work(&prepare).repository.known);
     for step in ["prepare", "backup/", "maintain"] {
         jobs::succeed(&cluster, &ns, step).await;
     }

@@ -34,7 +34,7 @@ async fn a_restore_that_deletes_waits_for_pods_and_says_what_it_deleted() {
 
     cluster.delete(&pod).await;
     let first = jobs::of_step(&cluster, &ns, "restore").await;
-    assert!(matches!(jobs::task(&first).step, lifeboat::contract::restic::Step::Restore(step) if step.exact));
+    assert!(matches!(jobs::work(&first).step, lifeboat::contract::restic::Step::Restore(step) if step.exact));
     cluster.apply(&pod).await.unwrap();
     jobs::end(&cluster, &first, &jobs::unreachable(&first)).await;
     jobs::collect(&cluster, &first).await;

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use lifeboat::contract::restic::{
-    Answer, Counts, HostAnswer, PinnedSnapshot, RepositoryFacts, Restored, SnapshotMade, Step,
+    Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use lifeboat::contract::{Class, Failure, Outcome, TASK_ENV, Task, VERSION};
+use lifeboat::contract::{self, Class, Did, Failure, Found, Outcome, Part, TASK_ENV, Task, VERSION};
 use lifeboat::names::{FINALIZER, annotation, label};
 use serde_json::{Value, json};
 
@@ -104,36 +104,45 @@ pub fn task(job: &Job) -> Task {
     Task::decode(env.value.as_deref().unwrap()).unwrap()
 }
 
+/// What restic is asked in a Job.
+pub fn work(job: &Job) -> Work {
+    task(job).work.restic().unwrap().clone()
+}
+
+/// That a preflight has found this snapshot.
+pub fn found(part: &Part, id: &str) -> Found {
+    let snapshots = vec![PinnedSnapshot { id: id.repeat(32), time: ENDED.into(), path: None }];
+    let pin = Pins { snapshots, ..Pins::default() }.write();
+    Found { part: part.clone(), pin, ..Found::default() }
+}
+
+/// That a restore has done this.
+pub fn did(restored: &Restored) -> contract::Answer {
+    contract::Answer::Did(Did { tallies: restored.tallies() })
+}
+
 /// What an agent that can do all of it answers.
 pub fn success(job: &Job) -> Outcome {
     let task = task(job);
     let counts = Counts { files: 7, bytes: 70 };
-    let answer = match &task.step {
-        Step::Preflight(asked) => {
-            let pinned = |h: &lifeboat::contract::restic::HostQuery| HostAnswer {
-                member: h.member,
-                host: h.host.clone(),
-                snapshots: vec![PinnedSnapshot { id: "ab".repeat(32), time: ENDED.into(), path: None }],
-                ..HostAnswer::default()
-            };
-            Answer::Preflight(asked.hosts.iter().map(pinned).collect())
-        }
+    let answer: contract::Answer = match work(job).step {
+        Step::Preflight(_) => contract::Answer::Found(task.parts.iter().map(|part| found(part, "ab")).collect()),
         Step::Restore(step) => {
             let deleted = step.exact.then_some(3);
-            Answer::Restored(Restored { planned: counts, restored: counts, deleted, ..Restored::default() })
+            did(&Restored { planned: counts, restored: counts, deleted, ..Restored::default() })
         }
-        Step::Prepare(_) => Answer::Prepared { created: false },
+        Step::Prepare(_) => Answer::Prepared { created: false }.into(),
         Step::Backup(asked) => {
             let made =
                 |path: &String| SnapshotMade { id: "ab".repeat(32), path: path.clone(), ..SnapshotMade::default() };
-            Answer::BackedUp(asked.paths.iter().map(made).collect())
+            Answer::BackedUp(asked.paths.iter().map(made).collect()).into()
         }
         Step::Maintain(_) => {
-            Answer::Maintained(RepositoryFacts { integrity: Some(true), retained: true, ..Default::default() })
+            Answer::Maintained(RepositoryFacts { integrity: Some(true), retained: true, ..Default::default() }).into()
         }
-        Step::Probe(_) => Answer::Probed,
-        Step::Wipe(_) => Answer::Wiped { snapshots: 3 },
-        Step::List(_) => Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None },
+        Step::Probe(_) => Answer::Probed.into(),
+        Step::Wipe(_) => Answer::Wiped { snapshots: 3 }.into(),
+        Step::List(_) => Answer::Listed { snapshots: 3, written: 3, removed: 0, absent: None }.into(),
     };
     Outcome { version: VERSION, run: task.run.id, seconds: 1.0, answer: Some(answer), ..Outcome::default() }
 }

@@ -43,7 +43,7 @@ async fn end_all(cluster: &Cluster, namespace: &str) {
     let mut ended = std::collections::BTreeSet::new();
     loop {
         for job in jobs::all(cluster, namespace).await {
-            let is_list = matches!(jobs::task(&job).step, Step::List(_));
+            let is_list = matches!(jobs::work(&job).step, Step::List(_));
             if !is_list && ended.insert(job.uid()) {
                 jobs::end(cluster, &job, &jobs::success(&job)).await;
             }

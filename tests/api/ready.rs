@@ -35,7 +35,7 @@ async fn next_list(cluster: &Cluster, ns: &str) -> Job {
     eventually("a Job that lists", SOON, || async {
         let all = jobs::all(cluster, ns).await;
         let is_next = |j: &Job| {
-            matches!(jobs::task(j).step, Step::List(_)) && j.status.as_ref().is_none_or(|s| s.start_time.is_none())
+            matches!(jobs::work(j).step, Step::List(_)) && j.status.as_ref().is_none_or(|s| s.start_time.is_none())
         };
         all.into_iter().find(is_next).ok_or("none".to_owned())
     })
@@ -144,7 +144,7 @@ async fn figures_of_another_place_leave_the_status() {
     cluster.patch(&repo, json!({ "spec": { "backend": { "s3": { "prefix": "other" } } } })).await.unwrap();
     let job = next_list(&cluster, &ns).await;
     let answer = Answer::Listed { snapshots: 0, written: 0, removed: 0, absent: Some(Absent::Repository) };
-    jobs::end(&cluster, &job, &Outcome { answer: Some(answer), ..success(&job) }).await;
+    jobs::end(&cluster, &job, &Outcome { answer: Some(answer.into()), ..success(&job) }).await;
     let is_new = |r: &Value| condition(r, "Ready") == ("True", reason::REPOSITORY_NOT_CREATED);
     cluster
         .until(&repo, "without figures", |r| {

@@ -52,7 +52,7 @@ async fn create_after(cluster: &Cluster, other: &Value, object: &Value) {
 /// Jobs but those by which a Repository lists its snapshots.
 async fn jobs_of(cluster: &Cluster, namespace: &str) -> Vec<Job> {
     let mut all = jobs::all(cluster, namespace).await;
-    all.retain(|j| !matches!(jobs::task(j).step, Step::List(_)));
+    all.retain(|j| !matches!(jobs::work(j).step, Step::List(_)));
     all
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lifeboat::contract::restic::{Answer, List, RepositoryAccess, Settings, Step};
-use lifeboat::contract::{Outcome, Run, Task, VERSION};
+use lifeboat::contract::restic::{self, List, RepositoryAccess, Settings, Step};
+use lifeboat::contract::{Answer, Outcome, Run, Task, Work};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -53,13 +53,10 @@ impl Site {
     fn agent(&self) -> Command {
         let run =
             Run { id: "u-1".into(), kind: "Repository".into(), namespace: self.namespace.clone(), name: "repo".into() };
-        let task = Task {
-            version: VERSION,
-            run,
-            repository: RepositoryAccess { url: "/repository".into(), ..RepositoryAccess::default() },
-            settings: Settings::default(),
-            step: Step::List(List { labels: [("team".to_owned(), "a".to_owned())].into() }),
-        };
+        let repository = RepositoryAccess { url: "/repository".into(), ..RepositoryAccess::default() };
+        let step = Step::List(List { labels: [("team".to_owned(), "a".to_owned())].into() });
+        let work = restic::Work { repository, settings: Settings::default(), step };
+        let task = Task::new(run, "list", vec![], Work::Restic(Box::new(work)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.arg("agent").env("LIFEBOAT_TASK", task.encode()).stdout(Stdio::null()).stderr(Stdio::null());
         command.arg("--kubeconfig").arg(std::env::var("KUBECONFIG").unwrap()).args(["--progress-port", "0"]);
@@ -91,7 +88,9 @@ impl Site {
         println!("{:?} in {:?}, {most} KiB at most", outcome.answer, begun.elapsed());
         assert!(most > 0 && most < MEMORY, "{most} KiB");
         match (outcome.failure, outcome.answer) {
-            (None, Some(Answer::Listed { snapshots, written, removed, .. })) => (snapshots, written, removed),
+            (None, Some(Answer::Restic(restic::Answer::Listed { snapshots, written, removed, .. }))) => {
+                (snapshots, written, removed)
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use lifeboat::contract::restic::{Answer, Counts, HostAnswer, PinnedSnapshot, Restored};
-use lifeboat::contract::{Class, Failure, Outcome, VERSION};
+use lifeboat::contract::restic::{Counts, PinnedSnapshot, Pins, Restored};
+use lifeboat::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, VERSION};
 use lifeboat::names::{annotation, label};
 use serde_json::{Value, json};
 
@@ -186,13 +186,15 @@ async fn pods_that_lie_in_another_namespace_change_no_restore() {
         ..Outcome::default()
     };
     let chosen = PinnedSnapshot { id: old.clone(), time: "2020-01-01T00:00:00Z".into(), path: None };
-    let host = HostAnswer { host: "data".into(), snapshots: vec![chosen], ..HostAnswer::default() };
+    let pin = Pins { snapshots: vec![chosen], ..Pins::default() }.write();
+    let host = Found { part: Part { member: 0, name: "data".into() }, pin, ..Found::default() };
     let counts = Counts { files: LIE, bytes: 1 };
-    let restored = Answer::Restored(Restored { planned: counts, restored: counts, ..Restored::default() });
+    let restored = Restored { planned: counts, restored: counts, ..Restored::default() };
+    let restored = Answer::Did(Did { tallies: restored.tallies() });
     let asked = text(&real, "/metadata/annotations/lifeboat.stash.appscode.com~1step-key").to_owned();
     let job = text(&real, "/metadata/labels/batch.kubernetes.io~1job-name").to_owned();
     let said = [
-        liar("chooses", &marks(&real, "preflight", &asked, "1"), &outcome(Some(Answer::Preflight(vec![host])), None)),
+        liar("chooses", &marks(&real, "preflight", &asked, "1"), &outcome(Some(Answer::Found(vec![host])), None)),
         liar("restored", &marks(&real, "restore", "restore/0/data", "1"), &outcome(Some(restored), None)),
     ];
     lie(&tenant, &said).await;

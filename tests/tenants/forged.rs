@@ -1,13 +1,14 @@
 //! What attackers make to pass for a step of somebody's run, and the node that does what they say.
 
 use kube::api::{Api, Patch, PatchParams};
-use lifeboat::contract::restic::{Answer, Counts, HostAnswer, PinnedSnapshot, Restored};
-use lifeboat::contract::{Class, Failure, Outcome, VERSION};
+use lifeboat::contract::restic::{self, Counts, Restored};
+use lifeboat::contract::{Answer, Class, Failure, Outcome, Part, VERSION};
 use lifeboat::names::{annotation, label};
 use serde_json::{Value, json};
 
 use super::actors::Actor;
 use super::cluster::Cluster;
+use super::jobs;
 use super::scene::{name, uid};
 
 /// What forged restores count.
@@ -79,23 +80,21 @@ pub fn kept(mut object: Value) -> Value {
 
 /// The answer of a preflight that chooses a snapshot for the one host of the one member.
 pub fn preflight(run: &Value) -> Outcome {
-    let snapshot = PinnedSnapshot { id: "cd".repeat(32), time: "2020-01-01T00:00:00Z".into(), path: None };
-    let host = HostAnswer { host: "a".into(), snapshots: vec![snapshot], ..HostAnswer::default() };
-    done(run, Answer::Preflight(vec![host]))
+    done(run, Answer::Found(vec![jobs::found(&Part { member: 0, name: "a".into() }, "cd")]))
 }
 
 /// The answer of a restore that did everything.
 pub fn restored(run: &Value) -> Outcome {
     let counts = Counts { files: LIE, bytes: 1 };
-    done(run, Answer::Restored(Restored { planned: counts, restored: counts, ..Restored::default() }))
+    done(run, jobs::did(&Restored { planned: counts, restored: counts, ..Restored::default() }))
 }
 
-pub fn done(run: &Value, answer: Answer) -> Outcome {
-    Outcome { version: VERSION, run: uid(run), seconds: 1.0, answer: Some(answer), ..Outcome::default() }
+pub fn done(run: &Value, answer: impl Into<Answer>) -> Outcome {
+    Outcome { version: VERSION, run: uid(run), seconds: 1.0, answer: Some(answer.into()), ..Outcome::default() }
 }
 
 pub fn failed(run: &Value, class: Class, reason: &str) -> Outcome {
-    Outcome { failure: Some(Failure::new(class, reason, TEXT)), answer: None, ..done(run, Answer::Probed) }
+    Outcome { failure: Some(Failure::new(class, reason, TEXT)), answer: None, ..done(run, restic::Answer::Probed) }
 }
 
 /// The attacker makes the pod, and the node runs it: it ends with what he had it write.

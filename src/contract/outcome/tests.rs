@@ -3,19 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::contract::VERSION;
-use crate::contract::restic::{MOST_PATHS, MOST_PINS, PinnedSnapshot, SnapshotMade};
+use crate::contract::restic::{Detail, MOST_PATHS, MOST_PINS, PinnedSnapshot, Pins, SnapshotMade, unpack_made};
 
 /// A name as long as a node's, behind an alias.
 const HOST: usize = 320;
 
-fn outcome(failure: Option<Failure>, answer: Answer) -> Outcome {
+fn outcome(failure: Option<Failure>, answer: impl Into<Answer>) -> Outcome {
     Outcome {
         version: VERSION,
         run: "r".repeat(36),
         seconds: 123_456.789,
         failure,
-        answer: Some(answer),
+        answer: Some(answer.into()),
         ..Outcome::default()
     }
 }
@@ -35,47 +34,56 @@ fn pins(count: usize, path: Option<&str>) -> Vec<PinnedSnapshot> {
     (0..count).map(pin).collect()
 }
 
+/// What a host was answered, packed.
+fn found(member: usize, host: &str, snapshots: Vec<PinnedSnapshot>, paths: &[String]) -> Found {
+    let mut pins = Pins { snapshots, ..Pins::default() };
+    pins.pack(paths);
+    Found { part: Part { member, name: host.to_owned() }, pin: pins.write(), ..Found::default() }
+}
+
+fn pinned(found: &Found, paths: &[String]) -> Vec<PinnedSnapshot> {
+    Pins::read(found.pin.as_ref()).unpacked(paths).unwrap()
+}
+
+fn saved(outcome: &Outcome, paths: &[String]) -> Vec<restic::Saved> {
+    let Some(Answer::Restic(answer)) = &outcome.answer else { panic!("{outcome:?}") };
+    answer.saved(paths).unwrap().unwrap()
+}
+
 /// Computed before the answers could be packed: these did not fit.
 ///
 /// Closes: defect 1 of the second engine.
 #[test]
 fn hosts_with_several_paths_are_all_answered_in_the_end() {
     for (hosts, paths) in [(16, 2), (12, 3), (9, 4), (40, 64)] {
-        let mut open: Vec<HostAnswer> = (0..hosts)
-            .map(|i| HostAnswer { host: format!("host-{i}"), snapshots: pins(paths, None), ..HostAnswer::default() })
-            .collect();
-        let asked = open.clone();
-        open.iter_mut().for_each(|answer| answer.pack(&[]));
+        let name = |i: usize| format!("host-{i}");
+        let mut open: Vec<Found> = (0..hosts).map(|i| found(i, &name(i), pins(paths, None), &[])).collect();
         let mut answered = vec![];
         while !open.is_empty() {
-            let Some(Answer::Preflight(hosts)) = read(&outcome(None, Answer::Preflight(open.clone()))).answer else {
+            let Some(Answer::Found(hosts)) = read(&outcome(None, Answer::Found(open.clone()))).answer else {
                 panic!("{hosts} hosts, {paths} paths: no answer");
             };
             assert!(!hosts.is_empty());
             open.drain(..hosts.len());
-            answered.extend(hosts.into_iter().map(|h| (h.host.clone(), h.pins(&[]).unwrap())));
+            answered.extend(hosts.iter().map(|h| (h.part.name.clone(), pinned(h, &[]))));
         }
-        let asked: Vec<_> = asked.into_iter().map(|h| (h.host, h.snapshots)).collect();
+        let asked: Vec<_> = (0..hosts).map(|i| (name(i), pins(paths, None))).collect();
         assert_eq!(answered, asked);
     }
 }
 
 #[test]
 fn a_host_that_does_not_fit_alone_is_told_so_and_no_other() {
-    let host = |name: &str, count| {
-        let mut host = HostAnswer { host: name.into(), snapshots: pins(count, None), ..HostAnswer::default() };
-        host.pack(&[]);
-        host
-    };
-    let Some(Answer::Preflight(hosts)) =
-        read(&outcome(None, Answer::Preflight(vec![host("large", 500), host("small", 1)]))).answer
+    let host = |name: &str, count| found(0, name, pins(count, None), &[]);
+    let Some(Answer::Found(hosts)) =
+        read(&outcome(None, Answer::Found(vec![host("large", 500), host("small", 1)]))).answer
     else {
         panic!()
     };
     assert_eq!(hosts.len(), 1, "the other one is asked for again");
     let failure = hosts[0].failure.as_ref().unwrap();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::OUTCOME_TOO_LARGE));
-    assert!(failure.message.contains("64"), "{}", failure.message);
+    assert!(failure.message.contains("Name fewer"), "{}", failure.message);
 }
 
 #[test]
@@ -88,11 +96,11 @@ fn what_cannot_be_packed_stays_as_it_is() {
         (id(1), "2026-11-20T16:40:27Z", Some("/not/asked/for".to_owned())),
     ] {
         let snapshots = vec![PinnedSnapshot { id, time: time.into(), path }];
-        let mut host = HostAnswer { snapshots: snapshots.clone(), ..HostAnswer::default() };
+        let mut host = Pins { snapshots: snapshots.clone(), ..Pins::default() };
         host.pack(&["/data".to_owned()]);
-        assert_eq!((host.packed.as_ref(), host.pins(&[]).unwrap()), (None, snapshots));
+        assert_eq!((host.packed.as_ref(), host.unpacked(&[]).unwrap()), (None, snapshots));
     }
-    let garbled = |packed: &str| HostAnswer { packed: Some(packed.into()), ..HostAnswer::default() }.pins(&[]);
+    let garbled = |packed: &str| Pins { packed: Some(packed.into()), ..Pins::default() }.unpacked(&[]);
     assert!(garbled("a b").is_err() && garbled("AAAA").is_err() && garbled("").unwrap().is_empty());
 }
 
@@ -117,7 +125,7 @@ fn a_backup_of_many_paths_tells_all_counts() {
             seconds: 250_000.0,
         })
         .collect();
-    let saved = read(&outcome(None, Answer::BackedUp(made.clone()))).saved(&paths).unwrap().unwrap();
+    let saved = saved(&read(&outcome(None, restic::Answer::BackedUp(made.clone()))), &paths);
     let short = |m: &SnapshotMade| SnapshotMade { id: m.id[..16].to_owned(), ..m.clone() };
     assert!(saved.iter().all(|s| s.detail == Detail::All));
     assert_eq!(saved.into_iter().map(|s| s.made).collect::<Vec<_>>(), made.iter().map(short).collect::<Vec<_>>());
@@ -126,15 +134,15 @@ fn a_backup_of_many_paths_tells_all_counts() {
 proptest! {
     #[test]
     fn an_outcome_always_fits_and_reads_back(message in ".{0,6000}", hosts in 0usize..60, text in ".{0,400}") {
-        let answer = Answer::Preflight((0..hosts).map(|i| HostAnswer {
-            member: i, host: format!("host-{i}"),
-            failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())), warnings: vec![text.clone(); i % 3], ..HostAnswer::default()
+        let answer = Answer::Found((0..hosts).map(|i| Found {
+            failure: Some(Failure::new(Class::Data, "SnapshotNotFound", text.clone())), warnings: vec![text.clone(); i % 3],
+            ..found(i, &format!("host-{i}"), vec![], &[])
         }).collect());
         let outcome = Outcome { version: VERSION, run: "r".into(), seconds: 1.5, untouched: true,
             failure: Some(Failure::new(Class::Transient, "RepositoryUnreachable", message)), answer: Some(answer), warnings: vec![text.clone(); hosts % 4] };
         let back = read(&outcome);
         prop_assert!(back.failure.is_some());
-        let Some(Answer::Preflight(answered)) = back.answer else { panic!("no answer") };
+        let Some(Answer::Found(answered)) = back.answer else { panic!("no answer") };
         prop_assert!(hosts == 0 || !answered.is_empty());
     }
 
@@ -150,8 +158,8 @@ proptest! {
             total_bytes: c.4, uploaded_bytes: c.0, seconds: 1e6,
         }).collect();
         let failure = message.map(|m| Failure::new(Class::Data, "Incomplete", m));
-        let back = read(&outcome(failure.clone(), Answer::BackedUp(made.clone())));
-        let saved = back.saved(&paths).unwrap().unwrap();
+        let back = read(&outcome(failure.clone(), restic::Answer::BackedUp(made.clone())));
+        let saved = saved(&back, &paths);
         prop_assert_eq!(back.failure.map(|f| f.reason), failure.map(|f| f.reason));
         prop_assert_eq!(saved.len(), made.len());
         for (s, m) in saved.iter().zip(&made) {
@@ -171,17 +179,15 @@ proptest! {
         if with_paths {
             snapshots.iter_mut().zip(&paths).for_each(|(pin, path)| pin.path = Some(path.clone()));
         }
-        let host = HostAnswer { member: 999, host: "h".repeat(HOST), snapshots: snapshots.clone(), ..HostAnswer::default() };
-        let mut hosts = vec![host; more + 1];
-        hosts.iter_mut().for_each(|h| h.pack(&paths));
-        let Some(Answer::Preflight(answered)) = read(&outcome(None, Answer::Preflight(hosts))).answer else { panic!() };
-        prop_assert_eq!(answered[0].pins(&paths).unwrap(), snapshots);
+        let hosts = vec![found(999, &"h".repeat(HOST), snapshots.clone(), &paths); more + 1];
+        let Some(Answer::Found(answered)) = read(&outcome(None, Answer::Found(hosts))).answer else { panic!() };
+        prop_assert_eq!(pinned(&answered[0], &paths), snapshots);
     }
 
     #[test]
     fn any_packed_text_reads_or_is_refused(text in "[A-Za-z0-9_-]{0,300}") {
         let _ = unpack_made(&text, &[]);
-        let _ = HostAnswer { packed: Some(text), ..HostAnswer::default() }.pins(&[]);
+        let _ = Pins { packed: Some(text), ..Pins::default() }.unpacked(&[]);
     }
 
     #[test]

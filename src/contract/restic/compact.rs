@@ -7,8 +7,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::answer::{HostAnswer, SnapshotMade};
 use super::snapshot::PinnedSnapshot;
 use crate::digest::hex;
 
@@ -27,6 +28,29 @@ const SHORT_ID: usize = 8;
 const TIME: usize = 5;
 /// Bytes of a pinned snapshot: id, time, and which of the paths asked for (from 1; 0 for none of them).
 const PIN: usize = ID + TIME + 1;
+
+/// One snapshot a backup made.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SnapshotMade {
+    /// Full id.
+    pub id: String,
+    /// Path it holds.
+    pub path: String,
+    /// Files in it.
+    pub total_files: u64,
+    /// Files that were new.
+    pub new_files: u64,
+    /// Files that had changed.
+    pub modified_files: u64,
+    /// Files that had not changed.
+    pub unmodified_files: u64,
+    /// Bytes read.
+    pub total_bytes: u64,
+    /// Bytes added to the repository.
+    pub uploaded_bytes: u64,
+    /// Seconds it took.
+    pub seconds: f64,
+}
 
 /// How much an answer tells of each snapshot that a backup made.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -48,7 +72,31 @@ pub struct Saved {
     pub detail: Detail,
 }
 
-impl HostAnswer {
+/// The snapshots of a host, as the answer of a preflight has them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Pins {
+    /// What will be restored, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<PinnedSnapshot>,
+    /// The same where they would not fit, see [`Pins::unpacked`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<String>,
+    /// Up to two owners among it, `uid:gid,uid:gid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+impl Pins {
+    /// As a pin; none where there is nothing.
+    pub fn write(&self) -> Option<Value> {
+        (*self != Self::default()).then(|| serde_json::to_value(self).ok()).flatten()
+    }
+
+    /// From a pin; nothing where it is none of restic's.
+    pub fn read(pin: Option<&Value>) -> Self {
+        pin.and_then(|pin| Self::deserialize(pin).ok()).unwrap_or_default()
+    }
+
     /// Packs the snapshots, where each can be. `paths` are those that were asked for, normalised.
     pub fn pack(&mut self, paths: &[String]) {
         let mut bytes = Vec::with_capacity(self.snapshots.len() * PIN);
@@ -68,7 +116,7 @@ impl HostAnswer {
     ///
     /// # Errors
     /// What was packed does not read back.
-    pub fn pins(&self, paths: &[String]) -> Result<Vec<PinnedSnapshot>, String> {
+    pub fn unpacked(&self, paths: &[String]) -> Result<Vec<PinnedSnapshot>, String> {
         let Some(packed) = &self.packed else { return Ok(self.snapshots.clone()) };
         let bytes = unpack(packed)?;
         if !bytes.len().is_multiple_of(PIN) {

@@ -6,15 +6,16 @@
 mod answer;
 mod arguments;
 mod compact;
+mod counts;
 pub mod pattern;
 mod retention;
 mod snapshot;
 mod work;
 
-pub use self::answer::{Absent, Answer, Counts, HostAnswer, RepositoryFacts, Restored, SnapshotMade};
+pub use self::answer::{Absent, Answer, RepositoryFacts};
 pub use self::arguments::{keeps_what_is_there, reads_what_is_there};
-pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Saved};
-pub(super) use self::compact::{pack, unpack_made};
+pub use self::compact::{Detail, MOST_PATHS, MOST_PINS, Pins, Saved, SnapshotMade, unpack_made};
+pub use self::counts::{Counts, Restored};
 pub use self::retention::Retention;
 pub use self::snapshot::{
     INCOMPLETE_TAG, Listed, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
@@ -22,4 +23,5 @@ pub use self::snapshot::{
 pub use self::work::{
     Backup, Companion, HostQuery, INTERIM_DIR, LOCAL_REPOSITORY_DIR, List, Maintain, Own, PASSWORD_KEY, Preflight,
     Prepare, Probe, RESTORE_ROOT, RepositoryAccess, Restore, Runner, SECRET_DIR, SecretPlace, Settings, Step, Wipe,
+    Work,
 };

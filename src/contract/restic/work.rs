@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::Counts;
+use super::counts::Counts;
 use super::retention::Retention;
 use super::snapshot::PinnedSnapshot;
 
@@ -52,28 +52,27 @@ pub struct SecretPlace {
     pub name: String,
 }
 
-/// How the data mover behaves.
+/// How restic behaves.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Settings {
     /// Do not keep a local cache (`tempDir.disableCaching`).
     #[serde(default)]
     pub no_cache: bool,
-    /// Scheduling priority, -20 to 19, as nice(1) takes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nice: Option<i32>,
-    /// I/O class 0 to 3, as ionice(1) takes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ionice_class: Option<i32>,
-    /// I/O priority within the class, 0 to 7.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ionice_class_data: Option<i32>,
     /// Cache and temporary files go to the claim at [`INTERIM_DIR`].
     #[serde(default)]
     pub interim: bool,
-    /// An earlier attempt died in a pod of this one's hostname, as its kubelet saw: what it has locked is locked by
-    /// nobody.
+}
+
+/// What a Job does, and with which repository.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Work {
+    /// How to reach the repository.
+    pub repository: RepositoryAccess,
+    /// How restic behaves.
     #[serde(default)]
-    pub after_death: bool,
+    pub settings: Settings,
+    /// What to do.
+    pub step: Step,
 }
 
 /// What a Job does.
@@ -144,10 +143,6 @@ pub struct Companion {
 /// Which snapshots a host wants.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct HostQuery {
-    /// Index of the member in the run.
-    pub member: usize,
-    /// Host to restore.
-    pub host: String,
     /// Host whose snapshots are taken. The filter always applies.
     pub source_host: String,
     /// Snapshot ids (8 or more hex digits) or `latest`. Exclusive with `paths`.
@@ -176,7 +171,7 @@ pub struct HostQuery {
     /// Whom the restore will run as, where it cannot give files their owners and must: every entry must be theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<Runner>,
-    /// As in [`Restore`]. What they select is counted, and told in [`HostAnswer::planned`].
+    /// As in [`Restore`]. What they select is counted, and told in [`Found::planned`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
     /// As in [`Restore`].
@@ -205,10 +200,6 @@ pub struct Runner {
 /// Restore one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Restore {
-    /// Index of the member in the run.
-    pub member: usize,
-    /// Host to restore.
-    pub host: String,
     /// What to restore, in this order.
     pub snapshots: Vec<PinnedSnapshot>,
     /// restic include patterns, over paths as they were backed up.
@@ -254,8 +245,6 @@ pub struct Wipe {}
 /// Back up one host.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Backup {
-    /// Index of the member in the run.
-    pub member: usize,
     /// restic host name of the snapshots.
     pub host: String,
     /// Absolute paths, one snapshot each.

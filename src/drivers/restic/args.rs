@@ -10,11 +10,11 @@ use std::path::Path;
 use super::paths::clean;
 use super::pattern::Below;
 use super::planned::below;
-use crate::contract::Run;
 use crate::contract::restic::{
     Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention,
     SESSION_TAG_PREFIX, Settings,
 };
+use crate::contract::{Process, Run};
 
 /// How long a command waits for another's lock before it gives up (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
@@ -32,7 +32,7 @@ fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
 }
 
 /// `nice` and `ionice` in front of the program, where they are set.
-pub fn priority(settings: &Settings) -> Vec<String> {
+pub fn priority(settings: &Process) -> Vec<String> {
     let mut argv = Vec::new();
     if let Some(nice) = settings.nice {
         argv.extend(list(["nice", "-n", &nice.to_string()]));
@@ -313,12 +313,11 @@ mod tests {
 
     #[test]
     fn priorities_come_first() {
-        let settings =
-            Settings { nice: Some(10), ionice_class: Some(2), ionice_class_data: Some(7), ..Settings::default() };
+        let settings = Process { nice: Some(10), ionice_class: Some(2), ionice_class_data: Some(7) };
         assert_eq!(joined(&priority(&settings)), "nice -n 10 ionice -c 2 -n 7");
-        let idle = Settings { ionice_class: Some(3), ionice_class_data: Some(7), ..Settings::default() };
+        let idle = Process { ionice_class: Some(3), ionice_class_data: Some(7), ..Process::default() };
         assert_eq!(joined(&priority(&idle)), "ionice -c 3");
-        assert!(priority(&Settings::default()).is_empty());
+        assert!(priority(&Process::default()).is_empty());
     }
 
     #[test]

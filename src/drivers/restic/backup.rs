@@ -56,7 +56,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
             if let Some(last) = made.last_mut().filter(|_| is_there) {
                 mark(repository, last, &mut failure).await;
             }
-            return Done { answer: Some(Answer::BackedUp(made)), failure: Some(failure), untouched: false };
+            return Done::of(Answer::BackedUp(made), Some(failure));
         }
         if is_done && made.last().is_some_and(|last| last.total_files == 0) {
             repository.warn(format!("{path} of host {} holds no file to back up, so the snapshot has none. Check that this is the right volume, and that it is mounted there.", step.host));

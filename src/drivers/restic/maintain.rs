@@ -34,7 +34,7 @@ struct Removed {
 pub async fn maintain(repository: &Repository, step: &Maintain) -> Done {
     let mut facts = RepositoryFacts::default();
     let failure = all(repository, step, &mut facts).await.err();
-    Done { answer: Some(Answer::Maintained(facts)), failure, untouched: false }
+    Done::of(Answer::Maintained(facts), failure)
 }
 
 async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {

@@ -1,7 +1,6 @@
 //! restic, run as a child process.
 //!
-//! One function a step: [`preflight`], [`restore`], [`prepare`], [`backup`],
-//! [`maintain`]; [`list`], [`probe`] and [`wipe`] for a Repository. Each turns what restic printed into counts and a classified
+//! One function a step, see [`act`]. Each turns what restic printed into counts and a classified
 //! failure; none believes an exit code alone. The room never removes a lock that
 //! a live command holds, never passes a secret in argv or environment, and never
 //! starts a command without a bound.
@@ -38,10 +37,24 @@ pub(crate) mod snapshot;
 pub mod tuning;
 mod wipe;
 
-pub use backup::backup;
-pub use maintain::maintain;
-pub use preflight::{list, preflight, prepare, probe};
+pub use preflight::list;
 pub use repository::{Places, Repository};
-pub use restore::restore;
-pub use run::Control;
-pub use wipe::wipe;
+
+use super::done::Done;
+use crate::contract::restic::Step;
+use crate::contract::{Class, Failure, Task};
+use crate::names::reason;
+
+/// Does a step, except that [`list`] is called by who keeps what it finds.
+pub async fn act(repository: &Repository, step: &Step, task: &Task) -> Done {
+    match step {
+        Step::Preflight(step) => preflight::preflight(repository, step, &task.parts).await,
+        Step::Restore(step) => restore::restore(repository, step).await,
+        Step::Prepare(_) => preflight::prepare(repository).await,
+        Step::Backup(step) => backup::backup(repository, step, &task.run).await,
+        Step::Maintain(step) => maintain::maintain(repository, step).await,
+        Step::List(_) => Done::failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, "Nobody keeps the Snapshots.")),
+        Step::Probe(_) => preflight::probe(repository).await,
+        Step::Wipe(_) => wipe::wipe(repository).await,
+    }
+}

@@ -15,15 +15,15 @@ use super::repository::Repository;
 use super::run::{End, LOOK, Limit};
 use super::snapshot::Snapshot;
 use super::{args, paths, pattern, select, snapshot};
-use crate::contract::Failure;
-use crate::contract::restic::{Absent, Answer, HostAnswer, HostQuery, Listed, PinnedSnapshot, Preflight};
+use crate::contract::restic::{Absent, Answer, HostQuery, Listed, PinnedSnapshot, Pins, Preflight};
+use crate::contract::{self, Failure, Found, Part};
 use crate::drivers::done::Done;
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
 const LISTS_AT_ONCE: usize = 2;
 
 /// Resolves the snapshots of every host asked for, and counts what they hold for it.
-pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
+pub async fn preflight(repository: &Repository, step: &Preflight, parts: &[Part]) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
     }
@@ -34,38 +34,42 @@ pub async fn preflight(repository: &Repository, step: &Preflight) -> Done {
     };
     snapshot::know_future(&mut all, Timestamp::now());
     tracing::info!(snapshots = all.len(), hosts = step.hosts.len(), "repository opened");
-    let answer = |query: &HostQuery| {
-        let (query, all) = (query.clone(), &all);
+    let answer = |(query, part): (&HostQuery, &Part)| {
+        let (query, part, all) = (query.clone(), part.clone(), &all);
         async move {
-            let mut answer = HostAnswer { member: query.member, host: query.host.clone(), ..HostAnswer::default() };
+            let mut answer = Found { part, ..Found::default() };
+            let mut pins = Pins::default();
             let found = async {
-                let pins = select::resolve(&query, &step.together, all)?;
-                let counted = counted(repository, &query, all, &pins).await?;
-                Ok::<_, Failure>((pins, counted))
+                let chosen = select::resolve(&query, &step.together, all)?;
+                let counted = counted(repository, &query, all, &chosen).await?;
+                Ok::<_, Failure>((chosen, counted))
             };
             match found.await {
-                Ok((pins, counted)) => {
-                    answer.warnings.extend(select::warning(&query, &pins, all));
-                    answer.planned = Some(counted.counts);
-                    answer.owner = counted.owners_text();
-                    answer.snapshots = pins;
+                Ok((chosen, counted)) => {
+                    answer.warnings.extend(select::warning(&query, &chosen, all));
+                    answer.planned = counted.counts.planned();
+                    pins = Pins { owner: counted.owners_text(), snapshots: chosen, packed: None };
                 }
                 Err(failure) => answer.failure = Some(failure),
             }
-            answer
+            (answer, pins)
         }
     };
-    let mut answers: Vec<HostAnswer> = stream::iter(&step.hosts).map(answer).buffered(LISTS_AT_ONCE).collect().await;
-    let fits = |answers: &[HostAnswer]| Answer::Preflight(answers.to_vec()).fits();
-    if !fits(&answers) {
-        answers.iter_mut().for_each(|answer| leave_to_be_looked_up(&mut answer.snapshots, &all));
+    let asked = stream::iter(step.hosts.iter().zip(parts));
+    let mut found: Vec<(Found, Pins)> = asked.map(answer).buffered(LISTS_AT_ONCE).collect().await;
+    let answer = |found: &[(Found, Pins)]| {
+        let pinned = |(found, pins): &(Found, Pins)| Found { pin: pins.write(), ..found.clone() };
+        contract::Answer::Found(found.iter().map(pinned).collect())
+    };
+    if !answer(&found).fits() {
+        found.iter_mut().for_each(|(_, pins)| leave_to_be_looked_up(&mut pins.snapshots, &all));
     }
-    if !fits(&answers) {
-        for (answer, query) in answers.iter_mut().zip(&step.hosts) {
-            answer.pack(&query.paths.iter().map(|p| paths::clean(p)).collect::<Vec<_>>());
+    if !answer(&found).fits() {
+        for ((_, pins), query) in found.iter_mut().zip(&step.hosts) {
+            pins.pack(&query.paths.iter().map(|p| paths::clean(p)).collect::<Vec<_>>());
         }
     }
-    Done::ok(Answer::Preflight(answers))
+    Done::ok(answer(&found))
 }
 
 /// Takes off the paths that say no more than their snapshots do: whoever restores asks the repository then.

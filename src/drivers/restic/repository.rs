@@ -21,11 +21,12 @@ use super::bucket::Bucket;
 use super::error;
 use super::output::Message;
 use super::place::Place;
-use super::run::{Control, End, Invocation, LOOK, Limit, Ran, run};
+use super::run::{End, Invocation, LOOK, Limit, Ran, run};
 use super::secrets::Secrets;
 use super::tuning::Memory;
-use crate::contract::restic::{PASSWORD_KEY, RepositoryAccess, Settings};
-use crate::contract::{Class, Failure};
+use crate::contract::restic::{PASSWORD_KEY, Work};
+use crate::contract::{Class, Failure, Task};
+use crate::drivers::control::Control;
 use crate::names::reason;
 
 /// Time for a TCP connection to the store: an address that is wrong is told at once.
@@ -133,12 +134,8 @@ fn passed_on(ambient: bool, given: &dyn Fn(&str) -> Option<String>) -> Vec<(Stri
 
 impl Repository {
     /// Makes ready what commands need: credentials files, folders, arguments.
-    pub fn new(
-        access: &RepositoryAccess,
-        settings: &Settings,
-        places: &Places,
-        control: Control,
-    ) -> Result<Self, Failure> {
+    pub fn new(asked: &Work, task: &Task, places: &Places, control: Control) -> Result<Self, Failure> {
+        let Work { repository: access, settings, .. } = asked;
         let work = &places.work_dir;
         // Derived credentials stay in the scratch volume, which goes with the pod; a claim outlives it.
         let room = if settings.interim { places.interim_dir.join("data") } else { work.clone() };
@@ -152,7 +149,7 @@ impl Repository {
             })?;
         }
         let secrets = Secrets::load(&places.secret_dir, work, &access.url)?;
-        let mut argv = args::priority(settings);
+        let mut argv = args::priority(&task.process);
         argv.push(places.program.clone());
         argv.extend(args::global(access, settings, &secrets.args, &room.join("cache")));
         let memory = Memory::look();
@@ -185,7 +182,7 @@ impl Repository {
             remote: !access.url.starts_with('/'),
             place: Place::of(access),
             lock_watch: places.lock_watch,
-            died: AtomicBool::new(settings.after_death),
+            died: AtomicBool::new(task.after_death),
             untrimmed: OnceCell::new(),
             bucket,
             create_bucket: access.create_bucket,

@@ -29,10 +29,8 @@ use super::repository::{Repository, Stats, read_document};
 use super::run::{End, Limit, Ran, STUCK};
 use super::snapshot::Snapshot;
 use super::{args, error, keep, links, recount};
-use crate::contract::restic::{
-    Answer, Counts, PinnedSnapshot, Restore, Restored, keeps_what_is_there, reads_what_is_there,
-};
-use crate::contract::{Class, Failure, Progress};
+use crate::contract::restic::{Counts, PinnedSnapshot, Restore, Restored, keeps_what_is_there, reads_what_is_there};
+use crate::contract::{Answer, Class, Did, Failure, Progress};
 use crate::drivers::done::Done;
 use crate::names::reason;
 use crate::text;
@@ -73,15 +71,27 @@ pub async fn restore(repository: &Repository, step: &Restore) -> Done {
     }
 }
 
+fn did(restored: &Restored) -> Answer {
+    Answer::Did(Did { tallies: restored.tallies() })
+}
+
+fn restored_of(done: &Done) -> Option<Restored> {
+    match &done.answer {
+        Some(Answer::Did(did)) => Restored::of(&did.tallies),
+        _ => None,
+    }
+}
+
 /// Deletes what is extraneous, after a restore that has brought everything.
 async fn then_delete(repository: &Repository, search: Search, mut done: Done) -> Done {
-    let Some(Answer::Restored(restored)) = done.answer.as_mut().filter(|_| done.failure.is_none()) else { return done };
+    let Some(mut restored) = restored_of(&done).filter(|_| done.failure.is_none()) else { return done };
     if restored.restored != restored.planned || restored.errors > 0 {
         return done;
     }
     let (deleted, failure) = extraneous::delete(repository, search).await;
     tracing::info!(entries = deleted, "extraneous entries deleted");
     restored.deleted = Some(deleted);
+    done.answer = Some(did(&restored));
     Done { failure, ..done }
 }
 
@@ -389,7 +399,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     if let Some(failure) = failure.take_if(|_| total.files > 0 && !has_begun) {
         return Done::untouched(failure);
     }
-    Done { answer: Some(Answer::Restored(answer)), failure, untouched: false }
+    Done::of(did(&answer), failure)
 }
 
 /// What one run really restored.

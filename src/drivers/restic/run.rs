@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::output::{Line, Lines, Message, Report, parse};
-use crate::contract::Progress;
 
 /// Time for a command that only looks or creates: enough for a slow store, short enough to be told.
 pub const LOOK: Duration = Duration::from_mins(2);
@@ -44,15 +43,6 @@ const REFUSALS: u32 = 2;
 const LINE: usize = 1 << 20;
 /// Most bytes of a document (the list of snapshots): about 250,000 snapshots.
 const DOCUMENT: usize = 256 << 20;
-
-/// What the agent and a running step share.
-#[derive(Clone, Debug)]
-pub struct Control {
-    /// Told how far the step is.
-    pub progress: watch::Sender<Progress>,
-    /// Becomes true when the step must end.
-    pub stop: watch::Receiver<bool>,
-}
 
 /// How long a command may take.
 #[derive(Clone, Copy, Debug)]

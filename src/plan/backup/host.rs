@@ -8,12 +8,13 @@ use super::{Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, FileStats, HostBackupStats, SnapshotStats};
 use crate::contract::restic::{Backup, Detail, Saved, Step, short_id};
-use crate::contract::{Class, Failure, Outcome};
+use crate::contract::{Answer, Class, Failure, Outcome, Part};
 use crate::names::{condition, reason};
 use crate::plan::hosts::{HostSet, TargetKind, normal_path};
 use crate::plan::jobs::JobState;
 use crate::plan::objects::{self, JobParts};
 use crate::plan::restore::{display, progress, rivals};
+use crate::plan::systems::restic;
 use crate::plan::target::{Reach, Target};
 use crate::plan::{Event, conditions, duration, held, retry, warn};
 
@@ -156,8 +157,7 @@ fn create(
         target_spec.paths.iter().map(|p| normal_path(p)).collect()
     };
     let backup = Backup {
-        member: index,
-        host: entry.hostname,
+        host: entry.hostname.clone(),
         paths,
         mounts: reach.mount_points(),
         exclude: target_spec.exclude.clone(),
@@ -168,8 +168,10 @@ fn create(
     }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
     let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    let mut task = pass.task(&ground.access, runtime, no_cache, Step::Backup(backup));
-    task.settings.interim = spec.interim_volume_template.is_some();
+    let settings = restic::settings(no_cache, spec.interim_volume_template.is_some());
+    let asked = vec![Part { member: index, name: entry.hostname }];
+    let (run, process) = (pass.run.id.told(), restic::process(runtime));
+    let task = restic::task(run, &ground.access, process, settings, Step::Backup(backup), asked);
     let parts = JobParts {
         key,
         attempt: entry.attempt.unwrap_or(1),
@@ -222,10 +224,11 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
 /// Takes what a Job answered.
 pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, outcome: &Outcome) {
     let paths = spec.target.as_ref().map(|t| named(t).1).unwrap_or_default();
-    let made = match outcome.saved(&paths) {
-        Ok(Some(made)) if outcome.run == pass.run.id.uid => made,
-        _ => vec![],
+    let made = match &outcome.answer {
+        Some(Answer::Restic(answer)) if outcome.run == pass.run.id.uid => answer.saved(&paths).ok().flatten(),
+        _ => None,
     };
+    let made = made.unwrap_or_default();
     let slot = &mut pass.now.targets[index].stats[host];
     slot.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
     slot.progress = None;

@@ -2,7 +2,8 @@
 
 use super::{Ground, Invoker, Pass, hosts, report};
 use crate::api::common::RetentionPolicy;
-use crate::contract::restic::{Answer, Maintain, Retention, Step};
+use crate::contract::Answer;
+use crate::contract::restic::{self, Maintain, Retention, Step};
 use crate::names::reason;
 use crate::plan::Event;
 use crate::plan::step::StepState;
@@ -20,7 +21,7 @@ impl Pass<'_> {
             }
             StepState::Done(outcome) => {
                 let facts = match &outcome.answer {
-                    Some(Answer::Maintained(facts)) => Some(facts),
+                    Some(Answer::Restic(restic::Answer::Maintained(facts))) => Some(facts),
                     _ => None,
                 };
                 let is_known =

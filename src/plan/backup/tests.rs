@@ -288,7 +288,7 @@ fn the_scratch_volume_of_the_only_member_serves_all_its_jobs() {
             let key = crate::plan::fake::key_of(job);
             let own = members == 1 || key == "backup/0/m0";
             assert_eq!(work.medium.as_deref() == Some("Memory") && work.size_limit.is_some(), own, "{key}");
-            assert_eq!(crate::plan::fake::task(job).settings.no_cache, own, "{key}");
+            assert_eq!(crate::plan::fake::work(job).settings.no_cache, own, "{key}");
         }
     }
 }

@@ -7,13 +7,14 @@ use k8s_openapi::jiff::Timestamp;
 use super::{InvokerPlan, InvokerSeen};
 use crate::api::runtime::RuntimeSettings;
 use crate::contract::restic::{Backup, Settings, Step};
-use crate::contract::{Class, Failure, Task, VERSION};
+use crate::contract::{Class, Failure, Process};
 use crate::names::{condition, label, reason};
 use crate::plan::access::Access;
 use crate::plan::conditions::{self, Value};
 use crate::plan::objects::{self, JobFrame, JobParts};
 use crate::plan::observed::Seen;
 use crate::plan::pod_security::{self, Level};
+use crate::plan::systems::restic;
 use crate::plan::target::{Reach, Target, TargetSeen};
 use crate::plan::{ground, held, job_defaults};
 
@@ -65,13 +66,8 @@ fn forbidden(seen: &InvokerSeen<'_>, access: &Access, defaults: &RuntimeSettings
         local_repository: access.local.clone(),
         defaults: defaults.clone(),
     };
-    let task = Task {
-        version: VERSION,
-        run: seen.id.told(),
-        repository: access.told.clone(),
-        settings: Settings::default(),
-        step: Step::Backup(Backup::default()),
-    };
+    let step = Step::Backup(Backup::default());
+    let task = restic::task(seen.id.told(), access, Process::default(), Settings::default(), step, vec![]);
     seen.members.iter().zip(&seen.targets).find_map(|(member, (_, target))| {
         let TargetSeen::Found(target) = target else { return None };
         let settings = job_defaults::over(member.runtime, defaults);

@@ -4,8 +4,7 @@
 //! reason becomes a label of metrics and a word that scripts read. One that no
 //! agent gives is replaced, so that the set is closed; the text beside it stays.
 
-use crate::contract::restic::Answer;
-use crate::contract::{Failure, Outcome};
+use crate::contract::{Answer, Failure, Outcome};
 use crate::names::reason as r;
 use crate::plan::WARNINGS;
 use crate::text::cut;
@@ -53,10 +52,10 @@ const WARNING_BYTES: usize = 512;
 pub fn known(mut outcome: Outcome) -> Outcome {
     outcome.failure.iter_mut().for_each(close);
     bound(&mut outcome.warnings);
-    if let Some(Answer::Preflight(hosts)) = &mut outcome.answer {
-        for host in hosts {
-            host.failure.iter_mut().for_each(close);
-            bound(&mut host.warnings);
+    if let Some(Answer::Found(parts)) = &mut outcome.answer {
+        for part in parts {
+            part.failure.iter_mut().for_each(close);
+            bound(&mut part.warnings);
         }
     }
     outcome
@@ -80,21 +79,17 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::contract::Class;
-    use crate::contract::restic::HostAnswer;
+    use crate::contract::{Class, Found};
 
     #[test]
     fn a_reason_that_no_agent_gives_is_replaced() {
         let forged = || Failure::new(Class::Transient, "Label0815", "text");
-        let answer = HostAnswer { failure: Some(forged()), ..HostAnswer::default() };
-        let outcome = known(Outcome {
-            failure: Some(forged()),
-            answer: Some(Answer::Preflight(vec![answer])),
-            ..Outcome::default()
-        });
+        let answer = Found { failure: Some(forged()), ..Found::default() };
+        let outcome =
+            known(Outcome { failure: Some(forged()), answer: Some(Answer::Found(vec![answer])), ..Outcome::default() });
         let failure = outcome.failure.unwrap();
         assert_eq!((failure.reason.as_str(), failure.message.as_str()), (r::AGENT_FAILED, "text"));
-        let Some(Answer::Preflight(hosts)) = outcome.answer else { panic!() };
+        let Some(Answer::Found(hosts)) = outcome.answer else { panic!() };
         assert_eq!(hosts[0].failure.as_ref().unwrap().reason, r::AGENT_FAILED);
         let real = Outcome { failure: Some(Failure::new(Class::Data, r::NO_SPACE, "")), ..Outcome::default() };
         assert_eq!(known(real.clone()), real);

@@ -78,7 +78,7 @@ fn an_outcome_is_believed_before_the_job_says_that_it_ended() {
     let outcome = Outcome {
         version: VERSION,
         run: "r".into(),
-        answer: Some(Answer::Prepared { created: true }),
+        answer: Some(Answer::Prepared { created: true }.into()),
         ..Outcome::default()
     };
     let p = pod(
@@ -162,7 +162,7 @@ fn the_end_of_a_container_that_somebody_added_is_not_the_agents() {
         json!({ "running": {} }),
         |code: i32, message: &str| json!({ "terminated": { "exitCode": code, "message": message } }),
     );
-    let outcome = Outcome { version: VERSION, answer: Some(Answer::Probed), ..Outcome::default() };
+    let outcome = Outcome { version: VERSION, answer: Some(Answer::Probed.into()), ..Outcome::default() };
     let seen = |phase: &str, containers: &[(&str, Value)]| {
         let p = pod(json!({ "phase": phase, "containerStatuses": statuses(containers) }));
         let seen = see(&job(json!([])), &[&p], at(0));

@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::*;
-use crate::contract::restic::{Backup, Preflight, Prepare, RepositoryAccess, Restore, SecretPlace, Settings};
-use crate::contract::{Class, Run, TASK_ENV, VERSION};
+use crate::contract::restic::{self, Backup, Preflight, Prepare, RepositoryAccess, Restore, SecretPlace, Settings};
+use crate::contract::{Class, Run, TASK_ENV, Work};
 use crate::names::reason;
 use crate::plan::jobs::task_text;
 
@@ -30,13 +30,9 @@ fn frame() -> JobFrame {
 }
 
 fn task(step: Step) -> Task {
-    Task {
-        version: VERSION,
-        run: Run::default(),
-        repository: RepositoryAccess::default(),
-        settings: Settings::default(),
-        step,
-    }
+    let verb = step.verb();
+    let work = restic::Work { repository: RepositoryAccess::default(), settings: Settings::default(), step };
+    Task::new(Run::default(), verb, vec![], Work::Restic(Box::new(work)))
 }
 
 fn reach() -> Reach {
@@ -78,7 +74,7 @@ fn a_hostname_passes_on_by_death_only() {
         names.iter().all(|n| n.len() <= 63 && n.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')),
         "{names:?}"
     );
-    let told = |deaths| Task::decode(task_text(&pod(2, deaths).containers).unwrap()).unwrap().settings.after_death;
+    let told = |deaths| Task::decode(task_text(&pod(2, deaths).containers).unwrap()).unwrap().after_death;
     assert_eq!((told(0), told(1)), (false, true));
 }
 
@@ -95,7 +91,8 @@ fn a_job_that_reads_the_secret_carries_a_token_of_its_own_and_mounts_no_secret()
         let frame = JobFrame { account: Some("grant".into()), ..frame() };
         let parts = JobParts { key: "k".into(), attempt: 1, runtime, ..JobParts::default() };
         let mut task = task(Step::Prepare(Prepare {}));
-        task.repository.secret = Some(SecretPlace { namespace: "other".into(), name: "s".into() });
+        let Work::Restic(work) = &mut task.work;
+        work.repository.secret = Some(SecretPlace { namespace: "other".into(), name: "s".into() });
         job(&frame, &task, parts).spec.unwrap().template.spec.unwrap()
     };
     let pod = read(None);

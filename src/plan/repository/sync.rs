@@ -15,8 +15,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Pass, known, opened};
 use crate::api::repository::{SyncBegun, SyncStatus};
-use crate::contract::restic::{Absent, Answer, List, Step};
-use crate::contract::{Class, Failure};
+use crate::contract::restic::{self, Absent, List, Step};
+use crate::contract::{Answer, Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::Listing;
 use crate::plan::access::{self, Access};
@@ -157,7 +157,9 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
             return;
         }
         StepState::Done(outcome) => match outcome.answer {
-            Some(Answer::Listed { snapshots, absent, .. }) => found(pass, sync, begun, snapshots, absent),
+            Some(Answer::Restic(restic::Answer::Listed { snapshots, absent, .. })) => {
+                found(pass, sync, begun, snapshots, absent)
+            }
             _ => Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
         },
         StepState::Failed(failure) => Err(failure),

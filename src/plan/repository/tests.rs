@@ -136,7 +136,7 @@ impl World {
             self.jobs.stop(name);
         }
         for job in &plan.jobs {
-            if crate::plan::fake::task(job).step.verb() == "wipe" {
+            if crate::plan::fake::task(job).verb == "wipe" {
                 let announced = run.state.steps.iter().any(|s| s.name == "wipe");
                 assert!(announced && run.id.deleting && self.held, "intent before effect");
             }

@@ -6,8 +6,8 @@ use super::{extraneous, held, rounds};
 use crate::api::common::Ownership;
 use crate::api::restore_session::{Counts, HostPhase, HostRestoreStats, Progress};
 use crate::api::target::RestoreTarget;
-use crate::contract::restic::{Answer, Restore, Step};
-use crate::contract::{self, Class, Failure, Outcome};
+use crate::contract::restic::{Restore, Restored, Step};
+use crate::contract::{self, Answer, Class, Failure, Outcome, Part};
 use crate::names::{condition, reason};
 use crate::plan::hosts::rule_for;
 use crate::plan::jobs::{FIRST_LOOK, JobState};
@@ -20,6 +20,11 @@ use crate::text;
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
     format!("restore/{member}/{host}")
+}
+
+/// A host, as Jobs are told of it.
+pub fn part(member: usize, host: &str) -> Part {
+    Part { member, name: host.to_owned() }
 }
 
 /// One host: announce, create its Job, read what became of it.
@@ -117,7 +122,7 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     let exact = target.is_some_and(RestoreTarget::is_exact);
     let failure = judge(outcome, &pass.run.id.uid, allow_empty, exact);
     let entry = &mut pass.now.members[index].stats[host];
-    if let Some(Answer::Restored(r)) = &outcome.answer {
+    if let Some(r) = restored(outcome) {
         entry.planned = Some(counts(r.planned));
         entry.restored = Some(counts(r.restored));
         pass.plan.events.extend(extraneous::note(entry, r.deleted));
@@ -258,8 +263,6 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     };
     let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
     let restore = Restore {
-        member: index,
-        host: entry.hostname.clone(),
         snapshots: entry
             .snapshots
             .iter()
@@ -283,7 +286,11 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     };
     let parts = JobParts { attempt, seconds_left: seconds_left(pass, index), ..parts(pass, index, key, reach) };
     let claim = objects::interim_claim(frame, &parts);
-    let job = objects::job(frame, &pass.task(access, index, Step::Restore(restore)), parts);
+    let job = objects::job(
+        frame,
+        &pass.task(access, index, Step::Restore(restore), vec![part(index, &entry.hostname)]),
+        parts,
+    );
     if let Err(failure) = objects::check_task(&job) {
         return fail_host(pass, index, host, &failure);
     }
@@ -315,6 +322,14 @@ pub fn parts<'p>(pass: &Pass<'p>, index: usize, key: String, reach: &Reach) -> J
     }
 }
 
+/// What a Job says that it restored.
+fn restored(outcome: &Outcome) -> Option<Restored> {
+    match &outcome.answer {
+        Some(Answer::Did(did)) => Restored::of(&did.tallies),
+        _ => None,
+    }
+}
+
 /// Success is computed from counts, never from an exit code alone.
 fn judge(outcome: &Outcome, run: &str, allow_empty: bool, exact: bool) -> Option<Failure> {
     if outcome.failure.is_some() {
@@ -327,7 +342,7 @@ fn judge(outcome: &Outcome, run: &str, allow_empty: bool, exact: bool) -> Option
             format!("The Job answered for another run ({}).", outcome.run),
         ));
     }
-    let Some(Answer::Restored(r)) = &outcome.answer else {
+    let Some(r) = restored(outcome) else {
         return Some(Failure::new(
             Class::Fatal,
             reason::AGENT_FAILED,

@@ -50,14 +50,14 @@ use super::jobs::{self, JobSeen};
 use super::objects::JobFrame;
 use super::observed::{Setup, Surroundings};
 use super::run::{self, RestoreRun, RestoreState};
+use super::systems::restic;
 use super::target::{Reach, TargetSeen};
 use super::{Event, FinalizerChange, Plan, adopt, duration, retry, size};
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
-use crate::api::runtime::RuntimeSettings;
-use crate::contract::restic::{Settings, Step};
-use crate::contract::{Class, Failure, Task, VERSION};
+use crate::contract::restic::Step;
+use crate::contract::{Class, Failure, Part, Task};
 use crate::names::{condition, label, reason};
 use crate::text::replicas;
 
@@ -323,17 +323,13 @@ impl<'a> Pass<'a> {
         JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.seen.defaults())
     }
 
-    fn task(&self, access: &Access, member: usize, step: Step) -> Task {
-        Task {
-            version: VERSION,
-            run: self.run.id.told(),
-            repository: access.told.clone(),
-            settings: Settings {
-                interim: matches!(step, Step::Restore(_)) && self.run.members[member].interim_volume_template.is_some(),
-                ..settings(&self.run.members[member])
-            },
-            step,
-        }
+    fn task(&self, access: &Access, member: usize, step: Step, parts: Vec<Part>) -> Task {
+        let spec = &self.run.members[member];
+        let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
+        let interim = matches!(step, Step::Restore(_)) && spec.interim_volume_template.is_some();
+        let (process, settings) =
+            (restic::process(spec.runtime_settings.as_ref()), restic::settings(no_cache, interim));
+        restic::task(self.run.id.told(), access, process, settings, step, parts)
     }
 
     fn seconds_left(&self) -> i64 {
@@ -410,24 +406,6 @@ impl<'a> Pass<'a> {
 }
 
 /// What the data mover is told of a member's settings.
-fn settings(member: &RestoreMember) -> Settings {
-    let no_cache = member.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    mover_settings(member.runtime_settings.as_ref(), no_cache)
-}
-
-/// What the data mover is told of pod settings.
-pub fn mover_settings(runtime: Option<&RuntimeSettings>, disable_caching: Option<bool>) -> Settings {
-    let container = runtime.and_then(|r| r.container.as_ref());
-    let ionice = container.and_then(|c| c.ionice);
-    Settings {
-        no_cache: disable_caching.unwrap_or(false),
-        nice: container.and_then(|c| c.nice?.adjustment),
-        ionice_class: ionice.and_then(|i| i.class),
-        ionice_class_data: ionice.and_then(|i| i.class_data),
-        ..Settings::default()
-    }
-}
-
 /// How messages name a target: `Deployment/web`, which kubectl takes as well.
 pub fn display(target: &TargetRef) -> String {
     format!("{}/{}", target.kind.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default())

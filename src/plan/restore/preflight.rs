@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::host::{counts, key, parts};
+use super::host::{counts, key, part, parts};
 use super::{Ground, Pass, is_over, member_is_over};
 use crate::api::common::{Ownership, Rule};
 use crate::api::restore_session::{HostPhase, HostRestoreStats, PinnedSnapshot, RestorePhase, StepStatus};
-use crate::contract::restic::{Answer, Companion, HostAnswer, HostQuery, Preflight, Restore, Runner, Step};
-use crate::contract::{self, Class, Failure, OUTCOME_LIMIT, OUTCOME_SLACK};
+use crate::contract::restic::{Companion, HostQuery, Pins, Preflight, Restore, Runner, Step};
+use crate::contract::{self, Answer, Class, Failure, Found, OUTCOME_LIMIT, OUTCOME_SLACK, Part};
 use crate::names::{hash_of, reason};
 use crate::plan::hosts::{HostSet, normal_path, rule_for, source_host};
 use crate::plan::jobs::{FIRST_LOOK, JobSeen, JobState};
@@ -24,6 +24,9 @@ use crate::plan::objects::{self, JobParts};
 use crate::plan::run::Selection;
 use crate::plan::target::Reach;
 use crate::plan::{pod_security, restic_args, retry, warn};
+
+/// A host, and which snapshots it wants.
+type Query = (Part, HostQuery);
 
 /// Key of preflight steps, and name of the step in status.
 pub const PREFLIGHT: &str = "preflight";
@@ -51,16 +54,18 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         pass.plan.look_again(wait);
         return;
     }
-    let waiting_for: Vec<HostQuery> = open.into_iter().filter(|q| !is_asked(pass, q, attempt)).collect();
+    let waiting_for: Vec<Query> = open.into_iter().filter(|(part, _)| !is_asked(pass, part, attempt)).collect();
     let together = together(pass);
-    for hosts in chunks(waiting_for) {
+    for queries in chunks(waiting_for) {
         if !pass.gate.admit(&mut pass.plan) {
             return;
         }
-        let names: Vec<String> = hosts.iter().map(|h| format!("{}/{}", h.member, h.host)).collect();
+        let names: Vec<String> = queries.iter().map(|(p, _)| format!("{}/{}", p.member, p.name)).collect();
         let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
-        let member = hosts[0].member;
-        let task = pass.task(access, member, Step::Preflight(Preflight { hosts, together: together.clone() }));
+        let member = queries[0].0.member;
+        let (asked, hosts): (Vec<Part>, Vec<HostQuery>) = queries.into_iter().unzip();
+        let look = Step::Preflight(Preflight { hosts, together: together.clone() });
+        let task = pass.task(access, member, look, asked);
         let settings = &pass.run.members[member];
         let parts = JobParts {
             key: step_key,
@@ -73,10 +78,8 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         let job = objects::job(frame, &task, parts);
         let level = pass.seen.pod_security;
         let allowed = objects::check_task(&job).and_then(|()| pod_security::check_job(level, &job));
-        if let (Err(failure), Step::Preflight(asked)) = (allowed, &task.step) {
-            for host in &asked.hosts {
-                take(pass, &refused(host.member, &host.host, failure.clone()));
-            }
+        if let Err(failure) = allowed {
+            task.parts.into_iter().for_each(|part| take(pass, &refused(part, failure.clone())));
             continue;
         }
         pass.plan.jobs.push(job);
@@ -123,7 +126,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             }
             JobState::Lost(failure) => failure.clone(),
             JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
-                (None, Some(Answer::Preflight(answers)))
+                (None, Some(Answer::Found(answers)))
                     if outcome.run == pass.run.id.uid && answers_some(job, answers) =>
                 {
                     for answer in answers {
@@ -146,10 +149,8 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             // A pod that can never start is still there.
             pass.plan.stop(Some(job));
         }
-        if let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) {
-            for host in &asked.hosts {
-                take(pass, &refused(host.member, &host.host, failure.clone()));
-            }
+        for part in &job.parts {
+            take(pass, &refused(part.clone(), failure.clone()));
         }
     }
     if let Some(failure) = fault {
@@ -171,13 +172,12 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
 }
 
 /// Whether it answers for any host that it was asked for. One that does not would not by another Job either.
-fn answers_some(job: &JobSeen, answers: &[HostAnswer]) -> bool {
-    let Some(Step::Preflight(asked)) = job.task.as_ref().map(|t| &t.step) else { return true };
-    asked.hosts.iter().any(|h| answers.iter().any(|a| a.member == h.member && a.host == h.host))
+fn answers_some(job: &JobSeen, answers: &[Found]) -> bool {
+    job.parts.is_empty() || job.parts.iter().any(|part| answers.iter().any(|a| a.part == *part))
 }
 
-fn refused(member: usize, host: &str, failure: Failure) -> HostAnswer {
-    HostAnswer { member, host: host.to_owned(), failure: Some(failure), ..HostAnswer::default() }
+fn refused(part: Part, failure: Failure) -> Found {
+    Found { part, failure: Some(failure), ..Found::default() }
 }
 
 /// Fails every host that is not begun and whose Job the namespace would not let in: with nothing touched, and at
@@ -188,12 +188,12 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
         return;
     }
     let namespace = pass.run.id.namespace.clone();
-    for query in open_queries(pass, None) {
-        let Some(reach) = pass.reaches.get(&(query.member, query.host.clone())) else { continue };
-        let pod = restore_pod(pass, ground, query.member, &query.host, reach);
+    for (part, _) in open_queries(pass, None) {
+        let Some(reach) = pass.reaches.get(&(part.member, part.name.clone())) else { continue };
+        let pod = restore_pod(pass, ground, part.member, &part.name, reach);
         let Err(mut failure) = pod_security::check(level, &pod, &namespace) else { continue };
         let unowned =
-            pass.run.members[query.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
+            pass.run.members[part.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
         if !unowned && pod_security::is_about_root(level, &pod) {
             reason::OWNERSHIP.clone_into(&mut failure.reason);
             failure.message = format!(
@@ -201,14 +201,14 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
                 level.as_str()
             );
         }
-        take(pass, &refused(query.member, &query.host, failure));
+        take(pass, &refused(part, failure));
     }
 }
 
 /// The pod that will restore a host, as far as Pod Security judges it: a whole Job for each host would be made at each
 /// look.
 fn restore_pod(pass: &Pass<'_>, ground: &Ground, member: usize, host: &str, reach: &Reach) -> PodSpec {
-    let task = pass.task(&ground.access, member, Step::Restore(Restore::default()));
+    let task = pass.task(&ground.access, member, Step::Restore(Restore::default()), vec![]);
     objects::guarded_pod(&ground.frame, &task, &parts(pass, member, key(member, host), reach))
 }
 
@@ -236,14 +236,16 @@ pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
 }
 
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
-fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
-    let target = pass.run.members.get(answer.member).and_then(|m| m.target.as_ref());
+fn take(pass: &mut Pass<'_>, answer: &Found) {
+    let Part { member, name } = &answer.part;
+    let target = pass.run.members.get(*member).and_then(|m| m.target.as_ref());
     let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
-    let rule = target.and_then(|t| rule_for(&t.rules, &answer.host));
+    let rule = target.and_then(|t| rule_for(&t.rules, name));
     let asked: Vec<String> = rule.iter().flat_map(|r| &r.paths).map(|p| normal_path(p)).collect();
-    let pins = answer.pins(&asked);
-    let Some(member) = pass.now.members.get_mut(answer.member) else { return };
-    let Some(host) = member.stats.iter_mut().find(|h| h.hostname == answer.host && is_open(h)) else { return };
+    let fixed = Pins::read(answer.pin.as_ref());
+    let pins = fixed.unpacked(&asked);
+    let Some(member) = pass.now.members.get_mut(*member) else { return };
+    let Some(host) = member.stats.iter_mut().find(|h| h.hostname == *name && is_open(h)) else { return };
     let said = warn(&mut host.warnings, &host.hostname, &answer.warnings);
     match (&answer.failure, pins) {
         // A repository that nothing was ever backed up into is as empty as one without a snapshot of the host.
@@ -262,8 +264,8 @@ fn take(pass: &mut Pass<'_>, answer: &HostAnswer) {
             host.error = Some(format!("The answer of the preflight is not readable: {why}."));
         }
         (None, Ok(pins)) => {
-            host.planned = answer.planned.map(counts);
-            host.owner.clone_from(&answer.owner);
+            host.planned = contract::restic::Counts::of_planned(&answer.planned).map(counts);
+            host.owner.clone_from(&fixed.owner);
             let pin =
                 |s: contract::restic::PinnedSnapshot| PinnedSnapshot { id: s.id, time: Some(s.time), path: s.path };
             host.snapshots = pins.into_iter().map(pin).collect();
@@ -286,7 +288,7 @@ fn is_open(host: &HostRestoreStats) -> bool {
 }
 
 /// Hosts that are not resolved yet and can be: their target is there and reachable.
-fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
+fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<Query> {
     let mut open = vec![];
     for (index, (status, member)) in pass.now.members.iter().zip(&pass.run.members).enumerate() {
         if member_is_over(status.phase) {
@@ -299,9 +301,7 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
             // A rule that selects by itself is not narrowed down by what the session says of the others.
             let of_session = if selects(rule) { &Selection::default() } else { &pass.run.selection };
             let (runner, no_devices) = limits(pass, ground, index, &host.hostname);
-            open.push(HostQuery {
-                member: index,
-                host: host.hostname.clone(),
+            let query = HostQuery {
                 source_host: source_host(rule, &host.hostname).to_owned(),
                 snapshots: rule.snapshots.clone(),
                 paths: rule.paths.clone(),
@@ -317,7 +317,8 @@ fn open_queries(pass: &Pass<'_>, ground: Option<&Ground>) -> Vec<HostQuery> {
                 no_devices,
                 allow_empty: target.allow_empty.unwrap_or(false),
                 exact: target.is_exact(),
-            });
+            };
+            open.push((part(index, &host.hostname), query));
         }
     }
     open
@@ -377,31 +378,29 @@ fn with_tags(mut lists: Vec<Vec<String>>, more: &[String]) -> Vec<Vec<String>> {
 }
 
 /// Whether a Job of this attempt asks for the host, and has not answered without it.
-fn is_asked(pass: &Pass<'_>, query: &HostQuery, attempt: i32) -> bool {
+fn is_asked(pass: &Pass<'_>, part: &Part, attempt: i32) -> bool {
     let of_attempt = |j: &&JobSeen| j.attempt == attempt && j.key.starts_with(PREFLIGHT);
     let waits = |j: &&JobSeen| !matches!(j.state, JobState::Done(_));
-    pass.seen.jobs.iter().filter(of_attempt).filter(waits).any(|j| {
-        matches!(j.task.as_ref().map(|t| &t.step), Some(Step::Preflight(p)) if p.hosts.iter().any(|h| h.member == query.member && h.host == query.host))
-    })
+    pass.seen.jobs.iter().filter(of_attempt).filter(waits).any(|j| j.parts.contains(part))
 }
 
 /// Splits queries so that each chunk's answers most likely fit one termination message. How many snapshots `latest` is,
 /// one a path that was backed up, nobody knows here: what does not fit is left out and asked for again.
-fn chunks(queries: Vec<HostQuery>) -> Vec<Vec<HostQuery>> {
-    let mut chunks: Vec<Vec<HostQuery>> = vec![];
+fn chunks(queries: Vec<Query>) -> Vec<Vec<Query>> {
+    let mut chunks: Vec<Vec<Query>> = vec![];
     let mut room = 0;
-    for query in queries {
+    for (part, query) in queries {
         let paths: usize = query.paths.iter().map(|p| p.len() + ANSWER_BYTES).sum();
         let snapshots = if query.paths.is_empty() { query.snapshots.len().max(query.mounts.len()).max(1) } else { 0 };
-        let cost = query.host.len() + paths.max(snapshots * ANSWER_BYTES);
+        let cost = part.name.len() + paths.max(snapshots * ANSWER_BYTES);
         match chunks.last_mut() {
             Some(last) if cost <= room => {
-                last.push(query);
+                last.push((part, query));
                 room -= cost;
             }
             _ => {
                 room = (OUTCOME_LIMIT - OUTCOME_SLACK).saturating_sub(cost);
-                chunks.push(vec![query]);
+                chunks.push(vec![(part, query)]);
             }
         }
     }
@@ -421,17 +420,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_is_lost_and_no_chunk_is_too_large(sizes in prop::collection::vec((0usize..4, 1usize..60), 0..60)) {
-            let queries: Vec<HostQuery> = sizes.iter().enumerate()
-                .map(|(i, (paths, len))| HostQuery { host: format!("h{i}"), paths: vec!["x".repeat(*len); *paths], ..HostQuery::default() }).collect();
+            let queries: Vec<Query> = sizes.iter().enumerate()
+                .map(|(i, (paths, len))| (part(9, &format!("h{i}")), HostQuery { paths: vec!["x".repeat(*len); *paths], ..HostQuery::default() })).collect();
             let split = chunks(queries.clone());
             prop_assert_eq!(split.concat(), queries);
             for chunk in split {
-                let answers: Vec<HostAnswer> = chunk.iter().map(|q| HostAnswer {
-                    member: 9, host: q.host.clone(),
+                let pins = |q: &HostQuery| Pins {
                     snapshots: q.paths.iter().map(|p| crate::contract::restic::PinnedSnapshot { id: "a".repeat(64), time: "2026-11-20T16:40:27.123456789+00:00".into(), path: Some(p.clone()) }).collect(),
-                    ..HostAnswer::default()
-                }).collect();
-                let outcome = crate::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, answer: Some(Answer::Preflight(answers)), ..Default::default() };
+                    ..Pins::default()
+                };
+                let answers = chunk.iter().map(|(part, q)| Found { part: part.clone(), pin: pins(q).write(), ..Found::default() }).collect();
+                let outcome = crate::contract::Outcome { version: 1, run: "r".repeat(36), seconds: 1.0, answer: Some(Answer::Found(answers)), ..Default::default() };
                 prop_assert!(serde_json::to_string(&outcome).unwrap().len() <= OUTCOME_LIMIT);
             }
         }

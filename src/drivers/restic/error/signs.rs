@@ -1,7 +1,7 @@
 //! By what words of restic, and of the stores behind it, an error is known. The first sign that fits counts.
 
+use crate::contract::Class;
 use crate::names::reason;
-use crate::plan::contract::Class;
 
 /// A sign in restic's text: any of the words, then what it means and what to do.
 pub struct Sign {

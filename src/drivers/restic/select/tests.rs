@@ -20,12 +20,7 @@ fn snapshot(n: u32, host: &str, paths: &[&str], run: Option<&str>) -> Snapshot {
 }
 
 fn query(host: &str) -> HostQuery {
-    HostQuery {
-        host: "host-9".into(),
-        source_host: host.into(),
-        mounts: vec!["/data".into(), "/etc/app/".into()],
-        ..HostQuery::default()
-    }
+    HostQuery { source_host: host.into(), mounts: vec!["/data".into(), "/etc/app/".into()], ..HostQuery::default() }
 }
 
 fn all() -> Vec<Snapshot> {

@@ -55,7 +55,7 @@ fn a_backup_whose_status_is_refused_ends_and_stops_its_jobs() {
 #[test]
 fn jobs_that_the_version_before_made_are_read() {
     let mut w = World::new(2, true, true);
-    w.jobs.version = Some(1);
+    w.jobs.of_before = true;
     w.settle();
     assert_eq!((w.phase(), w.jobs.created.len()), ("Succeeded", 4));
 }

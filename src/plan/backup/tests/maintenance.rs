@@ -15,7 +15,7 @@ use crate::plan::hosts::HostSet;
 #[test]
 fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {
     let keep = |w: &mut World| w.invoker().retention.keep_last = Some(1);
-    let own = |w: &World| match w.last_task.clone().unwrap().step {
+    let own = |w: &World| match w.last_task.clone().unwrap().work.restic().unwrap().step.clone() {
         Step::Maintain(m) => m.own,
         other => panic!("{other:?}"),
     };
@@ -185,7 +185,7 @@ fn a_repository_that_is_lost_is_not_created_anew() {
         w.known = known;
         script(&mut w, "prepare", &[End::Absent(what)]);
         w.settle();
-        assert!(w.last_task.as_ref().is_some_and(|task| task.repository.known == known));
+        assert!(w.last_task.as_ref().is_some_and(|task| task.work.restic().unwrap().repository.known == known));
         w
     };
     for (what, why) in [(Absent::Repository, reason::REPOSITORY_MISSING), (Absent::Bucket, reason::BUCKET_MISSING)] {

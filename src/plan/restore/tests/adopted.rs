@@ -127,7 +127,7 @@ fn asked(session: &Value, rule: &Value) -> HostQuery {
     w.object["spec"].as_object_mut().unwrap().extend(session.as_object().unwrap().clone());
     loop {
         if let Some(job) = w.decide().jobs.first() {
-            let Step::Preflight(step) = crate::plan::fake::task(job).step else { panic!("preflight is the first") };
+            let Step::Preflight(step) = crate::plan::fake::step(job) else { panic!("preflight is the first") };
             return step.hosts[0].clone();
         }
         w.step(1);
@@ -138,7 +138,7 @@ fn asked(session: &Value, rule: &Value) -> HostQuery {
 #[test]
 fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
     let preflights = |w: &World| -> Vec<crate::contract::restic::Preflight> {
-        let of = |job| match crate::plan::fake::task(job).step {
+        let of = |job| match crate::plan::fake::step(job) {
             Step::Preflight(step) => Some(step),
             _ => None,
         };
@@ -159,7 +159,7 @@ fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
         assert_eq!(p.together.iter().filter(|c| c.optional).count(), 1);
         let start = w.run().state.run.start_time.as_ref().unwrap().0;
         for q in &p.hosts {
-            assert_eq!(q.together, q.host != "m3", "{}", q.host);
+            assert_eq!(q.together, q.source_host != "m3", "{}", q.source_host);
             let at = q.as_of.as_ref().map(|at| at.parse::<k8s_openapi::jiff::Timestamp>().unwrap());
             assert!(at.is_none_or(|at| at.duration_since(start).as_secs() == 1), "no later than the run: {at:?}");
         }
@@ -174,7 +174,7 @@ fn every_preflight_job_knows_all_hosts_that_follow_the_sessions_as_of() {
     w.settle();
     assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
     let last = preflights(&w).pop().unwrap();
-    assert_eq!((last.hosts[0].host.as_str(), hosts(&last)), ("m1", vec!["m0".to_owned(), "m1".to_owned()]));
+    assert_eq!((last.hosts[0].source_host.as_str(), hosts(&last)), ("m1", vec!["m0".to_owned(), "m1".to_owned()]));
     assert_eq!(last.together[0].pinned.as_ref().map(String::len), Some(16));
     assert_eq!(last.together[1].pinned, None);
 }

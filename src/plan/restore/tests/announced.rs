@@ -8,7 +8,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::contract::restic::Step;
 use crate::names::annotation;
 use crate::plan::Plan;
-use crate::plan::fake::task;
+use crate::plan::fake::{step, task};
 use crate::plan::jobs::JobSeen;
 
 impl World {
@@ -33,16 +33,16 @@ impl World {
             assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
         }
         for job in &plan.jobs {
-            let Step::Restore(restore) = task(job).step else { continue };
+            let (Step::Restore(_), [part]) = (step(job), &task(job).parts[..]) else { continue };
             assert!(run.id.held, "no data is touched before the finalizer is on");
-            let member = &run.state.members[restore.member];
-            let host = member.stats.iter().find(|h| h.hostname == restore.host).unwrap();
+            let member = &run.state.members[part.member];
+            let host = member.stats.iter().find(|h| h.hostname == part.name).unwrap();
             assert_eq!(
                 host.attempt.map(|a| a.to_string()),
                 job.metadata.annotations.as_ref().unwrap().get(annotation::ATTEMPT).cloned()
             );
             assert!(!host.snapshots.is_empty(), "pinned before it is restored");
-            let Some(index) = workload_of(run.targets()[restore.member].as_ref()) else { continue };
+            let Some(index) = workload_of(run.targets()[part.member].as_ref()) else { continue };
             let workload = &self.workloads[index];
             assert!(
                 self.may_run_on || !workload.is_scalable() || !self.is_there(index) || workload.pods == 0,

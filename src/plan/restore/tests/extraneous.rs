@@ -8,7 +8,7 @@ use super::{claim, order, script, set, web};
 use crate::contract::Class;
 use crate::contract::restic::Step;
 use crate::names::reason;
-use crate::plan::fake::{End, task};
+use crate::plan::fake::{End, step};
 use crate::plan::target::PodSeen;
 
 fn exact(mut w: World) -> World {
@@ -41,7 +41,7 @@ fn what_was_deleted_is_counted_over_all_tries() {
     assert_eq!(told, 2, "{:?}", w.events);
     // Both the preflight and the restore are told.
     for job in &w.jobs.made {
-        match task(job).step {
+        match step(job) {
             Step::Preflight(asked) => assert!(asked.hosts[0].exact),
             Step::Restore(step) => assert!(step.exact),
             other => panic!("{other:?}"),
@@ -65,7 +65,7 @@ fn without_it_nothing_is_deleted_and_nothing_said() {
     w.object["spec"]["target"]["extraneous"] = "Keep".into();
     w.settle();
     assert!(w.object["status"]["stats"][0].get("deleted").is_none());
-    let exact = |job| matches!(task(job).step, Step::Restore(step) if step.exact);
+    let exact = |job| matches!(step(job), Step::Restore(step) if step.exact);
     assert!(!w.jobs.made.iter().any(exact));
 }
 

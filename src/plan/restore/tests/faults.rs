@@ -7,7 +7,7 @@ use super::{claim, order, preflight_key, script, web};
 use crate::contract::Class;
 use crate::contract::restic::Step;
 use crate::names::reason;
-use crate::plan::fake::{End, key_of, task};
+use crate::plan::fake::{End, key_of, step, work};
 use crate::plan::objects;
 use crate::plan::pod_security::{self, Level};
 
@@ -43,7 +43,7 @@ fn a_job_that_is_deleted_by_hand_is_made_again_after_its_pod() {
 
 /// What restic was told of files that are there, by each Job.
 fn overwrites(w: &World) -> Vec<String> {
-    let told = |job| match task(job).step {
+    let told = |job| match step(job) {
         Step::Restore(step) => step.args.into_iter().find(|a| a.starts_with("--overwrite")),
         _ => None,
     };
@@ -162,7 +162,7 @@ fn without_owners_every_job_fits_a_restricted_namespace() {
         for job in &w.jobs.made {
             let pod = objects::pod_of(job).unwrap();
             assert_eq!(pod_security::check(Level::Restricted, pod, "n"), Ok(()));
-            if let Step::Restore(step) = task(job).step {
+            if let Step::Restore(step) = step(job) {
                 assert!(step.ignore_owners);
             }
         }
@@ -178,7 +178,7 @@ fn a_user_of_the_users_own_is_asked_about_in_the_preflight() {
             json!({ "pod": { "securityContext": { "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000 } } });
         patch(&mut w);
         w.settle();
-        let Step::Preflight(asked) = task(&w.jobs.made[0]).step else { panic!("the first is the preflight") };
+        let Step::Preflight(asked) = step(&w.jobs.made[0]) else { panic!("the first is the preflight") };
         asked.hosts[0].runner.clone()
     };
     let runner = asked(&|_| {}).unwrap();
@@ -221,8 +221,8 @@ fn each_host_has_a_claim_of_its_own_for_dumps() {
     assert_eq!(w.phase(), "Succeeded");
     assert_eq!(w.claims.len(), 2, "one a host, the same for its second try: {:?}", w.claims.keys());
     for job in w.jobs.made.iter().filter(|j| key_of(j).starts_with("restore/0/")) {
-        let (task, pod) = (task(job), objects::pod_of(job).unwrap());
-        assert!(task.settings.interim);
+        let (work, pod) = (work(job), objects::pod_of(job).unwrap());
+        assert!(work.settings.interim);
         let volume = pod.volumes.as_ref().unwrap().iter().find(|v| v.name == "stash-interim-volume").unwrap();
         let claim = &w.claims[&volume.persistent_volume_claim.as_ref().unwrap().claim_name];
         assert_eq!(claim.metadata.owner_references.as_ref().unwrap()[0].name, "all");

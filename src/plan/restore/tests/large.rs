@@ -106,7 +106,7 @@ fn a_run_whose_status_is_refused_ends_with_workloads_as_they_were() {
 #[test]
 fn jobs_that_the_version_before_made_are_read() {
     let mut w = World::batch("Sequential", "Stop", vec![set(), web()]);
-    w.jobs.version = Some(1);
+    w.jobs.of_before = true;
     w.settle();
     assert_eq!((w.phase().as_str(), json!(w.object["status"]["run"]["steps"][0]["attempt"])), ("Succeeded", json!(1)));
 }

@@ -23,7 +23,8 @@ use std::thread;
 
 use self::cluster::{Cluster, Move, Scene};
 use crate::api::restore_session::{HostPhase, RestorePhase};
-use crate::contract::restic::Answer;
+use crate::contract::Answer;
+use crate::contract::restic::Restored;
 use crate::names::condition;
 use crate::plan::jobs::JobState;
 use crate::plan::observed::Surroundings;
@@ -116,9 +117,10 @@ impl Fault {
             Self::TrustsTheAgent => {
                 for job in &mut seen.jobs {
                     if let JobState::Done(outcome) = &mut job.state
-                        && let Some(Answer::Restored(r)) = &mut outcome.answer
+                        && let Some(Answer::Did(did)) = &mut outcome.answer
                     {
-                        r.restored = r.planned;
+                        let r = Restored::of(&did.tallies).unwrap();
+                        did.tallies = Restored { restored: r.planned, ..r }.tallies();
                     }
                 }
             }
@@ -138,9 +140,10 @@ impl Fault {
             Self::TakesSilenceForNone => {
                 for job in &mut seen.jobs {
                     if let JobState::Done(outcome) = &mut job.state
-                        && let Some(Answer::Restored(r)) = &mut outcome.answer
+                        && let Some(Answer::Did(did)) = &mut outcome.answer
                     {
-                        r.deleted.get_or_insert(0);
+                        let r = Restored::of(&did.tallies).unwrap();
+                        did.tallies = Restored { deleted: r.deleted.or(Some(0)), ..r }.tallies();
                     }
                 }
             }

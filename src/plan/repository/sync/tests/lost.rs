@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::contract::restic::Absent;
-use crate::plan::fake::task;
+use crate::plan::fake::work;
 use crate::plan::repository::was_here;
 
 const LONG: usize = 90;
@@ -58,7 +58,7 @@ fn another_place_is_a_new_beginning_and_the_old_one_is_none() {
     w.live(10);
     assert_eq!(w.ready(), ("True".into(), reason::REPOSITORY_NOT_CREATED.into()));
     assert!(w.status.get("integrity").is_none() && w.status.get("totalSize").is_none(), "{:#}", w.status);
-    assert!(!task(w.jobs.made.last().unwrap()).repository.known);
+    assert!(!work(w.jobs.made.last().unwrap()).repository.known);
     w.spec.backend.as_mut().unwrap().s3.as_mut().unwrap().prefix = None;
     gone(&mut w, Absent::Repository);
     w.live(10);
@@ -79,7 +79,7 @@ fn what_an_operator_or_a_job_of_before_says_counts() {
     // An agent that does not know what it is told.
     let mut w = World::new();
     w.live(10);
-    w.jobs.version = Some(1);
+    w.jobs.of_before = true;
     gone(&mut w, Absent::Repository);
     w.live(5);
     assert_eq!(w.ready(), ("False".into(), reason::REPOSITORY_MISSING.into()));

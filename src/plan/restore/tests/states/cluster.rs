@@ -17,7 +17,8 @@ use super::ends::{End, FAULTS, fits};
 use super::{Bound, Fault, invariants};
 use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
-use crate::plan::fake::setup;
+use crate::contract::restic::Step;
+use crate::plan::fake::{setup, step};
 use crate::plan::gate::Room;
 use crate::plan::held::Note;
 use crate::plan::jobs::{self, JobSeen, JobState};
@@ -59,6 +60,8 @@ pub struct Made {
     pub seen: Rc<JobSeen>,
     /// Its pod runs.
     pub runs: bool,
+    /// It deletes what is extraneous.
+    pub exact: bool,
 }
 
 /// A workload.
@@ -269,7 +272,7 @@ impl Cluster {
             let name = || format!("{}#{}", job.seen.key, job.seen.attempt);
             if job.runs && matches!(job.seen.state, JobState::Active { .. }) && !job.seen.given_up {
                 ways.push((Move::End(name(), End::Ok), self.ended(at, End::Ok)));
-                let possible = |end: &End| !job.seen.deleting && fits(*end, &job.seen);
+                let possible = |end: &End| !job.seen.deleting && fits(*end, job);
                 for end in FAULTS.into_iter().filter(|end| self.faults > 0 && possible(end)) {
                     let mut after = self.ended(at, end);
                     after.faults -= 1;
@@ -392,13 +395,16 @@ impl Cluster {
                 if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }
-                if let Err(broken) = invariants::may_start(&after, scene, &seen) {
+                let exact = matches!(step(job), Step::Restore(step) if step.exact);
+                let made = Made { seen: Rc::new(seen), runs: true, exact };
+                if let Err(broken) = invariants::may_start(&after, scene, &made) {
                     return Some(Err(broken));
                 }
-                if !is_preflight(&seen) {
+                let seen = &made.seen;
+                if !is_preflight(seen) {
                     *Rc::make_mut(&mut after.touched).entry(seen.key.clone()).or_default() += 1;
                 }
-                after.jobs.push(Made { seen: Rc::new(seen), runs: true });
+                after.jobs.push(made);
             }
             if plan.finalizer == Some(FinalizerChange::Remove) {
                 more()?;

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::cluster::{Cluster, Made, is_preflight};
-use crate::contract::restic::{Answer, Counts, HostAnswer, HostQuery, PinnedSnapshot, Restored, Step};
-use crate::contract::{Class, Failure, Outcome, VERSION};
+use crate::contract::restic::{Counts, PinnedSnapshot, Pins, Restored};
+use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, VERSION};
 use crate::names::reason;
 use crate::plan::jobs::{JobSeen, JobState};
 
@@ -50,18 +50,13 @@ pub const FAULTS: [End; 11] = [
 ];
 
 /// Whether a Job can end so.
-pub fn fits(end: End, job: &JobSeen) -> bool {
+pub fn fits(end: End, job: &Made) -> bool {
     match end {
-        End::LastData => is_preflight(job),
-        End::Untouched => !is_preflight(job),
-        End::NotDeleted | End::Silent => is_exact(job),
+        End::LastData => is_preflight(&job.seen),
+        End::Untouched => !is_preflight(&job.seen),
+        End::NotDeleted | End::Silent => job.exact,
         _ => true,
     }
-}
-
-/// Whether a Job deletes what is extraneous.
-pub fn is_exact(job: &JobSeen) -> bool {
-    matches!(job.task.as_ref().map(|t| &t.step), Some(Step::Restore(step)) if step.exact)
 }
 
 impl Cluster {
@@ -69,23 +64,24 @@ impl Cluster {
     pub fn ended(&self, at: usize, end: End) -> Self {
         let mut after = self.clone();
         let run = self.run.id.uid.clone();
-        let Made { seen, runs } = &mut after.jobs[at];
+        let Made { seen, runs, exact } = &mut after.jobs[at];
+        let exact = *exact;
         let seen = Rc::make_mut(seen);
         let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
         *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
         let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
         let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
         match end {
-            End::Ok | End::Short | End::LastData | End::Silent => outcome.answer = Some(answer(seen, end)),
+            End::Ok | End::Short | End::LastData | End::Silent => outcome.answer = Some(answer(seen, exact, end)),
             End::NotDeleted => {
-                outcome.answer = Some(answer(seen, end));
+                outcome.answer = Some(answer(seen, exact, end));
                 outcome.failure = fails(Class::Data, reason::EXTRANEOUS_NOT_DELETED);
             }
             End::Untouched => {
                 outcome.failure = fails(Class::Data, reason::NO_SPACE);
                 outcome.untouched = true;
             }
-            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, end)),
+            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, exact, end)),
             End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
             End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
             End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
@@ -94,9 +90,9 @@ impl Cluster {
             End::ByHand => seen.deleting = true,
         }
         let deleted = match &outcome.answer {
-            Some(Answer::Restored(r)) => r.deleted,
+            Some(Answer::Did(did)) => Restored::of(&did.tallies).and_then(|r| r.deleted),
             // Whose pod dies may have deleted before.
-            _ => (is_exact(seen) && matches!(end, End::Died | End::Lingers)).then_some(1),
+            _ => (exact && matches!(end, End::Died | End::Lingers)).then_some(1),
         };
         if let Some(deleted) = deleted {
             let (all, known) = Rc::make_mut(&mut after.deleted).entry(seen.key.clone()).or_default();
@@ -118,30 +114,26 @@ impl Cluster {
     }
 }
 
-fn answer(seen: &JobSeen, end: End) -> Answer {
-    let Step::Preflight(asked) = &seen.task.as_ref().unwrap().step else {
+fn answer(seen: &JobSeen, exact: bool, end: End) -> Answer {
+    if !is_preflight(seen) {
         let counts = |files| Counts { files, bytes: files * 10 };
         let restored = counts(if end == End::Short { 6 } else { 7 });
         // Each finds one entry too many.
-        let deleted = (is_exact(seen) && !matches!(end, End::Short | End::Silent)).then_some(1);
-        return Answer::Restored(Restored { planned: counts(7), restored, deleted, ..Restored::default() });
-    };
+        let deleted = (exact && !matches!(end, End::Short | End::Silent)).then_some(1);
+        let did = Restored { planned: counts(7), restored, deleted, ..Restored::default() };
+        return Answer::Did(Did { tallies: did.tallies() });
+    }
     let bad = match end {
         End::Data => Some(0),
-        End::LastData => Some(asked.hosts.len() - 1),
+        End::LastData => Some(seen.parts.len() - 1),
         _ => None,
     };
     let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
     let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
-    let of = |(i, host): (usize, &HostQuery)| HostAnswer {
-        member: host.member,
-        host: host.host.clone(),
-        snapshots: if bad == Some(i) { vec![] } else { vec![pin()] },
-        packed: None,
-        planned: None,
-        owner: None,
-        warnings: vec![],
-        failure: (bad == Some(i)).then(none),
+    let pins = || Pins { snapshots: vec![pin()], ..Pins::default() }.write();
+    let of = |(i, part): (usize, &Part)| match bad {
+        Some(bad) if bad == i => Found { part: part.clone(), failure: Some(none()), ..Found::default() },
+        _ => Found { part: part.clone(), pin: pins(), ..Found::default() },
     };
-    Answer::Preflight(asked.hosts.iter().enumerate().map(of).collect())
+    Answer::Found(seen.parts.iter().enumerate().map(of).collect())
 }

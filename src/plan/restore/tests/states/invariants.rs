@@ -1,12 +1,11 @@
 //! What must hold in every state. An error says what does not.
 
 use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
-use super::ends::is_exact;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::Plan;
 use crate::plan::held::Note;
-use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::jobs::JobState;
 use crate::plan::restore::{held, is_over, member_is_over};
 use crate::plan::run::RestoreState;
 
@@ -44,8 +43,8 @@ fn works(job: &Made) -> bool {
 }
 
 /// Whether a Job may be made.
-pub fn may_start(cluster: &Cluster, scene: &Scene, job: &JobSeen) -> Result<(), String> {
-    let run = &cluster.run;
+pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), String> {
+    let (run, job) = (&cluster.run, &made.seen);
     let expired = run.state.deadline.as_ref().is_some_and(|d| cluster.now >= d.0);
     all(&[
         (!run.canceled && !run.id.deleting && !expired, "a Job is made on the way out"),
@@ -63,8 +62,8 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, job: &JobSeen) -> Result<(), 
         (host.attempt == Some(job.attempt), "an attempt is not announced"),
         (!host.snapshots.is_empty(), "a restore begins before its snapshots are pinned"),
         (cluster.workloads[member] == Scaled::Down, "a restore begins under a workload that runs"),
-        (is_exact(job) == scene.bound.exact, "a Job deletes what is extraneous, or not, as nobody asked for"),
-        (!(is_exact(job) && cluster.visited[member]), "a Job that deletes begins while others use the volume"),
+        (made.exact == scene.bound.exact, "a Job deletes what is extraneous, or not, as nobody asked for"),
+        (!(made.exact && cluster.visited[member]), "a Job that deletes begins while others use the volume"),
     ])
 }
 

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::cluster::{Cluster, Made, is_preflight};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
-use crate::contract::restic::{Answer, HostAnswer};
+use crate::contract::restic::Restored;
+use crate::contract::{Answer, Found};
 use crate::names::reason;
 use crate::plan::jobs::JobState;
 use crate::plan::restore::is_over;
@@ -75,22 +76,22 @@ impl Cluster {
             print_job(job, is_over(host.phase) || Some(job.seen.attempt) < host.attempt, h);
         }
         if host.snapshots.is_empty() && !is_over(host.phase) {
-            let own = self.answers(index).filter(|(_, a)| a.host == host.hostname);
+            let own = self.answers(index).filter(|(_, a)| a.part.name == host.hostname);
             own.for_each(|(attempt, a)| (attempt, a.failure.is_some()).hash(h));
         }
     }
 
     /// Answers of preflights about a member, with their attempt.
-    fn answers(&self, index: usize) -> impl Iterator<Item = (i32, &HostAnswer)> {
+    fn answers(&self, index: usize) -> impl Iterator<Item = (i32, &Found)> {
         self.jobs.iter().flat_map(move |job| {
             let answers = match &job.seen.state {
                 JobState::Done(outcome) => match &outcome.answer {
-                    Some(Answer::Preflight(answers)) => answers.as_slice(),
+                    Some(Answer::Found(answers)) => answers.as_slice(),
                     _ => &[],
                 },
                 _ => &[],
             };
-            answers.iter().filter(move |a| a.member == index).map(move |a| (job.seen.attempt, a))
+            answers.iter().filter(move |a| a.part.member == index).map(move |a| (job.seen.attempt, a))
         })
     }
 }
@@ -108,7 +109,8 @@ fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
         _ if is_read => (3, None),
         JobState::Lost(failure) => (1, Some(failure)),
         JobState::Done(outcome) => {
-            if let Some(Answer::Restored(r)) = &outcome.answer {
+            if let Some(Answer::Did(did)) = &outcome.answer {
+                let r = Restored::of(&did.tallies).unwrap();
                 (r.planned == r.restored, r.deleted).hash(h);
             }
             (2, outcome.failure.as_ref())

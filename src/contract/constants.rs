@@ -1,0 +1,26 @@
+//! Numbers and places that operator and agent agree on.
+
+/// Version of the two documents.
+pub const VERSION: u32 = 3;
+/// Oldest version that is read: the one before. Jobs that an operator made before it was upgraded answer in it.
+pub const OLDEST_VERSION: u32 = 2;
+/// Environment variable that carries the [`Task`](super::Task).
+pub const TASK_ENV: &str = "LIFEBOAT_TASK";
+/// Bytes that [`TASK_ENV`] can hold: the kernel takes no longer string (32 pages of 4 KiB, execve(2)), and the name is in it.
+pub const TASK_LIMIT: usize = (128 << 10) - 256;
+/// Writable scratch space of the agent: cache, derived credentials files.
+pub const WORK_DIR: &str = "/lifeboat/work";
+/// Where the kubelet reads the termination message.
+pub const OUTCOME_FILE: &str = "/dev/termination-log";
+/// Bytes of a termination message the kubelet keeps
+/// (Kubernetes, "Customizing the termination message").
+pub const OUTCOME_LIMIT: usize = 4096;
+/// Bytes of an outcome that are kept free for what is around its answer.
+pub const OUTCOME_SLACK: usize = 400;
+/// Port on which a running agent answers `GET /progress`.
+pub const PROGRESS_PORT: u16 = 9180;
+
+/// Whether documents of this version are understood.
+pub(super) fn is_read(version: u32) -> bool {
+    (OLDEST_VERSION..=VERSION).contains(&version)
+}
