@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::agent;
 use lifeboat::api::runtime::RuntimeSettings;
-use lifeboat::controller::operator::{self, Options};
+use lifeboat::controller::process::operator::{self, Options};
 use lifeboat::plan::duration;
 use lifeboat::plan::job_defaults;
 use lifeboat::plan::observed::Setup;

@@ -270,11 +270,11 @@ fn a_reason_is_one_word_without_spaces() {
 /// Metrics that there are, without the prefix: those that are registered, and those of collectors, which are told of before
 /// anything has happened.
 fn metrics() -> BTreeSet<String> {
-    let code = text(&root().join("src/controller/metrics.rs"));
+    let code = text(&root().join("src/controller/process/metrics.rs"));
     let registered = code.split("r.register(").skip(1);
     let registered =
         registered.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()));
-    let told = lifeboat::controller::metrics::Metrics::default().render();
+    let told = lifeboat::controller::process::metrics::Metrics::default().render();
     let told = told.lines().filter_map(|l| Some(l.strip_prefix("# TYPE lifeboat_")?.split_once(' ')?.0.to_owned()));
     registered.chain(told).collect()
 }

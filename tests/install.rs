@@ -118,6 +118,6 @@ fn the_operator_fits_the_restricted_profile() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
     assert_eq!(container["imagePullPolicy"], "IfNotPresent");
-    let port = lifeboat::controller::http::ADDRESS.port();
+    let port = lifeboat::controller::process::http::ADDRESS.port();
     assert!(container["ports"].as_array().unwrap().iter().any(|p| p["name"] == "http" && p["containerPort"] == port));
 }

@@ -1,0 +1,411 @@
+//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is `report`'s.
+//!
+//! Every write is safe to repeat: Jobs have names that their step fixes, so
+//! that a second create is AlreadyExists; scaling and deleting to the same end
+//! twice is the same as once.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::{rbac, sessions, workloads};
+use crate::contract::{Class, Failure};
+use crate::controller::kinds::context::Context;
+use crate::controller::observe::jobs::plain;
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
+use crate::plan::grants::Grant;
+use crate::plan::jobs::{self, JobSeen, JobState};
+use crate::plan::sessions::NewSession;
+use crate::plan::{Event, FinalizerChange, Hold, Plan, Scale, Stop, ownership};
+
+/// A plan whose objects reached the cluster, and what the API server refused of it.
+pub struct Done {
+    /// What may be said about it now.
+    pub plan: Applied,
+    /// For the next look.
+    pub refused: Refused,
+}
+
+/// What is left of a plan once its objects have reached the cluster. Only [`apply`] makes one, so that no status is
+/// written of what was not done.
+pub struct Applied {
+    status: Option<Value>,
+    repository_facts: Option<Value>,
+    unreachable: bool,
+    shut: bool,
+    events: Vec<Event>,
+    requeue: Option<Duration>,
+    again: bool,
+}
+
+impl Applied {
+    /// Status to write; `None` leaves it as it is.
+    pub fn status(&self) -> Option<&Value> {
+        self.status.as_ref()
+    }
+
+    /// Facts about the Repository, for its status.
+    pub fn repository_facts(&self) -> Option<&Value> {
+        self.repository_facts.as_ref()
+    }
+
+    /// Whether the Repository did not answer.
+    pub fn unreachable(&self) -> bool {
+        self.unreachable
+    }
+
+    /// Whether a session failed in the store, or on the way to it.
+    pub fn shut(&self) -> bool {
+        self.shut
+    }
+
+    /// Events to publish.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// When to look again, even if nothing changes.
+    pub fn requeue(&self) -> Option<Duration> {
+        self.requeue
+    }
+
+    /// Whether to look again at once.
+    pub fn again(&self) -> bool {
+        self.again
+    }
+}
+
+/// What a plan does besides its finalizer and the rights it takes back.
+struct Effects {
+    stop_jobs: Vec<Stop>,
+    scales: Vec<Scale>,
+    holds: Vec<Hold>,
+    claims: Vec<PersistentVolumeClaim>,
+    grants: Vec<Grant>,
+    jobs: Vec<Job>,
+    sessions: Vec<NewSession>,
+}
+
+/// What the API server refused. Nothing of it keeps the rest of a plan from being done.
+#[derive(Default)]
+pub struct Refused {
+    /// Jobs, as ended ones.
+    pub jobs: Vec<JobSeen>,
+    /// Claims, by name.
+    pub claims: BTreeMap<String, Failure>,
+    /// Scales, by [`Scale::key`].
+    pub scales: BTreeMap<String, Failure>,
+    /// Annotations of workloads, by [`Hold::key`].
+    pub holds: BTreeMap<String, Failure>,
+    /// That rights be taken back. Then the finalizer stays, and nothing of the plan may be reported.
+    pub revoke: Option<Failure>,
+}
+
+/// Brings a plan's objects to the cluster.
+///
+/// # Errors
+/// The API server could not be reached, or refused what is no Job, claim or scale.
+pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan) -> kube::Result<(Done, Option<K>)>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    // Without `..`: a plan cannot ask for what nobody does.
+    let Plan {
+        revoke,
+        finalizer: change,
+        claims,
+        grants,
+        jobs,
+        stop_jobs,
+        scales,
+        holds,
+        sessions,
+        status,
+        repository_facts,
+        unreachable,
+        shut,
+        // `listings` has it.
+        listing: _,
+        events,
+        requeue,
+        again,
+    } = plan;
+    let effects = Effects { stop_jobs, scales, holds, claims, grants, jobs, sessions };
+    let namespace = object.namespace().unwrap_or_default();
+    let done = async {
+        let mut refused_revoke = None;
+        for grant in &revoke {
+            match rbac::take_back(ctx, grant, &namespace).await {
+                Ok(()) => {}
+                // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
+                Err(e) if is_verdict(&e) => {
+                    refused_revoke = Some(Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let fresh = match change {
+            Some(FinalizerChange::Add) => Some(finalizer(ctx, object, &namespace, FinalizerChange::Add).await?),
+            _ => None,
+        };
+        let refused = self::effects(ctx, object, &namespace, &effects).await?;
+        Ok((fresh, Refused { revoke: refused_revoke, ..refused }))
+    };
+    let done: kube::Result<_> = done.await;
+    for job in effects.jobs.iter().map(kube::ResourceExt::name_any) {
+        match &done {
+            Ok((_, refused)) if !refused.jobs.iter().any(|j| j.name == job) => {}
+            Ok(_) => ctx.queues.refused(&namespace, &job),
+            Err(_) => ctx.queues.give_back(&namespace, &job),
+        }
+    }
+    let (mut fresh, refused) = done?;
+    if change == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
+        fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
+    }
+    let plan = Applied { status, repository_facts, unreachable, shut, events, requeue, again };
+    Ok((Done { plan, refused }, fresh))
+}
+
+async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Effects) -> kube::Result<Refused>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), namespace);
+    for Stop { name, uid } in &plan.stop_jobs {
+        // One that the API server has refused is not there.
+        let Some(uid) = uid.clone() else { continue };
+        // In the foreground: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
+        let this = Preconditions { uid: Some(uid), resource_version: None };
+        match jobs.delete(name, &DeleteParams::foreground().preconditions(this)).await {
+            Ok(_) => info!(namespace, job = name, session = object.name_any(), "stopping a Job"),
+            // Another one that has come to its name stays.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut refused = Refused::default();
+    for change in &plan.scales {
+        let (kind, name, replicas) = (&change.kind, &change.name, change.replicas);
+        match workloads::scale(ctx, namespace, change).await {
+            Ok(()) => info!(namespace, kind, name, replicas, session = object.name_any(), "scaling a workload"),
+            Err(e) if is_verdict(&e) => {
+                warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "a scale was refused");
+                refused.scales.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    for change in &plan.holds {
+        let (kind, name, held) = (&change.kind, &change.name, change.note.is_some());
+        match workloads::hold(ctx, namespace, change).await {
+            Ok(()) => info!(namespace, kind, name, held, session = object.name_any(), "annotated a workload"),
+            Err(e) if is_verdict(&e) => {
+                warn!(namespace, kind, name, held, session = object.name_any(), error = %e, "an annotation was refused");
+                refused.holds.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
+    let mut without_claim = BTreeMap::new();
+    for claim in &plan.claims {
+        let name = claim.name_any();
+        match claims.create(&PostParams::default(), claim).await {
+            Ok(_) => info!(namespace, claim = name, session = object.name_any(), "created a claim"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                // Whose the claim of a template is, the next look judges; one of a step must be the session's own.
+                if let Some(step) = claim.annotations().get(annotation::STEP_KEY)
+                    && find(&claims, &name).await?.is_some_and(|there| !is_of_the_same(&there, claim))
+                {
+                    let failure = taken("PersistentVolumeClaim", &name, reason::CLAIM_EXISTS);
+                    without_claim.insert(step.clone(), NoClaim::Taken(failure));
+                }
+            }
+            Err(e) if is_verdict(&e) => match claim.annotations().get(annotation::STEP_KEY) {
+                Some(step) => drop(without_claim.insert(step.clone(), NoClaim::Refused(e))),
+                None => {
+                    refused.claims.insert(name, Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
+                }
+            },
+            Err(e) => return Err(e),
+        }
+    }
+    for grant in &plan.grants {
+        match rbac::make(ctx, grant).await {
+            Ok(()) => {}
+            Err(e) if is_verdict(&e) => {
+                let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
+                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, refused_by_api(j, &e, &what), true)));
+                return Ok(refused);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    for job in &plan.jobs {
+        let step = job.labels().get(label::STEP).cloned().unwrap_or_default();
+        if let Some(why) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
+            let failure = match why {
+                NoClaim::Taken(failure) => failure.clone(),
+                NoClaim::Refused(e) => refused_by_api(job, e, "the claim of interimVolumeTemplate, without which"),
+            };
+            refused.jobs.push(refusal(ctx, job, failure, true));
+            continue;
+        }
+        ctx.queues.asked(namespace, &job.name_any());
+        let made = {
+            let _making = ctx.precedence.making();
+            jobs.create(&PostParams::default(), job).await
+        };
+        if made.is_ok() {
+            ctx.queues.made(namespace, &job.name_any());
+        }
+        match made {
+            Ok(made) => {
+                ctx.metrics.job_created(&step);
+                ctx.written.note_job(&object.uid().unwrap_or_default(), &made);
+                let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
+                info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let name = job.name_any();
+                let there = find(&jobs, &name).await?;
+                if there.is_some_and(|there| ownership::of_job(&there) != ownership::of_job(job)) {
+                    let failure = taken("Job", &name, reason::JOB_EXISTS);
+                    refused.jobs.push(refusal(ctx, job, failure, true));
+                }
+            }
+            Err(e) if is_verdict(&e) => {
+                refused.jobs.push(refusal(ctx, job, refused_by_api(job, &e, ""), has_refused(&e)));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    for new in &plan.sessions {
+        sessions::create(ctx, new).await?;
+    }
+    Ok(refused)
+}
+
+/// Why there is no claim of a step.
+enum NoClaim {
+    /// Somebody else's has its name.
+    Taken(Failure),
+    /// The API server refused it.
+    Refused(kube::Error),
+}
+
+/// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.
+fn is_verdict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
+}
+
+/// Whether a verdict says that nothing was stored. A server that fails may have stored it: a timeout of etcd is a 500,
+/// and so is a webhook that does not answer.
+fn has_refused(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+/// A refused Job as one that ended: its failure goes the way of any other.
+fn refusal(ctx: &Context, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
+    JobSeen { uid: None, starts: false, is_unmade, state: JobState::Lost(failure), ..jobs::see(job, &[], ctx.now()) }
+}
+
+/// What the API server says to a Job, or to `what` without which it cannot run.
+fn refused_by_api(job: &Job, error: &kube::Error, what: &str) -> Failure {
+    let name = job.name_any();
+    let what = if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") };
+    let text = format!(
+        "The API server refused {what}: {} Look at runtimeSettings and the namespace's policies.",
+        plain(error)
+    );
+    Failure::new(class(error), reason::REFUSED_BY_API, text)
+}
+
+/// Somebody else's object has the name of one that a step makes.
+fn taken(kind: &str, name: &str, reason: &str) -> Failure {
+    let text = format!(
+        "{kind} {name} exists and was not made by this session, which needs an object of that name. Delete it, and create another session."
+    );
+    Failure::new(Class::Invalid, reason, text)
+}
+
+/// Whether what is there has the controller that it was to be made with.
+fn is_of_the_same(there: &impl kube::ResourceExt, made: &impl kube::ResourceExt) -> bool {
+    let controller = |o: &OwnerReference| (o.controller == Some(true)).then(|| o.uid.clone());
+    let of = |all: &[OwnerReference]| all.iter().find_map(controller);
+    of(there.owner_references()) == of(made.owner_references())
+}
+
+/// The object of a name, by the right to list.
+async fn find<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(api.list(&named).await?.items.pop())
+}
+
+/// A quota or a namespace's policy may change while we wait; a malformed object stays malformed.
+fn class(error: &kube::Error) -> Class {
+    match error {
+        kube::Error::Api(status) if status.is_invalid() || status.code == 400 => Class::Invalid,
+        _ => Class::Transient,
+    }
+}
+
+/// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
+///
+/// # Errors
+/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+pub async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mut all = object.finalizers().to_vec();
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let left_by_stash = |f: &str| deleting && [FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER].contains(&f);
+    all.retain(|f| f != FINALIZER && !left_by_stash(f));
+    if change == FinalizerChange::Add {
+        all.push(FINALIZER.to_owned());
+    }
+    // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
+    let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    ctx.written.note(&written);
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_fails_has_judged_and_may_have_stored() {
+        for (code, verdict, refused) in [
+            (400, true, true),
+            (403, true, true),
+            (422, true, true),
+            (500, true, false),
+            (429, false, true),
+            (503, false, false),
+            (504, false, false),
+        ] {
+            let error = kube::Error::Api(Status { code, ..Status::default() }.boxed());
+            assert_eq!((is_verdict(&error), has_refused(&error)), (verdict, refused), "{code}");
+        }
+    }
+}

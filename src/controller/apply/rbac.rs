@@ -1,0 +1,214 @@
+//! Grants in the cluster: made before the Jobs that need them, taken back at the end of their run.
+//!
+//! A run takes its rights back before its finalizer goes. But whoever may change a session may take the finalizer off,
+//! and the rights stand in another namespace, where no owner takes them along. So rights whose run is gone are looked
+//! for: at the start, now and then, and when such a run goes.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::api::restore_session::GrantStatus;
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::pages::{self, PAGE};
+use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::kinds::context::Context;
+use crate::controller::observe::jobs::plain;
+use crate::names::{OPERATOR, annotation, label};
+use crate::plan::grants::Grant;
+
+/// How often rights whose run is gone are looked for.
+const NOW_AND_THEN: Duration = Duration::from_mins(10);
+/// The same after a run went that had some: a look at it that was under way may have given them after that.
+const AFTERWARDS: Duration = Duration::from_secs(30);
+/// Of many runs that go at once the rights are looked for together.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// Makes what is not there yet.
+///
+/// # Errors
+/// The API server could not be reached, or refused one of them.
+pub async fn make(ctx: &Context, grant: &Grant) -> kube::Result<()> {
+    if let Some(account) = &grant.account {
+        create(ctx, account).await?;
+    }
+    create(ctx, &grant.role).await?;
+    create(ctx, &grant.binding).await
+}
+
+/// Takes a right back: first the binding, after which the others are worth nothing.
+///
+/// # Errors
+/// The API server could not be reached, or refused.
+pub async fn take_back(ctx: &Context, grant: &GrantStatus, namespace: &str) -> kube::Result<()> {
+    unbind(ctx, grant).await?;
+    delete::<ServiceAccount>(ctx, namespace, &grant.name).await
+}
+
+async fn unbind(ctx: &Context, grant: &GrantStatus) -> kube::Result<()> {
+    delete::<RoleBinding>(ctx, &grant.namespace, &grant.name).await?;
+    delete::<Role>(ctx, &grant.namespace, &grant.name).await
+}
+
+/// Looks for rights whose run is gone, and takes them back, until the operator stops. `left` says that such a run went.
+pub async fn collect(ctx: &Context, left: &Notify) {
+    ctx.filled().await;
+    let mut next = AFTERWARDS;
+    loop {
+        if let Err(error) = sweep(ctx).await {
+            warn!(error = plain(&error), "cannot look for rights whose run is gone; trying again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(next) => next = NOW_AND_THEN,
+            () = left.notified() => {
+                tokio::time::sleep(TOGETHER).await;
+                next = AFTERWARDS;
+            }
+        }
+    }
+}
+
+async fn sweep(ctx: &Context) -> kube::Result<()> {
+    let bindings: Api<RoleBinding> = Api::all(ctx.client.clone());
+    let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
+    let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
+    while let Some(page) = next {
+        let answer = bindings.list_metadata(&page).await?;
+        for binding in &answer.items {
+            // One that stays is no reason to leave others.
+            if let Err(error) = settle(ctx, binding).await {
+                let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+                warn!(namespace, name, error = plain(&error), "the right of a run that is gone is not taken back");
+            }
+        }
+        next = pages::after(page, &answer.metadata);
+    }
+    Ok(())
+}
+
+/// Takes the right back to which a binding belongs, if its run is gone.
+async fn settle(ctx: &Context, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
+    let Some(run) = RunOfRight::of(binding) else { return Ok(()) };
+    let gone = match run.kind.as_str() {
+        "RestoreSession" => run.is_gone(ctx, &ctx.users.restores).await?,
+        "RestoreBatch" => run.is_gone(ctx, &ctx.users.restore_batches).await?,
+        "BackupSession" => run.is_gone(ctx, &ctx.users.backups).await?,
+        _ => false,
+    };
+    if gone {
+        info!(kind = run.kind, namespace = run.namespace, session = run.name, "a run is gone and has left a right");
+        // Only where the binding itself is: what it says may be anybody's, and the account goes with its session.
+        unbind(ctx, &run.right).await?;
+    }
+    Ok(())
+}
+
+/// The run that a binding in another namespace was made for.
+#[derive(Debug, PartialEq)]
+struct RunOfRight {
+    kind: String,
+    namespace: String,
+    name: String,
+    uid: String,
+    right: GrantStatus,
+}
+
+impl RunOfRight {
+    /// `None` for a binding that is not as a grant has it, or that has an owner, which takes it along.
+    fn of(binding: &PartialObjectMeta<RoleBinding>) -> Option<Self> {
+        let (labels, notes) = (binding.labels(), binding.annotations());
+        let is_named = binding.name_any().starts_with(&format!("{OPERATOR}-"));
+        let run = Self {
+            kind: labels.get(label::SESSION_KIND)?.clone(),
+            namespace: notes.get(annotation::SESSION_NAMESPACE)?.clone(),
+            name: notes.get(annotation::SESSION_NAME)?.clone(),
+            uid: labels.get(label::SESSION_UID)?.clone(),
+            right: GrantStatus { namespace: binding.namespace()?, name: binding.name_any() },
+        };
+        (is_named && binding.owner_references().is_empty()).then_some(run)
+    }
+
+    /// The watches say so, and so does the API server.
+    async fn is_gone<K>(&self, ctx: &Context, all: &Indexed<Stored<K>>) -> kube::Result<bool>
+    where
+        K: UserKind + Resource<Scope = NamespaceResourceScope>,
+    {
+        let is_there = |uid: Option<String>| uid.as_ref() == Some(&self.uid);
+        if all.get(&ObjectRef::new(&self.name).within(&self.namespace)).is_some_and(|o| is_there(o.uid())) {
+            return Ok(false);
+        }
+        let api: Api<K> = Api::namespaced(ctx.client.clone(), &self.namespace);
+        // The operator may list these, and get none of them.
+        let named = ListParams::default().fields(&format!("metadata.name={}", self.name));
+        Ok(!api.list_metadata(&named).await?.items.into_iter().any(|o| is_there(o.uid())))
+    }
+}
+
+async fn create<K>(ctx: &Context, object: &K) -> kube::Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &namespace);
+    match api.create(&PostParams::default(), object).await {
+        Ok(_) => {
+            info!(namespace, kind = %K::kind(&()), name = object.name_any(), "gave a right to Jobs of a run");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+async fn delete<K>(ctx: &Context, namespace: &str, name: &str) -> kube::Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => {
+            info!(namespace, kind = %K::kind(&()), name, "took a right back");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn binding(change: impl FnOnce(&mut Value)) -> Option<RunOfRight> {
+        let mut object = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {
+            "name": "lifeboat-r-abc", "namespace": "store",
+            "labels": { label::MANAGED_BY: label::MANAGED_BY_VALUE, label::SESSION_KIND: "RestoreSession", label::SESSION_UID: "u" },
+            "annotations": { annotation::SESSION_NAME: "r", annotation::SESSION_NAMESPACE: "demo" } } });
+        change(&mut object["metadata"]);
+        RunOfRight::of(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_binding_says_whose_it_is_and_one_that_is_not_as_ours_says_nothing() {
+        let run = binding(|_| ()).unwrap();
+        assert_eq!((run.kind.as_str(), run.namespace.as_str(), run.name.as_str()), ("RestoreSession", "demo", "r"));
+        assert_eq!(run.right, GrantStatus { namespace: "store".into(), name: "lifeboat-r-abc".into() });
+        let owner = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "o" }]);
+        assert_eq!(binding(|m| m["ownerReferences"] = owner), None);
+        assert_eq!(binding(|m| m["name"] = "admins".into()), None);
+        assert_eq!(binding(|m| drop(m["labels"].as_object_mut().unwrap().remove(label::SESSION_UID))), None);
+        assert_eq!(binding(|m| drop(m.as_object_mut().unwrap().remove("annotations"))), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Status and events, from plans that were applied and from nothing else.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::objects::Applied;
+use crate::api::{Repository, to_json};
+use crate::controller::cache::consumers::{self, User};
+use crate::controller::cache::stored::Stored;
+use crate::controller::kinds::context::Context;
+use crate::names::MANAGER;
+use crate::plan::repository::{is_being_asked, opened};
+use crate::plan::{self, conditions};
+
+/// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
+///
+/// # Errors
+/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+pub async fn report<K>(ctx: &Context, object: &K, plan: &Applied) -> kube::Result<Option<K>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mut fresh = None;
+    if let Some(status) = plan.status() {
+        ctx.precedence.give_way().await;
+        fresh = Some(match write_status(ctx, object, MANAGER, status, true).await {
+            Err(error) if is_too_large(&error) => {
+                let Some(short) = plan::size::shorten(&K::kind(&()), status, ctx.now()) else { return Err(error) };
+                warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "the status is too large; the run is ended");
+                write_status(ctx, object, MANAGER, &short, true).await?
+            }
+            written => written?,
+        });
+    }
+    for event in plan.events() {
+        publish(ctx, object, event).await;
+    }
+    Ok(fresh)
+}
+
+/// Writes what a plan of a session found out about its Repository into the Repository's status. That it does not answer
+/// is only what one Job says: the Repository is asked to see for itself, from its own namespace.
+///
+/// # Errors
+/// The API server could not be reached. A Repository that is gone is no error.
+pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> kube::Result<()> {
+    let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() && !plan.shut() {
+        return Ok(());
+    }
+    let Some(home) = session.home(&ctx.users) else { return Ok(()) };
+    let Some(found) = ctx.repositories.get(&home) else { return Ok(()) };
+    // Who reports first is enough: the Repository itself asks from then on.
+    if plan.unreachable() && found.open().status.is_none_or(|s| !is_being_asked(&s)) {
+        facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
+    }
+    if plan.shut() && found.open().status.is_none_or(|s| !opened::is_known(&s)) {
+        facts["openRequestTime"] = json!(conditions::whole_second(ctx.now()));
+    }
+    // Nothing is said of a Repository by those who may not use it.
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) || !consumers::may_use(ctx, session, &home).await {
+        return Ok(());
+    }
+    let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home.namespace.as_deref().unwrap_or_default());
+    // A merge: the rest of the same status is the Repository's own reconcile's.
+    let patch = Patch::Merge(json!({ "status": facts }));
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    match api.patch_status(&home.name, &params, &patch).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Applies a status document. With `guarded`, only over the version that the decision was made from:
+/// a decision made from an older one must not turn the clock back.
+///
+/// # Errors
+/// The API server could not be reached, or a conflict.
+pub async fn write_status<K>(ctx: &Context, object: &K, manager: &str, status: &Value, guarded: bool) -> kube::Result<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    let mut body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any() },
+        "status": status,
+    });
+    if guarded && let Some(version) = object.resource_version() {
+        body["metadata"]["resourceVersion"] = version.into();
+    }
+    let params = PatchParams::apply(manager).force();
+    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await?;
+    ctx.written.note(&written);
+    Ok(written)
+}
+
+/// Takes those fields out of a Repository's status that were to go and stayed: to apply a status without a field does not
+/// remove what a merge has written, and so sessions write what they find out ([`repository`]).
+///
+/// # Errors
+/// The API server could not be reached, or a conflict.
+pub async fn take_out(ctx: &Context, written: Stored<Repository>, status: &Value) -> kube::Result<Stored<Repository>> {
+    let Some(gone) = stayed(&to_json(&written.open().status), status) else { return Ok(written) };
+    let api: Api<Stored<Repository>> = Api::namespaced(ctx.client.clone(), &written.namespace().unwrap_or_default());
+    let patch = json!({ "metadata": { "resourceVersion": written.resource_version() }, "status": gone });
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let written = api.patch_status(&written.name_any(), &params, &Patch::Merge(patch)).await?;
+    ctx.written.note(&written);
+    Ok(written)
+}
+
+/// What stands in a status and is not wanted there, each field null.
+fn stayed(there: &Value, wanted: &Value) -> Option<Value> {
+    let is_wanted = |field: &String| wanted.get(field).is_some_and(|value| !value.is_null());
+    let gone = there.as_object()?.keys().filter(|field| !is_wanted(field)).map(|field| (field.clone(), Value::Null));
+    let gone: serde_json::Map<String, Value> = gone.collect();
+    (!gone.is_empty()).then_some(Value::Object(gone))
+}
+
+/// Whether the API server, or its store, finds an object too large. The store's own words come with code 500.
+fn is_too_large(error: &kube::Error) -> bool {
+    const WORDS: [&str; 3] =
+        ["request is too large", "request entity too large", "trying to send message larger than max"];
+    let kube::Error::Api(status) = error else { return false };
+    let said = status.message.to_lowercase();
+    status.code == 413 || WORDS.iter().any(|words| said.contains(words))
+}
+
+/// Publishes an event about an object. One that cannot be written is left out.
+pub async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let about = match &event.about {
+        None => object.object_ref(&()),
+        Some(workload) => ObjectReference {
+            api_version: Some(workload.api_version.clone()),
+            kind: Some(workload.kind.clone()),
+            name: Some(workload.name.clone()),
+            namespace: object.meta().namespace.clone(),
+            uid: Some(workload.uid.clone()),
+            ..ObjectReference::default()
+        },
+    };
+    // A recorder of its own for each event: a shared one repeats the first note it was given for a reason.
+    let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
+    let event = Event {
+        type_: if event.warning { EventType::Warning } else { EventType::Normal },
+        reason: event.reason.clone(),
+        note: Some(event.message.clone()),
+        action: "Reconcile".into(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &about).await {
+        // An event that cannot be written never changes an outcome.
+        warn!(%error, reason = event.reason, "could not publish an event");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_was_to_go_and_stayed_is_found() {
+        let there = json!({ "phase": "Ready", "integrity": true, "snapshotCount": 0, "steps": [] });
+        assert_eq!(
+            stayed(&there, &json!({ "phase": "X", "snapshotCount": 1, "steps": [] })),
+            Some(json!({ "integrity": null }))
+        );
+        assert_eq!(stayed(&there, &there), None);
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_is_known_from_other_refusals() {
+        let said = |code: u16, text: &str| {
+            is_too_large(&kube::Error::Api(Box::new(Status::failure(text, "").with_code(code))))
+        };
+        assert!(said(413, "Request entity too large: limit is 3145728"));
+        assert!(said(500, "etcdserver: request is too large"));
+        assert!(said(
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2097152 vs. 2000000)"
+        ));
+        assert!(!said(500, "etcdserver: request timed out") && !said(409, "the object has been modified"));
+    }
+}

@@ -1,0 +1,18 @@
+//! What the operator knows of the cluster without asking: stores filled by watches, their indexes, and the ledgers that
+//! follow them.
+//!
+//! Nothing here decides anything, or writes to the cluster. Nothing here is needed to go on: after a start all of it is
+//! made anew from the watches.
+
+pub mod budget;
+pub mod consumers;
+pub mod index;
+pub mod informers;
+pub mod listings;
+pub mod pages;
+pub mod read_your_writes;
+pub mod slots;
+pub mod sources;
+pub mod stored;
+pub mod triggers;
+pub mod verdicts;

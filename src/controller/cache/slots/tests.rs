@@ -1,0 +1,416 @@
+//! The ledger, told of sessions and Jobs in the orders in which watches may tell.
+
+use kube::runtime::reflector;
+use kube::runtime::reflector::store::Writer as Fills;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::stored::Stored;
+use crate::names::annotation;
+use crate::plan::objects;
+
+struct World {
+    queues: Queues,
+    users: Users,
+    configurations: Fills<Stored<BackupConfiguration>>,
+    backups: Fills<Stored<BackupSession>>,
+    sessions: Store<Stored<RestoreSession>>,
+    jobs: Store<Kept<Job>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (configurations, of_configurations) = reflector::store();
+        let (backups, of_backups) = reflector::store();
+        let users = Users {
+            configurations: Indexed::new(configurations, consumers::keys),
+            batches: Indexed::new(reflector::store::<Stored<BackupBatch>>().0, |_| vec![]),
+            backups: Indexed::new(backups, consumers::keys),
+            restores: Indexed::new(reflector::store::<Stored<RestoreSession>>().0, |_| vec![]),
+            restore_batches: Indexed::new(reflector::store::<Stored<RestoreBatch>>().0, |_| vec![]),
+        };
+        Self {
+            queues: Queues::default(),
+            users,
+            configurations: of_configurations,
+            backups: of_backups,
+            sessions: reflector::store().0,
+            jobs: reflector::store().0,
+        }
+    }
+
+    fn hear(&self, event: &Event<Stored<RestoreSession>>) {
+        self.queues.hear_session(&self.users, event, &self.sessions);
+    }
+
+    fn hear_job(&self, event: &Event<Kept<Job>>) {
+        self.queues.hear_job::<RestoreSession>(event, &self.jobs);
+    }
+
+    fn hear_backup(&mut self, event: &Event<Stored<BackupSession>>) {
+        self.backups.apply_watcher_event(event);
+        self.users.backups.hear(event);
+        self.queues.hear_session(&self.users, event, &self.users.backups.store);
+    }
+
+    fn hear_configuration(&mut self, event: &Event<Stored<BackupConfiguration>>) {
+        self.configurations.apply_watcher_event(event);
+        self.users.configurations.hear(event);
+        self.queues.hear_invoker(&self.users, event);
+    }
+
+    fn used(&self) -> Option<usize> {
+        self.queues.look(&home(), Queue::used)
+    }
+
+    fn reserves(&self, session: &Stored<RestoreSession>, jobs: &[Job], most: usize) -> bool {
+        self.queues.reserve(session, jobs, most, false) == Reserved::All
+    }
+}
+
+/// The Repository of all sessions here, `n/r`.
+fn home() -> Home {
+    Home::new("r").within("n")
+}
+
+fn session(uid: &str) -> Stored<RestoreSession> {
+    let target = json!({ "ref": { "kind": "PersistentVolumeClaim", "name": uid } });
+    let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
+    serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreSession",
+        "metadata": meta, "spec": { "repository": { "name": "r" }, "target": target } }))
+    .unwrap()
+}
+
+fn owner(kind: &str, uid: &str) -> Value {
+    json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": kind, "name": uid, "uid": uid, "controller": true })
+}
+
+/// Under the name that its step gives it; `name` is the key of the step.
+fn job_on(name: &str, owner: &Value, step: &str, claims: &[&str]) -> Job {
+    let (of, uid) = (owner["name"].as_str().unwrap(), owner["uid"].as_str().unwrap());
+    let component = if owner["kind"] == "BackupSession" { "stash-backup" } else { "stash-restore" };
+    let computed = objects::job_name_of(component, of, uid, step, name, 1);
+    let volumes: Vec<Value> =
+        claims.iter().map(|c| json!({ "name": c, "persistentVolumeClaim": { "claimName": c } })).collect();
+    serde_json::from_value(json!({
+        "metadata": { "name": computed, "namespace": "n", "uid": format!("u-{name}"), "ownerReferences": [owner],
+            "annotations": { annotation::STEP_KEY: name, annotation::ATTEMPT: "1" },
+            "labels": { "lifeboat.stash.appscode.com/step": step } },
+        "spec": { "template": { "spec": { "containers": [], "volumes": volumes } } } }))
+    .unwrap()
+}
+
+fn job(session: &str) -> Job {
+    job_on(&format!("job-{session}"), &owner("RestoreSession", session), "restore", &[])
+}
+
+fn over(mut job: Job) -> Job {
+    job.status = serde_json::from_value(json!({ "conditions": [{ "type": "Complete", "status": "True" }] })).unwrap();
+    job
+}
+
+fn heard(job: &Job) -> Event<Kept<Job>> {
+    Event::Apply(job.clone().into())
+}
+
+/// Proves: C13.
+#[test]
+fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
+    let w = World::new();
+    let all = ["b", "a"].map(session);
+    all.iter().for_each(|s| w.hear(&Event::Apply(s.clone())));
+    let [later, first] = &all;
+    // Whose uid sorts first goes first, but not over one whose place is taken already.
+    assert!(!w.reserves(later, &[job("b")], 1), "the place of the first is kept");
+    assert!(w.reserves(first, &[job("a")], 1));
+    assert!(w.reserves(first, &[job("a")], 1), "the same Job is the same place");
+    w.hear_job(&heard(&job("a")));
+    assert_eq!(w.used(), Some(1));
+    assert!(!w.reserves(later, &[job("b")], 1));
+    w.hear_job(&heard(&over(job("a"))));
+    w.hear(&Event::Delete(first.clone()));
+    assert!(w.reserves(later, &[job("b")], 1));
+    w.queues.give_back("n", &job("b").name_any());
+    assert_eq!(w.used(), Some(0));
+    // Who waits for another session keeps no place that this one may need.
+    let mut busy = first.open();
+    busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
+        "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
+    .unwrap();
+    w.hear(&Event::Apply(busy.into()));
+    assert!(w.reserves(later, &[job("b")], 1));
+    w.queues.refused("n", &job("b").name_any());
+    w.hear(&Event::Delete(first.clone()));
+    // What went while nobody listened is not counted for ever.
+    w.hear_job(&heard(&job("b")));
+    w.hear_job(&Event::Init);
+    w.hear_job(&Event::InitDone);
+    assert_eq!(w.used(), Some(0));
+    w.hear(&Event::InitDone);
+    assert_eq!(w.used(), None);
+}
+
+/// Whoever may create Jobs anywhere must not take places on a Repository by labels and annotations.
+#[test]
+fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
+    let w = World::new();
+    let labelled = |mut job: Job| {
+        let marks = [
+            ("lifeboat.stash.appscode.com/session-kind", "RestoreSession"),
+            ("lifeboat.stash.appscode.com/session-uid", "a"),
+        ];
+        job.labels_mut().extend(marks.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        job.annotations_mut().insert("lifeboat.stash.appscode.com/repository".into(), "n/r".into());
+        job
+    };
+    let mut foreign = labelled(job("a"));
+    foreign.metadata.namespace = Some("elsewhere".into());
+    let mut not_controlled = labelled(job("a"));
+    not_controlled.owner_references_mut()[0].controller = None;
+    let mut suspended = labelled(job("a"));
+    suspended.spec.get_or_insert_default().suspend = Some(true);
+    let forged = [
+        labelled(job_on(
+            "bare",
+            &json!({ "apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "a", "controller": true }),
+            "restore",
+            &[],
+        )),
+        labelled(job_on(
+            "of-another-group",
+            &json!({ "apiVersion": "x/v1", "kind": "RestoreSession", "name": "a", "uid": "a", "controller": true }),
+            "restore",
+            &[],
+        )),
+        labelled(job_on("of-nobody", &owner("RestoreSession", "nobody"), "restore", &[])),
+        foreign,
+        not_controlled,
+        suspended,
+    ];
+    // Whether its session is known by then or not.
+    for known in [false, true] {
+        if known {
+            w.hear(&Event::Apply(session("a")));
+        }
+        for job in &forged {
+            w.hear_job(&heard(job));
+            assert_eq!(w.used().unwrap_or_default(), 0, "{job:?}");
+        }
+    }
+    assert_eq!(w.queues.look(&home(), Queue::jobs), Some(0), "nor do they hold a deletion up");
+    // A session that is there may be heard of after its Job, and counts where it says, not where the Job says.
+    let mut late = labelled(job("late"));
+    late.annotations_mut().insert("lifeboat.stash.appscode.com/repository".into(), "elsewhere/r".into());
+    w.hear_job(&heard(&late));
+    assert_eq!(w.used(), Some(0));
+    w.hear(&Event::Apply(session("late")));
+    assert_eq!(w.used(), Some(1));
+    let mut ended = session("late").open();
+    ended.status = serde_json::from_value(json!({ "phase": "Failed" })).unwrap();
+    w.hear(&Event::Apply(ended.into()));
+    assert_eq!(w.used(), Some(0));
+    w.hear(&Event::Apply(session("late")));
+    let mut moved = session("late").open();
+    moved.spec.repository.as_mut().unwrap().name = "other".into();
+    w.hear(&Event::Apply(moved.into()));
+    assert_eq!((w.used(), w.queues.look(&Home::new("other").within("n"), Queue::used)), (Some(0), Some(1)));
+}
+
+fn backup(name: &str) -> Stored<BackupSession> {
+    let meta = json!({ "name": name, "namespace": "n", "uid": name, "creationTimestamp": "2026-11-20T00:00:00Z" });
+    serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupSession",
+        "metadata": meta, "spec": { "invoker": { "kind": "BackupConfiguration", "name": "nightly" } } }))
+    .unwrap()
+}
+
+fn nightly() -> Stored<BackupConfiguration> {
+    serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "metadata": { "name": "nightly", "namespace": "n", "uid": "nightly" }, "spec": { "repository": { "name": "r" }, "retentionPolicy": { "name": "all", "prune": true } } }))
+    .unwrap()
+}
+
+/// Where it leads is in its invoker: if nobody waits, a store that is away is never asked again.
+#[test]
+fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
+    let waits = |w: &World| w.queues.look(&home(), Queue::len).unwrap_or_default();
+    // At a start, in whatever order the two lists come.
+    for backups_first in [true, false] {
+        let mut w = World::new();
+        let backups = |w: &mut World| {
+            [Event::Init, Event::InitApply(backup("one")), Event::InitDone].iter().for_each(|e| w.hear_backup(e));
+        };
+        let configurations = |w: &mut World| {
+            [Event::Init, Event::InitApply(nightly()), Event::InitDone].iter().for_each(|e| w.hear_configuration(e));
+        };
+        let lists: [&dyn Fn(&mut World); 2] =
+            if backups_first { [&backups, &configurations] } else { [&configurations, &backups] };
+        lists.iter().for_each(|list| list(&mut w));
+        assert_eq!(waits(&w), 1, "backups first: {backups_first}");
+    }
+    // Its list is read while the invokers' is.
+    let mut w = World::new();
+    w.hear_backup(&Event::Init);
+    w.hear_configuration(&Event::Init);
+    w.hear_backup(&Event::InitApply(backup("one")));
+    w.hear_configuration(&Event::InitApply(nightly()));
+    w.hear_configuration(&Event::InitDone);
+    w.hear_backup(&Event::InitDone);
+    assert_eq!(waits(&w), 1);
+    // Later, by single events.
+    let mut w = World::new();
+    w.hear_backup(&Event::Init);
+    w.hear_backup(&Event::InitDone);
+    w.hear_configuration(&Event::Init);
+    w.hear_configuration(&Event::InitDone);
+    w.hear_backup(&Event::Apply(backup("one")));
+    assert_eq!(waits(&w), 0);
+    w.hear_configuration(&Event::Apply(nightly()));
+    assert_eq!(waits(&w), 1);
+}
+
+/// Else there were more Jobs than may be for a moment.
+#[test]
+fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
+    let w = World::new();
+    let all = ["a", "b", "c", "d"].map(session);
+    all.iter().for_each(|s| w.hear(&Event::Apply(s.clone())));
+    for (session, name) in all.iter().zip(["a", "b", "c", "d"]) {
+        assert!(w.reserves(session, &[job(name)], 4));
+    }
+    w.queues.asked("n", &job("b").name_any());
+    w.queues.asked("n", &job("c").name_any());
+    w.queues.made("n", &job("c").name_any());
+    w.hear_job(&heard(&job("d")));
+    w.hear_job(&Event::Init);
+    w.queues.made("n", &job("b").name_any());
+    w.hear_job(&Event::InitDone);
+    assert_eq!(w.used(), Some(2), "a is about to be made, and b was made after the list was begun");
+    // What was asked for without an answer may be there; not for ever, and not beyond its session.
+    w.queues.asked("n", &job("a").name_any());
+    w.queues.give_back("n", &job("a").name_any());
+    w.hear_job(&Event::Init);
+    w.hear_job(&Event::InitDone);
+    assert_eq!(w.used(), Some(1), "of b a later list would tell");
+    w.hear(&Event::Delete(all[0].clone()));
+    w.hear(&Event::Apply(all[0].clone()));
+    assert_eq!(w.used(), Some(0));
+    assert!(w.reserves(&all[0], &[job("a")], 4));
+    w.queues.asked("n", &job("a").name_any());
+    w.queues.give_back("n", &job("a").name_any());
+    let later = Instant::now() + std::time::Duration::from_mins(3);
+    w.queues.with(|all| all.forget_unanswered(later));
+    assert_eq!(w.used(), Some(0));
+}
+
+/// Two that create a repository at once destroy it.
+#[test]
+fn a_new_repository_is_created_by_one_job_at_a_time() {
+    let mut w = World::new();
+    w.hear_configuration(&Event::Apply(nightly()));
+    let [one, two] = ["one", "two"].map(backup);
+    for session in [&one, &two] {
+        w.hear_backup(&Event::Apply(session.clone()));
+    }
+    let prepares = |name: &str| {
+        let mut job = job_on("prepare", &owner("BackupSession", name), "prepare", &[]);
+        let notes = job.metadata.annotations.get_or_insert_default();
+        notes.insert(annotation::REPOSITORY.to_owned(), "n/r".to_owned());
+        job
+    };
+    let (first, second) = ([prepares("one")], [prepares("two")]);
+    assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All);
+    assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All, "its own");
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "before it is there");
+    w.queues.made("n", &first[0].name_any());
+    w.queues.hear_job::<BackupSession>(&heard(&first[0]), &w.jobs);
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "while it works");
+    assert_eq!(w.queues.reserve(&two, &second, 16, false), Reserved::All, "nothing is created where there is one");
+    w.queues.give_back("n", &second[0].name_any());
+    w.queues.with(|all| all.note(&format!("n/{}", first[0].name_any()), true, false));
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All, "one that cannot start keeps nobody");
+    w.queues.give_back("n", &second[0].name_any());
+    w.queues.hear_job::<BackupSession>(&heard(&over(first[0].clone())), &w.jobs);
+    assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All);
+}
+
+/// A claim that is written to is nobody else's from before the watches tell, or a half-restored volume could become a
+/// backup that succeeded.
+#[test]
+fn claims_are_reserved_and_only_readers_share_one() {
+    let mut w = World::new();
+    w.hear_configuration(&Event::Apply(nightly()));
+    let [one, two] = ["one", "two"].map(backup);
+    w.hear_backup(&Event::Apply(one.clone()));
+    w.hear(&Event::Apply(session("a")));
+    let writes = job_on("writes", &owner("RestoreSession", "a"), "restore", &["data", "more"]);
+    let reads = |name: &str| job_on(&format!("reads-{name}"), &owner("BackupSession", name), "backup", &["data"]);
+    let preflight = job_on("looks", &owner("RestoreSession", "a"), "preflight", &["data"]);
+
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16, false), Reserved::All);
+    let writer = Writer { session: "RestoreSession n/a".into(), claim: "data".into(), reads: false };
+    assert_eq!(
+        w.queues.reserve(&one, &[reads("one")], 16, false),
+        Reserved::InUse(vec![writer.clone()]),
+        "before it is there"
+    );
+    assert_eq!(w.queues.reserve(&session("a"), std::slice::from_ref(&writes), 16, false), Reserved::All, "its own");
+    assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16, false), Reserved::All, "it only asks the repository");
+    w.queues.asked("n", &writes.name_any());
+    w.queues.made("n", &writes.name_any());
+    w.hear_job(&heard(&writes));
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(vec![writer]), "while it works");
+    // Its session has read what came of it, though another container of its pod runs on.
+    let outcome = crate::contract::Outcome::default();
+    let done = JobSeen {
+        state: jobs::JobState::Done(Box::new(outcome)),
+        ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
+    };
+    w.queues.note("n", &[done]);
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
+    w.queues.give_back("n", &reads("one").name_any());
+    w.hear_job(&heard(&over(writes.clone())));
+
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
+    assert_eq!(w.queues.reserve(&two, &[reads("two")], 16, false), Reserved::All, "readers share");
+    let Reserved::InUse(readers) = w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16, false) else {
+        panic!("in use")
+    };
+    assert_eq!(
+        readers.iter().map(|r| (r.session.as_str(), r.reads)).collect::<Vec<_>>(),
+        [("BackupSession n/one", true), ("BackupSession n/two", true)]
+    );
+    w.queues.refused("n", &reads("one").name_any());
+    w.queues.give_back("n", &reads("two").name_any());
+    assert_eq!(w.queues.reserve(&session("b"), std::slice::from_ref(&writes), 16, false), Reserved::All);
+
+    // After a start they are reserved by those who run, before a session is known.
+    let w = World::new();
+    w.hear_job(&Event::Init);
+    w.hear_job(&Event::InitApply(writes.into()));
+    assert!(matches!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(_)));
+    w.hear_job(&Event::InitDone);
+    assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
+}
+
+#[test]
+fn a_job_that_cannot_start_holds_claims_and_no_place() {
+    let w = World::new();
+    w.hear(&Event::Apply(session("a")));
+    w.hear(&Event::Apply(session("b")));
+    let writes = job_on("writes", &owner("RestoreSession", "a"), "restore", &["data"]);
+    assert!(w.reserves(&session("a"), std::slice::from_ref(&writes), 1));
+    w.hear_job(&heard(&writes));
+    assert!(!w.reserves(&session("b"), &[job("b")], 1));
+    let seen = |is_stuck| JobSeen { is_stuck, ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
+    w.queues.note("n", &[seen(true)]);
+    assert_eq!((w.used(), w.queues.look(&home(), Queue::jobs)), (Some(0), Some(1)));
+    // What a watch says of it again changes nothing about that.
+    w.hear_job(&heard(&writes));
+    assert!(w.reserves(&session("b"), &[job("b")], 1));
+    let other = job_on("other", &owner("RestoreSession", "b"), "restore", &["data"]);
+    assert!(matches!(w.queues.reserve(&session("b"), &[other], 16, false), Reserved::InUse(_)));
+    w.queues.note("n", &[seen(false)]);
+    assert_eq!(w.used(), Some(2), "it has started after all");
+}

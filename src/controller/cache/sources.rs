@@ -1,0 +1,177 @@
+//! Watches that fill a store and wake a reconcile in one stream, so that a
+//! reconcile never looks at a store older than what woke it.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+
+use serde::de::DeserializeOwned;
+
+use super::budget::{Budget, Counted};
+use super::index::{Indexed, Keys};
+use super::pages::PAGE;
+use super::slots::Queues;
+use super::verdicts::Verdicts;
+use crate::controller::kinds::context::Children;
+use crate::controller::observe::jobs;
+use crate::names::{annotation, label};
+use crate::plan::kept::Kept;
+
+/// Looks that run at once, for each kind. A look waits for the API server only.
+const CONCURRENCY: u16 = 64;
+
+/// Whoever is woken by the changes of many is woken once for those of this long.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// Objects of one kind that users write, as they change. The store is filled before a change is heard of.
+pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
+    /// The store.
+    pub store: Indexed<K>,
+    changes: Changes<K>,
+    ear: Ear<K>,
+    /// Wakes the reconcile of one.
+    pub bell: UnboundedSender<ObjectRef<K>>,
+    rung: UnboundedReceiver<ObjectRef<K>>,
+}
+
+impl<K> Source<K>
+where
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// Watches all objects of the kind.
+    pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
+        let ear = Ear::default();
+        let (hears, verdicts) = (ear.clone(), verdicts.clone());
+        let hear = move |event: &Event<K>, store: &Store<K>| {
+            match event {
+                Event::Delete(object) => verdicts.forget(&object.uid().unwrap_or_default()),
+                Event::InitDone => {
+                    verdicts.keep(&K::kind(&()), &store.state().iter().filter_map(|o| o.uid()).collect());
+                }
+                Event::Apply(_) | Event::InitApply(_) | Event::Init => {}
+            }
+            if let Some(hear) = hears.get() {
+                hear(event, store);
+            }
+        };
+        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
+        let (bell, rung) = futures::channel::mpsc::unbounded();
+        Self { store, changes, ear, bell, rung }
+    }
+
+    /// Has a change also wake those of another kind that `whom` names; they look after the store has the change.
+    pub fn tell<T>(&mut self, other: &Source<T>, mut whom: impl FnMut(&K) -> Vec<ObjectRef<T>> + Send + 'static)
+    where
+        T: Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let bell = other.bell.clone();
+        let changes = std::mem::replace(&mut self.changes, futures::stream::empty().boxed());
+        let told = changes.inspect_ok(move |object| {
+            for one in whom(object) {
+                // Nobody listens only while the operator stops.
+                let _ = bell.unbounded_send(one);
+            }
+        });
+        self.changes = told.boxed();
+    }
+
+    /// Has one more follow the store.
+    pub fn follow(&self, hear: impl Fn(&Event<K>, &Store<K>) + Send + Sync + 'static) {
+        let _ = self.ear.set(Box::new(hear));
+    }
+
+    /// A controller whose bell is rung by so many that it answers for several at once.
+    pub fn patient_controller(self) -> Controller<K> {
+        let rung = stream::unfold(self.rung, async |mut rung| {
+            let first = rung.next().await?;
+            tokio::time::sleep(TOGETHER).await;
+            let mut all = HashSet::from([first]);
+            while let Ok(one) = rung.try_recv() {
+                all.insert(one);
+            }
+            Some((stream::iter(all), rung))
+        });
+        Controller::for_stream(self.changes, self.store.store)
+            .reconcile_on(rung.flatten())
+            .with_config(Config::default().concurrency(CONCURRENCY))
+    }
+
+    /// A controller that hears of all of it.
+    pub fn controller(self) -> Controller<K> {
+        Controller::for_stream(self.changes, self.store.store)
+            .reconcile_on(self.rung)
+            .with_config(Config::default().concurrency(CONCURRENCY))
+    }
+}
+
+/// Somebody who follows a store; set once its watch is wired.
+type Ear<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>;
+
+/// Changes of a kind.
+pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
+
+/// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
+/// A Repository's own Jobs stand in no queue: it has none to give.
+pub fn with_jobs<K>(controller: Controller<K>, client: &Client, queues: Option<&Queues>) -> (Controller<K>, Children)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
+    let queues = queues.cloned();
+    let line_up = move |event: &Event<Kept<Job>>, store: &Store<Kept<Job>>| {
+        if let Some(queues) = &queues {
+            queues.hear_job::<K>(event, store);
+        }
+    };
+    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), jobs::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, jobs::keys_of_pod, |_, _| {});
+    let controller = controller
+        .watches_stream(changed_jobs, |job| session_of(&job.open()))
+        .watches_stream(changed_pods, |pod| session_of(&pod.open()));
+    (controller, Children { jobs, pods })
+}
+
+/// Watches a kind: its store, indexed, and its changes, each heard of after the store has it.
+/// `hear` follows the store.
+pub fn changes<K>(
+    client: &Client,
+    config: watcher::Config,
+    keys: Keys<K>,
+    hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
+) -> (Indexed<K>, Changes<K>)
+where
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (store, writer): (Store<K>, Writer<K>) = reflector::store();
+    let indexed = Indexed::new(store, keys);
+    let (follows, mut budget) = (indexed.clone(), Budget::default());
+    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
+        .default_backoff()
+        .map_ok(move |event| budget.hear(event))
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            follows.hear(event);
+            hear(event, &follows.store);
+        })
+        .touched_objects();
+    (indexed, stream.boxed())
+}
+
+/// The session that a Job or a pod works for.
+fn session_of<K: Resource<DynamicType = ()>>(child: &impl ResourceExt) -> Option<ObjectRef<K>> {
+    let name = child.annotations().get(annotation::SESSION_NAME)?;
+    Some(ObjectRef::new(name).within(&child.namespace()?))
+}

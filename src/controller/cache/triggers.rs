@@ -1,0 +1,245 @@
+//! Who hears of whose changes: one watch for each kind that users write, and bells between them.
+//!
+//! An object that uses a Repository wakes it, and it wakes them: so references are true at
+//! once, and who waits for a Repository goes on when it is there, or answers again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::Event;
+use kube::{Client, Resource, ResourceExt as _};
+use tokio::sync::Notify;
+
+use super::budget::Counted;
+use super::consumers::{self, Home, User, Users};
+use super::index::Indexed;
+use super::listings::Listings;
+use super::slots::Queues;
+use super::sources::Source;
+use super::stored::Stored;
+use super::verdicts::Verdicts;
+use crate::api::repository::Reachability;
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
+use crate::plan::gate::Claim;
+
+/// The watches.
+pub struct Sources {
+    /// Repositories.
+    pub repositories: Source<Stored<Repository>>,
+    /// Invokers of one target.
+    pub configurations: Source<Stored<BackupConfiguration>>,
+    /// Invokers of many targets.
+    pub batches: Source<Stored<BackupBatch>>,
+    /// Backups.
+    pub backups: Source<Stored<BackupSession>>,
+    /// Restores of one target.
+    pub restores: Source<Stored<RestoreSession>>,
+    /// Restores of many targets.
+    pub restore_batches: Source<Stored<RestoreBatch>>,
+    /// Told when a session is gone that had rights.
+    pub left: Arc<Notify>,
+}
+
+impl Sources {
+    /// Watches, with the bells between them.
+    pub fn new(client: &Client, queues: &Queues, verdicts: &Verdicts) -> Self {
+        let mut all = Self {
+            repositories: Source::new(client, verdicts, |_| vec![]),
+            configurations: Source::new(client, verdicts, consumers::keys),
+            batches: Source::new(client, verdicts, consumers::keys),
+            backups: Source::new(client, verdicts, consumers::keys),
+            restores: Source::new(client, verdicts, consumers::keys),
+            restore_batches: Source::new(client, verdicts, consumers::keys),
+            left: Arc::default(),
+        };
+        let users = all.users();
+        line_up(&all.backups, queues, &users, &all.left);
+        line_up(&all.restores, queues, &users, &all.left);
+        line_up(&all.restore_batches, queues, &users, &all.left);
+        let (q, u) = (queues.clone(), users.clone());
+        all.configurations.follow(move |event, _| q.hear_invoker(&u, event));
+        let (q, u) = (queues.clone(), users.clone());
+        all.batches.follow(move |event, _| q.hear_invoker(&u, event));
+        all.configurations.tell(&all.repositories, homes(&users));
+        all.batches.tell(&all.repositories, homes(&users));
+        all.backups.tell(&all.repositories, homes(&users));
+        all.restores.tell(&all.repositories, homes(&users));
+        all.restore_batches.tell(&all.repositories, homes(&users));
+        all.backups.tell(&all.configurations, |s| invoker_of(s, "BackupConfiguration").into_iter().collect());
+        all.backups.tell(&all.batches, |s| invoker_of(s, "BackupBatch").into_iter().collect());
+        let u = users.clone();
+        all.repositories.tell(&all.configurations, move |r| u.of(&u.configurations, &ObjectRef::from_obj(r)));
+        let u = users.clone();
+        all.repositories.tell(&all.batches, move |r| u.of(&u.batches, &ObjectRef::from_obj(r)));
+        tell_of_news(&mut all.repositories, &all.backups, &users, |u| &u.backups);
+        tell_of_news(&mut all.repositories, &all.restores, &users, |u| &u.restores);
+        tell_of_news(&mut all.repositories, &all.restore_batches, &users, |u| &u.restore_batches);
+        all
+    }
+
+    /// The bells of sessions.
+    pub fn bells(&self) -> Bells {
+        Bells {
+            backups: self.backups.bell.clone(),
+            restores: self.restores.bell.clone(),
+            restore_batches: self.restore_batches.bell.clone(),
+        }
+    }
+
+    /// Whose turn it is to be listed.
+    pub fn listings(&self) -> Listings {
+        let listings = Listings::new(self.repositories.bell.clone());
+        let hears = listings.clone();
+        self.repositories.follow(move |event, store| hears.hear(event, |home| store.get(home).is_some()));
+        listings
+    }
+
+    /// The stores of those that use Repositories.
+    pub fn users(&self) -> Users {
+        Users {
+            configurations: self.configurations.store.clone(),
+            batches: self.batches.store.clone(),
+            backups: self.backups.store.clone(),
+            restores: self.restores.store.clone(),
+            restore_batches: self.restore_batches.store.clone(),
+        }
+    }
+}
+
+/// Wakes sessions.
+pub struct Bells {
+    backups: UnboundedSender<ObjectRef<Stored<BackupSession>>>,
+    restores: UnboundedSender<ObjectRef<Stored<RestoreSession>>>,
+    restore_batches: UnboundedSender<ObjectRef<Stored<RestoreBatch>>>,
+}
+
+impl Bells {
+    /// Wakes the sessions whose turn it is on a Repository with `most` places, as many as there is room.
+    pub fn next_in_line(&self, queues: &Queues, repository: &Home, most: usize) {
+        let next = queues.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
+        for claim in next.unwrap_or_default() {
+            match claim.kind.as_str() {
+                "BackupSession" => ring(&self.backups, &claim),
+                "RestoreSession" => ring(&self.restores, &claim),
+                _ => ring(&self.restore_batches, &claim),
+            }
+        }
+    }
+}
+
+fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRef<K>>, whom: &Claim) {
+    let _ = bell.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
+}
+
+/// Has the queues follow a kind of sessions, and whoever takes rights back.
+fn line_up<K: Counted + User + serde::de::DeserializeOwned + std::fmt::Debug>(
+    source: &Source<K>,
+    queues: &Queues,
+    users: &Users,
+    left: &Arc<Notify>,
+) {
+    let (queues, users, left) = (queues.clone(), users.clone(), left.clone());
+    source.follow(move |event, store| {
+        queues.hear_session(&users, event, store);
+        if matches!(event, Event::Delete(session) if session.has_rights()) {
+            left.notify_one();
+        }
+    });
+}
+
+/// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with
+/// thousands of sessions, each that comes would wake all others.
+fn tell_of_news<K: User>(
+    repositories: &mut Source<Stored<Repository>>,
+    sessions: &Source<K>,
+    users: &Users,
+    of: fn(&Users) -> &Indexed<K>,
+) {
+    let (users, store) = (users.clone(), repositories.store.clone());
+    let mut told: HashMap<Home, News> = HashMap::new();
+    repositories.tell(sessions, move |repository| {
+        let home = ObjectRef::from_obj(repository);
+        let news = store.get(&home).map(|r| News::of(&r));
+        let known = match &news {
+            Some(news) => told.insert(home.clone(), news.clone()),
+            None => told.remove(&home),
+        };
+        if news == known { vec![] } else { users.of(of(&users), &home) }
+    });
+}
+
+/// What a session reads of its Repository.
+#[derive(Clone, PartialEq)]
+struct News {
+    uid: Option<String>,
+    generation: Option<i64>,
+    leaves: bool,
+    first_backup: Option<Time>,
+    known: bool,
+    reachability: Option<Reachability>,
+}
+
+impl News {
+    fn of(repository: &Stored<Repository>) -> Self {
+        let (meta, facts) = (repository.meta(), repository.facts());
+        Self {
+            uid: meta.uid.clone(),
+            generation: meta.generation,
+            leaves: meta.deletion_timestamp.is_some(),
+            first_backup: facts.first_backup.clone(),
+            known: facts.known,
+            reachability: facts.reachability.clone(),
+        }
+    }
+}
+
+/// The Repositories that hear of a change of a user: the one it uses, and the one that it used.
+fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
+    let users = users.clone();
+    let mut last: HashMap<String, Home> = HashMap::new();
+    move |object| {
+        let uid = object.uid().unwrap_or_default();
+        let uses = object.home(&users).filter(|_| !object.is_over());
+        let used = match &uses {
+            Some(home) => last.insert(uid, home.clone()),
+            None => last.remove(&uid),
+        };
+        let used = used.filter(|u| Some(u) != uses.as_ref());
+        used.into_iter().chain(uses).collect()
+    }
+}
+
+fn invoker_of<K: Resource<DynamicType = ()>>(session: &Stored<BackupSession>, kind: &str) -> Option<ObjectRef<K>> {
+    let invoker = session.facts().invoker.as_ref().filter(|i| i.kind == kind)?;
+    Some(ObjectRef::new(&invoker.name).within(session.meta().namespace.as_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn news(generation: i64, status: &Value) -> News {
+        let meta = json!({ "name": "r", "namespace": "n", "uid": "u", "generation": generation });
+        let repository = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": meta,
+            "spec": { "backend": { "s3": { "endpoint": "e", "bucket": "b" } } }, "status": status });
+        News::of(&serde_json::from_value(repository).unwrap())
+    }
+
+    #[test]
+    fn who_else_uses_a_repository_is_no_news_to_its_sessions() {
+        let (time, before) = ("2026-11-20T00:00:00Z", news(1, &json!({})));
+        let used =
+            json!({ "references": [{ "kind": "RestoreSession", "namespace": "n", "name": "s" }], "snapshotCount": 3 });
+        assert!(before == news(1, &used));
+        let away = json!({ "reachability": { "reachable": false, "since": time } });
+        let backed_up = json!({ "firstBackupTime": time });
+        for (generation, status) in [(2, json!({})), (1, away), (1, backed_up), (1, json!({ "knownPlace": "b/" }))] {
+            assert!(before != news(generation, &status), "{status}");
+        }
+    }
+}

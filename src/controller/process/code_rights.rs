@@ -1,0 +1,272 @@
+//! Who may run code, on the cluster's side: what users may do, the key of seals, and what the controller believes.
+//!
+//! The webhook of every replica asks the API server about the author of an object. The key is in a Secret of the
+//! operator's own that all replicas share; it is made once, and again where somebody deletes it. The controller takes an
+//! object that asks for rights only with the webhook's seal, or in a namespace that an administrator has opened for that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::future::try_join_all;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::info;
+
+use crate::admission::rights::{self, Gate, Question};
+use crate::admission::seal::{KEY, Key};
+use crate::api::to_json;
+use crate::controller::cache::informers::Watched;
+use crate::controller::observe::jobs::plain;
+use crate::names::{OPERATOR, label, reason};
+use crate::plan::observed::Refusal;
+use crate::plan::rights::{Ask, Right};
+
+/// For all that is asked about one object, as for the owners of Repositories.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Most questions about one object, but for the first. One that asks for more is for those who may create pods.
+const QUESTIONS: usize = 8;
+/// Secret with the key, and the key in it.
+const SECRET: (&str, &str) = ("lifeboat-code-rights", "key");
+
+/// How the operator is told to go about it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whether anybody is asked anything. If not, whoever may create an object may set all of its fields.
+    pub enabled: bool,
+    /// Groups whose members are not asked about.
+    pub groups: Vec<String>,
+    /// The webhook is served, so that there are seals.
+    pub webhook: bool,
+}
+
+/// What users may do, and what the controller believes.
+pub struct Vouching {
+    client: Client,
+    namespace: String,
+    policy: Policy,
+    key: ArcSwapOption<Key>,
+}
+
+impl Vouching {
+    /// For an operator in this namespace.
+    pub fn new(client: Client, namespace: String, policy: Policy) -> Arc<Self> {
+        Arc::new(Self { client, namespace, policy, key: ArcSwapOption::empty() })
+    }
+
+    /// What the webhook asks; `None` where it asks nothing.
+    pub fn gate(self: &Arc<Self>) -> Option<Gate> {
+        if !self.policy.enabled {
+            return None;
+        }
+        let (of_key, of_ask, of_namespace) = (self.clone(), self.clone(), self.clone());
+        Some(Gate {
+            key: Arc::new(move || {
+                let me = of_key.clone();
+                Box::pin(async move {
+                    match tokio::time::timeout(PATIENCE, me.key()).await {
+                        Ok(Ok(key)) => Ok(Key::clone(&key)),
+                        Ok(Err(e)) => Err(plain(&e)),
+                        Err(_) => Err("the API server does not answer in time".to_owned()),
+                    }
+                })
+            }),
+            ask: Arc::new(move |question| {
+                let me = of_ask.clone();
+                Box::pin(async move { me.ask(&question).await })
+            }),
+            is_open: Arc::new(move |namespace| {
+                let me = of_namespace.clone();
+                Box::pin(async move { me.is_open(&namespace).await })
+            }),
+        })
+    }
+
+    /// What the API server is known by, when it asks the webhook. Looks whether there is another key.
+    ///
+    /// # Errors
+    /// The key could not be read or made.
+    pub async fn path_token(&self) -> kube::Result<String> {
+        Ok(self.read().await?.path_token())
+    }
+
+    /// The key, as it was read last.
+    async fn key(&self) -> kube::Result<Arc<Key>> {
+        match self.key.load_full() {
+            Some(key) => Ok(key),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&self) -> kube::Result<Arc<Key>> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = match api.get_opt(SECRET.0).await? {
+            Some(found) => found,
+            None => match api.create(&PostParams::default(), &fresh()?).await {
+                Ok(made) => {
+                    info!(secret = SECRET.0, "the key of code rights is made");
+                    made
+                }
+                // Another replica was first.
+                Err(kube::Error::Api(status)) if status.code == 409 => api.get(SECRET.0).await?,
+                Err(e) => return Err(e),
+            },
+        };
+        let bytes = secret.data.as_ref().and_then(|d| d.get(SECRET.1)).map(|b| b.0.as_slice());
+        let key = bytes.and_then(|b| <[u8; KEY]>::try_from(b).ok()).ok_or_else(|| {
+            let text = format!("Secret {} has no key of {KEY} bytes; delete it, and a new one is made", SECRET.0);
+            kube::Error::Service(text.into())
+        })?;
+        let key = Arc::new(Key::new(key));
+        self.key.store(Some(key.clone()));
+        Ok(key)
+    }
+
+    /// Whether somebody may do all that a question takes.
+    async fn ask(&self, question: &Question) -> Result<(), String> {
+        let groups = question.user.get("groups").and_then(Value::as_array).into_iter().flatten();
+        if groups.filter_map(Value::as_str).any(|g| self.policy.groups.iter().any(|known| known == g)) {
+            return Ok(());
+        }
+        match tokio::time::timeout(PATIENCE, self.denied(question)).await {
+            Ok(Ok(denied)) if denied.is_empty() => Ok(()),
+            Ok(Ok(denied)) => Err(rights::denial(question, &denied)),
+            Ok(Err(e)) => Err(rights::unknown(question, &plain(&e))),
+            Err(_) => Err(rights::unknown(question, "the API server does not answer in time")),
+        }
+    }
+
+    /// Whether an administrator has opened a namespace; no, where the API server does not say so in time.
+    async fn is_open(&self, namespace: &str) -> bool {
+        if namespace.is_empty() {
+            return false;
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = tokio::time::timeout(PATIENCE, api.get_metadata_opt(namespace)).await;
+        matches!(found, Ok(Ok(Some(found))) if is_opened(found.labels()))
+    }
+
+    /// What somebody may not do of it.
+    async fn denied(&self, question: &Question) -> kube::Result<Vec<Ask>> {
+        if self.may(question, &Right::Pods).await? {
+            return Ok(vec![]);
+        }
+        let mut others: Vec<&Right> = question.asks.iter().map(|a| &a.right).filter(|r| **r != Right::Pods).collect();
+        others.sort();
+        others.dedup();
+        // One that is refused anyway needs no further question.
+        let is_lost = others.len() > QUESTIONS || question.asks.iter().any(|a| a.right == Right::Pods);
+        let may =
+            if is_lost { vec![] } else { try_join_all(others.iter().map(|right| self.may(question, right))).await? };
+        let granted: Vec<&Right> =
+            others.into_iter().zip(may).filter(|(_, may)| *may).map(|(right, _)| right).collect();
+        Ok(question.asks.iter().filter(|a| !granted.contains(&&a.right)).cloned().collect())
+    }
+
+    async fn may(&self, question: &Question, right: &Right) -> kube::Result<bool> {
+        let (verb, resource, name) = match right {
+            Right::Pods => ("create", "pods", None),
+            Right::Claims => ("create", "persistentvolumeclaims", None),
+            Right::Secret(name) => ("get", "secrets", Some(name)),
+            Right::ConfigMap(name) => ("get", "configmaps", Some(name)),
+        };
+        let who = |field: &str| question.user.get(field).cloned().unwrap_or_default();
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(question.username().to_owned()),
+                uid: serde_json::from_value(who("uid")).unwrap_or_default(),
+                groups: serde_json::from_value(who("groups")).unwrap_or_default(),
+                extra: serde_json::from_value(who("extra")).unwrap_or_default(),
+                resource_attributes: Some(ResourceAttributes {
+                    namespace: Some(question.namespace.clone()),
+                    verb: Some(verb.to_owned()),
+                    resource: Some(resource.to_owned()),
+                    name: name.cloned(),
+                    version: Some("v1".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let answer = api.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|s| s.allowed && s.denied != Some(true)))
+    }
+
+    /// Why the controller does nothing for an object that asks for rights. `None` if it asks for none, or
+    /// has them.
+    ///
+    /// # Errors
+    /// The namespace or the key could not be read.
+    pub async fn refusal<K>(&self, watched: &Watched, object: &K) -> kube::Result<Option<Refusal>>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let namespace = object.namespace().unwrap_or_default();
+        let labels =
+            async { Ok(watched.namespace(&namespace).await?.and_then(|n| n.metadata.labels).unwrap_or_default()) };
+        // Many look at restores; they need not carry the room for a read that few make.
+        Box::pin(self.judge(object, labels)).await
+    }
+
+    /// `labels` are those of the object's Namespace. They are read only for an object that asks for something.
+    async fn judge<K>(
+        &self,
+        object: &K,
+        labels: impl Future<Output = kube::Result<BTreeMap<String, String>>>,
+    ) -> kube::Result<Option<Refusal>>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        if !self.policy.enabled {
+            return Ok(None);
+        }
+        let (kind, namespace) = (K::kind(&()), object.namespace().unwrap_or_default());
+        let json = to_json(object);
+        let Some(text) = rights::unsealed(&kind, &namespace, &json, None) else { return Ok(None) };
+        if is_opened(&labels.await?) {
+            return Ok(None);
+        }
+        let mut text = Some(text);
+        if self.policy.webhook {
+            text = rights::unsealed(&kind, &namespace, &json, Some(&*self.key().await?));
+        }
+        Ok(text.map(|message| Refusal { reason: reason::INVALID.to_owned(), message }))
+    }
+}
+
+/// Whether these are the labels of a Namespace that an administrator has opened.
+fn is_opened(labels: &BTreeMap<String, String>) -> bool {
+    labels.get(label::ALLOW_CODE).is_some_and(|v| v == "true")
+}
+
+/// A Secret with a new key.
+fn fresh() -> kube::Result<Secret> {
+    let mut key = vec![0; KEY];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut key).map_err(|_| kube::Error::Service("no random numbers are to be had".into()))?;
+    Ok(Secret {
+        metadata: ObjectMeta {
+            name: Some(SECRET.0.to_owned()),
+            labels: Some(BTreeMap::from([
+                (label::MANAGED_BY.to_owned(), label::MANAGED_BY_VALUE.to_owned()),
+                (label::COMPONENT.to_owned(), OPERATOR.to_owned()),
+            ])),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        type_: Some("Opaque".to_owned()),
+        data: Some(BTreeMap::from([(SECRET.1.to_owned(), ByteString(key))])),
+        ..Secret::default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,32 @@
+//! Reasons as label values: those that there are, and one for all others.
+//!
+//! A reason may be what a Job said. Whoever can make a Job say something must not be able to fill Prometheus with series.
+
+use crate::names::reason::ALL;
+
+/// What is said of a reason that nobody knows.
+const OTHER: &str = "Other";
+
+/// The reason itself, or `Other`.
+pub fn known(reason: &str) -> &'static str {
+    ALL.iter().find(|known| **known == reason).copied().unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_known_and_nothing_else() {
+        let names = include_str!("../../../names.rs");
+        let module = names.split("pub mod reason {").nth(1).unwrap().split("\n}").next().unwrap();
+        let all = module.lines().filter_map(|l| l.trim().strip_prefix("pub const ")?.split_once(": &str = "));
+        let values: Vec<&str> = all.map(|(_, value)| value.trim_matches(['"', ';'])).collect();
+        assert!(values.len() > 40);
+        for value in &values {
+            assert_eq!(known(value), *value, "it is not in the list");
+        }
+        assert_eq!(values.len(), ALL.len());
+        assert_eq!(known("DataCorrupt\"} 1"), OTHER);
+    }
+}

@@ -1,0 +1,287 @@
+//! The operator's process: what runs, in which order it starts, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::client::ClientBuilder;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::events::Reporter;
+use kube::{Api, Client, Resource};
+use tokio::sync::watch::Receiver;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::certificates::Keeper;
+use super::clock::Clock;
+use super::code_rights::{Policy, Vouching};
+use super::http::{self, Readiness};
+use super::leader::Leader;
+use super::metrics::Metrics;
+use super::owners;
+use crate::admission;
+use crate::admission::certs::CertHandle;
+use crate::admission::server::{Doors, PathToken};
+use crate::api::{BackupBlueprint, RestoreSession};
+use crate::controller::apply::precedence::Precedence;
+use crate::controller::apply::rbac;
+use crate::controller::cache::informers::Watched;
+use crate::controller::cache::pages;
+use crate::controller::cache::read_your_writes::Written;
+use crate::controller::cache::slots::Queues;
+use crate::controller::cache::sources::{self, Source};
+use crate::controller::cache::stored::Stored;
+use crate::controller::cache::triggers::Sources;
+use crate::controller::cache::verdicts::Verdicts;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::large_objects::Rooms;
+use crate::controller::kinds::reconcile::{Error, error_policy};
+use crate::controller::kinds::{backup, blueprint, invoker, repository, restore};
+use crate::controller::observe::progress::ProgressClient;
+use crate::controller::observe::secrets::Secrets;
+use crate::names::OPERATOR;
+use crate::plan::observed::Setup;
+
+/// Where the webhook listens; the chart's Service says the same.
+const WEBHOOK_PORT: u16 = 9443;
+/// Name of the Lease, and of the Service of the webhook.
+const LEASE: &str = "lifeboat";
+
+/// Longest silence of an answer or a watch.
+const SILENCE: Duration = Duration::from_secs(90);
+/// How the operator calls itself to the API server.
+const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
+
+/// How the operator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How runs are done.
+    pub setup: Setup,
+    /// Namespace of the operator itself.
+    pub namespace: String,
+    /// Name of this replica; a Pod's name.
+    pub identity: String,
+    /// Serve the webhook.
+    pub webhook: bool,
+    /// Name of the webhook's Service.
+    pub service: String,
+    /// Secret that holds the webhook's certificate.
+    pub certificate: String,
+    /// Port of health and metrics.
+    pub port: u16,
+    /// Whether it is asked who may run code.
+    pub code_rights: bool,
+    /// Groups whose members may run code without being asked about.
+    pub code_groups: Vec<String>,
+}
+
+/// Runs the operator until a signal, or until leadership is lost.
+///
+/// # Errors
+/// There is no way to the API server, or leadership was lost: the process should end, and be started again.
+pub async fn run(options: Options) -> Result<(), String> {
+    // While the Lease is asked for: the first objects would wait for it.
+    drop(tokio::task::spawn_blocking(admission::bounds::prepare));
+    let clock = Clock::default();
+    let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let metrics = Metrics::default();
+    let readiness = Readiness::waiting_for(["custom resource definitions"]);
+    let mut servers = JoinSet::new();
+    let health = http::router(readiness.clone(), metrics.clone());
+    let address = (std::net::Ipv4Addr::UNSPECIFIED, options.port).into();
+    let stopped = ended(stopping.clone());
+    servers.spawn(async move {
+        if let Err(error) = http::serve(address, health, stopped).await {
+            error!(%error, "health and metrics cannot be served");
+        }
+    });
+    let policy = Policy { enabled: options.code_rights, groups: options.code_groups.clone(), webhook: options.webhook };
+    let vouching = Vouching::new(client.clone(), options.namespace.clone(), policy);
+    if options.webhook {
+        webhook(&client, &options, &vouching, &stopping, &mut servers);
+    }
+    let leading = lead(client, clock, &options, vouching, metrics, readiness, stopping.clone());
+    tokio::pin!(leading);
+    let result = tokio::select! {
+        () = signal() => {
+            // Everybody hears it; who holds something lets go of it, first of all the Lease.
+            let _ = stop.send(true);
+            leading.await
+        }
+        result = &mut leading => result,
+    };
+    let _ = stop.send(true);
+    let drained = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), drained).await.is_err() {
+        info!("some requests were still being answered at the end");
+    }
+    result
+}
+
+/// A client whose every response sets the clock, and whose lists are bounded.
+async fn client(clock: &Clock) -> Result<Client, kube::Error> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    // The API server says something on every watch once a minute; one on which nothing comes has lost its way.
+    config.read_timeout = Some(SILENCE);
+    let clock = clock.clone();
+    let hear = tower::util::MapResponseLayer::new(move |response: hyper::Response<_>| {
+        clock.hear(response.headers());
+        response
+    });
+    // Audit logs say who asked.
+    let name = tower::util::MapRequestLayer::new(|mut request: hyper::Request<_>| {
+        request.headers_mut().insert(hyper::header::USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
+        request
+    });
+    Ok(pages::bounded(&ClientBuilder::try_from(config)?.with_layer(&name).with_layer(&hear).build()))
+}
+
+fn webhook(
+    client: &Client,
+    options: &Options,
+    vouching: &Arc<Vouching>,
+    stopping: &Receiver<bool>,
+    servers: &mut JoinSet<()>,
+) {
+    let (handle, token) = (CertHandle::new(), PathToken::default());
+    let keeper =
+        Keeper::new(client.clone(), &options.namespace, &options.service, &options.certificate, handle.clone());
+    servers.spawn(keeper.maintain(vouching.clone(), token.clone(), ended(stopping.clone())));
+    let stopped = ended(stopping.clone());
+    let doors = Doors { token, owners: owners::owners(client.clone()), gate: vouching.gate() };
+    servers.spawn(async move {
+        let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
+        if let Err(error) = admission::server::serve(address, handle, doors, stopped).await {
+            // Objects are still defaulted and validated by the controller.
+            error!(%error, "the webhook cannot be served");
+        }
+    });
+}
+
+async fn ended(mut stopping: Receiver<bool>) {
+    let _ = stopping.wait_for(|s| *s).await;
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => info!("told to stop"),
+        _ = tokio::signal::ctrl_c() => info!("told to stop"),
+    }
+}
+
+/// Waits for leadership, reconciles while it lasts, and gives it back.
+async fn lead(
+    client: Client,
+    clock: Clock,
+    options: &Options,
+    vouching: Arc<Vouching>,
+    metrics: Metrics,
+    readiness: Readiness,
+    stopping: Receiver<bool>,
+) -> Result<(), String> {
+    metrics.leading(false);
+    let elected = async {
+        definitions(&client, &readiness).await;
+        Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
+    };
+    let mut leader = tokio::select! {
+        leader = elected => leader,
+        () = ended(stopping.clone()) => return Ok(()),
+    };
+    metrics.leading(true);
+    let client = leader.fence(&client);
+    let result = tokio::select! {
+        () = reconcile(client, clock, options, vouching, metrics.clone()) => Ok(()),
+        () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
+        () = ended(stopping) => Ok(()),
+    };
+    metrics.leading(false);
+    leader.release().await;
+    result
+}
+
+/// Waits until the API server serves our kinds. They may be installed after the operator.
+async fn definitions(client: &Client, readiness: &Readiness) {
+    let api: Api<RestoreSession> = Api::all(client.clone());
+    let params = kube::api::ListParams::default().limit(1);
+    while let Err(cause) = api.list_metadata(&params).await {
+        error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    readiness.found("custom resource definitions");
+}
+
+/// Runs every controller until the process ends.
+async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Arc<Vouching>, metrics: Metrics) {
+    let queues = Queues::default();
+    let verdicts = Verdicts::default();
+    let sources = Sources::new(&client, &queues, &verdicts);
+    let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
+    let listings = sources.listings();
+    let left = sources.left.clone();
+    let followed = users.clone();
+    metrics.follow(Arc::new(move || followed.invokers()));
+    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, Some(&queues));
+    let (restore_batches, of_batches) =
+        sources::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
+    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, Some(&queues));
+    let (repositories, of_repositories) = sources::with_jobs(sources.repositories.patient_controller(), &client, None);
+    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &verdicts, |_| vec![]).controller();
+    let context = Arc::new(Context {
+        clock,
+        setup: options.setup.clone(),
+        metrics,
+        reporter: Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) },
+        progress: ProgressClient::default(),
+        repositories: stored,
+        users,
+        verdicts,
+        rooms: Rooms::default(),
+        queues,
+        precedence: Precedence::default(),
+        watched: Watched::new(&client),
+        secrets: Secrets::default(),
+        listings,
+        vouching,
+        written: Written::default(),
+        bells,
+        of_restore_sessions: of_sessions,
+        of_restore_batches: of_batches,
+        of_backup_sessions: of_backups,
+        of_repositories,
+        gate: tokio::sync::watch::Sender::default(),
+        client,
+    });
+    info!(image = context.setup.image, "reconciling");
+    // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
+    futures::join!(
+        context.fill(),
+        drive(restores, restore::reconcile, &context),
+        drive(restore_batches, restore::reconcile, &context),
+        drive(backups, backup::reconcile, &context),
+        drive(sources.configurations.controller(), invoker::reconcile, &context),
+        drive(sources.batches.controller(), invoker::reconcile, &context),
+        drive(repositories, repository::reconcile, &context),
+        drive(blueprints, blueprint::reconcile, &context),
+        rbac::collect(&context, &left),
+    );
+}
+
+async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    F: FnMut(Arc<K>, Arc<Context>) -> R + Send,
+    R: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    controller
+        .run(reconcile, error_policy, context.clone())
+        .for_each(async |result| {
+            if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
+                warn!(kind = %K::kind(&()), %cause, "a watch broke off; it is opened again");
+            }
+        })
+        .await;
+}
