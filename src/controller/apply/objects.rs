@@ -18,13 +18,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::writes::Writes;
 use super::{rbac, sessions, workloads};
 use crate::contract::{Class, Failure};
-use crate::controller::kinds::context::Context;
-use crate::controller::observe::jobs::plain;
+use crate::controller::observe::errors::plain;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
 use crate::plan::grants::Grant;
 use crate::plan::jobs::{self, JobSeen, JobState};
+use crate::plan::observed::Surroundings;
 use crate::plan::sessions::NewSession;
 use crate::plan::{Event, FinalizerChange, Hold, Plan, Scale, Stop, ownership};
 
@@ -111,11 +112,22 @@ pub struct Refused {
     pub revoke: Option<Failure>,
 }
 
+impl Refused {
+    /// Tells the next look of it.
+    pub fn add_to(mut self, seen: &mut Surroundings) {
+        seen.jobs.append(&mut self.jobs);
+        seen.refused_claims = self.claims;
+        seen.refused_scales = self.scales;
+        seen.refused_holds = self.holds;
+        seen.refused_revoke = self.revoke;
+    }
+}
+
 /// Brings a plan's objects to the cluster.
 ///
 /// # Errors
 /// The API server could not be reached, or refused what is no Job, claim or scale.
-pub async fn apply<K>(ctx: &Context, object: &K, plan: Plan) -> kube::Result<(Done, Option<K>)>
+pub async fn apply<K>(writes: &Writes, object: &K, plan: Plan) -> kube::Result<(Done, Option<K>)>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
@@ -134,7 +146,7 @@ where
         repository_facts,
         unreachable,
         shut,
-        // `listings` has it.
+        // [`super::reserve`] has it.
         listing: _,
         events,
         requeue,
@@ -145,7 +157,7 @@ where
     let done = async {
         let mut refused_revoke = None;
         for grant in &revoke {
-            match rbac::take_back(ctx, grant, &namespace).await {
+            match rbac::take_back(writes, grant, &namespace).await {
                 Ok(()) => {}
                 // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
                 Err(e) if is_verdict(&e) => {
@@ -155,33 +167,33 @@ where
             }
         }
         let fresh = match change {
-            Some(FinalizerChange::Add) => Some(finalizer(ctx, object, &namespace, FinalizerChange::Add).await?),
+            Some(FinalizerChange::Add) => Some(finalizer(writes, object, &namespace, FinalizerChange::Add).await?),
             _ => None,
         };
-        let refused = self::effects(ctx, object, &namespace, &effects).await?;
+        let refused = self::effects(writes, object, &namespace, &effects).await?;
         Ok((fresh, Refused { revoke: refused_revoke, ..refused }))
     };
     let done: kube::Result<_> = done.await;
     for job in effects.jobs.iter().map(kube::ResourceExt::name_any) {
         match &done {
             Ok((_, refused)) if !refused.jobs.iter().any(|j| j.name == job) => {}
-            Ok(_) => ctx.queues.refused(&namespace, &job),
-            Err(_) => ctx.queues.give_back(&namespace, &job),
+            Ok(_) => writes.slots.refused(&namespace, &job),
+            Err(_) => writes.slots.give_back(&namespace, &job),
         }
     }
     let (mut fresh, refused) = done?;
     if change == Some(FinalizerChange::Remove) && refused.revoke.is_none() {
-        fresh = Some(finalizer(ctx, object, &namespace, FinalizerChange::Remove).await?);
+        fresh = Some(finalizer(writes, object, &namespace, FinalizerChange::Remove).await?);
     }
     let plan = Applied { status, repository_facts, unreachable, shut, events, requeue, again };
     Ok((Done { plan, refused }, fresh))
 }
 
-async fn effects<K>(ctx: &Context, object: &K, namespace: &str, plan: &Effects) -> kube::Result<Refused>
+async fn effects<K>(writes: &Writes, object: &K, namespace: &str, plan: &Effects) -> kube::Result<Refused>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
-    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), namespace);
+    let jobs: Api<Job> = Api::namespaced(writes.client.clone(), namespace);
     for Stop { name, uid } in &plan.stop_jobs {
         // One that the API server has refused is not there.
         let Some(uid) = uid.clone() else { continue };
@@ -197,7 +209,7 @@ where
     let mut refused = Refused::default();
     for change in &plan.scales {
         let (kind, name, replicas) = (&change.kind, &change.name, change.replicas);
-        match workloads::scale(ctx, namespace, change).await {
+        match workloads::scale(writes, namespace, change).await {
             Ok(()) => info!(namespace, kind, name, replicas, session = object.name_any(), "scaling a workload"),
             Err(e) if is_verdict(&e) => {
                 warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "a scale was refused");
@@ -208,7 +220,7 @@ where
     }
     for change in &plan.holds {
         let (kind, name, held) = (&change.kind, &change.name, change.note.is_some());
-        match workloads::hold(ctx, namespace, change).await {
+        match workloads::hold(writes, namespace, change).await {
             Ok(()) => info!(namespace, kind, name, held, session = object.name_any(), "annotated a workload"),
             Err(e) if is_verdict(&e) => {
                 warn!(namespace, kind, name, held, session = object.name_any(), error = %e, "an annotation was refused");
@@ -217,7 +229,7 @@ where
             Err(e) => return Err(e),
         }
     }
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(writes.client.clone(), namespace);
     let mut without_claim = BTreeMap::new();
     for claim in &plan.claims {
         let name = claim.name_any();
@@ -242,11 +254,11 @@ where
         }
     }
     for grant in &plan.grants {
-        match rbac::make(ctx, grant).await {
+        match rbac::make(writes, grant).await {
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
                 let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
-                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(ctx, j, refused_by_api(j, &e, &what), true)));
+                refused.jobs.extend(plan.jobs.iter().map(|j| refusal(writes, j, refused_by_api(j, &e, &what), true)));
                 return Ok(refused);
             }
             Err(e) => return Err(e),
@@ -259,21 +271,21 @@ where
                 NoClaim::Taken(failure) => failure.clone(),
                 NoClaim::Refused(e) => refused_by_api(job, e, "the claim of interimVolumeTemplate, without which"),
             };
-            refused.jobs.push(refusal(ctx, job, failure, true));
+            refused.jobs.push(refusal(writes, job, failure, true));
             continue;
         }
-        ctx.queues.asked(namespace, &job.name_any());
+        writes.slots.asked(namespace, &job.name_any());
         let made = {
-            let _making = ctx.precedence.making();
+            let _making = writes.precedence.making();
             jobs.create(&PostParams::default(), job).await
         };
         if made.is_ok() {
-            ctx.queues.made(namespace, &job.name_any());
+            writes.slots.made(namespace, &job.name_any());
         }
         match made {
             Ok(made) => {
-                ctx.metrics.job_created(&step);
-                ctx.written.note_job(&object.uid().unwrap_or_default(), &made);
+                writes.counters.job_created(&step);
+                writes.written.note_job(&object.uid().unwrap_or_default(), &made);
                 let run = job.labels().get(label::SESSION_UID).cloned().unwrap_or_default();
                 info!(namespace, job = made.name_any(), session = object.name_any(), run, step, "created a Job");
             }
@@ -282,17 +294,17 @@ where
                 let there = find(&jobs, &name).await?;
                 if there.is_some_and(|there| ownership::of_job(&there) != ownership::of_job(job)) {
                     let failure = taken("Job", &name, reason::JOB_EXISTS);
-                    refused.jobs.push(refusal(ctx, job, failure, true));
+                    refused.jobs.push(refusal(writes, job, failure, true));
                 }
             }
             Err(e) if is_verdict(&e) => {
-                refused.jobs.push(refusal(ctx, job, refused_by_api(job, &e, ""), has_refused(&e)));
+                refused.jobs.push(refusal(writes, job, refused_by_api(job, &e, ""), has_refused(&e)));
             }
             Err(e) => return Err(e),
         }
     }
     for new in &plan.sessions {
-        sessions::create(ctx, new).await?;
+        sessions::create(writes, new).await?;
     }
     Ok(refused)
 }
@@ -317,8 +329,8 @@ fn has_refused(error: &kube::Error) -> bool {
 }
 
 /// A refused Job as one that ended: its failure goes the way of any other.
-fn refusal(ctx: &Context, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
-    JobSeen { uid: None, starts: false, is_unmade, state: JobState::Lost(failure), ..jobs::see(job, &[], ctx.now()) }
+fn refusal(writes: &Writes, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
+    JobSeen { uid: None, starts: false, is_unmade, state: JobState::Lost(failure), ..jobs::see(job, &[], writes.now()) }
 }
 
 /// What the API server says to a Job, or to `what` without which it cannot run.
@@ -368,7 +380,7 @@ fn class(error: &kube::Error) -> Class {
 ///
 /// # Errors
 /// The API server could not be reached, or the object has changed since it was looked at (a conflict).
-pub async fn finalizer<K>(ctx: &Context, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
+pub async fn finalizer<K>(writes: &Writes, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
@@ -381,9 +393,9 @@ where
     }
     // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<K> = Api::namespaced(writes.client.clone(), namespace);
     let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
-    ctx.written.note(&written);
+    writes.written.note(&written);
     Ok(written)
 }
 

@@ -18,12 +18,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::writes::Writes;
 use crate::api::restore_session::GrantStatus;
+use crate::controller::cache::consumers::Consumers;
 use crate::controller::cache::index::Indexed;
 use crate::controller::cache::pages::{self, PAGE};
 use crate::controller::cache::stored::{Stored, UserKind};
-use crate::controller::kinds::context::Context;
-use crate::controller::observe::jobs::plain;
+use crate::controller::observe::errors::plain;
 use crate::names::{OPERATOR, annotation, label};
 use crate::plan::grants::Grant;
 
@@ -38,34 +39,34 @@ const TOGETHER: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The API server could not be reached, or refused one of them.
-pub async fn make(ctx: &Context, grant: &Grant) -> kube::Result<()> {
+pub async fn make(writes: &Writes, grant: &Grant) -> kube::Result<()> {
     if let Some(account) = &grant.account {
-        create(ctx, account).await?;
+        create(writes, account).await?;
     }
-    create(ctx, &grant.role).await?;
-    create(ctx, &grant.binding).await
+    create(writes, &grant.role).await?;
+    create(writes, &grant.binding).await
 }
 
 /// Takes a right back: first the binding, after which the others are worth nothing.
 ///
 /// # Errors
 /// The API server could not be reached, or refused.
-pub async fn take_back(ctx: &Context, grant: &GrantStatus, namespace: &str) -> kube::Result<()> {
-    unbind(ctx, grant).await?;
-    delete::<ServiceAccount>(ctx, namespace, &grant.name).await
+pub async fn take_back(writes: &Writes, grant: &GrantStatus, namespace: &str) -> kube::Result<()> {
+    unbind(writes, grant).await?;
+    delete::<ServiceAccount>(writes, namespace, &grant.name).await
 }
 
-async fn unbind(ctx: &Context, grant: &GrantStatus) -> kube::Result<()> {
-    delete::<RoleBinding>(ctx, &grant.namespace, &grant.name).await?;
-    delete::<Role>(ctx, &grant.namespace, &grant.name).await
+async fn unbind(writes: &Writes, grant: &GrantStatus) -> kube::Result<()> {
+    delete::<RoleBinding>(writes, &grant.namespace, &grant.name).await?;
+    delete::<Role>(writes, &grant.namespace, &grant.name).await
 }
 
-/// Looks for rights whose run is gone, and takes them back, until the operator stops. `left` says that such a run went.
-pub async fn collect(ctx: &Context, left: &Notify) {
-    ctx.filled().await;
+/// Looks for rights whose run is gone, and takes them back, until the operator stops: once the stores are filled,
+/// in which runs are looked for. `left` says that such a run went.
+pub async fn collect(writes: &Writes, consumers: &Consumers, left: &Notify) {
     let mut next = AFTERWARDS;
     loop {
-        if let Err(error) = sweep(ctx).await {
+        if let Err(error) = sweep(writes, consumers).await {
             warn!(error = plain(&error), "cannot look for rights whose run is gone; trying again");
         }
         tokio::select! {
@@ -78,15 +79,15 @@ pub async fn collect(ctx: &Context, left: &Notify) {
     }
 }
 
-async fn sweep(ctx: &Context) -> kube::Result<()> {
-    let bindings: Api<RoleBinding> = Api::all(ctx.client.clone());
+async fn sweep(writes: &Writes, consumers: &Consumers) -> kube::Result<()> {
+    let bindings: Api<RoleBinding> = Api::all(writes.client.clone());
     let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
     let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
     while let Some(page) = next {
         let answer = bindings.list_metadata(&page).await?;
         for binding in &answer.items {
             // One that stays is no reason to leave others.
-            if let Err(error) = settle(ctx, binding).await {
+            if let Err(error) = settle(writes, consumers, binding).await {
                 let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
                 warn!(namespace, name, error = plain(&error), "the right of a run that is gone is not taken back");
             }
@@ -97,18 +98,18 @@ async fn sweep(ctx: &Context) -> kube::Result<()> {
 }
 
 /// Takes the right back to which a binding belongs, if its run is gone.
-async fn settle(ctx: &Context, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
+async fn settle(writes: &Writes, consumers: &Consumers, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
     let Some(run) = RunOfRight::of(binding) else { return Ok(()) };
     let gone = match run.kind.as_str() {
-        "RestoreSession" => run.is_gone(ctx, &ctx.users.restores).await?,
-        "RestoreBatch" => run.is_gone(ctx, &ctx.users.restore_batches).await?,
-        "BackupSession" => run.is_gone(ctx, &ctx.users.backups).await?,
+        "RestoreSession" => run.is_gone(writes, &consumers.restores).await?,
+        "RestoreBatch" => run.is_gone(writes, &consumers.restore_batches).await?,
+        "BackupSession" => run.is_gone(writes, &consumers.backups).await?,
         _ => false,
     };
     if gone {
         info!(kind = run.kind, namespace = run.namespace, session = run.name, "a run is gone and has left a right");
         // Only where the binding itself is: what it says may be anybody's, and the account goes with its session.
-        unbind(ctx, &run.right).await?;
+        unbind(writes, &run.right).await?;
     }
     Ok(())
 }
@@ -139,7 +140,7 @@ impl RunOfRight {
     }
 
     /// The watches say so, and so does the API server.
-    async fn is_gone<K>(&self, ctx: &Context, all: &Indexed<Stored<K>>) -> kube::Result<bool>
+    async fn is_gone<K>(&self, writes: &Writes, all: &Indexed<Stored<K>>) -> kube::Result<bool>
     where
         K: UserKind + Resource<Scope = NamespaceResourceScope>,
     {
@@ -147,19 +148,19 @@ impl RunOfRight {
         if all.get(&ObjectRef::new(&self.name).within(&self.namespace)).is_some_and(|o| is_there(o.uid())) {
             return Ok(false);
         }
-        let api: Api<K> = Api::namespaced(ctx.client.clone(), &self.namespace);
+        let api: Api<K> = Api::namespaced(writes.client.clone(), &self.namespace);
         // The operator may list these, and get none of them.
         let named = ListParams::default().fields(&format!("metadata.name={}", self.name));
         Ok(!api.list_metadata(&named).await?.items.into_iter().any(|o| is_there(o.uid())))
     }
 }
 
-async fn create<K>(ctx: &Context, object: &K) -> kube::Result<()>
+async fn create<K>(writes: &Writes, object: &K) -> kube::Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
     let namespace = object.namespace().unwrap_or_default();
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), &namespace);
+    let api: Api<K> = Api::namespaced(writes.client.clone(), &namespace);
     match api.create(&PostParams::default(), object).await {
         Ok(_) => {
             info!(namespace, kind = %K::kind(&()), name = object.name_any(), "gave a right to Jobs of a run");
@@ -170,11 +171,11 @@ where
     }
 }
 
-async fn delete<K>(ctx: &Context, namespace: &str, name: &str) -> kube::Result<()>
+async fn delete<K>(writes: &Writes, namespace: &str, name: &str) -> kube::Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<K> = Api::namespaced(writes.client.clone(), namespace);
     match api.delete(name, &DeleteParams::background()).await {
         Ok(_) => {
             info!(namespace, kind = %K::kind(&()), name, "took a right back");

@@ -4,8 +4,8 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use tracing::info;
 
+use super::writes::Writes;
 use crate::api::BackupSession;
-use crate::controller::kinds::context::Context;
 use crate::plan::sessions::NewSession;
 
 /// Creates a session. One that is there already is left alone; where its name is that of a session of another owner, or of
@@ -13,9 +13,9 @@ use crate::plan::sessions::NewSession;
 ///
 /// # Errors
 /// The API server could not be reached, or refused it.
-pub async fn create(ctx: &Context, new: &NewSession) -> kube::Result<()> {
+pub async fn create(writes: &Writes, new: &NewSession) -> kube::Result<()> {
     let namespace = new.session.namespace().unwrap_or_default();
-    let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), &namespace);
+    let api: Api<BackupSession> = Api::namespaced(writes.client.clone(), &namespace);
     let mut session = new.session.clone();
     loop {
         let name = session.name_any();

@@ -1,10 +1,12 @@
 //! Status and events, from plans that were applied and from nothing else.
+//!
+//! Status is written by server-side apply of what `plan` computed; a merge only tells a Repository what a session found out.
 
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -12,10 +14,12 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::objects::Applied;
+use super::writes::Writes;
 use crate::api::{Repository, to_json};
-use crate::controller::cache::consumers::{self, User};
+use crate::controller::cache::consumers::Consumer;
 use crate::controller::cache::stored::Stored;
-use crate::controller::kinds::context::Context;
+use crate::controller::observe::reads::Reads;
+use crate::controller::observe::usage;
 use crate::names::MANAGER;
 use crate::plan::repository::{is_being_asked, opened};
 use crate::plan::{self, conditions};
@@ -24,24 +28,24 @@ use crate::plan::{self, conditions};
 ///
 /// # Errors
 /// The API server could not be reached, or the object has changed since it was looked at (a conflict).
-pub async fn report<K>(ctx: &Context, object: &K, plan: &Applied) -> kube::Result<Option<K>>
+pub async fn report<K>(writes: &Writes, object: &K, plan: &Applied) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let mut fresh = None;
     if let Some(status) = plan.status() {
-        ctx.precedence.give_way().await;
-        fresh = Some(match write_status(ctx, object, MANAGER, status, true).await {
+        writes.precedence.give_way().await;
+        fresh = Some(match write_status(writes, object, status).await {
             Err(error) if is_too_large(&error) => {
-                let Some(short) = plan::size::shorten(&K::kind(&()), status, ctx.now()) else { return Err(error) };
+                let Some(short) = plan::size::shorten(&K::kind(&()), status, writes.now()) else { return Err(error) };
                 warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "the status is too large; the run is ended");
-                write_status(ctx, object, MANAGER, &short, true).await?
+                write_status(writes, object, &short).await?
             }
             written => written?,
         });
     }
     for event in plan.events() {
-        publish(ctx, object, event).await;
+        publish(writes, object, event).await;
     }
     Ok(fresh)
 }
@@ -51,25 +55,25 @@ where
 ///
 /// # Errors
 /// The API server could not be reached. A Repository that is gone is no error.
-pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> kube::Result<()> {
+pub async fn repository<K: Consumer>(writes: &Writes, reads: &Reads, session: &K, plan: &Applied) -> kube::Result<()> {
     let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
     if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() && !plan.shut() {
         return Ok(());
     }
-    let Some(home) = session.home(&ctx.users) else { return Ok(()) };
-    let Some(found) = ctx.repositories.get(&home) else { return Ok(()) };
+    let Some(home) = session.home(&reads.stores.consumers) else { return Ok(()) };
+    let Some(found) = reads.stores.repositories.get(&home) else { return Ok(()) };
     // Who reports first is enough: the Repository itself asks from then on.
     if plan.unreachable() && found.open().status.is_none_or(|s| !is_being_asked(&s)) {
-        facts["probeRequestTime"] = json!(conditions::whole_second(ctx.now()));
+        facts["probeRequestTime"] = json!(conditions::whole_second(writes.now()));
     }
     if plan.shut() && found.open().status.is_none_or(|s| !opened::is_known(&s)) {
-        facts["openRequestTime"] = json!(conditions::whole_second(ctx.now()));
+        facts["openRequestTime"] = json!(conditions::whole_second(writes.now()));
     }
     // Nothing is said of a Repository by those who may not use it.
-    if facts.as_object().is_none_or(serde_json::Map::is_empty) || !consumers::may_use(ctx, session, &home).await {
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) || !usage::may_use(reads, session, &home).await {
         return Ok(());
     }
-    let api: Api<Repository> = Api::namespaced(ctx.client.clone(), home.namespace.as_deref().unwrap_or_default());
+    let api: Api<Repository> = Api::namespaced(writes.client.clone(), home.namespace.as_deref().unwrap_or_default());
     // A merge: the rest of the same status is the Repository's own reconcile's.
     let patch = Patch::Merge(json!({ "status": facts }));
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
@@ -79,29 +83,46 @@ pub async fn repository<K: User>(ctx: &Context, session: &K, plan: &Applied) -> 
     }
 }
 
-/// Applies a status document. With `guarded`, only over the version that the decision was made from:
+/// Applies a status document, only over the version that the decision was made from:
 /// a decision made from an older one must not turn the clock back.
 ///
 /// # Errors
 /// The API server could not be reached, or a conflict.
-pub async fn write_status<K>(ctx: &Context, object: &K, manager: &str, status: &Value, guarded: bool) -> kube::Result<K>
+pub async fn write_status<K>(writes: &Writes, object: &K, status: &Value) -> kube::Result<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let mut body = json!({
+    let api: Api<K> = Api::namespaced(writes.client.clone(), &object.namespace().unwrap_or_default());
+    let mut body = document(object, status);
+    if let Some(version) = object.resource_version() {
+        body["metadata"]["resourceVersion"] = version.into();
+    }
+    let params = PatchParams::apply(MANAGER).force();
+    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await?;
+    writes.written.note(&written);
+    Ok(written)
+}
+
+/// Applies the status document of an object that is in no namespace.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn write_in_cluster<K>(writes: &Writes, object: &K, status: &Value) -> kube::Result<()>
+where
+    K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::all(writes.client.clone());
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(document(object, status))).await.map(drop)
+}
+
+fn document<K: Resource<DynamicType = ()>>(object: &K, status: &Value) -> Value {
+    json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": { "name": object.name_any() },
         "status": status,
-    });
-    if guarded && let Some(version) = object.resource_version() {
-        body["metadata"]["resourceVersion"] = version.into();
-    }
-    let params = PatchParams::apply(manager).force();
-    let written = api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await?;
-    ctx.written.note(&written);
-    Ok(written)
+    })
 }
 
 /// Takes those fields out of a Repository's status that were to go and stayed: to apply a status without a field does not
@@ -109,13 +130,17 @@ where
 ///
 /// # Errors
 /// The API server could not be reached, or a conflict.
-pub async fn take_out(ctx: &Context, written: Stored<Repository>, status: &Value) -> kube::Result<Stored<Repository>> {
+pub async fn take_out(
+    writes: &Writes,
+    written: Stored<Repository>,
+    status: &Value,
+) -> kube::Result<Stored<Repository>> {
     let Some(gone) = stayed(&to_json(&written.open().status), status) else { return Ok(written) };
-    let api: Api<Stored<Repository>> = Api::namespaced(ctx.client.clone(), &written.namespace().unwrap_or_default());
+    let api: Api<Stored<Repository>> = Api::namespaced(writes.client.clone(), &written.namespace().unwrap_or_default());
     let patch = json!({ "metadata": { "resourceVersion": written.resource_version() }, "status": gone });
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let written = api.patch_status(&written.name_any(), &params, &Patch::Merge(patch)).await?;
-    ctx.written.note(&written);
+    writes.written.note(&written);
     Ok(written)
 }
 
@@ -137,7 +162,7 @@ fn is_too_large(error: &kube::Error) -> bool {
 }
 
 /// Publishes an event about an object. One that cannot be written is left out.
-pub async fn publish<K>(ctx: &Context, object: &K, event: &plan::Event)
+pub async fn publish<K>(writes: &Writes, object: &K, event: &plan::Event)
 where
     K: Resource<DynamicType = ()>,
 {
@@ -153,7 +178,7 @@ where
         },
     };
     // A recorder of its own for each event: a shared one repeats the first note it was given for a reason.
-    let recorder = Recorder::new(ctx.client.clone(), ctx.reporter.clone());
+    let recorder = Recorder::new(writes.client.clone(), writes.reporter.clone());
     let event = Event {
         type_: if event.warning { EventType::Warning } else { EventType::Normal },
         reason: event.reason.clone(),

@@ -10,7 +10,7 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::controller::kinds::context::Context;
+use super::writes::Writes;
 use crate::controller::observe::openshift::DeploymentConfig;
 use crate::names::{MANAGER, annotation};
 use crate::plan::{Hold, Scale};
@@ -23,26 +23,26 @@ enum Part {
 }
 
 /// Sets replicas. A workload that is gone is no error.
-pub async fn scale(ctx: &Context, namespace: &str, change: &Scale) -> kube::Result<()> {
+pub async fn scale(writes: &Writes, namespace: &str, change: &Scale) -> kube::Result<()> {
     let patch = json!({ "spec": { "replicas": change.replicas } });
-    patch_part(ctx, namespace, (&change.kind, &change.name), Part::Scale, patch).await
+    patch_part(writes, namespace, (&change.kind, &change.name), Part::Scale, patch).await
 }
 
 /// Sets the annotation, or takes it off. By way of the status subresource: it takes annotations, and the right to write
 /// it does not reach the pod template, as the right to write the workload would.
-pub async fn hold(ctx: &Context, namespace: &str, change: &Hold) -> kube::Result<()> {
+pub async fn hold(writes: &Writes, namespace: &str, change: &Hold) -> kube::Result<()> {
     let patch = json!({ "metadata": { "annotations": { annotation::HELD_DOWN: change.note } } });
-    patch_part(ctx, namespace, (&change.kind, &change.name), Part::Status, patch).await
+    patch_part(writes, namespace, (&change.kind, &change.name), Part::Status, patch).await
 }
 
-async fn patch_part(ctx: &Context, namespace: &str, of: (&str, &str), part: Part, patch: Value) -> kube::Result<()> {
+async fn patch_part(writes: &Writes, namespace: &str, of: (&str, &str), part: Part, patch: Value) -> kube::Result<()> {
     let (kind, name) = of;
     let result = match kind {
-        "StatefulSet" => one::<StatefulSet>(ctx, namespace, name, part, patch).await,
-        "ReplicaSet" => one::<ReplicaSet>(ctx, namespace, name, part, patch).await,
-        "ReplicationController" => one::<ReplicationController>(ctx, namespace, name, part, patch).await,
-        "DeploymentConfig" => one::<DeploymentConfig>(ctx, namespace, name, part, patch).await,
-        _ => one::<Deployment>(ctx, namespace, name, part, patch).await,
+        "StatefulSet" => one::<StatefulSet>(writes, namespace, name, part, patch).await,
+        "ReplicaSet" => one::<ReplicaSet>(writes, namespace, name, part, patch).await,
+        "ReplicationController" => one::<ReplicationController>(writes, namespace, name, part, patch).await,
+        "DeploymentConfig" => one::<DeploymentConfig>(writes, namespace, name, part, patch).await,
+        _ => one::<Deployment>(writes, namespace, name, part, patch).await,
     };
     match result {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -50,11 +50,11 @@ async fn patch_part(ctx: &Context, namespace: &str, of: (&str, &str), part: Part
     }
 }
 
-async fn one<K>(ctx: &Context, namespace: &str, name: &str, part: Part, patch: Value) -> kube::Result<()>
+async fn one<K>(writes: &Writes, namespace: &str, name: &str, part: Part, patch: Value) -> kube::Result<()>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api = Api::<K>::namespaced(ctx.client.clone(), namespace);
+    let api = Api::<K>::namespaced(writes.client.clone(), namespace);
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(patch);
     match part {

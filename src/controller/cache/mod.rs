@@ -5,14 +5,19 @@
 //! made anew from the watches.
 
 pub mod budget;
+pub mod children;
 pub mod consumers;
+pub mod facts;
 pub mod index;
 pub mod informers;
+pub mod invokers;
 pub mod listings;
 pub mod pages;
 pub mod read_your_writes;
+pub mod series;
 pub mod slots;
 pub mod sources;
 pub mod stored;
+pub mod stores;
 pub mod triggers;
 pub mod verdicts;

@@ -16,7 +16,7 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-use super::consumers::{self, Home, User, Users, full_name};
+use super::consumers::{self, Consumer, Consumers, Home, full_name};
 use crate::contract::restic::{Prepare, Step};
 use crate::names::{annotation, condition, label, reason};
 use crate::plan::gate::{Claim, Queue, Room};
@@ -27,7 +27,7 @@ use crate::plan::ownership;
 
 /// All of them.
 #[derive(Clone, Default)]
-pub struct Queues(Arc<Mutex<All>>);
+pub struct Slots(Arc<Mutex<All>>);
 
 #[derive(Default)]
 struct All {
@@ -105,15 +105,15 @@ pub enum Reserved {
     InUse(Vec<Writer>),
 }
 
-impl Queues {
+impl Slots {
     fn with<T>(&self, act: impl FnOnce(&mut All) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows the watch of a kind of sessions.
-    pub fn hear_session<K: User>(&self, users: &Users, event: &Event<K>, store: &Store<K>) {
+    pub fn hear_session<K: Consumer>(&self, consumers: &Consumers, event: &Event<K>, store: &Store<K>) {
         match event {
-            Event::Apply(session) | Event::InitApply(session) => self.enter(users, session),
+            Event::Apply(session) | Event::InitApply(session) => self.enter(consumers, session),
             Event::Delete(session) => self.with(|all| all.leave(&session.uid().unwrap_or_default())),
             Event::Init => {}
             Event::InitDone => {
@@ -121,14 +121,14 @@ impl Queues {
                 let uids: HashSet<String> = there.iter().filter_map(|s| s.uid()).collect();
                 self.with(|all| all.leave_all_but(&K::kind(&()), &uids));
                 // Where one leads may be known by now.
-                there.iter().for_each(|session| self.enter(users, session.as_ref()));
+                there.iter().for_each(|session| self.enter(consumers, session.as_ref()));
             }
         }
     }
 
     /// Follows the watch of a kind of invokers: they say where backups lead that were heard of before them.
-    pub fn hear_invoker<K: Resource<DynamicType = ()>>(&self, users: &Users, event: &Event<K>) {
-        let of = |key: &str| users.backups.with(key).iter().for_each(|b| self.enter(users, b.as_ref()));
+    pub fn hear_invoker<K: Resource<DynamicType = ()>>(&self, consumers: &Consumers, event: &Event<K>) {
+        let of = |key: &str| consumers.backups.with(key).iter().for_each(|b| self.enter(consumers, b.as_ref()));
         match event {
             Event::Apply(invoker) | Event::Delete(invoker) => of(&consumers::backups_of(invoker)),
             Event::InitDone => of(consumers::OPEN),
@@ -136,13 +136,13 @@ impl Queues {
         }
     }
 
-    fn enter<K: User>(&self, users: &Users, session: &K) {
+    fn enter<K: Consumer>(&self, consumers: &Consumers, session: &K) {
         let uid = session.uid().unwrap_or_default();
         if session.is_over() {
             return self.with(|all| all.leave(&uid));
         }
         // A backup whose invoker is gone stays where it was.
-        let Some(home) = session.home(users) else { return };
+        let Some(home) = session.home(consumers) else { return };
         let leaves = session.meta().deletion_timestamp.is_some();
         let waits = [reason::PENDING, reason::TARGET_BUSY].iter().any(|why| session.says(condition::RECONCILING, why));
         let claim = Claim {
@@ -186,8 +186,8 @@ impl Queues {
     /// Of a Repository that `is_new` one Job at a time finds out whether there is anything, and creates it: two that do so
     /// at once leave keys of which one opens nothing (restic 0.18). One that cannot start keeps nobody.
     ///
-    /// What comes to nothing is given back with [`Queues::refused`] or [`Queues::give_back`].
-    pub fn reserve<K: User>(&self, session: &K, jobs: &[Job], most: usize, is_new: bool) -> Reserved {
+    /// What comes to nothing is given back with [`Slots::refused`] or [`Slots::give_back`].
+    pub fn reserve<K: Consumer>(&self, session: &K, jobs: &[Job], most: usize, is_new: bool) -> Reserved {
         let uid = session.uid().unwrap_or_default();
         self.with(|all| {
             all.forget_unanswered(Instant::now());
@@ -266,7 +266,7 @@ impl Queues {
     }
 
     /// Room for Jobs of a session on its Repository.
-    pub fn room<K: User>(&self, session: &K, most: usize) -> Room {
+    pub fn room<K: Consumer>(&self, session: &K, most: usize) -> Room {
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
         self.with(|all| all.room(&session.uid().unwrap_or_default(), created, most))
     }
@@ -292,7 +292,7 @@ impl Taken {
         Some(Self { known: Known::Heard(deleting), works: !suspended, ..taken })
     }
 
-    fn reserved<K: User>(session: &K, job: &Job) -> Self {
+    fn reserved<K: Consumer>(session: &K, job: &Job) -> Self {
         Self::of(K::kind(&()), &session.uid().unwrap_or_default(), &session.name_any(), job)
     }
 

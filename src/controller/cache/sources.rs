@@ -21,12 +21,11 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::budget::{Budget, Counted};
+use super::children::{self, Children};
 use super::index::{Indexed, Keys};
 use super::pages::PAGE;
-use super::slots::Queues;
+use super::slots::Slots;
 use super::verdicts::Verdicts;
-use crate::controller::kinds::context::Children;
-use crate::controller::observe::jobs;
 use crate::names::{annotation, label};
 use crate::plan::kept::Kept;
 
@@ -125,19 +124,19 @@ pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
 /// A Repository's own Jobs stand in no queue: it has none to give.
-pub fn with_jobs<K>(controller: Controller<K>, client: &Client, queues: Option<&Queues>) -> (Controller<K>, Children)
+pub fn with_jobs<K>(controller: Controller<K>, client: &Client, slots: Option<&Slots>) -> (Controller<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{}={}", label::SESSION_KIND, K::kind(&())));
-    let queues = queues.cloned();
+    let slots = slots.cloned();
     let line_up = move |event: &Event<Kept<Job>>, store: &Store<Kept<Job>>| {
-        if let Some(queues) = &queues {
-            queues.hear_job::<K>(event, store);
+        if let Some(slots) = &slots {
+            slots.hear_job::<K>(event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), jobs::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, jobs::keys_of_pod, |_, _| {});
+    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), children::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, children::keys_of_pod, |_, _| {});
     let controller = controller
         .watches_stream(changed_jobs, |job| session_of(&job.open()))
         .watches_stream(changed_pods, |pod| session_of(&pod.open()));

@@ -3,7 +3,7 @@
 //! Thousands of sessions may wait, and whoever writes one may make it large. The text of an object takes a tenth of
 //! what its Rust value takes, so the text is kept, in its one form ([`admission::default`]), and parsed where somebody
 //! looks at the object. What indexes and queues read of all objects stands beside it, as [`Facts`]. Of an object that
-//! is too large, or too much for its namespace ([`crate::controller::cache::budget`]), or cannot be read, only metadata and status are kept:
+//! is too large, or too much for its namespace ([`super::budget`]), or cannot be read, only metadata and status are kept:
 //! enough to say so, and to end what it began. So it is with large ones that are over.
 
 use std::borrow::Cow;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use super::budget::{Counted, NAMESPACE_BYTES, SMALL};
+use super::series::Backups;
 use super::verdicts::MESSAGE_MAX;
 use crate::admission::{self, bounds::OBJECT_BYTES};
 use crate::api::backup_session::{BackupPhase, InvokerRef};
@@ -25,7 +26,6 @@ use crate::api::common::InvokerPhase;
 use crate::api::repository::Reachability;
 use crate::api::restore_session::RunStatus;
 use crate::api::{Condition, to_json};
-use crate::controller::process::metrics::backups::Backups;
 use crate::names::{condition, reason};
 use crate::plan::hosts::HostSet;
 use crate::plan::observed::{Refusal, Rival};

@@ -14,10 +14,10 @@ use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
 
 use super::budget::Counted;
-use super::consumers::{self, Home, User, Users};
+use super::consumers::{self, Consumer, Consumers, Home};
 use super::index::Indexed;
 use super::listings::Listings;
-use super::slots::Queues;
+use super::slots::Slots;
 use super::sources::Source;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
@@ -45,7 +45,7 @@ pub struct Sources {
 
 impl Sources {
     /// Watches, with the bells between them.
-    pub fn new(client: &Client, queues: &Queues, verdicts: &Verdicts) -> Self {
+    pub fn new(client: &Client, slots: &Slots, verdicts: &Verdicts) -> Self {
         let mut all = Self {
             repositories: Source::new(client, verdicts, |_| vec![]),
             configurations: Source::new(client, verdicts, consumers::keys),
@@ -55,34 +55,34 @@ impl Sources {
             restore_batches: Source::new(client, verdicts, consumers::keys),
             left: Arc::default(),
         };
-        let users = all.users();
-        line_up(&all.backups, queues, &users, &all.left);
-        line_up(&all.restores, queues, &users, &all.left);
-        line_up(&all.restore_batches, queues, &users, &all.left);
-        let (q, u) = (queues.clone(), users.clone());
+        let consumers = all.consumers();
+        line_up(&all.backups, slots, &consumers, &all.left);
+        line_up(&all.restores, slots, &consumers, &all.left);
+        line_up(&all.restore_batches, slots, &consumers, &all.left);
+        let (q, u) = (slots.clone(), consumers.clone());
         all.configurations.follow(move |event, _| q.hear_invoker(&u, event));
-        let (q, u) = (queues.clone(), users.clone());
+        let (q, u) = (slots.clone(), consumers.clone());
         all.batches.follow(move |event, _| q.hear_invoker(&u, event));
-        all.configurations.tell(&all.repositories, homes(&users));
-        all.batches.tell(&all.repositories, homes(&users));
-        all.backups.tell(&all.repositories, homes(&users));
-        all.restores.tell(&all.repositories, homes(&users));
-        all.restore_batches.tell(&all.repositories, homes(&users));
+        all.configurations.tell(&all.repositories, homes(&consumers));
+        all.batches.tell(&all.repositories, homes(&consumers));
+        all.backups.tell(&all.repositories, homes(&consumers));
+        all.restores.tell(&all.repositories, homes(&consumers));
+        all.restore_batches.tell(&all.repositories, homes(&consumers));
         all.backups.tell(&all.configurations, |s| invoker_of(s, "BackupConfiguration").into_iter().collect());
         all.backups.tell(&all.batches, |s| invoker_of(s, "BackupBatch").into_iter().collect());
-        let u = users.clone();
+        let u = consumers.clone();
         all.repositories.tell(&all.configurations, move |r| u.of(&u.configurations, &ObjectRef::from_obj(r)));
-        let u = users.clone();
+        let u = consumers.clone();
         all.repositories.tell(&all.batches, move |r| u.of(&u.batches, &ObjectRef::from_obj(r)));
-        tell_of_news(&mut all.repositories, &all.backups, &users, |u| &u.backups);
-        tell_of_news(&mut all.repositories, &all.restores, &users, |u| &u.restores);
-        tell_of_news(&mut all.repositories, &all.restore_batches, &users, |u| &u.restore_batches);
+        tell_of_news(&mut all.repositories, &all.backups, &consumers, |u| &u.backups);
+        tell_of_news(&mut all.repositories, &all.restores, &consumers, |u| &u.restores);
+        tell_of_news(&mut all.repositories, &all.restore_batches, &consumers, |u| &u.restore_batches);
         all
     }
 
-    /// The bells of sessions.
-    pub fn bells(&self) -> Bells {
-        Bells {
+    /// What wakes sessions.
+    pub fn triggers(&self) -> Triggers {
+        Triggers {
             backups: self.backups.bell.clone(),
             restores: self.restores.bell.clone(),
             restore_batches: self.restore_batches.bell.clone(),
@@ -98,8 +98,8 @@ impl Sources {
     }
 
     /// The stores of those that use Repositories.
-    pub fn users(&self) -> Users {
-        Users {
+    pub fn consumers(&self) -> Consumers {
+        Consumers {
             configurations: self.configurations.store.clone(),
             batches: self.batches.store.clone(),
             backups: self.backups.store.clone(),
@@ -110,16 +110,16 @@ impl Sources {
 }
 
 /// Wakes sessions.
-pub struct Bells {
+pub struct Triggers {
     backups: UnboundedSender<ObjectRef<Stored<BackupSession>>>,
     restores: UnboundedSender<ObjectRef<Stored<RestoreSession>>>,
     restore_batches: UnboundedSender<ObjectRef<Stored<RestoreBatch>>>,
 }
 
-impl Bells {
+impl Triggers {
     /// Wakes the sessions whose turn it is on a Repository with `most` places, as many as there is room.
-    pub fn next_in_line(&self, queues: &Queues, repository: &Home, most: usize) {
-        let next = queues.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
+    pub fn next_in_line(&self, slots: &Slots, repository: &Home, most: usize) {
+        let next = slots.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
         for claim in next.unwrap_or_default() {
             match claim.kind.as_str() {
                 "BackupSession" => ring(&self.backups, &claim),
@@ -135,15 +135,15 @@ fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRe
 }
 
 /// Has the queues follow a kind of sessions, and whoever takes rights back.
-fn line_up<K: Counted + User + serde::de::DeserializeOwned + std::fmt::Debug>(
+fn line_up<K: Counted + Consumer + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
-    queues: &Queues,
-    users: &Users,
+    slots: &Slots,
+    consumers: &Consumers,
     left: &Arc<Notify>,
 ) {
-    let (queues, users, left) = (queues.clone(), users.clone(), left.clone());
+    let (slots, consumers, left) = (slots.clone(), consumers.clone(), left.clone());
     source.follow(move |event, store| {
-        queues.hear_session(&users, event, store);
+        slots.hear_session(&consumers, event, store);
         if matches!(event, Event::Delete(session) if session.has_rights()) {
             left.notify_one();
         }
@@ -152,13 +152,13 @@ fn line_up<K: Counted + User + serde::de::DeserializeOwned + std::fmt::Debug>(
 
 /// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with
 /// thousands of sessions, each that comes would wake all others.
-fn tell_of_news<K: User>(
+fn tell_of_news<K: Consumer>(
     repositories: &mut Source<Stored<Repository>>,
     sessions: &Source<K>,
-    users: &Users,
-    of: fn(&Users) -> &Indexed<K>,
+    consumers: &Consumers,
+    of: fn(&Consumers) -> &Indexed<K>,
 ) {
-    let (users, store) = (users.clone(), repositories.store.clone());
+    let (consumers, store) = (consumers.clone(), repositories.store.clone());
     let mut told: HashMap<Home, News> = HashMap::new();
     repositories.tell(sessions, move |repository| {
         let home = ObjectRef::from_obj(repository);
@@ -167,7 +167,7 @@ fn tell_of_news<K: User>(
             Some(news) => told.insert(home.clone(), news.clone()),
             None => told.remove(&home),
         };
-        if news == known { vec![] } else { users.of(of(&users), &home) }
+        if news == known { vec![] } else { consumers.of(of(&consumers), &home) }
     });
 }
 
@@ -197,12 +197,12 @@ impl News {
 }
 
 /// The Repositories that hear of a change of a user: the one it uses, and the one that it used.
-fn homes<K: User>(users: &Users) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
-    let users = users.clone();
+fn homes<K: Consumer>(consumers: &Consumers) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
+    let consumers = consumers.clone();
     let mut last: HashMap<String, Home> = HashMap::new();
     move |object| {
         let uid = object.uid().unwrap_or_default();
-        let uses = object.home(&users).filter(|_| !object.is_over());
+        let uses = object.home(&consumers).filter(|_| !object.is_over());
         let used = match &uses {
             Some(home) => last.insert(uid, home.clone()),
             None => last.remove(&uid),

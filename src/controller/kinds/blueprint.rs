@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
-use kube::{Api, ResourceExt as _};
-use serde_json::json;
 
 use super::context::Context;
 use super::reconcile::Error;
 use crate::api::backup_blueprint::BackupBlueprintStatus;
 use crate::api::common::InvokerPhase;
 use crate::api::{BackupBlueprint, to_json};
+use crate::controller::apply::status;
 use crate::controller::cache::stored::Stored;
 use crate::controller::observe::validity;
-use crate::names::{MANAGER, condition, reason};
+use crate::names::{condition, reason};
 use crate::plan::conditions::{self, Health};
 
 /// One look at a blueprint.
@@ -23,7 +21,9 @@ use crate::plan::conditions::{self, Health};
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Action, Error> {
     let _room = ctx.rooms.enter(&*stored, stored.size()).await?;
-    let Some(refusal) = validity::judge(&ctx, &stored).await? else { return Ok(Action::await_change()) };
+    let Some(refusal) = validity::judge(&ctx.reads.stores.verdicts, &stored).await? else {
+        return Ok(Action::await_change());
+    };
     let object = stored.open();
     let mut list = object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
     conditions::set(
@@ -35,20 +35,13 @@ pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) 
         ctx.now(),
     );
     conditions::set_health(&mut list, Health::Stalled, &refusal.reason, &refusal.message, ctx.now());
-    let status = BackupBlueprintStatus {
+    let wanted = BackupBlueprintStatus {
         observed_generation: object.metadata.generation,
         phase: Some(InvokerPhase::Invalid),
         conditions: list,
     };
-    if object.status.as_ref() != Some(&status) {
-        let body = json!({
-            "apiVersion": "stash.appscode.com/v1beta1",
-            "kind": "BackupBlueprint",
-            "metadata": { "name": object.name_any() },
-            "status": to_json(&status),
-        });
-        let api: Api<BackupBlueprint> = Api::all(ctx.client.clone());
-        api.patch_status(&object.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await?;
+    if object.status.as_ref() != Some(&wanted) {
+        status::write_in_cluster(&ctx.writes, &object, &to_json(&wanted)).await?;
     }
     Ok(Action::await_change())
 }

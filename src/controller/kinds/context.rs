@@ -1,92 +1,33 @@
-//! What every reconcile shares: the client, the stores, the setup.
+//! What every reconcile shares: reads, writes, the setup, and who waits for what.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
-use kube::runtime::events::Reporter;
 use tokio::sync::watch::Sender;
 
 use super::large_objects::Rooms;
-use crate::api::Repository;
-use crate::controller::apply::precedence::Precedence;
-use crate::controller::cache::consumers::Users;
-use crate::controller::cache::index::Indexed;
-use crate::controller::cache::informers::Watched;
+use crate::controller::apply::writes::Writes;
 use crate::controller::cache::listings::Listings;
-use crate::controller::cache::read_your_writes::Written;
-use crate::controller::cache::slots::Queues;
-use crate::controller::cache::stored::Stored;
-use crate::controller::cache::triggers::Bells;
-use crate::controller::cache::verdicts::Verdicts;
-use crate::controller::observe::progress::ProgressClient;
-use crate::controller::observe::secrets::Secrets;
-use crate::controller::process::clock::Clock;
-use crate::controller::process::code_rights::Vouching;
-use crate::controller::process::metrics::Metrics;
-use crate::plan::kept::Kept;
+use crate::controller::cache::triggers::Triggers;
+use crate::controller::observe::reads::Reads;
 use crate::plan::observed::Setup;
-
-/// Jobs of one kind of session, and their pods, as last watched.
-#[derive(Clone)]
-pub struct Children {
-    /// Jobs.
-    pub jobs: Indexed<Kept<Job>>,
-    /// Their pods.
-    pub pods: Indexed<Kept<Pod>>,
-}
 
 /// What every reconcile shares.
 pub struct Context {
-    /// The API server.
-    pub client: Client,
-    /// Its clock.
-    pub clock: Clock,
     /// How the operator is set up.
     pub setup: Setup,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Who reports events.
-    pub reporter: Reporter,
-    /// Asks running Jobs how far they are.
-    pub progress: ProgressClient,
-    /// Repositories.
-    pub repositories: Indexed<Stored<Repository>>,
-    /// Those that use Repositories.
-    pub users: Users,
-    /// What validation said.
-    pub verdicts: Verdicts,
+    /// What a decision is made from.
+    pub reads: Reads,
+    /// What is done about it.
+    pub writes: Writes,
     /// Room for looks at large objects.
     pub rooms: Rooms,
-    /// Who waits for Jobs on them.
-    pub queues: Queues,
-    /// What goes first at the API server.
-    pub precedence: Precedence,
-    /// Targets, and what belongs to them.
-    pub watched: Watched,
-    /// Which backend Secrets are there.
-    pub secrets: Secrets,
     /// Which Repositories are listed.
     pub listings: Listings,
-    /// Who may run code.
-    pub vouching: Arc<Vouching>,
-    /// What was written, and the watches have not told yet.
-    pub written: Written,
     /// Wakes sessions.
-    pub bells: Bells,
-    /// Children of RestoreSessions.
-    pub of_restore_sessions: Children,
-    /// Children of RestoreBatches.
-    pub of_restore_batches: Children,
-    /// Children of BackupSessions.
-    pub of_backup_sessions: Children,
-    /// Children of Repositories.
-    pub of_repositories: Children,
+    pub triggers: Triggers,
     /// Since when every store has been filled; nobody looks before.
-    pub gate: Sender<Option<Instant>>,
+    pub filled: Sender<Option<Instant>>,
 }
 
 /// After a start, everything that is there wants a look.
@@ -94,36 +35,24 @@ const STARTS_FOR: Duration = Duration::from_secs(5);
 
 impl Context {
     /// Waits until every store has been filled once: before that, "not there" is not known.
-    /// The one waiter of each store; looks wait for the gate it opens.
+    /// The one waiter of each store; looks wait for what it says.
     pub async fn fill(&self) {
-        // An error means that the writer is gone, which only happens when the operator stops.
-        let _ = self.repositories.store.wait_until_ready().await;
-        let _ = self.users.configurations.store.wait_until_ready().await;
-        let _ = self.users.batches.store.wait_until_ready().await;
-        let _ = self.users.backups.store.wait_until_ready().await;
-        let _ = self.users.restores.store.wait_until_ready().await;
-        let _ = self.users.restore_batches.store.wait_until_ready().await;
-        let all =
-            [&self.of_restore_sessions, &self.of_restore_batches, &self.of_backup_sessions, &self.of_repositories];
-        for children in all {
-            let _ = children.jobs.store.wait_until_ready().await;
-            let _ = children.pods.store.wait_until_ready().await;
-        }
-        self.gate.send_replace(Some(Instant::now()));
+        self.reads.stores.filled().await;
+        self.filled.send_replace(Some(Instant::now()));
     }
 
     /// Whether the operator has only just begun.
     pub fn is_starting(&self) -> bool {
-        self.gate.borrow().is_none_or(|at| at.elapsed() < STARTS_FOR)
+        self.filled.borrow().is_none_or(|at| at.elapsed() < STARTS_FOR)
     }
 
     /// Waits for [`Context::fill`].
     pub async fn filled(&self) {
-        let _ = self.gate.subscribe().wait_for(Option::is_some).await;
+        let _ = self.filled.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// The clock; the only place where the operator's decisions get it.
+    /// The time.
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.reads.now()
     }
 }

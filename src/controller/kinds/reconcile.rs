@@ -1,28 +1,33 @@
-//! The reconcile loop: what every look at an object has in common, and what follows one that failed.
+//! The reconcile loop: observe, plan, apply, report, and again while a written intent allows the next step.
+//!
+//! What is special to a kind stands in the file of the kind, as its [`Planned`]. What follows a look that failed is decided
+//! here for all of them.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
+use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::context::{Children, Context};
+use super::context::Context;
 use super::large_objects::Crowded;
-use crate::controller::cache::consumers::User;
+use crate::controller::apply::counters::{Measured, Reconciled};
+use crate::controller::apply::fence::NotLeading;
+use crate::controller::apply::objects::{self, Applied, Refused};
+use crate::controller::cache::children::Children;
 use crate::controller::cache::read_your_writes::LAG;
-use crate::controller::cache::slots::Reserved;
+use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::cache::stores::Stores;
 use crate::controller::cache::verdicts::Busy;
-use crate::controller::process::leader::NotLeading;
-use crate::controller::process::metrics::Reconciled;
+use crate::controller::observe::errors::Error as Unseen;
 use crate::plan::Plan;
-use crate::plan::gate::Room;
-use crate::plan::observed::{Seen, Surroundings};
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
 /// three-host restore takes four at most, and a loop without end would be a defect.
-pub const ROUNDS: usize = 8;
+const ROUNDS: usize = 8;
 
 /// Wait before a failed look is repeated. Conflicts are gone by then; a server that is away is not asked too often.
 const RETRY: Duration = Duration::from_secs(2);
@@ -44,14 +49,120 @@ pub enum Error {
     AnotherVersion,
 }
 
+impl From<Unseen> for Error {
+    fn from(error: Unseen) -> Self {
+        match error {
+            Unseen::Kube(error) => Self::Kube(error),
+            Unseen::Busy(error) => Self::Busy(error),
+            Unseen::AnotherVersion => Self::AnotherVersion,
+        }
+    }
+}
+
 /// Wait before an object is looked at again that could not be validated, because others of its namespace take long.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Wait before a large object is looked at again of which too many of its namespace are.
 const CROWDED: Duration = Duration::from_secs(1);
 
+/// An object as `plan` has it, and what is seen of it.
+pub type Observed<K> = (<K as Planned>::Run, <K as Planned>::Seen);
+
+/// A kind whose looks end in a [`Plan`].
+pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
+    /// The object, as `plan` has it.
+    type Run: Send + Sync;
+    /// What is seen of it.
+    type Seen: Send;
+    /// What one look remembers from round to round.
+    type Memory: Default + Send + Sync;
+
+    /// Its Jobs. Nobody looks before the watches have told of our own last writes.
+    fn children(stores: &Stores) -> &Children;
+
+    /// Bytes that a look at it opens.
+    fn size(_: &Stores, object: &Stored<Self>) -> usize {
+        object.size()
+    }
+
+    /// How long it can wait for a look after a start, if it can.
+    fn waits(_: &Context, _: &Stored<Self>) -> Option<Duration> {
+        None
+    }
+
+    /// What a plan is made from; `None` where nothing is to be done.
+    fn observe(
+        ctx: &Context,
+        object: &Stored<Self>,
+        memory: &Self::Memory,
+    ) -> impl Future<Output = Result<Option<Observed<Self>>, Error>> + Send;
+
+    /// Adds what the API server refused in the round before.
+    fn refused(seen: &mut Self::Seen, refused: Refused);
+
+    /// The plan, with what its Jobs need reserved.
+    fn plan(
+        ctx: &Context,
+        object: &Stored<Self>,
+        run: &Self::Run,
+        seen: &mut Self::Seen,
+        memory: &mut Self::Memory,
+    ) -> Plan;
+
+    /// Writes the status of a plan that was applied. Gives the object as it is then; `None` once it is gone.
+    fn report(
+        ctx: &Context,
+        object: Stored<Self>,
+        run: &Self::Run,
+        applied: &Applied,
+    ) -> impl Future<Output = Result<Option<Stored<Self>>, Error>> + Send;
+}
+
+/// One look at an object.
+///
+/// # Errors
+/// The API server could not be reached or refused a write; the look is repeated.
+pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let children = K::children(&ctx.reads.stores);
+    measured(&ctx, object.as_ref(), Some(children), Box::pin(look(object.as_ref(), &ctx))).await
+}
+
+async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
+    let _room = ctx.rooms.enter(object, K::size(&ctx.reads.stores, object)).await?;
+    if let Some(wait) = K::waits(ctx, object) {
+        return Ok(Action::requeue(wait));
+    }
+    let mut object = object.clone();
+    let (mut refused, mut memory) = (Refused::default(), K::Memory::default());
+    for _ in 0..ROUNDS {
+        let observed = Box::pin(K::observe(ctx, &object, &memory)).await?;
+        let Some((run, mut seen)) = observed else { return Ok(Action::await_change()) };
+        K::refused(&mut seen, std::mem::take(&mut refused));
+        let plan = K::plan(ctx, &object, &run, &mut seen, &mut memory);
+        let (done, fresh) = objects::apply(&ctx.writes, &object, plan).await?;
+        object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
+        refused = done.refused;
+        if refused.revoke.is_some() || !refused.scales.is_empty() {
+            // What it says of rights, or of a workload, is not so.
+            continue;
+        }
+        let Some(reported) = K::report(ctx, object, &run, &done.plan).await? else {
+            return Ok(Action::await_change());
+        };
+        object = reported;
+        if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() && refused.holds.is_empty() {
+            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
+        }
+    }
+    debug!(kind = %K::kind(&()), name = object.name_any(), "more rounds than expected; looking again soon");
+    Ok(Action::requeue(Duration::from_secs(1)))
+}
+
 /// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
 /// watches have told of our own last writes.
+///
+/// # Errors
+/// Those of the look.
 pub async fn measured<K>(
     ctx: &Context,
     object: &K,
@@ -62,36 +173,13 @@ where
     K: kube::Resource<DynamicType = ()>,
 {
     ctx.filled().await;
-    if children.is_some_and(|c| ctx.written.is_ahead(object, c)) {
+    if children.is_some_and(|c| ctx.writes.written.is_ahead(object, c)) {
         return Ok(Action::requeue(LAG));
     }
-    let measured = ctx.metrics.reconcile(&K::kind(&()));
+    let measured = Measured::begin(&*ctx.writes.counters, &K::kind(&()));
     let result = look.await;
     measured.end(if result.is_ok() { Reconciled::Done } else { Reconciled::Failed });
     result
-}
-
-/// The plan of a session whose Jobs have places and claims: what others took since the look is left to them.
-pub fn reserved<K: User>(
-    ctx: &Context,
-    object: &K,
-    seen: &mut Surroundings,
-    next: impl Fn(&Surroundings) -> Plan,
-) -> Plan {
-    let most = ctx.setup.jobs_per_repository;
-    let is_new = matches!(&seen.repository, Seen::Found(found) if !found.known);
-    // Once without the claims that are in use, once without any Job.
-    for _ in 0..2 {
-        let plan = next(seen);
-        match ctx.queues.reserve(object, &plan.jobs, most, is_new) {
-            Reserved::All => return plan,
-            Reserved::InUse(claims) => seen.writers.extend(claims),
-            Reserved::NoRoom => seen.room = Room { free: 0, ahead: most },
-            Reserved::BeingCreated => seen.room = Room::WHILE_CREATED,
-        }
-    }
-    seen.room = Room { free: 0, ahead: most };
-    next(seen)
 }
 
 /// What happens after a failed look.

@@ -2,9 +2,19 @@
 //!
 //! Nothing here writes to the cluster.
 
+pub mod backup;
+pub mod code_rights;
+pub mod conflicts;
+pub mod errors;
+pub mod invoker;
 pub mod jobs;
+pub mod namespace;
 pub mod openshift;
 pub mod progress;
+pub mod reads;
+pub mod repository;
+pub mod restore;
 pub mod secrets;
 pub mod targets;
+pub mod usage;
 pub mod validity;

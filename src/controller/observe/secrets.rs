@@ -11,7 +11,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::jobs::plain;
+use super::errors::plain;
 use crate::plan::observed::Seen;
 
 /// One that was there counts as there for this long. A Job whose Secret has gone does not start and says so.

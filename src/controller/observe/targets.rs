@@ -8,11 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 
-use super::jobs::plain;
+use super::errors::plain;
 use super::openshift::{self, Answer};
+use super::reads::Reader;
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
-use crate::controller::cache::informers::{self, Reads};
+use crate::controller::cache::informers;
 use crate::names::{annotation, label};
 use crate::plan::claims::{Made, wanted};
 use crate::plan::held::{self, Note};
@@ -22,7 +23,7 @@ use crate::plan::run::Identity;
 use crate::plan::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 
 /// The target of a member. Pods of others that use a workload's claims are looked for in `beside`, where there is one.
-pub async fn target(reads: Reads<'_>, beside: Option<Reads<'_>>, reference: Option<&TargetRef>) -> TargetSeen {
+pub async fn target(reads: Reader<'_>, beside: Option<Reader<'_>>, reference: Option<&TargetRef>) -> TargetSeen {
     let Some(reference) = reference else { return TargetSeen::Missing("no target".into()) };
     let name = reference.name.clone().unwrap_or_default();
     let shown = display(reference);
@@ -55,7 +56,7 @@ pub async fn target(reads: Reads<'_>, beside: Option<Reads<'_>>, reference: Opti
 type Found = Option<(Target, Option<LabelSelector>)>;
 
 /// Adds the pods that use the workload's claims and are not its own.
-async fn with_others(beside: Reads<'_>, mut target: Target, own: LabelSelector) -> kube::Result<Target> {
+async fn with_others(beside: Reader<'_>, mut target: Target, own: LabelSelector) -> kube::Result<Target> {
     if let Ok(own) = Selector::try_from(own)
         && !target.claims.is_empty()
     {
@@ -65,7 +66,7 @@ async fn with_others(beside: Reads<'_>, mut target: Target, own: LabelSelector) 
     Ok(target)
 }
 
-async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn claim(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(claim) = reads.get::<PersistentVolumeClaim>(name).await? else { return Ok(None) };
     let mut target = Target { kind: "PersistentVolumeClaim".into(), replicas: 1, ..Target::default() };
     target.claims.insert(name.to_owned(), claim_seen(&claim));
@@ -73,7 +74,7 @@ async fn claim(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     Ok(Some((target, None)))
 }
 
-async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn deployment(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<Deployment>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let status = found.status.unwrap_or_default();
@@ -82,7 +83,7 @@ async fn deployment(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     workload(reads, target, spec.selector, spec.template.spec).await.map(Some)
 }
 
-async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn replica_set(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicaSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
@@ -94,7 +95,7 @@ async fn replica_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     workload(reads, target, spec.selector, spec.template.and_then(|t| t.spec)).await.map(Some)
 }
 
-async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn replication_controller(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<ReplicationController>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let seen = found.status.map_or((None, 0), |s| (s.observed_generation, s.replicas));
@@ -108,7 +109,7 @@ async fn replication_controller(reads: Reads<'_>, name: &str) -> kube::Result<Fo
 }
 
 /// `None` where there is no such kind.
-async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<Found>> {
+async fn deployment_config(reads: Reader<'_>, name: &str) -> kube::Result<Option<Found>> {
     let found = match openshift::get(reads.client(), reads.namespace, name).await? {
         Answer::Found(found) => found,
         Answer::Missing => return Ok(Some(None)),
@@ -122,7 +123,7 @@ async fn deployment_config(reads: Reads<'_>, name: &str) -> kube::Result<Option<
     Ok(Some(Some(target)))
 }
 
-async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn daemon_set(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<DaemonSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let counted = found.status.as_ref().filter(|s| s.observed_generation >= found.metadata.generation);
@@ -136,7 +137,7 @@ async fn daemon_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
 
 /// What the kinds have in common: pods, volumes, and the claims behind them.
 async fn workload(
-    reads: Reads<'_>,
+    reads: Reader<'_>,
     mut target: Target,
     selector: LabelSelector,
     pod: Option<PodSpec>,
@@ -174,7 +175,7 @@ fn controller(meta: &ObjectMeta) -> Option<String> {
 }
 
 /// The claims that a restore makes, as they are.
-pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
+pub async fn made_claims(reads: Reader<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
     let look = async {
         let mut target = Target { to_make: wanted(spec, id), ..Target::default() };
         target.display = "the claims of volumeClaimTemplates".into();
@@ -191,7 +192,7 @@ pub async fn made_claims(reads: Reads<'_>, id: &Identity, spec: &RestoreTarget) 
     }
 }
 
-async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
+async fn stateful_set(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
     let Some(found) = reads.get::<StatefulSet>(name).await? else { return Ok(None) };
     let spec = found.spec.clone().unwrap_or_default();
     let deletes =
@@ -226,7 +227,7 @@ async fn stateful_set(reads: Reads<'_>, name: &str) -> kube::Result<Found> {
     Ok(Some((target, own)))
 }
 
-async fn claims(reads: Reads<'_>, names: Vec<String>) -> kube::Result<BTreeMap<String, ClaimSeen>> {
+async fn claims(reads: Reader<'_>, names: Vec<String>) -> kube::Result<BTreeMap<String, ClaimSeen>> {
     let mut seen = BTreeMap::new();
     for name in names {
         let found = reads.get::<PersistentVolumeClaim>(&name).await?;
@@ -242,14 +243,14 @@ fn claim_seen(claim: &PersistentVolumeClaim) -> ClaimSeen {
     ClaimSeen { exists: !is_going, access_modes: modes, is_block, is_going, made: Made::of(claim) }
 }
 
-async fn workload_pods(reads: Reads<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
+async fn workload_pods(reads: Reader<'_>, selector: LabelSelector) -> kube::Result<Vec<PodSeen>> {
     let Ok(selector) = Selector::try_from(selector) else { return Ok(vec![]) };
     let all = reads.pods(&selector).await?;
     Ok(all.iter().filter(|p| counts(p)).map(pod_seen).collect())
 }
 
 /// Pods that use any of these claims.
-async fn users(reads: Reads<'_>, claims: &BTreeMap<String, ClaimSeen>) -> kube::Result<Vec<PodSeen>> {
+async fn users(reads: Reader<'_>, claims: &BTreeMap<String, ClaimSeen>) -> kube::Result<Vec<PodSeen>> {
     let all = reads.users_of(&names(claims)).await?;
     Ok(all.iter().filter(|p| counts(p)).map(pod_seen).collect())
 }

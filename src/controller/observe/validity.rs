@@ -4,19 +4,18 @@
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 
+use super::errors::Error;
 use crate::admission;
 use crate::api::to_json;
 use crate::controller::cache::stored::{Stored, UserKind};
-use crate::controller::cache::verdicts::{Verdict, part};
-use crate::controller::kinds::context::Context;
-use crate::controller::kinds::reconcile::Error;
+use crate::controller::cache::verdicts::{Verdict, Verdicts, part};
 use crate::plan::observed::Refusal;
 
 /// Why the webhook would not have let the object in.
 ///
 /// # Errors
 /// It could not be validated yet, or its status cannot be read.
-pub async fn judge<K: UserKind>(ctx: &Context, object: &Stored<K>) -> Result<Verdict, Error> {
+pub async fn judge<K: UserKind>(verdicts: &Verdicts, object: &Stored<K>) -> Result<Verdict, Error> {
     if object.is_of_another_version() {
         return Err(Error::AnotherVersion);
     }
@@ -29,20 +28,20 @@ pub async fn judge<K: UserKind>(ctx: &Context, object: &Stored<K>) -> Result<Ver
     let version = object.meta().generation.unwrap_or_default().to_string();
     let judged = object.clone();
     let validate = move || examine(&judged.open());
-    Ok(ctx.verdicts.judge((&K::kind(&()), &uid), &version, &namespace, validate).await?)
+    Ok(verdicts.judge((&K::kind(&()), &uid), &version, &namespace, validate).await?)
 }
 
 /// The same of an object that stands nowhere, but is made of one that does, `of`, and of others; `version` is that of all.
 ///
 /// # Errors
 /// It could not be validated yet.
-pub async fn judge_part<K>(ctx: &Context, of: &str, version: &str, object: K) -> Result<Verdict, Error>
+pub async fn judge_part<K>(verdicts: &Verdicts, of: &str, version: &str, object: K) -> Result<Verdict, Error>
 where
     K: Resource<DynamicType = ()> + Serialize + Send + Sync + 'static,
 {
     let namespace = object.namespace().unwrap_or_default();
     let validate = move || examine(&object);
-    Ok(ctx.verdicts.judge((&K::kind(&()), &part(of)), version, &namespace, validate).await?)
+    Ok(verdicts.judge((&K::kind(&()), &part(of)), version, &namespace, validate).await?)
 }
 
 fn examine<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Verdict {

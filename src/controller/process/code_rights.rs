@@ -1,31 +1,29 @@
-//! Who may run code, on the cluster's side: what users may do, the key of seals, and what the controller believes.
+//! Who may run code, on the cluster's side: what users may do, and the key of seals.
 //!
 //! The webhook of every replica asks the API server about the author of an object. The key is in a Secret of the
-//! operator's own that all replicas share; it is made once, and again where somebody deletes it. The controller takes an
-//! object that asks for rights only with the webhook's seal, or in a namespace that an administrator has opened for that.
+//! operator's own that all replicas share; it is made once, and again where somebody deletes it. What the controller does
+//! with an object that has no seal is decided in [`code_rights`](crate::controller::observe::code_rights).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::Serialize;
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 use tracing::info;
 
 use crate::admission::rights::{self, Gate, Question};
 use crate::admission::seal::{KEY, Key};
-use crate::api::to_json;
-use crate::controller::cache::informers::Watched;
-use crate::controller::observe::jobs::plain;
-use crate::names::{OPERATOR, label, reason};
-use crate::plan::observed::Refusal;
+use crate::controller::observe::code_rights::is_opened;
+use crate::controller::observe::errors::plain;
+use crate::controller::observe::reads::Seals;
+use crate::names::{OPERATOR, label};
 use crate::plan::rights::{Ask, Right};
 
 /// For all that is asked about one object, as for the owners of Repositories.
@@ -86,6 +84,12 @@ impl Vouching {
                 Box::pin(async move { me.is_open(&namespace).await })
             }),
         })
+    }
+
+    /// The seals that the controller wants to see; `None` where it believes everybody.
+    pub fn seals(self: &Arc<Self>) -> Option<Arc<dyn Seals>> {
+        let me: Arc<dyn Seals> = self.clone();
+        self.policy.enabled.then_some(me)
     }
 
     /// What the API server is known by, when it asks the webhook. Looks whether there is another key.
@@ -199,52 +203,12 @@ impl Vouching {
         let answer = api.create(&PostParams::default(), &review).await?;
         Ok(answer.status.is_some_and(|s| s.allowed && s.denied != Some(true)))
     }
-
-    /// Why the controller does nothing for an object that asks for rights. `None` if it asks for none, or
-    /// has them.
-    ///
-    /// # Errors
-    /// The namespace or the key could not be read.
-    pub async fn refusal<K>(&self, watched: &Watched, object: &K) -> kube::Result<Option<Refusal>>
-    where
-        K: Resource<DynamicType = ()> + Serialize,
-    {
-        let namespace = object.namespace().unwrap_or_default();
-        let labels =
-            async { Ok(watched.namespace(&namespace).await?.and_then(|n| n.metadata.labels).unwrap_or_default()) };
-        // Many look at restores; they need not carry the room for a read that few make.
-        Box::pin(self.judge(object, labels)).await
-    }
-
-    /// `labels` are those of the object's Namespace. They are read only for an object that asks for something.
-    async fn judge<K>(
-        &self,
-        object: &K,
-        labels: impl Future<Output = kube::Result<BTreeMap<String, String>>>,
-    ) -> kube::Result<Option<Refusal>>
-    where
-        K: Resource<DynamicType = ()> + Serialize,
-    {
-        if !self.policy.enabled {
-            return Ok(None);
-        }
-        let (kind, namespace) = (K::kind(&()), object.namespace().unwrap_or_default());
-        let json = to_json(object);
-        let Some(text) = rights::unsealed(&kind, &namespace, &json, None) else { return Ok(None) };
-        if is_opened(&labels.await?) {
-            return Ok(None);
-        }
-        let mut text = Some(text);
-        if self.policy.webhook {
-            text = rights::unsealed(&kind, &namespace, &json, Some(&*self.key().await?));
-        }
-        Ok(text.map(|message| Refusal { reason: reason::INVALID.to_owned(), message }))
-    }
 }
 
-/// Whether these are the labels of a Namespace that an administrator has opened.
-fn is_opened(labels: &BTreeMap<String, String>) -> bool {
-    labels.get(label::ALLOW_CODE).is_some_and(|v| v == "true")
+impl Seals for Vouching {
+    fn key(&self) -> BoxFuture<'_, kube::Result<Option<Arc<Key>>>> {
+        Box::pin(async { if self.policy.webhook { Some(self.key().await).transpose() } else { Ok(None) } })
+    }
 }
 
 /// A Secret with a new key.

@@ -15,12 +15,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
-use kube::client::Body;
 use kube::{Api, Client};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
+
+use crate::controller::apply::fence::Fenced;
 
 /// How fast leadership moves. The defaults put a successor to work within 10 s of a
 /// leader that was killed: it sees the last renewal after at most `retry` (1 s) and
@@ -121,18 +122,6 @@ enum Error {
     Taken(String),
 }
 
-/// A write was not sent, because another replica may lead by now.
-#[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead any more")]
-pub struct NotLeading;
-
-impl NotLeading {
-    /// Whether this is why a request came to nothing.
-    pub fn is(error: &kube::Error) -> bool {
-        matches!(error, kube::Error::Service(cause) if cause.is::<Self>())
-    }
-}
-
 /// The sender is gone once the Lease was lost, and until then says until when it is held.
 fn holds(until: &watch::Receiver<Instant>) -> bool {
     until.has_changed().is_ok() && Instant::now() < *until.borrow()
@@ -176,17 +165,10 @@ impl Leader {
         holds(&self.until)
     }
 
-    /// The client, but for writes of a process that leads no more: they end with [`NotLeading`] before they are sent.
-    /// A process that was stopped in the middle of a look goes on with it before it notices that another one leads.
-    pub fn fence(&self, client: &Client) -> Client {
-        let (until, inner) = (self.until.clone(), client.clone());
-        let namespace = client.default_namespace().to_owned();
-        let send = move |request: hyper::Request<Body>| {
-            let may = request.method().is_safe() || holds(&until);
-            let inner = inner.clone();
-            async move { if may { inner.send(request).await } else { Err(kube::Error::Service(NotLeading.into())) } }
-        };
-        Client::new(tower::service_fn(send), namespace)
+    /// The client, but for writes of a process that leads no more.
+    pub fn fence(&self, client: &Client) -> Fenced {
+        let until = self.until.clone();
+        Fenced::new(client, move || holds(&until))
     }
 
     /// Ends when leadership is lost. The process should then end too: no state of a former leader is worth keeping.

@@ -10,9 +10,9 @@ mod reasons;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,17 +22,7 @@ use prometheus_client::registry::Registry;
 
 use self::backups::{Exporter, Reader};
 use self::reasons::known;
-
-/// How a reconcile ended.
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-pub enum Reconciled {
-    /// The object is as it should be for now.
-    Done,
-    /// It failed, and is tried again.
-    Failed,
-    /// It was left half way: the operator stopped, or an error was not counted where it happened.
-    Abandoned,
-}
+use crate::controller::apply::counters::{Counters, Reconciled};
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReconcileLabels {
@@ -146,29 +136,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Begins to measure a look at an object; end it with [`Measured::end`].
-    #[must_use]
-    pub fn reconcile(&self, kind: &str) -> Measured<'_> {
-        Measured { metrics: self, kind: kind.to_owned(), since: Instant::now(), result: Reconciled::Abandoned }
-    }
-
-    /// A Job was made for a step (`Step::verb`).
-    pub fn job_created(&self, step: &str) {
-        self.jobs_created.get_or_create(&StepLabels { step: step.to_owned() }).inc();
-    }
-
-    /// A run reached a phase that is final.
-    pub fn run_ended(&self, kind: &str, phase: &str, took: Duration) {
-        let labels = RunLabels { kind: kind.to_owned(), phase: phase.to_owned() };
-        self.runs.get_or_create(&labels).inc();
-        self.run_seconds.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// A step ended with a reason of `names::reason`, or `Other`; `Succeeded` when all went well.
-    pub fn outcome(&self, step: &str, reason: &str) {
-        self.outcomes.get_or_create(&OutcomeLabels { step: step.to_owned(), reason: known(reason).to_owned() }).inc();
-    }
-
     /// Whether this replica leads. Who does not, does not know how backups stand.
     pub fn leading(&self, leads: bool) {
         self.leader.set(if leads { 1.0 } else { 0.0 });
@@ -191,41 +158,38 @@ impl Metrics {
     }
 }
 
-/// A look at an object that is being measured. Dropped before its end, it counts as abandoned.
-pub struct Measured<'a> {
-    metrics: &'a Metrics,
-    kind: String,
-    since: Instant,
-    result: Reconciled,
-}
-
-impl Measured<'_> {
-    /// The look ended like this.
-    pub fn end(mut self, result: Reconciled) {
-        self.result = result;
+impl Counters for Metrics {
+    fn reconciled(&self, kind: &str, result: Reconciled, took: Duration) {
+        let kind = kind.to_owned();
+        self.reconcile_seconds.get_or_create(&KindLabels { kind: kind.clone() }).observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { kind, result }).inc();
     }
-}
 
-impl Drop for Measured<'_> {
-    fn drop(&mut self) {
-        let kind = std::mem::take(&mut self.kind);
-        self.metrics
-            .reconcile_seconds
-            .get_or_create(&KindLabels { kind: kind.clone() })
-            .observe(self.since.elapsed().as_secs_f64());
-        self.metrics.reconciles.get_or_create(&ReconcileLabels { kind, result: self.result }).inc();
+    fn job_created(&self, step: &str) {
+        self.jobs_created.get_or_create(&StepLabels { step: step.to_owned() }).inc();
+    }
+
+    fn run_ended(&self, kind: &str, phase: &str, took: Duration) {
+        let labels = RunLabels { kind: kind.to_owned(), phase: phase.to_owned() };
+        self.runs.get_or_create(&labels).inc();
+        self.run_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    fn outcome(&self, step: &str, reason: &str) {
+        self.outcomes.get_or_create(&OutcomeLabels { step: step.to_owned(), reason: known(reason).to_owned() }).inc();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::apply::counters::Measured;
 
     #[test]
     fn what_is_counted_is_shown() {
         let metrics = Metrics::default();
-        metrics.reconcile("RestoreBatch").end(Reconciled::Done);
-        drop(metrics.reconcile("RestoreBatch"));
+        Measured::begin(&metrics, "RestoreBatch").end(Reconciled::Done);
+        drop(Measured::begin(&metrics, "RestoreBatch"));
         metrics.clone().job_created("restore");
         metrics.run_ended("RestoreBatch", "Succeeded", Duration::from_secs(7));
         metrics.outcome("restore", crate::names::reason::OOM_KILLED);

@@ -23,22 +23,21 @@ use crate::admission;
 use crate::admission::certs::CertHandle;
 use crate::admission::server::{Doors, PathToken};
 use crate::api::{BackupBlueprint, RestoreSession};
-use crate::controller::apply::precedence::Precedence;
+use crate::controller::apply::fence::Fenced;
 use crate::controller::apply::rbac;
-use crate::controller::cache::informers::Watched;
+use crate::controller::apply::writes::Writes;
 use crate::controller::cache::pages;
-use crate::controller::cache::read_your_writes::Written;
-use crate::controller::cache::slots::Queues;
+use crate::controller::cache::slots::Slots;
 use crate::controller::cache::sources::{self, Source};
 use crate::controller::cache::stored::Stored;
+use crate::controller::cache::stores::Stores;
 use crate::controller::cache::triggers::Sources;
 use crate::controller::cache::verdicts::Verdicts;
 use crate::controller::kinds::context::Context;
 use crate::controller::kinds::large_objects::Rooms;
-use crate::controller::kinds::reconcile::{Error, error_policy};
-use crate::controller::kinds::{backup, blueprint, invoker, repository, restore};
-use crate::controller::observe::progress::ProgressClient;
-use crate::controller::observe::secrets::Secrets;
+use crate::controller::kinds::reconcile::{self, Error, error_policy};
+use crate::controller::kinds::{blueprint, invoker};
+use crate::controller::observe::reads::{self, Reads};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
 
@@ -194,7 +193,7 @@ async fn lead(
     metrics.leading(true);
     let client = leader.fence(&client);
     let result = tokio::select! {
-        () = reconcile(client, clock, options, vouching, metrics.clone()) => Ok(()),
+        () = reconcile_all(client, clock, options, vouching, metrics.clone()) => Ok(()),
         () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
         () = ended(stopping) => Ok(()),
     };
@@ -215,58 +214,57 @@ async fn definitions(client: &Client, readiness: &Readiness) {
 }
 
 /// Runs every controller until the process ends.
-async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Arc<Vouching>, metrics: Metrics) {
-    let queues = Queues::default();
+async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching: Arc<Vouching>, metrics: Metrics) {
+    let (fenced, client) = (client.clone(), client.client());
+    let slots = Slots::default();
     let verdicts = Verdicts::default();
-    let sources = Sources::new(&client, &queues, &verdicts);
-    let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
+    let sources = Sources::new(&client, &slots, &verdicts);
+    let (consumers, triggers, stored) = (sources.consumers(), sources.triggers(), sources.repositories.store.clone());
     let listings = sources.listings();
     let left = sources.left.clone();
-    let followed = users.clone();
+    let followed = consumers.clone();
     metrics.follow(Arc::new(move || followed.invokers()));
-    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, Some(&queues));
-    let (restore_batches, of_batches) =
-        sources::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
-    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, Some(&queues));
+    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, Some(&slots));
+    let (restore_batches, of_batches) = sources::with_jobs(sources.restore_batches.controller(), &client, Some(&slots));
+    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, Some(&slots));
     let (repositories, of_repositories) = sources::with_jobs(sources.repositories.patient_controller(), &client, None);
     let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &verdicts, |_| vec![]).controller();
-    let context = Arc::new(Context {
-        clock,
-        setup: options.setup.clone(),
-        metrics,
-        reporter: Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) },
-        progress: ProgressClient::default(),
+    let stores = Stores {
         repositories: stored,
-        users,
+        consumers,
         verdicts,
-        rooms: Rooms::default(),
-        queues,
-        precedence: Precedence::default(),
-        watched: Watched::new(&client),
-        secrets: Secrets::default(),
-        listings,
-        vouching,
-        written: Written::default(),
-        bells,
         of_restore_sessions: of_sessions,
         of_restore_batches: of_batches,
         of_backup_sessions: of_backups,
         of_repositories,
-        gate: tokio::sync::watch::Sender::default(),
-        client,
+    };
+    let clock: reads::Clock = Arc::new(move || clock.now());
+    let reporter = Reporter { controller: OPERATOR.into(), instance: Some(options.identity.clone()) };
+    let context = Arc::new(Context {
+        setup: options.setup.clone(),
+        reads: Reads::new(client, stores).sealed(vouching.seals()).by(clock.clone()),
+        writes: Writes::new(&fenced, reporter, slots, Arc::new(metrics), clock),
+        rooms: Rooms::default(),
+        listings,
+        triggers,
+        filled: tokio::sync::watch::Sender::default(),
     });
+    let consumers = &context.reads.stores.consumers;
     info!(image = context.setup.image, "reconciling");
     // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
     futures::join!(
         context.fill(),
-        drive(restores, restore::reconcile, &context),
-        drive(restore_batches, restore::reconcile, &context),
-        drive(backups, backup::reconcile, &context),
+        drive(restores, reconcile::reconcile, &context),
+        drive(restore_batches, reconcile::reconcile, &context),
+        drive(backups, reconcile::reconcile, &context),
         drive(sources.configurations.controller(), invoker::reconcile, &context),
         drive(sources.batches.controller(), invoker::reconcile, &context),
-        drive(repositories, repository::reconcile, &context),
+        drive(repositories, reconcile::reconcile, &context),
         drive(blueprints, blueprint::reconcile, &context),
-        rbac::collect(&context, &left),
+        async {
+            context.filled().await;
+            rbac::collect(&context.writes, consumers, &left).await;
+        },
     );
 }
 

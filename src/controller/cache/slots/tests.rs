@@ -12,8 +12,8 @@ use crate::names::annotation;
 use crate::plan::objects;
 
 struct World {
-    queues: Queues,
-    users: Users,
+    queues: Slots,
+    users: Consumers,
     configurations: Fills<Stored<BackupConfiguration>>,
     backups: Fills<Stored<BackupSession>>,
     sessions: Store<Stored<RestoreSession>>,
@@ -24,7 +24,7 @@ impl World {
     fn new() -> Self {
         let (configurations, of_configurations) = reflector::store();
         let (backups, of_backups) = reflector::store();
-        let users = Users {
+        let users = Consumers {
             configurations: Indexed::new(configurations, consumers::keys),
             batches: Indexed::new(reflector::store::<Stored<BackupBatch>>().0, |_| vec![]),
             backups: Indexed::new(backups, consumers::keys),
@@ -32,7 +32,7 @@ impl World {
             restore_batches: Indexed::new(reflector::store::<Stored<RestoreBatch>>().0, |_| vec![]),
         };
         Self {
-            queues: Queues::default(),
+            queues: Slots::default(),
             users,
             configurations: of_configurations,
             backups: of_backups,

@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 
-use super::super::consumers::{self, User, Users};
+use super::super::consumers::{self, Consumer, Consumers};
 use super::super::index::Indexed;
 use super::*;
 use crate::api::{
@@ -38,8 +38,8 @@ fn spec() -> Value {
         "target": { "ref": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" } } })
 }
 
-fn users() -> Users {
-    Users {
+fn users() -> Consumers {
+    Consumers {
         configurations: Indexed::new(reflector::store().0, consumers::keys),
         batches: Indexed::new(reflector::store().0, consumers::keys),
         backups: Indexed::new(reflector::store().0, consumers::keys),
@@ -79,7 +79,7 @@ fn an_object_is_read_as_it_would_be_without_being_kept_and_defaulted() {
 #[test]
 fn a_backup_uses_what_its_invoker_uses() {
     let (store, mut writer) = reflector::store();
-    let users = Users { configurations: Indexed::new(store, consumers::keys), ..users() };
+    let users = Consumers { configurations: Indexed::new(store, consumers::keys), ..users() };
     let meta = json!({ "name": "files", "namespace": "n", "uid": "c" });
     let invoker = json!({ "metadata": meta, "spec": { "repository": { "name": "r", "namespace": "store" },
         "retentionPolicy": { "name": "k", "keepLast": 1, "prune": true },

@@ -6,6 +6,8 @@ use kube::client::Body as KubeBody;
 use serde_json::json;
 
 use super::*;
+use crate::api::to_json;
+use crate::controller::observe::code_rights::judge;
 
 /// Who may do what: "verb resource name".
 type Rules = &'static [&'static str];
@@ -124,7 +126,7 @@ async fn the_controller_wants_a_seal_or_an_open_namespace() {
         let is_open = object.namespace().as_deref() == Some("open");
         let labels = is_open.then(|| (label::ALLOW_CODE.to_owned(), "true".to_owned()));
         let labels = async { Ok(labels.into_iter().collect()) };
-        vouching(client, policy).judge(object, labels).await.unwrap()
+        judge(vouching(client, policy).seals().as_deref(), object, labels).await.unwrap()
     };
     let without = || Policy { webhook: false, ..on() };
     let late = session("demo");

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controller::apply::fence::NotLeading;
 
 fn record(holder: &str, seconds: i32) -> LeaseSpec {
     LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(seconds), ..LeaseSpec::default() }
@@ -240,7 +241,7 @@ async fn who_leads_no_more_writes_nothing() {
     let server = Server::default();
     let leader = server.acquire("a").await;
     let fenced = leader.fence(&server.client());
-    let leases: Api<Lease> = Api::namespaced(fenced, "ns");
+    let leases: Api<Lease> = Api::namespaced(fenced.client(), "ns");
     let held = leases.get("lifeboat").await.unwrap();
     leases.replace("lifeboat", &PostParams::default(), &held).await.expect("who leads may write");
 

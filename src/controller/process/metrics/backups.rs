@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::reasons::known;
+use crate::controller::cache::series::{Backups, Labels, Series};
 
 /// Most invokers that are told of: some megabytes of text.
 const MOST: usize = 10_000;
@@ -37,41 +38,6 @@ const LEFT_OUT: (&str, &str) = (
     "backup_series_left_out",
     "BackupConfigurations and BackupBatches beyond the 10,000 that the metrics of backups tell of. Alert above 0",
 );
-
-/// What is told of an invoker.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Backups {
-    /// When the last success ended, in seconds.
-    pub success: Option<i64>,
-    /// When the next one is due, in seconds.
-    pub next: Option<i64>,
-    /// Whether they are late; none where nobody expects any.
-    pub late: Option<bool>,
-    /// Whether the last one succeeded, and its reason.
-    pub result: Option<(bool, String)>,
-}
-
-/// An invoker, and what is told of it.
-#[derive(Clone, Debug)]
-pub struct Series {
-    /// Whose.
-    pub labels: Labels,
-    /// What.
-    pub backups: Arc<Backups>,
-}
-
-/// By what an invoker is known.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Labels {
-    /// Its namespace.
-    pub namespace: String,
-    /// `BackupConfiguration` or `BackupBatch`.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its Repository, `namespace/name`.
-    pub repository: String,
-}
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ResultLabels {

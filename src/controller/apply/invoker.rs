@@ -1,0 +1,147 @@
+//! The writes of a look at an invoker: a session that is due, its status, and sessions beyond its history.
+
+use std::time::Duration;
+
+use kube::api::DeleteParams;
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::Value;
+use tracing::info;
+
+use super::writes::Writes;
+use super::{sessions, status};
+use crate::admission::validate::identity;
+use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
+use crate::api::backup_configuration::BackupConfigurationStatus;
+use crate::api::common::{InvokerIdentity, InvokerPhase};
+use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
+use crate::controller::cache::invokers::Invoker;
+use crate::controller::cache::stored::Stored;
+use crate::plan::conditions;
+use crate::plan::invoker::InvokerPlan;
+
+/// A kind of invoker whose status can be written.
+pub trait InvokerStatus: Invoker {
+    /// Its status document for a plan.
+    fn status(&self, plan: &InvokerPlan) -> Value;
+    /// Its status document as it stands.
+    fn standing(&self) -> Value;
+}
+
+impl InvokerStatus for BackupConfiguration {
+    fn status(&self, plan: &InvokerPlan) -> Value {
+        to_json(&BackupConfigurationStatus {
+            observed_generation: self.meta().generation,
+            // One target: its conditions stand in the same list, as Stash has it.
+            conditions: sorted(plan.conditions.iter().chain(plan.target_conditions.iter().flatten())),
+            phase: Some(plan.phase),
+            last_schedule_time: plan.last.clone(),
+            next_schedule_time: plan.next.clone(),
+            last_backup: plan.record.last.clone(),
+            last_success_time: plan.record.success.clone(),
+            schedule_in_force: plan.in_force.clone(),
+            identity: accepted(
+                plan,
+                self.status.as_ref().and_then(|s| s.identity.as_ref()),
+                identity::of(self.spec.repository.as_ref(), [self.spec.target.as_ref()]),
+            ),
+            // Until the first look that writes what stands in its place.
+            target_hash: self.status.as_ref().and_then(|s| s.target_hash.clone()).filter(|_| !plan.has_ground),
+        })
+    }
+    fn standing(&self) -> Value {
+        to_json(&self.status)
+    }
+}
+
+impl InvokerStatus for BackupBatch {
+    fn status(&self, plan: &InvokerPlan) -> Value {
+        to_json(&BackupBatchStatus {
+            observed_generation: self.meta().generation,
+            conditions: plan.conditions.clone(),
+            member_conditions: self
+                .targets()
+                .into_iter()
+                .zip(&plan.target_conditions)
+                .map(|(target, conditions)| MemberConditions {
+                    target: target.and_then(|t| t.ref_.clone()).unwrap_or_default(),
+                    conditions: conditions.clone(),
+                })
+                .collect(),
+            phase: Some(plan.phase),
+            last_schedule_time: plan.last.clone(),
+            next_schedule_time: plan.next.clone(),
+            last_backup: plan.record.last.clone(),
+            last_success_time: plan.record.success.clone(),
+            schedule_in_force: plan.in_force.clone(),
+            identity: accepted(
+                plan,
+                self.status.as_ref().and_then(|s| s.identity.as_ref()),
+                identity::of(self.spec.repository.as_ref(), self.targets()),
+            ),
+        })
+    }
+    fn standing(&self) -> Value {
+        to_json(&self.status)
+    }
+}
+
+/// What is fixed from now on: from the first time that backups of it could be taken, what was accepted last.
+fn accepted(plan: &InvokerPlan, was: Option<&InvokerIdentity>, now: InvokerIdentity) -> Option<InvokerIdentity> {
+    let counts = plan.has_ground || (was.is_some() && plan.phase != InvokerPhase::Invalid);
+    if counts { Some(now) } else { was.cloned() }
+}
+
+fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition> {
+    let mut all: Vec<Condition> = conditions.cloned().collect();
+    conditions::order(&mut all);
+    all
+}
+
+/// Does what the plan of an invoker says, `shown` being what is kept of it as the kind has it. Answers when to look again.
+///
+/// # Errors
+/// The API server could not be reached, or refused a write.
+pub async fn apply<K: InvokerStatus>(
+    writes: &Writes,
+    stored: &Stored<K>,
+    shown: &K,
+    plan: &InvokerPlan,
+) -> kube::Result<Option<Duration>> {
+    // Without `..`: a plan cannot ask for what nobody does.
+    let InvokerPlan {
+        create,
+        delete,
+        events,
+        requeue,
+        // The status document has them.
+        phase: _,
+        has_ground: _,
+        conditions: _,
+        target_conditions: _,
+        last: _,
+        next: _,
+        in_force: _,
+        record: _,
+    } = plan;
+    let namespace = stored.namespace().unwrap_or_default();
+    if let Some(new) = create {
+        sessions::create(writes, new).await?;
+    }
+    let document = InvokerStatus::status(shown, plan);
+    if document != shown.standing() {
+        status::write_status(writes, stored, &document).await?;
+    }
+    for event in events {
+        status::publish(writes, stored, event).await;
+    }
+    // What they came to stands in status by now.
+    let api: Api<BackupSession> = Api::namespaced(writes.client.clone(), &namespace);
+    for old in delete {
+        match api.delete(old, &DeleteParams::background()).await {
+            Ok(_) => info!(namespace, session = old, "removed a session beyond backupHistoryLimit"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(*requeue)
+}

@@ -1,0 +1,53 @@
+//! Jobs of one kind of object, and their pods, as last watched, and the keys by which they are found.
+//!
+//! A key goes by labels, which anybody may set. Whose child a Job is, [`ownership`](crate::plan::ownership) says, which
+//! whoever reads them here asks.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
+use super::index::Indexed;
+use crate::names::label;
+use crate::plan::jobs;
+use crate::plan::kept::Kept;
+
+/// Jobs of one kind of session, and their pods, as last watched.
+#[derive(Clone)]
+pub struct Children {
+    /// Jobs.
+    pub jobs: Indexed<Kept<Job>>,
+    /// Their pods.
+    pub pods: Indexed<Kept<Pod>>,
+}
+
+/// Key of what says that it belongs to a session: of the session's own namespace, where children are.
+pub fn of_session(namespace: &str, uid: &str) -> String {
+    format!("session {namespace}/{uid}")
+}
+
+/// Key of what a label calls a session's.
+fn labelled(object: &impl kube::ResourceExt) -> Option<String> {
+    Some(of_session(&object.namespace()?, object.labels().get(label::SESSION_UID)?))
+}
+
+/// Key of Jobs of a namespace that write to claims, or read them, and are not done.
+pub fn in_use(namespace: &str) -> String {
+    format!("claims {namespace}")
+}
+
+/// Keys of a Job.
+pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
+    let job = job.open();
+    let mut all: Vec<String> = labelled(&job).into_iter().collect();
+    let uses_claims = job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup");
+    if uses_claims && !jobs::is_complete(&job) {
+        all.extend(job.namespace().map(|n| in_use(&n)));
+    }
+    all
+}
+
+/// Keys of a pod of a Job.
+pub fn keys_of_pod(pod: &Kept<Pod>) -> Vec<String> {
+    labelled(&pod.open()).into_iter().collect()
+}

@@ -1,0 +1,55 @@
+//! What a Namespace says: its labels, its Pod Security level, its settings of Jobs.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+
+use super::errors::plain;
+use super::reads::Reads;
+use crate::api::runtime::RuntimeSettings;
+use crate::names::annotation;
+use crate::plan::job_defaults;
+use crate::plan::observed::Seen;
+use crate::plan::pod_security::{ENFORCE_LABEL, Level};
+
+/// Labels of a Namespace.
+pub async fn labels(reads: &Reads, namespace: &str) -> Seen<BTreeMap<String, String>> {
+    match reads.informers.namespace(namespace).await {
+        Ok(Some(found)) => Seen::Found(found.labels().clone()),
+        Ok(None) => Seen::Missing,
+        Err(e) => Seen::Unknown(plain(&e)),
+    }
+}
+
+/// Pod Security level that a namespace enforces. Without the right to look, only what the API server then
+/// refuses shows it.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn pod_security(reads: &Reads, namespace: &str) -> kube::Result<Level> {
+    match reads.informers.namespace(namespace).await {
+        Ok(found) => Ok(Level::of(found.as_ref().and_then(|n| n.labels().get(ENFORCE_LABEL)).map(String::as_str))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Level::Privileged),
+        Err(e) => Err(e),
+    }
+}
+
+/// Settings of Jobs of a namespace that the object does not name, `chart` being those of the chart; what is wrong with its
+/// annotation. Without the right to look, those of the chart.
+///
+/// # Errors
+/// The API server could not be reached.
+pub async fn job_defaults(
+    reads: &Reads,
+    chart: &RuntimeSettings,
+    namespace: &str,
+) -> kube::Result<Result<RuntimeSettings, String>> {
+    match reads.informers.namespace(namespace).await {
+        Ok(found) => {
+            let text = found.as_ref().and_then(|n| n.annotations().get(annotation::JOB_DEFAULTS));
+            Ok(job_defaults::of_namespace(chart, namespace, text.map(String::as_str)))
+        }
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(Ok(chart.clone())),
+        Err(e) => Err(e),
+    }
+}

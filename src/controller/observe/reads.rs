@@ -1,0 +1,209 @@
+//! Where the reads of a decision go: the API server, and the stores that watches fill.
+//!
+//! [`Reads`] takes a client and stores. It knows of no leader, of no queues and of no metrics, so that whoever wants to
+//! know what the operator would see can look with it. It never writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, Resource, ResourceExt as _};
+
+use super::progress::ProgressClient;
+use super::secrets::Secrets;
+use crate::admission::seal::Key;
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::informers::{Informers, Kind, claims, keys_of_autoscaler, scaler_of, user_of};
+use crate::controller::cache::pages;
+use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::cache::stores::Stores;
+use crate::plan::kept::Kept;
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The webhook's seals, by which an object is known whose author may run code.
+pub trait Seals: Send + Sync {
+    /// The key that they are made with; `None` where no webhook makes any.
+    fn key(&self) -> BoxFuture<'_, kube::Result<Option<Arc<Key>>>>;
+}
+
+/// The reads of a decision.
+pub struct Reads {
+    /// The API server.
+    pub client: Client,
+    /// What users write, and the Jobs made for it.
+    pub stores: Stores,
+    /// Targets, and what belongs to them.
+    pub informers: Informers,
+    /// Which backend Secrets are there.
+    pub secrets: Secrets,
+    /// Asks running Jobs how far they are.
+    pub progress: ProgressClient,
+    /// The seals that objects need which ask for rights. With `None`, whoever may create an object may set all of its
+    /// fields.
+    pub seals: Option<Arc<dyn Seals>>,
+    clock: Clock,
+}
+
+impl Reads {
+    /// Reads from a client and stores, by the local clock, of a cluster where nobody needs a seal.
+    pub fn new(client: Client, stores: Stores) -> Self {
+        Self {
+            informers: Informers::new(&client),
+            client,
+            stores,
+            secrets: Secrets::default(),
+            progress: ProgressClient::default(),
+            seals: None,
+            clock: Arc::new(Timestamp::now),
+        }
+    }
+
+    /// The same, where objects that ask for rights need a seal.
+    #[must_use]
+    pub fn sealed(self, seals: Option<Arc<dyn Seals>>) -> Self {
+        Self { seals, ..self }
+    }
+
+    /// The same, by another clock.
+    #[must_use]
+    pub fn by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The time; the only place where decisions get it.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// An object as a store has it. One that it does not have is asked for: a session created together with its
+    /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn current<K>(
+        &self,
+        store: &Indexed<Stored<K>>,
+        namespace: &str,
+        name: &str,
+    ) -> kube::Result<Option<Stored<K>>>
+    where
+        K: UserKind + Resource<Scope = NamespaceResourceScope>,
+    {
+        match store.get(&ObjectRef::new(name).within(namespace)) {
+            Some(found) => Ok(Some(found.as_ref().clone())),
+            None => Api::<Stored<K>>::namespaced(self.client.clone(), namespace).get_opt(name).await,
+        }
+    }
+
+    /// One namespace from the watches, which lag behind by as much as the API server takes to tell.
+    pub fn cached<'a>(&'a self, namespace: &'a str) -> Reader<'a> {
+        Reader { reads: self, namespace, now: false }
+    }
+
+    /// One namespace as the API server has it at this moment.
+    pub fn live<'a>(&'a self, namespace: &'a str) -> Reader<'a> {
+        Reader { reads: self, namespace, now: true }
+    }
+}
+
+/// Reads one namespace.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    reads: &'a Reads,
+    /// The namespace.
+    pub namespace: &'a str,
+    now: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// The way to the API server.
+    pub fn client(&self) -> Client {
+        self.reads.client.clone()
+    }
+
+    /// The object of a name.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn get<K: Kind>(&self, name: &str) -> kube::Result<Option<K>> {
+        match self.watched_kind::<K>().await {
+            Some(indexed) => Ok(indexed.get(&ObjectRef::new(name).within(self.namespace)).map(|o| o.open())),
+            None => Ok(self.api::<K>().get_opt(name).await?.map(|o| o.open())),
+        }
+    }
+
+    /// The same, past the watches.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { now: true, ..self }
+    }
+
+    /// Pods whose labels match. Ours may be left out.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn pods(&self, selector: &Selector) -> kube::Result<Vec<Pod>> {
+        match self.watched_kind::<Pod>().await {
+            // Those of others stand with their labels outside; a namespace may have many, and a batch many targets.
+            Some(indexed) => {
+                let all = indexed.with(self.namespace).into_iter();
+                Ok(all.filter(|p| selector.matches(p.labels())).map(|p| p.open()).collect())
+            }
+            None => self.listed(selector).await,
+        }
+    }
+
+    /// Names of autoscalers that scale a workload up from zero.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn scalers(&self, kind: &str, name: &str) -> kube::Result<Vec<String>> {
+        let key = scaler_of(self.namespace, kind, name);
+        let Some(indexed) = self.watched_kind::<HorizontalPodAutoscaler>().await else {
+            let all: Vec<HorizontalPodAutoscaler> = self.listed(&Selector::default()).await?;
+            let all = all.into_iter().map(Kept::from).filter(|a| keys_of_autoscaler(a).contains(&key));
+            return Ok(all.map(|a| a.name_any()).collect());
+        };
+        Ok(indexed.with(&key).iter().map(|a| a.name_any()).collect())
+    }
+
+    /// Objects as the API server has them, and as the watches keep them.
+    async fn listed<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<K>> {
+        pages::all(self.reads.client.clone(), self.namespace, &ListParams::default().labels_from(selector)).await
+    }
+
+    /// Pods that use any of these claims. Ours may be left out.
+    ///
+    /// # Errors
+    /// The API server had to be asked, and could not be or refused.
+    pub async fn users_of(&self, names: &[&str]) -> kube::Result<Vec<Pod>> {
+        let Some(indexed) = self.watched_kind::<Pod>().await else {
+            let mut all: Vec<Pod> = self.listed(&Selector::default()).await?;
+            all.retain(|pod| claims(pod).any(|c| names.contains(&c)));
+            return Ok(all);
+        };
+        // One may use several.
+        let mut found = BTreeMap::new();
+        for pod in names.iter().flat_map(|name| indexed.with(&user_of(self.namespace, name))) {
+            found.entry(pod.name_any()).or_insert_with(|| pod.open());
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The store of the kind, where it may be read from.
+    async fn watched_kind<K: Kind>(&self) -> Option<&'a Indexed<Kept<K>>> {
+        if self.now { None } else { K::informer(&self.reads.informers).filled().await }
+    }
+
+    fn api<K: Kind>(&self) -> Api<Kept<K>> {
+        Api::namespaced(self.reads.client.clone(), self.namespace)
+    }
+}

@@ -1,0 +1,135 @@
+//! Repositories: one that a session or an invoker refers to, and the surroundings of one that is looked at itself.
+//!
+//! Users of other namespaces learn no more of it here than its owner would tell them.
+
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+
+use super::errors::{Error, plain};
+use super::reads::Reads;
+use super::{code_rights, jobs, namespace, usage, validity};
+use crate::api::Repository;
+use crate::api::common::RepositoryRef;
+use crate::controller::cache::stored::Stored;
+use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Silence};
+use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, opened};
+use crate::plan::usage::{self as policy, Verdict};
+use crate::plan::{access, ground};
+
+/// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
+pub async fn referenced(
+    reads: &Reads,
+    reference: Option<&RepositoryRef>,
+    namespace: &str,
+    now: bool,
+) -> Seen<RepositorySeen> {
+    let Some(reference) = reference else { return Seen::Missing };
+    let home = ground::home(reference, namespace);
+    let Some(found) = reads.stores.repositories.get(&ObjectRef::new(&reference.name).within(home)) else {
+        return Seen::Missing;
+    };
+    let outline = found.outline();
+    let policy = outline.spec.usage_policy.as_ref();
+    let labels = if policy::asks_for_labels(policy, home, namespace) {
+        namespace::labels(reads, namespace).await
+    } else {
+        Seen::Missing
+    };
+    // Its volume would be mounted by our Jobs. Who may not use it learns nothing of that.
+    if policy::verdict(policy, home, namespace, &labels) == Verdict::Allowed {
+        match code_rights::refusal(reads, &outline).await {
+            Ok(None) => {}
+            Ok(Some(refusal)) if home == namespace => {
+                return Seen::Unknown(format!("it is not valid: {}", refusal.message));
+            }
+            Ok(Some(_)) => return Seen::Unknown("it is not valid; its owner can see why".to_owned()),
+            Err(e) => return Seen::Unknown(plain(&e)),
+        }
+    }
+    let (spec, facts) = (outline.spec, found.facts());
+    let name = spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
+    let secret = reads.secrets.look(&reads.client, home, &name, now).await;
+    let (first_backup, known) = (facts.first_backup.clone(), facts.known);
+    let reachability = facts.reachability.clone().filter(|r| !r.reachable);
+    let unreachable = reachability.map(|r| Silence { since: r.since.0, message: r.message.unwrap_or_default() });
+    let not_ready = facts.not_ready.clone().map(|said| told(said, home == namespace));
+    Seen::Found(RepositorySeen { spec, first_backup, known, secret, labels, unreachable, not_ready })
+}
+
+/// What users of a Repository learn of why it is not ready: those of other namespaces only what a session would tell them.
+fn told(said: Refusal, near: bool) -> Refusal {
+    if near || opened::is_of_opening(&said.reason) {
+        return said;
+    }
+    Refusal { message: "its owner can see why.".to_owned(), ..said }
+}
+
+/// What a look at a Repository finds. Who stands in its queue, and whether it is its turn to be listed, the caller knows:
+/// nobody, and no.
+///
+/// # Errors
+/// The API server could not be reached, or the object could not be validated yet.
+pub async fn surroundings(
+    reads: &Reads,
+    setup: &Setup,
+    object: &Stored<Repository>,
+    run: &RepositoryRun,
+) -> Result<RepositorySurroundings, Error> {
+    let mut refusal = validity::judge(&reads.stores.verdicts, object).await?;
+    if refusal.is_none() && !run.id.deleting {
+        refusal = code_rights::refusal(reads, &object.outline()).await?;
+    }
+    let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
+    // One that somebody may just have mended is asked for anew.
+    let shut = opened::is_shut(&run.state);
+    let version = reads.secrets.version(&reads.client, &run.id.namespace, &name, shut).await;
+    let (secret, secret_version) = match version {
+        Seen::Found(version) => (Seen::Found(()), Some(version.to_string())),
+        Seen::Missing => (Seen::Missing, None),
+        Seen::Unknown(why) => (Seen::Unknown(why), None),
+    };
+    Ok(RepositorySurroundings {
+        refusal,
+        secret,
+        secret_version,
+        may_list: false,
+        references: usage::references(reads, object).await,
+        jobs: jobs::cached(reads, &reads.stores.of_repositories, &run.id).await?,
+        waiting: 0,
+        at_work: 0,
+        slots: None,
+        shares_data_with: shares_data_with(reads, run),
+        job_defaults: namespace::job_defaults(reads, &setup.job_defaults, &run.id.namespace).await?,
+        namespace_ends: run.id.deleting && namespace_ends(reads, &run.id.namespace).await,
+    })
+}
+
+/// Another Repository whose data could be the same. One that is being wiped out itself protects nothing, nor does one of
+/// another namespace through which that store was never opened: anybody can write down a bucket. Those of other
+/// namespaces are not named.
+fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
+    // Asked where data is to be removed; whoever asks looks at all Repositories.
+    let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
+    // Where one is, of which not all is kept, is not known.
+    let is_near = |namespace: Option<String>| namespace.as_ref() == Some(&run.id.namespace);
+    let unknown = |r: &Stored<Repository>| !r.is_whole() && is_near(r.namespace());
+    let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
+    let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
+    let counts = |r: &Repository| is_near(r.namespace()) || repository::has_been_opened(&r.spec, r.status.as_ref());
+    let others = reads.stores.repositories.store.state_filter(|r| r.uid().as_ref() != Some(&run.id.uid));
+    if let Some(other) = others.iter().find(|r| unknown(r)) {
+        return Some(format!("Repository {}/{}", run.id.namespace, other.name_any()));
+    }
+    let others: Vec<Repository> =
+        others.iter().map(|r| r.open()).filter(|r| !goes(r) && same(r) && counts(r)).collect();
+    let near = others
+        .iter()
+        .filter(|r| is_near(r.namespace()))
+        .map(|r| format!("Repository {}/{}", run.id.namespace, r.name_any()));
+    near.min().or_else(|| others.first().map(|_| "a Repository of another namespace".to_owned()))
+}
+
+/// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.
+async fn namespace_ends(reads: &Reads, name: &str) -> bool {
+    matches!(reads.informers.namespace(name).await, Ok(Some(n)) if n.metadata.deletion_timestamp.is_some())
+}

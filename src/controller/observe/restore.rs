@@ -1,0 +1,203 @@
+//! What a look at a restore reads: whether it is let in, its targets, its Jobs, and members that it takes from a
+//! BackupBatch.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+
+use super::errors::{Error, plain};
+use super::reads::{Reader, Reads};
+use super::{code_rights, conflicts, jobs, namespace, repository, targets, usage, validity};
+use crate::api::RestoreBatch;
+use crate::api::common::TargetRef;
+use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
+use crate::controller::cache::children::Children;
+use crate::controller::cache::stored::{Stored, UserKind};
+use crate::plan::adopt;
+use crate::plan::gate::Room;
+use crate::plan::ground::NoGround;
+use crate::plan::hosts::TargetKind;
+use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::observed::{Refusal, Seen, Setup, Surroundings};
+use crate::plan::run::RestoreRun;
+use crate::plan::target::TargetSeen;
+
+/// Why nothing is done for a restore, `whole` being what is kept of it as the kind has it.
+///
+/// # Errors
+/// It could not be validated yet, or what its author may do could not be read.
+pub async fn refusal<K: UserKind>(
+    reads: &Reads,
+    object: &Stored<K>,
+    whole: &K,
+    is_let_in: bool,
+) -> Result<Option<Refusal>, Error> {
+    // Of what is not whole: it looks like a spec that was changed, and is none.
+    if is_let_in && !object.is_of_another_version() {
+        return Ok(object.refusal());
+    }
+    match validity::judge(&reads.stores.verdicts, object).await? {
+        None => Ok(code_rights::refusal(reads, whole).await?),
+        refusal => Ok(refusal),
+    }
+}
+
+/// What a look at a restore finds. How much room there is for its Jobs, and what the API server has refused, the caller knows:
+/// as much as may be, and nothing.
+///
+/// # Errors
+/// The API server could not be reached, or the object could not be validated yet.
+pub async fn surroundings(
+    reads: &Reads,
+    setup: &Setup,
+    run: &RestoreRun,
+    refusal: Option<Refusal>,
+    children: &Children,
+) -> Result<Surroundings, Error> {
+    let namespace = &run.id.namespace;
+    // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
+    // write on after all is said to have stopped.
+    let watched = if run.is_leaving() { None } else { Some(jobs::cached(reads, children, &run.id).await?) };
+    // Nor where rights are taken back because no Job needs them.
+    let needed = |jobs: &Vec<JobSeen>| run.state.run.grants.is_empty() || jobs.iter().any(JobSeen::is_active);
+    let jobs = match watched.filter(needed) {
+        Some(jobs) => jobs,
+        None => jobs::live(reads, &run.id).await?,
+    };
+    let now = touches_workloads(run, &jobs);
+    let reader = if now { reads.live(namespace) } else { reads.cached(namespace) };
+    let targets = targets(reader, reads.cached(namespace), run);
+    let repository = repository::referenced(reads, run.repository.as_ref(), namespace, now);
+    let progress = reads.progress.of(&jobs);
+    let source = source(reads, run, refusal);
+    let pod_security = namespace::pod_security(reads, namespace);
+    let (targets, repository, progress, source, pod_security) =
+        futures::join!(targets, repository, progress, source, pod_security);
+    let (source, refusal) = source?;
+    let rivals = conflicts::rivals(&reads.stores, &run.id, run.targets().iter().flatten());
+    let mut writers = conflicts::writers(&reads.stores, &run.id, reads.now());
+    writers.extend(conflicts::readers(&reads.stores, &run.id, reads.now()));
+    Ok(Surroundings {
+        refusal,
+        source,
+        repository,
+        targets,
+        pod_security: pod_security?,
+        job_defaults: namespace::job_defaults(reads, &setup.job_defaults, namespace).await?,
+        jobs,
+        room: Room { free: setup.jobs_per_repository, ahead: 0 },
+        rivals,
+        writers,
+        refused_claims: BTreeMap::new(),
+        refused_scales: BTreeMap::new(),
+        refused_holds: BTreeMap::new(),
+        refused_revoke: None,
+        progress,
+    })
+}
+
+/// Whether it scales workloads and writes under them, or is about to: its snapshots are known. Watches lag behind,
+/// and a workload that was scaled a moment ago, by us or by somebody else, must be seen as it is. Nor is one scaled for
+/// a restore that cannot go on, because its Secret has gone.
+fn touches_workloads(run: &RestoreRun, jobs: &[JobSeen]) -> bool {
+    let begun =
+        run.state.members.iter().any(|m| m.quiesce.is_some() || m.stats.iter().any(|h| !h.snapshots.is_empty()));
+    let answered = jobs.iter().any(|j| matches!(j.state, JobState::Done(_)));
+    (begun || answered) && run.targets().iter().any(|t| TargetKind::of(t.as_ref()).is_workload())
+}
+
+async fn targets(reads: Reader<'_>, beside: Reader<'_>, run: &RestoreRun) -> Vec<TargetSeen> {
+    let references = run.targets();
+    join_all(references.iter().enumerate().map(|(i, r)| target(reads, beside, run, i, r.as_ref()))).await
+}
+
+/// `beside` is where pods of others and autoscalers are looked for: as lately as the watch has them.
+async fn target(
+    reads: Reader<'_>,
+    beside: Reader<'_>,
+    run: &RestoreRun,
+    index: usize,
+    reference: Option<&TargetRef>,
+) -> TargetSeen {
+    let spec = run.members.get(index).and_then(|m| m.target.as_ref());
+    if let Some(spec) = spec.filter(|t| !t.volume_claim_templates.is_empty()) {
+        // What was made a moment ago must be seen.
+        return targets::made_claims(reads.at_once(), &run.id, spec).await;
+    }
+    let mut seen = targets::target(reads, Some(beside), reference).await;
+    let state = run.state.members.get(index);
+    let uncounted = state.is_none_or(|m| m.stats.is_empty());
+    if uncounted && TargetKind::of(reference).is_workload() && matches!(seen, TargetSeen::Found(_)) {
+        // Its hosts are counted once, and not by replicas that somebody has just changed.
+        seen = targets::target(reads.at_once(), Some(beside), reference).await;
+    }
+    let quiesced = state.is_some_and(|m| m.quiesce.is_some());
+    if let TargetSeen::Found(target) = &mut seen
+        && target.is_scalable()
+        && !quiesced
+    {
+        // A warning is all that hangs on it: who may not list them goes without.
+        target.autoscalers = beside.scalers(&target.kind, &target.name).await.unwrap_or_default();
+    }
+    seen
+}
+
+/// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.
+async fn source(
+    reads: &Reads,
+    run: &RestoreRun,
+    refusal: Option<Refusal>,
+) -> Result<(Seen<Adopted>, Option<Refusal>), Error> {
+    let Some(reference) = run.untaken().filter(|_| refusal.is_none()) else {
+        return Ok((Seen::Missing, refusal));
+    };
+    let home = adopt::home(reference, &run.id.namespace);
+    let batch = match reads.current(&reads.stores.consumers.batches, home, &reference.name).await {
+        Ok(Some(batch)) if batch.is_whole() => Some(batch.open()),
+        Ok(_) => None,
+        Err(e) => return Ok((Seen::Unknown(plain(&e)), None)),
+    };
+    // Before anything of it is looked at: messages and status would show it.
+    let verdict = match batch.as_ref().and_then(|b| adopt::repository(b, reference, &run.id.namespace)) {
+        Some(repository) => usage::verdict(reads, &repository, &run.id.namespace).await,
+        None => None,
+    };
+    match adopt::consent(batch.as_ref(), reference, &run.id.namespace, verdict) {
+        Ok(()) => {}
+        Err(NoGround::Waiting(why)) => return Ok((Seen::Unknown(why), None)),
+        Err(NoGround::Denied(e) | NoGround::Refused(e)) => {
+            return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message })));
+        }
+    }
+    let Some(batch) = batch else { return Ok((Seen::Missing, None)) };
+    // What its author may not do, nobody does for him.
+    if let Some(e) = code_rights::refusal(reads, &batch).await? {
+        let message = format!("{} is not valid: {}", adopt::display(reference, &run.id.namespace), e.message);
+        return Ok((Seen::Missing, Some(Refusal { message, ..e })));
+    }
+    let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
+        Ok(adopted) => adopted,
+        Err(e) => return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }))),
+    };
+    let mut written = RestoreBatch::new(&run.id.name, RestoreBatchSpec::default());
+    written.metadata.namespace = Some(run.id.namespace.clone());
+    written.spec = RestoreBatchSpec {
+        driver: batch.spec.driver,
+        repository: run.repository.clone().or(adopted.repository.clone()),
+        members: adopted.members.clone(),
+        ..RestoreBatchSpec::default()
+    };
+    let (of, by) = (run.id.generation.unwrap_or_default(), batch.metadata.generation.unwrap_or_default());
+    let version = format!("{of} {} {by}", batch.metadata.uid.as_deref().unwrap_or_default());
+    let written = Stored::from(written);
+    let refusal = match written.refusal() {
+        None => validity::judge_part(&reads.stores.verdicts, &run.id.uid, &version, written.open()).await?,
+        refusal => refusal,
+    };
+    let spec = written.open().spec;
+    let refusal = refusal.map(|r| Refusal {
+        message: format!("{}, as a restore: {}", adopt::display(reference, &run.id.namespace), r.message),
+        ..r
+    });
+    Ok((Seen::Found(Adopted { members: spec.members, ..adopted }), refusal))
+}
