@@ -11,6 +11,7 @@
 //! plan        what should happen next: pure functions
 //! admission   api + plan -> default, validate, deny
 //! controller  observe -> plan -> apply -> report; talks to Kubernetes, as the agent that lists snapshots does
+//!             (cache < observe < apply < kinds < process)
 //! drivers     one room per external system; no Kubernetes, no CRD types
 //! agent       contract -> drivers -> outcome; runs in Jobs, most without Kubernetes credentials
 //! serve       HTTP servers that no client can keep from others; knows nothing else

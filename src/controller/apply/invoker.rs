@@ -1,4 +1,6 @@
 //! The writes of a look at an invoker: a session that is due, its status, and sessions beyond its history.
+//!
+//! The session comes before the status that says so, by a name that its time fixes: created twice it is one.
 
 use std::time::Duration;
 

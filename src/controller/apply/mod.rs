@@ -1,6 +1,7 @@
 //! The writes of a decision: objects, rights, sessions, status.
 //!
-//! Nothing here decides anything.
+//! Nothing here decides anything. A plan becomes what was applied only here, and no other room has a client that writes;
+//! each write asks first whether this replica leads.
 
 pub mod counters;
 pub mod fence;

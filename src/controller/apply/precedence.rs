@@ -1,5 +1,7 @@
 //! Who goes first at the API server: Jobs, which do the work that users wait for. What is said about them comes a
 //! moment later, so that of many restores that begin at once none waits for the status of another.
+//!
+//! Nobody waits longer than a moment, and nothing is lost where somebody did not.
 
 use std::time::Duration;
 

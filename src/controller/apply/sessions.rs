@@ -1,4 +1,6 @@
 //! Creates the backup sessions that a plan asks for.
+//!
+//! One that is there already is never changed, whoever made it.
 
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};

@@ -1,4 +1,6 @@
 //! What is written to workloads: replicas, and why one stays at zero. Never their pod templates.
+//!
+//! A workload that is gone is no error; to write the same twice is the same as once.
 
 use std::fmt::Debug;
 

@@ -1,5 +1,7 @@
 //! Objects of a watch by what they have in common, so that a look at one of ten
 //! thousand costs what it costs with ten. Clients in Go call this an indexer.
+//!
+//! An index has names only. The objects are the store's, which decides what is there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};

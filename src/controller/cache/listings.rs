@@ -23,7 +23,7 @@ const MOST: usize = 16;
 #[derive(Clone)]
 pub struct Listings {
     all: Arc<Mutex<All>>,
-    bell: UnboundedSender<Home>,
+    trigger: UnboundedSender<Home>,
 }
 
 #[derive(Default)]
@@ -71,9 +71,9 @@ impl All {
 }
 
 impl Listings {
-    /// None yet; `bell` wakes a Repository.
-    pub fn new(bell: UnboundedSender<Home>) -> Self {
-        Self { all: Arc::default(), bell }
+    /// None yet; `trigger` wakes a Repository.
+    pub fn new(trigger: UnboundedSender<Home>) -> Self {
+        Self { all: Arc::default(), trigger }
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
@@ -107,17 +107,17 @@ impl Listings {
             changed |= all.held.remove(home);
         }
         if changed {
-            self.ring(&all);
+            self.wake(&all);
         }
     }
 
-    fn ring(&self, all: &All) {
+    fn wake(&self, all: &All) {
         let free = MOST.saturating_sub(all.held.len());
         if free == 0 || all.line.is_empty() {
             return;
         }
         for home in all.next().into_iter().take(free) {
-            let _ = self.bell.unbounded_send(home);
+            let _ = self.trigger.unbounded_send(home);
         }
     }
 
@@ -129,7 +129,7 @@ impl Listings {
                 let mut all = self.lock();
                 all.held.retain(|home| is_there(home));
                 all.line.retain(|home, _| is_there(home));
-                self.ring(&all);
+                self.wake(&all);
             }
             Event::Init | Event::InitApply(_) | Event::Apply(_) => {}
         }
@@ -147,8 +147,8 @@ mod tests {
     }
 
     fn listings() -> (Listings, UnboundedReceiver<Home>) {
-        let (bell, rung) = unbounded();
-        (Listings::new(bell), rung)
+        let (trigger, triggered) = unbounded();
+        (Listings::new(trigger), triggered)
     }
 
     /// One look at a Repository that is to be listed; whether it is.
@@ -158,13 +158,13 @@ mod tests {
         may
     }
 
-    fn rung(bells: &mut UnboundedReceiver<Home>) -> Vec<Home> {
-        std::iter::from_fn(|| bells.try_recv().ok()).collect()
+    fn woken(triggered: &mut UnboundedReceiver<Home>) -> Vec<Home> {
+        std::iter::from_fn(|| triggered.try_recv().ok()).collect()
     }
 
     #[test]
     fn of_a_thousand_some_are_listed_at_once_and_each_in_its_turn() {
-        let (all, mut bells) = listings();
+        let (all, mut triggered) = listings();
         let thousand: Vec<Home> = (0..1000).map(|n| home("n", n)).collect();
         let begun: Vec<&Home> = thousand.iter().filter(|h| look(&all, h)).collect();
         assert_eq!(begun.len(), MOST);
@@ -173,7 +173,7 @@ mod tests {
         for n in 0..1000 {
             let done = order[n].clone();
             all.settle(&done, Listing::None);
-            for next in rung(&mut bells) {
+            for next in woken(&mut triggered) {
                 assert!(look(&all, &next), "woken for nothing: {next:?}");
                 order.push(next);
             }
@@ -185,25 +185,25 @@ mod tests {
 
     #[test]
     fn a_namespace_with_many_does_not_keep_others_waiting() {
-        let (all, mut bells) = listings();
+        let (all, mut triggered) = listings();
         assert_eq!((0..500).filter(|n| look(&all, &home("many", *n))).count(), MOST);
         let other = home("one", 0);
         assert!(!look(&all, &other), "all turns are taken");
         all.settle(&home("many", 0), Listing::None);
-        assert_eq!(rung(&mut bells), std::slice::from_ref(&other));
+        assert_eq!(woken(&mut triggered), std::slice::from_ref(&other));
         assert!(!look(&all, &home("many", 499)), "it is not the turn of those");
         assert!(look(&all, &other));
     }
 
     #[test]
     fn who_needs_no_turn_or_is_gone_makes_room_and_what_was_begun_goes_on() {
-        let (all, mut bells) = listings();
+        let (all, mut triggered) = listings();
         assert_eq!((0..=MOST).filter(|n| look(&all, &home("n", *n))).count(), MOST);
         let last = home("n", MOST);
         // A look that finds nothing to do.
         assert!(all.ask(&home("n", 0)));
         all.settle(&home("n", 0), Listing::None);
-        assert_eq!(rung(&mut bells), std::slice::from_ref(&last));
+        assert_eq!(woken(&mut triggered), std::slice::from_ref(&last));
         assert!(look(&all, &last));
         // Begun before the operator was started.
         all.settle(&home("n", 99), Listing::Works);

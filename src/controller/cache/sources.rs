@@ -1,5 +1,7 @@
 //! Watches that fill a store and wake a reconcile in one stream, so that a
 //! reconcile never looks at a store older than what woke it.
+//!
+//! One source for each kind that users write. Who wakes whom is said in [`super::triggers`].
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -42,8 +44,8 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     changes: Changes<K>,
     ear: Ear<K>,
     /// Wakes the reconcile of one.
-    pub bell: UnboundedSender<ObjectRef<K>>,
-    rung: UnboundedReceiver<ObjectRef<K>>,
+    pub trigger: UnboundedSender<ObjectRef<K>>,
+    triggered: UnboundedReceiver<ObjectRef<K>>,
 }
 
 impl<K> Source<K>
@@ -67,8 +69,8 @@ where
             }
         };
         let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
-        let (bell, rung) = futures::channel::mpsc::unbounded();
-        Self { store, changes, ear, bell, rung }
+        let (trigger, triggered) = futures::channel::mpsc::unbounded();
+        Self { store, changes, ear, trigger, triggered }
     }
 
     /// Has a change also wake those of another kind that `whom` names; they look after the store has the change.
@@ -76,12 +78,12 @@ where
     where
         T: Resource<DynamicType = ()> + Clone + 'static,
     {
-        let bell = other.bell.clone();
+        let trigger = other.trigger.clone();
         let changes = std::mem::replace(&mut self.changes, futures::stream::empty().boxed());
         let told = changes.inspect_ok(move |object| {
             for one in whom(object) {
                 // Nobody listens only while the operator stops.
-                let _ = bell.unbounded_send(one);
+                let _ = trigger.unbounded_send(one);
             }
         });
         self.changes = told.boxed();
@@ -92,26 +94,26 @@ where
         let _ = self.ear.set(Box::new(hear));
     }
 
-    /// A controller whose bell is rung by so many that it answers for several at once.
+    /// A controller that is triggered by so many that it answers for several at once.
     pub fn patient_controller(self) -> Controller<K> {
-        let rung = stream::unfold(self.rung, async |mut rung| {
-            let first = rung.next().await?;
+        let triggered = stream::unfold(self.triggered, async |mut triggered| {
+            let first = triggered.next().await?;
             tokio::time::sleep(TOGETHER).await;
             let mut all = HashSet::from([first]);
-            while let Ok(one) = rung.try_recv() {
+            while let Ok(one) = triggered.try_recv() {
                 all.insert(one);
             }
-            Some((stream::iter(all), rung))
+            Some((stream::iter(all), triggered))
         });
         Controller::for_stream(self.changes, self.store.store)
-            .reconcile_on(rung.flatten())
+            .reconcile_on(triggered.flatten())
             .with_config(Config::default().concurrency(CONCURRENCY))
     }
 
     /// A controller that hears of all of it.
     pub fn controller(self) -> Controller<K> {
         Controller::for_stream(self.changes, self.store.store)
-            .reconcile_on(self.rung)
+            .reconcile_on(self.triggered)
             .with_config(Config::default().concurrency(CONCURRENCY))
     }
 }

@@ -1,4 +1,4 @@
-//! Who hears of whose changes: one watch for each kind that users write, and bells between them.
+//! Who hears of whose changes: one watch for each kind that users write, and triggers between them.
 //!
 //! An object that uses a Repository wakes it, and it wakes them: so references are true at
 //! once, and who waits for a Repository goes on when it is there, or answers again.
@@ -44,7 +44,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Watches, with the bells between them.
+    /// Watches, with the triggers between them.
     pub fn new(client: &Client, slots: &Slots, verdicts: &Verdicts) -> Self {
         let mut all = Self {
             repositories: Source::new(client, verdicts, |_| vec![]),
@@ -83,15 +83,15 @@ impl Sources {
     /// What wakes sessions.
     pub fn triggers(&self) -> Triggers {
         Triggers {
-            backups: self.backups.bell.clone(),
-            restores: self.restores.bell.clone(),
-            restore_batches: self.restore_batches.bell.clone(),
+            backups: self.backups.trigger.clone(),
+            restores: self.restores.trigger.clone(),
+            restore_batches: self.restore_batches.trigger.clone(),
         }
     }
 
     /// Whose turn it is to be listed.
     pub fn listings(&self) -> Listings {
-        let listings = Listings::new(self.repositories.bell.clone());
+        let listings = Listings::new(self.repositories.trigger.clone());
         let hears = listings.clone();
         self.repositories.follow(move |event, store| hears.hear(event, |home| store.get(home).is_some()));
         listings
@@ -122,19 +122,19 @@ impl Triggers {
         let next = slots.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
         for claim in next.unwrap_or_default() {
             match claim.kind.as_str() {
-                "BackupSession" => ring(&self.backups, &claim),
-                "RestoreSession" => ring(&self.restores, &claim),
-                _ => ring(&self.restore_batches, &claim),
+                "BackupSession" => wake(&self.backups, &claim),
+                "RestoreSession" => wake(&self.restores, &claim),
+                _ => wake(&self.restore_batches, &claim),
             }
         }
     }
 }
 
-fn ring<K: Resource<DynamicType = ()> + 'static>(bell: &UnboundedSender<ObjectRef<K>>, whom: &Claim) {
-    let _ = bell.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
+fn wake<K: Resource<DynamicType = ()> + 'static>(trigger: &UnboundedSender<ObjectRef<K>>, whom: &Claim) {
+    let _ = trigger.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
 }
 
-/// Has the queues follow a kind of sessions, and whoever takes rights back.
+/// Has the slots follow a kind of sessions, and whoever takes rights back.
 fn line_up<K: Counted + Consumer + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
     slots: &Slots,

@@ -1,4 +1,7 @@
 //! Reconciles BackupSession.
+//!
+//! Here stands in what it differs from the other kinds of the loop. What a look reads stands in
+//! [`observe::backup`](crate::controller::observe::backup); what follows is decided in [`plan::backup`](crate::plan::backup).
 
 use std::time::Duration;
 

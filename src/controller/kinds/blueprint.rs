@@ -1,4 +1,6 @@
 //! Reconciles BackupBlueprint, of which there is nothing to do yet but to say so.
+//!
+//! It is in no namespace, and has no Jobs and no plan. Only what is wrong with it is written into its status.
 
 use std::sync::Arc;
 

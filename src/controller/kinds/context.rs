@@ -1,4 +1,6 @@
 //! What every reconcile shares: reads, writes, the setup, and who waits for what.
+//!
+//! Only this room has it. Lower rooms take what they need of it as arguments, so that they can do without an operator.
 
 use std::time::{Duration, Instant};
 

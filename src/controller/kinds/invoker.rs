@@ -1,4 +1,7 @@
 //! Reconciles BackupConfiguration and BackupBatch: their readiness, their schedule, their history.
+//!
+//! Their plan has a type of its own, so they do not go through the loop of [`super::reconcile`]: one look is one round.
+//! Nothing is decided here.
 
 use std::sync::Arc;
 use std::time::Duration;

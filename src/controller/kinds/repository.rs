@@ -1,4 +1,7 @@
 //! Reconciles Repository: who uses it, its own Jobs, its end.
+//!
+//! Here stands in what it differs from the other kinds of the loop. It takes no slots: it has them to give, and wakes the
+//! sessions whose turn it is.
 
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};

@@ -1,4 +1,8 @@
 //! Reconciles RestoreSession and RestoreBatch.
+//!
+//! Here stands in what they differ from the other kinds of the loop. What a look reads stands in
+//! [`observe::restore`](crate::controller::observe::restore); what follows is decided in
+//! [`plan::restore`](crate::plan::restore).
 
 use std::time::Duration;
 

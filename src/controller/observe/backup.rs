@@ -1,4 +1,6 @@
 //! What a look at a backup reads: its invoker, those that back up beside it, its targets and its Jobs.
+//!
+//! The order matters where a comment says so: a restore first marks a workload, and is over then.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Why something could not be observed, and how users read it.
+//!
+//! What it means for an object is decided elsewhere; here nothing is tried again.
 
 use crate::controller::cache::verdicts::Busy;
 

@@ -1,4 +1,6 @@
 //! What a look at an invoker reads: its Repository, its targets and its sessions.
+//!
+//! Targets are read from the watches: that one of them is there is only a condition here, and nothing is overwritten.
 
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;

@@ -1,6 +1,7 @@
 //! The reads of a decision: everything that `plan` may depend on.
 //!
-//! Nothing here writes to the cluster.
+//! All of it goes through [`reads::Reads`], which takes a client and stores. Nothing here writes to the cluster, or knows
+//! of a leader. What is read is watched where that is enough, so that a look costs the API server nothing.
 
 pub mod backup;
 pub mod code_rights;

@@ -1,4 +1,6 @@
 //! What a Namespace says: its labels, its Pod Security level, its settings of Jobs.
+//!
+//! Who may not read Namespaces goes without: each question says what is taken then.
 
 use std::collections::BTreeMap;
 

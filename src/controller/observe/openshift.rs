@@ -1,5 +1,7 @@
 //! OpenShift's DeploymentConfig, of which only what a target needs is read. It is never watched: where its API is
 //! absent, as on most clusters, a watch would fail for ever.
+//!
+//! Its scale is written as that of any other workload.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Asks running Jobs how far they are. Best effort: an answer that does not come is no fault.
+//!
+//! The only question that goes to a pod and not to the API server. Nothing is decided by its answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What a look at a restore reads: whether it is let in, its targets, its Jobs, and members that it takes from a
 //! BackupBatch.
+//!
+//! Watches lag behind. Where data is about to be overwritten, or rights are taken back, the API server itself is asked.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,7 @@
 //! Targets: what a run restores or backs up, as one look finds it.
+//!
+//! Whether that is from a watch or from the API server is the [`Reader`]'s matter. A target that is not there is a finding,
+//! and one that cannot be read is another.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
 //! Validation inside the controller: the same functions that the webhook calls, so that
 //! an object means the same with the webhook absent. What is kept of an object is defaulted already.
+//!
+//! Who may write an object is not asked here; [`super::code_rights`] does.
 
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;

@@ -1,4 +1,7 @@
 //! The operator's process: what runs, in which order it starts, and how it ends.
+//!
+//! Stores, reads and writes are put together here and nowhere else. Writes get a client that asks for leadership, so
+//! that a process which lost it ends before it does harm.
 
 use std::sync::Arc;
 use std::time::Duration;

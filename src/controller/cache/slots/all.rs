@@ -1,4 +1,7 @@
 //! The books of the ledger: Jobs, the sessions that they are of, and the queues that follow from both.
+//!
+//! They know of no watch and of no API server: [`Slots`](super::Slots) tells them what was heard and what was asked for.
+//! Every change of a Job is counted into the queue of its session at once.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
