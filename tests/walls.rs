@@ -1,4 +1,4 @@
-//! The walls between the rooms: who may name whom, read from the sources.
+//! The walls between the rooms: who may name whom, read from the sources; and that no files import each other in a circle.
 //!
 //! Unit tests, which stand at the end of a file or in one of their own, and
 //! comments are not looked at. A wall that is in your way is a question of design: ask it
@@ -9,6 +9,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use circles::House;
+
+#[path = "walls/circles.rs"]
+mod circles;
 
 /// Past this a file is read by nobody to its end: split it. Unit tests at its end do not count.
 const LINES_MAX: usize = 500;
@@ -30,6 +35,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("yaml", &[]),
     ("telemetry", &[]),
 ];
+
+/// The rooms of the controller, and those that each may name besides itself. What a lower room needs of an upper one belongs
+/// further down.
+const CONTROLLER: &[(&str, &[&str])] = &[
+    ("cache", &[]),
+    ("observe", &["cache"]),
+    ("apply", &["cache", "observe"]),
+    ("kinds", &["apply", "cache", "observe"]),
+    ("process", &["apply", "cache", "kinds", "observe"]),
+];
+
+/// Rooms whose files still import each other in circles. No room comes to this list.
+const CIRCLES: &[&str] = &["plan"];
 
 struct Source {
     path: PathBuf,
@@ -216,6 +234,99 @@ fn yaml_and_processes_have_one_place() {
 fn files_can_be_read_to_the_end() {
     for source in sources() {
         assert!(source.lines <= LINES_MAX, "{} has {} lines: split it", source.path.display(), source.lines);
+    }
+}
+
+fn house() -> (Vec<Source>, House) {
+    let all = sources();
+    let house = House::of(all.iter().map(|s| (s.path.as_path(), s.code.as_str())));
+    (all, house)
+}
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    let (_, house) = house();
+    let mut rooms = BTreeSet::new();
+    for circle in house.circles() {
+        let names: Vec<String> = circle.iter().map(|m| m.join("::")).collect();
+        let has = |room: &&str| circle.iter().all(|m| m.first().is_some_and(|r| r == room));
+        let room = CIRCLES.iter().find(|room| has(room));
+        assert!(
+            room.is_some(),
+            "these import each other: {names:?}; move what two of them need to where neither needs the other"
+        );
+        rooms.extend(room);
+    }
+    assert_eq!(rooms, CIRCLES.iter().collect(), "a room without circles leaves CIRCLES, and never comes back");
+}
+
+#[test]
+fn rooms_of_the_controller_import_downwards() {
+    let (_, house) = house();
+    for (module, code) in &house.code {
+        let Some((_, inside)) =
+            module.split_first().filter(|(room, inside)| *room == "controller" && !inside.is_empty())
+        else {
+            continue;
+        };
+        let room = &inside[0];
+        let here = module.join("::");
+        let allowed = CONTROLLER.iter().find(|(name, _)| name == room);
+        let Some((_, allowed)) = allowed else { panic!("{here} is in no room of the controller: see CONTROLLER") };
+        for (path, _) in house.names(module, code) {
+            let [first, other, ..] = path.as_slice() else { continue };
+            assert!(
+                first != "controller" || other == room || allowed.contains(&other.as_str()),
+                "{here} names {}; {room} may name {allowed:?}",
+                path.join("::")
+            );
+        }
+    }
+}
+
+/// The plugin observes what the operator would, and has no leader, no queues and no metrics.
+#[test]
+fn who_observes_needs_no_operator() {
+    let (_, house) = house();
+    for (module, code) in
+        house.code.iter().filter(|(m, _)| m.starts_with(&["controller", "observe"].map(str::to_owned)))
+    {
+        for (path, _) in house.names(module, code) {
+            for of_operator in ["slots", "listings", "triggers", "sources", "read_your_writes"] {
+                let is_of_it = path.starts_with(&["controller", "cache", of_operator].map(str::to_owned));
+                assert!(!is_of_it, "{} names {}", module.join("::"), path.join("::"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_controller_writes_in_one_place_and_asks_first() {
+    // The Lease, the certificate and the key of seals are written by every replica, and no plan asks for them.
+    let of_replicas = ["leader.rs", "certificates.rs", "code_rights.rs"];
+    for source in sources().iter().filter(|s| s.path.starts_with("controller")) {
+        let (path, here) = (&source.path, source.path.display());
+        let applies = path.starts_with("controller/apply");
+        let may = applies || of_replicas.iter().any(|f| *path == Path::new("controller/process").join(f));
+        for word in ["PostParams", "PatchParams", "DeleteParams", "DeleteCollection", "Recorder", "Patch::"] {
+            assert!(may || !source.code.contains(word), "{here} says {word}: only apply writes");
+        }
+        // A client that is made here, and not taken from `Writes`, is one that does not ask.
+        assert!(
+            !applies || *path == Path::new("controller/apply/fence.rs") || !source.code.contains("Client::"),
+            "{here}"
+        );
+        // A plan becomes what was applied in one place, and that place forgets nothing of it.
+        for (at, _) in source.code.match_indices("plan.").filter(|_| !applies) {
+            let field = &source.code[at + "plan.".len()..];
+            let end = field.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(field.len());
+            let (field, after) = field.split_at(end);
+            assert!(after.starts_with('('), "{here} reads plan.{field}: only apply reads a plan");
+        }
+        for (at, _) in source.code.match_indices("Plan {").filter(|(at, _)| source.code[..*at].ends_with("let ")) {
+            let pattern = source.code[at..].split('}').next().unwrap_or_default();
+            assert!(applies && !pattern.contains(".."), "{here} takes a plan apart, and leaves something out");
+        }
     }
 }
 
