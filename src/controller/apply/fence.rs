@@ -39,3 +39,6 @@ impl Fenced {
         self.0.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Where the reads of a decision go: the API server, and the stores that watches fill.
 //!
-//! [`Reads`] takes a client and stores. It knows of no leader, of no queues and of no metrics, so that whoever wants to
+//! [`Reads`] takes a client and stores. It knows of no leader, of no slots and of no metrics, so that whoever wants to
 //! know what the operator would see can look with it. It never writes.
 
 use std::collections::BTreeMap;
@@ -207,3 +207,6 @@ impl<'a> Reader<'a> {
         Api::namespaced(self.reads.client.clone(), self.namespace)
     }
 }
+
+#[cfg(test)]
+mod tests;
