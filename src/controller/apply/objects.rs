@@ -1,4 +1,4 @@
-//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is `report`'s.
+//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is written by [`super::status`].
 //!
 //! Every write is safe to repeat: Jobs have names that their step fixes, so
 //! that a second create is AlreadyExists; scaling and deleting to the same end

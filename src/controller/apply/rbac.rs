@@ -20,10 +20,10 @@ use tracing::{info, warn};
 
 use super::writes::Writes;
 use crate::api::restore_session::GrantStatus;
-use crate::controller::cache::consumers::Consumers;
 use crate::controller::cache::index::Indexed;
 use crate::controller::cache::pages::{self, PAGE};
 use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::cache::stores::Stores;
 use crate::controller::observe::errors::plain;
 use crate::names::{OPERATOR, annotation, label};
 use crate::plan::grants::Grant;
@@ -63,10 +63,10 @@ async fn unbind(writes: &Writes, grant: &GrantStatus) -> kube::Result<()> {
 
 /// Looks for rights whose run is gone, and takes them back, until the operator stops: once the stores are filled,
 /// in which runs are looked for. `left` says that such a run went.
-pub async fn collect(writes: &Writes, consumers: &Consumers, left: &Notify) {
+pub async fn collect(writes: &Writes, stores: &Stores, left: &Notify) {
     let mut next = AFTERWARDS;
     loop {
-        if let Err(error) = sweep(writes, consumers).await {
+        if let Err(error) = sweep(writes, stores).await {
             warn!(error = plain(&error), "cannot look for rights whose run is gone; trying again");
         }
         tokio::select! {
@@ -79,7 +79,7 @@ pub async fn collect(writes: &Writes, consumers: &Consumers, left: &Notify) {
     }
 }
 
-async fn sweep(writes: &Writes, consumers: &Consumers) -> kube::Result<()> {
+async fn sweep(writes: &Writes, stores: &Stores) -> kube::Result<()> {
     let bindings: Api<RoleBinding> = Api::all(writes.client.clone());
     let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
     let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
@@ -87,7 +87,7 @@ async fn sweep(writes: &Writes, consumers: &Consumers) -> kube::Result<()> {
         let answer = bindings.list_metadata(&page).await?;
         for binding in &answer.items {
             // One that stays is no reason to leave others.
-            if let Err(error) = settle(writes, consumers, binding).await {
+            if let Err(error) = settle(writes, stores, binding).await {
                 let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
                 warn!(namespace, name, error = plain(&error), "the right of a run that is gone is not taken back");
             }
@@ -98,12 +98,12 @@ async fn sweep(writes: &Writes, consumers: &Consumers) -> kube::Result<()> {
 }
 
 /// Takes the right back to which a binding belongs, if its run is gone.
-async fn settle(writes: &Writes, consumers: &Consumers, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
+async fn settle(writes: &Writes, stores: &Stores, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
     let Some(run) = RunOfRight::of(binding) else { return Ok(()) };
     let gone = match run.kind.as_str() {
-        "RestoreSession" => run.is_gone(writes, &consumers.restores).await?,
-        "RestoreBatch" => run.is_gone(writes, &consumers.restore_batches).await?,
-        "BackupSession" => run.is_gone(writes, &consumers.backups).await?,
+        "RestoreSession" => run.is_gone(writes, &stores.consumers.restores).await?,
+        "RestoreBatch" => run.is_gone(writes, &stores.consumers.restore_batches).await?,
+        "BackupSession" => run.is_gone(writes, &stores.consumers.backups).await?,
         _ => false,
     };
     if gone {

@@ -252,7 +252,6 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         triggers,
         filled: tokio::sync::watch::Sender::default(),
     });
-    let consumers = &context.reads.stores.consumers;
     info!(image = context.setup.image, "reconciling");
     // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
     futures::join!(
@@ -266,7 +265,7 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         drive(blueprints, blueprint::reconcile, &context),
         async {
             context.filled().await;
-            rbac::collect(&context.writes, consumers, &left).await;
+            rbac::collect(&context.writes, &context.reads.stores, &left).await;
         },
     );
 }
