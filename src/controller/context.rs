@@ -18,6 +18,7 @@ use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::room::Rooms;
+use super::scope::Scope;
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::users::Users;
@@ -43,6 +44,8 @@ pub struct Children {
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// The namespaces that are watched.
+    pub scope: Scope,
     /// Its clock.
     pub clock: Clock,
     /// How the operator is set up.

@@ -79,7 +79,15 @@ pub async fn collect(ctx: &Context, left: &Notify) {
 }
 
 async fn sweep(ctx: &Context) -> kube::Result<()> {
-    let bindings: Api<RoleBinding> = Api::all(ctx.client.clone());
+    let mut result = Ok(());
+    for bindings in ctx.scope.apis::<RoleBinding>(&ctx.client) {
+        // A namespace that cannot be looked at is no reason to leave others.
+        result = sweep_part(ctx, bindings).await.and(result);
+    }
+    result
+}
+
+async fn sweep_part(ctx: &Context, bindings: Api<RoleBinding>) -> kube::Result<()> {
     let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
     let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
     while let Some(page) = next {

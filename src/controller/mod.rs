@@ -30,6 +30,7 @@ pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod room;
+pub mod scope;
 pub mod secrets;
 pub mod sessions;
 pub mod stored;

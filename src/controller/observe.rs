@@ -40,6 +40,9 @@ pub async fn repository(
 ) -> Seen<RepositorySeen> {
     let Some(reference) = reference else { return Seen::Missing };
     let home = ground::home(reference, namespace);
+    if let Some(why) = ctx.scope.outside(home) {
+        return Seen::Unknown(why);
+    }
     let Some(found) = ctx.repositories.get(&ObjectRef::new(&reference.name).within(home)) else { return Seen::Missing };
     let outline = found.outline();
     let policy = outline.spec.usage_policy.as_ref();

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -22,6 +22,7 @@ use super::precedence::Precedence;
 use super::progress::ProgressClient;
 use super::queues::Queues;
 use super::room::Rooms;
+use super::scope::{self, Scope};
 use super::secrets::Secrets;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
@@ -38,10 +39,13 @@ use crate::api::{BackupBlueprint, RestoreSession};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
 
-/// Where the webhook listens; the chart's Service says the same.
-const WEBHOOK_PORT: u16 = 9443;
 /// Name of the Lease, and of the Service of the webhook.
 const LEASE: &str = "lifeboat";
+
+/// What a replica is not ready without.
+const DEFINITIONS: &str = "custom resource definitions";
+/// The same of an operator that is told its namespaces.
+const RIGHTS: &str = "rights in the namespaces that are watched";
 
 /// Longest silence of an answer or a watch.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -53,8 +57,10 @@ const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
 pub struct Options {
     /// How runs are done.
     pub setup: Setup,
-    /// Namespace of the operator itself.
+    /// Namespace of the operator itself: of its Lease and its Secrets. Operators of one namespace are replicas of one.
     pub namespace: String,
+    /// The namespaces that it works in.
+    pub scope: Scope,
     /// Name of this replica; a Pod's name.
     pub identity: String,
     /// Serve the webhook.
@@ -63,6 +69,10 @@ pub struct Options {
     pub service: String,
     /// Secret that holds the webhook's certificate.
     pub certificate: String,
+    /// Name of the webhook configurations.
+    pub webhooks: String,
+    /// Where the webhook listens.
+    pub webhook_port: u16,
     /// Port of health and metrics.
     pub port: u16,
     /// Whether it is asked who may run code.
@@ -82,7 +92,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let metrics = Metrics::default();
-    let readiness = Readiness::waiting_for(["custom resource definitions"]);
+    let readiness = Readiness::waiting_for([DEFINITIONS]);
     let mut servers = JoinSet::new();
     let health = http::router(readiness.clone(), metrics.clone());
     let address = (std::net::Ipv4Addr::UNSPECIFIED, options.port).into();
@@ -141,13 +151,19 @@ fn webhook(
     servers: &mut JoinSet<()>,
 ) {
     let (handle, token) = (CertHandle::new(), PathToken::default());
-    let keeper =
-        Keeper::new(client.clone(), &options.namespace, &options.service, &options.certificate, handle.clone());
+    let keeper = Keeper::new(
+        client.clone(),
+        &options.namespace,
+        &options.service,
+        &options.certificate,
+        &options.webhooks,
+        handle.clone(),
+    );
     servers.spawn(keeper.maintain(vouching.clone(), token.clone(), ended(stopping.clone())));
-    let stopped = ended(stopping.clone());
-    let doors = Doors { token, owners: owners::owners(client.clone()), gate: vouching.gate() };
+    let (stopped, port) = (ended(stopping.clone()), options.webhook_port);
+    let doors = Doors { token, owners: owners::owners(client.clone(), options.scope.clone()), gate: vouching.gate() };
     servers.spawn(async move {
-        let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
+        let address = (std::net::Ipv4Addr::UNSPECIFIED, port).into();
         if let Err(error) = admission::server::serve(address, handle, doors, stopped).await {
             // Objects are still defaulted and validated by the controller.
             error!(%error, "the webhook cannot be served");
@@ -180,7 +196,7 @@ async fn lead(
 ) -> Result<(), String> {
     metrics.leading(false);
     let elected = async {
-        definitions(&client, &readiness).await;
+        definitions(&client, &options.scope, &readiness).await;
         Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
     };
     let mut leader = tokio::select! {
@@ -199,33 +215,49 @@ async fn lead(
     result
 }
 
-/// Waits until the API server serves our kinds. They may be installed after the operator.
-async fn definitions(client: &Client, readiness: &Readiness) {
-    let api: Api<RestoreSession> = Api::all(client.clone());
+/// Waits until the API server serves our kinds, which may be installed after the operator, and lets it read them in each
+/// namespace that there is.
+async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
     let params = kube::api::ListParams::default().limit(1);
-    while let Err(cause) = api.list_metadata(&params).await {
-        error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    for api in scope.apis::<RestoreSession>(client) {
+        let namespace = api.namespace().unwrap_or_default().to_owned();
+        while let Err(cause) = api.list_metadata(&params).await {
+            if namespace.is_empty() || !scope::is_forbidden(&cause) {
+                error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+            } else if scope::is_there(client, &namespace).await {
+                readiness.lacks(RIGHTS);
+                error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
+            } else {
+                // Its watches say so, and begin once it is there.
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        readiness.found(RIGHTS);
     }
-    readiness.found("custom resource definitions");
+    readiness.found(DEFINITIONS);
 }
 
 /// Runs every controller until the process ends.
 async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Arc<Vouching>, metrics: Metrics) {
     let queues = Queues::default();
     let verdicts = Verdicts::default();
-    let sources = Sources::new(&client, &queues, &verdicts);
+    let scope = options.scope.clone();
+    let sources = Sources::new(&client, &scope, &queues, &verdicts);
     let (users, bells, stored) = (sources.users(), sources.bells(), sources.repositories.store.clone());
     let listings = sources.listings();
     let left = sources.left.clone();
     let followed = users.clone();
     metrics.follow(Arc::new(move || followed.invokers()));
-    let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, Some(&queues));
-    let (restore_batches, of_batches) = watch::with_jobs(sources.restore_batches.controller(), &client, Some(&queues));
-    let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, Some(&queues));
-    let (repositories, of_repositories) = watch::with_jobs(sources.repositories.patient_controller(), &client, None);
-    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &verdicts, |_| vec![]).controller();
+    let (restores, of_sessions) = watch::with_jobs(sources.restores.controller(), &client, &scope, Some(&queues));
+    let (restore_batches, of_batches) =
+        watch::with_jobs(sources.restore_batches.controller(), &client, &scope, Some(&queues));
+    let (backups, of_backups) = watch::with_jobs(sources.backups.controller(), &client, &scope, Some(&queues));
+    let (repositories, of_repositories) =
+        watch::with_jobs(sources.repositories.patient_controller(), &client, &scope, None);
+    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &scope, &verdicts, |_| vec![]).controller();
     let context = Arc::new(Context {
+        scope: scope.clone(),
         clock,
         setup: options.setup.clone(),
         metrics,
@@ -237,7 +269,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         rooms: Rooms::default(),
         queues,
         precedence: Precedence::default(),
-        watched: Watched::new(&client),
+        watched: Watched::new(&client, &scope),
         secrets: Secrets::default(),
         listings,
         vouching,
@@ -250,7 +282,7 @@ async fn reconcile(client: Client, clock: Clock, options: &Options, vouching: Ar
         gate: tokio::sync::watch::Sender::default(),
         client,
     });
-    info!(image = context.setup.image, "reconciling");
+    info!(image = context.setup.image, namespaces = ?context.scope.names(), "reconciling");
     // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
     futures::join!(
         context.fill(),

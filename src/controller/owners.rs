@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tracing::debug;
 
+use super::scope::Scope;
 use crate::admission::{Elsewhere, Owners};
 use crate::api::Repository;
 use crate::plan::observed::Seen;
@@ -21,10 +22,13 @@ use crate::plan::usage::{self, Verdict};
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Answers by looking at the cluster.
-pub fn owners(client: Client) -> Owners {
+pub fn owners(client: Client, scope: Scope) -> Owners {
     Arc::new(move |asked| {
-        let client = client.clone();
+        let (client, outside) = (client.clone(), scope.outside(&asked.home));
         Box::pin(async move {
+            if let Some(why) = outside {
+                return Some(format!("Repository {}/{} could not be looked up: {why}", asked.home, asked.name));
+            }
             match tokio::time::timeout(PATIENCE, refusal(&client, &asked)).await {
                 Ok(Ok(refusal)) => refusal,
                 Ok(Err(error)) => unknown(&asked, &error.to_string()),
@@ -92,7 +96,7 @@ mod tests {
                 Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap())
             }
         });
-        let owners = owners(Client::new(service, "default"));
+        let owners = owners(Client::new(service, "default"), Scope::default());
         let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
         let said = owners(asked).await;
         let paths = paths.lock().unwrap().clone();

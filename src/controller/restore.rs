@@ -255,6 +255,9 @@ async fn source(
         return Ok((Seen::Missing, refusal));
     };
     let home = adopt::home(reference, &run.id.namespace);
+    if let Some(why) = ctx.scope.outside(home) {
+        return Ok((Seen::Unknown(why), None));
+    }
     let batch = match backup::current(ctx, &ctx.users.batches, home, &reference.name).await {
         Ok(Some(batch)) if batch.is_whole() => Some(batch.open()),
         Ok(_) => None,

@@ -16,16 +16,17 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 
 use serde::de::DeserializeOwned;
 
-use super::budget::{Budget, Counted};
+use super::budget::Counted;
 use super::context::Children;
 use super::index::{Indexed, Keys};
 use super::observe;
 use super::pages::PAGE;
 use super::queues::Queues;
+use super::scope::{self, Place, Scope};
 use super::verdicts::Verdicts;
 use crate::names::{annotation, label};
 use crate::plan::kept::Kept;
@@ -51,8 +52,11 @@ impl<K> Source<K>
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    /// Watches all objects of the kind.
-    pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
+    /// Watches the objects of the kind.
+    pub fn new(client: &Client, scope: &Scope, verdicts: &Verdicts, keys: Keys<K>) -> Self
+    where
+        K::Scope: Place,
+    {
         let ear = Ear::default();
         let (hears, verdicts) = (ear.clone(), verdicts.clone());
         let hear = move |event: &Event<K>, store: &Store<K>| {
@@ -67,7 +71,7 @@ where
                 hear(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
+        let (store, changes) = changes::<K>(client, scope, watcher::Config::default(), keys, hear);
         let (bell, rung) = futures::channel::mpsc::unbounded();
         Self { store, changes, ear, bell, rung }
     }
@@ -125,7 +129,12 @@ pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
 /// A Repository's own Jobs stand in no queue: it has none to give.
-pub fn with_jobs<K>(controller: Controller<K>, client: &Client, queues: Option<&Queues>) -> (Controller<K>, Children)
+pub fn with_jobs<K>(
+    controller: Controller<K>,
+    client: &Client,
+    scope: &Scope,
+    queues: Option<&Queues>,
+) -> (Controller<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -136,8 +145,8 @@ where
             queues.hear_job::<K>(event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), observe::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, observe::keys_of_pod, |_, _| {});
+    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), observe::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Kept<Pod>>(client, scope, config, observe::keys_of_pod, |_, _| {});
     let controller = controller
         .watches_stream(changed_jobs, |job| session_of(&job.open()))
         .watches_stream(changed_pods, |pod| session_of(&pod.open()));
@@ -148,19 +157,20 @@ where
 /// `hear` follows the store.
 pub fn changes<K>(
     client: &Client,
+    scope: &Scope,
     config: watcher::Config,
     keys: Keys<K>,
     hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::Scope: Place,
 {
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
-    let (follows, mut budget) = (indexed.clone(), Budget::default());
-    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
-        .default_backoff()
-        .map_ok(move |event| budget.hear(event))
+    let follows = indexed.clone();
+    let parts = K::Scope::parts(client, scope, &config.page_size(PAGE));
+    let stream = scope::events(client, parts, indexed.store.clone())
         .reflect(writer)
         .inspect_ok(move |event| {
             follows.hear(event);

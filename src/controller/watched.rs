@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::index::{Indexed, Keys};
+use super::scope::{Place, Scope};
 use super::{pages, watch};
 use crate::names::label;
 use crate::plan::kept::{Keep, Kept};
@@ -35,6 +36,7 @@ const FILLS_WITHIN: Duration = Duration::from_secs(10);
 /// One kind, watched from the first question on.
 pub struct Lookup<K: Keep + Sync + 'static> {
     client: Client,
+    scope: Scope,
     config: watcher::Config,
     keys: Keys<Kept<K>>,
     opened: OnceLock<(Indexed<Kept<K>>, JoinHandle<()>)>,
@@ -42,11 +44,15 @@ pub struct Lookup<K: Keep + Sync + 'static> {
     silent: AtomicBool,
 }
 
-impl<K: Keep + Debug + Send + Sync + 'static> Lookup<K> {
+impl<K: Keep + Debug + Send + Sync + 'static> Lookup<K>
+where
+    K::Scope: Place,
+{
     /// Not watched yet. Objects are found by name; `keys` says by what else.
-    pub fn new(client: &Client, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
+    pub fn new(client: &Client, scope: &Scope, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
         Self {
             client: client.clone(),
+            scope: scope.clone(),
             config,
             keys,
             opened: OnceLock::new(),
@@ -79,7 +85,7 @@ impl<K: Keep + Debug + Send + Sync + 'static> Lookup<K> {
                 filled.send_replace(true);
             }
         };
-        let (indexed, changes) = watch::changes(&self.client, self.config.clone(), self.keys, hear);
+        let (indexed, changes) = watch::changes(&self.client, &self.scope, self.config.clone(), self.keys, hear);
         // Nobody is woken: who waits looks again by itself.
         let task = tokio::spawn(changes.for_each(async |_| {}));
         (indexed, task)
@@ -109,21 +115,24 @@ pub struct Watched {
 
 impl Watched {
     /// Nothing is watched yet.
-    pub fn new(client: &Client) -> Self {
-        fn named<K: Keep + Debug + Send + Sync + 'static>(client: &Client) -> Lookup<K> {
-            Lookup::new(client, watcher::Config::default(), |_| vec![])
+    pub fn new(client: &Client, scope: &Scope) -> Self {
+        fn named<K: Keep + Debug + Send + Sync + 'static>(client: &Client, scope: &Scope) -> Lookup<K>
+        where
+            K::Scope: Place,
+        {
+            Lookup::new(client, scope, watcher::Config::default(), |_| vec![])
         }
         let not_ours = format!("{}!={}", label::MANAGED_BY, label::MANAGED_BY_VALUE);
         Self {
-            claims: named(client),
-            pods: Lookup::new(client, watcher::Config::default().labels(&not_ours), keys_of_pod),
-            deployments: named(client),
-            stateful_sets: named(client),
-            daemon_sets: named(client),
-            replica_sets: named(client),
-            replication_controllers: named(client),
-            autoscalers: Lookup::new(client, watcher::Config::default(), keys_of_autoscaler),
-            namespaces: named(client),
+            claims: named(client, scope),
+            pods: Lookup::new(client, scope, watcher::Config::default().labels(&not_ours), keys_of_pod),
+            deployments: named(client, scope),
+            stateful_sets: named(client, scope),
+            daemon_sets: named(client, scope),
+            replica_sets: named(client, scope),
+            replication_controllers: named(client, scope),
+            autoscalers: Lookup::new(client, scope, watcher::Config::default(), keys_of_autoscaler),
+            namespaces: named(client, scope),
         }
     }
 

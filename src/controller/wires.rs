@@ -17,6 +17,7 @@ use super::budget::Counted;
 use super::index::Indexed;
 use super::listings::Listings;
 use super::queues::Queues;
+use super::scope::Scope;
 use super::stored::Stored;
 use super::users::{self, Home, User, Users};
 use super::verdicts::Verdicts;
@@ -45,14 +46,14 @@ pub struct Sources {
 
 impl Sources {
     /// Watches, with the bells between them.
-    pub fn new(client: &Client, queues: &Queues, verdicts: &Verdicts) -> Self {
+    pub fn new(client: &Client, scope: &Scope, queues: &Queues, verdicts: &Verdicts) -> Self {
         let mut all = Self {
-            repositories: Source::new(client, verdicts, |_| vec![]),
-            configurations: Source::new(client, verdicts, users::keys),
-            batches: Source::new(client, verdicts, users::keys),
-            backups: Source::new(client, verdicts, users::keys),
-            restores: Source::new(client, verdicts, users::keys),
-            restore_batches: Source::new(client, verdicts, users::keys),
+            repositories: Source::new(client, scope, verdicts, |_| vec![]),
+            configurations: Source::new(client, scope, verdicts, users::keys),
+            batches: Source::new(client, scope, verdicts, users::keys),
+            backups: Source::new(client, scope, verdicts, users::keys),
+            restores: Source::new(client, scope, verdicts, users::keys),
+            restore_batches: Source::new(client, scope, verdicts, users::keys),
             left: Arc::default(),
         };
         let users = all.users();
