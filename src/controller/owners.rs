@@ -162,6 +162,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_namespace_that_is_not_watched_is_not_asked_about_and_that_is_said() {
+        let nobody = tower::service_fn(|request: Request<kube::client::Body>| async move {
+            Err::<Response<Body>, _>(std::io::Error::other(request.uri().to_string()))
+        });
+        let owners = owners(Client::new(nobody, "default"), Scope::new(vec!["demo".into()]));
+        let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
+        let said = owners(asked).await.unwrap();
+        assert!(said.contains("Repository store/r could not be looked up: namespace store is not among"), "{said}");
+    }
+
+    #[tokio::test]
     async fn of_what_is_not_known_soon_nothing_is_said() {
         let before = Instant::now();
         let said = tokio::join!(ask(Silence, Silence), ask(by_label(), Silence));
