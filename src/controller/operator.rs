@@ -16,7 +16,7 @@ use super::certs::Keeper;
 use super::clock::Clock;
 use super::context::Context;
 use super::http::{self, Readiness};
-use super::leader::Leader;
+use super::leader::{Leader, Timing};
 use super::metrics::Metrics;
 use super::precedence::Precedence;
 use super::progress::ProgressClient;
@@ -63,6 +63,8 @@ pub struct Options {
     pub scope: Scope,
     /// Name of this replica; a Pod's name.
     pub identity: String,
+    /// How long its Lease holds without being renewed.
+    pub lease: Duration,
     /// Serve the webhook.
     pub webhook: bool,
     /// Name of the webhook's Service.
@@ -197,7 +199,8 @@ async fn lead(
     metrics.leading(false);
     let elected = async {
         definitions(&client, &options.scope, &readiness).await;
-        Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
+        let timing = Timing::of(options.lease);
+        Leader::acquire_with(client.clone(), &options.namespace, LEASE, &options.identity, timing).await
     };
     let mut leader = tokio::select! {
         leader = elected => leader,
