@@ -22,6 +22,7 @@ use super::context::Context;
 use super::index::Indexed;
 use super::observe::plain;
 use super::pages::{self, PAGE};
+use super::scope;
 use super::stored::{Stored, UserKind};
 use crate::api::restore_session::GrantStatus;
 use crate::names::{OPERATOR, annotation, label};
@@ -81,8 +82,13 @@ pub async fn collect(ctx: &Context, left: &Notify) {
 async fn sweep(ctx: &Context) -> kube::Result<()> {
     let mut result = Ok(());
     for bindings in ctx.scope.apis::<RoleBinding>(&ctx.client) {
-        // A namespace that cannot be looked at is no reason to leave others.
-        result = sweep_part(ctx, bindings).await.and(result);
+        let namespace = bindings.namespace().unwrap_or_default().to_owned();
+        match sweep_part(ctx, bindings).await {
+            // The right to look has gone with the namespace, and all other rights there.
+            Err(e) if scope::is_forbidden(&e) && !scope::is_there(&ctx.client, &namespace).await => {}
+            // One that cannot be looked at is no reason to leave others.
+            looked => result = looked.and(result),
+        }
     }
     result
 }

@@ -165,7 +165,7 @@ where
     let one = stream::select_all(streams).flat_map(move |(index, heard)| {
         stream::iter(match heard {
             Heard::Event(event) => whole.hear(index, event, &store).into_iter().map(Ok).collect(),
-            Heard::Absent => whole.absent(index).into_iter().map(Ok).collect(),
+            Heard::Absent => whole.absent(index, &store).into_iter().map(Ok).collect(),
             Heard::Failed(error) => vec![Err(error)],
         })
     });
@@ -261,12 +261,15 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
         self.list()
     }
 
-    /// A namespace that does not exist has nothing.
-    fn absent(&mut self, index: usize) -> Vec<Event<K>> {
-        if let Some(part) = self.parts.get_mut(index).filter(|_| !self.is_listed) {
-            warn!(namespace = part.name, kind = %K::kind(&()), "the namespace does not exist; it is watched once it does");
-            part.listed = Some(HashMap::new());
+    /// A namespace that does not exist has nothing. What was in it may have gone while its watch was broken.
+    fn absent(&mut self, index: usize, store: &Store<K>) -> Vec<Event<K>> {
+        let Some(part) = self.parts.get_mut(index) else { return vec![] };
+        warn!(namespace = part.name, kind = %K::kind(&()), "the namespace does not exist; it is watched once it does");
+        if self.is_listed {
+            let gone = store.state_filter(|o| is_of(o, &part.name));
+            return gone.into_iter().map(|o| Event::Delete(K::clone(&o))).collect();
         }
+        part.listed = Some(HashMap::new());
         self.list()
     }
 
