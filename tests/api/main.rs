@@ -22,6 +22,7 @@ mod lateness;
 mod leadership;
 mod leaving;
 mod manifests;
+mod namespaces;
 mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;
