@@ -49,17 +49,29 @@ pub struct Cluster {
     pub client: Client,
     /// Namespace of the test's operators: of their Lease and their Secrets.
     pub home: String,
-    /// Namespaces that the test has made, in which its operators work.
+    /// Whether they work in the namespaces only that the test has made.
+    is_limited: bool,
+    /// Namespaces that the test has made.
     made: Mutex<Vec<String>>,
     /// Gone last, when the test's objects are. `None` for another user of the same test.
-    turn: Option<Turn>,
+    _turn: Option<Turn>,
 }
 
 impl Cluster {
     /// A test beside others, with an operator of its own for the namespaces that it makes before it starts one.
     pub async fn enter() -> Self {
-        let mut cluster = Self::begin(Turn::beside().await).await;
+        Self::limited(Turn::beside().await).await
+    }
+
+    /// The same with the cluster to itself: what it does to the definitions others must not see.
+    pub async fn enter_alone() -> Self {
+        Self::limited(Turn::alone().await).await
+    }
+
+    async fn limited(turn: Turn) -> Self {
+        let mut cluster = Self::begin(turn).await;
         cluster.home = cluster.create_namespace("operator").await;
+        cluster.is_limited = true;
         cluster
     }
 
@@ -76,7 +88,8 @@ impl Cluster {
     async fn begin(turn: Turn) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
-        let cluster = Self { client, home: SYSTEM.to_owned(), made: Mutex::default(), turn: Some(turn) };
+        let cluster =
+            Self { client, home: SYSTEM.to_owned(), is_limited: false, made: Mutex::default(), _turn: Some(turn) };
         let _one = DEFINITIONS.lock().await;
         let there = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
         let there = there.list_metadata(&ListParams::default()).await.unwrap().items;
@@ -102,7 +115,7 @@ impl Cluster {
 
     /// The namespaces in which operators of this test work; `None` for all.
     pub fn limits(&self) -> Option<Vec<String>> {
-        if !self.turn.as_ref().is_some_and(Turn::is_beside) {
+        if !self.is_limited {
             return None;
         }
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -115,7 +128,7 @@ impl Cluster {
         let mut config = kube::Config::infer().await.unwrap();
         config.auth_info.impersonate = Some(name.to_owned());
         let client = Client::try_from(config).unwrap();
-        Self { client, home: self.home.clone(), made: Mutex::default(), turn: None }
+        Self { client, home: self.home.clone(), is_limited: false, made: Mutex::default(), _turn: None }
     }
 
     /// A namespace of the test's own. Operators that are started afterwards work in it.

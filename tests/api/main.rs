@@ -9,6 +9,7 @@
 mod arrival;
 mod backups;
 mod canceled;
+#[allow(dead_code, reason = "some of it is for tenants that attack")]
 mod cluster;
 mod code_rights;
 mod definitions;

@@ -17,7 +17,7 @@ static BESIDE: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::def
 /// The turn of a test. Dropped, it says how long the test took.
 pub struct Turn {
     since: Instant,
-    held: Held,
+    _held: Held,
 }
 
 #[allow(dead_code, reason = "held, not read")]
@@ -47,18 +47,14 @@ impl Turn {
         let counted = Counted::new();
         let place = FREE.acquire().await.unwrap();
         let cluster = CLUSTER.read().await;
-        Self { since: Instant::now(), held: Held::Beside(counted, place, cluster) }
+        Self { since: Instant::now(), _held: Held::Beside(counted, place, cluster) }
     }
 
     /// With nobody else.
     pub async fn alone() -> Self {
         BESIDE.subscribe().wait_for(|n| *n == 0).await.unwrap();
         let cluster = CLUSTER.write().await;
-        Self { since: Instant::now(), held: Held::Alone(cluster) }
-    }
-
-    pub fn is_beside(&self) -> bool {
-        matches!(self.held, Held::Beside(..))
+        Self { since: Instant::now(), _held: Held::Alone(cluster) }
     }
 }
 

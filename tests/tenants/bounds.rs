@@ -121,7 +121,7 @@ async fn store(attacker: &super::actors::Actor, object: &Value) -> Value {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn an_object_that_explodes_harms_itself_alone() {
-    let scene = Scene::enter("explodes").await;
+    let scene = Scene::alone("explodes").await;
     let attacker = scene.attacker(Role::Restorer).await;
     without_bounds(
         &scene,
@@ -158,7 +158,7 @@ async fn a_few_large_objects_are_no_large_operator() {
     const OBJECTS: usize = 10;
     /// Of 12 MB that are stored.
     const MORE_KIB: u64 = 48 * 1024;
-    let scene = Scene::enter("large").await;
+    let scene = Scene::alone("large").await;
     let attacker = scene.attacker(Role::Restorer).await;
     without_bounds(
         &scene,

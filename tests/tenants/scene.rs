@@ -30,7 +30,15 @@ pub struct Scene {
 
 impl Scene {
     pub async fn enter(name: &str) -> Self {
-        let cluster = Cluster::enter().await;
+        Self::of(Cluster::enter().await, name).await
+    }
+
+    /// One that others must not see: it changes the definitions.
+    pub async fn alone(name: &str) -> Self {
+        Self::of(Cluster::enter_alone().await, name).await
+    }
+
+    async fn of(cluster: Cluster, name: &str) -> Self {
         let a = cluster.namespace(&format!("rt-a-{name}")).await;
         let b = cluster.namespace(&format!("rt-b-{name}")).await;
         ground(&cluster, &b, &["a"], &[]).await;
