@@ -192,6 +192,10 @@ generate-config: generate-chart tools
 	   helm template lifeboat $(CHART) --namespace lifeboat-system --set appBinding.install=never; \
 	} > config/install.yaml.new
 	@mv config/install.yaml.new config/install.yaml
+	@{ echo "# Made from $(CHART) by 'make generate': watchNamespaces is [team-a, team-b]. Change the chart, not this file."; \
+	   helm template lifeboat $(CHART) --namespace lifeboat-system --set 'appBinding.install=never,watchNamespaces={team-a,team-b}'; \
+	} > config/namespaces.yaml.new
+	@mv config/namespaces.yaml.new config/namespaces.yaml
 
 generate-docs:
 	@LIFEBOAT_WRITE_DOCS=1 cargo test --quiet --test compatibility the_table > /dev/null
@@ -211,8 +215,9 @@ chart: tools ## The Helm chart: lint, render, refuse nonsense
 	helm template lifeboat $(CHART) --set 'codeRights.groups={ci,ops},networkPolicy.enabled=true,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28' > /dev/null
 	helm template lifeboat $(CHART) --set 'jobs.image=mirror/lifeboat:1,jobs.perRepository=4,jobs.defaults.resources.limits.memory=1Gi,jobs.defaults.env[0].name=A,jobs.defaults.env[0].value=<&>' \
 	  | grep -qF 'value: "{\"env\":[{\"name\":\"A\",\"value\":\"\\u003c\\u0026\\u003e\"}],\"resources\":{\"limits\":{\"memory\":\"1Gi\"}}}"'
-	@for wrong in nonsense=1 jobs.defaults.resource.limits.memory=1Gi jobs.perRepository=0; do \
-	  if helm template lifeboat $(CHART) --set $$wrong > /dev/null 2>&1; then echo "values.schema.json accepts $$wrong"; exit 1; fi; \
+	helm template lifeboat $(CHART) --namespace other --set 'watchNamespaces={a,b},webhook.enabled=false,rbac.aggregateToUserRoles=false' > /dev/null
+	@for wrong in nonsense=1 'watchNamespaces={A}' 'watchNamespaces={a,a}' watchNamespaces=a jobs.defaults.resource.limits.memory=1Gi jobs.perRepository=0; do \
+	  if helm template lifeboat $(CHART) --set "$$wrong" > /dev/null 2>&1; then echo "values.schema.json accepts $$wrong"; exit 1; fi; \
 	done
 	@if [ -z "$(KUBECONFORM_SCHEMAS)" ]; then \
 	  echo "kubeconform: skipped, KUBECONFORM_SCHEMAS is not set"; \

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use lifeboat::agent;
 use lifeboat::api::runtime::RuntimeSettings;
+use lifeboat::controller::cache::scope::{self, Scope};
 use lifeboat::controller::process::operator::{self, Options};
+use lifeboat::names::OPERATOR;
 use lifeboat::plan::duration;
 use lifeboat::plan::job_defaults;
 use lifeboat::plan::observed::Setup;
@@ -43,9 +45,15 @@ struct OperatorArgs {
     /// Namespace the operator runs in.
     #[arg(long, env = "LIFEBOAT_NAMESPACE", default_value = "lifeboat-system")]
     namespace: String,
+    /// Namespaces to work in, separated by commas; all if there are none.
+    #[arg(long, env = "LIFEBOAT_WATCH_NAMESPACES", value_delimiter = ',', value_parser = scope::parse)]
+    watch_namespaces: Vec<String>,
     /// Name of this replica, unique among all.
     #[arg(long, env = "LIFEBOAT_POD_NAME", default_value = "lifeboat")]
     identity: String,
+    /// How long the Lease of a leader holds that is not heard of. For tests on a machine that is slow.
+    #[arg(long, default_value = "8s", value_parser = lease, hide = true)]
+    lease_duration: Duration,
     /// Deadline of a run that sets no timeOut.
     #[arg(long, env = "LIFEBOAT_DEFAULT_TIMEOUT", default_value = "24h", value_parser = duration::parse)]
     default_timeout: Duration,
@@ -73,6 +81,12 @@ struct OperatorArgs {
     /// Secret for the webhook's certificate.
     #[arg(long, env = "LIFEBOAT_WEBHOOK_SECRET", default_value = "lifeboat-webhook-cert")]
     webhook_secret: String,
+    /// Name of the webhook configurations.
+    #[arg(long, env = "LIFEBOAT_WEBHOOK_CONFIGURATIONS", default_value = OPERATOR)]
+    webhook_configurations: String,
+    /// Port of the webhook; the chart's Service says the default. For tests.
+    #[arg(long, default_value_t = 9443, hide = true)]
+    webhook_port: u16,
     /// Take fields that can run code or raise rights only from those who may create Pods in the namespace.
     #[arg(long, env = "LIFEBOAT_CODE_RIGHTS", default_value_t = true, action = clap::ArgAction::Set)]
     code_rights: bool,
@@ -107,15 +121,26 @@ async fn operate(args: OperatorArgs) -> Result<(), String> {
             job_defaults: args.job_defaults,
         },
         namespace: args.namespace,
+        scope: Scope::new(args.watch_namespaces),
         identity: args.identity,
+        lease: args.lease_duration,
         webhook: args.webhook,
         service: args.webhook_service,
         certificate: args.webhook_secret,
+        webhooks: args.webhook_configurations,
+        webhook_port: args.webhook_port,
         port: args.port,
         code_rights: args.code_rights,
         code_groups: args.code_groups.into_iter().filter(|g| !g.is_empty()).collect(),
     })
     .await
+}
+
+/// Whole seconds, as a Lease has them; and no more than a candidate believes.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration::parse(text)?;
+    let is_right = lease.subsec_nanos() == 0 && (4..=60).contains(&lease.as_secs());
+    if is_right { Ok(lease) } else { Err("write whole seconds from 4s to 60s".to_owned()) }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

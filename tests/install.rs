@@ -121,3 +121,96 @@ fn the_operator_fits_the_restricted_profile() {
     let port = lifeboat::controller::process::http::ADDRESS.port();
     assert!(container["ports"].as_array().unwrap().iter().any(|p| p["name"] == "http" && p["containerPort"] == port));
 }
+
+/// What the chart renders with `watchNamespaces: [team-a, team-b]`.
+fn of_some() -> Vec<Value> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/namespaces.yaml");
+    yaml::read(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Each group, resource and verb that a role gives.
+fn rights(role: &Value) -> BTreeSet<[String; 3]> {
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                all.extend(texts(&rule["verbs"]).into_iter().map(|verb| [group.clone(), resource.clone(), verb]));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn an_operator_of_some_namespaces_has_no_right_in_others() {
+    let all = of_some();
+    let named = |kind: &str, name: &str| {
+        let found = all.iter().filter(|o| o["kind"] == kind && o["metadata"]["name"] == name);
+        found.cloned().collect::<Vec<_>>()
+    };
+    let own = "lifeboat.lifeboat-system";
+    let [cluster] = &named("ClusterRole", own)[..] else { panic!("one ClusterRole of the operator") };
+    for rule in cluster["rules"].as_array().unwrap() {
+        for resource in texts(&rule["resources"]) {
+            match resource.as_str() {
+                "backupblueprints" | "backupblueprints/status" | "subjectaccessreviews" => {}
+                "namespaces" => assert_eq!(rule["resourceNames"], json!(["team-a", "team-b"])),
+                "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => {
+                    assert_eq!(rule["resourceNames"], json!([own]));
+                }
+                other => panic!("{other} is of a namespace, or too much"),
+            }
+        }
+    }
+    let roles = named("Role", own);
+    assert_eq!(roles.iter().map(|r| &r["metadata"]["namespace"]).collect::<Vec<_>>(), ["team-a", "team-b"]);
+    // Together it is what an operator of all namespaces has, no more and no less.
+    let whole = of_kind("ClusterRole").into_iter().find(|r| r["metadata"]["name"] == names::OPERATOR).unwrap();
+    for role in &roles {
+        let parts = &rights(role) | &rights(cluster);
+        assert_eq!(parts, rights(&whole));
+        assert!(rights(role).is_disjoint(&rights(cluster)));
+    }
+    for binding in all.iter().filter(|o| o["kind"].as_str().unwrap().ends_with("Binding")) {
+        let subject = json!([{ "kind": "ServiceAccount", "name": "lifeboat", "namespace": "lifeboat-system" }]);
+        assert_eq!(binding["subjects"], subject, "{binding}");
+        let in_cluster = binding["kind"] == "ClusterRoleBinding";
+        assert_eq!(binding["roleRef"]["kind"], if in_cluster { "ClusterRole" } else { "Role" });
+    }
+}
+
+/// Two of them in one cluster: nothing that stands in no namespace has one name, and no object is reviewed twice.
+#[test]
+fn operators_of_some_namespaces_stand_beside_each_other() {
+    let all = of_some();
+    for object in all.iter().filter(|o| o["metadata"].get("namespace").is_none()) {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        assert!(name.starts_with("lifeboat.lifeboat-system"), "{} {name}", object["kind"]);
+    }
+    let mut count = 0;
+    for configuration in all.iter().filter(|o| o["kind"].as_str().unwrap().ends_with("WebhookConfiguration")) {
+        for hook in configuration["webhooks"].as_array().unwrap() {
+            count += 1;
+            let of = json!({ "matchExpressions": [{ "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", "team-b"] }] });
+            assert_eq!(hook["namespaceSelector"], of, "{}", hook["name"]);
+        }
+    }
+    assert_eq!(count, 12);
+    let deployment = all.iter().find(|o| o["kind"] == "Deployment").unwrap();
+    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    for (name, value) in [
+        ("LIFEBOAT_WATCH_NAMESPACES", "team-a,team-b"),
+        ("LIFEBOAT_WEBHOOK_CONFIGURATIONS", "lifeboat.lifeboat-system"),
+    ] {
+        assert!(env.as_array().unwrap().contains(&json!({ "name": name, "value": value })), "{name}");
+    }
+}
+
+#[test]
+fn a_namespace_that_cannot_be_one_is_refused_at_the_start() {
+    let mut operator = std::process::Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+    let out = operator.args(["operator", "--job-image", "i", "--watch-namespaces", "team-a,Team_B"]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success());
+    assert!(said.contains("--watch-namespaces") && said.contains("\"Team_B\" is not the name"), "{said}");
+}

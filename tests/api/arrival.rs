@@ -26,12 +26,12 @@ fn unanswered() -> Value {
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn what_comes_late_is_waited_for() {
-    let cluster = Cluster::enter().await;
+    let cluster = Cluster::alone().await;
     let sessions = definition("restoresessions");
     cluster.delete_all("stash.appscode.com/v1beta1", "RestoreSession").await;
     cluster.delete(&sessions).await;
     cluster.until(&sessions, "gone", Value::is_null).await;
-    let operator = Operator::start("test", &["--webhook", "false"]);
+    let operator = Operator::start_in(&cluster, "test", &["--webhook", "false"]);
     eventually("waiting for the definitions", SOON, || async {
         match operator.page("/readyz").await {
             Some((503, text)) if text.contains("custom resource definitions") => Ok(()),

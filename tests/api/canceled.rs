@@ -15,8 +15,8 @@ use super::operator::Operator;
 #[ignore = "needs an API server: make test-api"]
 async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("cancel").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let retry = json!({ "retryConfig": { "maxRetry": 1, "delay": "1s" } });
     cluster.apply(&configuration(&ns, retry)).await.unwrap();
@@ -72,8 +72,8 @@ async fn a_canceled_backup_stops_its_jobs_and_is_followed_by_none() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_name_that_somebody_else_has_costs_no_backup_and_what_is_made_by_hand_stays() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("names").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let object = configuration(&ns, json!({ "schedule": "0 0 1 1 *", "backupHistoryLimit": 1 }));
     cluster.apply(&object).await.unwrap();

@@ -1,5 +1,9 @@
 //! The API server: objects in and out, and waiting for what others write.
 
+#[path = "turns.rs"]
+mod turns;
+
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::Request;
@@ -8,20 +12,26 @@ use kube::api::{
 };
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-/// One test at a time: they share the Lease, the webhook's port and what the operator looks at.
-static ALONE: Mutex<()> = Mutex::const_new(());
+use self::turns::Turn;
+
+/// Whoever finds a definition missing puts it there; others wait for it.
+static DEFINITIONS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Namespace of the operator of a test that has the cluster to itself, as the chart has it.
+const SYSTEM: &str = "lifeboat-system";
 
 /// Longest wait for something that the operator or the API server does at once. Only a failure waits that long: a machine
 /// that has just built all this answers late.
 pub const SOON: Duration = Duration::from_secs(30);
-/// Between two looks of a wait.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks of a wait: a tenth of what it has taken, within these. Many wait at once, and each look costs the API
+/// server time that the operators need.
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
 
-const CLUSTER_SCOPED: [&str; 11] = [
+const CLUSTER_SCOPED: [&str; 13] = [
     "BackupBlueprint",
+    "ClusterRole",
+    "ClusterRoleBinding",
     "CustomResourceDefinition",
     "Function",
     "MutatingWebhookConfiguration",
@@ -37,17 +47,50 @@ const CLUSTER_SCOPED: [&str; 11] = [
 /// The cluster, for one test.
 pub struct Cluster {
     pub client: Client,
-    _alone: Option<MutexGuard<'static, ()>>,
+    /// Namespace of the test's operators: of their Lease and their Secrets.
+    pub home: String,
+    /// Whether they work in the namespaces only that the test has made.
+    is_limited: bool,
+    /// Namespaces that the test has made.
+    made: Mutex<Vec<String>>,
+    /// Gone last, when the test's objects are. `None` for another user of the same test.
+    _turn: Option<Turn>,
 }
 
 impl Cluster {
-    /// Waits for the test's turn. Definitions that are not there are installed: before the first test there are none, and a
-    /// test that takes one away may fail before it is back.
+    /// A test beside others, with an operator of its own for the namespaces that it makes before it starts one.
     pub async fn enter() -> Self {
-        let alone = ALONE.lock().await;
+        Self::limited(Turn::beside().await).await
+    }
+
+    /// The same with the cluster to itself: what it does to the definitions others must not see.
+    pub async fn enter_alone() -> Self {
+        Self::limited(Turn::alone().await).await
+    }
+
+    async fn limited(turn: Turn) -> Self {
+        let mut cluster = Self::begin(turn).await;
+        cluster.home = cluster.create_namespace("operator").await;
+        cluster.is_limited = true;
+        cluster
+    }
+
+    /// A test that has the cluster to itself, with an operator for all namespaces: what it does, or needs, is not limited
+    /// to some.
+    pub async fn alone() -> Self {
+        let cluster = Self::begin(Turn::alone().await).await;
+        cluster.ensure_namespace(SYSTEM).await;
+        cluster
+    }
+
+    /// Definitions that are not there are installed: before the first test there are none, and a test that takes one away
+    /// may fail before it is back.
+    async fn begin(turn: Turn) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_default().await.expect("KUBECONFIG names no cluster: make test-api starts one");
-        let cluster = Self { client, _alone: Some(alone) };
+        let cluster =
+            Self { client, home: SYSTEM.to_owned(), is_limited: false, made: Mutex::default(), _turn: Some(turn) };
+        let _one = DEFINITIONS.lock().await;
         let there = cluster.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
         let there = there.list_metadata(&ListParams::default()).await.unwrap().items;
         let is_there = |crd: &Value| there.iter().any(|t| crd["metadata"]["name"] == t.name_any());
@@ -58,25 +101,64 @@ impl Cluster {
         for crd in &missing {
             cluster.until(crd, "Established", |c| condition(c, "Established").0 == "True").await;
         }
-        cluster.ensure_namespace("lifeboat-system").await;
         cluster
+    }
+
+    /// How an operator of this test is started.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = vec!["--namespace".to_owned(), self.home.clone()];
+        if let Some(namespaces) = self.limits() {
+            flags.extend(["--watch-namespaces".to_owned(), namespaces.join(",")]);
+        }
+        flags
+    }
+
+    /// The namespaces in which operators of this test work; `None` for all.
+    pub fn limits(&self) -> Option<Vec<String>> {
+        if !self.is_limited {
+            return None;
+        }
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert!(!made.is_empty(), "make the namespaces of the test before its operator: it is told them");
+        Some(made)
     }
 
     /// The same as another user sees it, within the turn of the test.
     pub async fn as_user(&self, name: &str) -> Self {
         let mut config = kube::Config::infer().await.unwrap();
         config.auth_info.impersonate = Some(name.to_owned());
-        Self { client: Client::try_from(config).unwrap(), _alone: None }
+        let client = Client::try_from(config).unwrap();
+        Self { client, home: self.home.clone(), is_limited: false, made: Mutex::default(), _turn: None }
     }
 
-    /// A namespace of the test's own.
+    /// A namespace of the test's own. Operators that are started afterwards work in it.
     pub async fn namespace(&self, name: &str) -> String {
+        let name = self.namespace_of_others(name).await;
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        name
+    }
+
+    /// One in which the test's operators do not work.
+    pub async fn namespace_of_others(&self, name: &str) -> String {
+        let name = self.create_namespace(name).await;
+        self.service_account(&name).await;
+        name
+    }
+
+    /// So many of them.
+    pub async fn namespaces(&self, name: &str, count: usize) -> Vec<String> {
+        let mut all = vec![];
+        for _ in 0..count {
+            all.push(self.namespace(name).await);
+        }
+        all
+    }
+
+    async fn create_namespace(&self, name: &str) -> String {
         let made: Value =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "generateName": format!("{name}-") } });
         let made = self.api("v1", "Namespace", "").create(&PostParams::default(), &dynamic(&made)).await.unwrap();
-        let name = made.name_any();
-        self.service_account(&name).await;
-        name
+        made.name_any()
     }
 
     pub async fn ensure_namespace(&self, name: &str) {
@@ -187,13 +269,13 @@ pub fn message<'a>(object: &'a Value, type_: &str) -> &'a str {
 
 /// Tries until it works; then what it gave. Fails with the last reason why not.
 pub async fn eventually<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let end = Instant::now() + limit;
+    let since = Instant::now();
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(why) => assert!(Instant::now() < end, "{what}: not within {limit:?}; last: {why}"),
+            Err(why) => assert!(since.elapsed() < limit, "{what}: not within {limit:?}; last: {why}"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep((since.elapsed() / 10).clamp(*PAUSE.start(), *PAUSE.end())).await;
     }
 }
 

@@ -11,8 +11,8 @@ use super::operator::Operator;
 #[ignore = "needs an API server: make test-api"]
 async fn a_restore_that_deletes_waits_for_pods_and_says_what_it_deleted() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("extraneous").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader", "namespace": ns }, "spec": {
         "terminationGracePeriodSeconds": 0, "containers": [{ "name": "c", "image": "localhost/none:1" }],

@@ -28,7 +28,7 @@ struct Moods {
     writes: AtomicUsize,
     /// Writes that failed, by code.
     failed: Mutex<Vec<u16>>,
-    /// Pods of all namespaces are not to be had, listed or watched.
+    /// The watches of pods of Jobs are not to be had. Pods of one session are.
     without_pods: AtomicBool,
     /// Seconds by which its clock is ahead.
     ahead: AtomicI64,
@@ -132,7 +132,7 @@ async fn answer(
             return Ok(refusal(code, reason));
         }
     }
-    if request.uri().path() == "/api/v1/pods" && moods.without_pods.load(Ordering::SeqCst) {
+    if is_watch_of_pods(request.uri()) && moods.without_pods.load(Ordering::SeqCst) {
         return Ok(refusal(503, "ServiceUnavailable"));
     }
     let (parts, body) = request.into_parts();
@@ -152,6 +152,12 @@ async fn answer(
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.headers_mut().remove(header::TRANSFER_ENCODING);
     Ok(response.map(Body::new))
+}
+
+/// The operator watches pods by the kind of their session, in all namespaces or in each.
+fn is_watch_of_pods(uri: &axum::http::Uri) -> bool {
+    let (_, by) = lifeboat::names::label::SESSION_KIND.split_once('/').unwrap();
+    uri.path().ends_with("/pods") && uri.query().is_some_and(|q| q.contains(by))
 }
 
 fn refusal(code: u16, reason: &str) -> Response<Body> {

@@ -40,8 +40,8 @@ async fn told(cluster: &Cluster, ns: &str, workload: &Value) -> String {
 #[ignore = "needs an API server: make test-api"]
 async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succeeds() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("held").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let object = session(&ns, &target("Deployment", "web"));
     cluster.apply(&object).await.unwrap();
@@ -119,11 +119,10 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
 #[ignore = "needs an API server: make test-api"]
 async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
-    for (kind, templates) in
-        [("StatefulSet", false), ("StatefulSet", true), ("ReplicaSet", false), ("ReplicationController", false)]
-    {
-        let ns = cluster.namespace(&format!("held-{}-{templates}", kind.to_lowercase())).await;
+    let all = [("StatefulSet", false), ("StatefulSet", true), ("ReplicaSet", false), ("ReplicationController", false)];
+    let namespaces = cluster.namespaces("held", all.len()).await;
+    let _operator = Operator::leading(&cluster).await;
+    for ((kind, templates), ns) in all.into_iter().zip(namespaces) {
         // Claims of a StatefulSet stay that had more replicas.
         ground(&cluster, &ns, if templates { &["data-web-0", "data-web-1", "data-web-2"] } else { &["web"] }, &[])
             .await;
@@ -172,9 +171,10 @@ async fn each_kind_that_is_scaled_can_say_that_it_stays_down() {
 #[ignore = "needs an API server: make test-api"]
 async fn what_was_not_touched_or_is_wanted_back_is_scaled_back() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
-    for (name, after, untouched) in [("untouched", None, true), ("wanted", Some("ScaleBack"), false)] {
-        let ns = cluster.namespace(name).await;
+    let all = [("untouched", None, true), ("wanted", Some("ScaleBack"), false)];
+    let namespaces = cluster.namespaces("back", all.len()).await;
+    let _operator = Operator::leading(&cluster).await;
+    for ((name, after, untouched), ns) in all.into_iter().zip(namespaces) {
         ground(&cluster, &ns, &[], &["web"]).await;
         let mut of = target("Deployment", "web");
         if let Some(after) = after {

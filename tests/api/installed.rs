@@ -8,16 +8,28 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{session, target};
-use super::operator::Operator;
+use super::operator::{Operator, free_port};
 
-/// Where it listens.
-pub const PORT: u16 = 9443;
+/// What the chart renders, as it is in a file of `config`.
+fn installed(file: &str) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    lifeboat::yaml::read(&fs::read_to_string(folder.join(file)).unwrap()).unwrap()
+}
+
+/// What it renders for some namespaces, with these in the place of those of the file, and in this namespace itself.
+pub fn of_namespaces(home: &str, namespaces: [&str; 2]) -> Vec<Value> {
+    let text = json!(installed("namespaces.yaml")).to_string();
+    let text = text.replace("team-a", namespaces[0]).replace("team-b", namespaces[1]);
+    serde_json::from_str(&text.replace("lifeboat-system", home)).unwrap()
+}
 
 /// An operator that leads and serves the webhook, which the API server asks.
 pub struct Webhook {
     configurations: Vec<Value>,
     bundle: Vec<u8>,
     token: String,
+    host: String,
+    pub port: u16,
     pub operator: Operator,
 }
 
@@ -27,21 +39,43 @@ impl Webhook {
         let state = fs::read_to_string(Path::new(&state).join("cluster.json")).unwrap();
         let state: Value = serde_json::from_str(&state).unwrap();
         // The API server resolves the Service of the webhook to the host, on which the operator runs.
-        let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": "lifeboat-system" },
+        let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "lifeboat", "namespace": cluster.home },
             "spec": { "type": "ExternalName", "externalName": state["hostAddress"] } });
         cluster.apply(&service).await.unwrap();
-        let installed = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/install.yaml")).unwrap();
-        let mut configurations: Vec<Value> = lifeboat::yaml::read(&installed).unwrap();
+        let limits = cluster.limits();
+        let mut configurations = match &limits {
+            Some(_) => of_namespaces(&cluster.home, ["", ""]),
+            None => installed("install.yaml"),
+        };
         configurations.retain(|o| o["kind"].as_str().is_some_and(|k| k.ends_with("WebhookConfiguration")));
         assert_eq!(configurations.len(), 2);
+        let port = free_port();
+        let name = configurations[0]["metadata"]["name"].as_str().unwrap().to_owned();
         for configuration in &mut configurations {
             for webhook in configuration["webhooks"].as_array_mut().unwrap() {
-                webhook["clientConfig"]["service"]["port"] = PORT.into();
+                webhook["clientConfig"]["service"]["port"] = port.into();
                 webhook["timeoutSeconds"] = 10.into();
+                // Blueprints stand in no namespace.
+                if let Some(values) = webhook.pointer_mut("/namespaceSelector/matchExpressions/0/values") {
+                    *values = json!(limits);
+                }
             }
             cluster.apply(configuration).await.unwrap();
         }
-        let operator = Operator::start("test", &["--webhook", "true"]);
+        let operator = Operator::start_in(
+            cluster,
+            "test",
+            &[
+                "--webhook",
+                "true",
+                "--webhook-port",
+                &port.to_string(),
+                "--webhook-configurations",
+                &name,
+                "--lease-duration",
+                "60s",
+            ],
+        );
         operator.leads_within(SOON).await;
         // The operator says whom to trust, and where to ask.
         let is_told = |w: &Value| w["clientConfig"]["caBundle"].is_string();
@@ -51,7 +85,8 @@ impl Webhook {
         let bundle = base64::prelude::BASE64_STANDARD.decode(client["caBundle"].as_str().unwrap()).unwrap();
         assert!(bundle.starts_with(b"-----BEGIN CERTIFICATE"));
         let token = client["service"]["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-        let webhook = Self { configurations, bundle, token, operator };
+        let host = format!("lifeboat.{}.svc", cluster.home);
+        let webhook = Self { configurations, bundle, token, host, port, operator };
         webhook.is_asked(cluster).await;
         webhook
     }
@@ -63,10 +98,12 @@ impl Webhook {
 
     /// The API server takes up new configurations within a second or so: both kinds of webhook, each in its time.
     async fn is_asked(&self, cluster: &Cluster) {
-        let mut moved = session("default", &target("PersistentVolumeClaim", "a"));
+        // Objects of the operator's own namespaces are reviewed, if it has some.
+        let namespace = cluster.limits().map_or_else(|| "default".to_owned(), |mut all| all.remove(0));
+        let mut moved = session(&namespace, &target("PersistentVolumeClaim", "a"));
         moved["spec"]["rules"] = moved["spec"]["target"]["rules"].take();
         moved["spec"]["target"].as_object_mut().unwrap().remove("rules");
-        let mut wrong = session("default", &target("PersistentVolumeClaim", "a"));
+        let mut wrong = session(&namespace, &target("PersistentVolumeClaim", "a"));
         wrong["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
         eventually("the webhook is asked", SOON * 3, || async {
             let made = cluster.try_apply(&moved).await.unwrap();
@@ -110,8 +147,8 @@ impl Webhook {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&self.bundle).unwrap()).unwrap();
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let name = rustls::pki_types::ServerName::try_from("lifeboat.lifeboat-system.svc").unwrap();
-        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", PORT)).await?;
+        let name = rustls::pki_types::ServerName::try_from(self.host.clone()).unwrap();
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
         tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await
     }
 }

@@ -13,8 +13,8 @@ use super::operator::Operator;
 #[ignore = "needs an API server: make test-api"]
 async fn backups_that_stop_are_seen_until_one_succeeds_and_outlive_their_sessions() {
     let cluster = Cluster::enter().await;
-    let operator = Operator::leading().await;
     let ns = cluster.namespace("late").await;
+    let operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let object = configuration(&ns, json!({ "schedule": "@every 2s", "backupHistoryLimit": 1 }));
     cluster.apply(&object).await.unwrap();

@@ -12,9 +12,16 @@ use super::operator::Operator;
 const AFTER_TERM: Duration = Duration::from_secs(5);
 const AFTER_KILL: Duration = Duration::from_secs(15);
 
+/// One that leads, as long as the chart's do.
+async fn first_one(cluster: &Cluster) -> Operator {
+    let operator = Operator::start_in(cluster, "test", &["--webhook", "false"]);
+    operator.leads_within(SOON).await;
+    operator
+}
+
 /// Another one, which is ready though it does not lead.
-async fn standing_by(identity: &str) -> Operator {
-    let operator = Operator::start(identity, &["--webhook", "false"]);
+async fn standing_by(cluster: &Cluster, identity: &str) -> Operator {
+    let operator = Operator::start_in(cluster, identity, &["--webhook", "false"]);
     eventually("ready, though it does not lead", SOON, || async {
         operator.page("/readyz").await.filter(|(code, _)| *code == 200).map(|_| ()).ok_or("not ready".into())
     })
@@ -28,8 +35,9 @@ async fn standing_by(identity: &str) -> Operator {
 #[ignore = "needs an API server: make test-api"]
 async fn one_leads_and_another_takes_over() {
     let cluster = Cluster::enter().await;
-    let first = Operator::leading().await;
-    let second = standing_by("second").await;
+    let ns = cluster.namespace("successor").await;
+    let first = first_one(&cluster).await;
+    let second = standing_by(&cluster, "second").await;
     assert!(first.leads().await);
     for path in ["/healthz", "/readyz"] {
         let (code, text) = second.page(path).await.unwrap();
@@ -41,11 +49,10 @@ async fn one_leads_and_another_takes_over() {
     first.terminate();
     second.leads_within(AFTER_TERM).await;
     assert!(first.ended().await, "a graceful stop is a success");
-    let third = standing_by("test").await;
+    let third = standing_by(&cluster, "test").await;
     drop(second);
     third.leads_within(AFTER_KILL).await;
     // And it works.
-    let ns = cluster.namespace("successor").await;
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
     jobs::of_step(&cluster, &ns, "preflight").await;
@@ -56,9 +63,9 @@ async fn one_leads_and_another_takes_over() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_a_second_job() {
     let cluster = Cluster::enter().await;
-    let first = Operator::leading().await;
-    let second = standing_by("second").await;
     let ns = cluster.namespace("followed").await;
+    let first = first_one(&cluster).await;
+    let second = standing_by(&cluster, "second").await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let deployment =
         json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
@@ -79,7 +86,7 @@ async fn a_leader_that_hangs_or_dies_in_the_middle_of_a_run_is_followed_without_
     assert_eq!(cluster.get(&deployment).await["spec"]["replicas"], 0);
 
     // It dies while the restore runs.
-    let third = standing_by("third").await;
+    let third = standing_by(&cluster, "third").await;
     drop(second);
     jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
     third.leads_within(AFTER_KILL).await;

@@ -19,8 +19,8 @@ fn deployment(ns: &str) -> Value {
 #[ignore = "needs an API server: make test-api"]
 async fn a_canceled_batch_says_what_became_of_each_member() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("canceled").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a", "c"], &["web"]).await;
     let targets =
         [target("PersistentVolumeClaim", "a"), target("Deployment", "web"), target("PersistentVolumeClaim", "c")];
@@ -60,8 +60,8 @@ async fn a_canceled_batch_says_what_became_of_each_member() {
 #[ignore = "needs an API server: make test-api"]
 async fn members_are_taken_from_a_backup_batch_once() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let (ns, home) = (cluster.namespace("adopts").await, cluster.namespace("prod").await);
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a", "b"], &[]).await;
     let backup = |names: &[&str]| {
         let target = |n: &&str| json!({ "target": { "alias": n, "ref": { "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": n } } });
@@ -120,8 +120,8 @@ async fn members_are_taken_from_a_backup_batch_once() {
 #[ignore = "needs an API server: make test-api"]
 async fn what_stash_left_behind_does_not_keep_an_object() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("left").await;
+    let _operator = Operator::leading(&cluster).await;
     let claim = target("PersistentVolumeClaim", "a");
     let backup = json!({ "alias": "a", "ref": claim["ref"], "volumeMounts": claim["volumeMounts"] });
     let retention = json!({ "name": "r", "prune": false, "keepLast": 1 });

@@ -1,13 +1,15 @@
 //! The operator's process against a real API server, without a node: the tests play kubelet and Job controller.
 //!
-//! `make test-api` starts the cluster and runs them. They share one API server and its one Lease, so
-//! each has the cluster to itself while it runs ([`cluster::Cluster::enter`]), and a namespace of its own.
+//! `make test-api` starts the cluster and runs them beside each other on one API server: each has namespaces of its own, and
+//! operators that work in these only ([`cluster::Cluster::enter`]). A few need the cluster to themselves
+//! ([`cluster::Cluster::alone`]), and their operator works in all namespaces.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod arrival;
 mod backups;
 mod canceled;
+#[allow(dead_code, reason = "some of it is for tenants that attack")]
 mod cluster;
 mod code_rights;
 mod definitions;
@@ -21,6 +23,7 @@ mod lateness;
 mod leadership;
 mod leaving;
 mod manifests;
+mod namespaces;
 mod openshift;
 #[allow(dead_code, reason = "some of it is for tests on a node")]
 mod operator;

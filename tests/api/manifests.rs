@@ -16,7 +16,7 @@ const ENDS: &str = include_str!("manifests.tsv");
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn each_applies_strictly_and_ends_where_it_should() {
-    let cluster = Cluster::enter().await;
+    let cluster = Cluster::alone().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/stash");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
@@ -37,7 +37,7 @@ async fn each_applies_strictly_and_ends_where_it_should() {
         }
     }
     assert_eq!((files.len(), applied.len()), (44, 51));
-    let _operator = Operator::leading().await;
+    let _operator = Operator::leading(&cluster).await;
     let mut found = vec![];
     for (file, object, made) in &applied {
         let kind = object["kind"].as_str().unwrap();

@@ -27,8 +27,8 @@ fn of_config(name: &str) -> Value {
 #[ignore = "needs an API server: make test-api"]
 async fn a_deployment_config_is_quiesced_and_restored_and_where_there_are_none_that_is_said() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("openshift").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["app"], &[]).await;
     let run = session(&ns, &of_config("app"));
     cluster.apply(&run).await.unwrap();

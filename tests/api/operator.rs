@@ -7,19 +7,38 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::cluster::eventually;
+use super::cluster::{Cluster, eventually};
 
 /// Starting, and taking a free Lease. Its own Lease a process takes back at once.
 const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
 /// Image of Jobs where no node runs them.
 const JOB_IMAGE: &str = "localhost/test:1";
+
+/// Below those that the system gives to whoever asks for any: one that is free now would be taken by a connection.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// A port on which nobody listens, and which nobody else of this process is given.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Of several processes at once each begins elsewhere.
+    let first = u16::try_from(std::process::id() % u32::from(count)).unwrap();
+    let port = || PORTS.start + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+    let mut some = std::iter::repeat_with(port).take(usize::from(count));
+    some.find(|p| std::net::TcpListener::bind(("0.0.0.0", *p)).is_ok()).expect("a free port")
+}
+
+/// Flags of an operator whose leadership is not what is tested: where a machine is so busy that a Lease is not renewed for
+/// six seconds, it goes on. No kubelet would start it again.
+pub const STEADY: [&str; 4] = ["--webhook", "false", "--lease-duration", "60s"];
 
 /// A running operator. Dropped, it is killed.
 pub struct Operator {
@@ -28,19 +47,33 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// One that leads, without the webhook.
-    pub async fn leading() -> Self {
-        let operator = Self::start("test", &["--webhook", "false"]);
+    /// The operator of a test: one that leads, without the webhook.
+    pub async fn leading(cluster: &Cluster) -> Self {
+        let operator = Self::start_in(cluster, "test", &STEADY);
         operator.leads_within(STARTS_WITHIN).await;
         operator
     }
 
-    /// One that leads, and reaches the API server by another way.
-    pub async fn through(kubeconfig: &Path) -> Self {
-        let env = [(OsStr::new("KUBECONFIG"), kubeconfig.as_os_str())];
-        let operator = Self::start_with("test", JOB_IMAGE, &["--webhook", "false"], &env);
+    /// The same, which reaches the API server by another way.
+    pub async fn through(cluster: &Cluster, kubeconfig: &Path) -> Self {
+        let operator = Self::start_through(cluster, kubeconfig, &["--webhook", "false"]);
         operator.leads_within(STARTS_WITHIN).await;
         operator
+    }
+
+    /// Starts one that does.
+    pub fn start_through(cluster: &Cluster, kubeconfig: &Path, flags: &[&str]) -> Self {
+        let env = [(OsStr::new("KUBECONFIG"), kubeconfig.as_os_str())];
+        let own = cluster.flags();
+        let all: Vec<&str> = own.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        Self::start_with("test", JOB_IMAGE, &all, &env)
+    }
+
+    /// Starts one in the namespaces of a test.
+    pub fn start_in(cluster: &Cluster, identity: &str, flags: &[&str]) -> Self {
+        let own = cluster.flags();
+        let all: Vec<&str> = own.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        Self::start(identity, &all)
     }
 
     /// The same on a node that has this image, its own clock so many seconds from the API server's.
@@ -63,13 +96,13 @@ impl Operator {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Starts one.
+    /// Starts one in all namespaces, unless its flags say otherwise.
     pub fn start(identity: &str, flags: &[&str]) -> Self {
         Self::start_with(identity, JOB_IMAGE, flags, &[])
     }
 
     fn start_with(identity: &str, image: &str, flags: &[&str], env: &[(&OsStr, &OsStr)]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let log = File::options().create(true).append(true).open(Self::log(identity)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
             .args(["operator", "--job-image", image, "--identity", identity, "--port", &port.to_string()])
@@ -85,9 +118,10 @@ impl Operator {
         Self { child, port }
     }
 
-    /// Where one of this name writes its log.
+    /// Where one of this name writes its log, if this test starts it.
     pub fn log(identity: &str) -> PathBuf {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{identity}.log"))
+        let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("operator-{test}-{identity}.log"))
     }
 
     /// Status and text of a page of its plain port; `None` while it does not answer.

@@ -122,7 +122,7 @@ async fn objects_that_are_too_large_end_by_themselves_and_a_restart_survives_the
     let object = session(&good, &target("PersistentVolumeClaim", "a"));
     cluster.apply(&object).await.unwrap();
 
-    let operator = Operator::leading().await;
+    let operator = Operator::leading(&cluster).await;
     let preflight = jobs::of_step_within(&cluster, &good, "preflight", WITHIN).await;
     jobs::end(&cluster, &preflight, &jobs::success(&preflight)).await;
     for object in &large {
@@ -136,7 +136,7 @@ async fn objects_that_are_too_large_end_by_themselves_and_a_restart_survives_the
     let before = peak(&operator);
     drop(operator);
 
-    let operator = Operator::leading().await;
+    let operator = Operator::leading(&cluster).await;
     let restore = jobs::of_step_within(&cluster, &good, "restore/0/a", WITHIN).await;
     jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
     eventually("restored", WITHIN, || async {
@@ -157,8 +157,8 @@ async fn objects_that_are_too_large_end_by_themselves_and_a_restart_survives_the
 #[ignore = "needs an API server: make test-api"]
 async fn a_run_whose_object_becomes_too_large_is_undone() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("grows").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let mut waiting = session(&ns, &target("Deployment", "web"));
     waiting["metadata"]["name"] = "waiting".into();

@@ -67,8 +67,8 @@ async fn run(cluster: &Cluster, block: &str) -> Vec<String> {
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
-    let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
+    let cluster = Cluster::alone().await;
+    let _operator = Operator::leading(&cluster).await;
     cluster.ensure_namespace("demo").await;
     let labels = json!({ "app": "wordpress" });
     let meta = |name: &str| json!({ "name": name, "namespace": "demo" });
@@ -134,7 +134,7 @@ async fn the_first_backup_and_restore_go_as_the_readme_has_them() {
 #[tokio::test]
 #[ignore = "needs an API server: make test-api"]
 async fn it_is_installed_by_the_commands_of_the_readme() {
-    let cluster = Cluster::enter().await;
+    let cluster = Cluster::alone().await;
     let own = blocks("Install", "sh");
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let plain = "kubectl apply -k config";

@@ -64,8 +64,8 @@ async fn warnings(cluster: &Cluster, ns: &str, object: &Value) -> Vec<String> {
 #[ignore = "needs an API server: make test-api"]
 async fn a_repository_says_why_it_does_not_open_and_is_opened_when_its_secret_is_mended() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("opens").await;
+    let _operator = Operator::leading(&cluster).await;
     let (store, files) = (repository(&ns), configuration(&ns, "a"));
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&files).await.unwrap();
@@ -105,8 +105,8 @@ async fn a_repository_says_why_it_does_not_open_and_is_opened_when_its_secret_is
 #[ignore = "needs an API server: make test-api"]
 async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it_comes() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("waits").await;
+    let _operator = Operator::leading(&cluster).await;
     let files = configuration(&ns, "later");
     cluster.apply(&files).await.unwrap();
     let says = |why: &'static str| move |o: &Value| condition(o, "Ready") == ("False", why);
@@ -133,8 +133,8 @@ async fn a_configuration_whose_target_is_missing_warns_once_and_is_ready_when_it
 #[ignore = "needs an API server: make test-api"]
 async fn figures_of_another_place_leave_the_status() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("figures").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &[]).await;
     jobs::open(&cluster, &ns).await;
     let repo = repository(&ns);

@@ -78,7 +78,7 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
     assert_eq!(by_the_api_server, BY_THE_API_SERVER);
     let right = manifests("good", &good);
     assert!(right.len() >= 60, "{}", right.len());
-    let _operator = Operator::leading().await;
+    let _operator = Operator::leading(&cluster).await;
     for (name, object, said) in taken {
         cluster
             .until(&object, &format!("{name}: {said}"), |o| {
@@ -115,8 +115,8 @@ async fn without_the_webhook_the_status_says_what_is_wrong() {
 #[ignore = "needs an API server: make test-api"]
 async fn all_but_alias_target_and_repository_may_be_edited_with_and_without_the_webhook() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("target").await;
+    let _operator = Operator::leading(&cluster).await;
     super::jobs::ground(&cluster, &ns, &["a", "b"], &[]).await;
     super::jobs::open(&cluster, &ns).await;
     let of = |claim: &str, paused: bool| {
@@ -159,8 +159,8 @@ fn batch(ns: &str, members: &[(&str, &str)]) -> Value {
 #[ignore = "needs an API server: make test-api"]
 async fn members_of_a_batch_come_and_go_and_a_removed_alias_is_free_again() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("members").await;
+    let _operator = Operator::leading(&cluster).await;
     super::jobs::ground(&cluster, &ns, &["a", "b"], &[]).await;
     super::jobs::open(&cluster, &ns).await;
     let apply = async |members: &[(&str, &str)], phase: &str| {
@@ -183,8 +183,8 @@ async fn members_of_a_batch_come_and_go_and_a_removed_alias_is_free_again() {
 #[ignore = "needs an API server: make test-api"]
 async fn what_is_mended_begins_anew() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("mended").await;
+    let _operator = Operator::leading(&cluster).await;
     let right = super::jobs::session(&ns, &super::jobs::target("PersistentVolumeClaim", "a"));
     let mut wrong = right.clone();
     wrong["spec"]["target"]["rules"] = json!([]);

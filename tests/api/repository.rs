@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};
 use super::jobs::{self, ground, session, target};
-use super::operator::Operator;
+use super::operator::{Operator, STEADY};
 use super::oversized::large_labels;
 
 fn repo(namespace: &str) -> Value {
@@ -66,8 +66,8 @@ fn references(repository: &Value) -> Vec<String> {
 #[ignore = "needs an API server: make test-api"]
 async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("rivals").await;
+    let _operator = Operator::leading(&cluster).await;
     let first = invoker(&ns, "BackupBatch", "first", "a");
     cluster.apply(&first).await.unwrap();
     let waits = |o: &Value| message(o, "Ready").contains(&format!("{ns}/repo does not exist"));
@@ -118,8 +118,8 @@ async fn a_batch_has_its_repository_to_itself_and_the_next_takes_over() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_repository_in_use_is_not_deleted_and_says_by_whom() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("used").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let (batch, run) = (invoker(&ns, "BackupBatch", "all", "a"), named(&ns, "run"));
     cluster.apply(&batch).await.unwrap();
@@ -150,8 +150,8 @@ async fn a_repository_in_use_is_not_deleted_and_says_by_whom() {
 #[ignore = "needs an API server: make test-api"]
 async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let (ns, foreign) = (cluster.namespace("owner").await, cluster.namespace("foreign").await);
+    let _operator = Operator::leading(&cluster).await;
     // The foreign one is there first, before any Repository whose owner could be asked.
     let mut evil = invoker(&foreign, "BackupBatch", "evil", "a");
     evil["spec"]["repository"]["namespace"] = ns.as_str().into();
@@ -188,8 +188,8 @@ async fn who_may_not_use_a_repository_neither_takes_it_nor_holds_it() {
 #[ignore = "needs an API server: make test-api"]
 async fn in_a_namespace_that_ends_nothing_is_held_up() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("ends").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     cluster.apply(&invoker(&ns, "BackupBatch", "all", "a")).await.unwrap();
     cluster.patch(&repo(&ns), json!({ "spec": { "wipeOut": true } })).await.unwrap();
@@ -205,8 +205,8 @@ async fn in_a_namespace_that_ends_nothing_is_held_up() {
 #[ignore = "needs an API server: make test-api"]
 async fn data_goes_on_request_and_never_anothers() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("wipe").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &[]).await;
     let mut mine = repo(&ns);
     mine["metadata"]["name"] = "mine".into();
@@ -255,10 +255,13 @@ async fn data_goes_on_request_and_never_anothers() {
 #[ignore = "needs an API server: make test-api"]
 async fn many_sessions_never_flood_a_repository_and_one_that_is_away_is_asked_by_itself() {
     let cluster = Cluster::enter().await;
-    let operator =
-        Operator::start("many", &["--webhook", "false", "--jobs-per-repository", "4", "--probe-interval", "2s"]);
-    operator.leads_within(SOON).await;
     let ns = cluster.namespace("many").await;
+    let operator = Operator::start_in(
+        &cluster,
+        "many",
+        &[&STEADY[..], &["--jobs-per-repository", "4", "--probe-interval", "2s"]].concat(),
+    );
+    operator.leads_within(SOON).await;
     ground(&cluster, &ns, &["a"], &[]).await;
     let names: Vec<String> = (0..12).map(|n| format!("run-{n}")).collect();
     for name in &names {

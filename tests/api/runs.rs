@@ -68,8 +68,8 @@ async fn events(cluster: &Cluster, namespace: &str, name: &str, count: usize) ->
 #[ignore = "needs an API server: make test-api"]
 async fn a_session_runs_to_success_and_rests() {
     let cluster = Cluster::enter().await;
-    let operator = Operator::leading().await;
     let ns = cluster.namespace("success").await;
+    let operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let deployment =
         json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });
@@ -152,10 +152,17 @@ async fn a_session_runs_to_success_and_rests() {
     // At rest nothing is written any more, not even by a fresh operator.
     drop(operator);
     let written = done["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let again = Operator::leading(&cluster).await;
+    // What it writes it writes at its first look.
+    eventually("a look at it", SOON, || async {
+        let (_, text) = again.page("/metrics").await.ok_or("no answer".to_owned())?;
+        let looks = text.lines().filter(|l| l.starts_with("lifeboat_reconciles_total{kind=\"RestoreSession\""));
+        if looks.clone().any(|l| !l.ends_with(" 0")) { Ok(()) } else { Err(format!("{:?}", looks.collect::<Vec<_>>())) }
+    })
+    .await;
     let params = WatchParams::default().fields("metadata.name=run").timeout(3);
     let api = cluster.api_of(&done);
     let quiet = api.watch(&params, &written).await.unwrap().boxed();
-    let _again = Operator::leading().await;
     let changes: Vec<_> = quiet.collect().await;
     assert!(changes.iter().all(|c| matches!(c, Ok(WatchEvent::Bookmark(_)))), "{changes:?}");
     assert!(versions.end().len() >= 5, "the watch saw the run");
@@ -166,8 +173,8 @@ async fn a_session_runs_to_success_and_rests() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_batch_goes_in_order_and_stops_at_a_failure() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("batch").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["a", "b", "c"], &[]).await;
     let members: Vec<Value> = ["a", "b", "c"].map(|n| json!({ "target": target("PersistentVolumeClaim", n) })).to_vec();
     let object = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
@@ -208,8 +215,8 @@ async fn a_batch_goes_in_order_and_stops_at_a_failure() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_run_waits_for_what_is_missing_and_says_so() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("waits").await;
+    let _operator = Operator::leading(&cluster).await;
     let object = session(&ns, &target("PersistentVolumeClaim", "a"));
     cluster.apply(&object).await.unwrap();
     let waiting = cluster.until_phase(&object, "Pending").await;
@@ -225,8 +232,8 @@ async fn a_run_waits_for_what_is_missing_and_says_so() {
 #[ignore = "needs an API server: make test-api"]
 async fn deletion_in_the_middle_stops_leaves_the_workload_down_and_lets_go() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("deleted").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let deployment =
         json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });

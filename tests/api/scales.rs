@@ -72,8 +72,8 @@ async fn warnings(cluster: &Cluster, ns: &str, reason: &str) -> Vec<String> {
 #[ignore = "needs an API server: make test-api"]
 async fn a_scale_that_a_policy_refuses_holds_up_its_member_and_nobody_else() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("no-zero").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web", "db"]).await;
     let rule = "object.metadata.name != 'web' || object.?spec.?replicas.orValue(0) > 0";
     let policy = Policy::new(&cluster, &ns, rule).await;
@@ -104,8 +104,8 @@ async fn a_scale_that_a_policy_refuses_holds_up_its_member_and_nobody_else() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_session_that_goes_and_may_not_scale_back_says_so_until_it_may() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("no-return").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let mut of = target("Deployment", "web");
     of["afterFailure"] = "ScaleBack".into();
@@ -140,9 +140,9 @@ async fn a_session_that_goes_and_may_not_scale_back_says_so_until_it_may() {
 #[ignore = "needs an API server: make test-api"]
 async fn who_scales_a_workload_up_under_its_restore_breaks_it_and_who_leaves_it_at_zero_finds_it_back() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
-    for (then, ends) in [(3, 3), (0, 2)] {
-        let ns = cluster.namespace("broken").await;
+    let namespaces = cluster.namespaces("broken", 2).await;
+    let _operator = Operator::leading(&cluster).await;
+    for ((then, ends), ns) in [(3, 3), (0, 2)].into_iter().zip(namespaces) {
         ground(&cluster, &ns, &[], &["web"]).await;
         let object = session(&ns, &target("Deployment", "web"));
         cluster.apply(&object).await.unwrap();

@@ -26,8 +26,8 @@ fn namespace(ns: &str, defaults: &str) -> Value {
 #[ignore = "needs an API server: make test-api"]
 async fn settings_of_a_namespace_reach_jobs_and_wrong_ones_stop_only_it() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let (ns, other) = (cluster.namespace("defaults").await, cluster.namespace("beside").await);
+    let _operator = Operator::leading(&cluster).await;
     let repository = |ns: &str| json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": { "name": "repo", "namespace": ns } });
     cluster.apply(&namespace(&ns, r#"{"resources":{"limits":{"memory":"1GB"}}}"#)).await.unwrap();
     jobs::ground(&cluster, &ns, &["a"], &[]).await;
@@ -57,8 +57,8 @@ async fn settings_of_a_namespace_reach_jobs_and_wrong_ones_stop_only_it() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_quota_lets_in_the_pods_of_jobs_that_have_settings() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("quota").await;
+    let _operator = Operator::leading(&cluster).await;
     let hard = json!({ "limits.cpu": "4", "limits.memory": "4Gi", "requests.cpu": "4", "requests.memory": "4Gi" });
     let quota = json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "q", "namespace": ns }, "spec": { "hard": hard } });
     cluster.apply(&quota).await.unwrap();

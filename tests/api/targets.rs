@@ -27,14 +27,15 @@ fn workload(namespace: &str, version: &str, kind: &str, name: &str, owners: Valu
 #[ignore = "needs an API server: make test-api"]
 async fn every_kind_with_replicas_goes_to_zero_and_back_whatever_an_autoscaler_wants() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
-    for (version, kind) in [
+    let all = [
         ("apps/v1", "Deployment"),
         ("apps/v1", "StatefulSet"),
         ("apps/v1", "ReplicaSet"),
         ("v1", "ReplicationController"),
-    ] {
-        let ns = cluster.namespace("scaled").await;
+    ];
+    let namespaces = cluster.namespaces("scaled", all.len()).await;
+    let _operator = Operator::leading(&cluster).await;
+    for ((version, kind), ns) in all.into_iter().zip(namespaces) {
         ground(&cluster, &ns, &["app"], &[]).await;
         let object = workload(&ns, version, kind, "app", json!([]));
         cluster.apply(&object).await.unwrap();
@@ -68,8 +69,8 @@ async fn every_kind_with_replicas_goes_to_zero_and_back_whatever_an_autoscaler_w
 #[ignore = "needs an API server: make test-api"]
 async fn a_replica_set_of_a_deployment_is_the_deployments() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("owned").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &["app"], &[]).await;
     let owner =
         json!([{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u", "controller": true }]);
@@ -90,8 +91,8 @@ async fn a_replica_set_of_a_deployment_is_the_deployments() {
 #[ignore = "needs an API server: make test-api"]
 async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
     let cluster = Cluster::enter().await;
-    let operator = Operator::leading().await;
     let ns = cluster.namespace("claims").await;
+    let operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &[]).await;
     let template = |name: &str| {
         json!({ "metadata": { "name": format!("{name}-copy-${{POD_ORDINAL}}"),
@@ -113,7 +114,7 @@ async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
     ];
     // Killed with all of it under way: nothing is made twice.
     drop(operator);
-    let _operator = Operator::leading().await;
+    let _operator = Operator::leading(&cluster).await;
     for job in &jobs {
         jobs::end(&cluster, job, &jobs::success(job)).await;
     }
@@ -148,8 +149,8 @@ async fn claims_are_made_once_outlive_their_session_and_carry_no_trackers() {
 #[ignore = "needs an API server: make test-api"]
 async fn a_claim_that_the_api_server_refuses_is_said() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("quota").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &[]).await;
     let of = json!({ "rules": [{ "snapshots": ["latest"] }], "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
         "volumeClaimTemplates": [{ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadSometimes"],
@@ -167,8 +168,8 @@ async fn a_claim_that_the_api_server_refuses_is_said() {
 #[ignore = "needs an API server: make test-api"]
 async fn of_two_sessions_for_one_workload_the_later_waits() {
     let cluster = Cluster::enter().await;
-    let _operator = Operator::leading().await;
     let ns = cluster.namespace("rivals").await;
+    let _operator = Operator::leading(&cluster).await;
     ground(&cluster, &ns, &[], &["web"]).await;
     let object =
         json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } });

@@ -121,7 +121,7 @@ async fn store(attacker: &super::actors::Actor, object: &Value) -> Value {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn an_object_that_explodes_harms_itself_alone() {
-    let scene = Scene::enter("explodes").await;
+    let scene = Scene::alone("explodes").await;
     let attacker = scene.attacker(Role::Restorer).await;
     without_bounds(
         &scene,
@@ -132,7 +132,7 @@ async fn an_object_that_explodes_harms_itself_alone() {
             }
             // It is there when the operator starts, and again at the next start.
             for round in ["first", "second"] {
-                let operator = leading(&[]).await;
+                let operator = leading(&scene, &[]).await;
                 let victim = scene.victim(round).await;
                 scene.goes_well(&victim).await;
                 for object in &all {
@@ -158,12 +158,12 @@ async fn a_few_large_objects_are_no_large_operator() {
     const OBJECTS: usize = 10;
     /// Of 12 MB that are stored.
     const MORE_KIB: u64 = 48 * 1024;
-    let scene = Scene::enter("large").await;
+    let scene = Scene::alone("large").await;
     let attacker = scene.attacker(Role::Restorer).await;
     without_bounds(
         &scene,
         Box::pin(async {
-            let operator = leading(&[]).await;
+            let operator = leading(&scene, &[]).await;
             let victim = scene.victim("before").await;
             scene.goes_well(&victim).await;
             let before = memory(operator.pid(), "VmRSS");
@@ -202,7 +202,7 @@ async fn a_namespace_has_so_many_bytes_and_what_is_beyond_is_refused_alone() {
     const OBJECTS: usize = 50;
     let scene = Scene::enter("full").await;
     let attacker = scene.attacker(Role::Restorer).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     for n in 0..OBJECTS {
         attacker.create(&waiting(&scene.a, n)).await;
     }
@@ -264,7 +264,7 @@ async fn the_largest_jobs_and_workloads_are_no_large_operator() {
     session["metadata"]["name"] = "asks".into();
     attacker.create(&session).await;
     // They are there when the operator starts.
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("beside").await;
     scene.goes_well(&victim).await;
     eventually("it is judged", JUDGED_WITHIN, || async {

@@ -14,7 +14,7 @@ use super::scene::{Scene, leading, name, real_job, shows, uid};
 async fn pods_of_another_namespace_end_no_restore() {
     let scene = Scene::enter("pods").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     real_job(&scene.cluster, &victim, "preflight").await;
     let pod = Forged::new(&victim, "preflight", "preflight/x").pod("p", &scene.a);
@@ -31,7 +31,7 @@ async fn pods_of_another_namespace_end_no_restore() {
 async fn a_pod_of_another_namespace_chooses_no_snapshot() {
     let scene = Scene::enter("choice").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     // The same key and name as the Job that is really asked.
@@ -48,7 +48,7 @@ async fn a_pod_of_another_namespace_chooses_no_snapshot() {
 async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
     let scene = Scene::enter("cron").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let own = json!({ "apiVersion": "batch/v1", "kind": "Job",
         "metadata": { "name": "victim-cron", "namespace": scene.b, "annotations": {
             lifeboat::names::annotation::STEP_KEY: "none of Lifeboat" },
@@ -79,7 +79,7 @@ async fn no_job_is_deleted_because_another_namespace_has_one_of_its_name() {
 async fn an_owner_in_another_namespace_is_none() {
     let scene = Scene::enter("owner").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     real_job(&scene.cluster, &victim, "preflight").await;
     let asks = Forged::new(&victim, "preflight", "preflight/x").pod("p", &scene.a);
@@ -101,7 +101,7 @@ pub fn job_name(session: &Value, step: &str, key: &str, attempt: &str) -> String
 async fn a_job_that_has_the_name_already_is_named_and_not_waited_for() {
     let scene = Scene::enter("taken").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     // It is made while the claim is missing, so that the names of its Jobs can be known before they are made.
     let mut session = super::jobs::session(&scene.a, &super::jobs::target("PersistentVolumeClaim", "a"));
     session["spec"]["repository"] = json!({ "name": "repo", "namespace": scene.b });

@@ -42,7 +42,7 @@ async fn a_batch_shows_nothing_to_a_namespace_that_its_own_did_not_allow() {
     store["metadata"]["namespace"] = central.as_str().into();
     scene.cluster.patch(&store, all).await.unwrap();
     let attacker = scene.attacker(Role::Restorer).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let shop = scene.cluster.apply(&shop(&scene, &central)).await.unwrap();
     jobs::open(&scene.cluster, &central).await;
     scene.cluster.until_phase(&shop, "Ready").await;
@@ -75,7 +75,7 @@ fn repository(name: &str, namespace: &str, secret: &str) -> Value {
 async fn a_repository_that_opened_nothing_keeps_no_data() {
     let scene = Scene::enter("bucket").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     scene.cluster.patch(&scene.repository(), json!({ "spec": { "wipeOut": true } })).await.unwrap();
     let mut claims = repository("claims", &scene.a, "nothing");
     claims["spec"]["wipeOut"] = false.into();
@@ -94,7 +94,7 @@ async fn a_repository_that_opened_nothing_keeps_no_data() {
 async fn a_deletion_names_no_repository_of_another_namespace() {
     let scene = Scene::enter("asks").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     // The victim's has opened the store.
     let victim = scene.cluster.get(&scene.repository()).await;
     let list = real_job(&scene.cluster, &victim, "list").await;
@@ -130,7 +130,7 @@ async fn what_is_not_there_and_what_is_not_allowed_read_alike() {
     let attacker = scene.attacker(Role::Restorer).await;
     scene.allow(json!({ "from": "Selector", "selector": { "matchLabels": { "team": "red-october" } } })).await;
     scene.cluster.apply(&shop(&scene, &scene.b)).await.unwrap();
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let restore = |name: &str, repository: &str| {
         let mut object = scene.restore_from_victim(name);
         object["spec"]["repository"]["name"] = repository.into();
@@ -189,7 +189,7 @@ async fn the_webhook_does_not_tell_what_is_there() {
 async fn a_backup_does_not_carry_the_tags_of_another_run() {
     let scene = Scene::enter("tags").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     scene.allow(json!({ "from": "All" })).await;
     let tags: [&[&str]; 5] = [
         &["--tag=lifeboat.session=rt-b/x"],

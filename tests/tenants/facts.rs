@@ -45,7 +45,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it() {
     scene.claim_of_attacker(&attacker).await;
     let repository = scene.cluster.get(&scene.repository()).await;
     scene.cluster.delete(&scene.repository()).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let session = attacker.create(&scene.restore_from_victim("early")).await;
     scene.cluster.until_phase(&session, "Invalid").await;
     let pod = Forged::new(&session, "preflight", "preflight/x").pod("p", &scene.a);
@@ -69,7 +69,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_n
     scene.claim_of_attacker(&attacker).await;
     let repository = scene.cluster.get(&scene.repository()).await;
     scene.cluster.delete(&scene.repository()).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let session = attacker.create(&scene.restore_from_victim("early")).await;
     scene.cluster.until_phase(&session, "Invalid").await;
     lie(&scene, &attacker, &session, &away(&session)).await;
@@ -87,7 +87,7 @@ async fn who_may_not_use_a_repository_says_nothing_of_it_by_a_job_of_the_right_n
 #[ignore = "needs an API server: make test-tenants"]
 async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
     let (scene, attacker) = Scene::shared("lie").await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let session = attacker.create(&scene.restore_from_victim("lies")).await;
     let job = real_job(&scene.cluster, &session, "preflight").await;
     jobs::end(&scene.cluster, &job, &away(&session)).await;
@@ -101,7 +101,7 @@ async fn who_may_use_a_repository_does_not_shut_it_by_a_lie() {
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_run_invents_no_label_of_a_metric() {
     let (scene, attacker) = Scene::shared("label").await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let session = attacker.create(&scene.restore_from_victim("lies")).await;
     let job = real_job(&scene.cluster, &session, "preflight").await;
     jobs::end(&scene.cluster, &job, &jobs::success(&job)).await;

@@ -38,7 +38,7 @@ async fn jobs_that_no_session_owns_hold_no_place() {
     let attacker = scene.attacker(Role::Edit).await;
     pretend(&scene, &attacker, &nobody("RestoreSession")).await;
     // One that starts lists what is there before it looks at anything.
-    let _operator = leading(&FLAGS).await;
+    let _operator = leading(&scene, &FLAGS).await;
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
 }
@@ -50,7 +50,7 @@ async fn jobs_that_no_session_owns_hold_no_deletion_up() {
     let attacker = scene.attacker(Role::Edit).await;
     scene.cluster.patch(&scene.repository(), json!({ "spec": { "wipeOut": true } })).await.unwrap();
     pretend(&scene, &attacker, &nobody("RestoreSession")).await;
-    let _operator = leading(&FLAGS).await;
+    let _operator = leading(&scene, &FLAGS).await;
     scene.cluster.until(&scene.repository(), "held", jobs::is_held).await;
     let repository = scene.cluster.get(&scene.repository()).await;
     scene.cluster.delete(&repository).await;
@@ -64,7 +64,7 @@ async fn jobs_that_no_session_owns_hold_no_deletion_up() {
 async fn jobs_in_the_name_of_the_victims_own_session_hold_no_place() {
     let scene = Scene::enter("named").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&FLAGS).await;
+    let _operator = leading(&scene, &FLAGS).await;
     let first = scene.victim("first").await;
     real_job(&scene.cluster, &first, "preflight").await;
     pretend(&scene, &attacker, &first).await;
@@ -81,7 +81,7 @@ async fn one_namespace_does_not_take_every_place_of_a_shared_repository() {
     let scene = Scene::enter("share").await;
     let attacker = scene.attacker(Role::Edit).await;
     scene.allow(json!({ "from": "All" })).await;
-    let _operator = leading(&FLAGS).await;
+    let _operator = leading(&scene, &FLAGS).await;
     for n in 0..2 * PLACES {
         // Each a target of its own, so that none waits for another.
         let claim = format!("a-{n}");

@@ -59,7 +59,7 @@ async fn right_is_taken_back(scene: &Scene, session: &Value, bearer: &Client) {
 #[ignore = "needs an API server: make test-tenants"]
 async fn the_secret_cannot_be_read_after_the_policy_is_taken_back() {
     let (scene, attacker) = Scene::shared("revoked").await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     scene.allow(json!({ "from": "Same" })).await;
     all_is_taken_back(&scene, &session, &bearer).await;
@@ -84,7 +84,7 @@ async fn a_namespace_that_loses_the_label_loses_the_right() {
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": scene.a } });
     assert!(!attacker.can("patch", "", "namespaces", &scene.a).await, "he cannot label himself");
     scene.cluster.patch(&space, json!({ "metadata": { "labels": { "team": "a" } } })).await.unwrap();
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     scene.cluster.patch(&space, json!({ "metadata": { "labels": { "team": "b" } } })).await.unwrap();
     all_is_taken_back(&scene, &session, &bearer).await;
@@ -94,7 +94,7 @@ async fn a_namespace_that_loses_the_label_loses_the_right() {
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_session_that_is_deleted_leaves_no_right() {
     let (scene, attacker) = Scene::shared("deleted").await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "open").await;
     // A finalizer of his own keeps the object: the right must go all the same.
     let finalizers: Vec<Value> = attacker.get(&session).await["metadata"]["finalizers"].as_array().unwrap().clone();
@@ -116,7 +116,7 @@ async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
         attacker.patch(session, json!({ "metadata": { "finalizers": null } })).await.unwrap();
         attacker.delete(session).await;
     };
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let (session, bearer) = kept_open(&scene, &attacker, "frozen").await;
     operator.freeze();
     let_go(&session).await;
@@ -130,7 +130,7 @@ async fn a_session_that_goes_without_its_finalizer_leaves_no_right() {
     let (session, bearer) = kept_open(&scene, &attacker, "away").await;
     drop(operator);
     let_go(&session).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     right_is_taken_back(&scene, &session, &bearer).await;
     let secrets = Api::<Secret>::namespaced(of_other, &scene.b);
     assert_eq!(code(secrets.get("secret").await), 200, "{}", uid(&other));
@@ -144,7 +144,7 @@ async fn no_run_lasts_ten_years() {
     let scene = Scene::enter("years").await;
     let attacker = scene.attacker(Role::Restorer).await;
     scene.allow(json!({ "from": "All" })).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let mut session = scene.restore_from_victim("long");
     session["spec"]["timeOut"] = "87600h".into();
     let Ok(session) = attacker.try_create(&session).await else { return };

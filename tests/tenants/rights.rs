@@ -116,7 +116,7 @@ async fn without_the_webhook_no_session_runs_code() {
     let scene = Scene::enter("bare").await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
     let restorer = scene.attacker(Role::Restorer).await;
-    let _operator = leading(&["--code-rights", "true"]).await;
+    let _operator = leading(&scene, &["--code-rights", "true"]).await;
     let mut made = vec![];
     for (n, (what, settings)) in settings().into_iter().enumerate() {
         match restorer.try_create(&with(&scene, &format!("code-{n}"), &settings)).await {
@@ -143,7 +143,7 @@ async fn the_agents_own_variables_are_not_the_users() {
     let scene = Scene::enter("env").await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
     let restorer = scene.attacker(Role::Restorer).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let names = [
         "LIFEBOAT_OUTCOME_FILE",
         "LIFEBOAT_RESTORE_ROOT",

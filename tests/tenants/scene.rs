@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use lifeboat::names::annotation;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::actors::{Actor, Role};
 use super::cluster::{Cluster, SOON, eventually};
 use super::jobs::{self, ground, session, target};
-use super::operator::Operator;
+use super::operator::{Operator, STEADY};
 
 /// Id of the snapshot that an honest preflight answers with, and what an honest restore counts.
 pub const HONEST_FILES: i64 = 7;
@@ -30,8 +30,15 @@ pub struct Scene {
 
 impl Scene {
     pub async fn enter(name: &str) -> Self {
-        let cluster = Cluster::enter().await;
-        clear(&cluster).await;
+        Self::of(Cluster::enter().await, name).await
+    }
+
+    /// One that others must not see: it changes the definitions.
+    pub async fn alone(name: &str) -> Self {
+        Self::of(Cluster::enter_alone().await, name).await
+    }
+
+    async fn of(cluster: Cluster, name: &str) -> Self {
         let a = cluster.namespace(&format!("rt-a-{name}")).await;
         let b = cluster.namespace(&format!("rt-b-{name}")).await;
         ground(&cluster, &b, &["a"], &[]).await;
@@ -130,26 +137,10 @@ impl Scene {
 }
 
 /// The operator, leading, without the webhook.
-pub async fn leading(flags: &[&str]) -> Operator {
-    let operator = Operator::start("test", &[&["--webhook", "false"], flags].concat());
+pub async fn leading(scene: &Scene, flags: &[&str]) -> Operator {
+    let operator = Operator::start_in(&scene.cluster, "test", &[&STEADY, flags].concat());
     operator.leads_within(SOON * 2).await;
     operator
-}
-
-/// Removes what the test before left: looks at that would be counted as looks at the victim's.
-async fn clear(cluster: &Cluster) {
-    let kinds = ["BackupSession", "BackupConfiguration", "BackupBatch", "RestoreSession", "RestoreBatch", "Repository"];
-    for kind in kinds {
-        let version = if kind == "Repository" { "v1alpha1" } else { "v1beta1" };
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("stash.appscode.com", version, kind));
-        let all = Api::<DynamicObject>::all_with(cluster.client.clone(), &resource);
-        for left in all.list_metadata(&ListParams::default()).await.unwrap() {
-            let api = cluster.api(&format!("stash.appscode.com/{version}"), kind, &left.namespace().unwrap());
-            let free = json!({ "metadata": { "finalizers": null } });
-            let _ = api.patch(&left.name_any(), &PatchParams::default(), &Patch::Merge(&free)).await;
-            let _ = api.delete(&left.name_any(), &DeleteParams::default()).await;
-        }
-    }
 }
 
 /// Looks at objects of a kind that the operator has counted.

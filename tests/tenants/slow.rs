@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::cluster::{SOON, eventually};
-use super::installed::{PORT, Webhook};
+use super::installed::Webhook;
 use super::scene::{Scene, leading};
 
 /// A request that is not complete by then is given up. Wanted are 5 seconds; this is for a busy machine.
@@ -33,8 +33,8 @@ async fn half(port: u16, text: &str) -> TcpStream {
 #[tokio::test]
 #[ignore = "needs an API server: make test-tenants"]
 async fn half_a_request_for_metrics_is_not_waited_for() {
-    let _scene = Scene::enter("half").await;
-    let operator = leading(&[]).await;
+    let scene = Scene::enter("half").await;
+    let operator = leading(&scene, &[]).await;
     let mut connections = vec![];
     for _ in 0..MANY {
         connections.push(half(operator.port(), "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ").await);
@@ -53,7 +53,7 @@ async fn half_a_handshake_does_not_keep_the_webhook() {
     let webhook = Webhook::install(&scene.cluster).await;
     let mut connections = vec![];
     for _ in 0..MANY {
-        connections.push(half(PORT, "\x16\x03\x01").await);
+        connections.push(half(webhook.port, "\x16\x03\x01").await);
     }
     is_answered(&webhook).await;
     webhook.remove(&scene.cluster).await;

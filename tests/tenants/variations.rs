@@ -22,7 +22,7 @@ use super::scene::{Scene, leading, real_job, real_jobs, shows, uid};
 async fn a_job_with_the_right_name_in_another_namespace_is_none() {
     let scene = Scene::enter("exact").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     let restore = super::children::job_name(&victim, "restore", "restore/0/a", "1");
@@ -45,7 +45,7 @@ async fn a_job_with_the_right_name_in_another_namespace_is_none() {
 async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
     let scene = Scene::enter("real").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = json!(real_job(&scene.cluster, &victim, "preflight").await);
     let mut owner = real.clone();
@@ -63,7 +63,7 @@ async fn a_pod_of_another_namespace_is_no_pod_of_a_real_job() {
 async fn no_number_of_an_attempt_stops_or_ends_anything() {
     let scene = Scene::enter("attempt").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     for (n, attempt) in ["-1", "0", "2", "2147483647", "999999999999", "", "x", "1e3", "\u{661}"].iter().enumerate() {
@@ -85,7 +85,7 @@ async fn no_number_of_an_attempt_stops_or_ends_anything() {
 async fn a_failure_of_another_namespace_fails_no_run() {
     let scene = Scene::enter("fail").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     for (n, class) in [Class::Transient, Class::Data, Class::Fatal, Class::Invalid].into_iter().enumerate() {
@@ -106,7 +106,7 @@ async fn a_failure_of_another_namespace_fails_no_run() {
 async fn a_run_is_deleted_and_canceled_without_waiting_for_pods_of_others() {
     let scene = Scene::enter("leave").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     for (n, cancel) in [true, false].into_iter().enumerate() {
         let victim = scene.victim(&format!("run-{n}")).await;
         let real = real_job(&scene.cluster, &victim, "preflight").await;
@@ -131,7 +131,7 @@ async fn a_run_is_deleted_and_canceled_without_waiting_for_pods_of_others() {
 async fn pods_of_another_namespace_end_no_batch() {
     let scene = Scene::enter("batch").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let batch = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
         "metadata": { "name": "all", "namespace": scene.b },
         "spec": { "repository": { "name": "repo" },
@@ -155,7 +155,7 @@ async fn pods_of_another_namespace_end_no_batch() {
 async fn pods_of_another_namespace_make_no_backup() {
     let scene = Scene::enter("backup").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     let configuration = json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
         "metadata": { "name": "files", "namespace": scene.b },
         "spec": { "repository": { "name": "repo" }, "retentionPolicy": { "name": "keep", "keepLast": 1, "prune": true },
@@ -191,7 +191,7 @@ async fn pods_of_another_namespace_make_no_backup() {
 async fn pods_of_another_namespace_neither_list_nor_wipe_a_repository() {
     let scene = Scene::enter("own").await;
     let attacker = scene.attacker(Role::Edit).await;
-    let operator = leading(&[]).await;
+    let operator = leading(&scene, &[]).await;
     scene.cluster.patch(&scene.repository(), json!({ "spec": { "wipeOut": true } })).await.unwrap();
     let repository = scene.cluster.until(&scene.repository(), "held", jobs::is_held).await;
     let list = real_job(&scene.cluster, &repository, "list").await;
@@ -223,7 +223,7 @@ async fn a_session_of_the_same_name_is_another() {
     let scene = Scene::enter("same").await;
     let attacker = scene.attacker(Role::Edit).await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let mut own = jobs::session(&scene.a, &jobs::target("PersistentVolumeClaim", "a"));
     own["metadata"]["annotations"] = json!({ lifeboat::names::annotation::STEP_KEY: "restore/0/a",
@@ -248,7 +248,7 @@ async fn a_session_of_the_same_name_is_another() {
 #[ignore = "needs an API server: make test-tenants"]
 async fn a_cancel_is_of_one_session_of_a_shared_repository() {
     let (scene, attacker) = Scene::shared("cancel").await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     let real = real_job(&scene.cluster, &victim, "preflight").await;
     let own = attacker.create(&scene.restore_from_victim("run")).await;
@@ -274,7 +274,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
     let scene = Scene::enter("account").await;
     let attacker = scene.attacker(Role::Edit).await;
     scene.allow(json!({ "from": "All" })).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     // Its claim is missing, so that nothing is made yet, but what it will be named can be known.
     let session = attacker.create(&scene.restore_from_victim("first")).await;
     scene.cluster.until_phase(&session, "Pending").await;
@@ -325,7 +325,7 @@ async fn a_job_of_another_namespace_holds_no_claim() {
     job["spec"]["template"]["spec"]["volumes"] =
         json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "a" } }]);
     attacker.create(&job).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
 }
@@ -342,7 +342,7 @@ async fn a_job_of_no_session_holds_no_claim_of_its_own_namespace() {
     job["spec"]["template"]["spec"]["volumes"] =
         json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "a" } }]);
     insider.create(&job).await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let victim = scene.victim("run").await;
     scene.goes_well(&victim).await;
 }
@@ -354,7 +354,7 @@ async fn an_alias_is_refused_or_taken_as_it_is() {
     let scene = Scene::enter("alias").await;
     let attacker = scene.attacker(Role::Restorer).await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
-    let _operator = leading(&["--jobs-per-repository", "50"]).await;
+    let _operator = leading(&scene, &["--jobs-per-repository", "50"]).await;
     let long = "a".repeat(5000);
     let wrong = ["a b", "a/b", "../a", "a\nb", "a\0b", &long];
     let odd = ["\u{430}", "a\u{200b}", "a\u{202e}b", "--tag", "-", "."];
@@ -384,7 +384,7 @@ async fn no_number_ends_the_operator() {
     let scene = Scene::enter("numbers").await;
     let attacker = scene.attacker(Role::Edit).await;
     jobs::ground(&scene.cluster, &scene.a, &["a"], &[]).await;
-    let mut operator = leading(&[]).await;
+    let mut operator = leading(&scene, &[]).await;
     let mut session = jobs::session(&scene.a, &jobs::target("PersistentVolumeClaim", "a"));
     let fields = [
         ("/spec/timeOut", json!("99999999999999h")),
@@ -415,7 +415,7 @@ async fn no_number_ends_the_operator() {
 #[ignore = "needs an API server: make test-tenants"]
 async fn what_one_tenants_run_says_stands_in_no_status_of_anothers() {
     let (scene, attacker) = Scene::shared("words").await;
-    let _operator = leading(&[]).await;
+    let _operator = leading(&scene, &[]).await;
     let own = attacker.create(&scene.restore_from_victim("says")).await;
     let job = real_job(&scene.cluster, &own, "preflight").await;
     let away = failed(&own, Class::Transient, lifeboat::names::reason::REPOSITORY_UNREACHABLE);

@@ -10,6 +10,14 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{/*
+Name of what stands in no namespace, and of what is made in namespaces of others. There is one Lifeboat for all
+namespaces, or several for some each, of which each has a namespace of its own.
+*/}}
+{{- define "lifeboat.instance" -}}
+lifeboat{{ if .Values.watchNamespaces }}.{{ .Release.Namespace }}{{ end }}
+{{- end }}
+
 {{- define "lifeboat.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default "lifeboat" }}
 {{- end }}

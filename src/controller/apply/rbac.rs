@@ -22,6 +22,7 @@ use super::writes::Writes;
 use crate::api::restore_session::GrantStatus;
 use crate::controller::cache::index::Indexed;
 use crate::controller::cache::pages::{self, PAGE};
+use crate::controller::cache::scope;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
 use crate::controller::observe::errors::plain;
@@ -80,7 +81,20 @@ pub async fn collect(writes: &Writes, stores: &Stores, left: &Notify) {
 }
 
 async fn sweep(writes: &Writes, stores: &Stores) -> kube::Result<()> {
-    let bindings: Api<RoleBinding> = Api::all(writes.client.clone());
+    let mut result = Ok(());
+    for bindings in stores.scope.apis::<RoleBinding>(&writes.client) {
+        let namespace = bindings.namespace().unwrap_or_default().to_owned();
+        match sweep_part(writes, stores, bindings).await {
+            // The right to look has gone with the namespace, and all other rights there.
+            Err(e) if scope::is_forbidden(&e) && !scope::is_there(&writes.client, &namespace).await => {}
+            // One that cannot be looked at is no reason to leave others.
+            looked => result = looked.and(result),
+        }
+    }
+    result
+}
+
+async fn sweep_part(writes: &Writes, stores: &Stores, bindings: Api<RoleBinding>) -> kube::Result<()> {
     let ours = format!("{}={},{}", label::MANAGED_BY, label::MANAGED_BY_VALUE, label::SESSION_UID);
     let mut next = Some(ListParams::default().labels(&ours).limit(PAGE));
     while let Some(page) = next {

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::index::{Indexed, Keys};
+use super::scope::{Place, Scope};
 use super::sources;
 use crate::names::label;
 use crate::plan::kept::{Keep, Kept};
@@ -32,6 +33,7 @@ const FILLS_WITHIN: Duration = Duration::from_secs(10);
 /// One kind, watched from the first question on.
 pub struct Informer<K: Keep + Sync + 'static> {
     client: Client,
+    scope: Scope,
     config: watcher::Config,
     keys: Keys<Kept<K>>,
     opened: OnceLock<(Indexed<Kept<K>>, JoinHandle<()>)>,
@@ -39,11 +41,15 @@ pub struct Informer<K: Keep + Sync + 'static> {
     silent: AtomicBool,
 }
 
-impl<K: Keep + Debug + Send + Sync + 'static> Informer<K> {
+impl<K: Keep + Debug + Send + Sync + 'static> Informer<K>
+where
+    K::Scope: Place,
+{
     /// Not watched yet. Objects are found by name; `keys` says by what else.
-    pub fn new(client: &Client, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
+    pub fn new(client: &Client, scope: &Scope, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
         Self {
             client: client.clone(),
+            scope: scope.clone(),
             config,
             keys,
             opened: OnceLock::new(),
@@ -76,7 +82,7 @@ impl<K: Keep + Debug + Send + Sync + 'static> Informer<K> {
                 filled.send_replace(true);
             }
         };
-        let (indexed, changes) = sources::changes(&self.client, self.config.clone(), self.keys, hear);
+        let (indexed, changes) = sources::changes(&self.client, &self.scope, self.config.clone(), self.keys, hear);
         // Nobody is woken: who waits looks again by itself.
         let task = tokio::spawn(changes.for_each(async |_| {}));
         (indexed, task)
@@ -106,21 +112,24 @@ pub struct Informers {
 
 impl Informers {
     /// Nothing is watched yet.
-    pub fn new(client: &Client) -> Self {
-        fn named<K: Keep + Debug + Send + Sync + 'static>(client: &Client) -> Informer<K> {
-            Informer::new(client, watcher::Config::default(), |_| vec![])
+    pub fn new(client: &Client, scope: &Scope) -> Self {
+        fn named<K: Keep + Debug + Send + Sync + 'static>(client: &Client, scope: &Scope) -> Informer<K>
+        where
+            K::Scope: Place,
+        {
+            Informer::new(client, scope, watcher::Config::default(), |_| vec![])
         }
         let not_ours = format!("{}!={}", label::MANAGED_BY, label::MANAGED_BY_VALUE);
         Self {
-            claims: named(client),
-            pods: Informer::new(client, watcher::Config::default().labels(&not_ours), keys_of_pod),
-            deployments: named(client),
-            stateful_sets: named(client),
-            daemon_sets: named(client),
-            replica_sets: named(client),
-            replication_controllers: named(client),
-            autoscalers: Informer::new(client, watcher::Config::default(), keys_of_autoscaler),
-            namespaces: named(client),
+            claims: named(client, scope),
+            pods: Informer::new(client, scope, watcher::Config::default().labels(&not_ours), keys_of_pod),
+            deployments: named(client, scope),
+            stateful_sets: named(client, scope),
+            daemon_sets: named(client, scope),
+            replica_sets: named(client, scope),
+            replication_controllers: named(client, scope),
+            autoscalers: Informer::new(client, scope, watcher::Config::default(), keys_of_autoscaler),
+            namespaces: named(client, scope),
         }
     }
 

@@ -14,6 +14,7 @@ pub mod invokers;
 pub mod listings;
 pub mod pages;
 pub mod read_your_writes;
+pub mod scope;
 pub mod series;
 pub mod slots;
 pub mod sources;

@@ -18,14 +18,15 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 
 use serde::de::DeserializeOwned;
 
-use super::budget::{Budget, Counted};
+use super::budget::Counted;
 use super::children::{self, Children};
 use super::index::{Indexed, Keys};
 use super::pages::PAGE;
+use super::scope::{self, Place, Scope};
 use super::slots::Slots;
 use super::verdicts::Verdicts;
 use crate::names::{annotation, label};
@@ -52,8 +53,11 @@ impl<K> Source<K>
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    /// Watches all objects of the kind.
-    pub fn new(client: &Client, verdicts: &Verdicts, keys: Keys<K>) -> Self {
+    /// Watches the objects of the kind.
+    pub fn new(client: &Client, scope: &Scope, verdicts: &Verdicts, keys: Keys<K>) -> Self
+    where
+        K::Scope: Place,
+    {
         let ear = Ear::default();
         let (hears, verdicts) = (ear.clone(), verdicts.clone());
         let hear = move |event: &Event<K>, store: &Store<K>| {
@@ -68,7 +72,7 @@ where
                 hear(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, watcher::Config::default(), keys, hear);
+        let (store, changes) = changes::<K>(client, scope, watcher::Config::default(), keys, hear);
         let (trigger, triggered) = futures::channel::mpsc::unbounded();
         Self { store, changes, ear, trigger, triggered }
     }
@@ -126,7 +130,12 @@ pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
 /// A Repository's own Jobs stand in no queue: it has none to give.
-pub fn with_jobs<K>(controller: Controller<K>, client: &Client, slots: Option<&Slots>) -> (Controller<K>, Children)
+pub fn with_jobs<K>(
+    controller: Controller<K>,
+    client: &Client,
+    scope: &Scope,
+    slots: Option<&Slots>,
+) -> (Controller<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -137,8 +146,8 @@ where
             slots.hear_job::<K>(event, store);
         }
     };
-    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, config.clone(), children::keys_of_job, line_up);
-    let (pods, changed_pods) = changes::<Kept<Pod>>(client, config, children::keys_of_pod, |_, _| {});
+    let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), children::keys_of_job, line_up);
+    let (pods, changed_pods) = changes::<Kept<Pod>>(client, scope, config, children::keys_of_pod, |_, _| {});
     let controller = controller
         .watches_stream(changed_jobs, |job| session_of(&job.open()))
         .watches_stream(changed_pods, |pod| session_of(&pod.open()));
@@ -149,19 +158,20 @@ where
 /// `hear` follows the store.
 pub fn changes<K>(
     client: &Client,
+    scope: &Scope,
     config: watcher::Config,
     keys: Keys<K>,
     hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::Scope: Place,
 {
     let (store, writer): (Store<K>, Writer<K>) = reflector::store();
     let indexed = Indexed::new(store, keys);
-    let (follows, mut budget) = (indexed.clone(), Budget::default());
-    let stream = watcher(Api::<K>::all(client.clone()), config.page_size(PAGE))
-        .default_backoff()
-        .map_ok(move |event| budget.hear(event))
+    let follows = indexed.clone();
+    let parts = K::Scope::parts(client, scope, &config.page_size(PAGE));
+    let stream = scope::events(client, parts, indexed.store.clone())
         .reflect(writer)
         .inspect_ok(move |event| {
             follows.hear(event);

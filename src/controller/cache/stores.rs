@@ -5,6 +5,7 @@
 use super::children::Children;
 use super::consumers::Consumers;
 use super::index::Indexed;
+use super::scope::Scope;
 use super::stored::Stored;
 use super::verdicts::Verdicts;
 use crate::api::Repository;
@@ -12,6 +13,8 @@ use crate::api::Repository;
 /// All stores. Clones share them.
 #[derive(Clone)]
 pub struct Stores {
+    /// The namespaces that are watched.
+    pub scope: Scope,
     /// Repositories.
     pub repositories: Indexed<Stored<Repository>>,
     /// Those that use Repositories.

@@ -17,6 +17,7 @@ use super::budget::Counted;
 use super::consumers::{self, Consumer, Consumers, Home};
 use super::index::Indexed;
 use super::listings::Listings;
+use super::scope::Scope;
 use super::slots::Slots;
 use super::sources::Source;
 use super::stored::Stored;
@@ -45,14 +46,14 @@ pub struct Sources {
 
 impl Sources {
     /// Watches, with the triggers between them.
-    pub fn new(client: &Client, slots: &Slots, verdicts: &Verdicts) -> Self {
+    pub fn new(client: &Client, scope: &Scope, slots: &Slots, verdicts: &Verdicts) -> Self {
         let mut all = Self {
-            repositories: Source::new(client, verdicts, |_| vec![]),
-            configurations: Source::new(client, verdicts, consumers::keys),
-            batches: Source::new(client, verdicts, consumers::keys),
-            backups: Source::new(client, verdicts, consumers::keys),
-            restores: Source::new(client, verdicts, consumers::keys),
-            restore_batches: Source::new(client, verdicts, consumers::keys),
+            repositories: Source::new(client, scope, verdicts, |_| vec![]),
+            configurations: Source::new(client, scope, verdicts, consumers::keys),
+            batches: Source::new(client, scope, verdicts, consumers::keys),
+            backups: Source::new(client, scope, verdicts, consumers::keys),
+            restores: Source::new(client, scope, verdicts, consumers::keys),
+            restore_batches: Source::new(client, scope, verdicts, consumers::keys),
             left: Arc::default(),
         };
         let consumers = all.consumers();

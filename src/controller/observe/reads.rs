@@ -56,7 +56,7 @@ impl Reads {
     /// Reads from a client and stores, by the local clock, of a cluster where nobody needs a seal.
     pub fn new(client: Client, stores: Stores) -> Self {
         Self {
-            informers: Informers::new(&client),
+            informers: Informers::new(&client, &stores.scope),
             client,
             stores,
             secrets: Secrets::default(),

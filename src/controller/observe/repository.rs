@@ -25,6 +25,9 @@ pub async fn referenced(
 ) -> Seen<RepositorySeen> {
     let Some(reference) = reference else { return Seen::Missing };
     let home = ground::home(reference, namespace);
+    if let Some(why) = reads.stores.scope.outside(home) {
+        return Seen::Unknown(why);
+    }
     let Some(found) = reads.stores.repositories.get(&ObjectRef::new(&reference.name).within(home)) else {
         return Seen::Missing;
     };

@@ -154,6 +154,9 @@ async fn source(
         return Ok((Seen::Missing, refusal));
     };
     let home = adopt::home(reference, &run.id.namespace);
+    if let Some(why) = reads.stores.scope.outside(home) {
+        return Ok((Seen::Unknown(why), None));
+    }
     let batch = match reads.current(&reads.stores.consumers.batches, home, &reference.name).await {
         Ok(Some(batch)) if batch.is_whole() => Some(batch.open()),
         Ok(_) => None,

@@ -28,8 +28,6 @@ use crate::admission::certs::{Bundle, CertError, CertHandle, issue, needs_rotati
 use crate::admission::server::PathToken;
 use crate::names::{MANAGER, OPERATOR, label};
 
-/// Name of both webhook configurations.
-pub const WEBHOOKS: &str = OPERATOR;
 /// How often Secret and configurations are looked at when all is well.
 const INTERVAL: Duration = Duration::from_mins(10);
 /// How soon after something went wrong.
@@ -73,6 +71,8 @@ pub struct Keeper {
     client: Client,
     namespace: String,
     secret: String,
+    /// Name of both webhook configurations.
+    webhooks: String,
     /// Names that the certificate is for.
     names: Vec<String>,
     handle: Arc<CertHandle>,
@@ -82,10 +82,17 @@ pub struct Keeper {
 
 impl Keeper {
     /// For a webhook behind this Service of its namespace; nothing is loaded yet.
-    pub fn new(client: Client, namespace: &str, service: &str, secret: &str, handle: Arc<CertHandle>) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        service: &str,
+        secret: &str,
+        webhooks: &str,
+        handle: Arc<CertHandle>,
+    ) -> Self {
         let names = ["", ".cluster.local"].map(|suffix| format!("{service}.{namespace}.svc{suffix}")).to_vec();
-        let (namespace, secret) = (namespace.to_owned(), secret.to_owned());
-        Self { client, namespace, secret, names, handle, loaded: String::new() }
+        let [namespace, secret, webhooks] = [namespace, secret, webhooks].map(str::to_owned);
+        Self { client, namespace, secret, webhooks, names, handle, loaded: String::new() }
     }
 
     /// Keeps them until `shutdown` ends, and has the server know the token as soon as there is one.
@@ -128,7 +135,7 @@ impl Keeper {
         let stored = ensure(&secrets, &self.secret, &self.names, now).await?;
         let trust = format!("{}{}", stored.ca, stored.old_ca.as_deref().unwrap_or_default());
         // Without trust a new certificate is of no use; but without any certificate there is nothing to wait for.
-        let trusted = trust_in_all(&self.client, &trust, token).await;
+        let trusted = trust_in_all(&self.client, &self.webhooks, &trust, token).await;
         if self.loaded != stored.cert && (trusted.is_ok() || !self.handle.is_loaded()) {
             self.handle.load(&stored.cert, &stored.key)?;
             self.loaded.clone_from(&stored.cert);
@@ -224,29 +231,29 @@ fn write(name: &str, bundle: &Bundle, names: &[String], old_ca: Option<String>, 
     }
 }
 
-async fn trust_in_all(client: &Client, ca: &str, token: Option<&str>) -> Result<(), Error> {
-    trust_in(&Api::<MutatingWebhookConfiguration>::all(client.clone()), ca, token).await?;
-    trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), ca, token).await
+async fn trust_in_all(client: &Client, name: &str, ca: &str, token: Option<&str>) -> Result<(), Error> {
+    trust_in(&Api::<MutatingWebhookConfiguration>::all(client.clone()), name, ca, token).await?;
+    trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), name, ca, token).await
 }
 
 /// Writes CA and paths into one configuration, and nothing else of it: the rest is the chart's.
-async fn trust_in<K>(api: &Api<K>, ca: &str, token: Option<&str>) -> Result<(), Error>
+async fn trust_in<K>(api: &Api<K>, name: &str, ca: &str, token: Option<&str>) -> Result<(), Error>
 where
     K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     for _ in 0..TRIES {
         // Not there: the webhook is switched off.
-        let Some(found) = api.get_opt(WEBHOOKS).await? else { return Ok(()) };
+        let Some(found) = api.get_opt(name).await? else { return Ok(()) };
         let Some(patch) = trust_patch(&crate::api::to_json(&found), ca, token) else { return Ok(()) };
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch(WEBHOOKS, &params, &Patch::Json::<()>(patch)).await {
-            Ok(_) => info!(webhooks = WEBHOOKS, "the API server trusts the webhook's certificate"),
+        match api.patch(name, &params, &Patch::Json::<()>(patch)).await {
+            Ok(_) => info!(webhooks = name, "the API server trusts the webhook's certificate"),
             // A test of the patch failed (422), or somebody wrote (409) or deleted (404) meanwhile.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::Contended(format!("webhook configuration {WEBHOOKS}")))
+    Err(Error::Contended(format!("webhook configuration {name}")))
 }
 
 /// The patch that makes every webhook of a configuration trust this CA, and ask at the path with this token; `None`

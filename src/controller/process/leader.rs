@@ -40,6 +40,23 @@ pub struct Timing {
     pub request: Duration,
 }
 
+impl Timing {
+    /// The same pace for a longer or shorter lease.
+    #[must_use]
+    pub fn of(lease: Duration) -> Self {
+        let usual = Self::default();
+        let scaled = |part: Duration| part.mul_f64(lease.as_secs_f64() / usual.lease.as_secs_f64());
+        Self {
+            lease,
+            renew: scaled(usual.renew),
+            give_up: scaled(usual.give_up),
+            // Whoever waits looks as often: a Lease may be given back at any time.
+            retry: usual.retry.min(scaled(usual.retry)),
+            request: scaled(usual.request),
+        }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -140,11 +157,6 @@ impl Leader {
     ///
     /// `identity` is the name of the Pod: a restarted container takes its own Lease back at
     /// once, and no two Pods share one.
-    pub async fn acquire(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self::acquire_with(client, namespace, name, identity, Timing::default()).await
-    }
-
-    /// [`Leader::acquire`] at another pace.
     pub async fn acquire_with(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
         let candidate = Candidate {
             api: Api::namespaced(client, namespace),

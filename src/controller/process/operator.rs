@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use kube::client::ClientBuilder;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -19,7 +19,7 @@ use super::certificates::Keeper;
 use super::clock::Clock;
 use super::code_rights::{Policy, Vouching};
 use super::http::{self, Readiness};
-use super::leader::Leader;
+use super::leader::{Leader, Timing};
 use super::metrics::Metrics;
 use super::owners;
 use crate::admission;
@@ -30,6 +30,7 @@ use crate::controller::apply::fence::Fenced;
 use crate::controller::apply::rbac;
 use crate::controller::apply::writes::Writes;
 use crate::controller::cache::pages;
+use crate::controller::cache::scope::{self, Scope};
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::sources::{self, Source};
 use crate::controller::cache::stored::Stored;
@@ -44,10 +45,13 @@ use crate::controller::observe::reads::{self, Reads};
 use crate::names::OPERATOR;
 use crate::plan::observed::Setup;
 
-/// Where the webhook listens; the chart's Service says the same.
-const WEBHOOK_PORT: u16 = 9443;
 /// Name of the Lease, and of the Service of the webhook.
 const LEASE: &str = "lifeboat";
+
+/// What a replica is not ready without.
+const DEFINITIONS: &str = "custom resource definitions";
+/// The same of an operator that is told its namespaces.
+const RIGHTS: &str = "rights in the namespaces that are watched";
 
 /// Longest silence of an answer or a watch.
 const SILENCE: Duration = Duration::from_secs(90);
@@ -59,16 +63,24 @@ const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
 pub struct Options {
     /// How runs are done.
     pub setup: Setup,
-    /// Namespace of the operator itself.
+    /// Namespace of the operator itself: of its Lease and its Secrets. Operators of one namespace are replicas of one.
     pub namespace: String,
+    /// The namespaces that it works in.
+    pub scope: Scope,
     /// Name of this replica; a Pod's name.
     pub identity: String,
+    /// How long its Lease holds without being renewed.
+    pub lease: Duration,
     /// Serve the webhook.
     pub webhook: bool,
     /// Name of the webhook's Service.
     pub service: String,
     /// Secret that holds the webhook's certificate.
     pub certificate: String,
+    /// Name of the webhook configurations.
+    pub webhooks: String,
+    /// Where the webhook listens.
+    pub webhook_port: u16,
     /// Port of health and metrics.
     pub port: u16,
     /// Whether it is asked who may run code.
@@ -88,7 +100,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let metrics = Metrics::default();
-    let readiness = Readiness::waiting_for(["custom resource definitions"]);
+    let readiness = Readiness::waiting_for([DEFINITIONS]);
     let mut servers = JoinSet::new();
     let health = http::router(readiness.clone(), metrics.clone());
     let address = (std::net::Ipv4Addr::UNSPECIFIED, options.port).into();
@@ -147,13 +159,19 @@ fn webhook(
     servers: &mut JoinSet<()>,
 ) {
     let (handle, token) = (CertHandle::new(), PathToken::default());
-    let keeper =
-        Keeper::new(client.clone(), &options.namespace, &options.service, &options.certificate, handle.clone());
+    let keeper = Keeper::new(
+        client.clone(),
+        &options.namespace,
+        &options.service,
+        &options.certificate,
+        &options.webhooks,
+        handle.clone(),
+    );
     servers.spawn(keeper.maintain(vouching.clone(), token.clone(), ended(stopping.clone())));
-    let stopped = ended(stopping.clone());
-    let doors = Doors { token, owners: owners::owners(client.clone()), gate: vouching.gate() };
+    let (stopped, port) = (ended(stopping.clone()), options.webhook_port);
+    let doors = Doors { token, owners: owners::owners(client.clone(), options.scope.clone()), gate: vouching.gate() };
     servers.spawn(async move {
-        let address = (std::net::Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT).into();
+        let address = (std::net::Ipv4Addr::UNSPECIFIED, port).into();
         if let Err(error) = admission::server::serve(address, handle, doors, stopped).await {
             // Objects are still defaulted and validated by the controller.
             error!(%error, "the webhook cannot be served");
@@ -186,8 +204,9 @@ async fn lead(
 ) -> Result<(), String> {
     metrics.leading(false);
     let elected = async {
-        definitions(&client, &readiness).await;
-        Leader::acquire(client.clone(), &options.namespace, LEASE, &options.identity).await
+        definitions(&client, &options.scope, &readiness).await;
+        let timing = Timing::of(options.lease);
+        Leader::acquire_with(client.clone(), &options.namespace, LEASE, &options.identity, timing).await
     };
     let mut leader = tokio::select! {
         leader = elected => leader,
@@ -205,15 +224,27 @@ async fn lead(
     result
 }
 
-/// Waits until the API server serves our kinds. They may be installed after the operator.
-async fn definitions(client: &Client, readiness: &Readiness) {
-    let api: Api<RestoreSession> = Api::all(client.clone());
+/// Waits until the API server serves our kinds, which may be installed after the operator, and lets it read them in each
+/// namespace that there is.
+async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
     let params = kube::api::ListParams::default().limit(1);
-    while let Err(cause) = api.list_metadata(&params).await {
-        error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    for api in scope.apis::<RestoreSession>(client) {
+        let namespace = api.namespace().unwrap_or_default().to_owned();
+        while let Err(cause) = api.list_metadata(&params).await {
+            if namespace.is_empty() || !scope::is_forbidden(&cause) {
+                error!(%cause, "the custom resource definitions are not served yet; install them from crds/");
+            } else if scope::is_there(client, &namespace).await {
+                readiness.lacks(RIGHTS);
+                error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
+            } else {
+                // Its watches say so, and begin once it is there.
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        readiness.found(RIGHTS);
     }
-    readiness.found("custom resource definitions");
+    readiness.found(DEFINITIONS);
 }
 
 /// Runs every controller until the process ends.
@@ -221,18 +252,22 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
     let (fenced, client) = (client.clone(), client.client());
     let slots = Slots::default();
     let verdicts = Verdicts::default();
-    let sources = Sources::new(&client, &slots, &verdicts);
+    let scope = options.scope.clone();
+    let sources = Sources::new(&client, &scope, &slots, &verdicts);
     let (consumers, triggers, stored) = (sources.consumers(), sources.triggers(), sources.repositories.store.clone());
     let listings = sources.listings();
     let left = sources.left.clone();
     let followed = consumers.clone();
     metrics.follow(Arc::new(move || followed.invokers()));
-    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, Some(&slots));
-    let (restore_batches, of_batches) = sources::with_jobs(sources.restore_batches.controller(), &client, Some(&slots));
-    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, Some(&slots));
-    let (repositories, of_repositories) = sources::with_jobs(sources.repositories.patient_controller(), &client, None);
-    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &verdicts, |_| vec![]).controller();
+    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, &scope, Some(&slots));
+    let (restore_batches, of_batches) =
+        sources::with_jobs(sources.restore_batches.controller(), &client, &scope, Some(&slots));
+    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, &scope, Some(&slots));
+    let (repositories, of_repositories) =
+        sources::with_jobs(sources.repositories.patient_controller(), &client, &scope, None);
+    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &scope, &verdicts, |_| vec![]).controller();
     let stores = Stores {
+        scope: scope.clone(),
         repositories: stored,
         consumers,
         verdicts,
@@ -252,7 +287,7 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         triggers,
         filled: tokio::sync::watch::Sender::default(),
     });
-    info!(image = context.setup.image, "reconciling");
+    info!(image = context.setup.image, namespaces = ?scope.names(), "reconciling");
     // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
     futures::join!(
         context.fill(),

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::admission::{Elsewhere, Owners};
 use crate::api::Repository;
+use crate::controller::cache::scope::Scope;
 use crate::plan::observed::Seen;
 use crate::plan::usage::{self, Verdict};
 
@@ -21,10 +22,13 @@ use crate::plan::usage::{self, Verdict};
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Answers by looking at the cluster.
-pub fn owners(client: Client) -> Owners {
+pub fn owners(client: Client, scope: Scope) -> Owners {
     Arc::new(move |asked| {
-        let client = client.clone();
+        let (client, outside) = (client.clone(), scope.outside(&asked.home));
         Box::pin(async move {
+            if let Some(why) = outside {
+                return Some(format!("Repository {}/{} could not be looked up: {why}", asked.home, asked.name));
+            }
             match tokio::time::timeout(PATIENCE, refusal(&client, &asked)).await {
                 Ok(Ok(refusal)) => refusal,
                 Ok(Err(error)) => unknown(&asked, &error.to_string()),
@@ -92,7 +96,7 @@ mod tests {
                 Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap())
             }
         });
-        let owners = owners(Client::new(service, "default"));
+        let owners = owners(Client::new(service, "default"), Scope::default());
         let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
         let said = owners(asked).await;
         let paths = paths.lock().unwrap().clone();
@@ -155,6 +159,17 @@ mod tests {
             assert_eq!(ask(by_label(), answer.clone()).await.0, None, "{answer:?}");
         }
         assert_eq!(ask(by_label(), refused(404)).await.0, None);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_not_watched_is_not_asked_about_and_that_is_said() {
+        let nobody = tower::service_fn(|request: Request<kube::client::Body>| async move {
+            Err::<Response<Body>, _>(std::io::Error::other(request.uri().to_string()))
+        });
+        let owners = owners(Client::new(nobody, "default"), Scope::new(vec!["demo".into()]));
+        let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
+        let said = owners(asked).await.unwrap();
+        assert!(said.contains("Repository store/r could not be looked up: namespace store is not among"), "{said}");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What is seen with a client and stores alone, as the plugin has them.
 
+use crate::controller::cache::scope::Scope;
 use std::convert::Infallible;
 use std::sync::Mutex;
 
@@ -30,6 +31,7 @@ where
 fn stores(repositories: reflector::Store<Stored<Repository>>) -> Stores {
     let children = || Children { jobs: empty(), pods: empty() };
     Stores {
+        scope: Scope::default(),
         repositories: Indexed::new(repositories, |_| vec![]),
         consumers: Consumers {
             configurations: empty(),

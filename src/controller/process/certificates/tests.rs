@@ -105,7 +105,7 @@ fn at(text: &str) -> Timestamp {
 const TOKEN: &str = "t0ken";
 
 fn keeper(cluster: &Arc<Cluster>) -> Keeper {
-    Keeper::new(cluster.client(), "backup", "s", "cert", CertHandle::new())
+    Keeper::new(cluster.client(), "backup", "s", "cert", OPERATOR, CertHandle::new())
 }
 
 fn text(secret: &Value, key: &str) -> String {

@@ -259,3 +259,12 @@ async fn who_leads_no_more_writes_nothing() {
     assert!(usurper.holds());
     assert_eq!(server.holder().as_deref(), Some("b"));
 }
+
+#[test]
+fn a_longer_lease_is_given_up_before_another_takes_it() {
+    assert_eq!(format!("{:?}", Timing::of(Timing::default().lease)), format!("{:?}", Timing::default()));
+    for seconds in [4, 8, 60] {
+        let t = Timing::of(Duration::from_secs(seconds));
+        assert!(t.renew + t.request <= t.give_up && t.give_up < t.lease && t.retry <= Duration::from_secs(1), "{t:?}");
+    }
+}

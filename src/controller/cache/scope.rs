@@ -1,0 +1,293 @@
+//! The namespaces that the operator works in: all, or those that it is told.
+//!
+//! Told some, it has rights in those only, so each is watched by itself. What reads the watches hears of one list and of
+//! one stream of changes all the same. A namespace that does not exist holds nobody up: nothing can be in it. One that
+//! exists and may not be read is waited for, because decisions need all users of a Repository.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use super::budget::{Budget, Counted};
+
+/// How often it is looked whether a namespace is there by now.
+const COMES: Duration = Duration::from_secs(10);
+
+/// A namespace of `--watch-namespaces`; empty where there is none.
+///
+/// # Errors
+/// It cannot be the name of a Namespace.
+pub fn parse(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_name = name.len() <= 63 && name.bytes().all(is_inner) && !name.starts_with('-') && !name.ends_with('-');
+    if is_name { Ok(name.to_owned()) } else { Err(format!("{name:?} is not the name of a namespace")) }
+}
+
+/// Namespaces; none stands for all.
+#[derive(Clone, Debug, Default)]
+pub struct Scope(Arc<[String]>);
+
+impl Scope {
+    /// Of these namespaces, or of all if there are none.
+    pub fn new(mut names: Vec<String>) -> Self {
+        names.retain(|n| !n.is_empty());
+        names.sort();
+        names.dedup();
+        Self(names.into())
+    }
+
+    /// The namespaces; none where all are meant.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether the operator works in a namespace.
+    pub fn has(&self, namespace: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|n| n == namespace)
+    }
+
+    /// Why an object of this namespace is not looked up; `None` where it is.
+    pub fn outside(&self, namespace: &str) -> Option<String> {
+        (!self.has(namespace)).then(|| {
+            format!(
+                "namespace {namespace} is not among those that this Lifeboat watches (--watch-namespaces, watchNamespaces of the chart)"
+            )
+        })
+    }
+
+    /// The ways to all objects of a kind: one, or one for each namespace.
+    pub fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        if self.0.is_empty() {
+            return vec![Api::all(client.clone())];
+        }
+        self.0.iter().map(|n| Api::namespaced(client.clone(), n)).collect()
+    }
+}
+
+/// Whether a Namespace exists, as far as that is known.
+pub async fn is_there(client: &Client, namespace: &str) -> bool {
+    !matches!(Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await, Ok(None))
+}
+
+/// What the API server may not be asked for.
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_forbidden())
+}
+
+/// One watch of a kind.
+pub struct Part<K> {
+    api: Api<K>,
+    config: watcher::Config,
+    /// The only namespace of which it tells; `None` of one that tells of all.
+    namespace: Option<String>,
+}
+
+/// Where the objects of a kind stand.
+pub trait Place {
+    /// The watches that tell of a kind.
+    fn parts<K>(client: &Client, scope: &Scope, config: &watcher::Config) -> Vec<Part<K>>
+    where
+        K: Resource<Scope = Self, DynamicType = ()>;
+}
+
+impl Place for NamespaceResourceScope {
+    fn parts<K>(client: &Client, scope: &Scope, config: &watcher::Config) -> Vec<Part<K>>
+    where
+        K: Resource<Scope = Self, DynamicType = ()>,
+    {
+        let names = scope.names().iter().cloned().map(Some);
+        let names: Vec<_> = if scope.names().is_empty() { vec![None] } else { names.collect() };
+        let part = |(api, namespace)| Part { api, config: config.clone(), namespace };
+        scope.apis(client).into_iter().zip(names).map(part).collect()
+    }
+}
+
+impl Place for ClusterResourceScope {
+    fn parts<K>(client: &Client, scope: &Scope, config: &watcher::Config) -> Vec<Part<K>>
+    where
+        K: Resource<Scope = Self, DynamicType = ()>,
+    {
+        let part = |config, namespace| Part { api: Api::all(client.clone()), config, namespace };
+        // By name, which is how the right to read some Namespaces can be given.
+        if K::kind(&()) == "Namespace" && !scope.names().is_empty() {
+            let named = |n: &String| part(config.clone().fields(&format!("metadata.name={n}")), Some(n.clone()));
+            return scope.names().iter().map(named).collect();
+        }
+        vec![part(config.clone(), None)]
+    }
+}
+
+/// What a watch tells.
+enum Heard<K> {
+    Event(Event<K>),
+    Failed(watcher::Error),
+    /// Its namespace does not exist.
+    Absent,
+}
+
+/// The changes of a kind, from all of its watches, as of one. `store` is the one that follows them.
+pub fn events<K>(client: &Client, parts: Vec<Part<K>>, store: Store<K>) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut names = vec![];
+    let mut streams = vec![];
+    for part in parts {
+        let mut budget = Budget::default();
+        let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.hear(event));
+        let Some(name) = part.namespace else { return all.boxed() };
+        let (index, client, of) = (names.len(), client.clone(), name.clone());
+        let heard = all.flat_map(move |result| match result {
+            Ok(event) => stream::iter([Heard::Event(event)]).boxed(),
+            Err(error) if is_refused(&error) => refused(client.clone(), of.clone(), error),
+            Err(error) => stream::iter([Heard::Failed(error)]).boxed(),
+        });
+        streams.push(heard.map(move |heard| (index, heard)).boxed());
+        names.push(name);
+    }
+    let mut whole = Whole::new(names);
+    let one = stream::select_all(streams).flat_map(move |(index, heard)| {
+        stream::iter(match heard {
+            Heard::Event(event) => whole.hear(index, event, &store).into_iter().map(Ok).collect(),
+            Heard::Absent => whole.absent(index, &store).into_iter().map(Ok).collect(),
+            Heard::Failed(error) => vec![Err(error)],
+        })
+    });
+    one.boxed()
+}
+
+fn is_refused(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause) => is_forbidden(cause),
+        _ => false,
+    }
+}
+
+/// A watch that is forbidden: rights in a namespace go with it. While it is not there, nothing more is asked.
+fn refused<K: Send + 'static>(
+    client: Client,
+    namespace: String,
+    error: watcher::Error,
+) -> BoxStream<'static, Heard<K>> {
+    enum Step {
+        Ask(watcher::Error),
+        Wait,
+        Over,
+    }
+    stream::unfold((Step::Ask(error), client, namespace), |(step, client, namespace)| async move {
+        match step {
+            Step::Ask(error) if is_there(&client, &namespace).await => {
+                Some((Heard::Failed(error), (Step::Over, client, namespace)))
+            }
+            Step::Ask(_) => Some((Heard::Absent, (Step::Wait, client, namespace))),
+            Step::Wait => {
+                while !is_there(&client, &namespace).await {
+                    tokio::time::sleep(COMES).await;
+                }
+                None
+            }
+            Step::Over => None,
+        }
+    })
+    .boxed()
+}
+
+/// Makes one list of several, and then one stream of changes.
+struct Whole<K> {
+    parts: Vec<Of<K>>,
+    is_listed: bool,
+}
+
+/// One namespace.
+struct Of<K> {
+    name: String,
+    /// What a list has told of so far.
+    coming: HashMap<String, K>,
+    /// Until every namespace is listed: what is in this one. `None` while that is not known.
+    listed: Option<HashMap<String, K>>,
+    /// After that: names that another list has told of so far.
+    again: HashSet<String>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
+    fn new(names: Vec<String>) -> Self {
+        let of = |name| Of { name, coming: HashMap::new(), listed: None, again: HashSet::new() };
+        Self { parts: names.into_iter().map(of).collect(), is_listed: false }
+    }
+
+    /// What is told of it: nothing until all is listed, and then no list any more, which would stand for all namespaces.
+    fn hear(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
+        let is_listed = self.is_listed;
+        let Some(part) = self.parts.get_mut(index) else { return vec![] };
+        match event {
+            Event::Init => {
+                part.coming.clear();
+                part.again.clear();
+            }
+            Event::InitApply(object) if is_listed => {
+                part.again.insert(object.name_any());
+                return vec![Event::Apply(object)];
+            }
+            Event::InitDone if is_listed => {
+                let again = std::mem::take(&mut part.again);
+                let is_gone = |o: &K| is_of(o, &part.name) && !again.contains(&o.name_any());
+                let gone = store.state_filter(is_gone);
+                return gone.into_iter().map(|o| Event::Delete(K::clone(&o))).collect();
+            }
+            event if is_listed => return vec![event],
+            Event::InitApply(object) => drop(part.coming.insert(object.name_any(), object)),
+            Event::InitDone => part.listed = Some(std::mem::take(&mut part.coming)),
+            Event::Apply(object) => {
+                part.listed.get_or_insert_default().insert(object.name_any(), object);
+            }
+            Event::Delete(object) => drop(part.listed.get_or_insert_default().remove(&object.name_any())),
+        }
+        self.list()
+    }
+
+    /// A namespace that does not exist has nothing. What was in it may have gone while its watch was broken.
+    fn absent(&mut self, index: usize, store: &Store<K>) -> Vec<Event<K>> {
+        let Some(part) = self.parts.get_mut(index) else { return vec![] };
+        warn!(namespace = part.name, kind = %K::kind(&()), "the namespace does not exist; it is watched once it does");
+        if self.is_listed {
+            let gone = store.state_filter(|o| is_of(o, &part.name));
+            return gone.into_iter().map(|o| Event::Delete(K::clone(&o))).collect();
+        }
+        part.listed = Some(HashMap::new());
+        self.list()
+    }
+
+    /// The list of all, once.
+    fn list(&mut self) -> Vec<Event<K>> {
+        if self.is_listed || self.parts.iter().any(|p| p.listed.is_none()) {
+            return vec![];
+        }
+        self.is_listed = true;
+        let all = self.parts.iter_mut().filter_map(|p| p.listed.take()).flat_map(HashMap::into_values);
+        [Event::Init].into_iter().chain(all.map(Event::InitApply)).chain([Event::InitDone]).collect()
+    }
+}
+
+/// Whether an object is in a namespace, or is the Namespace.
+fn is_of<K: ResourceExt>(object: &K, namespace: &str) -> bool {
+    object.meta().namespace.as_deref().or(object.meta().name.as_deref()) == Some(namespace)
+}
+
+#[cfg(test)]
+mod tests;

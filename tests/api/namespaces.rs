@@ -1,0 +1,202 @@
+//! An operator that is told its namespaces: with the rights that the chart gives it there, and none elsewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::backups;
+use super::cluster::{Cluster, SOON, condition, eventually, message};
+use super::installed::{Webhook, of_namespaces};
+use super::jobs::{self, ground, session, target};
+use super::operator::{Operator, STEADY};
+
+/// A namespace that comes is looked for every ten seconds, and its watches begin after a pause.
+const TAKEN_UP: Duration = Duration::from_mins(1);
+
+/// The operator's account and rights, as the chart renders them for two namespaces.
+fn rights(cluster: &Cluster, namespaces: [&str; 2]) -> Vec<Value> {
+    let mut all = of_namespaces(&cluster.home, namespaces);
+    let kinds = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    all.retain(|o| kinds.contains(&o["kind"].as_str().unwrap()));
+    assert_eq!(all.len(), 11, "account, three ClusterRoles, their binding, three Roles, their bindings");
+    all
+}
+
+async fn give(cluster: &Cluster, rights: &[Value]) {
+    for object in rights {
+        cluster.apply(object).await.unwrap();
+    }
+}
+
+/// A way to the API server as the operator's own account, which may do what it is bound to and no more.
+fn as_account(cluster: &Cluster, folder: &Path) -> PathBuf {
+    let text = fs::read_to_string(std::env::var("KUBECONFIG").unwrap()).unwrap();
+    let mut config = lifeboat::yaml::read(&text).unwrap().remove(0);
+    config["users"][0]["user"]["as"] = account(cluster).into();
+    let path = folder.join("kubeconfig");
+    fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+fn account(cluster: &Cluster) -> String {
+    format!("system:serviceaccount:{}:lifeboat", cluster.home)
+}
+
+/// The API server hears of rights after a moment.
+async fn may_read(cluster: &Cluster, namespaces: &[&str]) {
+    let user = cluster.as_user(&account(cluster)).await;
+    for namespace in namespaces {
+        eventually("the rights are known", SOON, || async {
+            let api = user.api("stash.appscode.com/v1beta1", "RestoreSession", namespace);
+            api.list(&kube::api::ListParams::default()).await.map(|_| ()).map_err(|e| e.to_string())
+        })
+        .await;
+    }
+    eventually("the Lease may be read", SOON, || async {
+        let api = user.api("coordination.k8s.io/v1", "Lease", &cluster.home);
+        api.get_opt("lifeboat").await.map(|_| ()).map_err(|e| e.to_string())
+    })
+    .await;
+}
+
+fn web(ns: &str) -> Value {
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": ns } })
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
+    let cluster = Cluster::enter().await;
+    let (home, ns) = (cluster.namespace("home").await, cluster.namespace("some").await);
+    let other = cluster.namespace_of_others("other").await;
+    give(&cluster, &rights(&cluster, [&home, &ns])).await;
+    may_read(&cluster, &[&home, &ns]).await;
+    for namespace in [&home, &ns, &other] {
+        ground(&cluster, namespace, &["a"], &["web"]).await;
+    }
+    let repository = |ns: &str| {
+        json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+            "metadata": { "name": "repo", "namespace": ns } })
+    };
+    for namespace in [&home, &other] {
+        let all = json!({ "spec": { "usagePolicy": { "allowedNamespaces": { "from": "All" } } } });
+        cluster.patch(&repository(namespace), all).await.unwrap();
+    }
+    let of_other = session(&other, &target("Deployment", "web"));
+    cluster.apply(&of_other).await.unwrap();
+    drop(fs::remove_file(Operator::log("test")));
+    let folder = tempfile::tempdir().unwrap();
+    let _operator = Operator::through(&cluster, &as_account(&cluster, folder.path())).await;
+
+    // A workload is scaled, and the Repository of another namespace that is watched is used.
+    let mut run = session(&ns, &target("Deployment", "web"));
+    run["spec"]["repository"]["namespace"] = home.as_str().into();
+    cluster.apply(&run).await.unwrap();
+    jobs::succeed(&cluster, &ns, "preflight").await;
+    let restore = jobs::of_step(&cluster, &ns, "restore/0/web").await;
+    assert_eq!(cluster.get(&web(&ns)).await["spec"]["replicas"], 0);
+    jobs::end(&cluster, &restore, &jobs::success(&restore)).await;
+    cluster.until(&run, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
+    assert_eq!(cluster.get(&web(&ns)).await["spec"]["replicas"], 2);
+    // A backup by hand.
+    cluster.apply(&backups::configuration(&home, json!({}))).await.unwrap();
+    let backup = backups::session(&home, "by-hand");
+    cluster.apply(&backup).await.unwrap();
+    for step in ["prepare", "backup/", "maintain"] {
+        jobs::succeed(&cluster, &home, step).await;
+    }
+    cluster.until_phase(&backup, "Succeeded").await;
+
+    // Of a Repository that it does not watch it says so, and waits: its owner may yet let it.
+    let mut beyond = session(&ns, &target("PersistentVolumeClaim", "a"));
+    beyond["metadata"]["name"] = "beyond".into();
+    beyond["spec"]["repository"]["namespace"] = other.as_str().into();
+    cluster.apply(&beyond).await.unwrap();
+    let told = cluster.until(&beyond, "told", |o| condition(o, "RepositoryFound").0 == "Unknown").await;
+    let said = message(&told, "RepositoryFound");
+    for words in [format!("{other}/repo could not be looked up"), format!("namespace {other} is not among those")] {
+        assert!(said.contains(&words) && message(&told, "Ready").contains(&words), "{told:#}");
+    }
+    // What it does not watch it has not touched: neither the session, nor its workload, nor the Repository.
+    assert_eq!(cluster.get(&of_other).await.get("status"), None);
+    assert!(jobs::all(&cluster, &other).await.is_empty());
+    assert_eq!(cluster.get(&web(&other)).await["spec"]["replicas"], 2);
+    let left = cluster.get(&repository(&other)).await;
+    assert!(left.get("status").is_none() && !jobs::is_held(&left), "{left:#}");
+    // No request of all this was refused.
+    let log = fs::read_to_string(Operator::log("test")).unwrap();
+    assert!(log.contains("leading"), "{log}");
+    assert!(!log.to_lowercase().contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn it_waits_for_rights_in_a_namespace_and_not_for_one_that_does_not_exist() {
+    let cluster = Cluster::enter().await;
+    let ns = cluster.namespace("granted").await;
+    // Named after one that is this test's alone.
+    let late = format!("late-{}", cluster.home);
+    let all = rights(&cluster, [&ns, &late]);
+    let is_in = |namespace: &str| {
+        let of: Vec<Value> = all.iter().filter(|o| o["metadata"]["namespace"] == namespace).cloned().collect();
+        assert!(!of.is_empty());
+        of
+    };
+    let everywhere: Vec<Value> = all.iter().filter(|o| o["metadata"].get("namespace").is_none()).cloned().collect();
+    give(&cluster, &everywhere).await;
+    give(&cluster, &is_in(&cluster.home)).await;
+    may_read(&cluster, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = as_account(&cluster, folder.path());
+    let flags = [&STEADY[..], &["--watch-namespaces", late.as_str()]].concat();
+    let operator = Operator::start_through(&cluster, &kubeconfig, &flags);
+    eventually("it says what it waits for", SOON, || async {
+        match operator.page("/readyz").await {
+            Some((503, text)) if text.contains("rights in the namespaces") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert!(!operator.leads().await);
+
+    // The one that exists is enough.
+    give(&cluster, &is_in(&ns)).await;
+    operator.leads_within(SOON).await;
+    ground(&cluster, &ns, &["a"], &[]).await;
+    cluster.apply(&session(&ns, &target("PersistentVolumeClaim", "a"))).await.unwrap();
+    jobs::of_step(&cluster, &ns, "preflight").await;
+    // The other is taken up when it comes.
+    cluster.ensure_namespace(&late).await;
+    give(&cluster, &is_in(&late)).await;
+    ground(&cluster, &late, &["a"], &[]).await;
+    cluster.apply(&session(&late, &target("PersistentVolumeClaim", "a"))).await.unwrap();
+    jobs::of_step_within(&cluster, &late, "preflight", TAKEN_UP).await;
+}
+
+#[tokio::test]
+#[ignore = "needs an API server: make test-api"]
+async fn its_webhooks_are_asked_about_its_namespaces_alone() {
+    let cluster = Cluster::enter().await;
+    let ns = cluster.namespace("asked").await;
+    let other = cluster.namespace_of_others("unasked").await;
+    let webhook = Webhook::install(&cluster).await;
+    let wrong = |ns: &str| {
+        let mut object = session(ns, &target("PersistentVolumeClaim", "a"));
+        object["spec"]["target"]["rules"] = json!([{ "paths": ["relative"] }]);
+        object
+    };
+    match cluster.try_apply(&wrong(&ns)).await {
+        Err(kube::Error::Api(status)) if status.message.contains("denied the request") => {}
+        other => panic!("not denied: {other:?}"),
+    }
+    cluster.try_apply(&wrong(&other)).await.expect("nobody asks about it");
+    // What lies beyond is let in, and told.
+    let mut beyond = session(&ns, &target("PersistentVolumeClaim", "a"));
+    beyond["spec"]["repository"]["namespace"] = other.as_str().into();
+    let made = cluster.apply(&beyond).await.unwrap();
+    let told = cluster.until(&made, "told", |o| condition(o, "RepositoryFound").0 == "Unknown").await;
+    assert!(message(&told, "RepositoryFound").contains(&format!("namespace {other} is not among those")), "{told:#}");
+    webhook.remove(&cluster).await;
+}
