@@ -18,23 +18,28 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::admission::{self, review};
+use crate::admission::review;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
 use crate::contract::restic::{Companion, HostQuery, Listed};
 use crate::contract::{Outcome, Run, Task};
 use crate::drivers::restic::{output, repository, select, snapshot};
-use crate::names;
-use crate::plan::backup::{self, BackupRun, Invoker};
-use crate::plan::gate::Room;
-use crate::plan::hosts::TargetKind;
-use crate::plan::jobs;
-use crate::plan::observed::{RepositorySeen, Seen, Setup, Surroundings};
-use crate::plan::pod_security::Level;
-use crate::plan::run::{Identity, RestoreRun};
-use crate::plan::schedule::Schedule;
-use crate::plan::snapshots::Listing;
-use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{duration, restic_args, restore};
+use crate::plan::backup::run::{BackupRun, Invoker};
+use crate::plan::backup::schedule::Schedule;
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::repository::snapshots::Listing;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::run::duration;
+use crate::plan::run::hosts::TargetKind;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::repository::RepositorySeen;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::seen::{Seen, job_status};
+use crate::plan::setup::Setup;
+use crate::plan::systems::restic::args;
+use crate::plan::work::pod_security::Level;
+use crate::plan::{backup, restore};
+use crate::{admission, names};
 
 mod mutate;
 pub mod worst;
@@ -196,7 +201,7 @@ pub fn plan(data: &[u8]) {
             targets: scene.targets.iter().map(target).collect(),
             pod_security: Level::Baseline,
             job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
-            jobs: jobs::see_all(&all, &pods, now),
+            jobs: job_status::see_all(&all, &pods, now),
             room: Room { free: 4, ahead: 0 },
             rivals: vec![],
             writers: vec![],
@@ -220,7 +225,7 @@ fn decide(
     seen: &Surroundings,
     setup: &Setup,
     now: Timestamp,
-) -> Option<crate::plan::Plan> {
+) -> Option<crate::plan::effects::Plan> {
     let kind = object["kind"].as_str().unwrap_or_default();
     if !admission::check(kind, object, None).is_empty() {
         return None;
@@ -349,17 +354,17 @@ pub fn names(data: &[u8]) {
         assert!(schedule.upcoming(now, now, &TimeZone::UTC).is_none_or(|next| next > now));
     }
     let args: Vec<String> = parts.iter().map(|p| (*p).to_owned()).collect();
-    restic_args::tags(&args);
-    restic_args::without_tags(&args);
-    let _ = restic_args::parse(restic_args::Command::Restore, &args);
-    let _ = restic_args::parse(restic_args::Command::Backup, &args);
+    args::tags(&args);
+    args::without_tags(&args);
+    let _ = args::parse(args::Command::Restore, &args);
+    let _ = args::parse(args::Command::Backup, &args);
     TargetKind::of_name(&text);
     let notes: BTreeMap<&str, &str> = [names::annotation::STEP_KEY, names::annotation::ATTEMPT]
         .into_iter()
         .zip(parts.iter().copied().cycle())
         .collect();
     if let Some(job) = read::<Job>(&json!({ "metadata": { "name": "j", "annotations": notes } })) {
-        jobs::see(&job, &[], Timestamp::UNIX_EPOCH);
+        job_status::see(&job, &[], Timestamp::UNIX_EPOCH);
     }
 }
 

@@ -10,9 +10,9 @@ use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::controller::cache::scope::{self, Scope};
 use lifeboat::controller::process::operator::{self, Options};
 use lifeboat::names::OPERATOR;
-use lifeboat::plan::duration;
-use lifeboat::plan::job_defaults;
-use lifeboat::plan::observed::Setup;
+use lifeboat::plan::run::duration;
+use lifeboat::plan::setup::Setup;
+use lifeboat::plan::work::job_defaults;
 use tokio::runtime::Builder;
 
 /// Declarative backup and restore for Kubernetes.

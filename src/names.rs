@@ -32,6 +32,25 @@ pub const TASK_PVC_RESTORE: &str = "pvc-restore";
 /// Where a PVC is mounted when its target names no mount (Stash's default).
 pub const PVC_MOUNT: &str = "/stash-data";
 
+/// The one container of a Job's pod that is ours.
+pub const AGENT_CONTAINER: &str = "agent";
+
+/// Volumes of a Job's pod; a prefix keeps them apart from the user's.
+pub mod volume {
+    /// The repository's password and credentials.
+    pub const SECRET: &str = "lifeboat-repository-secret";
+    /// Cache and temporary files; the kubelet names it when it is full.
+    pub const WORK: &str = "lifeboat-work";
+    /// Where the folders of a restore without mounts are made.
+    pub const RESTORE_ROOT: &str = "lifeboat-restore-root";
+    /// A repository that lives on a volume.
+    pub const REPOSITORY: &str = "lifeboat-repository";
+    /// The claim for cache and temporary files, as Stash names it.
+    pub const INTERIM: &str = "stash-interim-volume";
+    /// The token of a ServiceAccount that was made for the Job.
+    pub const TOKEN: &str = "lifeboat-token";
+}
+
 /// Labels on everything the operator creates.
 pub mod label {
     /// Standard label; [`MANAGED_BY_VALUE`].

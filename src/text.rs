@@ -21,6 +21,11 @@ pub fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
+/// `1 host`, `3 hosts`.
+pub fn hosts(n: usize) -> String {
+    count(i64::try_from(n).unwrap_or(i64::MAX), "host", "hosts")
+}
+
 /// `1 entry`, `2 entries`.
 pub fn count(n: i64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -92,7 +97,7 @@ fn bounded(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::Event;
+    use crate::plan::effects::Event;
 
     #[test]
     fn counts_and_sizes_read_as_a_person_writes_them() {

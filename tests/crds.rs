@@ -178,7 +178,7 @@ fn each_text_names_values_and_default() {
 /// The arguments that a text lists are those that are allowed.
 #[test]
 fn the_texts_list_the_arguments_of_restic() {
-    use lifeboat::plan::restic_args::{Command, parse};
+    use lifeboat::plan::systems::restic::args::{Command, parse};
     for (kind, command) in [("BackupConfiguration", Command::Backup), ("RestoreSession", Command::Restore)] {
         let spec = api::spec_of(kind).unwrap();
         let text = spec.pointer("/properties/target/properties/args/description").and_then(Value::as_str).unwrap();

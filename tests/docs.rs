@@ -133,7 +133,7 @@ fn every_manifest_shown_would_be_accepted() {
 fn the_annotation_shown_can_be_read() {
     let page = text(&root().join("docs/operations.md"));
     let (_, rest) = page.split_once(&format!("{}='", lifeboat::names::annotation::JOB_DEFAULTS)).unwrap();
-    let settings = lifeboat::plan::job_defaults::parse(rest.split_once('\'').unwrap().0).unwrap();
+    let settings = lifeboat::plan::work::job_defaults::parse(rest.split_once('\'').unwrap().0).unwrap();
     assert!(settings.container.unwrap().env.len() == 2 && settings.pod.unwrap().image_pull_secrets.len() == 1);
 }
 

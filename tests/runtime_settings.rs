@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat::api::runtime::RuntimeSettings;
 use lifeboat::contract::restic::{
-    self, Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Settings, Step, Wipe,
+    Backup, List, Maintain, Preflight, Prepare, Probe, RepositoryAccess, Restore, Settings, Step, Wipe,
 };
-use lifeboat::contract::{Run, Task, Work};
+use lifeboat::contract::{Run, Task, Work, restic};
 use lifeboat::names::label;
-use lifeboat::plan::objects::{JobFrame, JobParts, job, pod_of};
-use lifeboat::plan::systems::restic::process;
-
+use lifeboat::plan::repository::backend::Access;
+use lifeboat::plan::seen::job_status::pod_of;
+use lifeboat::plan::systems::restic::{needs, process};
+use lifeboat::plan::work::job_spec::frame::{JobFrame, JobParts};
+use lifeboat::plan::work::job_spec::job;
 use serde_json::{Value, json};
 
 /// Not for a pod, with the reason.
@@ -50,17 +52,23 @@ fn pod(settings: &Value, step: &Step) -> Value {
         labels: BTreeMap::new(),
         component: label::COMPONENT_RESTORE,
         repository: "n/repo".into(),
-        secret: "s".into(),
         account: None,
-        local_repository: None,
         defaults: RuntimeSettings::default(),
     };
     let (repository, settings) = (RepositoryAccess::default(), Settings::default());
     let work = restic::Work { repository, settings, step: step.clone() };
     let task = Task::new(Run::default(), step.verb(), vec![], Work::Restic(Box::new(work)));
     let task = Task { process: process(Some(&runtime)), ..task };
-    let parts =
-        JobParts { key: "k".into(), attempt: 1, runtime: Some(&runtime), seconds_left: 60, ..JobParts::default() };
+    let access =
+        Access { display: "n/repo".into(), told: RepositoryAccess::default(), secret: "s".into(), local: None };
+    let parts = JobParts {
+        key: "k".into(),
+        attempt: 1,
+        needs: needs(&access, step),
+        runtime: Some(&runtime),
+        seconds_left: 60,
+        ..JobParts::default()
+    };
     let job = job(&frame, &task, parts);
     let metadata = &job.spec.as_ref().unwrap().template.metadata;
     json!({ "metadata": metadata, "spec": pod_of(&job) })

@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::error::{FieldError, Reason};
-use super::kinds::KINDS;
+use crate::admission::error::{FieldError, Reason};
+use crate::admission::kinds::KINDS;
 use crate::api;
 
 /// Most bytes of JSON of one object, without status and managedFields: what a client-side apply can carry, and a

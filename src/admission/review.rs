@@ -11,15 +11,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::bounds::{ADVICE, GROWTH};
-use super::default::default;
-use super::elsewhere::Elsewhere;
-use super::error::{FieldError, Reason, message, object_reason};
-use super::kinds::kind_of;
-use super::notice;
-use super::request::Request;
-use super::rights::Mark;
-use super::validate::check;
+use crate::admission::bounds::{ADVICE, GROWTH};
+use crate::admission::default::default;
+use crate::admission::elsewhere::Elsewhere;
+use crate::admission::error::{FieldError, Reason, message, object_reason};
+use crate::admission::kinds::kind_of;
+use crate::admission::notice;
+use crate::admission::request::Request;
+use crate::admission::rights::Mark;
+use crate::admission::validate::check;
 use crate::names::{GROUP, annotation};
 
 /// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::error::{Reason, object_reason};
-use super::kinds::kind_of;
-use super::request::Request;
-use super::seal::{self, Key};
-use super::validate;
+use crate::admission::error::{Reason, object_reason};
+use crate::admission::kinds::kind_of;
+use crate::admission::request::Request;
+use crate::admission::seal::Key;
+use crate::admission::{seal, validate};
 use crate::names::label;
-use crate::plan::rights::{Ask, Right, asked};
+use crate::plan::work::rights::{Ask, Right, asked};
 
 /// Fields that a message names, and rights; more fields are counted.
 const NAMED: usize = 5;

@@ -7,10 +7,10 @@
 
 use serde_json::Value;
 
-use super::validate::canonical;
+use crate::admission::validate::canonical;
 use crate::digest::{hex, hmac};
 use crate::names::annotation;
-use crate::plan::rights::{Ask, content};
+use crate::plan::work::rights::{Ask, content};
 
 /// Bytes of a key: as many as the hash has (RFC 2104, section 3).
 pub const KEY: usize = 32;
@@ -87,7 +87,7 @@ pub(super) fn is_same(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::rights::asked;
+    use crate::plan::work::rights::asked;
     use serde_json::json;
 
     #[test]

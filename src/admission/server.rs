@@ -25,10 +25,12 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tracing::warn;
 
-use super::elsewhere::Owners;
-use super::rights::{self, Gate, Mark};
-use super::{review, seal};
-use crate::serve::{self, Limits};
+use crate::admission::elsewhere::Owners;
+use crate::admission::rights;
+use crate::admission::rights::{Gate, Mark};
+use crate::admission::{review, seal};
+use crate::serve;
+use crate::serve::Limits;
 
 /// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;

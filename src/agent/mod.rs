@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-pub use self::options::Options;
+pub use crate::agent::options::Options;
 use crate::contract::{Class, Failure, Outcome, Progress, TASK_ENV, Task, VERSION, Work};
 use crate::drivers::control::Control;
 use crate::drivers::done::Done;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::contract::restic::{INTERIM_DIR, RESTORE_ROOT, SECRET_DIR};
+use crate::contract::{INTERIM_DIR, RESTORE_ROOT, SECRET_DIR};
 use crate::contract::{OUTCOME_FILE, PROGRESS_PORT, WORK_DIR};
 use crate::drivers::restic::Places;
 

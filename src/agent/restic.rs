@@ -1,12 +1,13 @@
 //! Work of restic, with what it needs of the API server: the Secret of another namespace, and Snapshots.
 
-use super::cluster;
-use super::options::Options;
+use crate::agent::cluster;
+use crate::agent::options::Options;
 use crate::contract::Task;
 use crate::contract::restic::{Answer, List, Step, Work};
 use crate::drivers::control::Control;
 use crate::drivers::done::Done;
-use crate::drivers::restic::{self, Repository};
+use crate::drivers::restic;
+use crate::drivers::restic::Repository;
 
 /// Does it, once the repository can be opened.
 pub async fn act(task: &Task, work: &Work, options: &Options, control: Control) -> Done {

@@ -4,12 +4,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{DURATION, EmptyDirSettings, InvokerPhase, RetentionPolicy, RetryConfig, TaskRef};
-use super::condition::Condition;
-use super::hooks::BackupHooks;
-use super::repository::{Backend, UsagePolicy};
-use super::runtime::RuntimeSettings;
-use super::volume::PvcTemplate;
+use crate::api::common::{DURATION, EmptyDirSettings, InvokerPhase, RetentionPolicy, RetryConfig, TaskRef};
+use crate::api::condition::Condition;
+use crate::api::hooks::BackupHooks;
+use crate::api::repository::{Backend, UsagePolicy};
+use crate::api::runtime::RuntimeSettings;
+use crate::api::volume::PvcTemplate;
 
 /// A template for Repositories and BackupConfigurations.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

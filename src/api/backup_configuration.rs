@@ -5,16 +5,16 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::backup_session::LastBackup;
-use super::common::{
+use crate::api::backup_session::LastBackup;
+use crate::api::common::{
     DURATION, Driver, EmptyDirSettings, InvokerIdentity, InvokerPhase, RepositoryRef, RetentionPolicy, RetryConfig,
     ScheduleInForce, TaskRef,
 };
-use super::condition::Condition;
-use super::hooks::BackupHooks;
-use super::runtime::RuntimeSettings;
-use super::target::BackupTarget;
-use super::volume::PvcTemplate;
+use crate::api::condition::Condition;
+use crate::api::hooks::BackupHooks;
+use crate::api::runtime::RuntimeSettings;
+use crate::api::target::BackupTarget;
+use crate::api::volume::PvcTemplate;
 
 /// Backups of one target.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

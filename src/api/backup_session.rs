@@ -5,9 +5,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::TargetRef;
-use super::condition::Condition;
-use super::restore_session::{Progress, RunStatus};
+use crate::api::common::TargetRef;
+use crate::api::condition::Condition;
+use crate::api::restore_session::{Progress, RunStatus};
 
 /// One run of a BackupConfiguration or BackupBatch.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -5,8 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::runtime::ContainerRuntimeSettings;
-use super::schema;
+use crate::api::runtime::ContainerRuntimeSettings;
+use crate::api::schema;
 
 /// A container recipe. Every text may hold variables, `${NAME}` or `${NAME:=default}`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -9,10 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::condition::Condition;
-use super::restore_session::{GrantStatus, StepStatus};
-use super::runtime::RuntimeSettings;
-use super::schema;
+use crate::api::condition::Condition;
+use crate::api::restore_session::{GrantStatus, StepStatus};
+use crate::api::runtime::RuntimeSettings;
+use crate::api::schema;
 
 /// A restic repository and who may use it.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -5,16 +5,16 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{
+use crate::api::common::{
     DURATION, Driver, EmptyDirSettings, ExecutionOrder, OnFailure, RepositoryRef, Rule, TargetRef, TaskRef,
 };
-use super::condition::Condition;
-use super::hooks::RestoreHooks;
-use super::restore_session::{HostRestoreStats, MemberPhase, QuiesceStatus, RestorePhase, RunStatus};
-use super::runtime::RuntimeSettings;
-use super::schema;
-use super::target::RestoreTarget;
-use super::volume::PvcTemplate;
+use crate::api::condition::Condition;
+use crate::api::hooks::RestoreHooks;
+use crate::api::restore_session::{HostRestoreStats, MemberPhase, QuiesceStatus, RestorePhase, RunStatus};
+use crate::api::runtime::RuntimeSettings;
+use crate::api::schema;
+use crate::api::target::RestoreTarget;
+use crate::api::volume::PvcTemplate;
 
 /// A restore into several targets.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

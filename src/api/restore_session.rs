@@ -5,12 +5,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TargetRef, TaskRef};
-use super::condition::Condition;
-use super::hooks::RestoreHooks;
-use super::runtime::RuntimeSettings;
-use super::target::RestoreTarget;
-use super::volume::PvcTemplate;
+use crate::api::common::{DURATION, Driver, EmptyDirSettings, RepositoryRef, Rule, TargetRef, TaskRef};
+use crate::api::condition::Condition;
+use crate::api::hooks::RestoreHooks;
+use crate::api::runtime::RuntimeSettings;
+use crate::api::target::RestoreTarget;
+use crate::api::volume::PvcTemplate;
 
 /// A restore into one target.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

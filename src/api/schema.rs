@@ -11,7 +11,7 @@ use schemars::transform::AddNullable;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 
-use super::bounds;
+use crate::api::bounds;
 
 /// Schema of an embedded Kubernetes type, inlined and without descriptions.
 pub fn embedded<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {

@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::common::{AfterFailure, Extraneous, Ownership, Quiesce, Rule, TargetRef};
-use super::schema;
-use super::volume::PvcTemplate;
+use crate::api::common::{AfterFailure, Extraneous, Ownership, Quiesce, Rule, TargetRef};
+use crate::api::schema;
+use crate::api::volume::PvcTemplate;
 
 fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
     let mut s = schema::embedded::<Vec<VolumeMount>>(generator);

@@ -5,8 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::Param;
-use super::schema;
+use crate::api::common::Param;
+use crate::api::schema;
 
 /// Functions that back up or restore an application, one after another.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

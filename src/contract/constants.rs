@@ -24,3 +24,14 @@ pub const PROGRESS_PORT: u16 = 9180;
 pub(super) fn is_read(version: u32) -> bool {
     (OLDEST_VERSION..=VERSION).contains(&version)
 }
+
+/// Where the Secret with password and credentials is mounted, one file a key.
+pub const SECRET_DIR: &str = "/etc/lifeboat/repository";
+
+/// Where the claim of an `interimVolumeTemplate` is mounted (Stash's path).
+pub const INTERIM_DIR: &str = "/stash-interim-volume";
+
+/// Restores write below this folder: the volume that the user mounts at `/data`
+/// stands at `/lifeboat/restore/data`, so that no path of the user's can hide
+/// the agent's own files and parents of a mount point are never touched.
+pub const RESTORE_ROOT: &str = "/lifeboat/restore";

@@ -16,10 +16,11 @@ mod task;
 mod tests;
 pub(crate) mod upgrade;
 
-pub use self::constants::{
-    OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT, OUTCOME_SLACK, PROGRESS_PORT, TASK_ENV, TASK_LIMIT, VERSION, WORK_DIR,
+pub use crate::contract::constants::{
+    INTERIM_DIR, OLDEST_VERSION, OUTCOME_FILE, OUTCOME_LIMIT, OUTCOME_SLACK, PROGRESS_PORT, RESTORE_ROOT, SECRET_DIR,
+    TASK_ENV, TASK_LIMIT, VERSION, WORK_DIR,
 };
-pub use self::failure::{Class, Failure};
-pub use self::outcome::{Answer, Did, Found, Outcome, Progress};
-pub use self::tallies::{Tallies, Tally};
-pub use self::task::{Asked, Part, Process, Run, Task, Work};
+pub use crate::contract::failure::{Class, Failure};
+pub use crate::contract::outcome::{Answer, Did, Found, Outcome, Progress};
+pub use crate::contract::tallies::{Tallies, Tally};
+pub use crate::contract::task::{Asked, Part, Process, Run, Task, Work};

@@ -6,11 +6,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::constants::{OUTCOME_LIMIT, OUTCOME_SLACK, VERSION, is_read};
-use super::failure::{Class, Failure};
-use super::tallies::Tallies;
-use super::task::Part;
-use super::{restic, upgrade};
+use crate::contract::constants::{OUTCOME_LIMIT, OUTCOME_SLACK, VERSION, is_read};
+use crate::contract::failure::{Class, Failure};
+use crate::contract::tallies::Tallies;
+use crate::contract::task::Part;
+use crate::contract::{restic, upgrade};
 use crate::names::reason;
 use crate::text::cut;
 

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::constants::{OLDEST_VERSION, VERSION, is_read};
-use super::{restic, upgrade};
+use crate::contract::constants::{OLDEST_VERSION, VERSION, is_read};
+use crate::contract::{restic, upgrade};
 
 /// One Job's work.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

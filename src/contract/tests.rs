@@ -1,9 +1,9 @@
 //! What goes between operator and Jobs: versions, and what surroundings do to it.
 
-use super::restic::{
+use crate::contract::restic::{
     Absent, Answer, Backup, Counts, Detail, Pins, RepositoryAccess, Restored, Settings, Step, reads_what_is_there,
 };
-use super::{Asked, OLDEST_VERSION, Outcome, Part, Process, Run, Task, VERSION, upgrade};
+use crate::contract::{Asked, OLDEST_VERSION, Outcome, Part, Process, Run, Task, VERSION, upgrade};
 
 #[test]
 fn what_trusts_sizes_and_times_reads_instead() {

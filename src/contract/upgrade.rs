@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::constants::VERSION;
+use crate::contract::constants::VERSION;
 
 /// Version of a document.
 pub fn version(text: &str) -> serde_json::Result<u32> {

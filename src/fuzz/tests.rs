@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::mutate::{Dice, edge, mutate_document};
-use super::*;
+use crate::fuzz::mutate::{Dice, edge, mutate_document};
+use crate::fuzz::*;
 
 /// Mutations of each target; LIFEBOAT_FUZZ_SECONDS goes on for that long instead.
 const MUTATIONS: usize = 1500;

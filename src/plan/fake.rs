@@ -1,7 +1,7 @@
 //! Jobs for tests of plans: created, run for a while, end as a script says, and go in the foreground.
 //!
 //! What a plan sees of them goes the real way: a Job object and a pod with a
-//! termination message through [`jobs::see`].
+//! termination message through [`job_status::see`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +14,18 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::grants::Grant;
-use super::jobs::{self, JobSeen};
-use super::kept::Kept;
-use super::objects;
-use super::observed::Setup;
 use crate::api::restore_session::GrantStatus;
+use crate::contract;
 use crate::contract::restic::{
     Absent, Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use crate::contract::{self, Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
+use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
 use crate::names::{annotation, reason};
+use crate::plan::effects::Grant;
+use crate::plan::seen::compact::Kept;
+use crate::plan::seen::job_status;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::setup::Setup;
 
 /// How the operator of a test is set up.
 pub fn setup() -> Setup {
@@ -312,7 +313,7 @@ impl Jobs {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let look = |job: &Job, pod: &Pod| {
             let jobs: &[&Job] = if fake.orphan { &[] } else { &[job] };
-            jobs::see_all(jobs, &[pod], self.now).remove(0)
+            job_status::see_all(jobs, &[pod], self.now).remove(0)
         };
         let whole = look(&job, &pod);
         // Plans see what the watches keep.
@@ -440,7 +441,7 @@ impl Jobs {
 
 /// The task in a Job.
 pub fn task(job: &Job) -> Task {
-    Task::decode(jobs::task_text(&objects::pod_of(job).unwrap().containers).unwrap()).unwrap()
+    Task::decode(job_status::task_text(&job_status::pod_of(job).unwrap().containers).unwrap()).unwrap()
 }
 
 /// What restic is asked in a Job.

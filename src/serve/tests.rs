@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
-use super::*;
+use crate::serve::*;
 
 /// Short enough for a test, long enough for a busy machine.
 const REQUEST: Duration = Duration::from_millis(1500);

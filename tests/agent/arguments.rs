@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use lifeboat::contract::restic::{Answer, Backup, HostQuery, Maintain, Own, Restore, Restored, Retention, Step};
-use lifeboat::plan::restic_args::{Command, names, parse, tags, without_tags};
+use lifeboat::plan::systems::restic::args::{Command, names, parse, tags, without_tags};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::site::{Site, need_root, restore_of, strings};

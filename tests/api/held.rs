@@ -5,7 +5,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
 use lifeboat::names::annotation::HELD_DOWN;
-use lifeboat::plan::held::Note;
+use lifeboat::plan::restore::held_note::Note;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, SOON, condition, eventually, message};

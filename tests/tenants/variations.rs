@@ -6,8 +6,8 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use lifeboat::contract::Class;
 use lifeboat::contract::restic::{Answer, RepositoryFacts, SecretPlace, SnapshotMade};
-use lifeboat::plan::grants;
-use lifeboat::plan::run::Identity;
+use lifeboat::plan::seen::identity::Identity;
+use lifeboat::plan::work::rbac;
 use serde_json::{Value, json};
 
 use super::actors::{Role, code};
@@ -286,8 +286,7 @@ async fn an_account_that_was_there_first_keeps_no_right() {
         ..Identity::default()
     };
     let secret = SecretPlace { namespace: scene.b.clone(), name: "secret".into() };
-    let account =
-        grants::to_read(&id, &secret, [None], &lifeboat::api::runtime::RuntimeSettings::default()).status.name;
+    let account = rbac::to_read(&id, &secret, [None], &lifeboat::api::runtime::RuntimeSettings::default()).status.name;
     let own = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": { "name": account, "namespace": scene.a, "labels": { "mine": "true" } } });
     let own = attacker.create(&own).await;

@@ -9,7 +9,7 @@ mod dialects;
 
 use serde_json::{Map, Value};
 
-use super::bounds;
+use crate::admission::bounds;
 
 /// Brings an object of this kind into its one form. Other kinds are left alone, and so is an object beyond its
 /// bounds: validation refuses it.
@@ -61,7 +61,7 @@ fn members(spec: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<Strin
 
 /// Gives the target of a session or member the alias that its kind has always had.
 fn default_alias(holder: &mut Map<String, Value>) {
-    use crate::plan::hosts::{TargetKind, default_alias};
+    use crate::plan::run::hosts::{TargetKind, default_alias};
     let Some(target) = holder.get_mut("target").and_then(Value::as_object_mut) else { return };
     if target.get("alias").is_some_and(|a| !a.is_null() && a.as_str() != Some("")) {
         return;

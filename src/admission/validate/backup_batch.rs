@@ -3,12 +3,12 @@
 //! Each member is a part; together they have an order and no host in common,
 //! because one Repository holds the snapshots of all of them.
 
-use super::members::{self, Member};
-use super::parts::{self, Part};
-use super::{common, identity, runtime};
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::members::Member;
+use crate::admission::validate::parts::Part;
+use crate::admission::validate::{common, identity, members, parts, runtime};
 use crate::api::BackupBatch;
-use crate::plan::hosts::{HostSet, TargetKind};
+use crate::plan::run::hosts::{HostSet, TargetKind};
 
 /// Everything wrong with the object, and what may not change any more. A session that runs on other members then fails.
 pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {

@@ -3,9 +3,10 @@
 //! A batch of one part at `spec`, with a schedule and a retention. Once it was
 //! Ready its alias, target and Repository stay ([`identity`]); all else may be edited.
 
-use super::parts::{self, Part};
-use super::{common, identity};
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::parts;
+use crate::admission::validate::parts::Part;
+use crate::admission::validate::{common, identity};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupConfiguration, to_json};
 use crate::names::hash_of;

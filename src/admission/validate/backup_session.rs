@@ -3,9 +3,9 @@
 //! Names what to run and nothing else. Its spec cannot be changed, but for `cancel`:
 //! another backup is another object.
 
-use super::common;
-use super::immutable::immutable;
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::common;
+use crate::admission::validate::immutable::immutable;
 use crate::api::BackupSession;
 use crate::names::GROUP;
 

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::runtime;
 use crate::admission::error::Errors;
+use crate::admission::validate::runtime;
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
 use crate::contract::restic::pattern;
 use crate::names;
-use crate::plan::duration;
-use crate::plan::hosts::TargetKind;
-use crate::plan::schedule::{self, Schedule};
+use crate::plan::backup::schedule;
+use crate::plan::backup::schedule::Schedule;
+use crate::plan::run::duration;
+use crate::plan::run::hosts::TargetKind;
 
 /// Whether data is read or written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

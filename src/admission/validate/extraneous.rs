@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::overlap::{COMPARED, walk};
 use crate::admission::error::Errors;
+use crate::admission::validate::overlap::{COMPARED, walk};
 use crate::api::common::Quiesce;
 use crate::api::target::RestoreTarget;
 use crate::contract::restic::keeps_what_is_there;
-use crate::plan::hosts::TargetKind;
+use crate::plan::run::hosts::TargetKind;
 
 /// What contradicts it in the target at `at`.
 pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: TargetKind) {

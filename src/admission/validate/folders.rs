@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use crate::plan::hosts::{is_within, parts};
+use crate::plan::run::hosts::{is_within, parts};
 
 /// Folders with something that belongs to each.
 pub struct Folders<T> {

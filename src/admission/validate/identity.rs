@@ -7,7 +7,7 @@
 use crate::admission::error::{Errors, NAME_LENGTH, shorten};
 use crate::api::common::{InvokerIdentity, RepositoryRef, TargetIdentity, TargetRef};
 use crate::api::target::BackupTarget;
-use crate::plan::ground;
+use crate::plan::repository::preconditions;
 
 /// What is fixed of an invoker, as its spec has it.
 pub fn of<'a>(
@@ -73,7 +73,7 @@ pub fn of_batch(errors: &mut Errors, was: &InvokerIdentity, now: &InvokerIdentit
 
 fn repository(errors: &mut Errors, kind: &str, was: &InvokerIdentity, now: &InvokerIdentity, namespace: &str) {
     let (Some(was), Some(now)) = (&was.repository, &now.repository) else { return };
-    let place = |r: &RepositoryRef| format!("{}/{}", ground::home(r, namespace), r.name);
+    let place = |r: &RepositoryRef| format!("{}/{}", preconditions::home(r, namespace), r.name);
     if place(was) != place(now) {
         let text = format!(
             "cannot be changed from {} to {}, because the snapshots stay where they are. Delete the {kind} and create it again: backups then go to the new Repository, and restores find the old ones in the old Repository",

@@ -4,10 +4,10 @@
 //! restore each other's data. Hosts are compared as sets, before anyone counts
 //! replicas: `app` of a Deployment and `app-0` of a StatefulSet are looked at alike.
 
-use super::target::say_hosts;
 use crate::admission::error::Errors;
+use crate::admission::validate::target::say_hosts;
 use crate::api::common::{ExecutionOrder, OnFailure, TargetRef};
-use crate::plan::hosts::HostSet;
+use crate::plan::run::hosts::HostSet;
 
 /// What a member is called, in a message.
 pub struct Member<'a> {

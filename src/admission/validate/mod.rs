@@ -31,8 +31,8 @@ pub mod templates;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::error::{FieldError, Reason};
-use super::{bounds, default};
+use crate::admission::error::{FieldError, Reason};
+use crate::admission::{bounds, default};
 use crate::api;
 
 /// Everything that is wrong with an object of this kind; with `old`, also what may not change.

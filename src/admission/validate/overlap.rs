@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::folders::{Folders, order};
 use crate::admission::error::Errors;
+use crate::admission::validate::folders::{Folders, order};
 use crate::api::common::Rule;
 use crate::api::target::RestoreTarget;
 use crate::names::PVC_MOUNT;
-use crate::plan::hosts::{TargetKind, is_within, normal_path};
+use crate::plan::run::hosts::{TargetKind, is_within, normal_path};
 
 /// Most pairs of a path and a host that are compared: some ten milliseconds. A batch whose members share a target has
 /// tens.

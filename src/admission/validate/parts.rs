@@ -5,19 +5,18 @@
 //! (`admission::default`): rules that still stand beside a target contradict
 //! those below it.
 
-use super::common::{self, Direction};
-use super::extraneous;
-use super::folders::Folders;
-use super::rules::{self, Scope};
-use super::target::{self, is_clean_path, not_a_path, say_mounts};
-use super::{runtime, templates};
 use crate::admission::error::{Errors, shorten};
+use crate::admission::validate::common::Direction;
+use crate::admission::validate::folders::Folders;
+use crate::admission::validate::rules::Scope;
+use crate::admission::validate::target::{is_clean_path, not_a_path, say_mounts};
+use crate::admission::validate::{common, extraneous, rules, runtime, target, templates};
 use crate::api::common::{Driver, EmptyDirSettings, Quiesce, Rule, TaskRef};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::target::{BackupTarget, RestoreTarget};
 use crate::api::volume::PvcTemplate;
-use crate::plan::hosts::{HostSet, TargetKind};
-use crate::plan::restic_args::Command;
+use crate::plan::run::hosts::{HostSet, TargetKind};
+use crate::plan::systems::restic::args::Command;
 
 /// Longest text of rules in a message, in bytes: two of them and what is said beside them fit into one.
 const RULES_LENGTH: usize = 160;

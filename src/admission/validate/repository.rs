@@ -3,14 +3,15 @@
 //! Exactly one backend. Whether the Secret exists and the store answers is the
 //! controller's to find out; credentials never stand in the object itself.
 
-use super::common::name;
-use super::runtime;
-use super::target::{is_clean_path, is_clean_sub_path, not_a_path};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::common::name;
+use crate::admission::validate::runtime;
+use crate::admission::validate::target::{is_clean_path, is_clean_sub_path, not_a_path};
 use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
-use crate::plan::hosts::is_within;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use crate::plan::run::hosts::is_within;
 
 /// Everything wrong with the object.
 pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {

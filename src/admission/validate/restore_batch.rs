@@ -5,15 +5,15 @@
 
 use std::collections::HashSet;
 
-use super::immutable::immutable;
-use super::members::{self, Member};
-use super::parts::{self, Part};
-use super::{common, extraneous, overlap};
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::immutable::immutable;
+use crate::admission::validate::members::Member;
+use crate::admission::validate::parts::Part;
+use crate::admission::validate::{common, extraneous, members, overlap, parts};
 use crate::api::RestoreBatch;
 use crate::api::restore_batch::BackupBatchRef;
-use crate::plan::hosts::HostSet;
-use crate::plan::run::is_sequential;
+use crate::plan::run::hosts::HostSet;
+use crate::plan::run::limits::is_sequential;
 
 /// Everything wrong with the object; with `old`, also what may not change.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {

@@ -3,10 +3,11 @@
 //! A batch of one part at `spec`. Its spec cannot be changed, but for `cancel`:
 //! another restore is another object.
 
-use super::common;
-use super::immutable::immutable;
-use super::parts::{self, Part};
 use crate::admission::error::{Errors, FieldError};
+use crate::admission::validate::common;
+use crate::admission::validate::immutable::immutable;
+use crate::admission::validate::parts;
+use crate::admission::validate::parts::Part;
 use crate::api::RestoreSession;
 
 /// Everything wrong with the object; with `old`, also what may not change.

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::common;
-use super::folders::Folders;
-use super::target::{is_clean_path, not_a_path, patterns, say_hosts, say_mounts};
 use crate::admission::error::Errors;
+use crate::admission::validate::common;
+use crate::admission::validate::folders::Folders;
+use crate::admission::validate::target::{is_clean_path, not_a_path, patterns, say_hosts, say_mounts};
 use crate::api::common::Rule;
-use crate::plan::hosts::HostSet;
+use crate::plan::run::hosts::HostSet;
 
 /// Word for "the newest".
 const LATEST: &str = "latest";

@@ -78,9 +78,9 @@ pub fn is_size(text: &str) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::is_size;
     use crate::admission::error::message;
     use crate::admission::validate::check;
+    use crate::admission::validate::runtime::is_size;
 
     #[test]
     fn variables_of_the_agent_cannot_be_set() {

@@ -7,14 +7,15 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::VolumeMount;
 
-use super::common::name;
-use super::folders::Folders;
 use crate::admission::error::{Errors, say_list};
+use crate::admission::validate::common::name;
+use crate::admission::validate::folders::Folders;
 use crate::api::common::TargetRef;
 use crate::contract::restic::pattern;
 use crate::names::PVC_MOUNT;
-use crate::plan::hosts::{HostSet, TargetKind, is_within, normal_path};
-use crate::plan::restic_args::{self, Command};
+use crate::plan::run::hosts::{HostSet, TargetKind, is_within, normal_path};
+use crate::plan::systems::restic::args;
+use crate::plan::systems::restic::args::Command;
 
 /// Folders the agent's image needs; a mount over one of them, or over a folder around it, hides it.
 const NEEDED: [&str; 11] = [
@@ -217,7 +218,7 @@ fn one_mount(errors: &mut Errors, at: &str, mount: &VolumeMount, is_written: boo
 
 /// Further arguments of restic.
 pub fn args(errors: &mut Errors, at: &str, command: Command, args: &[String]) {
-    if let Err(wrong) = restic_args::parse(command, args) {
+    if let Err(wrong) = args::parse(command, args) {
         for (i, text) in wrong {
             errors.invalid(format!("{at}.args[{i}]"), text);
         }
@@ -280,8 +281,9 @@ mod tests {
 
     #[test]
     fn the_agents_folders_are_among_its_own() {
-        use crate::contract::restic::{LOCAL_REPOSITORY_DIR, RESTORE_ROOT, SECRET_DIR};
+        use crate::contract::restic::LOCAL_REPOSITORY_DIR;
         use crate::contract::{OUTCOME_FILE, WORK_DIR};
+        use crate::contract::{RESTORE_ROOT, SECRET_DIR};
         for folder in [LOCAL_REPOSITORY_DIR, OUTCOME_FILE, RESTORE_ROOT, SECRET_DIR, WORK_DIR] {
             assert!(OWN.iter().any(|own| is_within(folder, own)), "{folder}");
         }

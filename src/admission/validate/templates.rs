@@ -7,11 +7,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaimStatus;
 
-use super::common::name;
 use crate::admission::error::{Errors, say_list};
+use crate::admission::validate::common::name;
 use crate::api::target::RestoreTarget;
 use crate::api::volume::{PartialMeta, PvcTemplate};
-use crate::plan::claims::{ORDINAL, volume_name};
+use crate::plan::restore::pvc_templates::{ORDINAL, volume_name};
 
 /// Most replicas: each has claims and a Job of its own.
 const MOST_REPLICAS: i32 = 1000;

@@ -12,12 +12,12 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
-use super::{client, plain, trouble};
+use crate::agent::cluster::{client, plain, trouble};
 use crate::api::Snapshot;
 use crate::contract::restic::{List, Listed};
 use crate::contract::{Failure, Run};
 use crate::names::{SNAPSHOT_MANAGER, reason};
-use crate::plan::snapshots::{Existing, Listing};
+use crate::plan::repository::snapshots::{Existing, Listing};
 
 /// Objects of a page.
 const PAGE: u32 = 500;

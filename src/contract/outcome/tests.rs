@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::contract::outcome::*;
 use crate::contract::restic::{Detail, MOST_PATHS, MOST_PINS, PinnedSnapshot, Pins, SnapshotMade, unpack_made};
 
 /// A name as long as a node's, behind an alias.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::compact::{Detail, Saved, SnapshotMade, pack, unpack_made};
+use crate::contract::restic::compact::{Detail, Saved, SnapshotMade, pack, unpack_made};
 
 /// What a step found or did.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::snapshot::PinnedSnapshot;
+use crate::contract::restic::snapshot::PinnedSnapshot;
 use crate::digest::hex;
 
 /// Snapshots of one host that always fit the answer of a preflight, with the longest name that a host can have (38

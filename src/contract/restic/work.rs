@@ -4,22 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::counts::Counts;
-use super::retention::Retention;
-use super::snapshot::PinnedSnapshot;
+use crate::contract::restic::counts::Counts;
+use crate::contract::restic::retention::Retention;
+use crate::contract::restic::snapshot::PinnedSnapshot;
 
-/// Where the backend Secret is mounted, one file a key.
-pub const SECRET_DIR: &str = "/etc/lifeboat/repository";
 /// Key of the backend Secret that holds the encryption password.
 pub const PASSWORD_KEY: &str = "RESTIC_PASSWORD";
-/// Where the claim of an `interimVolumeTemplate` is mounted (Stash's path).
-pub const INTERIM_DIR: &str = "/stash-interim-volume";
 /// Where a repository on a volume (`backend.local`) is mounted.
 pub const LOCAL_REPOSITORY_DIR: &str = "/lifeboat/repository";
-/// Restores write below this folder: the volume that the user mounts at `/data`
-/// stands at `/lifeboat/restore/data`, so that no path of the user's can hide
-/// the agent's own files and parents of a mount point are never touched.
-pub const RESTORE_ROOT: &str = "/lifeboat/restore";
 
 /// A restic repository, without its secrets.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -58,7 +50,7 @@ pub struct Settings {
     /// Do not keep a local cache (`tempDir.disableCaching`).
     #[serde(default)]
     pub no_cache: bool,
-    /// Cache and temporary files go to the claim at [`INTERIM_DIR`].
+    /// Cache and temporary files go to the claim at [`INTERIM_DIR`](crate::contract::INTERIM_DIR).
     #[serde(default)]
     pub interim: bool,
 }
@@ -211,7 +203,7 @@ pub struct Restore {
     /// Further restic arguments, already checked against the allow list.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Mount points of the target, as the user wrote them; each stands below [`RESTORE_ROOT`].
+    /// Mount points of the target, as the user wrote them; each stands below [`RESTORE_ROOT`](crate::contract::RESTORE_ROOT).
     pub mounts: Vec<String>,
     /// Nothing to restore is a success.
     #[serde(default)]

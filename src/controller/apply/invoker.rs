@@ -9,17 +9,17 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::Value;
 use tracing::info;
 
-use super::writes::Writes;
-use super::{sessions, status};
 use crate::admission::validate::identity;
 use crate::api::backup_batch::{BackupBatchStatus, MemberConditions};
 use crate::api::backup_configuration::BackupConfigurationStatus;
 use crate::api::common::{InvokerIdentity, InvokerPhase};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Condition, to_json};
+use crate::controller::apply::writes::Writes;
+use crate::controller::apply::{sessions, status};
 use crate::controller::cache::invokers::Invoker;
 use crate::controller::cache::stored::Stored;
-use crate::plan::conditions;
-use crate::plan::invoker::InvokerPlan;
+use crate::plan::backup::invoker::seen::InvokerPlan;
+use crate::plan::run::conditions;
 
 /// A kind of invoker whose status can be written.
 pub trait InvokerStatus: Invoker {

@@ -18,16 +18,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::writes::Writes;
-use super::{rbac, sessions, workloads};
 use crate::contract::{Class, Failure};
+use crate::controller::apply::writes::Writes;
+use crate::controller::apply::{rbac, sessions, workloads};
 use crate::controller::observe::errors::plain;
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, STASH_REPOSITORY_FINALIZER, annotation, label, reason};
-use crate::plan::grants::Grant;
-use crate::plan::jobs::{self, JobSeen, JobState};
-use crate::plan::observed::Surroundings;
-use crate::plan::sessions::NewSession;
-use crate::plan::{Event, FinalizerChange, Hold, Plan, Scale, Stop, ownership};
+use crate::plan::backup::sessions::NewSession;
+use crate::plan::effects::{Event, FinalizerChange, Grant, Hold, Plan, Scale, Stop};
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::{job_status, ownership};
 
 /// A plan whose objects reached the cluster, and what the API server refused of it.
 pub struct Done {
@@ -330,7 +330,13 @@ fn has_refused(error: &kube::Error) -> bool {
 
 /// A refused Job as one that ended: its failure goes the way of any other.
 fn refusal(writes: &Writes, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
-    JobSeen { uid: None, starts: false, is_unmade, state: JobState::Lost(failure), ..jobs::see(job, &[], writes.now()) }
+    JobSeen {
+        uid: None,
+        starts: false,
+        is_unmade,
+        state: JobState::Lost(failure),
+        ..job_status::see(job, &[], writes.now())
+    }
 }
 
 /// What the API server says to a Job, or to `what` without which it cannot run.

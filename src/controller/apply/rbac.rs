@@ -18,16 +18,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::writes::Writes;
 use crate::api::restore_session::GrantStatus;
+use crate::controller::apply::writes::Writes;
 use crate::controller::cache::index::Indexed;
-use crate::controller::cache::pages::{self, PAGE};
-use crate::controller::cache::scope;
+use crate::controller::cache::pages::PAGE;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
+use crate::controller::cache::{pages, scope};
 use crate::controller::observe::errors::plain;
 use crate::names::{OPERATOR, annotation, label};
-use crate::plan::grants::Grant;
+use crate::plan::effects::Grant;
 
 /// How often rights whose run is gone are looked for.
 const NOW_AND_THEN: Duration = Duration::from_mins(10);

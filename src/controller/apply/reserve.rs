@@ -5,9 +5,10 @@
 use crate::controller::cache::consumers::{Consumer, Home};
 use crate::controller::cache::listings::Listings;
 use crate::controller::cache::slots::{Reserved, Slots};
-use crate::plan::Plan;
-use crate::plan::gate::Room;
-use crate::plan::observed::{Seen, Surroundings};
+use crate::plan::effects::Plan;
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::seen::Seen;
+use crate::plan::seen::surroundings::Surroundings;
 
 /// The plan of a session whose Jobs have slots and claims: what others took since the look is left to them. A Repository has
 /// `most` slots.

@@ -6,9 +6,9 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use tracing::info;
 
-use super::writes::Writes;
 use crate::api::BackupSession;
-use crate::plan::sessions::NewSession;
+use crate::controller::apply::writes::Writes;
+use crate::plan::backup::sessions::NewSession;
 
 /// Creates a session. One that is there already is left alone; where its name is that of a session of another owner, or of
 /// one that somebody made by hand, it gets another.

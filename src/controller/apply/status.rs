@@ -13,16 +13,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::objects::Applied;
-use super::writes::Writes;
 use crate::api::{Repository, to_json};
+use crate::controller::apply::objects::Applied;
+use crate::controller::apply::writes::Writes;
 use crate::controller::cache::consumers::Consumer;
 use crate::controller::cache::stored::Stored;
 use crate::controller::observe::reads::Reads;
 use crate::controller::observe::usage;
 use crate::names::MANAGER;
-use crate::plan::repository::{is_being_asked, opened};
-use crate::plan::{self, conditions};
+use crate::plan::repository::known::is_being_asked;
+use crate::plan::repository::opened;
+use crate::plan::run::conditions;
+use crate::plan::{effects, run};
 
 /// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
 ///
@@ -37,7 +39,7 @@ where
         writes.precedence.give_way().await;
         fresh = Some(match write_status(writes, object, status).await {
             Err(error) if is_too_large(&error) => {
-                let Some(short) = plan::size::shorten(&K::kind(&()), status, writes.now()) else { return Err(error) };
+                let Some(short) = run::size::shorten(&K::kind(&()), status, writes.now()) else { return Err(error) };
                 warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "the status is too large; the run is ended");
                 write_status(writes, object, &short).await?
             }
@@ -162,7 +164,7 @@ fn is_too_large(error: &kube::Error) -> bool {
 }
 
 /// Publishes an event about an object. One that cannot be written is left out.
-pub async fn publish<K>(writes: &Writes, object: &K, event: &plan::Event)
+pub async fn publish<K>(writes: &Writes, object: &K, event: &effects::Event)
 where
     K: Resource<DynamicType = ()>,
 {

@@ -12,10 +12,10 @@ use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::writes::Writes;
+use crate::controller::apply::writes::Writes;
 use crate::controller::observe::openshift::DeploymentConfig;
 use crate::names::{MANAGER, annotation};
-use crate::plan::{Hold, Scale};
+use crate::plan::effects::{Hold, Scale};
 
 /// A subresource of a workload.
 #[derive(Clone, Copy)]

@@ -8,9 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Reporter;
 
-use super::counters::Counters;
-use super::fence::Fenced;
-use super::precedence::Precedence;
+use crate::controller::apply::counters::Counters;
+use crate::controller::apply::fence::Fenced;
+use crate::controller::apply::precedence::Precedence;
 use crate::controller::cache::read_your_writes::Written;
 use crate::controller::cache::slots::Slots;
 use crate::controller::observe::reads::Clock;

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tracing::warn;
 
-use crate::plan::kept::{Keep, Kept};
+use crate::plan::seen::compact::{Keep, Kept};
 
 /// Bytes that are kept of the objects of one kind and namespace.
 pub const NAMESPACE_BYTES: usize = 8 * 1024 * 1024;

@@ -1,16 +1,16 @@
 //! Jobs of one kind of object, and their pods, as last watched, and the keys by which they are found.
 //!
-//! A key goes by labels, which anybody may set. Whose child a Job is, [`ownership`](crate::plan::ownership) says, which
+//! A key goes by labels, which anybody may set. Whose child a Job is, [`ownership`](crate::plan::seen::ownership) says, which
 //! whoever reads them here asks.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
-use super::index::Indexed;
+use crate::controller::cache::index::Indexed;
 use crate::names::label;
-use crate::plan::jobs;
-use crate::plan::kept::Kept;
+use crate::plan::seen::compact::Kept;
+use crate::plan::seen::job_status;
 
 /// Jobs of one kind of session, and their pods, as last watched.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub fn keys_of_job(job: &Kept<Job>) -> Vec<String> {
     let job = job.open();
     let mut all: Vec<String> = labelled(&job).into_iter().collect();
     let uses_claims = job.labels().get(label::STEP).is_some_and(|s| s == "restore" || s == "backup");
-    if uses_claims && !jobs::is_complete(&job) {
+    if uses_claims && !job_status::is_complete(&job) {
         all.extend(job.namespace().map(|n| in_use(&n)));
     }
     all

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
-use super::index::Indexed;
-use super::series::{Labels, Series};
-use super::stored::{Stored, UserKind};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::series::{Labels, Series};
+use crate::controller::cache::stored::{Stored, UserKind};
 
 /// A Repository, by name.
 pub type Home = ObjectRef<Stored<Repository>>;

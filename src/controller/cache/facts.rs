@@ -7,9 +7,6 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 
-use super::invokers::Invoker;
-use super::series::Backups;
-use super::stored::{Facts, UserKind};
 use crate::api::backup_session::BackupPhase;
 use crate::api::common::RepositoryRef;
 use crate::api::restore_session::RestorePhase;
@@ -17,15 +14,20 @@ use crate::api::{
     BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Condition, Repository, RestoreBatch,
     RestoreSession,
 };
+use crate::controller::cache::invokers::Invoker;
+use crate::controller::cache::series::Backups;
+use crate::controller::cache::stored::{Facts, UserKind};
 use crate::names::{condition, reason};
-use crate::plan::observed::Refusal;
-use crate::plan::restore::rivals as targets;
-use crate::plan::run::{self, RestoreRun};
-use crate::plan::{access, backup, ground, repository};
+use crate::plan::backup::status;
+use crate::plan::repository::{backend, known, preconditions};
+use crate::plan::restore::conflicts as targets;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::restore::status::is_final;
+use crate::plan::seen::Refusal;
 
 fn place(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<(String, String)> {
     let (reference, namespace) = (reference?, namespace?);
-    Some((ground::home(reference, &namespace).to_owned(), reference.name.clone()))
+    Some((preconditions::home(reference, &namespace).to_owned(), reference.name.clone()))
 }
 
 fn facts_of_invoker<K: Invoker>(invoker: &K) -> Facts {
@@ -60,8 +62,8 @@ impl UserKind for BackupSession {
     fn facts(&self) -> Facts {
         let phase = self.status.as_ref().and_then(|s| s.phase);
         let invoker = Some(self.spec.invoker.clone().unwrap_or_default());
-        let (over, runs) = (backup::is_over(phase), phase == Some(BackupPhase::Running));
-        let rests = over && !self.status.as_ref().is_some_and(backup::has_retry_due);
+        let (over, runs) = (status::is_over(phase), phase == Some(BackupPhase::Running));
+        let rests = over && !self.status.as_ref().is_some_and(status::has_retry_due);
         Facts { over, rests, runs, backup: phase, invoker, ..Facts::default() }
             .saying(self.status.as_ref().map_or(&[][..], |s| &s.conditions))
             .running(self.status.as_ref().and_then(|s| s.run.as_ref()))
@@ -70,7 +72,7 @@ impl UserKind for BackupSession {
 
 fn facts_of_restore(run: &RestoreRun, repository: Option<(String, String)>) -> Facts {
     let state = &run.state;
-    let (over, rests) = (run::is_final(state.phase), state.is_final());
+    let (over, rests) = (is_final(state.phase), state.is_final());
     let runs = state.phase == Some(RestorePhase::Running);
     let targets = if over { vec![] } else { targets::of(run) };
     Facts { repository, over, rests, runs, targets, ..Facts::default() }
@@ -93,11 +95,11 @@ impl UserKind for RestoreBatch {
 impl UserKind for Repository {
     fn facts(&self) -> Facts {
         let status = self.status.as_ref();
-        let access = access::of(&self.spec, &self.name_any()).ok();
+        let access = backend::of(&self.spec, &self.name_any()).ok();
         Facts {
             url: access.filter(|a| a.local.is_none()).map(|a| a.told.url.into()),
             first_backup: status.and_then(|s| s.first_backup_time.clone()),
-            known: repository::was_here(&self.spec, status),
+            known: known::was_here(&self.spec, status),
             reachability: status.and_then(|s| s.reachability.clone()),
             not_ready: not_ready(status.map_or(&[][..], |s| &s.conditions)),
             ..Facts::default()

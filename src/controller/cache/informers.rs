@@ -21,11 +21,11 @@ use tokio::sync::watch::Sender;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::index::{Indexed, Keys};
-use super::scope::{Place, Scope};
-use super::sources;
+use crate::controller::cache::index::{Indexed, Keys};
+use crate::controller::cache::scope::{Place, Scope};
+use crate::controller::cache::sources;
 use crate::names::label;
-use crate::plan::kept::{Keep, Kept};
+use crate::plan::seen::compact::{Keep, Kept};
 
 /// Longest wait for the first fill of a store. Beyond it the API server is asked, whose answer says what is wrong.
 const FILLS_WITHIN: Duration = Duration::from_secs(10);

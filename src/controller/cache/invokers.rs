@@ -1,20 +1,19 @@
 //! What BackupConfiguration and BackupBatch have in common: where their data goes, when they run, what they back up.
 //!
-//! Only what stands in the object is read. What follows from it is decided in [`plan::invoker`](crate::plan::invoker).
+//! Only what stands in the object is read. What follows from it is decided in [`plan::invoker`](crate::plan::backup::invoker).
 
 use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
 
-use super::stored::UserKind;
 use crate::api::common::{InvokerPhase, RepositoryRef, RetryConfig, ScheduleInForce};
 use crate::api::target::BackupTarget;
 use crate::api::{BackupBatch, BackupConfiguration, Condition};
+use crate::controller::cache::stored::UserKind;
 use crate::names::condition;
-use crate::plan::hosts::{HostSet, TargetKind};
-use crate::plan::invoker::MemberSeen;
-use crate::plan::invoker::lateness::Record;
+use crate::plan::backup::invoker::seen::{MemberSeen, Record};
+use crate::plan::run::hosts::{HostSet, TargetKind};
 
 /// A kind that says what is backed up.
 pub trait Invoker: UserKind + Resource<Scope = NamespaceResourceScope> {

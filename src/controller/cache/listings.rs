@@ -11,10 +11,10 @@ use futures::channel::mpsc::UnboundedSender;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 
-use super::consumers::Home;
-use super::stored::Stored;
 use crate::api::Repository;
-use crate::plan::Listing;
+use crate::controller::cache::consumers::Home;
+use crate::controller::cache::stored::Stored;
+use crate::plan::effects::Listing;
 
 /// Listings at once.
 const MOST: usize = 16;

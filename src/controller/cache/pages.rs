@@ -18,7 +18,7 @@ use kube::core::{ListMeta, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use tokio::sync::Semaphore;
 
-use crate::plan::kept::{Keep, Kept};
+use crate::plan::seen::compact::{Keep, Kept};
 
 /// Objects in one page, if it is not too long.
 pub const PAGE: u32 = 250;

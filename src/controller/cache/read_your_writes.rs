@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
-use super::children::Children;
+use crate::controller::cache::children::Children;
 
 /// Longest wait for a watch to tell. What it has not told by then, it may never tell: of an API server that was
 /// restored from a backup, or of a Job that went as fast as it came.

@@ -20,7 +20,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use super::budget::{Budget, Counted};
+use crate::controller::cache::budget::{Budget, Counted};
 
 /// How often it is looked whether a namespace is there by now.
 const COMES: Duration = Duration::from_secs(10);

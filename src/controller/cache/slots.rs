@@ -16,14 +16,15 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-use super::consumers::{self, Consumer, Consumers, Home, full_name};
 use crate::contract::restic::{Prepare, Step};
+use crate::controller::cache::consumers;
+use crate::controller::cache::consumers::{Consumer, Consumers, Home, full_name};
 use crate::names::{annotation, condition, label, reason};
-use crate::plan::gate::{Claim, Queue, Room};
-use crate::plan::jobs::{self, JobSeen};
-use crate::plan::kept::Kept;
-use crate::plan::observed::Writer;
-use crate::plan::ownership;
+use crate::plan::repository::slots::queue::{Claim, Queue, Room};
+use crate::plan::seen::compact::Kept;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::surroundings::Writer;
+use crate::plan::seen::{job_status, ownership};
 
 /// All of them.
 #[derive(Clone, Default)]
@@ -165,7 +166,7 @@ impl Slots {
             Event::Apply(job) | Event::InitApply(job) => {
                 let job = job.open();
                 self.with(|all| match Taken::heard::<K>(&job) {
-                    Some(taken) if !jobs::is_over(&job) => all.take(job_name(&job), taken),
+                    Some(taken) if !job_status::is_over(&job) => all.take(job_name(&job), taken),
                     _ => all.give_back(&job_name(&job)),
                 });
             }
@@ -298,7 +299,7 @@ impl Taken {
 
     fn of(kind: Cow<'static, str>, session: &str, name: &str, job: &Job) -> Self {
         let namespace = job.namespace().unwrap_or_default();
-        let (claims, reads) = jobs::uses(job);
+        let (claims, reads) = job_status::uses(job);
         let prepares = job.labels().get(label::STEP).is_some_and(|step| step == Step::Prepare(Prepare {}).verb());
         Self {
             prepares: job.annotations().get(annotation::REPOSITORY).filter(|_| prepares).cloned(),

@@ -19,18 +19,18 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt};
-
 use serde::de::DeserializeOwned;
 
-use super::budget::Counted;
-use super::children::{self, Children};
-use super::index::{Indexed, Keys};
-use super::pages::PAGE;
-use super::scope::{self, Place, Scope};
-use super::slots::Slots;
-use super::verdicts::Verdicts;
+use crate::controller::cache::budget::Counted;
+use crate::controller::cache::children::Children;
+use crate::controller::cache::index::{Indexed, Keys};
+use crate::controller::cache::pages::PAGE;
+use crate::controller::cache::scope::{Place, Scope};
+use crate::controller::cache::slots::Slots;
+use crate::controller::cache::verdicts::Verdicts;
+use crate::controller::cache::{children, scope};
 use crate::names::{annotation, label};
-use crate::plan::kept::Kept;
+use crate::plan::seen::compact::Kept;
 
 /// Looks that run at once, for each kind. A look waits for the API server only.
 const CONCURRENCY: u16 = 64;

@@ -17,18 +17,20 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::budget::{Counted, NAMESPACE_BYTES, SMALL};
-use super::series::Backups;
-use super::verdicts::MESSAGE_MAX;
-use crate::admission::{self, bounds::OBJECT_BYTES};
+use crate::admission;
+use crate::admission::bounds::OBJECT_BYTES;
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::InvokerPhase;
 use crate::api::repository::Reachability;
 use crate::api::restore_session::RunStatus;
 use crate::api::{Condition, to_json};
+use crate::controller::cache::budget::{Counted, NAMESPACE_BYTES, SMALL};
+use crate::controller::cache::series::Backups;
+use crate::controller::cache::verdicts::MESSAGE_MAX;
 use crate::names::{condition, reason};
-use crate::plan::hosts::HostSet;
-use crate::plan::observed::{Refusal, Rival};
+use crate::plan::run::hosts::HostSet;
+use crate::plan::seen::Refusal;
+use crate::plan::seen::surroundings::Rival;
 use crate::text::cut;
 
 /// Where `kubectl apply` keeps the whole object once more.

@@ -2,13 +2,13 @@
 //!
 //! They say "not there" of everything until they are filled; whoever decides anything waits for that.
 
-use super::children::Children;
-use super::consumers::Consumers;
-use super::index::Indexed;
-use super::scope::Scope;
-use super::stored::Stored;
-use super::verdicts::Verdicts;
 use crate::api::Repository;
+use crate::controller::cache::children::Children;
+use crate::controller::cache::consumers::Consumers;
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::scope::Scope;
+use crate::controller::cache::stored::Stored;
+use crate::controller::cache::verdicts::Verdicts;
 
 /// All stores. Clones share them.
 #[derive(Clone)]

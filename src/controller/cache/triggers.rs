@@ -13,18 +13,19 @@ use kube::runtime::watcher::Event;
 use kube::{Client, Resource, ResourceExt as _};
 use tokio::sync::Notify;
 
-use super::budget::Counted;
-use super::consumers::{self, Consumer, Consumers, Home};
-use super::index::Indexed;
-use super::listings::Listings;
-use super::scope::Scope;
-use super::slots::Slots;
-use super::sources::Source;
-use super::stored::Stored;
-use super::verdicts::Verdicts;
 use crate::api::repository::Reachability;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession};
-use crate::plan::gate::Claim;
+use crate::controller::cache::budget::Counted;
+use crate::controller::cache::consumers;
+use crate::controller::cache::consumers::{Consumer, Consumers, Home};
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::listings::Listings;
+use crate::controller::cache::scope::Scope;
+use crate::controller::cache::slots::Slots;
+use crate::controller::cache::sources::Source;
+use crate::controller::cache::stored::Stored;
+use crate::controller::cache::verdicts::Verdicts;
+use crate::plan::repository::slots::queue::Claim;
 
 /// The watches.
 pub struct Sources {

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::warn;
 
 use crate::names::reason;
-use crate::plan::observed::Refusal;
+use crate::plan::seen::Refusal;
 use crate::text::cut;
 
 /// Longest time of a validation. The largest admissible object takes less than a hundredth of it.

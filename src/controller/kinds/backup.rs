@@ -9,8 +9,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use tracing::info;
 
-use super::context::Context;
-use super::reconcile::{Error, Planned};
 use crate::api::BackupSession;
 use crate::api::backup_session::BackupPhase;
 use crate::controller::apply::objects::{Applied, Refused};
@@ -18,11 +16,15 @@ use crate::controller::apply::{reserve, status};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::stored::Stored;
 use crate::controller::cache::stores::Stores;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::reconcile::{Error, Planned};
 use crate::controller::observe::backup as observe;
-use crate::plan::Plan;
-use crate::plan::backup::{self, BackupRun, is_over};
-use crate::plan::observed::Surroundings;
-use crate::plan::run::Identity;
+use crate::plan::backup;
+use crate::plan::backup::run::BackupRun;
+use crate::plan::backup::status::{has_retry_due, is_over};
+use crate::plan::effects::Plan;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::surroundings::Surroundings;
 
 impl Planned for BackupSession {
     type Run = BackupRun;
@@ -45,7 +47,7 @@ impl Planned for BackupSession {
         let opened = object.open();
         let status = opened.status.clone().unwrap_or_default();
         let rests = is_over(status.phase)
-            && !backup::has_retry_due(&status)
+            && !has_retry_due(&status)
             && status.observed_generation.is_none_or(|g| Some(g) == object.meta().generation);
         if (rests || object.meta().deletion_timestamp.is_some()) && !Identity::of(&opened).held {
             return Ok(None);

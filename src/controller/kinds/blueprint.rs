@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use kube::runtime::controller::Action;
 
-use super::context::Context;
-use super::reconcile::Error;
 use crate::api::backup_blueprint::BackupBlueprintStatus;
 use crate::api::common::InvokerPhase;
 use crate::api::{BackupBlueprint, to_json};
 use crate::controller::apply::status;
 use crate::controller::cache::stored::Stored;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::reconcile::Error;
 use crate::controller::observe::validity;
 use crate::names::{condition, reason};
-use crate::plan::conditions::{self, Health};
+use crate::plan::run::conditions;
+use crate::plan::run::conditions::Health;
 
 /// One look at a blueprint.
 ///

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch::Sender;
 
-use super::large_objects::Rooms;
 use crate::controller::apply::writes::Writes;
 use crate::controller::cache::listings::Listings;
 use crate::controller::cache::triggers::Triggers;
+use crate::controller::kinds::large_objects::Rooms;
 use crate::controller::observe::reads::Reads;
-use crate::plan::observed::Setup;
+use crate::plan::setup::Setup;
 
 /// What every reconcile shares.
 pub struct Context {

@@ -9,15 +9,15 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
-use super::context::Context;
-use super::reconcile::{Error, measured};
-use crate::controller::apply::invoker::{self as apply, InvokerStatus};
-use crate::controller::apply::objects;
+use crate::controller::apply::invoker::InvokerStatus;
+use crate::controller::apply::{invoker as apply, objects};
 use crate::controller::cache::stored::Stored;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::reconcile::{Error, measured};
 use crate::controller::observe::invoker as observe;
-use crate::plan::FinalizerChange;
-use crate::plan::invoker;
-use crate::plan::run::Identity;
+use crate::plan::backup::invoker;
+use crate::plan::effects::FinalizerChange;
+use crate::plan::seen::identity::Identity;
 
 /// One look at an invoker.
 ///

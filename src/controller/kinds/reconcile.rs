@@ -12,18 +12,19 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use tracing::{debug, warn};
 
-use super::context::Context;
-use super::large_objects::Crowded;
 use crate::controller::apply::counters::{Measured, Reconciled};
 use crate::controller::apply::fence::NotLeading;
-use crate::controller::apply::objects::{self, Applied, Refused};
+use crate::controller::apply::objects;
+use crate::controller::apply::objects::{Applied, Refused};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::read_your_writes::LAG;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
 use crate::controller::cache::verdicts::Busy;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::large_objects::Crowded;
 use crate::controller::observe::errors::Error as Unseen;
-use crate::plan::Plan;
+use crate::plan::effects::Plan;
 
 /// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
 /// three-host restore takes four at most, and a loop without end would be a defect.

@@ -6,19 +6,21 @@
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::context::Context;
-use super::reconcile::{Error, Planned};
 use crate::api::Repository;
 use crate::controller::apply::objects::{Applied, Refused};
 use crate::controller::apply::{reserve, status};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::stored::Stored;
 use crate::controller::cache::stores::Stores;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::reconcile::{Error, Planned};
 use crate::controller::observe::repository as observe;
 use crate::names::{STASH_REPOSITORY_FINALIZER, annotation};
-use crate::plan::Plan;
-use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, slots};
-use crate::plan::run::Identity;
+use crate::plan::effects::Plan;
+use crate::plan::repository;
+use crate::plan::repository::pass::{RepositoryRun, RepositorySurroundings};
+use crate::plan::repository::slots::queue;
+use crate::plan::seen::identity::Identity;
 
 impl Planned for Repository {
     type Run = RepositoryRun;
@@ -46,7 +48,7 @@ impl Planned for Repository {
         let (home, most) = (ObjectRef::from_obj(stored), ctx.setup.jobs_per_repository);
         let ledger = &ctx.writes.slots;
         let (waiting, at_work, slots) =
-            ledger.look(&home, |q| (q.len(), q.jobs(), slots::of(q, most))).unwrap_or_default();
+            ledger.look(&home, |q| (q.len(), q.jobs(), queue::slots(q, most))).unwrap_or_default();
         // A change of a session brought us here; perhaps it made room.
         ctx.triggers.next_in_line(ledger, &home, most);
         let seen = observe::surroundings(&ctx.reads, &ctx.setup, stored, &run).await?;

@@ -10,8 +10,6 @@ use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use tracing::info;
 
-use super::context::Context;
-use super::reconcile::{Error, Planned};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::api::{RestoreBatch, RestoreSession};
 use crate::controller::apply::objects::{Applied, Refused};
@@ -19,11 +17,15 @@ use crate::controller::apply::{reserve, status};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
+use crate::controller::kinds::context::Context;
+use crate::controller::kinds::reconcile::{Error, Planned};
 use crate::controller::observe::{jobs, restore as observe};
-use crate::plan::Plan;
-use crate::plan::observed::Surroundings;
-use crate::plan::restore::{self, Rounds};
-use crate::plan::run::{Identity, RestoreRun, RestoreState};
+use crate::plan::effects::Plan;
+use crate::plan::restore;
+use crate::plan::restore::rounds::Rounds;
+use crate::plan::restore::run::{RestoreRun, RestoreState};
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::surroundings::Surroundings;
 
 /// A kind that is a restore.
 pub trait Restore: UserKind + Resource<Scope = NamespaceResourceScope> {
@@ -107,7 +109,7 @@ impl<K: Restore> Planned for K {
         let (slots, most) = (&ctx.writes.slots, ctx.setup.jobs_per_repository);
         slots.note(&run.id.namespace, &seen.jobs);
         let plan = reserve::reserved(slots, object, most, seen, |seen| restore::next(run, seen, &ctx.setup, ctx.now()));
-        *rounds = run.rounds.clone().after(&run.state, &plan);
+        *rounds = run.rounds.clone().after(&run.state.members, &plan);
         plan
     }
 

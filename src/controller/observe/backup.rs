@@ -8,23 +8,28 @@ use futures::future::join_all;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt as _};
 
-use super::errors::Error;
-use super::reads::{Reader, Reads};
-use super::{conflicts, jobs, namespace, repository, targets, usage, validity};
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupPhase, InvokerRef};
 use crate::api::common::{InvokerPhase, OnFailure, RepositoryRef};
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession};
 use crate::controller::cache::consumers::Consumer;
 use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::observe::errors::Error;
+use crate::controller::observe::reads::{Reader, Reads};
+use crate::controller::observe::{conflicts, jobs, namespace, repository, targets, usage, validity};
 use crate::names::{condition, reason};
-use crate::plan::backup::{self, BackupRun, Invoker, Neighbour};
-use crate::plan::gate::Room;
-use crate::plan::ground;
-use crate::plan::jobs::JobSeen;
-use crate::plan::observed::{Refusal, Rival, Seen, Setup, Surroundings, Writer};
-use crate::plan::run::{Identity, is_sequential};
-use crate::plan::target::TargetSeen;
+use crate::plan::backup::run::{BackupRun, Invoker, Neighbour};
+use crate::plan::backup::status;
+use crate::plan::repository::preconditions;
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::run::hosts;
+use crate::plan::run::limits::is_sequential;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::surroundings::{Rival, Surroundings, Writer};
+use crate::plan::seen::target::TargetSeen;
+use crate::plan::seen::{Refusal, Seen};
+use crate::plan::setup::Setup;
 
 /// The session with what its invoker says, and why nothing is done for that invoker.
 ///
@@ -66,7 +71,7 @@ pub async fn run(
         invoker_label: format!("{} {}/{}", reference.kind, id.namespace, reference.name),
         running: running.first().map(|s| s.name_any()),
         retry_left: object.spec.retry_left,
-        canceled: object.spec.cancel == Some(true) || object.status.as_ref().is_some_and(backup::is_being_canceled),
+        canceled: object.spec.cancel == Some(true) || object.status.as_ref().is_some_and(status::is_being_canceled),
         others,
         refusal: own,
         state: object.status.clone().unwrap_or_default(),
@@ -110,11 +115,11 @@ fn neighbours(reads: &Reads, invoker: &Invoker) -> Vec<Neighbour> {
     let consumers = &reads.stores.consumers;
     let mut found = vec![];
     for c in consumers.configurations.store.state().iter().filter(|c| is_beside(reads, invoker, place.as_ref(), c)) {
-        let targets = c.outline().spec.target.iter().map(backup::named).collect();
+        let targets = c.outline().spec.target.iter().map(hosts::named).collect();
         found.push(Neighbour { name: name(c.as_ref()), targets });
     }
     for b in consumers.batches.store.state().iter().filter(|b| is_beside(reads, invoker, place.as_ref(), b)) {
-        let targets = b.outline().spec.members.iter().filter_map(|m| m.target.as_ref()).map(backup::named).collect();
+        let targets = b.outline().spec.members.iter().filter_map(|m| m.target.as_ref()).map(hosts::named).collect();
         found.push(Neighbour { name: name(b.as_ref()), targets });
     }
     found
@@ -146,7 +151,7 @@ fn is_refused<K: Consumer>(invoker: &K) -> bool {
 /// that reach one bucket are strangers: what one writes there must not hold up the other.
 fn place(reads: &Reads, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
     let reference = reference?;
-    Some(place_of(reads, ground::home(reference, namespace), &reference.name))
+    Some(place_of(reads, preconditions::home(reference, namespace), &reference.name))
 }
 
 fn place_of(reads: &Reads, home: &str, name: &str) -> String {

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 
-use super::reads::{Reads, Seals};
 use crate::admission::rights;
 use crate::api::to_json;
+use crate::controller::observe::reads::{Reads, Seals};
 use crate::names::{label, reason};
-use crate::plan::observed::Refusal;
+use crate::plan::seen::Refusal;
 
 /// Why the controller does nothing for an object that asks for rights. `None` if it asks for none, or
 /// has them.

@@ -14,17 +14,16 @@ use crate::api::common::TargetRef;
 use crate::controller::cache::children::{Children, in_use, of_session};
 use crate::controller::cache::consumers;
 use crate::controller::cache::stores::Stores;
-use crate::plan::jobs;
-use crate::plan::kept::Kept;
-use crate::plan::objects::pod_of;
-use crate::plan::observed::{Rival, Writer};
-use crate::plan::ownership;
-use crate::plan::restore::rivals;
-use crate::plan::run::Identity;
+use crate::plan::run::hosts;
+use crate::plan::seen::compact::Kept;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::job_status::pod_of;
+use crate::plan::seen::surroundings::{Rival, Writer};
+use crate::plan::seen::{job_status, ownership};
 
 /// Targets of other unfinished restores of the namespace that are this session's too; of each the one that goes first.
 pub fn rivals<'t>(stores: &Stores, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
-    let wanted: BTreeSet<String> = targets.into_iter().filter_map(rivals::key).collect();
+    let wanted: BTreeSet<String> = targets.into_iter().filter_map(hosts::target_key).collect();
     let mut found = vec![];
     for target in &wanted {
         let key = consumers::restores(&id.namespace, target);
@@ -69,13 +68,13 @@ fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Wr
             let pods: Vec<&Pod> = pods.iter().collect();
             for (child, job) in jobs {
                 let job = job.open();
-                let seen = jobs::see(&job, &pods, now);
+                let seen = job_status::see(&job, &pods, now);
                 if !seen.is_active() {
                     continue;
                 }
                 let session = format!("{} {}/{}", child.kind, id.namespace, child.name);
                 let reads = seen.writes.is_empty();
-                let claims = if reads { pod_of(&job).map(jobs::claims).unwrap_or_default() } else { seen.writes };
+                let claims = if reads { pod_of(&job).map(job_status::claims).unwrap_or_default() } else { seen.writes };
                 found.extend(claims.into_iter().map(|claim| Writer { session: session.clone(), claim, reads }));
             }
         }

@@ -6,18 +6,18 @@ use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::errors::Error;
-use super::reads::Reads;
-use super::{namespace, repository, targets as found, usage, validity};
 use crate::api::BackupSession;
 use crate::controller::cache::invokers::{Invoker, Written};
 use crate::controller::cache::stored::Stored;
+use crate::controller::observe::errors::Error;
+use crate::controller::observe::reads::Reads;
+use crate::controller::observe::{namespace, repository, targets as found, usage, validity};
 use crate::names::condition;
-use crate::plan::backup;
-use crate::plan::invoker::{InvokerSeen, SessionSeen};
-use crate::plan::observed::Setup;
-use crate::plan::restore::display;
-use crate::plan::run::Identity;
+use crate::plan::backup::invoker::seen::{InvokerSeen, SessionSeen};
+use crate::plan::backup::status;
+use crate::plan::run::hosts::display;
+use crate::plan::seen::identity::Identity;
+use crate::plan::setup::Setup;
 
 /// What is seen of an invoker, `shown` being what is kept of it as the kind has it.
 ///
@@ -85,6 +85,6 @@ fn session_seen(session: &Stored<BackupSession>, now: Timestamp) -> SessionSeen 
         by_hand: session.facts().by_hand,
         phase: status.phase,
         reason: ready.and_then(|c| c.reason.clone()),
-        has_retry_due: backup::has_retry_due(&status),
+        has_retry_due: status::has_retry_due(&status),
     }
 }

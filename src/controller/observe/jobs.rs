@@ -11,14 +11,14 @@ use kube::Resource;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 
-use super::reads::Reads;
 use crate::controller::cache::children::{Children, of_session};
 use crate::controller::cache::pages;
+use crate::controller::observe::reads::Reads;
 use crate::names::label;
-use crate::plan::jobs::{self, JobSeen};
-use crate::plan::kept::Keep;
-use crate::plan::ownership;
-use crate::plan::run::Identity;
+use crate::plan::seen::compact::Keep;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::{job_status, ownership};
 
 /// Jobs of a session, each with what became of it. Jobs and pods are watched apart: after a break a Job can be known
 /// to have ended before its pod is known at all. Its result stands in that pod, so the API server is asked for it; else
@@ -28,7 +28,7 @@ use crate::plan::run::Identity;
 /// It was asked, and could not be reached.
 pub async fn cached(reads: &Reads, children: &Children, id: &Identity) -> kube::Result<Vec<JobSeen>> {
     let (mut jobs, mut pods) = watched(children, id);
-    if jobs.iter().any(|job| jobs::is_over(job) && !pods.iter().any(|pod| jobs::is_of(pod, job))) {
+    if jobs.iter().any(|job| job_status::is_over(job) && !pods.iter().any(|pod| job_status::is_of(pod, job))) {
         pods = listed(reads, id).await?;
         ownership::retain_children(id, &mut jobs, &mut pods);
     }
@@ -46,7 +46,7 @@ fn watched(children: &Children, id: &Identity) -> (Vec<Job>, Vec<Pod>) {
 }
 
 fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
-    jobs::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
+    job_status::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
 /// What the API server has of one kind that says that it belongs to a session.

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
-use super::errors::plain;
-use super::reads::Reads;
 use crate::api::runtime::RuntimeSettings;
+use crate::controller::observe::errors::plain;
+use crate::controller::observe::reads::Reads;
 use crate::names::annotation;
-use crate::plan::job_defaults;
-use crate::plan::observed::Seen;
-use crate::plan::pod_security::{ENFORCE_LABEL, Level};
+use crate::plan::seen::Seen;
+use crate::plan::work::job_defaults;
+use crate::plan::work::pod_security::{ENFORCE_LABEL, Level};
 
 /// Labels of a Namespace.
 pub async fn labels(reads: &Reads, namespace: &str) -> Seen<BTreeMap<String, String>> {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use crate::contract::{PROGRESS_PORT, Progress};
-use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::seen::job_status::{JobSeen, JobState};
 
 /// A Job answers from memory; what takes longer is a network that drops packets.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -15,15 +15,15 @@ use kube::core::{NamespaceResourceScope, Selector, SelectorExt as _};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt as _};
 
-use super::progress::ProgressClient;
-use super::secrets::Secrets;
 use crate::admission::seal::Key;
 use crate::controller::cache::index::Indexed;
 use crate::controller::cache::informers::{Informers, Kind, claims, keys_of_autoscaler, scaler_of, user_of};
 use crate::controller::cache::pages;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
-use crate::plan::kept::Kept;
+use crate::controller::observe::progress::ProgressClient;
+use crate::controller::observe::secrets::Secrets;
+use crate::plan::seen::compact::Kept;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -5,16 +5,18 @@
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::errors::{Error, plain};
-use super::reads::Reads;
-use super::{code_rights, jobs, namespace, usage, validity};
 use crate::api::Repository;
 use crate::api::common::RepositoryRef;
 use crate::controller::cache::stored::Stored;
-use crate::plan::observed::{Refusal, RepositorySeen, Seen, Setup, Silence};
-use crate::plan::repository::{self, RepositoryRun, RepositorySurroundings, opened};
-use crate::plan::usage::{self as policy, Verdict};
-use crate::plan::{access, ground};
+use crate::controller::observe::errors::{Error, plain};
+use crate::controller::observe::reads::Reads;
+use crate::controller::observe::{code_rights, jobs, namespace, usage, validity};
+use crate::plan::repository::pass::{RepositoryRun, RepositorySurroundings};
+use crate::plan::repository::usage_policy::Verdict;
+use crate::plan::repository::{backend, known, opened, preconditions, store_reasons, usage_policy as policy};
+use crate::plan::seen::repository::{RepositorySeen, Silence};
+use crate::plan::seen::{Refusal, Seen};
+use crate::plan::setup::Setup;
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn referenced(
@@ -24,7 +26,7 @@ pub async fn referenced(
     now: bool,
 ) -> Seen<RepositorySeen> {
     let Some(reference) = reference else { return Seen::Missing };
-    let home = ground::home(reference, namespace);
+    let home = preconditions::home(reference, namespace);
     if let Some(why) = reads.stores.scope.outside(home) {
         return Seen::Unknown(why);
     }
@@ -61,7 +63,7 @@ pub async fn referenced(
 
 /// What users of a Repository learn of why it is not ready: those of other namespaces only what a session would tell them.
 fn told(said: Refusal, near: bool) -> Refusal {
-    if near || opened::is_of_opening(&said.reason) {
+    if near || store_reasons::is_of_opening(&said.reason) {
         return said;
     }
     Refusal { message: "its owner can see why.".to_owned(), ..said }
@@ -117,8 +119,8 @@ fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
     let is_near = |namespace: Option<String>| namespace.as_ref() == Some(&run.id.namespace);
     let unknown = |r: &Stored<Repository>| !r.is_whole() && is_near(r.namespace());
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
-    let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| access::could_share_data(mine, b));
-    let counts = |r: &Repository| is_near(r.namespace()) || repository::has_been_opened(&r.spec, r.status.as_ref());
+    let same = |r: &Repository| r.spec.backend.as_ref().is_some_and(|b| backend::could_share_data(mine, b));
+    let counts = |r: &Repository| is_near(r.namespace()) || known::has_been_opened(&r.spec, r.status.as_ref());
     let others = reads.stores.repositories.store.state_filter(|r| r.uid().as_ref() != Some(&run.id.uid));
     if let Some(other) = others.iter().find(|r| unknown(r)) {
         return Some(format!("Repository {}/{}", run.id.namespace, other.name_any()));

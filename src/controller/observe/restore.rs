@@ -7,22 +7,24 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 
-use super::errors::{Error, plain};
-use super::reads::{Reader, Reads};
-use super::{code_rights, conflicts, jobs, namespace, repository, targets, usage, validity};
 use crate::api::RestoreBatch;
 use crate::api::common::TargetRef;
 use crate::api::restore_batch::{Adopted, RestoreBatchSpec};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::stored::{Stored, UserKind};
-use crate::plan::adopt;
-use crate::plan::gate::Room;
-use crate::plan::ground::NoGround;
-use crate::plan::hosts::TargetKind;
-use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::observed::{Refusal, Seen, Setup, Surroundings};
-use crate::plan::run::RestoreRun;
-use crate::plan::target::TargetSeen;
+use crate::controller::observe::errors::{Error, plain};
+use crate::controller::observe::reads::{Reader, Reads};
+use crate::controller::observe::{code_rights, conflicts, jobs, namespace, repository, targets, usage, validity};
+use crate::plan::repository::preconditions::NoGround;
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::restore::from_backup_batch;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::run::hosts::TargetKind;
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::target::TargetSeen;
+use crate::plan::seen::{Refusal, Seen};
+use crate::plan::setup::Setup;
 
 /// Why nothing is done for a restore, `whole` being what is kept of it as the kind has it.
 ///
@@ -153,7 +155,7 @@ async fn source(
     let Some(reference) = run.untaken().filter(|_| refusal.is_none()) else {
         return Ok((Seen::Missing, refusal));
     };
-    let home = adopt::home(reference, &run.id.namespace);
+    let home = from_backup_batch::home(reference, &run.id.namespace);
     if let Some(why) = reads.stores.scope.outside(home) {
         return Ok((Seen::Unknown(why), None));
     }
@@ -163,11 +165,11 @@ async fn source(
         Err(e) => return Ok((Seen::Unknown(plain(&e)), None)),
     };
     // Before anything of it is looked at: messages and status would show it.
-    let verdict = match batch.as_ref().and_then(|b| adopt::repository(b, reference, &run.id.namespace)) {
+    let verdict = match batch.as_ref().and_then(|b| from_backup_batch::repository(b, reference, &run.id.namespace)) {
         Some(repository) => usage::verdict(reads, &repository, &run.id.namespace).await,
         None => None,
     };
-    match adopt::consent(batch.as_ref(), reference, &run.id.namespace, verdict) {
+    match from_backup_batch::consent(batch.as_ref(), reference, &run.id.namespace, verdict) {
         Ok(()) => {}
         Err(NoGround::Waiting(why)) => return Ok((Seen::Unknown(why), None)),
         Err(NoGround::Denied(e) | NoGround::Refused(e)) => {
@@ -177,10 +179,11 @@ async fn source(
     let Some(batch) = batch else { return Ok((Seen::Missing, None)) };
     // What its author may not do, nobody does for him.
     if let Some(e) = code_rights::refusal(reads, &batch).await? {
-        let message = format!("{} is not valid: {}", adopt::display(reference, &run.id.namespace), e.message);
+        let message =
+            format!("{} is not valid: {}", from_backup_batch::display(reference, &run.id.namespace), e.message);
         return Ok((Seen::Missing, Some(Refusal { message, ..e })));
     }
-    let adopted = match adopt::adopt(&batch, reference, &run.id.namespace) {
+    let adopted = match from_backup_batch::adopt(&batch, reference, &run.id.namespace) {
         Ok(adopted) => adopted,
         Err(e) => return Ok((Seen::Missing, Some(Refusal { reason: e.reason, message: e.message }))),
     };
@@ -201,7 +204,7 @@ async fn source(
     };
     let spec = written.open().spec;
     let refusal = refusal.map(|r| Refusal {
-        message: format!("{}, as a restore: {}", adopt::display(reference, &run.id.namespace), r.message),
+        message: format!("{}, as a restore: {}", from_backup_batch::display(reference, &run.id.namespace), r.message),
         ..r
     });
     Ok((Seen::Found(Adopted { members: spec.members, ..adopted }), refusal))

@@ -11,8 +11,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::errors::plain;
-use crate::plan::observed::Seen;
+use crate::controller::observe::errors::plain;
+use crate::plan::seen::Seen;
 
 /// One that was there counts as there for this long. A Job whose Secret has gone does not start and says so.
 const THERE_FOR: Duration = Duration::from_secs(30);

@@ -11,19 +11,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 
-use super::errors::plain;
-use super::openshift::{self, Answer};
-use super::reads::Reader;
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::controller::cache::informers;
+use crate::controller::observe::errors::plain;
+use crate::controller::observe::openshift;
+use crate::controller::observe::openshift::Answer;
+use crate::controller::observe::reads::Reader;
 use crate::names::{annotation, label};
-use crate::plan::claims::{Made, wanted};
-use crate::plan::held::{self, Note};
-use crate::plan::hosts::TargetKind;
-use crate::plan::restore::display;
-use crate::plan::run::Identity;
-use crate::plan::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
+use crate::plan::restore::held_note;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::pvc_templates::wanted;
+use crate::plan::run::hosts::{TargetKind, display};
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::pvc::Made;
+use crate::plan::seen::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 
 /// The target of a member. Pods of others that use a workload's claims are looked for in `beside`, where there is one.
 pub async fn target(reads: Reader<'_>, beside: Option<Reader<'_>>, reference: Option<&TargetRef>) -> TargetSeen {
@@ -167,7 +169,7 @@ fn is_catching_up(meta: &ObjectMeta, observed: Option<i64>, wanted: i32, counted
 /// What is the same of every workload that can be scaled. `seen` by its controller are the generation and the pods.
 fn of(meta: &ObjectMeta, replicas: i32, seen: (Option<i64>, i32)) -> Target {
     let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
-    held_down.iter_mut().for_each(held::bound);
+    held_down.iter_mut().for_each(held_note::bound);
     let is_catching_up = is_catching_up(meta, seen.0, replicas, seen.1);
     Target { uid: meta.uid.clone().unwrap_or_default(), held_down, replicas, is_catching_up, ..Target::default() }
 }

@@ -8,19 +8,22 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::reads::Reads;
-use super::{code_rights, namespace};
 use crate::api::Repository;
 use crate::api::common::RepositoryRef;
 use crate::api::repository::Reference;
-use crate::controller::cache::consumers::{self, Consumer, Home};
+use crate::controller::cache::consumers;
+use crate::controller::cache::consumers::{Consumer, Home};
 use crate::controller::cache::invokers::Invoker;
 use crate::controller::cache::stored::{Stored, UserKind};
+use crate::controller::observe::reads::Reads;
+use crate::controller::observe::{code_rights, namespace};
 use crate::names::GROUP;
-use crate::plan::observed::{Refusal, Seen};
-use crate::plan::rivals::{self, Rival};
-use crate::plan::usage::{self, Verdict};
-use crate::plan::{ground, run};
+use crate::plan::backup::exclusive;
+use crate::plan::backup::exclusive::Rival;
+use crate::plan::repository::usage_policy::Verdict;
+use crate::plan::repository::{preconditions, usage_policy};
+use crate::plan::run::limits;
+use crate::plan::seen::{Refusal, Seen};
 
 fn names<K: Consumer>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)> {
     found.into_iter().map(|r| (r.namespace, r.name)).collect()
@@ -61,7 +64,7 @@ pub async fn refused<K: Invoker>(
     max_timeout: Duration,
 ) -> kube::Result<Option<Refusal>> {
     let outline = object.outline();
-    let too_long = || run::too_long("spec.timeOut", outline.timing().time_out, max_timeout);
+    let too_long = || limits::too_long("spec.timeOut", outline.timing().time_out, max_timeout);
     let wrong = match wrong.or_else(too_long) {
         None => code_rights::refusal(reads, &outline).await?,
         wrong => wrong,
@@ -86,7 +89,7 @@ async fn rivalry<K: UserKind>(reads: &Reads, object: &Stored<K>) -> Option<Refus
         return None;
     }
     all.retain(|r| !is_denied(&verdicts, &r.namespace));
-    rivals::refusal(&me, &all, &consumers::full_name(&home))
+    exclusive::refusal(&me, &all, &consumers::full_name(&home))
 }
 
 fn rival<K: UserKind>(object: &Stored<K>) -> Rival {
@@ -102,7 +105,7 @@ fn rival<K: UserKind>(object: &Stored<K>) -> Rival {
 
 /// What a Repository's usagePolicy says to a namespace; `None` while there is no such Repository.
 pub async fn verdict(reads: &Reads, reference: &RepositoryRef, namespace: &str) -> Option<Verdict> {
-    let home = ObjectRef::new(&reference.name).within(ground::home(reference, namespace));
+    let home = ObjectRef::new(&reference.name).within(preconditions::home(reference, namespace));
     let repository = reads.stores.repositories.get(&home)?;
     verdicts(reads, &home, Some(&repository), [namespace.to_owned()].into()).await.remove(namespace)
 }
@@ -127,12 +130,12 @@ async fn verdicts(
     let home = home.namespace.as_deref().unwrap_or_default();
     let mut all = BTreeMap::new();
     for namespace in namespaces {
-        let labels = if usage::asks_for_labels(policy, home, &namespace) {
+        let labels = if usage_policy::asks_for_labels(policy, home, &namespace) {
             namespace::labels(reads, &namespace).await
         } else {
             Seen::Missing
         };
-        let verdict = usage::verdict(policy, home, &namespace, &labels);
+        let verdict = usage_policy::verdict(policy, home, &namespace, &labels);
         all.insert(namespace, verdict);
     }
     all

@@ -6,12 +6,12 @@
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 
-use super::errors::Error;
 use crate::admission;
 use crate::api::to_json;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::verdicts::{Verdict, Verdicts, part};
-use crate::plan::observed::Refusal;
+use crate::controller::observe::errors::Error;
+use crate::plan::seen::Refusal;
 
 /// Why the webhook would not have let the object in.
 ///

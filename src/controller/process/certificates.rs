@@ -23,9 +23,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::code_rights::Vouching;
 use crate::admission::certs::{Bundle, CertError, CertHandle, issue, needs_rotation};
 use crate::admission::server::PathToken;
+use crate::controller::process::code_rights::Vouching;
 use crate::names::{MANAGER, OPERATOR, label};
 
 /// How often Secret and configurations are looked at when all is well.

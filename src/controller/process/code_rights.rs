@@ -18,13 +18,14 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::Value;
 use tracing::info;
 
-use crate::admission::rights::{self, Gate, Question};
+use crate::admission::rights;
+use crate::admission::rights::{Gate, Question};
 use crate::admission::seal::{KEY, Key};
 use crate::controller::observe::code_rights::is_opened;
 use crate::controller::observe::errors::plain;
 use crate::controller::observe::reads::Seals;
 use crate::names::{OPERATOR, label};
-use crate::plan::rights::{Ask, Right};
+use crate::plan::work::rights::{Ask, Right};
 
 /// For all that is asked about one object, as for the owners of Repositories.
 const PATIENCE: Duration = Duration::from_millis(1500);

@@ -15,7 +15,7 @@ use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::metrics::Metrics;
+use crate::controller::process::metrics::Metrics;
 use crate::serve::{Limits, serve_at};
 
 /// Where it listens; the chart's probes and Service say the same.

@@ -20,9 +20,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use self::backups::{Exporter, Reader};
-use self::reasons::known;
 use crate::controller::apply::counters::{Counters, Reconciled};
+use crate::controller::process::metrics::backups::{Exporter, Reader};
+use crate::controller::process::metrics::reasons::known;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReconcileLabels {

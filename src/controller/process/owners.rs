@@ -14,8 +14,9 @@ use tracing::debug;
 use crate::admission::{Elsewhere, Owners};
 use crate::api::Repository;
 use crate::controller::cache::scope::Scope;
-use crate::plan::observed::Seen;
-use crate::plan::usage::{self, Verdict};
+use crate::plan::repository::usage_policy;
+use crate::plan::repository::usage_policy::Verdict;
+use crate::plan::seen::Seen;
 
 /// For all reads of one question: within the two seconds that the API server waits for the webhook (the chart's
 /// `webhook.timeoutSeconds`), past which it would admit objects unseen.
@@ -45,19 +46,19 @@ fn unknown(asked: &Elsewhere, error: &str) -> Option<String> {
 
 async fn refusal(client: &Client, asked: &Elsewhere) -> kube::Result<Option<String>> {
     let Elsewhere { home, name, namespace } = asked;
-    let denial = || Some(usage::denial(&format!("{home}/{name}"), namespace));
+    let denial = || Some(usage_policy::denial(&format!("{home}/{name}"), namespace));
     // Without a word, it would tell from one that may not be used.
     let Some(found) = Api::<Repository>::namespaced(client.clone(), home).get_opt(name).await? else {
         return Ok(denial());
     };
     let policy = found.spec.usage_policy.as_ref();
-    let labels = if usage::asks_for_labels(policy, home, namespace) {
+    let labels = if usage_policy::asks_for_labels(policy, home, namespace) {
         let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await?;
         found.map_or(Seen::Missing, |n| Seen::Found(n.metadata.labels.unwrap_or_default()))
     } else {
         Seen::Missing
     };
-    Ok(match usage::verdict(policy, home, namespace, &labels) {
+    Ok(match usage_policy::verdict(policy, home, namespace, &labels) {
         Verdict::Denied(_) => denial(),
         Verdict::Allowed | Verdict::Unknown(_) => None,
     })
@@ -128,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn the_namespace_is_read_only_where_the_policy_asks_for_its_labels() {
         let (said, read) = ask(repository(json!({ "from": "Same" })), Silence).await;
-        let denial = Some(usage::denial("store/r", "demo"));
+        let denial = Some(usage_policy::denial("store/r", "demo"));
         assert_eq!(said, denial);
         assert_eq!(read, [REPOSITORY]);
         assert_eq!(ask(repository(json!({ "from": "All" })), Silence).await, (None, vec![REPOSITORY.to_owned()]));

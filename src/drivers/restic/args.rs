@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::paths::clean;
-use super::pattern::Below;
-use super::planned::below;
 use crate::contract::restic::{
     Backup, INCOMPLETE_TAG, Own, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, RepositoryAccess, Restore, Retention,
     SESSION_TAG_PREFIX, Settings,
 };
 use crate::contract::{Process, Run};
+use crate::drivers::restic::paths::clean;
+use crate::drivers::restic::pattern::Below;
+use crate::drivers::restic::planned::below;
 
 /// How long a command waits for another's lock before it gives up (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];

@@ -13,14 +13,14 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::args;
-use super::output::{Message, share};
-use super::paths::{clean, within};
-use super::repository::Repository;
-use super::run::{End, Limit, Ran, STUCK};
 use crate::contract::restic::{Answer, Backup, INCOMPLETE_TAG, SnapshotMade, short_id};
 use crate::contract::{Class, Failure, Progress, Run};
 use crate::drivers::done::Done;
+use crate::drivers::restic::args;
+use crate::drivers::restic::output::{Message, share};
+use crate::drivers::restic::paths::{clean, within};
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::{End, Limit, Ran, STUCK};
 use crate::names::reason;
 
 /// Exit code of a backup that could not read everything.

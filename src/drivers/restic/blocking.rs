@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::run::STUCK;
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::run::STUCK;
 use crate::names::reason;
 
 /// Stack of a walk through a tree: some KiB for each folder on the way. Memory is taken only for what is used of it.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
-use super::paths::{clean, within};
-use super::planned::{Planned, below};
 use crate::contract::restic::{Counts, Runner};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::paths::{clean, within};
+use crate::drivers::restic::planned::{Planned, below};
 use crate::names::reason;
 
 /// Bit of `CAP_CHOWN` (linux/capability.h).

@@ -6,16 +6,17 @@
 
 use std::collections::HashSet;
 
-use super::checks::Identity;
-use super::extraneous::{self, Keys};
-use super::output::{Message, path_key};
-use super::paths::within;
-use super::pattern::{Below, Walk};
-use super::repository::Repository;
-use super::run::{Limit, STUCK};
-use super::{args, pattern};
 use crate::contract::restic::{Counts, PinnedSnapshot};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::checks::Identity;
+use crate::drivers::restic::extraneous;
+use crate::drivers::restic::extraneous::Keys;
+use crate::drivers::restic::output::{Message, path_key};
+use crate::drivers::restic::paths::within;
+use crate::drivers::restic::pattern::{Below, Walk};
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::{Limit, STUCK};
+use crate::drivers::restic::{args, pattern};
 use crate::names::reason;
 
 /// Devices that a message names.

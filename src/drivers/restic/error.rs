@@ -8,12 +8,12 @@
 mod names;
 mod signs;
 
-use self::names::{pathless, without};
-use self::signs::{BAD_BUCKET, NO_BUCKET, NO_REPOSITORY, Sign, find};
-use super::output::Report;
-use super::place::Place;
-use super::run::{End, Ran};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::error::names::{pathless, without};
+use crate::drivers::restic::error::signs::{BAD_BUCKET, NO_BUCKET, NO_REPOSITORY, Sign, find};
+use crate::drivers::restic::output::Report;
+use crate::drivers::restic::place::Place;
+use crate::drivers::restic::run::{End, Ran};
 use crate::names::reason;
 
 /// What Rust says of an argument that no program can be given.

@@ -26,16 +26,17 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use self::error::{WHILE_DELETING, class_of, refuse, unreadable};
-pub use self::kept::{Kept, Keys, is_elsewhere, mount_of};
-pub use self::walk::text_of;
-use self::walk::{FOLDER, Found, Pass};
-use super::blocking::{self, Shared};
-use super::paths::within;
-use super::pattern::{Below, LeftOut, Walk};
-use super::repository::Repository;
-use super::run::STUCK;
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::blocking;
+use crate::drivers::restic::blocking::Shared;
+use crate::drivers::restic::extraneous::error::{WHILE_DELETING, class_of, refuse, unreadable};
+pub use crate::drivers::restic::extraneous::kept::{Kept, Keys, is_elsewhere, mount_of};
+pub use crate::drivers::restic::extraneous::walk::text_of;
+use crate::drivers::restic::extraneous::walk::{FOLDER, Found, Pass};
+use crate::drivers::restic::paths::within;
+use crate::drivers::restic::pattern::{Below, LeftOut, Walk};
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::STUCK;
 use crate::text;
 
 /// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after

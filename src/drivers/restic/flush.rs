@@ -12,13 +12,14 @@ use rustix::fs::{Mode, OFlags, fstat, open, syncfs};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use super::blocking::{self, Shared};
-use super::paths::{clean, within};
-use super::planned::below;
-use super::repository::Repository;
-use super::run::STUCK;
 use crate::contract::{Class, Failure};
 use crate::drivers::done::Done;
+use crate::drivers::restic::blocking;
+use crate::drivers::restic::blocking::Shared;
+use crate::drivers::restic::paths::{clean, within};
+use crate::drivers::restic::planned::below;
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::STUCK;
 use crate::names::reason;
 
 /// The volumes that a restore writes to.

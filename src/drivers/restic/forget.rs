@@ -1,9 +1,9 @@
 //! The end of snapshots: forgotten by their ids, and then the data removed that nothing needs any more.
 
-use super::args;
-use super::repository::Repository;
-use super::run::{End, Limit, STUCK};
 use crate::contract::Failure;
+use crate::drivers::restic::args;
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::{End, Limit, STUCK};
 
 /// Ids that go into one command: 64 bytes each, far below what a command line may hold.
 const IDS_AT_ONCE: usize = 500;

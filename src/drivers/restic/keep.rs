@@ -8,15 +8,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::count;
-use super::obstacles::{is_older, overwrite};
-use super::output::Message;
-use super::paths::within;
-use super::pattern::{Below, Walk};
-use super::planned::below;
-use super::repository::Repository;
 use crate::contract::restic::{PinnedSnapshot, Restore, keeps_what_is_there};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::count;
+use crate::drivers::restic::obstacles::{is_older, overwrite};
+use crate::drivers::restic::output::Message;
+use crate::drivers::restic::paths::within;
+use crate::drivers::restic::pattern::{Below, Walk};
+use crate::drivers::restic::planned::below;
+use crate::drivers::restic::repository::Repository;
 use crate::names::reason;
 
 /// A path of a snapshot, and what of it is selected.

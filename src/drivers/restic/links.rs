@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::output::Message;
-use super::pattern::Below;
-use super::repository::Repository;
-use super::{checks, count, parents};
 use crate::contract::Failure;
 use crate::contract::restic::PinnedSnapshot;
+use crate::drivers::restic::output::Message;
+use crate::drivers::restic::pattern::Below;
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::{checks, count, parents};
 
 /// Refuses links on the target in the place of what are folders in the snapshot. Where there are any, the snapshot has to be
 /// asked.

@@ -7,13 +7,13 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::repository::{Repository, Stats, read_document};
-use super::run::{End, Limit, STUCK};
-use super::snapshot::Snapshot;
-use super::{args, forget, paths, snapshot};
 use crate::contract::restic::{Answer, Maintain, Own, RepositoryFacts};
 use crate::contract::{Class, Failure};
 use crate::drivers::done::Done;
+use crate::drivers::restic::repository::{Repository, Stats, read_document};
+use crate::drivers::restic::run::{End, Limit, STUCK};
+use crate::drivers::restic::snapshot::Snapshot;
+use crate::drivers::restic::{args, forget, paths, snapshot};
 use crate::names::reason;
 
 /// One group of `restic forget --json`: snapshots of one host that hold the same paths.

@@ -40,9 +40,9 @@ mod wipe;
 pub use preflight::list;
 pub use repository::{Places, Repository};
 
-use super::done::Done;
 use crate::contract::restic::Step;
 use crate::contract::{Class, Failure, Task};
+use crate::drivers::done::Done;
 use crate::names::reason;
 
 /// Does a step, except that [`list`] is called by who keeps what it finds.

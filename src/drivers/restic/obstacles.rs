@@ -18,16 +18,17 @@ use std::sync::atomic::Ordering;
 use k8s_openapi::jiff::Timestamp;
 use rustix::fs::Access;
 
-use super::blocking::{self, Shared, Unfinished};
-use super::count;
-use super::extraneous;
-use super::output::{Message, path_key};
-use super::pattern::{Below, Walk};
-use super::planned::below;
-use super::repository::Repository;
-use super::run::STUCK;
 use crate::contract::restic::{PinnedSnapshot, Restore};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::blocking;
+use crate::drivers::restic::blocking::{Shared, Unfinished};
+use crate::drivers::restic::count;
+use crate::drivers::restic::extraneous;
+use crate::drivers::restic::output::{Message, path_key};
+use crate::drivers::restic::pattern::{Below, Walk};
+use crate::drivers::restic::planned::below;
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::STUCK;
 use crate::names::reason;
 
 /// What was found at the places of what is restored, by [`path_key`] of the path below the base.

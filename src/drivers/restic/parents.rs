@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 
-use super::pattern::{Below, Walk};
-use super::planned::below;
+use crate::drivers::restic::pattern::{Below, Walk};
+use crate::drivers::restic::planned::below;
 
 /// Most bytes of the names, or of a value, of extended attributes (Linux, `XATTR_LIST_MAX`).
 const XATTR: usize = 64 << 10;

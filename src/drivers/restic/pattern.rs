@@ -11,9 +11,10 @@
 
 use std::collections::BTreeSet;
 
-use super::paths::within;
-use crate::contract::restic::pattern::{self as syntax, Token, cleaned, split, tokens};
+use crate::contract::restic::pattern as syntax;
+use crate::contract::restic::pattern::{Token, cleaned, split, tokens};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::paths::within;
 use crate::names::reason;
 
 /// What is restored of a path: patterns below a folder, above which nothing is touched.

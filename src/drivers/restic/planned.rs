@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::output::{Message, path_key};
-use super::paths::{clean, within};
 use crate::contract::restic::Counts;
+use crate::drivers::restic::output::{Message, path_key};
+use crate::drivers::restic::paths::{clean, within};
 
 /// Need of one file system.
 #[derive(Debug, Default, PartialEq)]

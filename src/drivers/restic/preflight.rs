@@ -8,16 +8,18 @@
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 
-use super::checks::Identity;
-use super::count::{self, Asker, Counted};
-use super::refusal::{incomplete_backup, nothing, would_empty};
-use super::repository::Repository;
-use super::run::{End, LOOK, Limit};
-use super::snapshot::Snapshot;
-use super::{args, paths, pattern, select, snapshot};
+use crate::contract;
 use crate::contract::restic::{Absent, Answer, HostQuery, Listed, PinnedSnapshot, Pins, Preflight};
-use crate::contract::{self, Failure, Found, Part};
+use crate::contract::{Failure, Found, Part};
 use crate::drivers::done::Done;
+use crate::drivers::restic::checks::Identity;
+use crate::drivers::restic::count;
+use crate::drivers::restic::count::{Asker, Counted};
+use crate::drivers::restic::refusal::{incomplete_backup, nothing, would_empty};
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::run::{End, LOOK, Limit};
+use crate::drivers::restic::snapshot::Snapshot;
+use crate::drivers::restic::{args, paths, pattern, select, snapshot};
 
 /// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
 const LISTS_AT_ONCE: usize = 2;

@@ -3,12 +3,13 @@
 //! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate ([`super::count`]).
 //! restic knows what is one.
 
-use super::count::{self, Asker, Counted};
-use super::links::some_is_written;
-use super::pattern::Below;
-use super::repository::Repository;
 use crate::contract::Failure;
 use crate::contract::restic::{Counts, PinnedSnapshot};
+use crate::drivers::restic::count;
+use crate::drivers::restic::count::{Asker, Counted};
+use crate::drivers::restic::links::some_is_written;
+use crate::drivers::restic::pattern::Below;
+use crate::drivers::restic::repository::Repository;
 
 /// Whether so much can be all that is selected of these paths, each with its snapshot. Entries are always as many as planned.
 pub async fn holds(

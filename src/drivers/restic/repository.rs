@@ -16,17 +16,17 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
-use super::args;
-use super::bucket::Bucket;
-use super::error;
-use super::output::Message;
-use super::place::Place;
-use super::run::{End, Invocation, LOOK, Limit, Ran, run};
-use super::secrets::Secrets;
-use super::tuning::Memory;
 use crate::contract::restic::{PASSWORD_KEY, Work};
 use crate::contract::{Class, Failure, Task};
 use crate::drivers::control::Control;
+use crate::drivers::restic::args;
+use crate::drivers::restic::bucket::Bucket;
+use crate::drivers::restic::error;
+use crate::drivers::restic::output::Message;
+use crate::drivers::restic::place::Place;
+use crate::drivers::restic::run::{End, Invocation, LOOK, Limit, Ran, run};
+use crate::drivers::restic::secrets::Secrets;
+use crate::drivers::restic::tuning::Memory;
 use crate::names::reason;
 
 /// Time for a TCP connection to the store: an address that is wrong is told at once.

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::output::{Line, Lines, Message, Report, parse};
+use crate::drivers::restic::output::{Line, Lines, Message, Report, parse};
 
 /// Time for a command that only looks or creates: enough for a slow store, short enough to be told.
 pub const LOOK: Duration = Duration::from_mins(2);

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::bucket::Keys;
 use crate::contract::restic::PASSWORD_KEY;
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::bucket::Keys;
 use crate::names::reason;
 
 /// What restic is told about secrets: paths only.

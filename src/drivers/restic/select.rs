@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::paths::{clean, inside_mounts, within};
-use super::snapshot::{NAMED, Snapshot};
 use crate::contract::restic::{Companion, HostQuery, PinnedSnapshot};
 use crate::contract::{Class, Failure};
+use crate::drivers::restic::paths::{clean, inside_mounts, within};
+use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 
 /// Shortest id we take: restic's own short form.

@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::paths::clean;
 use crate::contract::restic::{
     INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
 };
+use crate::drivers::restic::paths::clean;
 
 /// Alternatives named in a message.
 pub const NAMED: usize = 5;

@@ -3,12 +3,12 @@
 //! restic does it, and so nothing is touched that is not this repository's: whatever else
 //! lies below the same prefix stays. An empty repository, its config and keys, stays too.
 
-use super::forget;
-use super::repository::Repository;
-use super::snapshot::Snapshot;
 use crate::contract::Failure;
 use crate::contract::restic::Answer;
 use crate::drivers::done::Done;
+use crate::drivers::restic::forget;
+use crate::drivers::restic::repository::Repository;
+use crate::drivers::restic::snapshot::Snapshot;
 use crate::names::reason;
 
 /// Removes every snapshot, and the data that nothing needs then.

@@ -3,10 +3,11 @@
 //! Each Job is told where the repository is as the Repository says it at that moment. Somebody may change that while the
 //! session runs.
 
-use super::{PREPARE, Pass, hosts};
 use crate::api::backup_session::BackupHostPhase;
 use crate::names::reason;
-use crate::plan::access::Access;
+use crate::plan::backup::members;
+use crate::plan::backup::pass::{PREPARE, Pass};
+use crate::plan::repository::backend::Access;
 use crate::text;
 
 impl Pass<'_> {
@@ -34,6 +35,6 @@ impl Pass<'_> {
             "{what} while the session ran, which is over therefore; {} backed up before. Create another session.",
             text::count(i64::try_from(done).unwrap_or(i64::MAX), "host was", "hosts were")
         );
-        hosts::give_up(self, reason::SPEC_CHANGED, &text);
+        members::give_up(self, reason::SPEC_CHANGED, &text);
     }
 }

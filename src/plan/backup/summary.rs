@@ -3,8 +3,8 @@
 //! Status has sizes as text, as Stash writes them, to three decimals: enough for a sum of two digits.
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
-use crate::plan::run::hosts as count_of;
 use crate::text;
+use crate::text::hosts as count_of;
 
 /// Snapshots that are named; the others are counted. The line is a column of `kubectl get`.
 const NAMED: usize = 3;
@@ -53,17 +53,32 @@ fn bytes(text: &str) -> Option<i64> {
     Some((number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?)).round() as i64)
 }
 
+/// Bytes for people, as restic and Stash write them: `3.408 MiB`.
+pub fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
+    let mut value = bytes as f64;
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 1;
+    value /= 1024.0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.3} {}", UNITS[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::hosts;
     use super::*;
 
     fn target(snapshots: &[(&str, Option<u64>)]) -> BackupTargetStatus {
         let one = |(name, bytes): &(&str, Option<u64>)| match bytes {
             Some(bytes) => {
-                json!({ "name": name, "totalSize": hosts::size(*bytes), "fileStats": { "totalFiles": 6 } })
+                json!({ "name": name, "totalSize": size(*bytes), "fileStats": { "totalFiles": 6 } })
             }
             None => json!({ "name": name }),
         };
@@ -95,9 +110,17 @@ mod tests {
     #[test]
     fn sizes_of_status_are_read_back() {
         for n in [0, 1, 1023, 1024, 1536, 3_573_547] {
-            let read = bytes(&hosts::size(n)).unwrap();
+            let read = bytes(&size(n)).unwrap();
             assert!(read.abs_diff(n.cast_signed()) <= n / 1000, "{n}: {read}");
         }
         assert_eq!(bytes("7 apples"), None);
+    }
+
+    #[test]
+    fn sizes_read_as_restic_writes_them() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1024), "1.000 KiB");
+        assert_eq!(size(3_573_547), "3.408 MiB");
+        assert_eq!(size(u64::MAX), "16384.000 PiB");
     }
 }

@@ -13,16 +13,20 @@ mod world;
 use proptest::prelude::*;
 use serde_json::json;
 
-use self::world::{MOST_PASSES, World, from_elsewhere, retry, script};
 use crate::names::reason;
+use crate::plan::backup::tests::world::{MOST_PASSES, World, from_elsewhere, retry, script};
 use crate::plan::fake::End;
-use crate::plan::pod_security::Level;
-use crate::plan::target::{PodSeen, Target};
+use crate::plan::seen::target::{PodSeen, Target};
+use crate::plan::work::pod_security::Level;
 
 /// Its snapshot would be the newest one, and retention would let it push out the good ones.
 #[test]
 fn what_is_half_restored_is_not_backed_up() {
-    let note = crate::plan::held::Note { replicas: 2, session: "RestoreSession/demo/web".into(), ..Default::default() };
+    let note = crate::plan::restore::held_note::Note {
+        replicas: 2,
+        session: "RestoreSession/demo/web".into(),
+        ..Default::default()
+    };
     let target = |replicas| Target {
         display: "Deployment/web".into(),
         held_down: Some(note.write()),
@@ -283,7 +287,7 @@ fn the_scratch_volume_of_the_only_member_serves_all_its_jobs() {
         w.settle();
         for job in &w.jobs.made {
             let volumes = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().volumes.as_ref().unwrap();
-            let work = volumes.iter().find(|v| v.name == crate::plan::objects::WORK_VOLUME).unwrap();
+            let work = volumes.iter().find(|v| v.name == crate::names::volume::WORK).unwrap();
             let work = work.empty_dir.as_ref().unwrap();
             let key = crate::plan::fake::key_of(job);
             let own = members == 1 || key == "backup/0/m0";

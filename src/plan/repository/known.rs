@@ -6,10 +6,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::has_been_opened;
 use crate::api::repository::{RepositorySpec, RepositoryStatus};
 use crate::names::{condition, reason};
-use crate::plan::access;
+use crate::plan::repository::backend;
 use crate::text;
 
 /// Failures that say that nothing is there.
@@ -20,7 +19,7 @@ const NOTHING: [&str; 2] = [reason::REPOSITORY_MISSING, reason::BUCKET_MISSING];
 pub fn was_here(spec: &RepositorySpec, status: Option<&RepositoryStatus>) -> bool {
     let Some(status) = status else { return false };
     if status.known_place.is_some() {
-        return status.known_place == spec.backend.as_ref().and_then(access::place);
+        return status.known_place == spec.backend.as_ref().and_then(backend::place);
     }
     // An operator of before did not write it down.
     status.first_backup_time.is_some() && has_been_opened(spec, Some(status)) && !is_not_created(status)
@@ -62,4 +61,23 @@ pub(super) fn last_seen(status: &RepositoryStatus) -> String {
         _ => String::new(),
     };
     format!("{held}Its Snapshots, and integrity, totalSize and snapshotCount in the status, are of that time.")
+}
+
+/// Whether the store that a Repository names was opened through it. What it was before its spec was changed does not
+/// count; where only an older operator looked, that it was opened at all does.
+pub fn has_been_opened(spec: &RepositorySpec, status: Option<&RepositoryStatus>) -> bool {
+    let Some(status) = status else { return false };
+    if status.opened_store.is_some() {
+        return status.opened_store == spec.backend.as_ref().and_then(backend::store);
+    }
+    let listed = status.sync.as_ref().is_some_and(|s| s.last_time.is_some());
+    listed || status.first_backup_time.is_some() || status.last_backup_time.is_some()
+}
+
+/// Whether the store is asked until it answers: it does not, or a session said so after it was asked last.
+pub fn is_being_asked(status: &RepositoryStatus) -> bool {
+    let known = status.reachability.as_ref();
+    let last = known.and_then(|k| k.last_probe_time.as_ref());
+    let requested = status.probe_request_time.as_ref().is_some_and(|t| last.is_none_or(|last| t.0 > last.0));
+    requested || known.is_some_and(|k| !k.reachable)
 }

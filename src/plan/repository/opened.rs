@@ -7,39 +7,17 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::sync::{self, BEING_LISTED, LIST, OUT_OF_DATE, SOONEST};
-use super::{LOOK_FOR_MISSING, Pass, known};
-use crate::api::Condition;
 use crate::api::repository::{OpenedWith, RepositoryStatus, SyncStatus};
-use crate::api::to_json;
+use crate::api::{Condition, to_json};
 use crate::names::{condition, hash_of, reason};
-use crate::plan::Listing;
-use crate::plan::conditions::Health;
+use crate::plan::effects::Listing;
+use crate::plan::repository::pass::{BEING_LISTED, LIST, LOOK_FOR_MISSING, OUT_OF_DATE, Pass, SOONEST};
+use crate::plan::repository::store_reasons::is_of_store;
+use crate::plan::repository::{known, pass};
+use crate::plan::run::conditions::Health;
 
 /// No watch tells of a Secret: the operator may not list them. One of a repository that opens is looked at this often.
 const LOOK_AT_SECRET: Duration = Duration::from_mins(5);
-
-/// Failures that every session would meet.
-const OF_STORE: [&str; 8] = [
-    reason::SECRET_INCOMPLETE,
-    reason::WRONG_PASSWORD,
-    reason::BUCKET_MISSING,
-    reason::REPOSITORY_MISSING,
-    reason::ACCESS_DENIED,
-    reason::TLS_NOT_TRUSTED,
-    reason::REPOSITORY_UNREACHABLE,
-    reason::NOT_SUPPORTED,
-];
-
-/// Whether it is the store, or the way to it, that fails for this reason.
-pub fn is_of_store(why: &str) -> bool {
-    OF_STORE.contains(&why)
-}
-
-/// Whether `Ready` has this reason because the repository did not open, or nobody has tried yet.
-pub fn is_of_opening(why: &str) -> bool {
-    is_of_store(why) || why == reason::NOT_OPENED
-}
 
 /// Why the repository could not be opened when it was last tried; none when it could, or was not tried yet.
 pub fn failure(list: &[Condition]) -> Option<&Condition> {
@@ -73,7 +51,7 @@ pub(super) fn with(pass: &Pass<'_>) -> OpenedWith {
 
 /// When it is to be opened because of what has happened since it was last tried.
 pub(super) fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
-    sync::every(pass)?;
+    pass::every(pass)?;
     // What an operator of before has tried it with is not known.
     if sync.tried.as_ref().is_some_and(|tried| *tried != with(pass)) {
         return Some(pass.at);
@@ -86,7 +64,7 @@ pub(super) fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
 
 /// Looks at the Secret again in time.
 pub(super) fn look_again(pass: &mut Pass<'_>) {
-    if sync::every(pass).is_some() {
+    if pass::every(pass).is_some() {
         let shut = failure(&pass.now.conditions).is_some();
         pass.plan.look_again(if shut { LOOK_FOR_MISSING } else { LOOK_AT_SECRET });
     }
@@ -108,7 +86,7 @@ pub(super) fn tell(pass: &mut Pass<'_>) {
     }
     let sync = pass.now.sync.clone().unwrap_or_default();
     let synced = pass.now.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
-    if sync::every(pass).is_none() {
+    if pass::every(pass).is_none() {
         let text = "Ready to be used. Its Snapshots are not listed (snapshotSync), so whether it opens is not known.";
         return pass.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, text);
     }

@@ -1,66 +1,122 @@
-//! Who holds the places for Jobs on a Repository, for its status: said while sessions wait for one, so that whoever
-//! waits sees for whom. It changes with each Job, so it is written together with something else, or now and then.
+//! May a session make Jobs on its Repository now?
+//!
+//! Two reasons say no. The store does not answer: then nobody asks but the Repository
+//! itself, once in a while. Too many Jobs work on it already: then those wait for their turn
+//! in its [`Queue`]. What already runs is never touched, and a deadline keeps running.
 
-use k8s_openapi::jiff::SignedDuration;
+pub mod queue;
 
-use super::Pass;
-use crate::api::repository::{SlotHolder, SlotsStatus};
-use crate::plan::FinalizerChange;
-use crate::plan::gate::Queue;
-use crate::plan::{conditions, retry};
+use std::time::Duration;
 
-/// By itself it is written this often: a Repository with a thousand sessions is written a few times a minute.
-const EVERY: SignedDuration = SignedDuration::from_secs(30);
-/// Namespaces that are named; more than there are places by default.
-const NAMED: usize = 20;
+use crate::names::reason;
+use crate::plan::effects::Plan;
+use crate::plan::repository::slots::queue::{LONG, Room};
+use crate::plan::seen::Seen;
+use crate::plan::seen::repository::RepositorySeen;
 
-/// The places on a Repository that has fewer than are wanted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Slots {
-    /// Places that there are.
-    pub most: usize,
-    /// Places that are held.
-    pub used: usize,
-    /// Sessions that want one, and have none.
-    pub waiting: usize,
-    /// Namespaces that hold places, the most first.
-    pub holders: Vec<(String, usize)>,
+/// The first in the queue look for room this often. No watch tells one session of another's Jobs.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(3);
+/// The last in a long queue look this often.
+const LOOK_FROM_AFAR: Duration = Duration::from_secs(30);
+/// A change of the Repository wakes who waits for it; this is for one that was missed.
+const LOOK_FOR_STORE: Duration = Duration::from_mins(1);
+
+/// The gate of one session for one pass.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Reason and text for who is turned away.
+    shut: (&'static str, String),
+    free: usize,
+    wait: Duration,
+    turned_away: bool,
 }
 
-/// Read from its queue; `None` where nobody waits for a place.
-pub fn of(queue: &Queue, most: usize) -> Option<Slots> {
-    queue.is_short(most).then(|| Slots {
-        most,
-        used: queue.used(),
-        waiting: queue.waiting(),
-        holders: queue.holders().into_iter().take(NAMED).map(|(who, count)| (who.to_owned(), count)).collect(),
-    })
+impl Gate {
+    /// The gate to a Repository that messages name as `display`.
+    pub fn of(repository: &Seen<RepositorySeen>, display: &str, room: Room) -> Self {
+        let silent = match repository {
+            Seen::Found(found) => found.unreachable.as_ref(),
+            _ => None,
+        };
+        if let Some(silent) = silent {
+            let text = format!(
+                "Repository {display} does not answer: {} It has not answered since {}. One small Job a minute asks again; until it answers, nothing else is started.",
+                crate::text::sentence(&silent.message),
+                silent.since
+            );
+            return Self {
+                shut: (reason::REPOSITORY_UNREACHABLE, text),
+                free: 0,
+                wait: LOOK_FOR_STORE,
+                turned_away: false,
+            };
+        }
+        // In steps: a status that counts down is written over and over.
+        let ahead = match room.ahead {
+            0..20 => room.ahead.to_string(),
+            20..LONG => "more than 20".to_owned(),
+            _ => format!("more than {LONG}"),
+        };
+        let text = if room == Room::WHILE_CREATED {
+            format!(
+                "Another session is creating the repository of {display} in its storage; this one begins after that."
+            )
+        } else {
+            format!(
+                "Repository {display} has no place for one more Job of this namespace now; {ahead} come first. Places are shared out by namespace."
+            )
+        };
+        let turns = u32::try_from(room.ahead / 16).unwrap_or(u32::MAX).saturating_add(1);
+        let wait = LOOK_FOR_ROOM.saturating_mul(turns).min(LOOK_FROM_AFAR);
+        // The text is there in any case: the last place may be taken within the pass.
+        Self { shut: (reason::REPOSITORY_BUSY, text), free: room.free, wait, turned_away: false }
+    }
+
+    /// Whether anything may be begun.
+    pub fn is_open(&mut self, plan: &mut Plan) -> bool {
+        let open = self.free > 0;
+        if !open {
+            self.turned_away = true;
+            plan.look_again(self.wait);
+        }
+        open
+    }
+
+    /// Takes the place of one Job; false when there is none.
+    pub fn admit(&mut self, plan: &mut Plan) -> bool {
+        let open = self.is_open(plan);
+        self.free = self.free.saturating_sub(1);
+        open
+    }
+
+    /// Reason and text when the store does not answer, whether anybody was turned away or not.
+    pub fn silence(&self) -> Option<(&'static str, &str)> {
+        (self.shut.0 == reason::REPOSITORY_UNREACHABLE).then_some((self.shut.0, self.shut.1.as_str()))
+    }
+
+    /// Reason and text for a session that was turned away in this pass.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        self.turned_away.then_some((self.shut.0, self.shut.1.as_str()))
+    }
 }
 
-/// Says it when it is due. Everything else of the status must be decided.
-pub(super) fn tell(pass: &mut Pass<'_>) {
-    if pass.plan.finalizer == Some(FinalizerChange::Remove) {
-        return;
-    }
-    let said = pass.run.state.slots.as_ref();
-    let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    let new = pass.seen.slots.as_ref().map(|slots| SlotsStatus {
-        time: said.map_or_else(|| conditions::whole_second(pass.at), |s| s.time.clone()),
-        used: number(slots.used),
-        most: number(slots.most),
-        waiting: number(slots.waiting),
-        holders: slots
-            .holders
-            .iter()
-            .map(|(namespace, count)| SlotHolder { namespace: namespace.clone(), count: number(*count) })
-            .collect(),
-    });
-    if new.as_ref() == said {
-        return;
-    }
-    let due = said.and_then(|s| s.time.0.checked_add(EVERY).ok());
-    match due.and_then(|due| retry::left(due, pass.at)) {
-        Some(wait) if pass.now == pass.run.state => pass.plan.look_again(wait),
-        _ => pass.now.slots = new.map(|slots| SlotsStatus { time: conditions::whole_second(pass.at), ..slots }),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_says_why_only_to_whom_it_turned_away() {
+        let mut plan = Plan::nothing();
+        let mut gate = Gate::of(&Seen::Missing, "n/r", Room { free: 1, ahead: 15 });
+        assert!(gate.admit(&mut plan) && gate.refusal().is_none());
+        assert!(!gate.admit(&mut plan) && plan.requeue == Some(LOOK_FOR_ROOM));
+        let mut gate = Gate::of(&Seen::Missing, "n/r", Room { free: 0, ahead: 400 });
+        assert!(gate.refusal().is_none() && !gate.is_open(&mut plan));
+        let (why, text) = gate.refusal().unwrap();
+        assert!(why == reason::REPOSITORY_BUSY && text.contains("more than 100 come first"), "{text}");
+        let mut gate = Gate::of(&Seen::Missing, "n/r", Room::WHILE_CREATED);
+        assert!(!gate.admit(&mut plan));
+        let (why, text) = gate.refusal().unwrap();
+        assert!(why == reason::REPOSITORY_BUSY && text.contains("creating the repository of n/r"), "{text}");
     }
 }

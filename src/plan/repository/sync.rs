@@ -13,37 +13,31 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Pass, known, opened};
 use crate::api::repository::{SyncBegun, SyncStatus};
-use crate::contract::restic::{self, Absent, List, Step};
-use crate::contract::{Answer, Class, Failure};
+use crate::contract::restic::{Absent, List, Step};
+use crate::contract::{Answer, Class, Failure, restic};
 use crate::names::{condition, reason};
-use crate::plan::Listing;
-use crate::plan::access::{self, Access};
-use crate::plan::jobs::{JobSeen, JobState};
-use crate::plan::pod_security::Level;
-use crate::plan::step::{self, Lone, StepState};
-use crate::plan::{conditions, retry, snapshots};
+use crate::plan::effects::Listing;
+use crate::plan::repository::backend::Access;
+use crate::plan::repository::pass::{BEING_LISTED, LIST, OUT_OF_DATE, Pass, SOONEST, every};
+use crate::plan::repository::{backend, known, opened, snapshots, store_reasons};
+use crate::plan::run::conditions;
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::work::pod_security::Level;
+use crate::plan::work::step::{Lone, StepState};
+use crate::plan::work::{retry, step};
 use crate::text;
 
-/// Key of the step.
-pub const LIST: &str = "list";
 /// Longest time until it has failed, further attempts included. Thousands of snapshots take a minute or two.
 const LIMIT: SignedDuration = SignedDuration::from_mins(15);
 
 /// Longest time for which a store that was open is tried again before it is called what it is. Who waits for its turn
 /// waits for that.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
-/// After a listing that failed, the next one comes no sooner than this.
-pub const SOONEST: SignedDuration = SignedDuration::from_mins(1);
 /// A Job that has not started after this long gives its turn to others.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(2);
 /// Who waits for its turn is woken when it comes; this is for one that was missed.
 const LOOK_FOR_TURN: Duration = Duration::from_mins(1);
-/// What is said of a listing that failed, after why, where there are Snapshots.
-pub const OUT_OF_DATE: &str = " The Snapshots may be out of date.";
-/// What is said where a backup has made what the last listing did not find.
-pub const BEING_LISTED: &str = "A backup has ended since the last listing. The Snapshots are being listed.";
 
 /// Begins, goes on with, or ends bringing the Snapshots up to date.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) {
@@ -93,11 +87,6 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
     }
     opened::look_again(pass);
     pass.plan.revoke.append(&mut sync.grants);
-}
-
-/// How often it is done by itself; `None` for never.
-pub fn every(pass: &Pass<'_>) -> Option<SignedDuration> {
-    SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())
 }
 
 /// When it is due by itself.
@@ -195,9 +184,9 @@ fn found(
     pass.now.snapshot_count = i64::try_from(snapshots).ok();
     sync.opened.clone_from(&begun.with);
     if let Some(backend) = pass.run.spec.backend.as_ref().filter(|_| is_here) {
-        pass.now.opened_store = access::store(backend);
+        pass.now.opened_store = backend::store(backend);
         if absent.is_none() {
-            pass.now.known_place = access::place(backend);
+            pass.now.known_place = backend::place(backend);
         } else if is_new {
             // They are of another place.
             (pass.now.integrity, pass.now.total_size) = (None, None);
@@ -215,7 +204,7 @@ fn is_stuck(pass: &Pass<'_>, begun: &SyncBegun) -> bool {
 /// Whether this attempt has failed, and another one is to follow, for a reason that every session would meet.
 fn is_shut(pass: &Pass<'_>, attempt: i32) -> bool {
     let entry = pass.now.steps.iter().find(|s| s.name == LIST && s.attempt > attempt);
-    entry.and_then(|s| s.reason.as_deref()).is_some_and(opened::is_of_store)
+    entry.and_then(|s| s.reason.as_deref()).is_some_and(store_reasons::is_of_store)
 }
 
 fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Result<Option<Absent>, Failure>) {
@@ -259,7 +248,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Resul
 /// What is said of a listing that failed: why, and then what that means for what was listed before.
 fn told(pass: &mut Pass<'_>, sync: &SyncStatus, why: &str, said: String) -> String {
     if known::is_loss(why) && known::was_here(&pass.run.spec, Some(&pass.now)) {
-        pass.now.known_place = pass.run.spec.backend.as_ref().and_then(access::place);
+        pass.now.known_place = pass.run.spec.backend.as_ref().and_then(backend::place);
         return format!("{} {}", text::sentence(&said), known::last_seen(&pass.now));
     }
     let is_listed = sync.last_time.is_some() && pass.now.snapshot_count.is_some_and(|count| count > 0);

@@ -7,15 +7,18 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::Repository;
 use crate::api::repository::Reference;
 use crate::contract::Class;
 use crate::names::{FINALIZER, annotation, reason};
+use crate::plan::effects::{FinalizerChange, Stop};
 use crate::plan::fake::{End, Jobs, setup};
-use crate::plan::observed::{Seen, Setup};
-use crate::plan::run::Identity;
-use crate::plan::{FinalizerChange, Stop};
+use crate::plan::repository::next;
+use crate::plan::repository::pass::{RepositoryRun, RepositorySurroundings};
+use crate::plan::repository::slots::queue::Slots;
+use crate::plan::seen::Seen;
+use crate::plan::seen::identity::Identity;
+use crate::plan::setup::Setup;
 
 const MOST_PASSES: usize = 300;
 
@@ -359,8 +362,8 @@ fn a_store_counts_as_opened_only_where_it_is_the_one_that_is_named() {
         serde_json::from_value(json!({ "backend": { "storageSecretName": "s", "s3": s3 } })).unwrap()
     };
     let status = |status: serde_json::Value| serde_json::from_value(status).unwrap();
-    let opened = |bucket: &str, s| super::has_been_opened(&spec(bucket), Some(&status(s)));
-    assert!(!super::has_been_opened(&spec("b"), None) && !opened("b", json!({})));
+    let opened = |bucket: &str, s| crate::plan::repository::known::has_been_opened(&spec(bucket), Some(&status(s)));
+    assert!(!crate::plan::repository::known::has_been_opened(&spec("b"), None) && !opened("b", json!({})));
     assert!(opened("b", json!({ "openedStore": "b/a" })) && !opened("c", json!({ "openedStore": "b/a" })));
     let time = "2026-11-20T00:00:00Z";
     assert!(opened("b", json!({ "firstBackupTime": time })), "an older operator did not write it down");
@@ -474,7 +477,7 @@ fn who_waits_for_a_store_that_is_away_can_end_though_the_repository_is_being_del
 fn who_holds_its_places_is_said_while_sessions_wait_for_one() {
     let slots = |used: usize, holders: &[(&str, usize)]| {
         let holders = holders.iter().map(|(who, count)| ((*who).to_owned(), *count)).collect();
-        Some(crate::plan::repository::slots::Slots { most: 16, used, waiting: 3, holders })
+        Some(Slots { most: 16, used, waiting: 3, holders })
     };
     let mut w = World::new(false).used_by(&["a"]);
     w.lives(600);

@@ -6,18 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use super::member::{fail_member, is_broken, is_started};
-use super::quiesce::{named, users};
-use super::spots::{self, Spot};
-use super::{Pass, is_over, member_is_over, target_of};
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::target::RestoreTarget;
 use crate::names::{condition, reason};
-use crate::plan::hosts::{is_within, parts};
-use crate::plan::run::member_label;
-use crate::plan::{Event, conditions};
+use crate::plan::effects::Event;
+use crate::plan::restore::pass::{Pass, target_of};
+use crate::plan::restore::places;
+use crate::plan::restore::places::Spot;
+use crate::plan::restore::status::{fail_member, is_broken, is_over, is_started, member_is_over, member_label};
+use crate::plan::restore::users::{named, users};
+use crate::plan::run::conditions;
+use crate::plan::run::hosts::{is_within, parts};
 use crate::text::entries;
 
 /// Takes note of what a try has deleted, also one that failed afterwards.
@@ -109,7 +110,7 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
         let status = &pass.now.members[member];
         // What was never begun restores nothing.
         if !member_is_over(status.phase) || is_started(status) {
-            for spot in status.stats.iter().flat_map(|host| spots::of_host(pass, member, host)) {
+            for spot in status.stats.iter().flat_map(|host| places::of_host(pass, member, host)) {
                 if spot.deletes && !spot.is_claim && is_open(member) {
                     return Some((member, reason::EXTRANEOUS_NOT_POSSIBLE, no_claim(pass, &spot)));
                 }

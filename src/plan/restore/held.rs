@@ -5,21 +5,23 @@
 
 use std::collections::BTreeSet;
 
-use super::member::is_started;
-use super::quiesce::others;
-use super::resume::refused_once;
-use super::spots::{self, Spot};
-use super::told::tell;
-use super::{LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of};
 use crate::api::common::AfterFailure;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, QuiesceState};
-use crate::contract::restic::{keeps_what_is_there, reads_what_is_there};
 use crate::names::{annotation, condition, reason};
-use crate::plan::held::{Note, Place};
-use crate::plan::hosts::is_within;
-use crate::plan::target::Target;
-use crate::plan::{Hold, conditions};
+use crate::plan::effects::Hold;
+use crate::plan::restore::held_note::{Note, Place};
+use crate::plan::restore::pass::{LOOK_FOR_MISSING, Pass, target_of};
+use crate::plan::restore::places;
+use crate::plan::restore::places::Spot;
+use crate::plan::restore::refused::refused_once;
+use crate::plan::restore::status::{is_held, is_over, is_started};
+use crate::plan::restore::users::others;
+use crate::plan::restore::workload_events::tell;
+use crate::plan::run::hosts::is_within;
+use crate::plan::run::{conditions, hosts};
+use crate::plan::seen::target::Target;
+use crate::plan::systems::restic;
 use crate::text::sentence;
 
 /// Whether data of a host may be half restored.
@@ -54,14 +56,15 @@ pub fn can_be_known(host: &HostRestoreStats) -> bool {
 
 /// Members with the workload of this one, itself among them, by index.
 fn same<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = (usize, &'p RestoreMemberStatus)> {
-    let own = rivals::key(&pass.now.members[index].ref_);
-    let is_same = move |i: usize, m: &RestoreMemberStatus| i == index || (own.is_some() && rivals::key(&m.ref_) == own);
+    let own = hosts::target_key(&pass.now.members[index].ref_);
+    let is_same =
+        move |i: usize, m: &RestoreMemberStatus| i == index || (own.is_some() && hosts::target_key(&m.ref_) == own);
     pass.now.members.iter().enumerate().filter(move |(i, m)| is_same(*i, m))
 }
 
 /// Folders that a member restores into.
 fn spots_of<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = Spot<'p>> {
-    pass.now.members[index].stats.iter().flat_map(move |host| spots::of_host(pass, index, host))
+    pass.now.members[index].stats.iter().flat_map(move |host| places::of_host(pass, index, host))
 }
 
 /// Members with another target that restore into a volume of this one, of those that are so.
@@ -140,7 +143,7 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     }
     let hosts = same(pass, index).flat_map(|(i, m)| m.stats.iter().map(move |h| (i, h)));
     let spots: Vec<_> =
-        hosts.filter(|(i, h)| is_written(pass, *i, h)).flat_map(|(i, h)| spots::of_host(pass, i, h)).collect();
+        hosts.filter(|(i, h)| is_written(pass, *i, h)).flat_map(|(i, h)| places::of_host(pass, i, h)).collect();
     let lies_in = |volume: &str, place: &Place| {
         let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
         spots.iter().filter(is_it).filter(|s| is_within(&place.path, &s.path)).collect::<Vec<_>>()
@@ -174,7 +177,7 @@ fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
     host.phase == Some(HostPhase::Succeeded)
         && host.attempt.is_some()
         && host.restored.as_ref().is_some_and(|r| r.files > 0)
-        && spec.is_some_and(|t| !keeps_what_is_there(&t.args) && reads_what_is_there(&t.args) == t.args)
+        && spec.is_some_and(restic::act::restores_all)
 }
 
 /// What this run leaves half restored of a workload, beside what its note says already of this run, and of an earlier one
@@ -188,7 +191,7 @@ fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
         None => vec![],
     };
     for (i, host) in halves(pass, index) {
-        let spots = spots::of_host(pass, i, host);
+        let spots = places::of_host(pass, i, host);
         if spots.is_empty() || pass.run.is_changed() {
             return vec![];
         }
@@ -364,34 +367,6 @@ fn why(pass: &Pass<'_>, index: usize) -> String {
     }
     let host = halves(pass, index).first().map(|(_, h)| *h);
     host.map(|h| format!("Host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default()
-}
-
-/// Whether a member's workload was left at zero.
-pub fn is_held(status: &RestoreMemberStatus) -> bool {
-    status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Held)
-}
-
-/// What is to be known of a workload that was left at zero.
-pub fn text(status: &RestoreMemberStatus) -> Option<String> {
-    let quiesce = status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Held)?;
-    let (name, replicas) = (display(&quiesce.ref_), quiesce.replicas);
-    Some(match replicas {
-        0 => format!(
-            "{name} has half-restored data, and had 0 replicas: restore it again before you scale it up, or remove its annotation {}.",
-            annotation::HELD_DOWN
-        ),
-        _ => format!(
-            "{name} stays at 0 replicas and had {replicas}: restore it again, or scale it up by hand and remove its annotation {}.",
-            annotation::HELD_DOWN
-        ),
-    })
-}
-
-/// The same of all members, each workload once, to follow another text.
-pub fn texts(members: &[RestoreMemberStatus]) -> String {
-    let mut all: Vec<String> = members.iter().filter_map(text).collect();
-    all.dedup();
-    all.iter().map(|t| format!(" {t}")).collect()
 }
 
 /// That it has come back, for every member whose record says that it was left at zero.

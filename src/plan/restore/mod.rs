@@ -13,77 +13,70 @@
 //! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
 //! way out, at any point.
 
-mod bound;
-mod ending;
+mod act;
+mod conclude;
+pub mod conflicts;
 mod extraneous;
-mod find;
+pub mod from_backup_batch;
 mod held;
-mod host;
-mod made;
-mod member;
-mod preflight;
+pub mod held_note;
+mod members;
+mod pass;
+mod pin;
+mod places;
+mod provision;
+pub mod pvc_templates;
 mod quiesce;
-mod report;
-mod resume;
-pub mod rivals;
-mod rounds;
-mod spots;
+mod refused;
+pub mod rounds;
+pub mod run;
+mod scale_back;
+pub mod status;
+mod targets;
+mod teardown;
 #[cfg(test)]
 mod tests;
-mod told;
+mod too_large;
+mod users;
+mod workload_events;
 
-pub use self::host::progress;
-pub use self::rounds::Rounds;
+use k8s_openapi::jiff::Timestamp;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-
-use super::access::Access;
-use super::conditions::{self, Health};
-use super::gate::Gate;
-use super::grants::{self, Grant, Rights, Settled};
-use super::ground::{self, NoGround};
-use super::jobs::{self, JobSeen};
-use super::objects::JobFrame;
-use super::observed::{Setup, Surroundings};
-use super::run::{self, RestoreRun, RestoreState};
-use super::systems::restic;
-use super::target::{Reach, TargetSeen};
-use super::{Event, FinalizerChange, Plan, adopt, duration, retry, size};
-use crate::api::common::TargetRef;
 use crate::api::restore_batch::{RestoreMember, RestoreMemberStatus};
-use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
-use crate::contract::restic::Step;
-use crate::contract::{Class, Failure, Part, Task};
-use crate::names::{condition, label, reason};
-use crate::text::replicas;
-
-/// Objects that are missing are looked for this often; nothing tells us when they appear.
-const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
-/// Pods of a workload that is scaled, and counters of running Jobs, are looked at this often.
-const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
-/// Progress is written to status at most this often.
-const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
+use crate::api::restore_session::RestorePhase;
+use crate::contract::{Class, Failure};
+use crate::names::{condition, reason};
+use crate::plan::effects::{FinalizerChange, Plan};
+use crate::plan::repository::backend::Access;
+use crate::plan::repository::preconditions;
+use crate::plan::repository::preconditions::NoGround;
+use crate::plan::restore::pass::{Ground, LOOK_FOR_MISSING, Pass};
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::run::conditions::Health;
+use crate::plan::run::{conditions, limits, size};
+use crate::plan::seen::job_status;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::setup::Setup;
+use crate::plan::work::rbac;
+use crate::plan::work::rbac::{Rights, Settled};
 
 /// What to do next about a restore.
 pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass::new(run, seen, setup, now);
     if run.id.deleting {
-        ending::leave(&mut pass);
+        teardown::leave(&mut pass);
     } else if run.is_over() {
         // A spec that is changed now changes nothing; who compares generations must not wait for ever.
         pass.now.observed_generation = run.id.generation;
-        ending::stop_all(&mut pass);
+        teardown::stop_all(&mut pass);
         pass.release();
     } else if run.canceled {
-        ending::cancel(&mut pass);
+        teardown::cancel(&mut pass);
     } else if run.state.is_withdrawn() {
-        ending::withdraw(&mut pass);
+        teardown::withdraw(&mut pass);
     } else if run.is_changed() {
-        ending::abandon(&mut pass);
+        teardown::abandon(&mut pass);
     } else {
         pass.step();
     }
@@ -92,7 +85,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     // Nor does anybody else take it off a run that has rights in another namespace.
     // Nor off one whose workload is down: whoever replaces the object takes every finalizer off it.
     let stands =
-        !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(member::is_started));
+        !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(status::is_started));
     if run.id.held || run.id.deleting {
         return plan;
     }
@@ -107,66 +100,18 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
 /// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
 fn leaves_something(plan: &Plan) -> bool {
     let made = !(plan.scales.is_empty() && plan.holds.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
-    made || !plan.jobs.iter().all(jobs::is_preflight)
+    made || !plan.jobs.iter().all(job_status::is_preflight)
 }
 
-/// What new Jobs stand on.
-struct Ground {
-    frame: JobFrame,
-    access: Access,
-}
-
-/// One pass over one run.
-struct Pass<'a> {
-    run: &'a RestoreRun,
-    seen: &'a Surroundings,
-    setup: &'a Setup,
-    /// The clock, as an argument.
-    at: Timestamp,
-    /// Status as written: effects may rely on it.
-    was: &'a RestoreState,
-    /// Status as it shall be.
-    now: RestoreState,
-    /// The deadline has passed.
-    expired: bool,
-    /// How to reach each host, by member and host name; filled for targets that are there.
-    reaches: BTreeMap<(usize, String), Reach>,
-    /// To its Repository.
-    gate: Gate,
-    /// What new Jobs need to read the Secret of another namespace.
-    grant: Option<Grant>,
-    /// Its Repository may not be used any more, so that rights go before its Jobs do.
-    kept_out: bool,
-    plan: Plan,
-}
-
-impl<'a> Pass<'a> {
-    fn new(run: &'a RestoreRun, seen: &'a Surroundings, setup: &'a Setup, now: Timestamp) -> Self {
-        Self {
-            run,
-            seen,
-            setup,
-            at: now,
-            was: &run.state,
-            // What was not valid has begun nothing, so a changed one begins anew.
-            now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
-            expired: false,
-            reaches: BTreeMap::new(),
-            gate: Gate::of(&seen.repository, &ground::display(run.repository.as_ref(), &run.id.namespace), seen.room),
-            grant: None,
-            kept_out: false,
-            plan: Plan::nothing(),
-        }
-    }
-
+impl Pass<'_> {
     fn step(&mut self) {
         self.begin();
         let longest = self.setup.max_timeout;
         let of_member = |(i, m): (usize, &RestoreMember)| {
-            run::too_long(&format!("spec.members[{i}].timeOut"), m.time_out.as_deref(), longest)
+            limits::too_long(&format!("spec.members[{i}].timeOut"), m.time_out.as_deref(), longest)
         };
         let too_long = || {
-            let own = run::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
+            let own = limits::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
             // What began before there was a limit ends within it.
             own.or_else(|| self.run.members.iter().enumerate().find_map(of_member)).filter(|_| !self.has_begun())
         };
@@ -189,7 +134,7 @@ impl<'a> Pass<'a> {
                 text,
                 self.at,
             );
-            self.end_with(RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
+            conclude::end(self, RestorePhase::Invalid, &refusal.reason.clone(), &refusal.message.clone());
             return;
         }
         let namespace = &self.run.id.namespace;
@@ -198,28 +143,28 @@ impl<'a> Pass<'a> {
                 // It may take them now.
                 self.now.conditions.retain(|c| c.type_ != condition::REPOSITORY_FOUND);
             }
-            find::members(self, &adopt::display(source, namespace));
+            targets::members(self, &from_backup_batch::display(source, namespace));
             return;
         }
-        let ground = ground::check(
+        let ground = preconditions::check(
             self.run.repository.as_ref(),
             namespace,
             &self.seen.repository,
             &mut self.now.conditions,
             self.at,
         );
-        let ground = ground::with_defaults(ground, &self.seen.job_defaults);
+        let ground = preconditions::with_defaults(ground, &self.seen.job_defaults);
         if let Err(NoGround::Denied(failure)) = &ground {
             return self.keep_out(&failure.clone());
         }
-        find::targets(self);
+        targets::targets(self);
         let ground = match ground {
             Ok(access) => {
                 self.plan.renew(&self.seen.jobs, &self.seen.defaults());
                 Ok(self.stand_on(access))
             }
-            Err(NoGround::Refused(failure)) if !self.now.members.iter().any(member::is_started) => {
-                self.end_with(RestorePhase::Invalid, &failure.reason, &failure.message);
+            Err(NoGround::Refused(failure)) if !self.now.members.iter().any(status::is_started) => {
+                conclude::end(self, RestorePhase::Invalid, &failure.reason, &failure.message);
                 return;
             }
             Err(NoGround::Refused(failure)) => Err(failure.message),
@@ -228,63 +173,27 @@ impl<'a> Pass<'a> {
                 Err(waiting)
             }
         };
-        if bound::refuse(self) {
+        if too_large::refuse(self) {
             return;
         }
-        preflight::advance(self, ground.as_ref().ok());
-        if bound::refuse(self) {
+        pin::advance(self, ground.as_ref().ok());
+        if too_large::refuse(self) {
             // Its Jobs are stopped once this is written.
             self.plan.jobs.clear();
             return;
         }
-        member::advance(self, ground.as_ref().map_err(String::as_str));
-        report::conclude(self);
-    }
-
-    /// Starts the clock and gives every member its entry.
-    fn begin(&mut self) {
-        self.now.observed_generation = self.run.id.generation;
-        let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
-        self.now.run.id.clone_from(&self.run.id.uid);
-        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
-        let asked = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok());
-        // One that is longer is refused below; this is for what was stored before there was a limit.
-        let limit = asked.unwrap_or(self.setup.default_timeout).min(self.setup.max_timeout);
-        let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-        let deadline =
-            self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
-        self.expired = self.at >= deadline;
-        if let Some(left) = retry::left(deadline, self.at) {
-            self.plan.look_again(left);
-        }
-        self.enlist();
-    }
-
-    fn enlist(&mut self) {
-        self.now.members.resize_with(self.run.members.len(), RestoreMemberStatus::default);
-        for (status, member) in self.now.members.iter_mut().zip(&self.run.members) {
-            let target = member.target.clone().unwrap_or_default();
-            status.ref_ = target.ref_.unwrap_or_default();
-            status.alias = target.alias;
-            status.phase.get_or_insert(MemberPhase::Pending);
-        }
-    }
-
-    /// Whether it says that anything was begun. To have waited for its Repository is no beginning, nor is a Job that
-    /// has not been read: anybody in its namespace can make one.
-    fn has_begun(&self) -> bool {
-        let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
-        tried || self.now.members.iter().any(member::is_started)
+        members::advance(self, ground.as_ref().map_err(String::as_str));
+        conclude::conclude(self);
     }
 
     /// The usagePolicy keeps a run out. Its Jobs and rights end at once. One that has not begun is called invalid, and
     /// follows when the policy changes; one that has is ended.
     fn keep_out(&mut self, failure: &Failure) {
         self.kept_out = true;
-        ending::stop_all(self);
+        teardown::stop_all(self);
         if self.has_begun() {
             let text = format!("{} The run is being ended: its Jobs are stopped.", failure.message);
-            report::say(self, Health::Reconciling, &failure.reason, &text);
+            conclude::say(self, Health::Reconciling, &failure.reason, &text);
             // What is scaled back comes when this is written.
             self.plan.again = true;
         } else {
@@ -297,7 +206,7 @@ impl<'a> Pass<'a> {
         self.now.run.steps.clear();
         self.enlist();
         if self.expired {
-            return self.end_with(RestorePhase::Failed, &failure.reason, &failure.message);
+            return conclude::end(self, RestorePhase::Failed, &failure.reason, &failure.message);
         }
         // Another spec may name another Repository.
         self.now.run.spec_hash = None;
@@ -305,7 +214,7 @@ impl<'a> Pass<'a> {
             self.event(true, &failure.reason, &failure.message);
         }
         self.now.phase = Some(RestorePhase::Invalid);
-        report::say(self, Health::Stalled, &failure.reason, &failure.message);
+        conclude::say(self, Health::Stalled, &failure.reason, &failure.message);
         self.plan.look_again(LOOK_FOR_MISSING);
     }
 
@@ -313,48 +222,8 @@ impl<'a> Pass<'a> {
     fn stand_on(&mut self, access: Access) -> Ground {
         let defaults = self.seen.defaults();
         let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
-        self.grant =
-            access.told.secret.as_ref().map(|secret| grants::to_read(&self.run.id, secret, settings, &defaults));
+        self.grant = access.told.secret.as_ref().map(|secret| rbac::to_read(&self.run.id, secret, settings, &defaults));
         Ground { frame: self.frame(&access), access }
-    }
-
-    fn frame(&self, access: &Access) -> JobFrame {
-        let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, access, account, self.seen.defaults())
-    }
-
-    fn task(&self, access: &Access, member: usize, step: Step, parts: Vec<Part>) -> Task {
-        let spec = &self.run.members[member];
-        let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-        let interim = matches!(step, Step::Restore(_)) && spec.interim_volume_template.is_some();
-        let (process, settings) =
-            (restic::process(spec.runtime_settings.as_ref()), restic::settings(no_cache, interim));
-        restic::task(self.run.id.told(), access, process, settings, step, parts)
-    }
-
-    fn seconds_left(&self) -> i64 {
-        retry::seconds_left(self.now.deadline.as_ref(), self.at)
-    }
-
-    fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {
-        self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
-    }
-
-    fn event(&mut self, warning: bool, reason: &str, message: &str) {
-        self.plan.events.push(Event::new(warning, reason, message));
-    }
-
-    /// Ends the run in this phase.
-    fn end_with(&mut self, phase: RestorePhase, reason: &str, message: &str) {
-        report::end(self, phase, reason, message);
-    }
-
-    /// Takes the finalizer off a run that is over, after its rights are taken back.
-    fn release(&mut self) {
-        self.kept_out = true;
-        if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
-            self.plan.finalizer = Some(FinalizerChange::Remove);
-        }
     }
 
     fn warn_of_missing(&mut self) {
@@ -375,7 +244,7 @@ impl<'a> Pass<'a> {
             announced: &self.was.run.grants,
             at_work,
             refused: self.seen.refused_revoke.as_ref(),
-            give_up: grants::give_up(end, self.run.id.deleted, self.at),
+            give_up: rbac::give_up(end, self.run.id.deleted, self.at),
         };
         match rights.settle(&mut self.plan) {
             Settled::Keep => {}
@@ -390,7 +259,7 @@ impl<'a> Pass<'a> {
         }
         // One that is being deleted says only what keeps it.
         let silent = self.run.id.deleting
-            && (resume::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
+            && (refused::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
         if !silent {
             self.warn_of_missing();
         }
@@ -400,31 +269,7 @@ impl<'a> Pass<'a> {
             self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));
         }
         self.plan.release(&self.seen.jobs);
-        told::once(&mut self.plan, self.run.id.deleting);
+        workload_events::once(&mut self.plan, self.run.id.deleting);
         self.plan
-    }
-}
-
-/// What the data mover is told of a member's settings.
-/// How messages name a target: `Deployment/web`, which kubectl takes as well.
-pub fn display(target: &TargetRef) -> String {
-    format!("{}/{}", target.kind.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default())
-}
-
-/// Whether a host will not change any more.
-fn is_over(phase: Option<HostPhase>) -> bool {
-    matches!(phase, Some(HostPhase::Succeeded | HostPhase::Failed))
-}
-
-/// Whether a member will not change any more.
-fn member_is_over(phase: Option<MemberPhase>) -> bool {
-    matches!(phase, Some(MemberPhase::Succeeded | MemberPhase::Failed | MemberPhase::Skipped))
-}
-
-/// The target of a member as it was found.
-fn target_of(seen: &Surroundings, member: usize) -> Option<&super::target::Target> {
-    match seen.targets.get(member) {
-        Some(TargetSeen::Found(t)) => Some(t),
-        _ => None,
     }
 }

@@ -7,19 +7,21 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::member::fail_member;
-use super::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, display, is_over, rivals, target_of, told};
-use super::{extraneous, held};
 use crate::api::Condition;
 use crate::api::common::Quiesce;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, QuiesceState, QuiesceStatus};
 use crate::contract::Class;
 use crate::names::{condition, reason};
-use crate::plan::held::Note;
-use crate::plan::hosts::TargetKind;
-use crate::plan::target::Target;
-use crate::plan::{Scale, conditions};
+use crate::plan::effects::Scale;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::pass::{LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, target_of};
+use crate::plan::restore::status::{fail_member, is_over};
+use crate::plan::restore::users::{named, others, users};
+use crate::plan::restore::{extraneous, held, workload_events};
+use crate::plan::run::conditions;
+use crate::plan::run::hosts::{TargetKind, display};
+use crate::plan::seen::target::Target;
 use crate::text::sentence;
 
 /// A scale is there at the next look. What is up again this long after the API server has taken it is somebody's doing.
@@ -131,7 +133,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 ),
                 at,
             );
-            told::goes_down(pass, index, target);
+            workload_events::goes_down(pass, index, target);
             pass.plan.again = true;
             false
         }
@@ -294,15 +296,6 @@ pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)
     Some((said.reason.clone(), said.message.clone()?))
 }
 
-/// Pods of others that use what is restored. Nobody scales them down.
-pub fn users(pass: &Pass<'_>, index: usize) -> BTreeSet<String> {
-    let Some(target) = target_of(pass.seen, index) else { return BTreeSet::new() };
-    let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
-    let claims: BTreeSet<&str> = reaches.flat_map(|(_, reach)| reach.claims()).collect();
-    let uses = |claim: &String| claims.contains(claim.as_str());
-    target.others.iter().filter(|p| p.claims.iter().any(uses)).map(|p| p.name.clone()).collect()
-}
-
 /// Says that a workload is out of the way, and who else is not.
 fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<String>) {
     let at = pass.at;
@@ -321,14 +314,6 @@ fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<St
 
 /// What pods may do that run on.
 const RISK: &str = "They may read files that are half written, and write over restored ones.";
-
-/// Names of pods, as many as a message holds.
-pub fn named(pods: &BTreeSet<String>) -> String {
-    const MOST: usize = 10;
-    let names: Vec<&str> = pods.iter().take(MOST).map(String::as_str).collect();
-    let more = if pods.len() > MOST { format!(" and {} more", pods.len() - MOST) } else { String::new() };
-    names.join(", ") + &more
-}
 
 /// What to do about a workload whose replicas are its owner's.
 pub fn instead_of(owner: &str) -> String {
@@ -394,11 +379,4 @@ fn watch_over(pass: &mut Pass<'_>, index: usize) {
 fn shared_record(pass: &Pass<'_>, index: usize) -> Option<i32> {
     let scaled = |q: &&QuiesceStatus| matches!(q.state, QuiesceState::Announced | QuiesceState::Quiesced);
     others(pass, index).find_map(|m| m.quiesce.as_ref().filter(scaled).map(|q| q.replicas))
-}
-
-/// Other members of the run with the same target, however each of them writes it.
-pub fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
-    let own = rivals::key(&pass.now.members[index].ref_);
-    let same = move |m: &RestoreMemberStatus| own.is_some() && rivals::key(&m.ref_) == own;
-    pass.now.members.iter().enumerate().filter(move |(i, m)| *i != index && same(m)).map(|(_, m)| m)
 }

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use super::host;
+use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
-use crate::plan::Plan;
-use crate::plan::jobs;
-use crate::plan::run::RestoreState;
+use crate::plan::effects::Plan;
+use crate::plan::restore::status;
+use crate::plan::seen::job_status;
 
 /// Tries of hosts: the step, and the attempt at it.
 type Tries = BTreeSet<(String, i32)>;
@@ -28,9 +28,9 @@ pub struct Rounds {
 impl Rounds {
     /// With one more round: the status that it has read, and its plan.
     #[must_use]
-    pub fn after(mut self, state: &RestoreState, plan: &Plan) -> Self {
-        self.before.get_or_insert_with(|| begun(state));
-        self.asked.extend(plan.jobs.iter().filter_map(jobs::attempt_of));
+    pub fn after(mut self, members: &[RestoreMemberStatus], plan: &Plan) -> Self {
+        self.before.get_or_insert_with(|| begun(members));
+        self.asked.extend(plan.jobs.iter().filter_map(job_status::attempt_of));
         self
     }
 
@@ -57,7 +57,7 @@ pub fn is_begun(host: &HostRestoreStats) -> bool {
     host.attempt.is_some() && host.not_before.is_none()
 }
 
-fn begun(state: &RestoreState) -> Tries {
-    let hosts = state.members.iter().enumerate().flat_map(|(i, m)| m.stats.iter().map(move |h| (i, h)));
-    hosts.filter(|(_, h)| is_begun(h)).filter_map(|(i, h)| Some((host::key(i, &h.hostname), h.attempt?))).collect()
+fn begun(members: &[RestoreMemberStatus]) -> Tries {
+    let hosts = members.iter().enumerate().flat_map(|(i, m)| m.stats.iter().map(move |h| (i, h)));
+    hosts.filter(|(_, h)| is_begun(h)).filter_map(|(i, h)| Some((status::key(i, &h.hostname), h.attempt?))).collect()
 }

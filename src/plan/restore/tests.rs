@@ -25,9 +25,9 @@ use serde_json::json;
 use workload::Workload;
 use world::World;
 
-use super::is_over;
 use crate::names::reason;
 use crate::plan::fake::End;
+use crate::plan::restore::status::is_over;
 
 fn web() -> Workload {
     Workload::new("Deployment", 2)

@@ -15,19 +15,16 @@ use kube::runtime::events::Reporter;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::counters::{Counters, Reconciled};
-use super::super::invoker;
-use super::super::objects;
-use super::super::status;
-use super::super::writes::Writes;
-use super::*;
 use crate::api::restore_session::GrantStatus;
 use crate::api::{BackupBlueprint, BackupConfiguration, Repository, RestoreSession};
+use crate::controller::apply::counters::{Counters, Reconciled};
+use crate::controller::apply::fence::*;
+use crate::controller::apply::writes::Writes;
+use crate::controller::apply::{invoker, objects, status};
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::stored::Stored;
-use crate::plan::grants::Grant;
-use crate::plan::sessions::NewSession;
-use crate::plan::{Event, FinalizerChange, Hold, Plan, Scale, Stop};
+use crate::plan::backup::sessions::NewSession;
+use crate::plan::effects::{Event, FinalizerChange, Grant, Hold, Plan, Scale, Stop};
 
 struct Nobody;
 
@@ -127,7 +124,7 @@ async fn write_all(writes: &Writes) -> Vec<(&'static str, kube::Result<()>)> {
     repository.status = Some(serde_json::from_value(json!({ "snapshotCount": 1 })).unwrap());
     ends.push(("status less", status::take_out(writes, Stored::from(repository), &json!({})).await.map(drop)));
     let shown: BackupConfiguration = named("BackupConfiguration", "stash.appscode.com/v1beta1");
-    let surplus = crate::plan::invoker::InvokerPlan {
+    let surplus = crate::plan::backup::invoker::seen::InvokerPlan {
         create: None,
         delete: vec!["old".into()],
         phase: crate::api::common::InvokerPhase::Ready,
@@ -137,7 +134,7 @@ async fn write_all(writes: &Writes) -> Vec<(&'static str, kube::Result<()>)> {
         last: None,
         next: None,
         in_force: None,
-        record: crate::plan::invoker::lateness::Record::default(),
+        record: crate::plan::backup::invoker::seen::Record::default(),
         events: vec![],
         requeue: None,
     };

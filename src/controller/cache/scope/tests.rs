@@ -5,7 +5,7 @@ use kube::runtime::reflector::{self, store::Writer};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use crate::controller::cache::scope::*;
 
 fn object(namespace: &str, name: &str) -> ConfigMap {
     serde_json::from_value(json!({ "metadata": { "name": name, "namespace": namespace } })).unwrap()

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{All, Home, Known, Queue, Session, Taken, full_name};
-use crate::plan::gate::{Claim, Room, Work};
-use crate::plan::observed::Writer;
+use crate::controller::cache::slots::{All, Home, Known, Queue, Session, Taken, full_name};
+use crate::plan::repository::slots::queue::{Claim, Room, Work};
+use crate::plan::seen::surroundings::Writer;
 
 /// The API server gives a request up after a minute (its flag --request-timeout); twice that.
 const UNANSWERED_FOR: Duration = Duration::from_mins(2);

@@ -4,12 +4,13 @@ use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer as Fills;
 use serde_json::{Value, json};
 
-use super::*;
 use crate::api::{BackupBatch, BackupConfiguration, BackupSession, RestoreBatch, RestoreSession};
 use crate::controller::cache::index::Indexed;
+use crate::controller::cache::slots::*;
 use crate::controller::cache::stored::Stored;
 use crate::names::annotation;
-use crate::plan::objects;
+use crate::plan::seen::job_status::JobState;
+use crate::plan::work::job_spec::frame;
 
 struct World {
     queues: Slots,
@@ -91,7 +92,7 @@ fn owner(kind: &str, uid: &str) -> Value {
 fn job_on(name: &str, owner: &Value, step: &str, claims: &[&str]) -> Job {
     let (of, uid) = (owner["name"].as_str().unwrap(), owner["uid"].as_str().unwrap());
     let component = if owner["kind"] == "BackupSession" { "stash-backup" } else { "stash-restore" };
-    let computed = objects::job_name_of(component, of, uid, step, name, 1);
+    let computed = frame::job_name_of(component, of, uid, step, name, 1);
     let volumes: Vec<Value> =
         claims.iter().map(|c| json!({ "name": c, "persistentVolumeClaim": { "claimName": c } })).collect();
     serde_json::from_value(json!({
@@ -364,8 +365,8 @@ fn claims_are_reserved_and_only_readers_share_one() {
     // Its session has read what came of it, though another container of its pod runs on.
     let outcome = crate::contract::Outcome::default();
     let done = JobSeen {
-        state: jobs::JobState::Done(Box::new(outcome)),
-        ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
+        state: JobState::Done(Box::new(outcome)),
+        ..job_status::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
     };
     w.queues.note("n", &[done]);
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
@@ -403,7 +404,8 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
     assert!(w.reserves(&session("a"), std::slice::from_ref(&writes), 1));
     w.hear_job(&heard(&writes));
     assert!(!w.reserves(&session("b"), &[job("b")], 1));
-    let seen = |is_stuck| JobSeen { is_stuck, ..jobs::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
+    let seen =
+        |is_stuck| JobSeen { is_stuck, ..job_status::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
     w.queues.note("n", &[seen(true)]);
     assert_eq!((w.used(), w.queues.look(&home(), Queue::jobs)), (Some(0), Some(1)));
     // What a watch says of it again changes nothing about that.

@@ -4,13 +4,14 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector;
 use kube::runtime::watcher::Event;
 
-use super::super::consumers::{self, Consumer, Consumers};
-use super::super::index::Indexed;
-use super::*;
 use crate::api::{
     BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository, RestoreBatch, RestoreSession,
 };
-use crate::plan::run::RestoreRun;
+use crate::controller::cache::consumers;
+use crate::controller::cache::consumers::{Consumer, Consumers};
+use crate::controller::cache::index::Indexed;
+use crate::controller::cache::stored::*;
+use crate::plan::restore::run::RestoreRun;
 
 fn stored<K: UserKind>(object: &Value) -> Stored<K> {
     serde_json::from_str(&object.to_string()).unwrap()

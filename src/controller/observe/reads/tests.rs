@@ -1,6 +1,5 @@
 //! What is seen with a client and stores alone, as the plugin has them.
 
-use crate::controller::cache::scope::Scope;
 use std::convert::Infallible;
 use std::sync::Mutex;
 
@@ -11,15 +10,16 @@ use kube::runtime::reflector;
 use kube::runtime::reflector::store::Writer;
 use serde_json::{Value, json};
 
-use super::super::{repository, targets};
-use super::*;
 use crate::api::Repository;
 use crate::api::common::{RepositoryRef, TargetRef};
 use crate::controller::cache::children::Children;
 use crate::controller::cache::consumers::Consumers;
+use crate::controller::cache::scope::Scope;
 use crate::controller::cache::verdicts::Verdicts;
-use crate::plan::observed::Seen;
-use crate::plan::target::TargetSeen;
+use crate::controller::observe::reads::*;
+use crate::controller::observe::{repository, targets};
+use crate::plan::seen::Seen;
+use crate::plan::seen::target::TargetSeen;
 
 fn empty<K>() -> Indexed<K>
 where

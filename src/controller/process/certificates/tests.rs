@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use kube::client::Body;
 
-use super::*;
+use crate::controller::process::certificates::*;
 
 type Request = axum::http::Request<Body>;
 type Response = axum::http::Response<Body>;

@@ -5,9 +5,9 @@ use axum::http::{Request, Response};
 use kube::client::Body as KubeBody;
 use serde_json::json;
 
-use super::*;
 use crate::api::to_json;
 use crate::controller::observe::code_rights::judge;
+use crate::controller::process::code_rights::*;
 
 /// Who may do what: "verb resource name".
 type Rules = &'static [&'static str];
@@ -141,7 +141,7 @@ async fn the_controller_wants_a_seal_or_an_open_namespace() {
     assert_eq!(refusal(without(), &plain).await, None);
     let mut sealed = late;
     let json = to_json(&sealed);
-    let asks = crate::plan::rights::asked("RestoreSession", &json);
+    let asks = crate::plan::work::rights::asked("RestoreSession", &json);
     let seal = Key::new([9; KEY]).seal("RestoreSession", "demo", &json, &asks);
     sealed.metadata.annotations = Some([(crate::names::annotation::SEAL.to_owned(), seal)].into());
     assert_eq!(refusal(on(), &sealed).await, None);

@@ -8,8 +8,8 @@ use kube::client::Body;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
 use crate::controller::apply::fence::NotLeading;
+use crate::controller::process::leader::*;
 
 fn record(holder: &str, seconds: i32) -> LeaseSpec {
     LeaseSpec { holder_identity: Some(holder.into()), lease_duration_seconds: Some(seconds), ..LeaseSpec::default() }

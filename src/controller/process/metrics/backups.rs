@@ -11,8 +11,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::reasons::known;
 use crate::controller::cache::series::{Backups, Labels, Series};
+use crate::controller::process::metrics::reasons::known;
 
 /// Most invokers that are told of: some megabytes of text.
 const MOST: usize = 10_000;

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use proptest::prelude::*;
 
-use super::walk::{DEEPEST, text};
-use super::*;
 use crate::drivers::restic::blocking::STACK;
+use crate::drivers::restic::extraneous::walk::{DEEPEST, text};
+use crate::drivers::restic::extraneous::*;
 use crate::drivers::restic::pattern;
 use crate::names::reason;
 

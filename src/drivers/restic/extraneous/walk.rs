@@ -14,10 +14,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::error::{WHILE_DELETING, refuse, unreadable};
-use super::kept::{Kept, is_elsewhere, is_lost, is_unclear};
 use crate::contract::Failure;
 use crate::drivers::restic::blocking::{Shared, stopped};
+use crate::drivers::restic::extraneous::error::{WHILE_DELETING, refuse, unreadable};
+use crate::drivers::restic::extraneous::kept::{Kept, is_elsewhere, is_lost, is_unclear};
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::pattern::{LeftOut, Walk};
 

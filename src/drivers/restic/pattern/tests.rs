@@ -1,4 +1,4 @@
-use super::*;
+use crate::drivers::restic::pattern::*;
 use proptest::prelude::*;
 
 fn own(list: &[&str]) -> Vec<String> {

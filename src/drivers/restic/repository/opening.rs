@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Repository;
 use crate::contract::Failure;
 use crate::contract::restic::Absent;
 use crate::drivers::restic::bucket::Verdict;
 use crate::drivers::restic::error;
+use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::run::{End, Ran};
 use crate::names::reason;
 

@@ -1,4 +1,4 @@
-use super::*;
+use crate::drivers::restic::repository::*;
 
 /// What a user may set must not change which programs run, whom restic trusts, what it reads its credentials from, or
 /// whom it gives them to.

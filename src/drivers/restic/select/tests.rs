@@ -1,5 +1,5 @@
-use super::*;
 use crate::contract::restic::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
+use crate::drivers::restic::select::*;
 use crate::drivers::restic::snapshot::{Summary, know_future};
 use proptest::prelude::*;
 

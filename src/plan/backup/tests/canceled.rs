@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::world::{World, from_elsewhere, retry, script};
 use crate::contract::Progress;
 use crate::names::reason;
+use crate::plan::backup::tests::world::{World, from_elsewhere, retry, script};
 use crate::plan::fake::End;
 
 /// Passes of the longest of these sessions, and some.

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::world::World;
-use crate::plan::job_defaults::parse;
-use crate::plan::objects::pod_of;
+use crate::plan::backup::tests::world::World;
+use crate::plan::seen::job_status::pod_of;
+use crate::plan::work::job_defaults::parse;
 
 #[test]
 fn every_job_of_a_backup_has_the_settings_of_its_namespace() {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::world::{from_elsewhere, script};
 use crate::names::reason;
+use crate::plan::backup::tests::world::{from_elsewhere, script};
 use crate::plan::fake::{End, Jobs};
 
 /// Proves: A07.

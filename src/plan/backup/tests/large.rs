@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::world::World;
 use crate::names::reason;
-use crate::plan::size;
-use crate::plan::target::Target;
+use crate::plan::backup::tests::world::World;
+use crate::plan::run::size;
+use crate::plan::seen::target::Target;
 
 /// All was uploaded, and then the answer did not fit.
 ///

@@ -4,13 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::world::{World, retry, script};
 use crate::contract::Class;
 use crate::contract::restic::{Absent, Own, RepositoryFacts, Step};
 use crate::names::reason;
-use crate::plan::backup::Neighbour;
+use crate::plan::backup::run::Neighbour;
+use crate::plan::backup::tests::world::{World, retry, script};
 use crate::plan::fake::End;
-use crate::plan::hosts::HostSet;
+use crate::plan::run::hosts::HostSet;
 
 #[test]
 fn retention_names_what_was_backed_up_and_leaves_what_another_backs_up_too() {

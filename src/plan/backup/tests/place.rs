@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::world::{World, retry, script};
 use crate::names::reason;
+use crate::plan::backup::tests::world::{World, retry, script};
 use crate::plan::fake::End;
 
 fn prefix(w: &mut World, prefix: &str) {

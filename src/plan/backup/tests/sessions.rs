@@ -3,10 +3,10 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::world::{World, from_elsewhere, retry, script};
 use crate::names::reason;
+use crate::plan::backup::tests::world::{World, from_elsewhere, retry, script};
 use crate::plan::fake::End;
-use crate::plan::observed::Refusal;
+use crate::plan::seen::Refusal;
 
 #[test]
 fn a_session_applied_before_its_invoker_waits_for_it() {

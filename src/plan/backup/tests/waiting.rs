@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::world::{World, script};
 use crate::names::reason;
+use crate::plan::backup::tests::world::{World, script};
 use crate::plan::fake::End;
-use crate::plan::observed::{Rival, Writer};
-use crate::plan::target::{PodSeen, Target};
+use crate::plan::seen::surroundings::{Rival, Writer};
+use crate::plan::seen::target::{PodSeen, Target};
 
 #[test]
 fn a_target_that_goes_while_it_is_backed_up_holds_up_nothing() {

@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use crate::api::common::RetryConfig;
 use crate::contract::{Failure, Progress, Task};
-use crate::plan::backup::{BackupRun, Invoker, next};
+use crate::plan::backup::next;
+use crate::plan::backup::run::{BackupRun, Invoker};
+use crate::plan::effects::{FinalizerChange, Stop};
 use crate::plan::fake::{End, Grants, Jobs, setup};
-use crate::plan::gate::Room;
-use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
-use crate::plan::pod_security::Level;
-use crate::plan::run::Identity;
-use crate::plan::target::{ClaimSeen, Target, TargetSeen};
-use crate::plan::{FinalizerChange, Stop};
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::repository::{RepositorySeen, Silence};
+use crate::plan::seen::surroundings::{Rival, Surroundings, Writer};
+use crate::plan::seen::target::{ClaimSeen, Target, TargetSeen};
+use crate::plan::seen::{Refusal, Seen};
+use crate::plan::work::pod_security::Level;
 
 /// Passes after which it never comes to rest.
 pub const MOST_PASSES: usize = 900;

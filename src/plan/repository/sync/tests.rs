@@ -8,15 +8,17 @@ use serde_json::{Value, json};
 mod lost;
 mod opened;
 
-use super::super::{RepositoryRun, RepositorySurroundings, next};
 use crate::api::repository::RepositorySpec;
 use crate::api::runtime::RuntimeSettings;
 use crate::contract::Class;
 use crate::names::reason;
-use crate::plan::Stop;
+use crate::plan::effects::Stop;
 use crate::plan::fake::{End, Grants, Jobs, setup};
-use crate::plan::observed::{Seen, Setup};
-use crate::plan::run::Identity;
+use crate::plan::repository::next;
+use crate::plan::repository::pass::{RepositoryRun, RepositorySurroundings};
+use crate::plan::seen::Seen;
+use crate::plan::seen::identity::Identity;
+use crate::plan::setup::Setup;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -283,9 +285,9 @@ fn account(name: &str) -> RuntimeSettings {
 fn the_job_that_lists_has_the_settings_of_its_repository_and_its_account_the_right() {
     let mut w = World::new();
     w.spec.runtime_settings = Some(account("mine"));
-    w.defaults = crate::plan::job_defaults::parse(r#"{"serviceAccountName":"theirs","nodeSelector":{"a":"b"}}"#);
+    w.defaults = crate::plan::work::job_defaults::parse(r#"{"serviceAccountName":"theirs","nodeSelector":{"a":"b"}}"#);
     w.live(5);
-    let pod = crate::plan::objects::pod_of(&w.jobs.made[0]).unwrap().clone();
+    let pod = crate::plan::seen::job_status::pod_of(&w.jobs.made[0]).unwrap().clone();
     assert_eq!(pod.service_account_name.as_deref(), Some("mine"));
     assert_eq!(pod.node_selector.unwrap().len(), 1, "from the namespace");
     assert!(w.grants.there.is_empty(), "{:?}", w.grants.there);

@@ -1,6 +1,6 @@
 //! A store that was found silent, and for which nobody waits any more.
 
-use super::*;
+use crate::plan::repository::tests::*;
 
 const HOUR: Duration = Duration::from_hours(1);
 

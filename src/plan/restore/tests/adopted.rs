@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::world::World;
-use super::{claim, order, set, web};
 use crate::api::common::RepositoryRef;
 use crate::api::restore_batch::Adopted;
 use crate::contract::restic::{HostQuery, Step};
 use crate::names::reason;
-use crate::plan::observed::{Refusal, Seen};
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, order, set, web};
+use crate::plan::seen::{Refusal, Seen};
 
 impl World {
     /// What a look finds of BackupBatch `shop`.

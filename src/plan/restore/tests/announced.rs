@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::workload::workload_of;
-use super::world::World;
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::contract::restic::Step;
 use crate::names::annotation;
-use crate::plan::Plan;
+use crate::plan::effects::Plan;
 use crate::plan::fake::{step, task};
-use crate::plan::jobs::JobSeen;
+use crate::plan::restore::tests::workload::workload_of;
+use crate::plan::restore::tests::world::World;
+use crate::plan::seen::job_status::JobSeen;
 
 impl World {
     /// Intent before effect: what scales down or overwrites stands in the written status already.

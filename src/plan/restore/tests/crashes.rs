@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::workload::{MADE, Workload};
-use super::world::World;
-use super::{claim, script, set, web};
 use crate::plan::fake::End;
+use crate::plan::restore::tests::workload::{MADE, Workload};
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, script, set, web};
 
 /// What must be the same with and without a crash.
 fn end(world: &World) -> (String, Vec<String>, Vec<String>) {

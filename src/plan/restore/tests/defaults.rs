@@ -3,12 +3,12 @@
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 
-use super::world::World;
-use super::{claim, script, web};
 use crate::names::annotation;
 use crate::plan::fake::End;
-use crate::plan::job_defaults::parse;
-use crate::plan::objects::pod_of;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, script, web};
+use crate::plan::seen::job_status::pod_of;
+use crate::plan::work::job_defaults::parse;
 
 #[test]
 fn every_job_of_a_restore_has_the_settings_of_its_namespace() {

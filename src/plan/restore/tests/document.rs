@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::api::{RestoreBatch, RestoreSession};
-use crate::plan::run::RestoreRun;
+use crate::plan::restore::run::RestoreRun;
 
 /// A session as the API server keeps it, read once for each time it is written.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::world::World;
-use super::{claim, script, set, web};
 use crate::names::reason;
 use crate::plan::fake::End;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, script, set, web};
 
 fn denied(w: &World) {
     assert_eq!((w.phase().as_str(), w.jobs.created.len(), w.grants.made.len()), ("Invalid", 0, 0));

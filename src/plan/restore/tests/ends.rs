@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::super::held;
-use super::workload::workload_of;
-use super::world::World;
 use crate::api::common::AfterFailure;
-use crate::plan::held::Note;
-use crate::plan::run::RestoreRun;
+use crate::plan::restore::held;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::restore::tests::workload::workload_of;
+use crate::plan::restore::tests::world::World;
 
 impl World {
     /// Passes until nothing more is to come; then the run is over and everything is as it was.

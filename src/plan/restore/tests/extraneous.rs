@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::workload::Workload;
-use super::world::World;
-use super::{claim, order, script, set, web};
 use crate::contract::Class;
 use crate::contract::restic::Step;
 use crate::names::reason;
 use crate::plan::fake::{End, step};
-use crate::plan::target::PodSeen;
+use crate::plan::restore::tests::workload::Workload;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, order, script, set, web};
+use crate::plan::seen::target::PodSeen;
 
 fn exact(mut w: World) -> World {
     w.object["spec"]["target"]["extraneous"] = "Delete".into();

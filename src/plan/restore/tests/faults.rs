@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::world::World;
-use super::{claim, order, preflight_key, script, web};
 use crate::contract::Class;
 use crate::contract::restic::Step;
 use crate::names::reason;
 use crate::plan::fake::{End, key_of, step, work};
-use crate::plan::objects;
-use crate::plan::pod_security::{self, Level};
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, order, preflight_key, script, web};
+use crate::plan::seen::job_status;
+use crate::plan::work::pod_security;
+use crate::plan::work::pod_security::Level;
 
 /// Proves: defect 9.
 #[test]
@@ -160,7 +161,7 @@ fn without_owners_every_job_fits_a_restricted_namespace() {
         assert_eq!(w.phase(), "Succeeded", "{:#}", w.object["status"]);
         assert_eq!(w.jobs.made.len(), 2);
         for job in &w.jobs.made {
-            let pod = objects::pod_of(job).unwrap();
+            let pod = job_status::pod_of(job).unwrap();
             assert_eq!(pod_security::check(Level::Restricted, pod, "n"), Ok(()));
             if let Step::Restore(step) = step(job) {
                 assert!(step.ignore_owners);
@@ -221,7 +222,7 @@ fn each_host_has_a_claim_of_its_own_for_dumps() {
     assert_eq!(w.phase(), "Succeeded");
     assert_eq!(w.claims.len(), 2, "one a host, the same for its second try: {:?}", w.claims.keys());
     for job in w.jobs.made.iter().filter(|j| key_of(j).starts_with("restore/0/")) {
-        let (work, pod) = (work(job), objects::pod_of(job).unwrap());
+        let (work, pod) = (work(job), job_status::pod_of(job).unwrap());
         assert!(work.settings.interim);
         let volume = pod.volumes.as_ref().unwrap().iter().find(|v| v.name == "stash-interim-volume").unwrap();
         let claim = &w.claims[&volume.persistent_volume_claim.as_ref().unwrap().claim_name];

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::holds_end::of;
-use super::workload::Workload;
-use super::world::World;
-use super::{script, set, web};
 use crate::contract::Class;
 use crate::names::reason;
 use crate::plan::fake::End;
-use crate::plan::held::Note;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::tests::holds_end::of;
+use crate::plan::restore::tests::workload::Workload;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{script, set, web};
 
 pub fn note(w: &World, index: usize) -> Option<Note> {
     w.workloads[index].held.as_deref().map(|text| Note::read(text).unwrap())

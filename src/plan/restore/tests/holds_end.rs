@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::held::{again, left_down, note};
-use super::world::World;
-use super::{script, set, web};
 use crate::plan::fake::End;
+use crate::plan::restore::tests::held::{again, left_down, note};
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{script, set, web};
 
 /// A session `uid` after another one, with this rule.
 pub fn of(before: &World, uid: &str, rule: Value) -> World {

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::workload::Workload;
-use super::world::World;
-use super::{order, set, web};
 use crate::names::reason;
-use crate::plan::size;
+use crate::plan::restore::tests::workload::Workload;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{order, set, web};
+use crate::plan::run::size;
 
 fn ordinals(count: i32) -> Workload {
     Workload::new("StatefulSet", count)

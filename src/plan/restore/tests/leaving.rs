@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::workload::Workload;
-use super::world::World;
-use super::{claim, script, set, web};
 use crate::names::{FINALIZER, FINALIZER_OF_STASH, reason};
-use crate::plan::FinalizerChange;
+use crate::plan::effects::FinalizerChange;
 use crate::plan::fake::End;
+use crate::plan::restore::tests::workload::Workload;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, script, set, web};
 
 impl World {
     pub fn cancel(&mut self) {

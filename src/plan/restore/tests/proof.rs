@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::world::World;
-use super::{script, web};
 use crate::contract::Class;
 use crate::names::reason;
 use crate::plan::fake::End;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{script, web};
 
 const KEY: &str = "restore/0/m0";
 const UNTOUCHED: End = End::Untouched(Class::Data, reason::NO_SPACE);

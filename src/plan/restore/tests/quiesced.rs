@@ -3,14 +3,14 @@
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::super::quiesce::instead_of;
-use super::workload::Workload;
-use super::world::World;
-use super::{order, script, web};
 use crate::contract::Class;
 use crate::names::reason;
 use crate::plan::fake::End;
-use crate::plan::target::PodSeen;
+use crate::plan::restore::quiesce::instead_of;
+use crate::plan::restore::tests::workload::Workload;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{order, script, web};
+use crate::plan::seen::target::PodSeen;
 
 /// Steps until a run is so.
 fn until(w: &mut World, what: &str, is: impl Fn(&World) -> bool) {

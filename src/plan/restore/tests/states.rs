@@ -21,17 +21,17 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use self::cluster::{Cluster, Move, Scene};
 use crate::api::restore_session::{HostPhase, RestorePhase};
 use crate::contract::Answer;
 use crate::contract::restic::Restored;
 use crate::names::condition;
-use crate::plan::jobs::JobState;
-use crate::plan::observed::Surroundings;
-use crate::plan::restore::Rounds;
-use crate::plan::run::RestoreRun;
-use crate::plan::target::TargetSeen;
-use crate::plan::{FinalizerChange, Plan};
+use crate::plan::effects::{FinalizerChange, Plan};
+use crate::plan::restore::rounds::Rounds;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::restore::tests::states::cluster::{Cluster, Move, Scene};
+use crate::plan::seen::job_status::JobState;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::target::TargetSeen;
 
 /// What is explored.
 #[derive(Clone, Copy, Debug)]

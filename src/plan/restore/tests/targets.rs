@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::workload::{MADE, Workload};
-use super::world::World;
-use super::{claim, order, preflight_key, script, web};
 use crate::api::common::TargetRef;
 use crate::contract::Class;
 use crate::names::reason;
 use crate::plan::fake::End;
-use crate::plan::observed::{Rival, Writer};
-use crate::plan::restore::rivals;
+use crate::plan::restore::conflicts;
+use crate::plan::restore::tests::workload::{MADE, Workload};
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{claim, order, preflight_key, script, web};
+use crate::plan::seen::surroundings::{Rival, Writer};
 
 fn daemons(nodes: i32) -> Workload {
     Workload::new("DaemonSet", nodes)
@@ -195,7 +195,7 @@ impl Two {
     /// What each sees of the other, and one workload for both.
     fn beat(&mut self, who: usize) -> bool {
         let other = &self.all[1 - who];
-        let (seen, workloads, now) = (rivals::of(&other.run()), other.workloads.clone(), other.now);
+        let (seen, workloads, now) = (conflicts::of(&other.run()), other.workloads.clone(), other.now);
         let own = &mut self.all[who];
         own.rivals = seen;
         own.workloads = workloads;
@@ -288,19 +288,19 @@ fn who_waits_for_something_missing_or_is_done_with_the_target_holds_up_nobody() 
     let mut w = World::session(web());
     w.repository = false;
     w.step(2);
-    assert_eq!((w.phase().as_str(), rivals::of(&w.run())), ("Pending", vec![]));
+    assert_eq!((w.phase().as_str(), conflicts::of(&w.run())), ("Pending", vec![]));
     w.repository = true;
     w.step(1);
-    let seen = rivals::of(&w.run());
+    let seen = conflicts::of(&w.run());
     assert_eq!((seen[0].target.as_str(), seen[0].begun), ("deployment/m0", false));
     w.settle();
-    assert_eq!(rivals::of(&w.run()), vec![]);
+    assert_eq!(conflicts::of(&w.run()), vec![]);
 
     let mut w = World::batch("Sequential", "Stop", vec![web(), claim()]);
     while w.jobs.attempts("restore/1/m1") == 0 {
         w.step(1);
     }
-    let seen: Vec<(String, bool)> = rivals::of(&w.run()).into_iter().map(|r| (r.target, r.begun)).collect();
+    let seen: Vec<(String, bool)> = conflicts::of(&w.run()).into_iter().map(|r| (r.target, r.begun)).collect();
     assert_eq!(seen, [("persistentvolumeclaim/m1".to_owned(), true)], "m0 is back already");
 }
 

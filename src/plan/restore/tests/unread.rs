@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::world::World;
-use super::{script, web};
 use crate::names::{annotation, reason};
 use crate::plan::fake::End;
+use crate::plan::restore::tests::world::World;
+use crate::plan::restore::tests::{script, web};
 
 /// One whose only host is being restored, with its workload not to be seen from now on.
 fn unread(after_failure: &str) -> World {

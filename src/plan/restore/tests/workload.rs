@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::VolumeMount;
 use serde_json::{Value, json};
 
 use crate::api::common::TargetRef;
-use crate::plan::held::Note;
-use crate::plan::hosts::TargetKind;
-use crate::plan::target::{ClaimSeen, PodSeen, Target};
+use crate::plan::restore::held_note::Note;
+use crate::plan::run::hosts::TargetKind;
+use crate::plan::seen::target::{ClaimSeen, PodSeen, Target};
 
 /// Stands for a kind where a member's claims are made from templates, one a replica.
 pub const MADE: &str = "";

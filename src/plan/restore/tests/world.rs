@@ -11,22 +11,25 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::{Rounds, next};
-use super::document::Document;
-use super::workload::{Workload, look_at, target, workload_of};
 use crate::api::common::TargetRef;
 use crate::api::target::RestoreTarget;
 use crate::contract::{Class, Failure};
 use crate::names::FINALIZER;
-use crate::plan::claims::{self, Made};
+use crate::plan::effects::{Event, FinalizerChange, Plan, Stop};
 use crate::plan::fake::{Grants, Jobs, key_of, setup};
-use crate::plan::gate::Room;
-use crate::plan::jobs::{self, JobSeen, JobState};
-use crate::plan::observed::{Refusal, RepositorySeen, Rival, Seen, Silence, Surroundings, Writer};
-use crate::plan::pod_security::Level;
-use crate::plan::run::RestoreRun;
-use crate::plan::target::{ClaimSeen, PodSeen, Target, TargetSeen};
-use crate::plan::{Event, FinalizerChange, Plan, Stop};
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::restore::rounds::Rounds;
+use crate::plan::restore::run::RestoreRun;
+use crate::plan::restore::tests::document::Document;
+use crate::plan::restore::tests::workload::{Workload, look_at, target, workload_of};
+use crate::plan::restore::{next, pvc_templates};
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::seen::pvc::Made;
+use crate::plan::seen::repository::{RepositorySeen, Silence};
+use crate::plan::seen::surroundings::{Rival, Surroundings, Writer};
+use crate::plan::seen::target::{ClaimSeen, PodSeen, Target, TargetSeen};
+use crate::plan::seen::{Refusal, Seen, job_status};
+use crate::plan::work::pod_security::Level;
 
 /// Passes after which a world that has not come to rest never will: ten minutes at one look a second.
 const MOST_PASSES: usize = 900;
@@ -235,7 +238,7 @@ impl World {
     }
 
     fn see_made(&self, run: &RestoreRun, spec: &RestoreTarget) -> TargetSeen {
-        let to_make = claims::wanted(spec, &run.id);
+        let to_make = pvc_templates::wanted(spec, &run.id);
         let seen = |c: &PersistentVolumeClaim| ClaimSeen { exists: true, made: Made::of(c), ..ClaimSeen::default() };
         let claims = to_make.iter().map(|w| (w.name.clone(), self.claims.get(&w.name).map(seen).unwrap_or_default()));
         let claims = claims.collect();
@@ -280,7 +283,7 @@ impl World {
         let at_once = Some(SignedDuration::ZERO);
         let wait = plan.requeue.map(|r| SignedDuration::try_from(r).unwrap());
         let (again, changed) = (plan.again, plan.finalizer.is_some());
-        let rounds = std::mem::take(&mut self.rounds).after(&self.run().state, &plan);
+        let rounds = std::mem::take(&mut self.rounds).after(&self.run().state.members, &plan);
         let quiet = plan.jobs.is_empty()
             && plan.claims.is_empty()
             && plan.scales.is_empty()
@@ -392,7 +395,7 @@ impl World {
             self.grants.serve(job);
             if let Some(is_unmade) = self.refuses_jobs.filter(|_| key_of(job).starts_with("restore/")) {
                 let failure = Failure::new(Class::Transient, "RefusedByApiServer", "No more Jobs.");
-                let seen = jobs::see(job, &[], self.now);
+                let seen = job_status::see(job, &[], self.now);
                 self.refused_jobs.push(JobSeen { is_unmade, starts: false, state: JobState::Lost(failure), ..seen });
                 continue;
             }

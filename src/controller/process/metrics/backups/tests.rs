@@ -4,9 +4,9 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::*;
 use crate::api::{BackupBatch, BackupConfiguration};
 use crate::controller::cache::stored::{Facts, Stored};
+use crate::controller::process::metrics::backups::*;
 
 /// A page of the docs with its rules.
 const PAGE: &str = include_str!("../../../../../docs/operations.md");

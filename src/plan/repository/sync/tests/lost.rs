@@ -2,10 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::*;
 use crate::contract::restic::Absent;
 use crate::plan::fake::work;
-use crate::plan::repository::was_here;
+use crate::plan::repository::known::was_here;
+use crate::plan::repository::sync::tests::*;
 
 const LONG: usize = 90;
 

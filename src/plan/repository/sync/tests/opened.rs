@@ -1,7 +1,7 @@
 //! Whether a repository opens, as `Ready` says it.
 
-use super::*;
 use crate::contract::restic::Absent;
+use crate::plan::repository::sync::tests::*;
 
 /// Closes: B1, B3, B4 of the newcomer.
 #[test]

@@ -11,23 +11,26 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::json;
 
-use super::super::workload::{Workload, look_at};
-use super::super::world::World;
-use super::ends::{End, FAULTS, fits};
-use super::{Bound, Fault, invariants};
 use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
 use crate::contract::restic::Step;
+use crate::plan::effects::{FinalizerChange, Plan, Stop};
 use crate::plan::fake::{setup, step};
-use crate::plan::gate::Room;
-use crate::plan::held::Note;
-use crate::plan::jobs::{self, JobSeen, JobState};
-use crate::plan::observed::{RepositorySeen, Seen, Surroundings};
-use crate::plan::pod_security::Level;
-use crate::plan::restore::{Rounds, next};
-use crate::plan::run::{RestoreRun, RestoreState};
-use crate::plan::target::{PodSeen, TargetSeen};
-use crate::plan::{FinalizerChange, Plan, Stop};
+use crate::plan::repository::slots::queue::Room;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::next;
+use crate::plan::restore::rounds::Rounds;
+use crate::plan::restore::run::{RestoreRun, RestoreState};
+use crate::plan::restore::tests::states::ends::{End, FAULTS, fits};
+use crate::plan::restore::tests::states::{Bound, Fault, invariants};
+use crate::plan::restore::tests::workload::{Workload, look_at};
+use crate::plan::restore::tests::world::World;
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::seen::repository::RepositorySeen;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::target::{PodSeen, TargetSeen};
+use crate::plan::seen::{Seen, job_status};
+use crate::plan::work::pod_security::Level;
 
 /// What the cluster can do.
 #[derive(Clone, Debug, PartialEq)]
@@ -221,7 +224,8 @@ impl Cluster {
         for made in 1..=writes {
             let mut after = self.apply(scene, &plan, made)?;
             let goes_on = made == writes && plan.again;
-            after.rounds = if goes_on { self.rounds.clone().after(&self.run.state, &plan) } else { Rounds::default() };
+            after.rounds =
+                if goes_on { self.rounds.clone().after(&self.run.state.members, &plan) } else { Rounds::default() };
             ways.push((Move::Pass(made, writes), after));
         }
         let mut fair = writes.checked_sub(1);
@@ -391,7 +395,7 @@ impl Cluster {
             }
             for job in &plan.jobs {
                 more()?;
-                let seen = jobs::see(job, &[], self.now);
+                let seen = job_status::see(job, &[], self.now);
                 if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }

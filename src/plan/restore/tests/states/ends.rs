@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use super::cluster::{Cluster, Made, is_preflight};
 use crate::contract::restic::{Counts, PinnedSnapshot, Pins, Restored};
 use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, VERSION};
 use crate::names::reason;
-use crate::plan::jobs::{JobSeen, JobState};
+use crate::plan::restore::tests::states::cluster::{Cluster, Made, is_preflight};
+use crate::plan::seen::job_status::{JobSeen, JobState};
 
 /// How an attempt at a step ends.
 #[derive(Clone, Copy, Debug, PartialEq)]

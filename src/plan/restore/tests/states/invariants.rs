@@ -1,13 +1,14 @@
 //! What must hold in every state. An error says what does not.
 
-use super::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
-use crate::plan::Plan;
-use crate::plan::held::Note;
-use crate::plan::jobs::JobState;
-use crate::plan::restore::{held, is_over, member_is_over};
-use crate::plan::run::RestoreState;
+use crate::plan::effects::Plan;
+use crate::plan::restore::held;
+use crate::plan::restore::held_note::Note;
+use crate::plan::restore::run::RestoreState;
+use crate::plan::restore::status::{is_over, member_is_over};
+use crate::plan::restore::tests::states::cluster::{Cluster, Made, Scaled, Scene, is_preflight, is_restored};
+use crate::plan::seen::job_status::JobState;
 
 fn all(holds: &[(bool, &str)]) -> Result<(), String> {
     holds.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err((*what).to_owned()))

@@ -2,14 +2,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::cluster::{Cluster, Made, is_preflight};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::HostRestoreStats;
 use crate::contract::restic::Restored;
 use crate::contract::{Answer, Found};
 use crate::names::reason;
-use crate::plan::jobs::JobState;
-use crate::plan::restore::is_over;
+use crate::plan::restore::status::is_over;
+use crate::plan::restore::tests::states::cluster::{Cluster, Made, is_preflight};
+use crate::plan::seen::job_status::JobState;
 
 impl Cluster {
     /// What tells two states apart: everything that a decision depends on, but for texts and absolute times. Members and

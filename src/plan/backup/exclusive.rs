@@ -1,0 +1,130 @@
+//! Invokers that stand in each other's way on one Repository.
+//!
+//! A BackupBatch has its Repository to itself. Two BackupConfigurations may share one as
+//! long as no host of the one can be a host of the other: restic knows a backup by its
+//! host, and retention would remove the other's snapshots. Who was created first keeps
+//! the Repository, so that an object that comes later never takes it from one that works.
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::names::reason;
+use crate::plan::run::hosts::HostSet;
+use crate::plan::seen::Refusal;
+
+/// An invoker, as far as it may stand in another's way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rival {
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid; decides between two that were created in the same second.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Hosts of its targets.
+    pub hosts: Vec<HostSet>,
+}
+
+impl Rival {
+    fn label(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+
+    fn is_batch(&self) -> bool {
+        self.kind == "BackupBatch"
+    }
+}
+
+/// Why `me` may not use the Repository that messages name as `repository`, given all that refer to it.
+pub fn refusal(me: &Rival, all: &[Rival], repository: &str) -> Option<Refusal> {
+    let mut earlier: Vec<&Rival> = all.iter().filter(|r| (r.created, &r.uid) < (me.created, &me.uid)).collect();
+    earlier.sort_by_key(|r| (r.created, &r.uid));
+    let message = earlier.into_iter().find_map(|other| {
+        if me.is_batch() || other.is_batch() {
+            return Some(format!(
+                "spec.repository: Repository {repository} is used by {}, which was there before {}. A BackupBatch needs a Repository of its own: create another one, or delete the other object.",
+                other.label(),
+                me.label()
+            ));
+        }
+        let host = me.hosts.iter().find_map(|a| other.hosts.iter().find_map(|b| a.shared(b)))?;
+        Some(format!(
+            "spec.repository: in Repository {repository}, host {host} of {} is also a host of {}, which was there before. Set another target.alias, or use another Repository.",
+            me.label(),
+            other.label()
+        ))
+    })?;
+    Some(Refusal { reason: reason::REPOSITORY_TAKEN.to_owned(), message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::run::hosts::TargetKind;
+    use proptest::prelude::*;
+
+    fn rival(kind: &str, n: i64, alias: &str) -> Rival {
+        Rival {
+            kind: kind.into(),
+            namespace: "n".into(),
+            name: format!("{}{n}", alias.to_lowercase()),
+            uid: format!("u{n}"),
+            created: Timestamp::from_second(n / 2).unwrap(),
+            hosts: vec![HostSet::of(TargetKind::Claim, Some(alias))],
+        }
+    }
+
+    fn refused(all: &[Rival]) -> Vec<bool> {
+        all.iter().map(|me| refusal(me, all, "n/repo").is_some()).collect()
+    }
+
+    #[test]
+    fn a_batch_has_its_repository_to_itself() {
+        for (first, second) in [
+            ("BackupBatch", "BackupBatch"),
+            ("BackupBatch", "BackupConfiguration"),
+            ("BackupConfiguration", "BackupBatch"),
+        ] {
+            let all = [rival(first, 1, "a"), rival(second, 2, "b")];
+            assert_eq!(refused(&all), [false, true], "{first} then {second}");
+            let text = refusal(&all[1], &all, "n/repo").unwrap().message;
+            assert!(text.contains(&format!("{first} n/a1")) && text.contains(&format!("{second} n/b2")), "{text}");
+            assert_eq!(refused(&all[1..]), [false], "it recovers when the first is gone");
+        }
+    }
+
+    #[test]
+    fn configurations_share_as_long_as_their_hosts_differ() {
+        let all = [rival("BackupConfiguration", 1, "a"), rival("BackupConfiguration", 2, "b")];
+        assert_eq!(refused(&all), [false, false]);
+        let mut all = [rival("BackupConfiguration", 1, "a"), rival("BackupConfiguration", 2, "a")];
+        assert_eq!(refused(&all), [false, true]);
+        let text = refusal(&all[1], &all, "n/repo").unwrap().message;
+        assert!(text.contains("host a ") && text.contains("n/a1") && text.contains("n/a2"), "{text}");
+        all[1].hosts = vec![HostSet::of(TargetKind::StatefulSet, Some("a"))];
+        assert_eq!(refused(&all), [false, false], "a-0 is not a");
+        all[0].hosts = vec![HostSet::of(TargetKind::Claim, Some("a-7"))];
+        assert!(refusal(&all[1], &all, "n/repo").unwrap().message.contains("host a-7 "));
+    }
+
+    proptest! {
+        /// Whoever comes later changes nothing for who was there, and the first is never refused.
+        #[test]
+        fn who_was_there_stays(kinds in prop::collection::vec((any::<bool>(), 0usize..3), 1..8)) {
+            let all: Vec<Rival> = kinds.iter().zip(1i64..).map(|((batch, alias), n)| {
+                rival(if *batch { "BackupBatch" } else { "BackupConfiguration" }, n, ["a", "b", "c"][*alias])
+            }).collect();
+            let verdicts = refused(&all);
+            prop_assert!(!verdicts[0]);
+            for count in 1..all.len() {
+                prop_assert_eq!(&refused(&all[..count])[..], &verdicts[..count]);
+            }
+            // Of those that are not refused, no two collide.
+            let kept: Vec<Rival> = all.iter().zip(&verdicts).filter(|(_, v)| !**v).map(|(r, _)| r.clone()).collect();
+            prop_assert!(refused(&kept).iter().all(|v| !v));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Whether backups come as their schedule asks for them, and what became of the last one.
+//!
+//! What is known of the last backup and the last success stands in the invoker's status: its sessions go, by the limit of its
+//! history or by hand. Backups are late when two times of the schedule have come since the last success: more than one
+//! period is without a backup. They stay so until one succeeds, whatever else changes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::Condition;
+use crate::api::backup_session::BackupPhase;
+use crate::api::common::ScheduleInForce;
+use crate::names::{condition, reason};
+use crate::plan::backup::invoker::seen::{InvokerPlan, InvokerSeen, Record};
+use crate::plan::backup::schedule;
+use crate::plan::effects::Event;
+use crate::plan::run::conditions;
+use crate::plan::run::conditions::Value;
+use crate::plan::work::retry;
+
+/// Puts down what became of the backups, and judges whether they are late. `list` is that of the invoker's conditions.
+pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Condition>, now: Timestamp) {
+    let latest = plan.in_force.as_ref().and_then(|in_force| schedule::latest(in_force, now));
+    plan.record = seen.record.with(&seen.sessions, seen.created, latest.unwrap_or(Timestamp::MAX));
+    if seen.paused && seen.schedule.is_some_and(|s| !s.is_empty()) {
+        let text = "Scheduled backups are paused.";
+        return conditions::set(list, condition::BACKUPS_LATE, false, reason::PAUSED, text, now);
+    }
+    let Some(late) = plan.in_force.as_ref().and_then(|f| late_from(f, plan.record.success.as_ref())) else {
+        return conditions::remove(list, condition::BACKUPS_LATE);
+    };
+    let was_late = conditions::is(list, condition::BACKUPS_LATE, Value::True);
+    // Another schedule, or another time zone, makes no backup.
+    let stays = was_late && plan.record.success == seen.record.success;
+    if now < late && !stays {
+        let text = format!("Backups are late from {late} on if none succeeds before.");
+        conditions::set(list, condition::BACKUPS_LATE, false, reason::BACKUPS_ON_TIME, text, now);
+        plan.requeue = [plan.requeue, retry::left(late, now)].into_iter().flatten().min();
+        return;
+    }
+    let text = text(&plan.record);
+    if !was_late {
+        plan.events.push(Event::new(true, reason::BACKUPS_LATE, &text));
+    }
+    conditions::set(list, condition::BACKUPS_LATE, true, reason::BACKUPS_LATE, text, now);
+}
+
+/// The second time that is due after the last success, or since the schedule is in force.
+fn late_from(in_force: &ScheduleInForce, success: Option<&Time>) -> Option<Timestamp> {
+    let (schedule, zone) = schedule::parsed(in_force)?;
+    let base = success.map_or(in_force.since.0, |t| t.0.max(in_force.since.0));
+    let first = schedule.upcoming(base, base, &zone)?;
+    schedule.upcoming(base, first, &zone)
+}
+
+fn text(record: &Record) -> String {
+    let since = record.success.as_ref().map_or_else(|| "yet".to_owned(), |t| format!("since {}", t.0));
+    let last = match &record.last {
+        Some(last) if last.phase == BackupPhase::Failed => {
+            let why = last.reason.as_deref().unwrap_or("no reason");
+            format!(
+                "The last one, BackupSession {}, failed at {} with {why}: see its conditions.",
+                last.session, last.time.0
+            )
+        }
+        _ => "No session has ended since: see the conditions here, and the BackupSessions that wait or run.".to_owned(),
+    };
+    format!("No backup has succeeded {since}, and more than one was due. {last}")
+}
+
+#[cfg(test)]
+#[path = "lateness_tests.rs"]
+mod tests;

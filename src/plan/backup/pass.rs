@@ -1,0 +1,130 @@
+//! One pass over one backup: what it reads, and what it is about to say and do.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::backup_session::BackupSessionStatus;
+use crate::contract::restic::Step;
+use crate::names::label;
+use crate::plan::backup::run::BackupRun;
+use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
+use crate::plan::repository::backend::Access;
+use crate::plan::repository::slots::Gate;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::setup::Setup;
+use crate::plan::systems::restic;
+use crate::plan::work::job_spec::env;
+use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
+use crate::plan::work::step::{Lone, StepState};
+use crate::plan::work::{job_spec, pod_security, retry};
+
+/// Key of the step that opens the repository.
+pub const PREPARE: &str = "prepare";
+
+pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
+
+/// Progress is written to status at most this often.
+pub const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
+
+/// What new Jobs stand on.
+pub struct Ground {
+    pub frame: JobFrame,
+    pub access: Access,
+}
+
+pub(super) struct Pass<'a> {
+    pub run: &'a BackupRun,
+    pub seen: &'a Surroundings,
+    pub setup: &'a Setup,
+    pub at: Timestamp,
+    pub now: BackupSessionStatus,
+    pub expired: bool,
+    /// To its Repository.
+    pub gate: Gate,
+    /// What new Jobs need to read the Secret of another namespace.
+    pub grant: Option<Grant>,
+    /// Nothing of it shall run any more, so that rights go before its Jobs do.
+    pub ended: bool,
+    pub plan: Plan,
+}
+
+impl<'a> Pass<'a> {
+    pub fn frame(&self, access: &Access) -> JobFrame {
+        let account = self.grant.as_ref().map(|g| g.status.name.clone());
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_BACKUP, &access.display, account, self.seen.defaults())
+    }
+
+    pub fn seconds_left(&self) -> i64 {
+        retry::seconds_left(self.now.session_deadline.as_ref(), self.at)
+    }
+
+    pub fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {
+        self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
+    }
+
+    /// Whether the namespace lets the pod of a Job in.
+    pub fn may_run(&self, job: &Job) -> Result<(), crate::contract::Failure> {
+        env::check_task(job)?;
+        pod_security::check_job(self.seen.pod_security, job)
+    }
+
+    pub fn stop(&mut self, key: &str, attempt: i32) {
+        self.plan.stop(self.job(key, attempt));
+    }
+
+    pub fn event(&mut self, warning: bool, reason: &str, message: &str) {
+        self.plan.events.push(Event::new(warning, reason, message));
+    }
+
+    /// A step that belongs to no host: created, tried again, or read.
+    pub fn lone_step(&mut self, name: &str, ground: &Ground, step: impl Fn() -> Step) -> StepState {
+        let (run, seen) = (self.run, self.seen);
+        let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
+        // Of several members none speaks for the repository's own Jobs.
+        let temp_dir = match run.invoker.as_ref().map(|i| i.members.as_slice()) {
+            Some([only]) => only.temp_dir.as_ref(),
+            _ => None,
+        };
+        let no_cache = temp_dir.and_then(|t| t.disable_caching);
+        let (process, settings) = (restic::process(runtime), restic::settings(no_cache, false));
+        let step = step();
+        let needs = restic::needs(&ground.access, &step);
+        let task = restic::task(run.id.told(), &ground.access, process, settings, step, vec![]);
+        let seconds_left = self.seconds_left();
+        let lone = Lone {
+            run: &run.id.uid,
+            at: self.at,
+            expired: self.expired,
+            jobs: &seen.jobs,
+            pod_security: seen.pod_security,
+            steps: &mut self.now.run.get_or_insert_with(Default::default).steps,
+            gate: Some(&mut self.gate),
+            plan: &mut self.plan,
+        };
+        lone.advance(name, |attempt, deaths| {
+            let key = name.to_owned();
+            job_spec::job(
+                &ground.frame,
+                &task,
+                JobParts { key, attempt, deaths, runtime, temp_dir, needs, seconds_left, ..JobParts::default() },
+            )
+        })
+    }
+
+    /// Takes the finalizer off, after its rights are taken back.
+    pub fn release(&mut self) {
+        self.ended = true;
+        if self.run.id.held {
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+
+    /// Sessions that may follow this one.
+    pub fn retries_left(&self) -> i32 {
+        let configured = self.run.invoker.as_ref().and_then(|i| i.retry.as_ref());
+        self.run.retry_left.or(configured.map(|c| c.max_retry.unwrap_or(1))).unwrap_or(0)
+    }
+}

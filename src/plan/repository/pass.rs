@@ -1,0 +1,218 @@
+//! One pass over one Repository: what it reads, and what it is about to say and do.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
+use crate::api::runtime::RuntimeSettings;
+use crate::contract::Failure;
+use crate::contract::restic::Step;
+use crate::names::{condition, label, reason};
+use crate::plan::effects::{Event, Grant, Plan};
+use crate::plan::repository::backend;
+use crate::plan::repository::backend::Access;
+use crate::plan::repository::known::was_here;
+use crate::plan::repository::slots::queue::Slots;
+use crate::plan::run::conditions;
+use crate::plan::run::conditions::{Health, Value};
+use crate::plan::seen::identity::Identity;
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::{Refusal, Seen};
+use crate::plan::setup::Setup;
+use crate::plan::systems::restic;
+use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
+use crate::plan::work::pod_security::Level;
+use crate::plan::work::step::{Lone, StepState};
+use crate::plan::work::{job_defaults, job_spec, rbac, step};
+use k8s_openapi::jiff::SignedDuration;
+
+/// A missing Secret is looked for this often.
+pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
+
+/// A Repository.
+#[derive(Clone, Debug, Default)]
+pub struct RepositoryRun {
+    /// The Repository; its uid is the id of the run of its Jobs.
+    pub id: Identity,
+    /// What it says.
+    pub spec: RepositorySpec,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotation that asks for its Snapshots to be brought up to date.
+    pub sync_request: Option<String>,
+    /// It carries Stash's finalizer.
+    pub stash: bool,
+    /// How it stands, as last written.
+    pub state: RepositoryStatus,
+}
+
+/// What a look found around a Repository.
+#[derive(Clone, Debug)]
+pub struct RepositorySurroundings {
+    /// Why it is not valid.
+    pub refusal: Option<Refusal>,
+    /// Whether its backend Secret is there.
+    pub secret: Seen<()>,
+    /// Version of that Secret.
+    pub secret_version: Option<String>,
+    /// It is its turn to be listed, of all Repositories.
+    pub may_list: bool,
+    /// Who uses it, in a stable order.
+    pub references: Vec<Reference>,
+    /// Its own Jobs.
+    pub jobs: Vec<JobSeen>,
+    /// Sessions that are not over; they wait for it when it does not answer.
+    pub waiting: usize,
+    /// Jobs of sessions that work on it.
+    pub at_work: usize,
+    /// Its places, where more are wanted than there are.
+    pub slots: Option<Slots>,
+    /// Another Repository whose data could be the same, as messages name it.
+    pub shares_data_with: Option<String>,
+    /// Settings of its Jobs that it does not name; what is wrong with them.
+    pub job_defaults: Result<RuntimeSettings, String>,
+    /// Its namespace is being deleted.
+    pub namespace_ends: bool,
+}
+
+pub(super) struct Pass<'a> {
+    pub run: &'a RepositoryRun,
+    pub seen: &'a RepositorySurroundings,
+    pub setup: &'a Setup,
+    pub at: Timestamp,
+    pub now: RepositoryStatus,
+    pub plan: Plan,
+}
+
+/// Key of the step.
+pub const LIST: &str = "list";
+
+/// After a listing that failed, the next one comes no sooner than this.
+pub const SOONEST: SignedDuration = SignedDuration::from_mins(1);
+
+/// What is said of a listing that failed, after why, where there are Snapshots.
+pub const OUT_OF_DATE: &str = " The Snapshots may be out of date.";
+
+/// What is said where a backup has made what the last listing did not find.
+pub const BEING_LISTED: &str = "A backup has ended since the last listing. The Snapshots are being listed.";
+
+/// How often it is done by itself; `None` for never.
+pub(super) fn every(pass: &Pass<'_>) -> Option<SignedDuration> {
+    SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())
+}
+
+impl Pass<'_> {
+    /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
+    pub fn ground(&mut self) -> Option<Access> {
+        let access = self.reached();
+        let list = &mut self.now.conditions;
+        if let Some(refusal) = &self.seen.refusal {
+            let text = &refusal.message;
+            conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, text, self.at);
+            self.say(Health::Stalled, &refusal.reason, text);
+            return None;
+        }
+        let valid = "Successfully validated.";
+        conditions::set(list, condition::VALIDATION_PASSED, true, reason::VALIDATION_PASSED, valid, self.at);
+        let access = match access {
+            Ok(access) => access,
+            Err(failure) => {
+                self.say(Health::Stalled, &failure.reason, &failure.message);
+                return None;
+            }
+        };
+        let name = format!("Backend Secret {}/{}", self.run.id.namespace, access.secret);
+        let (value, why, text) = match &self.seen.secret {
+            Seen::Found(()) => (Value::True, reason::BACKEND_SECRET_AVAILABLE, format!("{name} exists.")),
+            Seen::Missing => (Value::False, reason::BACKEND_SECRET_NOT_AVAILABLE, format!("{name} does not exist.")),
+            Seen::Unknown(e) => (Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, format!("{name}: {e}")),
+        };
+        conditions::set(list, condition::BACKEND_SECRET_FOUND, value, why, &text, self.at);
+        if value == Value::True {
+            let Err(text) = &self.seen.job_defaults else { return Some(access) };
+            self.plan.look_again(LOOK_FOR_MISSING);
+            self.plan.warn_of_wait(&self.run.state.conditions, text);
+            self.say(Health::Reconciling, reason::PENDING, text);
+            return None;
+        }
+        self.plan.look_again(LOOK_FOR_MISSING);
+        self.plan.warn_of_missing(&self.run.state.conditions, &self.now.conditions);
+        self.say(Health::Reconciling, why, &text);
+        None
+    }
+
+    /// How its Jobs reach the repository, if they can; without a word.
+    pub fn access(&self) -> Option<Access> {
+        let there =
+            self.seen.refusal.is_none() && self.seen.secret == Seen::Found(()) && self.seen.job_defaults.is_ok();
+        self.reached().ok().filter(|_| there)
+    }
+
+    pub fn reached(&self) -> Result<Access, Failure> {
+        let mut access = backend::of(&self.run.spec, &self.display())?;
+        access.told.known = was_here(&self.run.spec, Some(&self.run.state));
+        Ok(access)
+    }
+
+    pub fn display(&self) -> String {
+        format!("{}/{}", self.run.id.namespace, self.run.id.name)
+    }
+
+    /// A step of its own: its Job is created, tried again, or read. `limit` bounds each attempt.
+    pub fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
+        let entry = step::entry(&mut self.now.steps, name);
+        let turn = (entry.attempt, entry.pod_deaths.unwrap_or(0));
+        let job = self.job(name, turn, access, limit, step);
+        let lone = Lone {
+            run: &self.run.id.uid,
+            at: self.at,
+            expired: false,
+            // Its steps touch no files, so that every level lets them in.
+            pod_security: Level::Privileged,
+            jobs: &self.seen.jobs,
+            steps: &mut self.now.steps,
+            gate: None,
+            plan: &mut self.plan,
+        };
+        lone.advance(name, |_, _| job)
+    }
+
+    /// The Job of an attempt at a step of its own, and of how many deaths it comes after.
+    pub fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, step: Step) -> Job {
+        let id = &self.run.id;
+        let runtime = self.run.spec.runtime_settings.as_ref();
+        let account = matches!(step, Step::List(_)).then(|| self.right_to_list().status.name);
+        // Its own settings can change while a Job waits.
+        let frame =
+            JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, &access.display, account, self.job_settings());
+        let needs = restic::needs(access, &step);
+        let (process, settings) = (restic::process(runtime), restic::settings(None, false));
+        let task = restic::task(id.told(), access, process, settings, step, vec![]);
+        let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+        job_spec::job(&frame, &task, JobParts { key, attempt, deaths, needs, seconds_left, ..JobParts::default() })
+    }
+
+    /// Settings of its Jobs, with those of its namespace.
+    pub fn job_settings(&self) -> RuntimeSettings {
+        let defaults = self.seen.job_defaults.clone().unwrap_or_default();
+        job_defaults::over(self.run.spec.runtime_settings.as_ref(), &defaults)
+    }
+
+    /// What the Job that lists needs, for the account that it gets.
+    pub fn right_to_list(&self) -> Grant {
+        let none = RuntimeSettings::default();
+        let defaults = self.seen.job_defaults.as_ref().unwrap_or(&none);
+        rbac::to_list(&self.run.id, self.run.spec.runtime_settings.as_ref(), defaults)
+    }
+
+    pub fn event(&mut self, warning: bool, reason: &str, message: &str) {
+        self.plan.events.push(Event::new(warning, reason, message));
+    }
+
+    pub fn say(&mut self, health: Health, why: &str, text: &str) {
+        let text = crate::text::message(text);
+        conditions::set_health(&mut self.now.conditions, health, why, &text, self.at);
+    }
+}

@@ -1,0 +1,311 @@
+//! One host of a member: announced, its Job created, what became of it read and judged.
+
+use crate::api::restore_session::HostPhase;
+use crate::api::target::RestoreTarget;
+use crate::contract::{Class, Failure, Outcome};
+use crate::names::{condition, reason};
+use crate::plan::effects::warn;
+use crate::plan::restore::pass::{
+    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_late, job_parts,
+};
+use crate::plan::restore::status::{is_broken, is_over, key, member_label, part};
+use crate::plan::restore::{conflicts, extraneous, held, rounds};
+use crate::plan::run::hosts::rule_for;
+use crate::plan::run::{conditions, duration};
+use crate::plan::seen::job_status::{FIRST_LOOK, JobState};
+use crate::plan::seen::progress::progress;
+use crate::plan::systems::restic;
+use crate::plan::work::job_spec::frame::JobParts;
+use crate::plan::work::job_spec::{env, interim};
+use crate::plan::work::{job_spec, retry};
+
+/// One host: announce, create its Job, read what became of it.
+pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
+    let entry = &pass.now.members[index].stats[host];
+    if is_over(entry.phase) {
+        return;
+    }
+    let key = key(index, &entry.hostname);
+    let Some(attempt) = entry.attempt else {
+        let entry = &mut pass.now.members[index].stats[host];
+        entry.phase = Some(HostPhase::Running);
+        entry.attempt = Some(1);
+        entry.not_before = Some(conditions::whole_second(pass.at));
+        return create(pass, index, host, ground, key, 1);
+    };
+    // One writer at a time: a Job that is called failed may have a pod that still writes.
+    let mut alone = true;
+    for earlier in pass.seen.jobs.iter().filter(|j| j.key == key && j.attempt < attempt) {
+        alone = false;
+        pass.plan.stop(Some(earlier));
+    }
+    let job = pass.job(&key, attempt);
+    if job.is_some_and(|j| j.address.is_some() || !matches!(j.state, JobState::Active { held: None })) {
+        say_created(pass, index);
+    }
+    match job.map(|j| (j, &j.state)) {
+        Some((job, JobState::Active { held })) => {
+            let entry = &mut pass.now.members[index].stats[host];
+            if let Some(p) = pass.seen.progress.get(&job.name) {
+                entry.progress = Some(progress(p));
+            }
+            if held::can_be_known(entry) {
+                entry.not_before = None;
+            }
+            let before = entry.reason.take();
+            entry.reason = held.as_ref().map(|f| f.reason.clone());
+            entry.error = held.as_ref().map(|f| f.message.clone());
+            let moves = job.address.is_some();
+            pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { job.next_look() });
+            if let Some(failure) = held {
+                pass.plan.warn_of(failure, before.as_deref());
+            }
+            // It would delete what they write. It is tried again when they are gone.
+            if extraneous::must_stop(pass, index) {
+                extraneous::note_uncounted(pass, index, host);
+                pass.plan.stop(pass.job(&key, attempt));
+            }
+        }
+        Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
+        Some((job, JobState::Lost(failure))) => {
+            // A pod that can never start is still there.
+            if failure.class == Class::Invalid {
+                pass.plan.stop(Some(job));
+            }
+            // What the API server did not take has never run.
+            if job.is_unmade && failure.reason == reason::REFUSED_BY_API {
+                held::note_unwritten(&mut pass.now.members[index].stats[host]);
+            } else if failure.class != Class::Invalid {
+                extraneous::note_uncounted(pass, index, host);
+            }
+            fail_host(pass, index, host, &broken_off(pass, index, failure));
+        }
+        None if alone => create(pass, index, host, ground, key, attempt),
+        None => pass.plan.look_again(LOOK_AT_RUNNING),
+    }
+}
+
+/// Says that a member has Jobs: not in a status of its own, but with the first that tells more.
+fn say_created(pass: &mut Pass<'_>, index: usize) {
+    let at = pass.at;
+    let list = &mut pass.now.members[index].conditions;
+    conditions::set(
+        list,
+        condition::RESTORE_JOB_CREATED,
+        true,
+        reason::RESTORE_JOB_CREATED,
+        "Successfully created restore job.",
+        at,
+    );
+    conditions::set(
+        list,
+        condition::RESTORE_EXECUTOR_ENSURED,
+        true,
+        reason::RESTORE_EXECUTOR_ENSURED,
+        "Successfully ensured restore executor.",
+        at,
+    );
+}
+
+/// Takes what a Job answered.
+pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
+    let failure = judge(outcome, &pass.run.id.uid, pass.run.members[index].target.as_ref());
+    let entry = &mut pass.now.members[index].stats[host];
+    let deleted = restic::act::note(entry, outcome);
+    pass.plan.events.extend(extraneous::note(entry, deleted));
+    if failure.is_some() && outcome.untouched && outcome.answer.is_none() && outcome.run == pass.run.id.uid {
+        held::note_unwritten(entry);
+    }
+    entry.duration = Some(duration::format(std::time::Duration::from_secs_f64(outcome.seconds.clamp(0.0, 1e9))));
+    entry.progress = None;
+    pass.plan.events.extend(warn(&mut entry.warnings, &entry.hostname, &outcome.warnings));
+    match failure {
+        None => {
+            entry.phase = Some(HostPhase::Succeeded);
+            entry.error = None;
+            entry.reason = None;
+            entry.not_before = None;
+        }
+        // Without counts it had not begun to write.
+        Some(failure) if outcome.answer.is_none() => fail_host(pass, index, host, &failure),
+        Some(failure) => fail_host(pass, index, host, &broken_off(pass, index, &failure)),
+    }
+}
+
+/// The failure of an attempt that may have left files half written: where the next one would take them for whole, there
+/// is none.
+fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
+    if runs_once(pass, index) && retry::again(failure, None) {
+        restic::act::half_written(&failure.message)
+    } else {
+        failure.clone()
+    }
+}
+
+/// Whether what one attempt has begun, another would not finish. Past its end a run has no other anyway.
+fn runs_once(pass: &Pass<'_>, index: usize) -> bool {
+    let target = pass.run.members[index].target.as_ref();
+    target.is_some_and(restic::act::keeps_files) && !is_late(pass, index) && !pass.run.canceled
+}
+
+/// How the try stands of which no Job is there.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// It is to begin: a Job is made once that is written.
+    ToBegin,
+    /// Its first Job is to be made.
+    First,
+    /// Its Job is to be made, or made once more.
+    Any,
+}
+
+/// Where the try stands. None where that is all there is to do now.
+fn stage(pass: &mut Pass<'_>, index: usize, host: usize, key: &str, attempt: i32) -> Option<Stage> {
+    let was = pass.was.members.get(index).and_then(|m| m.stats.get(host));
+    let entry = &mut pass.now.members[index].stats[host];
+    if !held::can_be_known(entry) {
+        // What its Job will say of the data changes nothing.
+        let announced = was.is_some_and(|h| h.attempt == Some(attempt) && h.unwritten == entry.unwritten);
+        pass.plan.again |= !announced;
+        return announced.then_some(Stage::Any);
+    }
+    if !rounds::is_begun(entry) {
+        return Some(Stage::ToBegin);
+    }
+    if pass.run.rounds.is_first(key, attempt) {
+        return Some(Stage::First);
+    }
+    if pass.run.rounds.has_asked(key, attempt) {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return None;
+    }
+    held::note_unknown(entry);
+    pass.plan.again = true;
+    None
+}
+
+fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
+    if is_broken(&pass.now.members[index]) {
+        let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
+        return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
+    }
+    let entry = &pass.now.members[index].stats[host];
+    if (entry.progress.is_some() || held::is_unknown(entry)) && runs_once(pass, index) {
+        // Somebody has deleted it, and it may have been at work.
+        return fail_host(
+            pass,
+            index,
+            host,
+            &restic::act::half_written("The Job is gone, and what it did is not known."),
+        );
+    }
+    if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
+        pass.plan.look_again(wait);
+        return;
+    }
+    let Some(stage) = stage(pass, index, host, &key, attempt) else { return };
+    let ready = is_ready(pass, index, host, ground, &key);
+    if stage == Stage::ToBegin && ready {
+        pass.now.members[index].stats[host].not_before = None;
+        pass.plan.again = true;
+    }
+    if stage == Stage::First && !ready {
+        // Nothing was asked for: it is still to begin.
+        pass.now.members[index].stats[host].not_before = Some(conditions::whole_second(pass.at));
+    }
+    if ready && stage != Stage::ToBegin {
+        make(pass, index, host, ground, key, attempt);
+    }
+}
+
+/// Whether a Job of a host can be made now.
+fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: &str) -> bool {
+    let name = &pass.now.members[index].stats[host].hostname;
+    let Some(reach) = ground.and_then(|_| pass.reaches.get(&(index, name.clone()))) else {
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return false;
+    };
+    if conflicts::writing(pass, key, reach).is_some() {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
+    // Who began to use the volumes since the last try would lose what it writes.
+    if let Some(text) = extraneous::in_use(pass, index) {
+        let entry = &mut pass.now.members[index].stats[host];
+        entry.reason = Some(reason::TARGET_BUSY.to_owned());
+        entry.error = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return false;
+    }
+    pass.gate.admit(&mut pass.plan)
+}
+
+fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
+    let entry = &pass.now.members[index].stats[host];
+    let reach = pass.reaches.get(&(index, entry.hostname.clone()));
+    let (Some(Ground { frame, access }), Some(target), Some(reach)) = (ground, &pass.run.members[index].target, reach)
+    else {
+        return;
+    };
+    let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
+    let step = restic::act::step(entry, target, rule, reach.mount_points(), !held::can_be_known(entry));
+    let needs = restic::needs(access, &step);
+    let parts =
+        JobParts { attempt, seconds_left: seconds_left(pass, index), ..job_parts(pass, index, key, needs, reach) };
+    let claim = interim::interim_claim(frame, &parts);
+    let task = pass.task(access, index, step, vec![part(index, &entry.hostname)]);
+    let job = job_spec::job(frame, &task, parts);
+    if let Err(failure) = env::check_task(&job) {
+        return fail_host(pass, index, host, &failure);
+    }
+    pass.plan.claims.extend(claim);
+    pass.plan.jobs.push(job);
+    pass.plan.look_again(FIRST_LOOK);
+}
+
+/// Why a Job has not done what it was asked.
+fn judge(outcome: &Outcome, run: &str, target: Option<&RestoreTarget>) -> Option<Failure> {
+    if outcome.failure.is_some() {
+        return outcome.failure.clone();
+    }
+    if outcome.run != run {
+        let text = format!("The Job answered for another run ({}).", outcome.run);
+        return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
+    }
+    restic::act::verdict(outcome, target)
+}
+
+/// A failed attempt: another one, or the end of the host.
+fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
+    let late = is_late(pass, index) || pass.run.canceled;
+    let at = pass.at;
+    let entry = &mut pass.now.members[index].stats[host];
+    entry.pod_deaths = retry::deaths(failure, entry.pod_deaths);
+    let again = !late && retry::again(failure, entry.pod_deaths);
+    entry.reason = Some(failure.reason.clone());
+    entry.error = Some(failure.message.clone());
+    entry.progress = None;
+    let attempt = entry.attempt.unwrap_or(1);
+    if again {
+        pass.plan.note(failure);
+        entry.attempt = Some(attempt.saturating_add(1));
+        entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
+        pass.plan.look_again(retry::wait_after(attempt));
+    } else {
+        entry.phase = Some(HostPhase::Failed);
+        entry.not_before = None;
+        let name = entry.hostname.clone();
+        let label = member_label(index, &pass.now.members[index]);
+        // The end of a run of one host says the same.
+        if pass.now.members.iter().map(|m| m.stats.len()).sum::<usize>() > 1 {
+            let of = if pass.now.members.len() > 1 { format!(" of {label}") } else { String::new() };
+            let text = format!("Restore of host {name}{of} failed: {}", failure.message);
+            pass.event(true, &failure.reason, &text);
+        }
+    }
+}
+
+/// Seconds a Job of the member may take: to the nearer of both deadlines.
+fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
+    retry::seconds_left(pass.now.members[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
+}

@@ -1,0 +1,192 @@
+//! One pass over one restore: what it reads, and what it is about to say and do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::api::common::Ownership;
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::MemberPhase;
+use crate::contract::restic::Step;
+use crate::contract::{Part, Task};
+use crate::names::label;
+use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
+use crate::plan::repository::backend::Access;
+use crate::plan::repository::preconditions;
+use crate::plan::repository::slots::Gate;
+use crate::plan::restore::run::{RestoreRun, RestoreState};
+use crate::plan::restore::status;
+use crate::plan::run::{conditions, duration};
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::seen::surroundings::Surroundings;
+use crate::plan::seen::target::{Reach, TargetSeen};
+use crate::plan::setup::Setup;
+use crate::plan::systems::restic;
+use crate::plan::work::job_spec::frame::{JobFrame, JobParts, Needs};
+use crate::plan::work::retry;
+
+/// The target of a member as it was found.
+pub fn target_of(seen: &Surroundings, member: usize) -> Option<&crate::plan::seen::target::Target> {
+    match seen.targets.get(member) {
+        Some(TargetSeen::Found(t)) => Some(t),
+        _ => None,
+    }
+}
+
+/// What new Jobs stand on.
+pub struct Ground {
+    pub frame: JobFrame,
+    pub access: Access,
+}
+
+/// One pass over one run.
+pub(super) struct Pass<'a> {
+    pub run: &'a RestoreRun,
+    pub seen: &'a Surroundings,
+    pub setup: &'a Setup,
+    /// The clock, as an argument.
+    pub at: Timestamp,
+    /// Status as written: effects may rely on it.
+    pub was: &'a RestoreState,
+    /// Status as it shall be.
+    pub now: RestoreState,
+    /// The deadline has passed.
+    pub expired: bool,
+    /// How to reach each host, by member and host name; filled for targets that are there.
+    pub reaches: BTreeMap<(usize, String), Reach>,
+    /// To its Repository.
+    pub gate: Gate,
+    /// What new Jobs need to read the Secret of another namespace.
+    pub grant: Option<Grant>,
+    /// Its Repository may not be used any more, so that rights go before its Jobs do.
+    pub kept_out: bool,
+    pub plan: Plan,
+}
+
+/// Objects that are missing are looked for this often; nothing tells us when they appear.
+pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
+
+/// Pods of a workload that is scaled, and counters of running Jobs, are looked at this often.
+pub const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
+
+/// Progress is written to status at most this often.
+pub const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
+
+/// Whether the run's deadline has passed, or the member's own.
+pub fn is_late(pass: &Pass<'_>, index: usize) -> bool {
+    pass.expired || pass.now.members[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
+}
+
+/// What is particular to the restore Job of a host.
+pub fn job_parts<'p>(pass: &Pass<'p>, index: usize, key: String, needs: Needs, reach: &Reach) -> JobParts<'p> {
+    let member = &pass.run.members[index];
+    JobParts {
+        key,
+        attempt: 1,
+        // It locks nothing.
+        deaths: 0,
+        needs,
+        runtime: member.runtime_settings.as_ref(),
+        temp_dir: member.temp_dir.as_ref(),
+        interim: member.interim_volume_template.as_deref(),
+        unowned: member.target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore),
+        reach: reach.clone(),
+        seconds_left: 1,
+    }
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(run: &'a RestoreRun, seen: &'a Surroundings, setup: &'a Setup, now: Timestamp) -> Self {
+        Self {
+            run,
+            seen,
+            setup,
+            at: now,
+            was: &run.state,
+            // What was not valid has begun nothing, so a changed one begins anew.
+            now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
+            expired: false,
+            reaches: BTreeMap::new(),
+            gate: Gate::of(
+                &seen.repository,
+                &preconditions::display(run.repository.as_ref(), &run.id.namespace),
+                seen.room,
+            ),
+            grant: None,
+            kept_out: false,
+            plan: Plan::nothing(),
+        }
+    }
+
+    /// Starts the clock and gives every member its entry.
+    pub fn begin(&mut self) {
+        self.now.observed_generation = self.run.id.generation;
+        let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
+        self.now.run.id.clone_from(&self.run.id.uid);
+        self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
+        let asked = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok());
+        // One that is longer is refused below; this is for what was stored before there was a limit.
+        let limit = asked.unwrap_or(self.setup.default_timeout).min(self.setup.max_timeout);
+        let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
+        let deadline =
+            self.now.deadline.get_or_insert_with(|| Time(start.checked_add(limit).unwrap_or(Timestamp::MAX))).0;
+        self.expired = self.at >= deadline;
+        if let Some(left) = retry::left(deadline, self.at) {
+            self.plan.look_again(left);
+        }
+        self.enlist();
+    }
+
+    pub fn enlist(&mut self) {
+        self.now.members.resize_with(self.run.members.len(), RestoreMemberStatus::default);
+        for (status, member) in self.now.members.iter_mut().zip(&self.run.members) {
+            let target = member.target.clone().unwrap_or_default();
+            status.ref_ = target.ref_.unwrap_or_default();
+            status.alias = target.alias;
+            status.phase.get_or_insert(MemberPhase::Pending);
+        }
+    }
+
+    /// Whether it says that anything was begun. To have waited for its Repository is no beginning, nor is a Job that
+    /// has not been read: anybody in its namespace can make one.
+    pub fn has_begun(&self) -> bool {
+        let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
+        tried || self.now.members.iter().any(status::is_started)
+    }
+
+    pub fn frame(&self, access: &Access) -> JobFrame {
+        let account = self.grant.as_ref().map(|g| g.status.name.clone());
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, &access.display, account, self.seen.defaults())
+    }
+
+    pub fn task(&self, access: &Access, member: usize, step: Step, parts: Vec<Part>) -> Task {
+        let spec = &self.run.members[member];
+        let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
+        let interim = matches!(step, Step::Restore(_)) && spec.interim_volume_template.is_some();
+        let (process, settings) =
+            (restic::process(spec.runtime_settings.as_ref()), restic::settings(no_cache, interim));
+        restic::task(self.run.id.told(), access, process, settings, step, parts)
+    }
+
+    pub fn seconds_left(&self) -> i64 {
+        retry::seconds_left(self.now.deadline.as_ref(), self.at)
+    }
+
+    pub fn job(&self, key: &str, attempt: i32) -> Option<&'a JobSeen> {
+        self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
+    }
+
+    pub fn event(&mut self, warning: bool, reason: &str, message: &str) {
+        self.plan.events.push(Event::new(warning, reason, message));
+    }
+
+    /// Takes the finalizer off a run that is over, after its rights are taken back.
+    pub fn release(&mut self) {
+        self.kept_out = true;
+        if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {
+            self.plan.finalizer = Some(FinalizerChange::Remove);
+        }
+    }
+}

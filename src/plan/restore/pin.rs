@@ -1,0 +1,298 @@
+//! Preflight: every host's snapshots are resolved and pinned before data is touched.
+//!
+//! A preflight Job only reads, so it needs no announcement. Its answers are
+//! taken from the Jobs of the current attempt; a fault of the infrastructure
+//! makes the next attempt, any other fault is a fault of the hosts asked for.
+//! Hosts that a Job leaves out, because its answer has no room for them, are asked
+//! for by another one, whose key is another because its hosts are fewer.
+
+use k8s_openapi::api::core::v1::PodSpec;
+
+use crate::api::common::Ownership;
+use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase, StepStatus};
+use crate::api::target::RestoreTarget;
+use crate::contract::restic::Runner;
+use crate::contract::{Answer, Class, Failure, Found, Part};
+use crate::names::{hash_of, reason};
+use crate::plan::effects::warn;
+use crate::plan::restore::pass::{Ground, Pass, job_parts};
+use crate::plan::restore::status::{is_over, key, member_is_over, part};
+use crate::plan::run::conditions;
+use crate::plan::run::hosts::rule_for;
+use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
+use crate::plan::seen::target::Reach;
+use crate::plan::systems::restic;
+use crate::plan::systems::restic::look;
+use crate::plan::systems::restic::look::{Open, Query};
+use crate::plan::work::job_spec::env;
+use crate::plan::work::job_spec::frame::JobParts;
+use crate::plan::work::{job_spec, pod_security, retry};
+
+/// Key of preflight steps, and name of the step in status.
+pub const PREFLIGHT: &str = "preflight";
+
+/// Takes answers, and asks for what is still open.
+pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
+    let attempt = take_answers(pass);
+    if let Some(ground) = ground.filter(|_| !pass.expired) {
+        refuse_forbidden(pass, ground);
+    }
+    let open = open(pass);
+    if open.is_empty() {
+        return;
+    }
+    let Some(ground) = ground.filter(|_| !pass.expired) else { return };
+    let Ground { frame, access } = ground;
+    if let Some(wait) = retry::pause(step(pass).not_before.clone().as_ref(), pass.at) {
+        pass.plan.look_again(wait);
+        return;
+    }
+    let waiting_for = open.into_iter().filter(|part| !is_asked(pass, part, attempt));
+    let queries = waiting_for.filter_map(|part| query(pass, ground, part)).collect();
+    let members = pass.run.members.iter().zip(&pass.now.members);
+    let targets = members.filter_map(|(m, status)| Some((m.target.as_ref()?, status.stats.as_slice())));
+    let together = look::together(&pass.run.selection, targets);
+    for queries in look::chunks(queries) {
+        if !pass.gate.admit(&mut pass.plan) {
+            return;
+        }
+        let names: Vec<String> = queries.iter().map(|(p, _)| format!("{}/{}", p.member, p.name)).collect();
+        let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        let member = queries[0].0.member;
+        let (asked, look) = look::step(queries, together.clone());
+        let needs = restic::needs(access, &look);
+        let task = pass.task(access, member, look, asked);
+        let settings = &pass.run.members[member];
+        let parts = JobParts {
+            key: step_key,
+            attempt,
+            needs,
+            runtime: settings.runtime_settings.as_ref(),
+            temp_dir: settings.temp_dir.as_ref(),
+            seconds_left: pass.seconds_left(),
+            ..JobParts::default()
+        };
+        let job = job_spec::job(frame, &task, parts);
+        let level = pass.seen.pod_security;
+        let allowed = env::check_task(&job).and_then(|()| pod_security::check_job(level, &job));
+        if let Err(failure) = allowed {
+            task.parts.into_iter().for_each(|part| take(pass, &refused(part, failure.clone())));
+            continue;
+        }
+        pass.plan.jobs.push(job);
+        pass.plan.look_again(FIRST_LOOK);
+        pass.now.phase = Some(RestorePhase::Running);
+    }
+}
+
+/// The run-level entry of this step, made when it is not there.
+fn step<'p>(pass: &'p mut Pass<'_>) -> &'p mut StepStatus {
+    let steps = &mut pass.now.run.steps;
+    let at = steps.iter().position(|s| s.name == PREFLIGHT).unwrap_or_else(|| {
+        steps.push(StepStatus { name: PREFLIGHT.to_owned(), attempt: 1, ..StepStatus::default() });
+        steps.len() - 1
+    });
+    &mut steps[at]
+}
+
+/// Reads the Jobs of the current attempt; the attempt that is current afterwards.
+fn take_answers(pass: &mut Pass<'_>) -> i32 {
+    let attempt = step(pass).attempt;
+    let jobs: Vec<&JobSeen> = pass.seen.jobs.iter().filter(|j| j.key.starts_with(PREFLIGHT)).collect();
+    let mut fault = None;
+    for job in jobs {
+        if job.attempt < attempt {
+            // Its fault stands in status; two attempts at once would only fill the namespace.
+            if pass.was.run.steps.iter().any(|s| s.name == PREFLIGHT && s.attempt == attempt) {
+                pass.plan.stop(Some(job));
+            }
+            continue;
+        }
+        let failure = match &job.state {
+            JobState::Active { held } => {
+                if let Some(held) = held {
+                    let before = step(pass).reason.take();
+                    note(pass, held);
+                    pass.plan.warn_of(held, before.as_deref());
+                }
+                if pass.expired {
+                    pass.plan.stop(Some(job));
+                }
+                pass.plan.look_again(job.next_look());
+                continue;
+            }
+            JobState::Lost(failure) => failure.clone(),
+            JobState::Done(outcome) => match (&outcome.failure, &outcome.answer) {
+                (None, Some(Answer::Found(answers)))
+                    if outcome.run == pass.run.id.uid && answers_some(job, answers) =>
+                {
+                    for answer in answers {
+                        take(pass, answer);
+                    }
+                    continue;
+                }
+                (Some(failure), _) => failure.clone(),
+                (None, _) => {
+                    Failure::new(Class::Fatal, reason::AGENT_FAILED, "The preflight gave no answer for this run.")
+                }
+            },
+        };
+        let deaths = retry::deaths(&failure, step(pass).pod_deaths);
+        if retry::again(&failure, deaths) {
+            fault = Some(failure);
+            continue;
+        }
+        if failure.class == Class::Invalid && matches!(job.state, JobState::Lost(_)) {
+            // A pod that can never start is still there.
+            pass.plan.stop(Some(job));
+        }
+        for part in &job.parts {
+            take(pass, &refused(part.clone(), failure.clone()));
+        }
+    }
+    if let Some(failure) = fault {
+        if pass.expired {
+            note(pass, &failure);
+            return attempt;
+        }
+        let due = retry::not_before(attempt, pass.at);
+        pass.plan.note(&failure);
+        let entry = step(pass);
+        entry.attempt = attempt.saturating_add(1);
+        entry.pod_deaths = retry::deaths(&failure, entry.pod_deaths);
+        entry.done = false;
+        entry.not_before = Some(conditions::whole_second(due));
+        note(pass, &failure);
+        return attempt.saturating_add(1);
+    }
+    attempt
+}
+
+/// Whether it answers for any host that it was asked for. One that does not would not by another Job either.
+fn answers_some(job: &JobSeen, answers: &[Found]) -> bool {
+    job.parts.is_empty() || job.parts.iter().any(|part| answers.iter().any(|a| a.part == *part))
+}
+
+fn refused(part: Part, failure: Failure) -> Found {
+    Found { part, failure: Some(failure), ..Found::default() }
+}
+
+/// Fails every host that is not begun and whose Job the namespace would not let in: with nothing touched, and at
+/// once rather than when its Job has waited for a pod until the deadline.
+fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
+    let level = pass.seen.pod_security;
+    if level == pod_security::Level::Privileged {
+        return;
+    }
+    let namespace = pass.run.id.namespace.clone();
+    for part in open(pass) {
+        let Some(reach) = pass.reaches.get(&(part.member, part.name.clone())) else { continue };
+        let pod = restore_pod(pass, ground, &part, reach);
+        let Err(mut failure) = pod_security::check(level, &pod, &namespace) else { continue };
+        let unowned =
+            pass.run.members[part.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
+        if !unowned && pod_security::is_about_root(level, &pod) {
+            reason::OWNERSHIP.clone_into(&mut failure.reason);
+            failure.message = format!(
+                "Namespace {namespace} enforces the Pod Security level {}, under which no Job may give files their owners. Restore in a namespace that allows baseline, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was touched.",
+                level.as_str()
+            );
+        }
+        take(pass, &refused(part, failure));
+    }
+}
+
+/// The pod that will restore a host, as far as Pod Security judges it: a whole Job for each host would be made at each
+/// look.
+fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> PodSpec {
+    let needs = restic::needs_of_restore(&ground.access);
+    job_spec::guarded_pod(&ground.frame, &job_parts(pass, part.member, key(part.member, &part.name), needs, reach))
+}
+
+/// Whom the restore of a host will run as, where every file must be theirs, and whether it may make no device files.
+fn limits(pass: &Pass<'_>, ground: &Ground, part: &Part, target: &RestoreTarget) -> (Option<Runner>, bool) {
+    // Its volumes do not matter here.
+    let pod = restore_pod(pass, ground, part, &Reach::default());
+    let keep = target.ownership != Some(Ownership::Ignore);
+    (pod_security::runner(&pod).filter(|_| keep), !pod_security::makes_devices(&pod))
+}
+
+/// Says in status what holds the preflight up.
+fn note(pass: &mut Pass<'_>, failure: &Failure) {
+    let entry = step(pass);
+    entry.reason = Some(failure.reason.clone());
+    entry.message = Some(failure.message.clone());
+}
+
+/// What holds the preflight up: reason and message.
+pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
+    let step = pass.now.run.steps.iter().find(|s| s.name == PREFLIGHT);
+    let said = step.and_then(|s| Some((s.reason.clone()?, s.message.clone()?)));
+    said.or_else(|| pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned())))
+}
+
+/// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
+fn take(pass: &mut Pass<'_>, answer: &Found) {
+    let Part { member, name } = &answer.part;
+    let target = pass.run.members.get(*member).and_then(|m| m.target.as_ref());
+    let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
+    let rule = target.and_then(|t| rule_for(&t.rules, name));
+    let Some(member) = pass.now.members.get_mut(*member) else { return };
+    let Some(host) = member.stats.iter_mut().find(|h| h.hostname == *name && is_open(h)) else { return };
+    let said = warn(&mut host.warnings, &host.hostname, &answer.warnings);
+    let pinned = answer.failure.clone().map_or_else(|| look::pin(host, answer, rule), Err);
+    match pinned {
+        Ok(()) => {}
+        Err(failure) if answer.failure.is_some() && allow_empty && look::has_no_data(&failure) => {
+            host.phase = Some(HostPhase::Succeeded);
+            host.reason = Some(failure.reason);
+        }
+        Err(failure) => {
+            host.phase = Some(HostPhase::Failed);
+            host.reason = Some(failure.reason);
+            host.error = Some(failure.message);
+        }
+    }
+    let entry = step(pass);
+    entry.done = true;
+    entry.reason = None;
+    entry.message = None;
+    pass.plan.events.extend(said);
+}
+
+fn is_open(host: &HostRestoreStats) -> bool {
+    !look::is_pinned(host) && !is_over(host.phase)
+}
+
+/// Hosts that are not resolved yet and can be: their target is there and reachable.
+fn open(pass: &Pass<'_>) -> Vec<Part> {
+    let members = pass.now.members.iter().zip(&pass.run.members).enumerate();
+    let unfinished = members.filter(|(_, (status, _))| !member_is_over(status.phase));
+    let hosts = unfinished.flat_map(|(index, (status, member))| {
+        let rules = member.target.as_ref().map(|t| t.rules.as_slice()).unwrap_or_default();
+        let has_rule = move |h: &&HostRestoreStats| rule_for(rules, &h.hostname).is_some();
+        status.stats.iter().filter(|h| is_open(h)).filter(has_rule).map(move |h| part(index, &h.hostname))
+    });
+    hosts.filter(|part| pass.reaches.contains_key(&(part.member, part.name.clone()))).collect()
+}
+
+fn query(pass: &Pass<'_>, ground: &Ground, part: Part) -> Option<Query> {
+    let target = pass.run.members[part.member].target.as_ref()?;
+    let rule = rule_for(&target.rules, &part.name)?;
+    let mounts = pass.reaches.get(&(part.member, part.name.clone()))?.mount_points();
+    let (runner, no_devices) = limits(pass, ground, &part, target);
+    let began = pass.now.run.start_time.as_ref().map_or(pass.at, |t| t.0);
+    Some(look::query(Open { part, target, rule, mounts, runner, no_devices }, &pass.run.selection, began))
+}
+
+/// Whether a Job of this attempt asks for the host, and has not answered without it.
+fn is_asked(pass: &Pass<'_>, part: &Part, attempt: i32) -> bool {
+    let of_attempt = |j: &&JobSeen| j.attempt == attempt && j.key.starts_with(PREFLIGHT);
+    let waits = |j: &&JobSeen| !matches!(j.state, JobState::Done(_));
+    pass.seen.jobs.iter().filter(of_attempt).filter(waits).any(|j| j.parts.contains(part))
+}
+
+/// Whether every host that can be asked for is resolved or failed.
+pub fn is_settled(pass: &Pass<'_>) -> bool {
+    open(pass).is_empty()
+}

@@ -1,0 +1,333 @@
+//! A restore as the plan sees it: a RestoreSession is a batch of one.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource as _;
+use serde_json::{Value, json};
+
+use crate::api::common::{OnFailure, RepositoryRef, TargetRef};
+use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
+use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
+use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
+use crate::names::{condition, hash_of, reason};
+use crate::plan::restore::from_backup_batch;
+use crate::plan::restore::rounds::Rounds;
+use crate::plan::restore::status::is_final;
+use crate::plan::run::conditions::order;
+use crate::plan::run::limits::is_sequential;
+use crate::plan::seen::identity::Identity;
+
+/// Which backup a session restores, where a rule does not select by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The newest that was complete at this time, RFC 3339.
+    pub as_of: Option<String>,
+    /// What this BackupSession made, `namespace/name`.
+    pub session: Option<String>,
+}
+
+impl Selection {
+    /// `home` is the namespace of a session that is named without one.
+    fn of(as_of: Option<String>, session: Option<String>, home: &str) -> Self {
+        let full = |s: String| if s.contains('/') { s } else { format!("{home}/{s}") };
+        Self { as_of, session: session.filter(|s| !s.is_empty()).map(full) }
+    }
+}
+
+/// A restore.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreRun {
+    /// The session.
+    pub id: Identity,
+    /// Where the data comes from.
+    pub repository: Option<RepositoryRef>,
+    /// Its members; none yet while they still have to be taken from `source`.
+    pub members: Vec<RestoreMember>,
+    /// BackupBatch that names the members.
+    pub source: Option<BackupBatchRef>,
+    /// Which backup is restored, where the rules do not say so themselves.
+    pub selection: Selection,
+    /// It is to end, or is ending already, because somebody canceled it.
+    pub canceled: bool,
+    /// Hash of what is written that the run is planned from.
+    pub spec_hash: String,
+    /// Members run one after another.
+    pub sequential: bool,
+    /// Members after a failed one are not started.
+    pub stop: bool,
+    /// Longest time it may take, as written.
+    pub time_out: Option<String>,
+    /// How it stands, as last written.
+    pub state: RestoreState,
+    /// What the look at it has done in earlier rounds.
+    pub rounds: Rounds,
+}
+
+impl RestoreRun {
+    /// With the hash of what it is planned from, as it is written.
+    fn hashed(mut self) -> Self {
+        let order = if self.sequential { "sequential" } else { "parallel" };
+        let what = [to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
+        let select =
+            [self.selection.as_of.as_deref(), self.selection.session.as_deref()].map(Option::unwrap_or_default);
+        let stop = if self.stop { "stop" } else { "continue" };
+        self.spec_hash = hash_of(&[&json!(what).to_string(), order, stop, select[0], select[1]]);
+        self
+    }
+
+    /// What was taken from the BackupBatch that the spec names.
+    fn taken(&self) -> Option<&Adopted> {
+        self.state.adopted.as_ref().filter(|a| self.source.as_ref() == Some(&a.from))
+    }
+
+    /// The BackupBatch whose members are still to be taken.
+    pub fn untaken(&self) -> Option<&BackupBatchRef> {
+        self.source.as_ref().filter(|_| self.taken().is_none())
+    }
+
+    /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
+    fn adopted(mut self) -> Self {
+        if let Some(adopted) = self.taken().cloned() {
+            self.repository = self.repository.or(adopted.repository);
+            self.members = adopted.members;
+        }
+        self
+    }
+
+    /// Whether the spec is another than the one the run was begun with. The webhook refuses that; without it,
+    /// what was pinned and scaled belongs to a plan that nobody can look up any more.
+    pub fn is_changed(&self) -> bool {
+        !self.state.is_final() && self.state.run.spec_hash.as_ref().is_some_and(|h| *h != self.spec_hash)
+    }
+
+    /// The target of each member: as written, or, where a workload is scaled down, the one that was.
+    pub fn targets(&self) -> Vec<Option<TargetRef>> {
+        let written = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.ref_.clone());
+        let scaled = |s: &RestoreMemberStatus| s.quiesce.as_ref().map(|q| q.ref_.clone());
+        let count = self.members.len().max(self.state.members.len());
+        (0..count)
+            .map(|i| self.state.members.get(i).and_then(scaled).or_else(|| self.members.get(i).and_then(written)))
+            .collect()
+    }
+}
+
+/// How a restore stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RestoreState {
+    /// Generation last looked at.
+    pub observed_generation: Option<i64>,
+    /// Phase.
+    pub phase: Option<RestorePhase>,
+    /// One line for people.
+    pub summary: Option<String>,
+    /// How long it took.
+    pub duration: Option<String>,
+    /// When it fails if it has not ended.
+    pub deadline: Option<Time>,
+    /// What was observed of the run.
+    pub conditions: Vec<Condition>,
+    /// Each member.
+    pub members: Vec<RestoreMemberStatus>,
+    /// What was taken from a BackupBatch.
+    pub adopted: Option<Adopted>,
+    /// What the operator keeps track of.
+    pub run: RunStatus,
+}
+
+/// Condition types that belong to a member; a RestoreSession keeps them in one list with its own.
+const MEMBER_CONDITIONS: [&str; 7] = [
+    condition::RESTORE_TARGET_FOUND,
+    condition::CLAIMS_CREATED,
+    condition::SNAPSHOTS_PINNED,
+    condition::QUIESCED,
+    condition::SCALED_BACK,
+    condition::RESTORE_EXECUTOR_ENSURED,
+    condition::RESTORE_JOB_CREATED,
+];
+
+impl RestoreRun {
+    /// Of a RestoreSession whose spec was defaulted.
+    pub fn of_session(object: &RestoreSession) -> Self {
+        let s = object.spec.clone();
+        let member = RestoreMember {
+            target: s.target,
+            task: s.task,
+            runtime_settings: s.runtime_settings,
+            temp_dir: s.temp_dir,
+            interim_volume_template: s.interim_volume_template,
+            hooks: s.hooks,
+            // Its own time is the run's.
+            time_out: None,
+            rules: s.rules,
+        };
+        let id = Identity::of(object);
+        let state = RestoreState::of_session(object.status.clone().unwrap_or_default());
+        Self {
+            repository: s.repository,
+            members: vec![member],
+            source: None,
+            selection: Selection::of(s.as_of, s.backup_session, &id.namespace),
+            canceled: s.cancel == Some(true) || state.is_being_canceled(),
+            spec_hash: String::new(),
+            sequential: false,
+            stop: true,
+            time_out: s.time_out,
+            state,
+            rounds: Rounds::default(),
+            id,
+        }
+        .hashed()
+    }
+
+    /// Of a RestoreBatch whose spec was defaulted.
+    pub fn of_batch(object: &RestoreBatch) -> Self {
+        let spec = object.spec.clone();
+        let sequential = is_sequential(spec.execution_order, spec.maintain_order);
+        let id = Identity::of(object);
+        let state = RestoreState::of_batch(object.status.clone().unwrap_or_default());
+        let home =
+            spec.backup_batch.as_ref().map_or(id.namespace.as_str(), |b| from_backup_batch::home(b, &id.namespace));
+        Self {
+            repository: spec.repository,
+            members: spec.members,
+            selection: Selection::of(spec.as_of, spec.backup_session, home),
+            source: spec.backup_batch,
+            canceled: spec.cancel == Some(true) || state.is_being_canceled(),
+            spec_hash: String::new(),
+            sequential,
+            stop: spec.on_failure != Some(OnFailure::Continue),
+            time_out: spec.time_out,
+            state,
+            rounds: Rounds::default(),
+            id,
+        }
+        .hashed()
+        .adopted()
+    }
+}
+
+impl RestoreRun {
+    /// Whether it goes another way out than to its end: deleted, canceled, withdrawn or changed.
+    pub fn is_leaving(&self) -> bool {
+        self.id.deleting || self.canceled || self.state.is_withdrawn() || self.is_changed()
+    }
+
+    /// Whether nothing more is to be done. An invalid object that was changed is looked at again.
+    pub fn is_over(&self) -> bool {
+        let changed = self.state.observed_generation != self.id.generation && !self.canceled;
+        self.state.is_final() && !(changed && self.state.phase == Some(RestorePhase::Invalid))
+    }
+}
+
+impl RestoreState {
+    fn of_session(status: RestoreSessionStatus) -> Self {
+        let (member_conditions, conditions): (Vec<_>, Vec<_>) =
+            status.conditions.into_iter().partition(|c| MEMBER_CONDITIONS.contains(&c.type_.as_str()));
+        let phase = match status.phase {
+            Some(RestorePhase::Succeeded) => MemberPhase::Succeeded,
+            Some(RestorePhase::Failed) => MemberPhase::Failed,
+            Some(RestorePhase::Running) => MemberPhase::Running,
+            _ => MemberPhase::Pending,
+        };
+        let member = RestoreMemberStatus {
+            conditions: member_conditions,
+            total_hosts: status.total_hosts,
+            phase: Some(phase),
+            stats: status.stats,
+            quiesce: status.quiesce,
+            ..RestoreMemberStatus::default()
+        };
+        Self {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            summary: status.summary,
+            duration: status.session_duration,
+            deadline: status.session_deadline,
+            conditions,
+            members: vec![member],
+            adopted: None,
+            run: status.run.unwrap_or_default(),
+        }
+    }
+
+    /// Of the status of a RestoreBatch.
+    pub fn of_batch(status: RestoreBatchStatus) -> Self {
+        Self {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            summary: status.summary,
+            duration: status.session_duration,
+            deadline: status.session_deadline,
+            conditions: status.conditions,
+            members: status.members,
+            adopted: status.adopted,
+            run: status.run.unwrap_or_default(),
+        }
+    }
+
+    /// The status document of a session of this kind.
+    pub fn document(&self, kind: &str) -> Value {
+        let s = self.clone();
+        if kind == RestoreBatch::kind(&()) {
+            return to_json(&RestoreBatchStatus {
+                observed_generation: s.observed_generation,
+                phase: s.phase,
+                summary: s.summary,
+                session_duration: s.duration,
+                session_deadline: s.deadline,
+                conditions: s.conditions,
+                members: s.members,
+                adopted: s.adopted,
+                run: Some(s.run),
+            });
+        }
+        let member = s.members.into_iter().next().unwrap_or_default();
+        let mut conditions = s.conditions;
+        conditions.extend(member.conditions);
+        order(&mut conditions);
+        to_json(&RestoreSessionStatus {
+            observed_generation: s.observed_generation,
+            phase: s.phase,
+            summary: s.summary,
+            total_hosts: member.total_hosts,
+            session_duration: s.duration,
+            session_deadline: s.deadline,
+            stats: member.stats,
+            conditions,
+            quiesce: member.quiesce,
+            run: Some(s.run),
+        })
+    }
+
+    /// Whether the way out was begun because of a cancel, which nothing takes back.
+    fn is_being_canceled(&self) -> bool {
+        !self.is_final() && self.conditions.iter().any(|c| c.type_ == condition::CANCELED)
+    }
+
+    /// Whether the run is over.
+    pub fn is_final(&self) -> bool {
+        is_final(self.phase) && !self.is_denied()
+    }
+
+    /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
+    pub fn is_denied(&self) -> bool {
+        self.phase == Some(RestorePhase::Invalid) && self.is_not_allowed()
+    }
+
+    /// Whether the usagePolicy of its Repository changed under it, so that it is being ended; nothing takes that back.
+    pub fn is_withdrawn(&self) -> bool {
+        !is_final(self.phase) && self.is_not_allowed()
+    }
+
+    fn is_not_allowed(&self) -> bool {
+        let of = |c: &&Condition| c.type_ == condition::REPOSITORY_FOUND;
+        let why = self.conditions.iter().find(of).and_then(|c| c.reason.as_deref());
+        why == Some(reason::REPOSITORY_NOT_ALLOWED)
+    }
+
+    /// A new beginning. What was given stays on the list until it is taken back.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };
+        Self { run, ..Self::default() }
+    }
+}

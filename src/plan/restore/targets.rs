@@ -1,0 +1,208 @@
+//! Targets: is each there, which hosts has it, how does a Job reach each.
+
+use crate::api::Condition;
+use crate::api::common::Quiesce;
+use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase};
+use crate::contract::{Class, Failure};
+use crate::names::{condition, reason};
+use crate::plan::restore::pass::{LOOK_FOR_MISSING, Pass};
+use crate::plan::restore::status::{fail_member, is_started, member_is_over, member_label};
+use crate::plan::restore::{conclude, pvc_templates};
+use crate::plan::run::conditions;
+use crate::plan::run::hosts::{HostSet, Place, display, rule_for, source_host};
+use crate::plan::seen::Seen;
+use crate::plan::seen::target::TargetSeen;
+
+/// Takes the members from a BackupBatch, once: from the next pass on they are those in status.
+pub fn members(pass: &mut Pass<'_>, display: &str) {
+    let text = match &pass.seen.source {
+        Seen::Found(adopted) => {
+            pass.now.adopted = Some(adopted.clone());
+            pass.plan.again = true;
+            return conclude::wait(pass, &format!("members are taken from {display}."));
+        }
+        Seen::Missing => format!("{display} does not exist."),
+        Seen::Unknown(why) => format!("{display} could not be looked up: {why}"),
+    };
+    if pass.expired {
+        conclude::late(pass);
+        let text = format!("Not begun before the deadline. {text}");
+        conclude::end(pass, RestorePhase::Failed, reason::DEADLINE_EXCEEDED, &text);
+    } else {
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        if pass.seen.source == Seen::Missing {
+            return conclude::wait_loudly(pass, &text);
+        }
+        conclude::wait(pass, &text);
+    }
+}
+
+/// Looks at every member's target: is it there, which hosts has it, how does a Job reach each.
+pub fn targets(pass: &mut Pass<'_>) {
+    for index in 0..pass.run.members.len() {
+        if !member_is_over(pass.now.members[index].phase) {
+            find_one(pass, index);
+        }
+    }
+}
+
+/// The member that has a host of this name already. Names of nodes are known here for the first time.
+fn taken(pass: &Pass<'_>, index: usize, host: &str) -> Option<String> {
+    let mut others = pass.now.members.iter().enumerate().filter(|(i, _)| *i != index);
+    let (i, other) = others.find(|(_, m)| m.stats.iter().any(|h| h.hostname == host))?;
+    Some(member_label(i, other))
+}
+
+fn find_one(pass: &mut Pass<'_>, index: usize) {
+    let at = pass.at;
+    let Some(spec) = &pass.run.members[index].target else { return };
+    let name = match spec.volume_claim_templates.len() {
+        0 => display(&pass.now.members[index].ref_),
+        _ => "of volumeClaimTemplates".to_owned(),
+    };
+    let status = &mut pass.now.members[index];
+    let target = match pass.seen.targets.get(index) {
+        Some(TargetSeen::Found(target)) => target,
+        Some(TargetSeen::Unknown(why)) => {
+            let text = format!("Restore target {name} could not be looked up: {why}");
+            conditions::set(
+                &mut status.conditions,
+                condition::RESTORE_TARGET_FOUND,
+                conditions::Value::Unknown,
+                reason::TARGET_UNKNOWN,
+                &text,
+                at,
+            );
+            status.message = Some(text);
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            return;
+        }
+        Some(TargetSeen::Missing(_)) | None => {
+            let text = format!("Restore target {name} does not exist.");
+            conditions::set(
+                &mut status.conditions,
+                condition::RESTORE_TARGET_FOUND,
+                false,
+                reason::TARGET_NOT_AVAILABLE,
+                &text,
+                at,
+            );
+            status.message = Some(text);
+            pass.plan.look_again(LOOK_FOR_MISSING);
+            return;
+        }
+    };
+    conditions::set(
+        &mut status.conditions,
+        condition::RESTORE_TARGET_FOUND,
+        true,
+        reason::TARGET_AVAILABLE,
+        format!("Restore target {name} found."),
+        at,
+    );
+    let set = HostSet::of_restore(spec);
+    // Once a workload is quiesced its replicas no longer count its hosts: status does.
+    let known = !status.stats.is_empty();
+    let waits = |text: String| Some(text).filter(|_| !known);
+    if let Some(text) = target.too_many().and_then(waits) {
+        fail_member(status, &text);
+        return;
+    }
+    if let Some(text) = target.uncounted().and_then(waits) {
+        status.message = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return;
+    }
+    let all: Vec<(Place, String)> = if known {
+        status.stats.iter().map(|h| (set.place(&h.hostname, h.node.as_deref()), h.hostname.clone())).collect()
+    } else {
+        target
+            .places()
+            .into_iter()
+            .map(|p| {
+                let host = set.host(&p);
+                (p, host)
+            })
+            .collect()
+    };
+    if all.is_empty() {
+        status.message = Some(format!(
+            "{name} has no replicas, no claims and no node, so it has no host to restore. Scale it up, or create its claims."
+        ));
+        pass.plan.look_again(LOOK_FOR_MISSING);
+        return;
+    }
+    let unmatched: Vec<&String> =
+        spec.rules.iter().flat_map(|r| &r.target_hosts).filter(|h| !all.iter().any(|(_, host)| host == *h)).collect();
+    if !known && !unmatched.is_empty() {
+        let names: Vec<&str> = all.iter().map(|(_, h)| h.as_str()).collect();
+        let text = format!(
+            "target.rules names hosts that {name} does not have: {}. It has: {}.",
+            unmatched.iter().map(|h| h.as_str()).collect::<Vec<_>>().join(", "),
+            names.join(", ")
+        );
+        fail_member(status, &text);
+        return;
+    }
+    if let Some((host, other)) = all.iter().filter(|_| !known).find_map(|(_, h)| Some((h, taken(pass, index, h)?))) {
+        let text = format!(
+            "Host {host} of {name} is also a host of {other}, so that both would be restored from the same backups. Set another target.alias."
+        );
+        fail_member(&mut pass.now.members[index], &text);
+        return;
+    }
+    let status = &mut pass.now.members[index];
+    // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
+    let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
+    let mut waiting = None;
+    for (place, host) in &all {
+        let Some(rule) = rule_for(&spec.rules, host) else { continue };
+        let own = target.to_make.iter().filter(|w| w.ordinal == place.ordinal);
+        let free = own.map(|w| pvc_templates::may_use(w, target, &pass.run.id)).collect::<Result<Vec<()>, _>>();
+        let reach = free.and_then(|_| target.reach(&spec.volume_mounts, place, live, true));
+        let home = reach.as_ref().ok().and_then(|r| r.home.clone());
+        match reach {
+            Ok(reach) => {
+                pass.reaches.insert((index, host.clone()), reach);
+            }
+            Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure),
+            Err(failure) => {
+                // Its reason would be lost otherwise: the member has no host that could carry it.
+                let (list, text) = (&mut status.conditions, &failure.message);
+                conditions::set(list, condition::RESTORE_EXECUTOR_ENSURED, false, &failure.reason, text, at);
+                fail_member(status, text);
+                return;
+            }
+        }
+        if !known {
+            status.stats.push(HostRestoreStats {
+                hostname: host.clone(),
+                phase: Some(HostPhase::Pending),
+                source_host: Some(source_host(rule, host).to_owned()),
+                node: place.node.clone(),
+                ..HostRestoreStats::default()
+            });
+        }
+        // Noted before the workload's pods go, which tell it.
+        if let Some(entry) = status.stats.iter_mut().find(|h| h.hostname == *host) {
+            entry.node = entry.node.take().or(home);
+        }
+    }
+    if status.stats.is_empty() {
+        fail_member(status, &format!("No rule of target.rules is for a host of {name}, so nothing would be restored."));
+        return;
+    }
+    status.total_hosts = i32::try_from(status.stats.len()).ok();
+    if let Some(Failure { reason: why, message: text, .. }) = waiting {
+        if why == reason::TARGET_NOT_AVAILABLE && !is_started(status) {
+            conditions::set(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED, false, &why, &text, at);
+        }
+        status.message = Some(text);
+        pass.plan.look_again(LOOK_FOR_MISSING);
+    } else {
+        status.message = None;
+        // What was missing is there.
+        let is_past = |c: &Condition| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False";
+        status.conditions.retain(|c| !is_past(c) || c.reason.as_deref() != Some(reason::TARGET_NOT_AVAILABLE));
+    }
+}

@@ -1,0 +1,261 @@
+//! The way out before the end: Jobs are stopped, then workloads scaled back, or annotated where their data is half
+//! restored, and only then is it over.
+//!
+//! A session that is deleted goes this way, and its status is no longer written.
+//! So does one that is canceled, and one whose spec is changed under its run: half of
+//! one plan and half of another would restore what nobody asked for.
+
+use crate::api::restore_batch::RestoreMemberStatus;
+use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
+use crate::contract::Failure;
+use crate::names::{condition, reason};
+use crate::plan::restore::act::read;
+use crate::plan::restore::conclude::{conclude, say, upper};
+use crate::plan::restore::pass::{LOOK_AT_RUNNING, Pass};
+use crate::plan::restore::scale_back::resume;
+use crate::plan::restore::status::{close, fail_member, is_over, key, member_is_over, member_label};
+use crate::plan::restore::{conclude, extraneous, refused, status};
+use crate::plan::run::conditions::Health;
+use crate::plan::run::{conditions, size};
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::work::retry;
+
+/// What to do about a session that is being deleted.
+pub fn leave(pass: &mut Pass<'_>) {
+    let held = pass.run.id.held || pass.run.id.held_by_stash;
+    take_answers_quietly(pass);
+    if is_out(pass) && held {
+        crate::plan::restore::conclude::given_up(pass);
+        pass.release();
+    }
+}
+
+/// What to do about a session that is canceled. What is restored stays so; what was not begun is not touched.
+pub fn cancel(pass: &mut Pass<'_>) {
+    if pass.now.run.spec_hash.is_none() {
+        pass.begin();
+    }
+    pass.now.observed_generation = pass.run.id.generation;
+    take_answers(pass);
+    let at = pass.at;
+    // A run whose status is refused for its size goes the same way, and says that.
+    let large = size::was_refused(&pass.now.conditions);
+    let why = if large { reason::RUN_TOO_LARGE } else { reason::CANCELED };
+    if !is_out(pass) {
+        if large {
+            return;
+        }
+        let held = refused::refused(&pass.now.members).map(|text| format!(" {text}")).unwrap_or_default();
+        let text = format!("Canceling: Jobs are being stopped, then workloads scaled back.{held}");
+        conditions::set(&mut pass.now.conditions, condition::CANCELED, false, reason::CANCELING, &text, at);
+        say(pass, Health::Reconciling, reason::CANCELING, &text);
+        return;
+    }
+    extraneous::note_cut_off(pass);
+    let mut cut = pass.now.members.is_empty();
+    for member in &mut pass.now.members {
+        cut |= cut_off(member);
+    }
+    if !cut {
+        // It came too late: the run had nothing left to do.
+        conditions::remove(&mut pass.now.conditions, condition::CANCELED);
+        conclude(pass);
+        return;
+    }
+    let mut text = canceled(&pass.now.members);
+    if large {
+        text = format!("{} {text}", size::REFUSED);
+    }
+    conditions::set(&mut pass.now.conditions, condition::CANCELED, true, why, &text, at);
+    conclude::end(pass, RestorePhase::Failed, why, &text);
+}
+
+/// The same where nothing of it is said any more: what was restored as a whole may start.
+fn take_answers_quietly(pass: &mut Pass<'_>) {
+    let events = pass.plan.events.len();
+    take_answers(pass);
+    pass.plan.events.truncate(events);
+}
+
+/// Takes what Jobs answered that have ended while the run is being canceled.
+fn take_answers(pass: &mut Pass<'_>) {
+    for index in 0..pass.now.members.len().min(pass.run.members.len()) {
+        for host in 0..pass.now.members[index].stats.len() {
+            let entry = &pass.now.members[index].stats[host];
+            let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
+            let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
+            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
+            let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
+            if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
+                read(pass, index, host, outcome);
+            }
+        }
+    }
+}
+
+/// Closes a member as it stands. True if it was kept from ending by itself.
+fn cut_off(status: &mut RestoreMemberStatus) -> bool {
+    if member_is_over(status.phase) {
+        return false;
+    }
+    if !status.stats.is_empty() && status.stats.iter().all(|h| is_over(h.phase)) {
+        close(status);
+        return false;
+    }
+    if !is_touched(status) {
+        status.phase = Some(MemberPhase::Skipped);
+        let stays = status::held_text(status).map(|text| format!(" {text}")).unwrap_or_default();
+        status.message = Some(match &status.quiesce {
+            None => "Not touched: the run was canceled.".to_owned(),
+            Some(_) => {
+                format!("No data was touched: the run was canceled. Its workload was scaled down for it.{stays}")
+            }
+        });
+        return true;
+    }
+    for host in status.stats.iter_mut().filter(|h| !is_over(h.phase)) {
+        let last = host.error.take().map(|e| format!(" Last: {e}")).unwrap_or_default();
+        let text = if host.attempt.is_some() {
+            format!("Interrupted, because the run was canceled: it may be half restored. Restore it again.{last}")
+        } else {
+            "Not begun: the run was canceled.".to_owned()
+        };
+        host.phase = Some(HostPhase::Failed);
+        host.reason = Some(reason::CANCELED.to_owned());
+        host.error = Some(text);
+        host.not_before = None;
+        host.progress = None;
+    }
+    close(status);
+    true
+}
+
+/// Whether data of the member may have been written.
+fn is_touched(status: &RestoreMemberStatus) -> bool {
+    status.stats.iter().any(|h| h.attempt.is_some())
+}
+
+/// What a canceled run leaves behind, member by member.
+fn canceled(members: &[RestoreMemberStatus]) -> String {
+    let named = |is: &dyn Fn(&RestoreMemberStatus) -> bool| {
+        let found = members.iter().enumerate().filter(|(_, m)| is(m));
+        found.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ")
+    };
+    let cut = |m: &RestoreMemberStatus| m.stats.iter().any(|h| h.reason.as_deref() == Some(reason::CANCELED));
+    let interrupted = named(&cut);
+    let failed = named(&|m| m.phase == Some(MemberPhase::Failed) && !cut(m));
+    let untouched = named(&|m| m.phase == Some(MemberPhase::Skipped));
+    if members.len() <= 1 {
+        let text = match members.first() {
+            Some(member) => member.message.clone().unwrap_or_default(),
+            None => "Nothing was touched.".to_owned(),
+        };
+        return format!("Canceled. {}", upper(&text));
+    }
+    let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
+    let groups =
+        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)];
+    let kept = status::held_texts(members);
+    let groups = groups.iter().filter(|(_, which)| !which.is_empty());
+    let groups: String = groups.map(|(what, which)| format!("; {what}: {which}")).collect();
+    format!("Canceled. {done} of {} members restored{groups}.{kept}", members.len())
+}
+
+/// What to do about a session whose Repository may not be used any more. What it has restored stays so.
+pub fn withdraw(pass: &mut Pass<'_>) {
+    pass.kept_out = true;
+    take_answers_quietly(pass);
+    if !is_out(pass) {
+        return;
+    }
+    let found = pass.now.conditions.iter().find(|c| c.type_ == condition::REPOSITORY_FOUND);
+    let why = found.and_then(|c| c.message.clone()).unwrap_or_default();
+    let text = format!(
+        "Ended while it ran, because its Repository may not be used any more. {why}{}{}",
+        half_restored(pass),
+        status::held_texts(&pass.now.members)
+    );
+    fail_unfinished(pass, reason::REPOSITORY_NOT_ALLOWED, &text);
+    conclude::end(pass, RestorePhase::Failed, reason::REPOSITORY_NOT_ALLOWED, &text);
+}
+
+/// Which members of a run that is broken off may be half restored.
+fn half_restored(pass: &Pass<'_>) -> String {
+    let half = |m: &RestoreMemberStatus| {
+        !member_is_over(m.phase) && m.stats.iter().any(|h| h.attempt.is_some() && !is_over(h.phase))
+    };
+    let named = pass.now.members.iter().enumerate().filter(|(_, m)| half(m));
+    let named = named.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ");
+    if !named.is_empty() && pass.now.members.len() == 1 {
+        // A workload that stays down says what to do.
+        let remedy = if status::held_texts(&pass.now.members).is_empty() { ": restore it again" } else { "" };
+        return format!(" It may be half restored{remedy}.");
+    }
+    if named.is_empty() { named } else { format!(" May be half restored, and is to be restored again: {named}.") }
+}
+
+/// Fails what is not over.
+fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
+    extraneous::note_cut_off(pass);
+    for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
+        if !member.stats.is_empty() && member.stats.iter().all(|h| is_over(h.phase)) {
+            close(member);
+            continue;
+        }
+        for host in member.stats.iter_mut().filter(|h| !is_over(h.phase)) {
+            host.phase = Some(HostPhase::Failed);
+            host.reason = Some(why.to_owned());
+            host.error = Some(text.to_owned());
+            host.not_before = None;
+        }
+        fail_member(member, text);
+    }
+}
+
+/// What to do about a session whose spec was changed under its run.
+pub fn abandon(pass: &mut Pass<'_>) {
+    if !is_out(pass) {
+        return;
+    }
+    let (why, text) = match &pass.seen.refusal {
+        // Its spec is not kept any more.
+        Some(refusal) => (refusal.reason.clone(), format!("The run was given up. {}", refusal.message)),
+        None => (reason::SPEC_CHANGED.to_owned(), "The spec was changed after the run had begun, so the run was given up. A session is one run: create another one.".to_owned()),
+    };
+    let text = format!("{text}{}{}", half_restored(pass), status::held_texts(&pass.now.members));
+    fail_unfinished(pass, &why, &text);
+    conclude::end(pass, RestorePhase::Failed, &why, &text);
+}
+
+/// True when nothing of the run runs any more and every workload has its replicas.
+fn is_out(pass: &mut Pass<'_>) -> bool {
+    if stop_all(pass) {
+        pass.plan.look_again(LOOK_AT_RUNNING);
+        return false;
+    }
+    // Every workload that was announced as scaled down gets its replicas back, or stays down where its data is half
+    // restored.
+    let mut back = true;
+    for index in 0..pass.now.members.len() {
+        back &= resume(pass, index);
+    }
+    if !back {
+        match refused::why_refused(&pass.now.members) {
+            // Tried again at the pace of what is missing.
+            Some((why, text)) => say(pass, Health::Reconciling, &why, &text),
+            None => pass.plan.look_again(LOOK_AT_RUNNING),
+        }
+    }
+    back
+}
+
+/// Stops whatever still runs; true while something does. After the end that is what a replica left that was stopped
+/// in the middle of a write and did not know yet that another one leads.
+pub fn stop_all(pass: &mut Pass<'_>) -> bool {
+    let mut active = false;
+    for job in pass.seen.jobs.iter().filter(|j| j.is_active()) {
+        active = true;
+        pass.plan.stop(Some(job));
+    }
+    active
+}

@@ -1,0 +1,66 @@
+//! The backup of a host and what follows it: what restic is asked, and what its answer means.
+
+use crate::api::backup_session::{FileStats, SnapshotStats};
+use crate::api::common::RetentionPolicy;
+use crate::api::target::BackupTarget;
+use crate::contract::restic::{Backup, Detail, Retention, Saved, Step, short_id};
+use crate::contract::{Answer, Outcome};
+use crate::plan::backup::summary::size;
+use crate::plan::run::duration;
+use crate::plan::run::hosts::{named, normal_path};
+
+/// The backup of a host whose volumes are mounted there.
+pub fn step(host: &str, target: &BackupTarget, mounts: Vec<String>) -> Step {
+    let named: Vec<String> = target.paths.iter().map(|p| normal_path(p)).collect();
+    let paths = if named.is_empty() { mounts.clone() } else { named };
+    Step::Backup(Backup {
+        host: host.to_owned(),
+        paths,
+        mounts,
+        exclude: target.exclude.clone(),
+        args: target.args.clone(),
+    })
+}
+
+/// The snapshots that a Job says it has made.
+pub fn made(outcome: &Outcome, target: &BackupTarget) -> Vec<SnapshotStats> {
+    let Some(Answer::Restic(answer)) = &outcome.answer else { return vec![] };
+    let saved = answer.saved(&named(target).1).ok().flatten().unwrap_or_default();
+    saved.iter().map(snapshot).collect()
+}
+
+/// What was not told is left out: zero would say that there was nothing.
+fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
+    let i = |n: u64| i64::try_from(n).ok();
+    let (sums, all) = (*detail >= Detail::Sums, *detail == Detail::All);
+    let took = || duration::format(std::time::Duration::from_secs_f64(made.seconds.clamp(0.0, 1e9)));
+    SnapshotStats {
+        name: Some(short_id(&made.id).to_owned()),
+        path: Some(made.path.clone()).filter(|p| !p.is_empty()),
+        total_size: sums.then(|| size(made.total_bytes)),
+        uploaded: sums.then(|| size(made.uploaded_bytes)),
+        processing_time: all.then(took),
+        file_stats: sums.then(|| FileStats {
+            total_files: i(made.total_files),
+            new_files: i(made.new_files).filter(|_| all),
+            modified_files: i(made.modified_files).filter(|_| all),
+            unmodified_files: i(made.unmodified_files).filter(|_| all),
+        }),
+    }
+}
+
+/// What is kept of the snapshots.
+pub fn retention(policy: &RetentionPolicy) -> Retention {
+    let p = policy.clone();
+    Retention {
+        keep_last: p.keep_last,
+        keep_hourly: p.keep_hourly,
+        keep_daily: p.keep_daily,
+        keep_weekly: p.keep_weekly,
+        keep_monthly: p.keep_monthly,
+        keep_yearly: p.keep_yearly,
+        keep_tags: p.keep_tags,
+        prune: p.prune,
+        dry_run: p.dry_run.unwrap_or(false),
+    }
+}

@@ -1,0 +1,155 @@
+//! A step that stands alone: its Job is created, tried again, and read.
+//!
+//! What the plan keeps of it is one entry of status: which attempt is at work, when the
+//! next is due, and why the last one failed. A crash between two writes loses nothing,
+//! because the Job of an attempt always has the same name.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::restore_session::StepStatus;
+use crate::contract::{Class, Failure, Outcome};
+use crate::names::reason;
+use crate::plan::effects::Plan;
+use crate::plan::repository::slots::Gate;
+use crate::plan::run::conditions;
+use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::work::job_spec::env;
+use crate::plan::work::pod_security::Level;
+use crate::plan::work::{pod_security, retry};
+
+/// Running Jobs are looked at this often; a watch tells of their end.
+pub const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
+
+/// How a step stands.
+#[derive(Debug, PartialEq)]
+pub enum StepState {
+    /// Its Job runs, or the next attempt is not due yet.
+    Running,
+    /// It is over; the outcome is there in the pass that reads it first, and empty afterwards.
+    Done(Box<Outcome>),
+    /// It failed, and is not tried again.
+    Failed(Failure),
+}
+
+/// What a step needs of the pass that it is part of.
+pub struct Lone<'a> {
+    /// Id of the run that the answer must be of.
+    pub run: &'a str,
+    /// The clock.
+    pub at: Timestamp,
+    /// The deadline has passed.
+    pub expired: bool,
+    /// What the namespace of its Jobs enforces.
+    pub pod_security: Level,
+    /// The Jobs of the run.
+    pub jobs: &'a [JobSeen],
+    /// The entries of status.
+    pub steps: &'a mut Vec<StepStatus>,
+    /// Whether its Job may be made now; none for Jobs that always may.
+    pub gate: Option<&'a mut Gate>,
+    /// Where effects are listed.
+    pub plan: &'a mut Plan,
+}
+
+/// The entry of a step, made when it is not there.
+pub fn entry<'a>(steps: &'a mut Vec<StepStatus>, name: &str) -> &'a mut StepStatus {
+    let at = steps.iter().position(|s| s.name == name).unwrap_or_else(|| {
+        steps.push(StepStatus { name: name.to_owned(), attempt: 1, ..StepStatus::default() });
+        steps.len() - 1
+    });
+    &mut steps[at]
+}
+
+/// Makes a step that is over do its work once more. Attempts count on, so that no name of a Job comes twice.
+pub fn begin_again(entry: &mut StepStatus) {
+    *entry = StepStatus { name: entry.name.clone(), attempt: entry.attempt.saturating_add(1), ..StepStatus::default() };
+}
+
+impl Lone<'_> {
+    /// Moves the step on. `job` builds the Job of an attempt, given how many before it died of themselves.
+    pub fn advance(self, name: &str, job: impl FnOnce(i32, i32) -> Job) -> StepState {
+        let entry = entry(self.steps, name);
+        let attempt = entry.attempt;
+        if entry.done {
+            return StepState::Done(Box::default());
+        }
+        let find = |attempt| self.jobs.iter().find(|j| j.key == name && j.attempt == attempt);
+        // What the earlier attempt came to stands in status.
+        self.plan.stop(find(attempt.saturating_sub(1)));
+        let failure = match find(attempt).map(|j| &j.state) {
+            Some(JobState::Active { held }) if !self.expired => {
+                if let Some(failure) = held {
+                    self.plan.warn_of(failure, entry.reason.as_deref());
+                }
+                entry.reason = held.as_ref().map(|f| f.reason.clone());
+                entry.message = held.as_ref().map(|f| f.message.clone());
+                self.plan.look_again(LOOK_AT_RUNNING);
+                return StepState::Running;
+            }
+            Some(JobState::Active { .. }) => {
+                self.plan.stop(find(attempt));
+                return StepState::Failed(late(name, entry.message.as_deref()));
+            }
+            Some(JobState::Done(outcome)) => match &outcome.failure {
+                None if outcome.run != self.run => {
+                    let text = format!("The {name} step answered for another run ({}).", outcome.run);
+                    return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
+                }
+                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure.clone(),
+                Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
+                _ => {
+                    entry.done = true;
+                    return StepState::Done(outcome.clone());
+                }
+            },
+            Some(JobState::Lost(failure)) => {
+                if failure.class == Class::Invalid {
+                    // A pod that can never start is still there.
+                    self.plan.stop(find(attempt));
+                }
+                failure.clone()
+            }
+            None if self.expired => {
+                let silence = self.gate.and_then(|g| g.silence().map(|(_, text)| text.to_owned()));
+                return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
+            }
+            None => {
+                if let Some(wait) = retry::pause(entry.not_before.as_ref(), self.at) {
+                    self.plan.look_again(wait);
+                } else {
+                    let job = job(attempt, entry.pod_deaths.unwrap_or(0));
+                    let allowed = env::check_task(&job);
+                    if let Err(failure) = allowed.and_then(|()| pod_security::check_job(self.pod_security, &job)) {
+                        return StepState::Failed(failure);
+                    }
+                    if self.gate.is_none_or(|g| g.admit(self.plan)) {
+                        self.plan.jobs.push(job);
+                    }
+                    self.plan.look_again(LOOK_AT_RUNNING);
+                }
+                return StepState::Running;
+            }
+        };
+        let deaths = retry::deaths(&failure, entry.pod_deaths);
+        if self.expired || !retry::again(&failure, deaths) {
+            return StepState::Failed(failure);
+        }
+        self.plan.note(&failure);
+        entry.attempt = attempt.saturating_add(1);
+        entry.pod_deaths = deaths;
+        entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
+        entry.reason = Some(failure.reason);
+        entry.message = Some(failure.message);
+        self.plan.look_again(retry::wait_after(attempt));
+        StepState::Running
+    }
+}
+
+fn late(step: &str, last: Option<&str>) -> Failure {
+    let last = last.map(|l| format!(" Last: {l}")).unwrap_or_default();
+    let text = format!("The {step} step was not complete before the deadline.{last}");
+    Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
+}
