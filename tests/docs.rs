@@ -198,7 +198,8 @@ fn every_make_command_exists() {
 
 /// Anchors of a page, as GitHub makes them of its headings.
 fn anchors(page: &str) -> BTreeSet<String> {
-    let headings = page.lines().filter_map(|l| l.trim_start_matches('#').strip_prefix(' ').filter(|_| l.starts_with('#')));
+    let headings =
+        page.lines().filter_map(|l| l.trim_start_matches('#').strip_prefix(' ').filter(|_| l.starts_with('#')));
     let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     headings.map(|h| h.to_lowercase().replace(' ', "-").chars().filter(|c| kept(*c)).collect()).collect()
 }

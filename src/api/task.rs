@@ -1,4 +1,4 @@
-//! Task: Functions in a row. Declared as Stash declares it; only the built-in tasks run yet.
+//! Task: a sequence of Functions. Declared as in Stash; only the built-in tasks are implemented.
 
 use k8s_openapi::api::core::v1::Volume;
 use kube::CustomResource;

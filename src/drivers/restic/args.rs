@@ -16,10 +16,10 @@ use crate::contract::restic::{
 };
 use crate::contract::{Process, Run};
 
-/// How long a command waits for another's lock before it gives up (exit code 11).
+/// How long a command waits for a lock before it fails (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
-/// The same for marking a snapshot. That needs a repository which nobody uses, and the backups of other hosts may still
-/// be at work; their session waits for them all the same.
+/// The same for tagging a snapshot. That requires an exclusive lock, and backups of other hosts may still run; their
+/// session waits for them anyway.
 const RETRY_LOCK_MARK: [&str; 2] = ["--retry-lock", "30m"];
 
 /// Extended attributes that belong to the node and not to the data: labels of security modules, which the node gives, and
@@ -49,7 +49,7 @@ pub fn priority(settings: &Process) -> Vec<String> {
     argv
 }
 
-/// What every command gets. `secrets` names the repository and the files of its credentials.
+/// Arguments of every command. `secrets` contains the repository and the files of its credentials.
 pub fn global(access: &RepositoryAccess, settings: &Settings, secrets: &[String], cache: &Path) -> Vec<String> {
     let mut argv = secrets.to_vec();
     if settings.no_cache {
@@ -80,7 +80,7 @@ pub fn ls(id: &str, folder: &str) -> Vec<String> {
     argv
 }
 
-/// Looks whether the repository is there and opens.
+/// Checks whether the repository exists and opens.
 pub fn cat_config() -> Vec<String> {
     list(["cat", "config", "--no-lock"])
 }
@@ -134,7 +134,7 @@ pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     argv
 }
 
-/// Marks a snapshot that misses files. It gets another id by that.
+/// Tags an incomplete snapshot, which changes its id.
 pub fn mark_incomplete(id: &str) -> Vec<String> {
     let mut argv = list(["tag", "--json", "--add", INCOMPLETE_TAG]);
     argv.extend(list(RETRY_LOCK_MARK));
@@ -193,7 +193,7 @@ pub fn forget_ids(ids: &[String]) -> Vec<String> {
     argv
 }
 
-/// Removes data that no snapshot needs. Text, not JSON: only then does restic say how far it is.
+/// Removes data that no snapshot uses. Text output, because the JSON output has no progress.
 pub fn prune() -> Vec<String> {
     let mut argv = list(["prune"]);
     argv.extend(list(RETRY_LOCK));
@@ -207,7 +207,7 @@ pub fn check() -> Vec<String> {
     argv
 }
 
-/// Size of the data in the store: of everything, or of what these snapshots need.
+/// Size of the stored data: in total, or of these snapshots.
 pub fn stats(ids: &[&str]) -> Vec<String> {
     let mut argv = list(["stats", "--mode", "raw-data", "--json", "--no-lock"]);
     if !ids.is_empty() {
@@ -222,8 +222,8 @@ pub fn locks() -> Vec<String> {
     list(["list", "locks", "--no-lock", "--quiet"])
 }
 
-/// Removes locks that restic itself calls stale: older than half an hour, or of this hostname and a process that is not
-/// here. Never others.
+/// Removes only locks that restic considers stale: older than half an hour, or with this hostname and a process that
+/// does not exist.
 pub fn unlock() -> Vec<String> {
     list(["unlock"])
 }

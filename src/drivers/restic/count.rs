@@ -1,8 +1,8 @@
-//! What a restore will write, known from a list of what the snapshot holds: how much, and whether the Job can.
+//! Counts what a restore will write, from a list of the snapshot, and checks whether the Job can write it.
 //!
-//! One `restic ls` a path, of the folder that holds what is wanted and of no other. Counts as restic counts at the end of
-//! a restore: folders, links and other entries are one each, sockets none, and a file that another one is a hard link to adds
-//! no bytes. The list does not say what is a hard link, so bytes are an estimate, and there may be more.
+//! One `restic ls` per path, only of the folder that contains the selected files. Counts as restic does at the end of
+//! a restore: folders, links and other entries count as one each, sockets are not counted, and further hard links of
+//! a file add no bytes. The list does not show hard links, so the number of bytes is an estimate, and may be too low.
 
 use std::collections::HashSet;
 
@@ -18,10 +18,10 @@ use crate::contract::restic::{Counts, PinnedSnapshot};
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// Devices that a message names.
+/// Maximum number of devices that a message names.
 const NAMED: usize = 3;
 
-/// Owners that each volume is tried with.
+/// Maximum number of owners with which each volume is tested.
 const OWNERS: usize = 2;
 
 /// What is selected of a path of a snapshot.
@@ -39,29 +39,29 @@ pub struct Counted {
     pub has_content: bool,
     /// Up to two owners among them. A volume that gives all files one owner keeps no more than one of the two.
     pub owners: Vec<(u32, u32)>,
-    /// Device files: how many, and the first of them.
+    /// Number of device files, and the first ones.
     pub devices: (u64, Vec<String>),
-    /// The first entry whose owner the Job cannot give it, and that owner.
+    /// The first entry whose owner the Job cannot set, and that owner.
     pub unowned: Option<(String, u32, u32)>,
-    /// Its paths, where they are asked for.
+    /// Its paths, if requested.
     pub keys: Keys,
 }
 
-/// Whom the restore will run as, and where.
+/// User and mounts of the restore.
 #[derive(Debug)]
 pub struct Asker<'a> {
-    /// Whose files it can make; `None` where owners do not matter.
+    /// The owners that it can set; `None` if owners are not restored.
     pub identity: Option<&'a Identity>,
-    /// Mount points, normalised. They belong to whoever made the volume; their owners are not ours to give.
+    /// Mount points, normalised. Their owners are not changed, because they belong to the volume.
     pub mounts: &'a [String],
-    /// Paths are wanted, to know what is extraneous.
+    /// Collect paths, to detect extraneous files.
     pub keys: bool,
 }
 
 /// Counts what `below` selects of the path `root` of a snapshot.
 ///
 /// # Errors
-/// The list could not be had.
+/// The list failed.
 pub async fn count(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -91,7 +91,7 @@ fn is_in(m: &Message, root: &str) -> bool {
 /// again, and so is what comes of it.
 ///
 /// # Errors
-/// The list could not be had.
+/// The list failed.
 pub async fn listed<T>(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -145,7 +145,7 @@ impl<'a> Count<'a> {
         if !self.walk.selects(rest, is_folder) {
             return;
         }
-        // Other programs store them. restic restores none; one that is there stays.
+        // Other programs store sockets. restic does not restore them; an existing one is kept.
         let is_socket = m.node_type == "socket";
         let counted = &mut self.counted;
         if self.asker.keys {
@@ -216,7 +216,7 @@ impl Counted {
         (!all.is_empty()).then(|| all.join(","))
     }
 
-    /// Why a Job that may make no device files cannot restore it.
+    /// The error for a Job that may not create device files.
     pub fn devices_refused(&self) -> Option<Failure> {
         let (count, named) = &self.devices;
         let text = format!(
@@ -248,7 +248,7 @@ mod tests {
         pattern::select("/data", &[], &[]).unwrap()
     }
 
-    /// Of the list nobody can tell which of them were hard links.
+    /// The list does not show which of them were hard links.
     #[test]
     fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
         for (entries, bytes, most) in [

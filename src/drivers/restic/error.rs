@@ -1,9 +1,8 @@
-//! From how a command ended to a failure people can act on.
+//! Converts the end of a command to a failure with a reason and a remedy.
 //!
-//! The order of the signs matters: what restic finally said and the errors of
-//! single items are looked at before the rest of its text, because the text also
-//! holds failures that a retry has healed. An exit code that is not known is a
-//! failure like any other (restic's manual, "Exit codes").
+//! The order of the checks matters: the last message of restic and the errors of items are checked before the other
+//! text, because the text also contains failures that a retry has solved. An unknown exit code is a failure (restic's
+//! manual, "Exit codes").
 
 mod names;
 mod signs;

@@ -1,11 +1,11 @@
-//! The end of snapshots: forgotten by their ids, and then the data removed that nothing needs any more.
+//! Removes snapshots by id, and then data that no snapshot uses.
 
 use super::args;
 use super::repository::Repository;
 use super::run::{End, Limit, STUCK};
 use crate::contract::Failure;
 
-/// Ids that go into one command: 64 bytes each, far below what a command line may hold.
+/// Ids per command: 64 bytes each, far below the limit of a command line.
 const IDS_AT_ONCE: usize = 500;
 
 /// Forgets these snapshots; `doing` is what messages call that.

@@ -1,4 +1,4 @@
-//! Links on the target through which files of a restore would be written elsewhere.
+//! Detects links on the target through which files would be written to another folder.
 //!
 //! Looked for before anything is written, and again before each path after the first one: an earlier one, of another
 //! snapshot, may have brought a link.

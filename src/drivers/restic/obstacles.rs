@@ -1,11 +1,11 @@
-//! Files of the target over which restic does not write what the snapshot has.
+//! Detects and removes files on the target that restic does not overwrite correctly.
 //!
-//! restic compares a file that is there with that of the snapshot, piece by piece, and writes what differs. A file that
-//! has further names (hard links) it begins anew under its name, and leaves the pieces that did not differ empty: the
-//! restored file has zeros there, without an error (restic 0.18.0, `internal/restorer/fileswriter.go`). Where it cannot
-//! read a file that it may write, holes of the snapshot keep the bytes that were there. Such names are taken away
-//! before restic writes, if the snapshot has a file of the name. A pipe or socket in the place of a file, at which
-//! restic waits or fails, is refused before anything is written.
+//! restic compares an existing file with that of the snapshot, block by block, and writes the differences. A file
+//! with several names (hard links) is replaced by a new file, but equal blocks are not written: the restored file has
+//! zeros there, without an error (restic 0.18.0, `internal/restorer/fileswriter.go`). If restic cannot read a file
+//! that it may write, holes of the snapshot keep the old bytes. Therefore such names are removed before restic
+//! writes, if the snapshot has a file with the name. If a pipe or socket is in place of a file, restic would wait or
+//! fail, so the restore fails before data is written.
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};

@@ -1,7 +1,7 @@
-//! Folders that a restore only goes through, as they were.
+//! Preserves parent folders of the restored paths.
 //!
-//! restic gives every folder that leads to what it restores the mode, owner and attributes of the snapshot. One that
-//! was there before is not asked for, and stays as it is.
+//! restic sets mode, owner and attributes of the snapshot on every parent folder of the restored files. Existing
+//! parent folders must not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use super::planned::below;
 /// Most bytes of the names, or of a value, of extended attributes (Linux, `XATTR_LIST_MAX`).
 const XATTR: usize = 64 << 10;
 
-/// What of a folder a restore could change.
+/// Attributes of a folder that a restore could change.
 #[derive(Debug, PartialEq)]
 struct Folder {
     mode: u32,
@@ -24,7 +24,7 @@ struct Folder {
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// The folders that are there, and not selected themselves.
+/// The existing folders that are not selected themselves.
 pub struct Parents(Vec<(PathBuf, Folder)>);
 
 impl Parents {
@@ -42,7 +42,7 @@ impl Parents {
         Self(found)
     }
 
-    /// Undoes what a restore has changed of them.
+    /// Reverts the changes of a restore.
     pub fn put_back(&self) {
         for (path, folder) in &self.0 {
             if Folder::of(path).is_none_or(|now| now != *folder)

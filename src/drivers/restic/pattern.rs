@@ -1,13 +1,12 @@
-//! restic's include and exclude patterns, narrowed to a path of a restore, and what they select.
+//! restic's include and exclude patterns, restricted to a path of a restore, and the entries that they select.
 //!
-//! restic takes includes or excludes, not both, and joins several includes by "or".
-//! So a restore here always runs in include mode: each include pattern is cut down to
-//! the part that lies below the path ("and"), and excludes follow as negated patterns,
-//! of which the last that matches wins. Include mode also keeps `--delete` away from
-//! whatever else stands below the restore folder.
+//! restic accepts includes or excludes, not both, and combines several includes with "or". Therefore a restore always
+//! uses include mode: each include pattern is restricted to the part below the path ("and"), and excludes follow as
+//! negated patterns, of which the last match applies. Include mode also prevents that `--delete` affects other files
+//! below the restore folder.
 //!
-//! What is selected is known without a restore, from a list of what a snapshot holds:
-//! [`Walk`] goes through it as restic does.
+//! The selected entries can be computed without a restore, from a list of the snapshot: [`Walk`] processes it as
+//! restic does.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use crate::contract::restic::pattern::{self as syntax, Token, cleaned, split, to
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// What is restored of a path: patterns below a folder, above which nothing is touched.
+/// The selection of a path: patterns below a folder. Nothing outside of this folder is changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Below {
     /// The folder, normalised.
@@ -42,7 +41,7 @@ impl Below {
 /// What `include` and `exclude` select of the path `root`.
 ///
 /// # Errors
-/// A pattern that restic would refuse, when it is too late.
+/// A malformed pattern, which restic would reject only later.
 pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Below, Failure> {
     for (field, patterns) in [("include", include), ("exclude", exclude)] {
         if let Some(wrong) = patterns.iter().find_map(|p| syntax::check(p).err()) {
@@ -70,7 +69,7 @@ pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Belo
     for pattern in exclude.iter().filter(|p| !p.is_empty()) {
         match split(pattern) {
             (false, body) => below.extend(narrow(body, &base).into_iter().map(|p| (true, p))),
-            // Takes back an exclude. Together with includes it would select what no include asks for.
+            // Negates an exclude. Together with includes it would select files that no include matches.
             (true, body) if is_everything => {
                 let own = narrow(body, root);
                 below.extend(own.iter().flat_map(|p| narrow(p, &base)).map(|p| (false, p)));
@@ -340,7 +339,7 @@ impl Part {
         let Self::Name(tokens) = self else { return false };
         let name: Vec<char> = name.chars().collect();
         let (mut t, mut n) = (0, 0);
-        // Only the last star has to be tried again: what the ones before it have matched can stay.
+        // Only the last star needs backtracking.
         let mut star = None;
         while n < name.len() {
             match tokens.get(t) {
@@ -362,7 +361,7 @@ impl Part {
     }
 }
 
-/// Whether a character, or wildcard for one, stands for a character.
+/// Whether a character, or a wildcard, matches a character.
 fn is(token: &Token, c: char) -> bool {
     match token {
         Token::Star => false,

@@ -1,7 +1,6 @@
-//! What a restore would write: built from restic's dry run, item by item.
+//! What a restore would write, computed from restic's dry run.
 //!
-//! The counts become the plan that the real run is measured against; the sizes feed
-//! the check of free space. Nothing is written here.
+//! The counts are compared with those of the restore; the sizes are used to check free space. No data is written.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;

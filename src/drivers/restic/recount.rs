@@ -1,4 +1,4 @@
-//! Whether a restore that has other bytes than planned has all.
+//! Decides whether a restore with more bytes than planned is complete.
 //!
 //! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate ([`super::count`]).
 //! restic knows what is one.

@@ -1,9 +1,8 @@
-//! One repository: how to reach it, and the environment each restic command gets.
+//! One repository: its access, and the environment of restic commands.
 //!
-//! The environment is built from nothing. What is passed on from the Job, whose variables
-//! users may set, is a short list: proxies, the time zone, memory limits of the Go runtime
-//! and, only where the Secret has no keys, the ambient credentials of the pod. This file
-//! never writes to a repository.
+//! The environment is built from scratch. Users may set variables of the Job, so only a short list is passed on:
+//! proxies, the time zone, memory limits of the Go runtime and, only if the Secret has no keys, the cloud credentials
+//! of the pod. This file never writes to a repository, except for stale locks.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,9 +28,9 @@ use crate::contract::{Class, Failure, Task};
 use crate::drivers::control::Control;
 use crate::names::reason;
 
-/// Time for a TCP connection to the store: an address that is wrong is told at once.
+/// Timeout for a TCP connection to the storage, so that a wrong address is reported at once.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Age from which restic itself calls a lock stale (restic, `internal/restic/lock.go`).
+/// Age at which restic considers a lock stale (restic, `internal/restic/lock.go`).
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
 /// Exit codes of a command that found no repository, and that could not open it.
 const NO_REPOSITORY: i32 = 10;
@@ -40,7 +39,7 @@ const WRONG_PASSWORD: i32 = 12;
 const MOST_WARNINGS: usize = 8;
 /// Exit code of a command that did not get its lock.
 const LOCKED: i32 = 11;
-/// Locks looked at: each costs opening the repository once.
+/// Maximum number of locks that are read: each one opens the repository once.
 const MOST_LOCKS: usize = 8;
 /// Tries to remove a dead lock: its process id may be that of something else here, which moves on with each start of restic.
 const UNLOCKS: usize = 3;
@@ -103,15 +102,15 @@ pub struct Repository {
     /// Where it is, as messages name it.
     place: Place,
     lock_watch: Duration,
-    /// A restic of this hostname has died, and another one cannot be alive.
+    /// A restic process with this hostname was killed, and no other one can be running.
     died: AtomicBool,
-    /// The repository opens with the password as the Secret has it, spaces and line breaks at its ends included.
+    /// The repository opens with the unchanged password of the Secret, including spaces and line breaks at its ends.
     untrimmed: OnceCell<bool>,
     /// Its bucket; none where there is none, or a proxy stands before it.
     bucket: Option<Bucket>,
     /// A bucket that does not exist may be created.
     create_bucket: bool,
-    /// There was a repository before: where there is none now it is lost, and not to be created.
+    /// There was a repository before: if there is none now, it is lost, and must not be created.
     known: bool,
     /// No bucket can have its name.
     bad_bucket: AtomicBool,
@@ -193,7 +192,7 @@ impl Repository {
         })
     }
 
-    /// Fails fast when nobody listens at the store's address.
+    /// Fails fast if no server listens at the address of the storage.
     pub async fn reach(&self) -> Result<(), Failure> {
         let Some((host, port)) = &self.endpoint else { return Ok(()) };
         let error = match tokio::time::timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await {
@@ -210,7 +209,7 @@ impl Repository {
         ))
     }
 
-    /// How far the step is, for whoever asks.
+    /// Reports progress.
     pub fn control(&self) -> &Control {
         &self.control
     }
@@ -257,7 +256,7 @@ impl Repository {
         ran
     }
 
-    /// A look at the repository: a document of a command that takes no lock.
+    /// Runs a command that takes no lock, and returns its document.
     async fn look(&self, command: Vec<String>) -> Ran {
         let what = self.invocation(command, self.opens_untrimmed().await, Limit::Whole(LOOK), true);
         self.invoke(&what, &mut |_| {}).await
@@ -294,7 +293,7 @@ impl Repository {
         opens.await.is_ok_and(|opens| *opens)
     }
 
-    /// Takes note of what is to be known of the step, though it is no failure.
+    /// Adds a warning of the step.
     pub fn warn(&self, text: String) {
         let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < MOST_WARNINGS && !all.contains(&text) {
@@ -308,11 +307,12 @@ impl Repository {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has restic remove the locks of commands that died: without, every backup would wait for them until its deadline.
-    /// Whether it may be worth it to try again.
+    /// Removes stale locks by restic; otherwise every backup would wait for them until its deadline. Returns whether
+    /// a retry may succeed.
     ///
-    /// restic calls a lock stale by this machine's clock. One that is off must not cost a live command its lock, so an old
-    /// lock is watched first for longer than a live one stays: who is alive replaces it by a new one.
+    /// restic uses the clock of this machine to decide that a lock is stale. A wrong clock must not remove the lock
+    /// of a running command, so an old lock is first watched for longer than the interval at which a running command
+    /// replaces it.
     async fn stale_locks_removed(&self) -> bool {
         if self.own_locks_removed().await {
             return true;
@@ -386,7 +386,7 @@ impl Repository {
         if std::mem::replace(again, true) { Err(failure) } else { Ok(()) }
     }
 
-    /// What went wrong, without any secret in it.
+    /// The error, without secrets.
     pub fn failure(&self, ran: &Ran, doing: &str) -> Failure {
         let mut failure = error::failure(ran, doing, self.remote, &self.place);
         self.secrets.blot(&mut failure.message);
@@ -441,7 +441,7 @@ struct Lock {
 }
 
 impl Lock {
-    /// Nobody has renewed it for long, by our clock.
+    /// It was not renewed for a long time, by our clock.
     fn is_old(&self) -> bool {
         Timestamp::now().duration_since(self.time) >= STALE_LOCK
     }

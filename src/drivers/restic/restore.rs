@@ -1,15 +1,13 @@
-//! Restores one host, and proves it by counts.
+//! Restores one host, and verifies the result by counts.
 //!
-//! First everything that can be known without writing: the paths lie in the mounts, no
-//! link leads out of them, and space, owners and write access suffice. What there is to
-//! restore the preflight has counted. Then the real run, whose counts must equal those. An
-//! exit code of 0 with other counts is a failure, and the bytes restic reports are not
-//! believed once an item has failed (it counts lost writes as done). Then all of it is put on disk ([`super::flush`]).
-//! What the snapshots do not have is deleted, where that is asked for, once all of it is restored ([`extraneous`]).
+//! First, checks that need no writes: the paths are within mounts, no link leads out of them, and space, owners and
+//! write access are sufficient. The preflight has counted what to restore. Then restic restores, and its counts must
+//! be equal. An exit code of 0 with other counts is a failure, and the bytes that restic reports are not used if an
+//! item has failed (it counts lost writes as done). Then all data is flushed to disk ([`super::flush`]). Finally,
+//! files that are not in the snapshots are deleted, if requested ([`extraneous`]).
 //!
-//! Each path is restored below the deepest folder that is there: restic gives every folder
-//! that it goes through the owner and mode of the snapshot, and those above what is wanted
-//! may have become others since.
+//! Each path is restored below the deepest existing folder: restic sets owner and mode of the snapshot on every
+//! parent folder, and those of existing folders must not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -40,15 +38,15 @@ struct Part<'a> {
     pin: &'a PinnedSnapshot,
     root: String,
     below: Below,
-    /// What is in the way of it on the target, as it was before anything was written.
+    /// Obstacles on the target, found before data is written.
     obstacles: Obstacles,
 }
 
-/// What is to be done.
+/// The work.
 struct Planning<'a> {
     parts: Vec<Part<'a>>,
     total: Counts,
-    /// Where to look for what the snapshots do not have.
+    /// Regions to search for extraneous files.
     search: Option<Search>,
 }
 
@@ -82,7 +80,7 @@ fn restored_of(done: &Done) -> Option<Restored> {
     }
 }
 
-/// Deletes what is extraneous, after a restore that has brought everything.
+/// Deletes extraneous files, after a complete restore.
 async fn then_delete(repository: &Repository, search: Search, mut done: Done) -> Done {
     let Some(mut restored) = restored_of(&done).filter(|_| done.failure.is_none()) else { return done };
     if restored.restored != restored.planned || restored.errors > 0 {
@@ -95,7 +93,7 @@ async fn then_delete(repository: &Repository, search: Search, mut done: Done) ->
     Done { failure, ..done }
 }
 
-/// Everything before the first byte: what is restored, and how much that is.
+/// The steps before data is written: what is restored, and how much.
 async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning<'a>, Failure> {
     let root = &repository.restore_root;
     checks::mounts(root, &step.mounts)?;
@@ -364,7 +362,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             if let Some(found) = verdict(repository, part, &ran, done)
                 && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
             {
-                // The run has made hard links, and files of the right size and time with wrong content.
+                // The first run created hard links, and files with the right size and time but wrong content.
                 step.args = reads_what_is_there(&step.args);
                 let (_, ended) = obstacles::clear(repository, &step, part.pin, &part.below, None).await;
                 match ended {
@@ -432,7 +430,7 @@ async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Repo
     if ran.ended_well() { bytes } else { u64::MAX }
 }
 
-/// Success is an end without any error that has restored all that restic has counted itself.
+/// A success is an end without errors, with everything restored that restic counted.
 fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) -> Option<Failure> {
     let said = Tally::of(ran.report.summary.as_ref()).total;
     if ran.ended_well() {
@@ -448,7 +446,7 @@ fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) ->
             text::count(signed(ran.report.errors), "error", "errors"),
             failure.message
         );
-        // Errors of items that have no sign of their own are data that is not there.
+        // Errors of items without a known text mean missing data.
         if failure.reason == reason::RESTIC_FAILED {
             failure.class = Class::Data;
             reason::INCOMPLETE.clone_into(&mut failure.reason);

@@ -1,9 +1,9 @@
-//! Runs one restic command, bounded.
+//! Runs one restic command, with limits.
 //!
-//! Every command is the leader of its own process group and ends: by itself, when
-//! its time is up, when nothing has moved for too long, or when the agent is told
-//! to stop. Ending it early is SIGTERM (restic then removes its lock), a wait, and
-//! SIGKILL, always to the whole group; one that even this does not end is left behind. Nothing is interpreted here.
+//! Every command has its own process group and always ends: by itself, at its time limit, after too long without
+//! progress, or when the agent stops. To end it early, SIGTERM is sent (restic then removes its lock), and after a
+//! delay SIGKILL, always to the whole group; a process that does not end even then is abandoned. Output is not
+//! interpreted here.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! The backend Secret, as files below a folder, made ready for restic.
+//! Prepares the backend Secret, a folder of files, for restic.
 //!
-//! A value never enters argv or the environment, which every process of the same
-//! user can read: it stays in the mounted file, or goes into a file of mode 0600 in
-//! the work folder whose path restic is given. Values are remembered only to blot
-//! them out of messages.
+//! Values are never put into argv or the environment, which every process of the same user can read: they stay in the
+//! mounted file, or are written to a file with mode 0600 in the work folder, whose path is passed to restic. Values
+//! are kept only to redact them in messages. The only exception
+//! is a password with spaces at its ends or a byte order mark, which restic accepts only from its environment.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::contract::restic::PASSWORD_KEY;
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// What restic is told about secrets: paths only.
+/// Arguments and environment of restic for secrets: only paths.
 #[derive(Debug, Default)]
 pub struct Secrets {
     /// Global arguments.
@@ -42,7 +42,7 @@ pub struct Secrets {
 /// Some editors begin a text file with it. restic takes it off a password that it reads from a file (`internal/textfile`).
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A secret shorter than this is not blotted out: it would hit ordinary words.
+/// Shorter secrets are not redacted, because they would match ordinary words.
 const BLOT_FROM: usize = 6;
 
 impl Secrets {
@@ -83,7 +83,7 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Blots secrets out of a text.
+    /// Redacts secrets in a text.
     pub fn blot(&self, text: &mut String) {
         for value in self.values.iter().filter(|v| v.len() >= BLOT_FROM) {
             if text.contains(value.as_str()) {

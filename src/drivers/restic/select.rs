@@ -1,9 +1,7 @@
-//! Which snapshots a host gets. Pure: a list and a question in, ids or a failure out.
+//! Selects the snapshots of a host. Pure: input is a list of snapshots and a query, output is ids or a failure.
 //!
-//! The host is always part of the question: neither `latest` nor an explicit id ever
-//! yields another host's snapshot. What is found is fixed by full id, so that a
-//! snapshot made a second later changes nothing any more. What a backup left unfinished
-//! is taken by its id only.
+//! The host is always part of the query: neither `latest` nor an explicit id ever selects another host's snapshot.
+//! The result is full ids, so that later snapshots have no effect. Incomplete backups are selected only by id.
 
 mod runs;
 
@@ -17,12 +15,12 @@ use crate::contract::restic::{Companion, HostQuery, PinnedSnapshot};
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// Shortest id we take: restic's own short form.
+/// Minimum length of an id: restic's own short form.
 const ID_MIN: usize = 8;
 /// Word for "the newest".
 const LATEST: &str = "latest";
 
-/// What there is for a host, oldest first.
+/// The snapshots of a host, oldest first.
 #[derive(Default)]
 struct Own<'a> {
     /// Snapshots that are complete, each by itself.
@@ -33,8 +31,8 @@ struct Own<'a> {
     note: String,
 }
 
-/// Resolves one host's question against all snapshots of the repository. `set` are the hosts that must get the same
-/// run, of which this may be one.
+/// Evaluates the query of one host on all snapshots of the repository. `set` are the hosts that must be restored from
+/// the same run; this host may be one of them.
 pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
     let own = candidates(query, set, all)?;
     // Each path stands for itself, unless a backup is asked for that was complete at a time.
@@ -62,7 +60,7 @@ pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result
     Ok(pins)
 }
 
-/// What is to be said of the snapshots that a host gets by their age: that a clock was wrong.
+/// Warnings about the time of selected snapshots: a clock was wrong.
 pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> Option<String> {
     let by_age = !query.paths.is_empty() || query.snapshots.iter().any(|s| s == LATEST);
     let is_own = |s: &&Snapshot| s.of_future && s.hostname == query.source_host && s.has_tags(&query.tags);
@@ -100,7 +98,7 @@ fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> 
 }
 
 impl<'a> Own<'a> {
-    /// `common` is the run that all hosts of a set take.
+    /// `common` is the run for all hosts of a set.
     fn of(own: Vec<&'a Snapshot>, common: Option<&str>) -> Self {
         let mut parts: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
         for snapshot in &own {
@@ -154,7 +152,7 @@ fn chosen<'a>(
 
 /// All snapshots of the run that is asked for: together they are one consistent set.
 fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &Own<'a>) -> Result<Vec<&'a Snapshot>, Failure> {
-    // A step that was tried twice leaves two snapshots of a path: the later one counts.
+    // A repeated step leaves two snapshots of a path: the later one is used.
     let set = chosen(query, all, &own.whole, "snapshot", &own.note)?;
     let by_path: BTreeMap<Vec<String>, &Snapshot> = set.into_iter().map(|s| (s.clean_paths(), s)).collect();
     Ok(by_path.into_values().collect())

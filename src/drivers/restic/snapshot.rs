@@ -1,4 +1,4 @@
-//! A snapshot as `restic snapshots --json` lists it, and what its tags say of the backup run that made it.
+//! A snapshot as listed by `restic snapshots --json`, and its backup run, from its tags.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,7 @@ use crate::contract::restic::{
 
 /// Alternatives named in a message.
 pub const NAMED: usize = 5;
-/// So far may the clocks of two machines that work differ.
+/// Maximum difference between the clocks of two machines.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// One snapshot of `restic snapshots --json`.
@@ -26,12 +26,12 @@ pub struct Snapshot {
     pub paths: Vec<String>,
     #[serde(default)]
     pub tags: Option<Vec<String>>,
-    /// Patterns of files that the backup left out; those of other arguments than `--exclude` it does not tell.
+    /// Exclude patterns of the backup; only those of `--exclude` are recorded.
     #[serde(default)]
     pub excludes: Option<Vec<String>>,
     #[serde(default)]
     pub summary: Option<Summary>,
-    /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
+    /// Its time is in the future, because the clock of a machine was wrong. It counts as older than all others.
     #[serde(skip)]
     pub of_future: bool,
 }
@@ -94,7 +94,7 @@ impl Snapshot {
         }
     }
 
-    /// It misses files that could not be read.
+    /// It is incomplete: some files could not be read.
     pub fn is_incomplete(&self) -> bool {
         self.tags().iter().any(|t| t == INCOMPLETE_TAG)
     }
@@ -109,7 +109,7 @@ impl Snapshot {
         self.id == other.id || self.run_tag().is_some_and(|run| other.run_tag() == Some(run))
     }
 
-    /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
+    /// By time, then by id, so that the result does not depend on the order of the list.
     pub fn age(&self, other: &Self) -> Ordering {
         // Of those that are dated in time to come, too, the later one is the newer one.
         let dated = |s: &Self| s.time.parse().unwrap_or(Timestamp::MIN);
@@ -145,7 +145,7 @@ impl Snapshot {
     }
 }
 
-/// Finds the snapshots whose time is yet to come. One of them would be the latest for years.
+/// Finds snapshots with a time in the future, which would be the latest ones for years.
 pub fn know_future(all: &mut [Snapshot], now: Timestamp) {
     let latest = now.checked_add(SKEW).unwrap_or(Timestamp::MAX);
     for snapshot in all {

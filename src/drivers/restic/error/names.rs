@@ -1,4 +1,4 @@
-//! Texts of errors without the names of files, in which words may be that are signs elsewhere.
+//! Removes names of files from error texts, because they may contain words that identify errors.
 
 /// A text without the path in it, for what a file is called is no sign of anything. Go writes "open /a/b: permission denied".
 pub fn pathless(text: &str) -> String {

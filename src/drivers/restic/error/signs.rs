@@ -1,4 +1,4 @@
-//! By what words of restic, and of the stores behind it, an error is known. The first sign that fits counts.
+//! Texts of restic, and of storage, that identify an error. The first match applies.
 
 use crate::contract::Class;
 use crate::names::reason;
@@ -18,7 +18,7 @@ const DAMAGED: &str =
 pub const NO_BUCKET: &str = "no bucket";
 pub const BAD_BUCKET: &str = "bad bucket";
 pub const NO_REPOSITORY: &str = "no repository";
-/// The store, or restic itself, refuses the name of the bucket.
+/// The storage, or restic itself, rejects the name of the bucket.
 const BAD_NAMES: &[&str] =
     &["invalidbucketname", "bucket is not valid", "bucket name cannot", "bucket name contains", "bucket name does not"];
 

@@ -1,4 +1,4 @@
-//! What the snapshots hold, and where on a volume is not looked.
+//! The paths in the snapshots, and the folders of a volume that are skipped.
 
 use std::collections::HashMap;
 

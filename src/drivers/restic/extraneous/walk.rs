@@ -1,6 +1,6 @@
-//! The walk through one path: what is in it, whether it stays, and its end.
+//! Walks one path, and decides for each entry whether it is kept or deleted.
 //!
-//! Knows of nothing but the folder that is open: each name is looked up in it and deleted from it.
+//! Works relative to the open folder: each name is looked up in it and deleted from it.
 
 use std::collections::HashMap;
 use std::ffi::CStr;

@@ -1,6 +1,6 @@
-//! Backup runs: whether what a host has of one is whole, and which one all hosts of a set have.
+//! Backup runs: whether the part of a host is complete, and which run contains all hosts of a set.
 //!
-//! Pure. A run is what carries the same run tag; a snapshot of another program is a run of its own.
+//! Pure. A run consists of the snapshots with the same run tag; a snapshot of another program is a separate run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::contract::{Class, Failure};
 use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 
-/// What of a host's part of a run is not there; `None` where the part is whole.
+/// The missing paths of a host's part of a run; `None` if it is complete.
 pub fn missing(part: &[&Snapshot]) -> Option<String> {
     let tries = last_tries(part);
     if let Some((path, _)) = tries.iter().find(|(_, last)| last.is_incomplete()) {
@@ -114,7 +114,7 @@ fn related<'s>(host: &'s str, set: &'s [Companion], runs: &BTreeMap<&str, Vec<&S
     }
 }
 
-/// Why a run is not the one of these members.
+/// Why a run cannot be used for these members.
 fn flaws(run: &[&Snapshot], members: &[&Companion]) -> Vec<String> {
     let mut flaws = vec![];
     let mut held = 0;
