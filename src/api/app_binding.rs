@@ -20,7 +20,7 @@ use super::schema;
     category = "all",
     namespaced,
     derive = "PartialEq",
-    doc = "AppBinding says how to connect to an application: address, credentials and parameters.",
+    doc = "AppBinding defines how to connect to an application: address, credentials and parameters.",
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#

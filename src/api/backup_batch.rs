@@ -29,7 +29,7 @@ use super::volume::PvcTemplate;
     namespaced,
     status = "BackupBatchStatus",
     derive = "PartialEq",
-    doc = "BackupBatch says which targets are backed up together, when, to which Repository, and what is kept.",
+    doc = "BackupBatch defines the backups of several targets: members, schedule, Repository and retention.",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,

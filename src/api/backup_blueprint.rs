@@ -23,7 +23,7 @@ use super::volume::PvcTemplate;
     category = "appscode",
     status = "BackupBlueprintStatus",
     derive = "PartialEq",
-    doc = "BackupBlueprint is a template for backups that annotations ask for. Declared; not built yet.",
+    doc = "BackupBlueprint is a template for backups that annotations request. Declared; not implemented.",
     printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#

@@ -30,7 +30,7 @@ use super::volume::PvcTemplate;
     namespaced,
     status = "BackupConfigurationStatus",
     derive = "PartialEq",
-    doc = "BackupConfiguration says what of one target is backed up, when, to which Repository, and what is kept.",
+    doc = "BackupConfiguration defines the backups of one target: paths, schedule, Repository and retention.",
     printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,

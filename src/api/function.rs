@@ -19,7 +19,7 @@ use super::schema;
     category = "stash",
     category = "appscode",
     derive = "PartialEq",
-    doc = "Function is one container of a Task: a recipe with variables.",
+    doc = "Function is one container of a Task: a template with variables.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]

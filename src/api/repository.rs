@@ -27,7 +27,7 @@ use super::schema;
     namespaced,
     status = "RepositoryStatus",
     derive = "PartialEq",
-    doc = "Repository says where restic keeps backed-up data, with which credentials, and who may use it.",
+    doc = "Repository defines where backups are stored, the Secret with the credentials, and the namespaces that may use it.",
     printcolumn = r#"{"name":"Integrity","type":"boolean","jsonPath":".status.integrity"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.totalSize"}"#,
     printcolumn = r#"{"name":"Snapshot-Count","type":"integer","jsonPath":".status.snapshotCount"}"#,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "SnapshotStatus",
     derive = "PartialEq",
-    doc = "Snapshot is one restic snapshot of a Repository.",
+    doc = "Snapshot represents one restic snapshot of a Repository.",
     printcolumn = r#"{"name":"ID","type":"string","jsonPath":".status.id","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".status.repository"}"#,
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".status.hostname"}"#,

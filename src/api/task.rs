@@ -19,7 +19,7 @@ use super::schema;
     category = "stash",
     category = "appscode",
     derive = "PartialEq",
-    doc = "Task is a row of Functions that back up or restore an application.",
+    doc = "Task is a sequence of Functions that back up or restore an application.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct TaskSpec {

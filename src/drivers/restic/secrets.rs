@@ -1,9 +1,9 @@
 //! Prepares the backend Secret, a folder of files, for restic.
 //!
 //! Values are never put into argv or the environment, which every process of the same user can read: they stay in the
-//! mounted file, or are written to a file with mode 0600 in the work folder, whose path is passed to restic. Values
-//! are kept only to redact them in messages. The only exception
-//! is a password with spaces at its ends or a byte order mark, which restic accepts only from its environment.
+//! mounted file, or are written to a file with mode 0600 in the work folder, whose path is passed to restic. The
+//! only exception is a password with spaces at its ends or a byte order mark, which restic accepts only from its
+//! environment. Values are kept only to redact them in messages.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
