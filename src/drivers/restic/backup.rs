@@ -93,7 +93,7 @@ fn no_file(path: &str) -> Option<Failure> {
     Some(Failure::new(Class::Invalid, reason::PATH_IS_NO_FILE, text))
 }
 
-/// Whether all that a snapshot holds are the folders above the path.
+/// Whether a snapshot contains only the parent folders of the path.
 fn holds_nothing_of(path: &str, summary: &Message) -> bool {
     let above = clean(path).split('/').filter(|name| !name.is_empty()).count().saturating_sub(1) as u64;
     let folders = summary.dirs_new + summary.dirs_changed + summary.dirs_unmodified;
@@ -167,7 +167,7 @@ fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
     }
 }
 
-/// Whether all that is missing was removed while the backup was at work; not the path itself.
+/// Whether all missing files were removed during the backup; not the path itself.
 fn only_vanished(ran: &Ran, path: &str) -> bool {
     let report = &ran.report;
     let is_path = |(item, _): &(String, String)| within(path, item);

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::{hex, hmac};
 use crate::text::cut;
 
-/// Time for the whole request.
+/// Timeout of the whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Default region, as in restic.
 const REGION: &str = "us-east-1";
@@ -58,13 +58,13 @@ pub struct Bucket {
     path: String,
     region: String,
     keys: Option<Keys>,
-    /// Certificates in PEM that are trusted in place of the system's.
+    /// Trusted certificates in PEM, instead of those of the system.
     ca: Option<Vec<u8>>,
     insecure: bool,
 }
 
 impl Bucket {
-    /// The bucket of a repository; none where the repository is not on S3.
+    /// The bucket of a repository; `None` if the repository is not on S3.
     pub fn of(
         url: &str,
         region: Option<&str>,
@@ -140,7 +140,7 @@ impl Bucket {
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
 
-    /// Headers that sign the request at this time; none without keys.
+    /// Headers with the signature of the request at this time; none without keys.
     fn signed(&self, method: &Method, query: &str, at: &Timestamp) -> Vec<(&'static str, String)> {
         let Some(keys) = &self.keys else { return vec![] };
         let (time, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());

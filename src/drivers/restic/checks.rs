@@ -98,7 +98,7 @@ impl Identity {
         self.chown
     }
 
-    /// Whether a file of this owner can be made.
+    /// Whether a file with this owner can be created.
     pub fn can_make(&self, uid: u32, gid: u32) -> bool {
         self.chown || (uid == self.uid && self.gids.contains(&gid))
     }

@@ -24,20 +24,20 @@ const NAMED: usize = 3;
 /// Maximum number of owners with which each volume is tested.
 const OWNERS: usize = 2;
 
-/// What is selected of a path of a snapshot.
+/// The selected entries of a path of a snapshot.
 #[derive(Debug, Default, PartialEq)]
 pub struct Counted {
     /// Entries and bytes. A file with the same inode, size and time as another one counts as a hard link to it.
     pub counts: Counts,
-    /// Bytes if there are no hard links: a file may have been renamed while others were read, and two file systems have the
-    /// same inodes. Fewer than are counted are never right: restic then took files of one inode for one that differ, because
-    /// it changed while it was read, or was another file's before.
+    /// Bytes if there are no hard links: a file may have been renamed during the backup, and two file systems may
+    /// have the same inodes. A restore with fewer bytes than counted is never correct: then restic treated different
+    /// files with the same inode as one, because the file changed during the backup, or the inode was reused.
     pub most: u64,
-    /// The path is there, or something in it, whether selected or not.
+    /// The snapshot contains the path, or an entry in it, selected or not.
     pub is_held: bool,
-    /// Some of it is more than the folder that was asked for.
+    /// Some entries are not the requested folder itself.
     pub has_content: bool,
-    /// Up to two owners among them. A volume that gives all files one owner keeps no more than one of the two.
+    /// Up to two different owners. A volume that assigns one owner to all files cannot store both.
     pub owners: Vec<(u32, u32)>,
     /// Number of device files, and the first ones.
     pub devices: (u64, Vec<String>),
@@ -58,7 +58,7 @@ pub struct Asker<'a> {
     pub keys: bool,
 }
 
-/// Counts what `below` selects of the path `root` of a snapshot.
+/// Counts the entries that `below` selects of the path `root` of a snapshot.
 ///
 /// # Errors
 /// The list failed.
@@ -70,25 +70,25 @@ pub async fn count(
     asker: &Asker<'_>,
 ) -> Result<Counted, Failure> {
     if below.patterns.is_empty() {
-        // Nothing of it is asked for.
+        // Nothing of it is selected.
         return Ok(Counted { is_held: true, ..Counted::default() });
     }
     let start = || Count::new(root, below, asker);
     let mut counted = listed(repository, pin, &below.base, start, Count::take).await?.counted;
-    // Only what is deeper was listed, and that is not there.
+    // Only deeper entries were listed, and there are none.
     if !counted.is_held && below.base != root && within(&below.base, root) {
         counted.is_held = listed(repository, pin, root, || false, |is_held, m| *is_held |= is_in(m, root)).await?;
     }
     Ok(counted)
 }
 
-/// Whether an entry is the path, or in it. restic also names the snapshot.
+/// Whether an entry is the path, or in it. restic also lists the snapshot itself.
 fn is_in(m: &Message, root: &str) -> bool {
     !m.node_type.is_empty() && within(&m.path, root)
 }
 
-/// What comes of a list of what a snapshot holds in a folder, before anything is written. A list that breaks off is begun
-/// again, and so is what comes of it.
+/// Processes the list of a folder of a snapshot, before data is written. If the list is interrupted, it is repeated,
+/// with a new result.
 ///
 /// # Errors
 /// The list failed.
@@ -137,7 +137,7 @@ impl<'a> Count<'a> {
     fn take(&mut self, m: &Message) {
         self.counted.is_held |= is_in(m, self.root);
         let rest = if self.base == "/" { Some(m.path.as_str()) } else { m.path.strip_prefix(self.base) };
-        // restic also names the folder itself, and the snapshot.
+        // restic also lists the folder itself, and the snapshot.
         let Some(rest) = rest.filter(|rest| rest.len() > 1 && rest.starts_with('/') && !m.node_type.is_empty()) else {
             return;
         };
@@ -180,12 +180,12 @@ impl<'a> Count<'a> {
 }
 
 impl Counted {
-    /// Whether the snapshot does not have the path, or, where no pattern parts it, nothing of it.
+    /// Whether the snapshot does not contain the path or, without patterns, nothing in it.
     pub fn lacks(&self, include: &[String]) -> bool {
         !self.is_held || (self.counts.files == 0 && include.is_empty())
     }
 
-    /// Whether a restore of all of it can have these counts.
+    /// Whether these counts are possible for a complete restore.
     pub fn can_be(&self, restored: Counts) -> bool {
         restored.files == self.counts.files && (self.counts.bytes..=self.most).contains(&restored.bytes)
     }
@@ -253,9 +253,10 @@ mod tests {
     fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
         for (entries, bytes, most) in [
             ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 8, 5)], 15, 15),
-            // A hard link; or renamed while the folder was read.
+            // A hard link, or a file that was renamed while the folder was read.
             ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 7, 10)], 10, 20),
-            // Files of two file systems. Of one, restic would link the one to the other, whose content it is not.
+            // Files of two file systems. On one file system, restic would link one to the other, with the wrong
+            // content.
             ([entry("/data/a", "file", 7, 15), entry("/data/b", "file", 7, 10)], 25, 25),
             ([entry("/data/a", "file", 0, 10), entry("/data/b", "file", 0, 10)], 20, 20),
         ] {
@@ -267,7 +268,7 @@ mod tests {
         }
     }
 
-    /// restic restores none, and its backups have none.
+    /// restic does not restore sockets, and its backups have none.
     #[test]
     fn sockets_of_other_programs_are_not_counted_and_stay_where_they_are() {
         let entries = [entry("/data/a", "file", 7, 10), entry("/data/s", "socket", 8, 0)];

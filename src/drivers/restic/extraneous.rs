@@ -51,7 +51,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// The folder that is looked through. It stays itself: the user has named it, or it is above what is selected.
+    /// The folder to search. It is kept itself, because the user specified it, or it is a parent of the selected
+    /// entries.
     fn start(&self) -> &str {
         if within(&self.below.base, &self.root) { &self.below.base } else { &self.root }
     }
@@ -60,7 +61,7 @@ impl Region {
 /// What was restored, and its location.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// Folder below which the volumes stand.
+    /// Folder below which the volumes are mounted.
     pub restore_root: PathBuf,
     /// Mount points, normalised.
     pub mounts: Vec<String>,
@@ -148,7 +149,7 @@ impl Search {
         let deepest = walk::deepest();
         for region in self.regions.clone() {
             let start = region.start().to_owned();
-            // Inside of it by the check before the first byte.
+            // Within it, as checked before data was written.
             let Some(mount) = mount_of(&start, &self.mounts).cloned() else { continue };
             let opened = self.open(&mount, &start)?;
             if opened.is_some() || self.is_there(&mount, &start) {

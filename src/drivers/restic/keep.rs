@@ -19,13 +19,13 @@ use crate::contract::restic::{PinnedSnapshot, Restore, keeps_what_is_there};
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// A path of a snapshot, and what of it is selected.
+/// A path of a snapshot, and its selected entries.
 pub type Part<'a> = (&'a PinnedSnapshot, &'a str, &'a Below);
 
 /// Rejects a restore that would not keep a file.
 ///
 /// # Errors
-/// Something would not, or the snapshot could not be listed.
+/// A file would not be kept, or the snapshot could not be listed.
 pub async fn check(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<(), Failure> {
     if !keeps_what_is_there(&step.args) {
         return Ok(());
@@ -69,7 +69,7 @@ struct Look {
     only_older: bool,
     /// Files in place of a folder of the snapshot.
     replaced: Option<String>,
-    /// By inode. Which of them are hard links the list does not say.
+    /// By inode. The list does not show which of them are hard links.
     files: HashMap<u64, Names>,
 }
 

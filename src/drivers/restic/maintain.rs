@@ -16,7 +16,7 @@ use crate::contract::{Class, Failure};
 use crate::drivers::done::Done;
 use crate::names::reason;
 
-/// One group of `restic forget --json`: snapshots of one host that hold the same paths.
+/// One group of `restic forget --json`: snapshots of one host with the same paths.
 #[derive(Debug, Deserialize)]
 struct Group {
     #[serde(default)]
@@ -73,7 +73,7 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
         if ran.end != End::Exited(0) {
             return Err(repository.failure(&ran, "apply the retention policy"));
         }
-        // restic prints nothing at all when none of the hosts has a snapshot.
+        // restic prints nothing if none of the hosts has a snapshot.
         let groups: Vec<Group> =
             if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
         let ids = own_ids(groups, &own.path);
@@ -103,7 +103,7 @@ fn own_ids(groups: Vec<Group>, path: &str) -> Vec<String> {
     groups.into_iter().filter(is_own).flat_map(|g| g.remove.unwrap_or_default()).map(|s| s.id).collect()
 }
 
-/// Snapshots that retention would take for the newest for years.
+/// Snapshots that retention would treat as the newest ones for years.
 fn future<'a>(own: &'a Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
     of(own, all).filter(|s| s.of_future).collect()
 }

@@ -44,7 +44,7 @@ use crate::contract::restic::Step;
 use crate::contract::{Class, Failure, Task};
 use crate::names::reason;
 
-/// Does a step, except that [`list`] is called by who keeps what it finds.
+/// Runs a step, except for [`list`], whose result the caller needs.
 pub async fn act(repository: &Repository, step: &Step, task: &Task) -> Done {
     match step {
         Step::Preflight(step) => preflight::preflight(repository, step, &task.parts).await,

@@ -23,7 +23,7 @@ use crate::drivers::done::Done;
 /// repository, on one core each.
 const LISTS_AT_ONCE: usize = 2;
 
-/// Resolves the snapshots of every host asked for, and counts what they hold for it.
+/// Selects the snapshots of every requested host, and counts their entries.
 pub async fn preflight(repository: &Repository, step: &Preflight, parts: &[Part]) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);

@@ -105,7 +105,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
     let must_own = !me.may_chown() && !step.ignore_owners;
     let (total, keys) = match step.planned {
         Some(total) if !must_own && !step.exact => (total, None),
-        // Of a preflight that did not count, or that did not know whom we run as; or each path is needed.
+        // If the preflight did not count, or did not know the user of the Job; or if each path is needed.
         _ => {
             let Counted { counts, keys, .. } = count_all(repository, step, &parts, must_own.then_some(&me)).await?;
             (counts, Some(keys).filter(|_| step.exact))
@@ -124,7 +124,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         None => None,
     };
     for part in &mut parts {
-        // A folder that is not there comes from the snapshot, with all above it that is not there either.
+        // A missing folder is created from the snapshot, with all missing parents.
         let there = Path::new(&part.below.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
         let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
         part.below.start_at(&there);
@@ -147,7 +147,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
     Ok(Planning { parts, total, search })
 }
 
-/// Where files may be deleted, each place once however many snapshots there are of it.
+/// Regions in which files may be deleted, each one once for any number of snapshots.
 fn regions(parts: &[Part<'_>]) -> Vec<Region> {
     let mut all = vec![];
     for Part { root, below, .. } in parts {
@@ -159,7 +159,7 @@ fn regions(parts: &[Part<'_>]) -> Vec<Region> {
     all
 }
 
-/// What the backups left out that are restored. Of an incomplete one it is not known.
+/// The excludes of the restored backups. Not known for an incomplete backup.
 async fn left_out(repository: &Repository, parts: &[Part<'_>]) -> Result<Vec<LeftOut>, Failure> {
     let pins: BTreeMap<&str, &PinnedSnapshot> = parts.iter().map(|p| (p.pin.id.as_str(), p.pin)).collect();
     let ids: Vec<String> = pins.keys().map(|id| (*id).to_owned()).collect();
@@ -213,7 +213,7 @@ fn sum(counts: impl Iterator<Item = Counts>) -> Counts {
     counts.fold(Counts::default(), |a, b| Counts { files: a.files + b.files, bytes: a.bytes + b.bytes })
 }
 
-/// Turns paths and rules into patterns.
+/// Converts paths and rules to patterns.
 async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Part<'a>>, Failure> {
     if !step.snapshots.is_empty() {
         repository.reach().await?;
@@ -222,7 +222,8 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
     for pin in &step.snapshots {
         let roots = match &pin.path {
             Some(path) => vec![clean(path)],
-            // A start of restic costs the derivation of the repository's key: only where its paths are not known.
+            // Each start of restic derives the key of the repository, so this is done only if the paths are not
+            // known.
             None => look_up(repository, pin).await?.clean_paths(),
         };
         for root in roots {
@@ -231,12 +232,12 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
             parts.push(Part { pin, root, below, obstacles: Obstacles::default() });
         }
     }
-    // Without a pattern restic would restore everything: the includes lie outside of this path.
+    // Without a pattern restic would restore everything: the includes are outside of this path.
     parts.retain(|p| !p.below.patterns.is_empty());
     Ok(parts)
 }
 
-/// A pinned snapshot, as the repository has it now.
+/// A pinned snapshot, read from the repository.
 async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapshot, Failure> {
     let found: Vec<Snapshot> = repository.snapshots(std::slice::from_ref(&pin.id)).await?;
     found.into_iter().find(|s| s.id == pin.id).ok_or_else(|| gone(pin))
@@ -248,7 +249,7 @@ fn gone(pin: &PinnedSnapshot) -> Failure {
     Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
 }
 
-/// Why a snapshot could not be read; that it is not there any more, if that is why.
+/// Why a snapshot could not be read, for example because it no longer exists.
 async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure) -> Failure {
     if failure.class == Class::Transient {
         return failure;
@@ -259,7 +260,8 @@ async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure
     }
 }
 
-/// Whether there is room for what is not there yet, where there is none for all of it: a dry run tells what that is.
+/// If there is not enough space for all data: whether there is enough for the data that does not exist yet, according
+/// to a dry run.
 async fn room(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<(), Failure> {
     let mut planned = Planned::new(&repository.restore_root, &step.mounts);
     for part in parts {
@@ -268,14 +270,14 @@ async fn room(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Re
         }
     }
     if let Err(short) = checks::space(&repository.restore_root, &planned, u64::MAX) {
-        // Holes of sparse files take no room, and all of them are one and the same data in the repository.
+        // Holes of sparse files need no space, and are stored once in the repository.
         let most = distinct_bytes(repository, step).await.ok_or(short)?;
         checks::space(&repository.restore_root, &planned, most)?;
     }
     Ok(())
 }
 
-/// Asks restic what it would write.
+/// Gets what restic would write, by a dry run.
 async fn dry_run(
     repository: &Repository,
     step: &Restore,
@@ -315,7 +317,7 @@ fn holds_nothing(ran: &Ran) -> bool {
     ran.end == End::Exited(1) && ran.report.errors == 0 && ran.report.fatal.as_ref().is_some_and(says_so)
 }
 
-/// The real run.
+/// Runs the restore.
 async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], total: Counts) -> Done {
     let mut answer = Restored { planned: total, ..Restored::default() };
     let progress = &repository.control().progress;
@@ -381,7 +383,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         match recount::holds(repository, parts.iter().map(|p| (p.pin, &*p.root, &p.below)), answer.restored, total)
             .await
         {
-            // Each run has restored all that restic counted, which knows what is a hard link.
+            // Each run restored everything that restic counted, and restic knows the hard links.
             Ok(true) => answer.planned = answer.restored,
             Ok(false) => {
                 let mut found = incomplete(answer.restored, total, "");
@@ -400,21 +402,21 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     Done::of(did(&answer), failure)
 }
 
-/// What one run really restored.
+/// The data that one run restored.
 async fn done(repository: &Repository, part: &Part<'_>, report: &Report) -> Counts {
     let said = Tally::of(report.summary.as_ref());
-    // Folders above what is selected are done, and not counted in the total.
+    // Parent folders are processed, but not counted in the total.
     let files = said.done.files.min(said.total.files);
     if report.failed.is_empty() && report.errors == 0 {
         return Counts { files, bytes: said.done.bytes };
     }
-    // The summary counts failed writes as restored: take from the total what is known to have failed.
+    // The summary counts failed writes as restored, so known failures are subtracted from the total.
     let failed = u64::try_from(report.failed.len()).unwrap_or(u64::MAX);
     let lost = bytes_of_failed(repository, part, report).await;
     Counts { files: said.total.files.saturating_sub(failed), bytes: said.total.bytes.saturating_sub(lost) }
 }
 
-/// Bytes of the entries that could not be restored; of all, where that cannot be known.
+/// Bytes of the entries that could not be restored; of all entries, if not known.
 async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Report) -> u64 {
     let base = part.below.base.trim_end_matches('/');
     let mut bytes = 0;
