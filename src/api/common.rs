@@ -248,28 +248,28 @@ pub const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
 pub struct RetentionPolicy {
     /// Name of the policy, for information.
     pub name: String,
-    /// Number of newest snapshots to keep. Defaults to 0.
+    /// Number of newest snapshots to keep. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<i64>,
-    /// Number of hours of which the newest snapshot is kept. Defaults to 0.
+    /// Number of hours of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_hourly: Option<i64>,
-    /// Number of days of which the newest snapshot is kept. Defaults to 0.
+    /// Number of days of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_daily: Option<i64>,
-    /// Number of weeks of which the newest snapshot is kept. Defaults to 0.
+    /// Number of weeks of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_weekly: Option<i64>,
-    /// Number of months of which the newest snapshot is kept. Defaults to 0.
+    /// Number of months of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_monthly: Option<i64>,
-    /// Number of years of which the newest snapshot is kept. Defaults to 0.
+    /// Number of years of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_yearly: Option<i64>,
     /// Snapshots with any of these tags are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_tags: Vec<String>,
-    /// Remove data that no snapshot uses any more from the repository. Default: false.
+    /// Remove data that no snapshot uses any more from the repository.
     pub prune: bool,
     /// Only report what would be removed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
