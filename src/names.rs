@@ -1,14 +1,13 @@
-//! What we call things: groups, labels, finalizers, condition types, reasons
-//! and the names of children.
+//! Names: groups, labels, finalizers, condition types, reasons and the names of children.
 //!
-//! Condition types and most reasons are those of Stash, because scripts read
-//! them. This room decides nothing and talks to nobody.
+//! Condition types and most reasons are those of Stash, because scripts read them. This module makes no decisions and
+//! does no I/O.
 
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 
-/// API group of the kinds users write.
+/// API group of the kinds that users write.
 pub const GROUP: &str = "stash.appscode.com";
 /// API group of Snapshot.
 pub const SNAPSHOT_GROUP: &str = "repositories.stash.appscode.com";
@@ -16,12 +15,12 @@ pub const SNAPSHOT_GROUP: &str = "repositories.stash.appscode.com";
 pub const SNAPSHOT_MANAGER: &str = "lifeboat-list";
 /// Field manager of everything the operator applies.
 pub const MANAGER: &str = "lifeboat";
-/// Finalizer on sessions, held until nothing of them runs and every workload is scaled back; and on
-/// Repositories that are used, held until nobody uses them.
+/// Finalizer on sessions, kept until no Job runs and every workload is scaled back; and on Repositories that are in
+/// use, kept until no object uses them.
 pub const FINALIZER: &str = "lifeboat.stash.appscode.com/run";
-/// Finalizer that Stash put on sessions and backup configurations; taken off when the object is deleted.
+/// Finalizer that Stash set on sessions and backup configurations; removed when the object is deleted.
 pub const FINALIZER_OF_STASH: &str = "stash.appscode.com";
-/// Finalizer that Stash puts on a Repository; taken off with ours.
+/// Finalizer that Stash sets on a Repository; removed together with [`FINALIZER`].
 pub const STASH_REPOSITORY_FINALIZER: &str = "stash";
 /// Name of the operator: Deployment, reporter of events, component label.
 pub const OPERATOR: &str = "lifeboat";
@@ -29,7 +28,7 @@ pub const OPERATOR: &str = "lifeboat";
 pub const TASK_PVC_BACKUP: &str = "pvc-backup";
 /// Name of the task that means "the files of this PVC", for restore.
 pub const TASK_PVC_RESTORE: &str = "pvc-restore";
-/// Where a PVC is mounted when its target names no mount (Stash's default).
+/// Mount path of a PVC whose target has no volume mounts (Stash's default).
 pub const PVC_MOUNT: &str = "/stash-data";
 
 /// The one container of a Job's pod that is ours.
@@ -55,7 +54,7 @@ pub mod volume {
 pub mod label {
     /// Standard label; [`MANAGED_BY_VALUE`].
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-    /// Stash's value, which its users select by.
+    /// Stash's value, which users use in selectors.
     pub const MANAGED_BY_VALUE: &str = "stash.appscode.com";
     /// Standard label; `stash-backup` or `stash-restore`.
     pub const COMPONENT: &str = "app.kubernetes.io/component";
@@ -81,7 +80,7 @@ pub mod label {
     pub const TARGET_NAME: &str = "stash.appscode.com/target-name";
     /// Namespace of the target of a BackupSession.
     pub const TARGET_NAMESPACE: &str = "stash.appscode.com/target-namespace";
-    /// On a Namespace, "true": whatever runs code or raises rights is accepted there, whoever wrote it.
+    /// On a Namespace, "true": fields that run code or add privileges are accepted there from any author.
     pub const ALLOW_CODE: &str = "lifeboat.stash.appscode.com/allow-code";
 }
 
@@ -91,7 +90,7 @@ pub mod annotation;
 pub mod condition {
     /// The Repository exists and may be used.
     pub const REPOSITORY_FOUND: &str = "RepositoryFound";
-    /// The backend Secret exists and has the keys it needs.
+    /// The backend Secret exists and has the required keys.
     pub const BACKEND_SECRET_FOUND: &str = "BackendSecretFound";
     /// The object is valid.
     pub const VALIDATION_PASSED: &str = "ValidationPassed";
@@ -113,29 +112,29 @@ pub mod condition {
     pub const RESTORE_EXECUTOR_ENSURED: &str = "RestoreExecutorEnsured";
     /// The first Job of a restore member was created.
     pub const RESTORE_JOB_CREATED: &str = "RestoreJobCreated";
-    /// The run took longer than it may.
+    /// The run exceeded its deadline.
     pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
     /// Extension: the run was canceled; False while it is being stopped.
     pub const CANCELED: &str = "Canceled";
     /// Extension: every host's snapshots are resolved and pinned in status.
     pub const SNAPSHOTS_PINNED: &str = "SnapshotsPinned";
-    /// Extension: the workload is scaled to zero for the time of the restore.
+    /// Extension: the workload is scaled to zero during the restore.
     pub const QUIESCED: &str = "Quiesced";
-    /// Extension: the workload has its replicas back; there only where the API server has refused to scale it back.
+    /// Extension: the workload has its former replicas; set only if the API server rejected the scale.
     pub const SCALED_BACK: &str = "ScaledBack";
-    /// Extension: the claims of the member's templates are there.
+    /// Extension: the PVCs of the member's templates exist.
     pub const CLAIMS_CREATED: &str = "ClaimsCreated";
     /// Extension: more than one backup was due since the last that succeeded.
     pub const BACKUPS_LATE: &str = "BackupsLate";
-    /// Extension: the Snapshots of a Repository are those of the repository.
+    /// Extension: the Snapshots of a Repository match the snapshots in the repository.
     pub const SNAPSHOTS_SYNCED: &str = "SnapshotsSynced";
-    /// Extension: the store of a Repository answers.
+    /// Extension: the storage of a Repository answers.
     pub const REACHABLE: &str = "Reachable";
-    /// kstatus: fully as asked.
+    /// kstatus: the spec is fully applied.
     pub const READY: &str = "Ready";
-    /// kstatus: working on it.
+    /// kstatus: in progress.
     pub const RECONCILING: &str = "Reconciling";
-    /// kstatus: cannot get any further without help.
+    /// kstatus: failed, and not retried.
     pub const STALLED: &str = "Stalled";
 }
 
@@ -189,7 +188,7 @@ pub mod reason {
     pub const BACKUP_SKIPPED: &str = "SkippedTakingNewBackup";
     /// Jobs of a backup exist.
     pub const BACKUP_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredBackupExecutor";
-    /// Jobs of a backup could not be made.
+    /// Jobs of a backup could not be created.
     pub const BACKUP_EXECUTOR_FAILED: &str = "FailedToEnsureBackupExecutor";
     /// Jobs of a restore exist.
     pub const RESTORE_EXECUTOR_ENSURED: &str = "SuccessfullyEnsuredRestoreExecutor";
@@ -199,79 +198,79 @@ pub mod reason {
     pub const DEADLINE_EXCEEDED: &str = "FailedToCompleteWithinDeadline";
 
     // Ours, of phases.
-    /// Waiting for something named in the message.
+    /// Waits for the object that the message names.
     pub const PENDING: &str = "Pending";
     /// Resolving snapshots.
     pub const PREFLIGHT: &str = "Preflight";
     /// Running.
     pub const RUNNING: &str = "Running";
-    /// All that was planned is restored.
+    /// Everything that was planned is restored.
     pub const SUCCEEDED: &str = "Succeeded";
     /// A member failed.
     pub const MEMBER_FAILED: &str = "MemberFailed";
     /// A member was not started because an earlier one failed.
     pub const NOT_STARTED: &str = "NotStarted";
-    /// A field is declared but what it asks for is not built yet.
+    /// A field is declared, but its feature is not implemented.
     pub const NOT_SUPPORTED: &str = "NotSupported";
     /// The object is not valid.
     pub const INVALID: &str = "Invalid";
-    /// The object is larger than what is read of an object.
+    /// The object exceeds the size limit.
     pub const OBJECT_TOO_LARGE: &str = "ObjectTooLarge";
-    /// Validation of the object did not end in time.
+    /// Validation of the object took too long.
     pub const VALIDATION_TIMED_OUT: &str = "ValidationTimedOut";
     /// The invoker is paused.
     pub const PAUSED: &str = "Paused";
     /// More than one backup was due since the last that succeeded.
     pub const BACKUPS_LATE: &str = "BackupsLate";
-    /// No more than one was.
+    /// No more than one backup was due.
     pub const BACKUPS_ON_TIME: &str = "BackupsOnTime";
-    /// A session follows a failed one.
+    /// A retry of a failed session was created.
     pub const RETRIED: &str = "Retried";
-    /// No session follows a failed one, although one was announced.
+    /// No retry of a failed session was created, although it was announced.
     pub const NOT_RETRIED: &str = "NotRetried";
 
     // Ours and Stash's, of conditions.
     /// The workload is being scaled to zero.
     pub const SCALING_DOWN: &str = "ScalingDown";
-    /// The workload is scaled to zero, and its pods are waited for.
+    /// The workload is scaled to zero, and its pods still run.
     pub const WAITING_FOR_PODS: &str = "WaitingForPods";
-    /// The workload is scaled up again each time that it is scaled to zero.
+    /// A user or controller scales the workload up each time it is scaled to zero.
     pub const SCALED_UP_AGAIN: &str = "ScaledUpAgain";
-    /// The workload has no pod left.
+    /// The workload has no pods.
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
-    /// The workload has its replicas back.
+    /// The workload has its former replicas.
     pub const SCALED_BACK: &str = "ScaledBack";
     /// The workload stays at zero, because its data is half restored.
     pub const HELD_DOWN: &str = "HeldDown";
-    /// The annotation of a workload that should say what it comes back to cannot be read.
+    /// The annotation of a workload with its former replicas cannot be read.
     pub const HELD_DOWN_IGNORED: &str = "HeldDownIgnored";
-    /// The pods stay during the restore.
+    /// Pods keep running during the restore.
     pub const NOT_QUIESCED: &str = "NotQuiesced";
-    /// Another restore has the target.
+    /// Another session uses the target.
     pub const TARGET_BUSY: &str = "TargetBusy";
-    /// Claims are being made.
+    /// PVCs are being created.
     pub const CREATING_CLAIMS: &str = "CreatingClaims";
-    /// The claims are there.
+    /// The PVCs exist.
     pub const CLAIMS_CREATED: &str = "ClaimsCreated";
-    /// The workload went away while it was scaled to zero.
+    /// The workload was deleted while it was scaled to zero.
     pub const TARGET_GONE: &str = "TargetGone";
-    /// Every host's snapshots are fixed.
+    /// The snapshots of every host are pinned.
     pub const SNAPSHOTS_RESOLVED: &str = "SnapshotsResolved";
-    /// The snapshots of a repository were listed, and its Snapshots are those.
+    /// The snapshots of a repository were listed, and its Snapshots updated.
     pub const SNAPSHOTS_LISTED: &str = "SnapshotsListed";
-    /// The repository was opened with its Secret and spec as they are.
+    /// The repository was opened with its current Secret and spec.
     pub const REPOSITORY_OPENED: &str = "RepositoryOpened";
-    /// The store was reached, and there is no repository in it yet: the first backup creates it.
+    /// The storage answers and has no repository yet: the first backup creates it.
     pub const REPOSITORY_NOT_CREATED: &str = "RepositoryNotCreated";
-    /// Nobody has opened the repository since it was written, or its Secret or spec was changed.
+    /// The repository was not opened since the object was created, or since its Secret or spec changed.
     pub const NOT_OPENED: &str = "NotOpenedYet";
     /// The invoker is ready.
     pub const BACKUPS_CAN_BE_TAKEN: &str = "BackupsCanBeTaken";
     /// The result of a step does not fit a termination message.
     pub const OUTCOME_TOO_LARGE: &str = "OutcomeTooLarge";
-    /// The run has more hosts, or its status would be larger, than an object can hold.
+    /// The run has too many hosts, or its status would be too large for an object.
     pub const RUN_TOO_LARGE: &str = "RunTooLarge";
-    /// Jobs that should ask a silent store did not run, so sessions try it for themselves.
+    /// Jobs that check storage that did not answer did not run, so sessions use it without this check.
     pub const PROBE_LOST: &str = "ProbeLost";
     /// The Repository could not be looked up.
     pub const REPOSITORY_UNKNOWN: &str = "UnableToCheckRepositoryAvailability";
@@ -285,7 +284,7 @@ pub mod reason {
     pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
     /// The snapshot belongs to another host than the rule's.
     pub const SNAPSHOT_OF_ANOTHER_HOST: &str = "SnapshotOfAnotherHost";
-    /// A path of the snapshot lies outside every mount of the target.
+    /// A path of the snapshot is outside of all mounts of the target.
     pub const PATH_OUTSIDE_MOUNTS: &str = "PathOutsideMounts";
     /// A path to back up does not exist.
     pub const PATH_NOT_FOUND: &str = "PathNotFound";
@@ -293,13 +292,13 @@ pub mod reason {
     pub const NOTHING_TO_RESTORE: &str = "NothingToRestore";
     /// Fewer files were restored than planned.
     pub const INCOMPLETE: &str = "Incomplete";
-    /// All is restored, but files that the snapshots do not have could not be deleted.
+    /// Everything is restored, but files that are not in the snapshots could not be deleted.
     pub const EXTRANEOUS_NOT_DELETED: &str = "ExtraneousNotDeleted";
-    /// Files that the snapshots do not have were deleted, as the target asks for.
+    /// Files that are not in the snapshots were deleted, because of `extraneous: Delete`.
     pub const EXTRANEOUS_DELETED: &str = "ExtraneousDeleted";
-    /// A volume from which a restore may delete is none of which it is known who else uses it.
+    /// `extraneous: Delete` on a volume whose other users are not known.
     pub const EXTRANEOUS_NOT_POSSIBLE: &str = "ExtraneousNotPossible";
-    /// Hosts of a run restore into one place of a volume, and one of them would delete what another one restores.
+    /// Hosts of a run restore into one folder of a volume, and one would delete files that another one restores.
     pub const EXTRANEOUS_OF_ANOTHER: &str = "ExtraneousOfAnother";
     /// The repository does not exist (restic exit code 10).
     pub const REPOSITORY_MISSING: &str = "RepositoryMissing";
@@ -309,106 +308,106 @@ pub mod reason {
     pub const REPOSITORY_LOCKED: &str = "RepositoryLocked";
     /// The password does not open the repository (restic exit code 12).
     pub const WRONG_PASSWORD: &str = "WrongPassword";
-    /// The store refuses the credentials.
+    /// The storage rejects the credentials.
     pub const ACCESS_DENIED: &str = "AccessDenied";
-    /// The store does not answer.
+    /// The storage does not answer.
     pub const REPOSITORY_UNREACHABLE: &str = "RepositoryUnreachable";
-    /// The store answers again.
+    /// The storage answers again.
     pub const REPOSITORY_REACHABLE: &str = "RepositoryReachable";
-    /// As many Jobs as may be work on the Repository already.
+    /// No slot for a Job of the Repository is free.
     pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
-    /// The Repository is being deleted, but somebody uses it.
+    /// The Repository is being deleted, but is in use.
     pub const REPOSITORY_IN_USE: &str = "RepositoryInUse";
-    /// Another invoker has the Repository, or a host in it.
+    /// Another invoker uses the Repository, or a host in it.
     pub const REPOSITORY_TAKEN: &str = "RepositoryTaken";
     /// The data of a deleted Repository is being removed.
     pub const WIPING_OUT: &str = "WipingOut";
-    /// The data of a deleted Repository stays, because another Repository's lies there.
+    /// The data of a deleted Repository is kept, because it may belong to another Repository.
     pub const DATA_SHARED: &str = "DataShared";
-    /// The store's certificate is not trusted.
+    /// The certificate of the storage is not trusted.
     pub const TLS_NOT_TRUSTED: &str = "CertificateNotTrusted";
     /// Data in the repository is damaged or missing.
     pub const DATA_CORRUPT: &str = "DataCorrupt";
-    /// The target volume is full, or would be.
+    /// The target volume is full, or does not have enough space.
     pub const NO_SPACE: &str = "NoSpace";
-    /// The Job may not give files their owners.
+    /// The Job may not set the owners of files.
     pub const OWNERSHIP: &str = "OwnershipNotPossible";
-    /// A file could not be read or written for lack of permission.
+    /// A file could not be read or written because of missing permissions.
     pub const PERMISSION_DENIED: &str = "PermissionDenied";
     /// A key is missing in the backend Secret.
     pub const SECRET_INCOMPLETE: &str = "BackendSecretIncomplete";
-    /// The agent was told to stop.
+    /// The agent received a signal to stop.
     pub const TERMINATED: &str = "Terminated";
-    /// A step of the agent took longer than it may.
+    /// A step of the agent took too long.
     pub const STEP_TIMEOUT: &str = "StepTimedOut";
-    /// The data mover failed in a way not known.
+    /// restic failed for an unknown reason.
     pub const RESTIC_FAILED: &str = "ResticFailed";
     /// The agent could not read its task or write its result.
     pub const AGENT_FAILED: &str = "AgentFailed";
-    /// The container was killed for its memory use.
+    /// The container ran out of memory.
     pub const OOM_KILLED: &str = "OOMKilled";
     /// The image of the Job cannot be pulled or started.
     pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
-    /// The kubelet evicted the pod for what it used.
+    /// The kubelet evicted the pod because of its usage, or because of node pressure.
     pub const EVICTED: &str = "Evicted";
-    /// The cluster took the pod away: drained, preempted, shut down, or its node is gone.
+    /// The cluster removed the pod: drain, preemption, shutdown, or its node no longer exists.
     pub const DISRUPTED: &str = "Disrupted";
-    /// The node of the pod does not answer.
+    /// The node of the pod does not respond.
     pub const NODE_LOST: &str = "NodeLost";
-    /// The scratch volume is smaller than what restic keeps in it.
+    /// The scratch volume is smaller than the cache of restic.
     pub const TEMP_DIR_FULL: &str = "TempDirFull";
-    /// The name of the image is no name.
+    /// The name of the image is not valid.
     pub const IMAGE_INVALID: &str = "ImageNameInvalid";
-    /// The Pod Security level of the namespace forbids the pod.
+    /// The Pod Security level of the namespace does not allow the pod.
     pub const POD_SECURITY: &str = "PodSecurityViolation";
-    /// The Job gets no pod.
+    /// The pod of the Job is not created.
     pub const POD_NOT_CREATED: &str = "PodNotCreated";
-    /// No node takes the pod.
+    /// The pod cannot be scheduled.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// The container cannot be created (a volume, Secret or setting is missing).
     pub const CONTAINER_NOT_CREATED: &str = "ContainerNotCreated";
-    /// A container that the cluster added before the agent failed.
+    /// An init container that a policy of the cluster added failed.
     pub const INIT_CONTAINER_FAILED: &str = "InitContainerFailed";
-    /// A path that is to be backed up is a symbolic link, or goes through one.
+    /// A path is a symbolic link, or leads through one.
     pub const PATH_IS_LINK: &str = "PathIsLink";
-    /// What --overwrite asks to keep would not be kept.
+    /// restic would not keep a file that `--overwrite` requires to keep.
     pub const WOULD_NOT_BE_KEPT: &str = "WouldNotBeKept";
-    /// A path that is to be backed up is neither a file nor a folder.
+    /// A path is neither a file nor a folder.
     pub const PATH_IS_NO_FILE: &str = "PathIsNoFile";
-    /// Patterns or arguments of a backup leave a whole path out.
+    /// Patterns or arguments of a backup exclude a whole path.
     pub const NOTHING_TO_BACK_UP: &str = "NothingToBackUp";
-    /// Device files are to be restored, and the Job may make none.
+    /// Device files are selected, and the Job may not create them.
     pub const DEVICES: &str = "DevicesNotPossible";
-    /// Something is to be known of a host, though it is no failure.
+    /// A host has a warning, which does not fail it.
     pub const HOST_WARNING: &str = "HostWarning";
-    /// The Job ended without an outcome that could be read.
+    /// The Job ended without a readable outcome.
     pub const OUTCOME_LOST: &str = "OutcomeLost";
-    /// The workload was scaled up by somebody else during the restore.
+    /// A user or another controller scaled the workload up during the restore.
     pub const QUIESCE_BROKEN: &str = "QuiesceBroken";
-    /// The spec was changed under the run.
+    /// The spec was changed during the run.
     pub const SPEC_CHANGED: &str = "SpecChanged";
     /// The run is being canceled.
     pub const CANCELING: &str = "Canceling";
-    /// The run was canceled before it had done all of it.
+    /// The run was canceled before it had ended.
     pub const CANCELED: &str = "Canceled";
-    /// A Job was stopped, but nobody can say whether it has ended.
+    /// A Job was stopped, but it is not known whether it has ended.
     pub const JOB_NOT_STOPPED: &str = "JobNotStopped";
-    /// The API server refused an object the operator made.
+    /// The API server rejected an object of the operator.
     pub const REFUSED_BY_API: &str = "RefusedByApiServer";
-    /// A claim that was to be made is there already, and is not the restore's own.
+    /// A PVC to be created already exists, and was not created by this restore.
     pub const CLAIM_EXISTS: &str = "ClaimExists";
-    /// The API server does not let the operator take a right back.
+    /// The API server does not allow the operator to revoke a permission.
     pub const RIGHT_NOT_TAKEN_BACK: &str = "RightNotTakenBack";
-    /// A Job that was to be made is there already, and is not the session's own.
+    /// A Job to be created already exists, and was not created by this session.
     pub const JOB_EXISTS: &str = "JobExists";
-    /// A volume of the target cannot be reached by a Job.
+    /// A Job cannot mount a volume of the target.
     pub const VOLUME_NOT_REACHABLE: &str = "VolumeNotReachable";
 }
 }
 
-/// Whether a label or annotation is how a tool tells what it owns (Argo CD, Flux, Helm, kubectl and the like).
-/// On something the tool did not make, it would prune it, or call it changed. The one list: what is copied to a Job, a
-/// claim, a session or a Snapshot goes past it.
+/// Whether a tool (Argo CD, Flux, Helm, kubectl and similar) uses a label or annotation to track its objects. On an
+/// object that the tool did not create, it would prune the object, or report a difference. This is the only list:
+/// labels that are copied to a Job, a PVC, a session or a Snapshot are checked against it.
 pub fn is_tracker(key: &str) -> bool {
     const KEYS: [&str; 5] = [
         "app.kubernetes.io/created-by",
@@ -432,7 +431,7 @@ pub fn is_tracker(key: &str) -> bool {
     KEYS.contains(&key) || GROUPS.iter().any(|g| group == *g || group.ends_with(&format!(".{g}")))
 }
 
-/// Longest name of a child: Jobs put theirs into a label (63 characters).
+/// Maximum length of a child's name: the name of a Job is also a label value (63 characters).
 const CHILD_NAME_MAX: usize = 63;
 /// Hex digits of the hash in a child's name: 40 bits, one collision in a million at 1,400 children of one parent.
 const CHILD_HASH_LEN: usize = 10;
@@ -451,7 +450,7 @@ pub fn child_name(prefix: &str, parts: &[&str]) -> String {
     format!("{}-{hash}", clean.trim_matches('-'))
 }
 
-/// A label's value for any text: the text itself where it can be one, else what can be kept of it and a hash.
+/// Label value for any text: the text itself if it is a valid value, otherwise its valid characters and a hash.
 pub fn label_value(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let ends = |c: char| c.is_ascii_alphanumeric();

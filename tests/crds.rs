@@ -150,7 +150,8 @@ fn explained(at: &str, schema: &Value, faults: &mut Vec<String>) {
             || ["string", "integer", "boolean"].iter().any(|t| field["type"] == **t);
         // What must be there in fact, and what nothing is made of yet.
         let named = ["name", "namespace", "key", "kind"].contains(&name.as_str());
-        let without = ["absent", "efault", "empty", "Deprecated", "not built", "VolumeSnapshotter", "must be set"];
+        let without =
+            ["absent", "efault", "empty", "Deprecated", "not implemented", "VolumeSnapshotter", "must be set"];
         if one_value && !named && !required.contains(&name.as_str()) && !without.iter().any(|w| says(w)) {
             faults.push(format!("{at}: does not say what holds when it is absent: {text}"));
         }

@@ -196,17 +196,33 @@ fn every_make_command_exists() {
     }
 }
 
+/// Anchors of a page, as GitHub makes them of its headings.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings =
+        page.lines().filter_map(|l| l.trim_start_matches('#').strip_prefix(' ').filter(|_| l.starts_with('#')));
+    let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    headings.map(|h| h.to_lowercase().replace(' ', "-").chars().filter(|c| kept(*c)).collect()).collect()
+}
+
 #[test]
 fn links_between_pages_lead_somewhere() {
-    let more = ["CONTRIBUTING.md", "SECURITY.md", "examples/README.md"].map(|page| root().join(page));
-    for page in pages().into_iter().chain(more) {
+    let more = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "charts/lifeboat/README.md", "examples/README.md"];
+    let mut with_anchor = 0;
+    for page in pages().into_iter().chain(more.map(|page| root().join(page))) {
         for link in text(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap();
-            if !file.is_empty() && !link.contains("://") {
-                assert!(page.parent().unwrap().join(file).exists(), "{}: {link} leads nowhere", page.display());
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") {
+                continue;
+            }
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(file.exists(), "{}: {link} leads nowhere", page.display());
+            if !anchor.is_empty() {
+                assert!(anchors(&text(&file)).contains(anchor), "{}: {link} is no heading", page.display());
+                with_anchor += 1;
             }
         }
     }
+    assert!(with_anchor > 50, "the links were not found");
 }
 
 /// Reasons that some code gives: a constant nobody uses is one that no user meets.
@@ -229,7 +245,7 @@ fn reasons_given() -> BTreeSet<String> {
 
 #[test]
 fn the_reasons_explained_are_the_reasons_there_are() {
-    let explained: BTreeSet<String> = ["docs/restore.md", "docs/backup.md", "docs/repository.md"]
+    let explained: BTreeSet<String> = ["docs/reasons.md", "docs/backup.md", "docs/repository.md"]
         .iter()
         .flat_map(|page| {
             let page = text(&root().join(page));

@@ -1,9 +1,9 @@
-//! Whether an object is of a size that its rules can be tried on.
+//! Checks the size of an object, before all other rules.
 //!
-//! Asked before anything else looks at an object, by both doors ([`default`](super::default::default) and
-//! [`check`](super::validate::check)), because not every object came past today's schema: one that an older definition let in,
-//! or that somebody posts to the webhook, can be of any size. The limits of fields are those of the published schema
-//! (`api::bounds`). Counts, and takes no copy: the work is linear in the size of the object.
+//! Both entry points ([`default`](super::default::default) and [`check`](super::validate::check)) call it first,
+//! because an object may not have been checked by the current CRD: an older CRD may have accepted it, or a client may
+//! post it to the webhook. The limits of fields are those of the published schema (`api::bounds`). It only counts,
+//! without a copy: the work is linear in the size of the object.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,23 +15,23 @@ use crate::admission::error::{FieldError, Reason};
 use crate::admission::kinds::KINDS;
 use crate::api;
 
-/// Most bytes of JSON of one object, without status and managedFields: what a client-side apply can carry, and a
-/// sixth of what etcd stores.
+/// Maximum size of one object in bytes of JSON, without status and managedFields: the limit of a client-side apply,
+/// and a sixth of what etcd stores.
 pub const OBJECT_BYTES: usize = 256 * 1024;
-/// By so many bytes of JSON an object may grow in one request, with all that is in it: what is beyond is not even read.
+/// Maximum size of the whole object in a request; larger ones are not read.
 pub const GROWTH: usize = 3 * OBJECT_BYTES;
-/// Most values (fields and items of lists) of one object, without status and managedFields. A value takes up to 700
-/// bytes of memory while it is judged, however short it is written (`make bench-admission`); a batch of 100 members
-/// with all their settings has 8,000.
+/// Maximum number of values (fields and items of lists) of one object, without status and managedFields. A value
+/// needs up to 700 bytes of memory during validation, however short it is (`make bench-admission`); a batch of 100
+/// members with all their settings has 8,000.
 pub const OBJECT_VALUES: usize = 10_000;
 /// What to do about an object that is too large.
 pub const ADVICE: &str = "write several objects, and put large texts into ConfigMaps";
-/// Deepest nesting of an object. The definitions go half as deep.
+/// Maximum nesting of an object. The CRDs need half of it.
 const DEPTH: usize = 32;
-/// Longest key of a map: a label with its prefix (253, a slash, 63).
+/// Maximum length of a key of a map: a label with its prefix (253, a slash, 63).
 const KEY_LENGTH: usize = 317;
 
-/// The limits of a field, and of what is below it.
+/// The limits of a field, and of the fields below it.
 #[derive(Debug, Default, PartialEq)]
 struct Limits {
     length: Option<usize>,
@@ -64,7 +64,7 @@ impl Limits {
     fn check(&self, value: &Value) -> Result<(), (String, String)> {
         let here = |text: String| Err((String::new(), text));
         match value {
-            // An enumeration names its words when it is read; one that is none of them may still be long.
+            // The values of an enum are checked later; an unknown value may be long.
             Value::String(text) => match self.length.unwrap_or(OBJECT_BYTES) {
                 most if text.len() > most && text.chars().count() > most => {
                     here(format!("has {} characters; {most} are possible", text.chars().count()))
@@ -100,7 +100,7 @@ impl Limits {
     }
 }
 
-/// Limits below spec, of each kind in the order of [`KINDS`]; made when the kind is first seen.
+/// Limits below spec, of each kind in the order of [`KINDS`]; computed at first use.
 static LIMITS: [LazyLock<Limits>; KINDS.len()] = [
     LazyLock::new(|| limits_of(0)),
     LazyLock::new(|| limits_of(1)),
@@ -118,12 +118,12 @@ fn limits_of(index: usize) -> Limits {
     api::spec_of(kind).as_ref().map(Limits::of).unwrap_or_default()
 }
 
-/// Makes the limits of every kind, so that no object has to wait for those of its own.
+/// Computes the limits of every kind, so that no request has to wait for it.
 pub fn prepare() {
     LIMITS.iter().for_each(|limits| _ = LazyLock::force(limits));
 }
 
-/// Whether an object is of a size that can be judged.
+/// Checks the size of an object.
 ///
 /// # Errors
 /// The first limit that it exceeds.
@@ -147,7 +147,7 @@ pub fn check(kind: &str, object: &Value) -> Result<(), FieldError> {
     judge(kind, name, &all, object.get("spec"))
 }
 
-/// As [`check`], of a spec alone: what stands beside it may have changed since it was judged.
+/// As [`check`], for a spec alone: other fields may have changed since it was validated.
 ///
 /// # Errors
 /// The first limit that it exceeds.

@@ -1,10 +1,9 @@
-//! Certificates of the webhook: made here, kept elsewhere.
+//! Generates certificates of the webhook; they are stored elsewhere.
 //!
-//! A [`Bundle`] is a CA, and a certificate signed by it, with its key. The CA's
-//! own key is thrown away at once: nothing else can ever be signed by a CA that
-//! the API server trusts. A new certificate therefore comes with a new CA, and
-//! both CAs are trusted while replicas change over. [`CertHandle`] is what the
-//! server asks at each handshake. Reads no clock and no cluster.
+//! A [`Bundle`] is a CA, and a certificate signed by it, with its key. The key of the CA is discarded at once, so
+//! that no other certificate can be signed by a CA that the API server trusts. Therefore a new certificate has a new
+//! CA, and both CAs are trusted while replicas are updated. The server reads the certificate from [`CertHandle`] at
+//! each handshake. This module does not use the clock or the cluster.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,11 +20,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Life of the serving certificate.
+/// Lifetime of the serving certificate.
 const LEAF_DAYS: i64 = 90;
-/// Life of its CA. It outlives the certificate so that only one of them can run out.
+/// Lifetime of its CA, longer than that of the certificate, so that only the certificate can expire.
 const CA_DAYS: i64 = 365;
-/// How far a certificate is dated back, for clocks that differ.
+/// A certificate is valid from this time before its creation, for clocks that differ.
 const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 const DAY: i64 = 24;
 
@@ -38,7 +37,7 @@ pub struct Bundle {
     pub cert_pem: String,
     /// Its key.
     pub key_pem: String,
-    /// When the serving certificate runs out.
+    /// When the serving certificate expires.
     pub not_after: Timestamp,
 }
 
@@ -52,24 +51,24 @@ impl fmt::Debug for Bundle {
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
-    /// It could not be made.
+    /// It could not be generated.
     #[error("the certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// The time is outside of what a certificate can say.
+    /// The time cannot be represented in a certificate.
     #[error("the clock is wrong: {0}")]
     Clock(#[from] jiff::Error),
-    /// Certificate or key is no PEM.
+    /// Certificate or key is not PEM.
     #[error("certificate or key cannot be read: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
-    /// Certificate and key do not belong together, or are of no known kind.
+    /// Certificate and key do not match, or have an unknown type.
     #[error("certificate or key cannot be used: {0}")]
     Use(#[from] rustls::Error),
 }
 
-/// Makes a CA and a certificate for these names, valid from now.
+/// Generates a CA and a certificate for these names, valid from now.
 ///
 /// # Errors
-/// A name is no DNS name, or the clock is absurd.
+/// A name is not a DNS name, or the clock is not valid.
 pub fn issue(now: Timestamp, dns_names: &[String]) -> Result<Bundle, CertError> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params(now, CA_DAYS, "lifeboat webhook CA", &[])?;
@@ -105,12 +104,12 @@ fn since_epoch(at: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(at.as_second()).unwrap_or_default())
 }
 
-/// Whether a new certificate is due: two thirds of its life are over.
+/// Whether a new certificate is due: two thirds of its lifetime have passed.
 pub fn needs_rotation(bundle: &Bundle, now: Timestamp) -> bool {
     bundle.not_after.duration_since(now) < SignedDuration::from_hours(LEAF_DAYS * DAY / 3)
 }
 
-/// The certificate in use; an empty handle refuses every handshake.
+/// The certificate in use; an empty handle rejects every handshake.
 #[derive(Default)]
 pub struct CertHandle(ArcSwapOption<CertifiedKey>);
 
@@ -129,7 +128,7 @@ impl CertHandle {
     /// Uses this certificate from the next handshake on.
     ///
     /// # Errors
-    /// Certificate or key cannot be read, or do not belong together; the one in use stays.
+    /// Certificate or key cannot be read, or do not match; the current one stays in use.
     pub fn load(&self, cert_pem: &str, key_pem: &str) -> Result<(), CertError> {
         let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;

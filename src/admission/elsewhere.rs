@@ -1,8 +1,7 @@
-//! A Repository of another namespace: the one thing that an object alone does not tell.
+//! Check of a Repository of another namespace, which needs the cluster.
 //!
-//! Its owner says who may use it, so somebody has to look. Only an object that
-//! newly names one is asked about: a policy of today must not hold up a `cancel`
-//! or a `paused` of a session that began under the one of yesterday.
+//! Its usagePolicy decides who may use it. Only an object that newly names such a Repository is checked: a changed
+//! policy must not block a `cancel` or `paused` of an object that was created before.
 
 use std::sync::Arc;
 
@@ -20,12 +19,12 @@ pub struct Elsewhere {
     pub namespace: String,
 }
 
-/// Who looks up what owners allow, and says that a Repository may not be used or is not there, which is one text. `None`
-/// if it may be, and also if that is not known, or not soon: the controller judges again before anything runs.
+/// Looks up the policy. The error is the same if a Repository may not be used and if it does not exist. `None` if it
+/// may be used, and also if that cannot be found out in time: the controller checks again before a run starts.
 pub type Owners = Arc<dyn Fn(Elsewhere) -> BoxFuture<'static, Option<String>> + Send + Sync>;
 
 impl Elsewhere {
-    /// What an object of `namespace` names that its older form did not.
+    /// The Repository that an object of `namespace` names and the old object did not.
     pub fn of(object: &Value, old: Option<&Value>, namespace: &str) -> Option<Self> {
         let named = |o: &Value| {
             let text = |field| o.pointer(field).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
@@ -33,7 +32,7 @@ impl Elsewhere {
         };
         let (home, name) = named(object)?;
         let is_new = old.and_then(named).is_none_or(|before| before != (home.clone(), name.clone()));
-        // What belongs to no namespace, a blueprint say, uses nothing itself.
+        // A cluster-scoped object, such as a blueprint, does not use a Repository itself.
         let is_elsewhere = !namespace.is_empty() && home != namespace;
         (is_new && is_elsewhere).then(|| Self { home, name, namespace: namespace.to_owned() })
     }

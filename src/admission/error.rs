@@ -1,20 +1,20 @@
-//! What is wrong with an object, field by field, told in bounded length.
+//! Errors of an object, per field, with limited length.
 
 use std::fmt::Display;
 
 use crate::names;
 
-/// Why a field is refused.
+/// Why a field is rejected.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Reason {
-    /// A mistake: only a change of the object helps.
+    /// The value is not valid.
     Invalid,
-    /// Declared, but not built yet.
+    /// Declared, but not implemented.
     NotSupported,
 }
 
 impl Reason {
-    /// The word for conditions and events.
+    /// The reason in conditions and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => names::reason::INVALID,
@@ -23,38 +23,38 @@ impl Reason {
     }
 }
 
-/// What is wrong with one field.
+/// The error of one field.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FieldError {
     /// Path such as `spec.members[1].target.rules[0].paths`.
     pub field: String,
-    /// Mistake, or not built yet.
+    /// Invalid, or not implemented.
     pub reason: Reason,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what is allowed.
     pub message: String,
 }
 
-/// Most mistakes that are told of one object: enough to mend it, and all of them fit into a condition.
+/// Maximum number of errors in a message: enough to fix the object, and short enough for a condition.
 const ERRORS: usize = 20;
-/// Longest path of a field in bytes. The longest of the definitions has 140.
+/// Maximum length of the path of a field in bytes. The longest path in the CRDs has 140.
 const FIELD_LENGTH: usize = 256;
-/// Longest text of one mistake in bytes.
+/// Maximum length of the text of one error in bytes.
 const MESSAGE_LENGTH: usize = 600;
-/// Most names in a list of a message.
+/// Maximum number of names in a list of a message.
 const NAMES: usize = 10;
-/// Longest name in such a list in bytes.
+/// Maximum length of a name in such a list in bytes.
 pub const NAME_LENGTH: usize = 64;
 
 impl FieldError {
-    /// A mistake, told in bounded length.
+    /// An error, with limited length.
     pub fn new(field: impl Display, reason: Reason, message: impl Display) -> Self {
         let field = shorten(field.to_string(), FIELD_LENGTH);
         Self { field, reason, message: shorten(message.to_string(), MESSAGE_LENGTH) }
     }
 }
 
-/// A text of at most so many bytes. Of a longer one the middle goes: what it is about stands at its beginning, and
-/// what to do at its end.
+/// A text of at most so many bytes. The middle of a longer text is removed, because its beginning names the object,
+/// and its end says what to do.
 pub fn shorten(mut text: String, most: usize) -> String {
     const GAP: &str = "...";
     if text.len() > most {
@@ -65,7 +65,7 @@ pub fn shorten(mut text: String, most: usize) -> String {
     text
 }
 
-/// Names as a list, of which a long one is cut.
+/// Names as a list; long names and long lists are truncated.
 pub fn say_list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(NAMES);
     let shown: Vec<String> = names.take(NAMES).map(|name| shorten(name.to_owned(), NAME_LENGTH)).collect();
@@ -73,22 +73,22 @@ pub fn say_list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
-/// What was found so far: the first mistakes, and how many more.
+/// The errors found so far: the first ones, and the number of others.
 #[derive(Debug, Default)]
 pub struct Errors {
     told: Vec<FieldError>,
     more: usize,
-    /// One of those that are not told is a mistake.
+    /// One of the errors that are not listed is Invalid.
     is_more_invalid: bool,
 }
 
 impl Errors {
-    /// Notes a mistake.
+    /// Adds an error.
     pub fn invalid(&mut self, field: impl Display, message: impl Display) {
         self.push(field, Reason::Invalid, message);
     }
 
-    /// Notes a field whose meaning is not built yet.
+    /// Adds a field that is not implemented.
     pub fn not_supported(&mut self, field: impl Display, message: impl Display) {
         self.push(field, Reason::NotSupported, message);
     }
@@ -102,7 +102,7 @@ impl Errors {
         }
     }
 
-    /// Them in the order found; the last one says how many there are more.
+    /// The errors in the order found; the last one has the number of others.
     pub fn into_vec(mut self) -> Vec<FieldError> {
         if self.more > 0 {
             let last = self.told.pop();
@@ -115,12 +115,12 @@ impl Errors {
     }
 }
 
-/// One text for all of it, the same in the webhook's answer and in the object's status.
+/// One text for all errors, the same in the webhook's response and in the object's status.
 pub fn message(errors: &[FieldError]) -> String {
     errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; ")
 }
 
-/// Reason of the object as a whole: `NotSupported` if that is all there is, else `Invalid`. `None` for no errors.
+/// Reason of the whole object: `NotSupported` if all errors are of this kind, else `Invalid`. `None` without errors.
 pub fn object_reason(errors: &[FieldError]) -> Option<Reason> {
     if errors.is_empty() {
         None

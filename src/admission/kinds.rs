@@ -1,4 +1,4 @@
-//! The kinds that users write, as the webhook is asked about them.
+//! The kinds that users write, as in the paths of the webhook.
 
 /// Kinds that have defaults or rules, with the plural their webhook paths may use.
 pub const KINDS: [(&str, &str); 9] = [

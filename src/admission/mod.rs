@@ -1,11 +1,10 @@
-//! Admission: what a written object means, and whether it makes sense.
+//! Admission: sets defaults and validates objects.
 //!
-//! [`default`] brings the dialects of the API into one form; [`validate`] says
-//! what is wrong, per field; both refuse an object beyond its [`bounds`] before they look into it. Both are pure and work from JSON, and the
-//! controller calls the same two doors, so an object is judged alike with and
-//! without the webhook. [`review`] answers the API server's questions,
-//! [`server`] carries them over TLS with the certificates of [`certs`]. Nothing
-//! here reads the cluster: whether a named object exists is the controller's.
+//! [`default`] converts the dialects of the API to one form; [`validate`] reports errors per field. Both first reject
+//! an object that exceeds its [`bounds`]. Both are pure and work on JSON. The controller calls the same two
+//! functions, so the rules are the same with and without the webhook. [`review`] answers admission reviews of the API
+//! server, and [`server`] serves them over TLS with the certificates of [`certs`]. This module does not read the
+//! cluster: the controller checks whether referenced objects exist.
 
 pub mod bounds;
 pub mod certs;

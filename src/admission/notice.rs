@@ -1,4 +1,4 @@
-//! What is said at `kubectl apply` of an object that is right, because it does more than others of its kind.
+//! Warnings at `kubectl apply` for valid objects with a destructive effect.
 
 use serde_json::Value;
 

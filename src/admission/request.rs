@@ -1,15 +1,15 @@
-//! What a review asks, as far as it is read.
+//! The parts of a review that are used.
 
 use serde_json::Value;
 
-/// A review that could be read.
+/// A parsed review.
 pub struct Request<'a> {
     pub uid: &'a str,
     pub operation: &'a str,
     pub object: Option<&'a Value>,
     pub old: Option<&'a Value>,
     pub namespace: Option<&'a str>,
-    /// Who asks.
+    /// The user.
     pub user: Option<&'a Value>,
 }
 
@@ -30,14 +30,14 @@ impl<'a> Request<'a> {
         Ok(Self { uid, operation, object: new, old, namespace: text("/request/namespace"), user })
     }
 
-    /// The object that is written, unless it is being deleted.
+    /// The object, unless it is being deleted.
     pub fn living(&self) -> Option<&'a Value> {
         let object = self.object.filter(|_| matches!(self.operation, "CREATE" | "UPDATE"))?;
         let is_going = object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
         (!is_going).then_some(object)
     }
 
-    /// The object to judge; `None` where there is nothing to judge.
+    /// The object to validate; `None` if there is none.
     pub fn subject(&self) -> Option<&'a Value> {
         let object = self.living()?;
         let is_same = self.old.is_some_and(|old| old.get("spec") == object.get("spec"));

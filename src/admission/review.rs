@@ -1,11 +1,9 @@
-//! Reviews: what the API server asks before it stores an object, and our answer.
+//! Reviews: requests of the API server before it stores an object, and the responses.
 //!
-//! Pure, from JSON to JSON. A patch is the difference between the object as it
-//! was sent and its one form: never between typed objects, whose paths the sent
-//! object may not have. A mistake denies; what is not built yet is admitted with
-//! a warning, because published manifests must apply. An object that is being
-//! deleted, or whose spec did not change, always passes: a rule of today must not
-//! hold up the finalizer of an object of yesterday.
+//! Pure, from JSON to JSON. A patch is the difference between the sent object and its one form, never between typed
+//! objects, whose paths may not exist in the sent object. An invalid object is denied; a feature that is not
+//! implemented is admitted with a warning, because published manifests must apply. An object that is being deleted,
+//! or whose spec did not change, is always admitted: a new rule must not block the finalizer of an old object.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,9 +20,10 @@ use crate::admission::rights::Mark;
 use crate::admission::validate::check;
 use crate::names::{GROUP, annotation};
 
-/// Longest warning the API server passes on whole (Kubernetes, "Dynamic Admission Control", "Response").
+/// Maximum length of a warning that the API server does not truncate (Kubernetes, "Dynamic Admission Control",
+/// "Response").
 const WARNING_MAX: usize = 256;
-/// Most warnings: the API server drops those past 4096 characters in all.
+/// Maximum number of warnings: the API server drops warnings beyond 4096 characters in total.
 const WARNINGS: usize = 15;
 
 fn answer(uid: &str, mut response: Map<String, Value>) -> Value {
@@ -33,8 +32,8 @@ fn answer(uid: &str, mut response: Map<String, Value>) -> Value {
     json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
 }
 
-/// The denial of an object that is larger than any can be, found without reading what is in it: who sends many of them
-/// keeps nobody waiting. `None` of any other review, whatever is wrong with it.
+/// The denial of an object that exceeds the maximum size, without parsing it, so that many such requests do not delay
+/// others. `None` for any other review, valid or not.
 pub fn outsized(segment: &str, review: &[u8]) -> Option<Value> {
     #[derive(Deserialize)]
     struct Outline<'a> {
@@ -62,18 +61,18 @@ pub fn outsized(segment: &str, review: &[u8]) -> Option<Value> {
     Some(answer(&uid, denied.as_object().cloned().unwrap_or_default()))
 }
 
-/// Answers a mutating review for a path segment that names the kind.
+/// Responds to a mutating review for a path segment that names the kind.
 ///
 /// # Errors
-/// The text is no review.
+/// The text is not a review.
 pub fn mutate(segment: &str, review: &Value) -> Result<Value, String> {
     mutate_and_mark(segment, review, &Mark::Leave)
 }
 
-/// As [`mutate`], with the seal that came of the question of [`super::rights::mark`].
+/// As [`mutate`], with the seal that results from [`super::rights::mark`].
 ///
 /// # Errors
-/// The text is no review.
+/// The text is not a review.
 pub fn mutate_and_mark(segment: &str, review: &Value, mark: &Mark) -> Result<Value, String> {
     let request = Request::read(review)?;
     let mut response = Map::new();
@@ -93,7 +92,7 @@ pub fn mutate_and_mark(segment: &str, review: &Value, mark: &Mark) -> Result<Val
     Ok(answer(request.uid, response))
 }
 
-/// Puts a seal on an object, or takes it off.
+/// Sets or removes the seal of an object.
 fn set_seal(object: &mut Value, mark: &Mark) {
     let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     match mark {
@@ -128,7 +127,7 @@ pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
 /// [`super::rights::question`]: what its author may not do.
 ///
 /// # Errors
-/// The text is no review.
+/// The text is not a review.
 pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<Value, String> {
     let request = Request::read(review)?;
     let (Some(kind), Some(object)) = (kind_of(segment), request.subject()) else {
@@ -206,7 +205,7 @@ fn denial(kind: &str, name: &str, errors: &[FieldError]) -> Value {
     })
 }
 
-/// A status as the API server itself writes for what somebody may not do.
+/// A status as the API server writes it for a forbidden request.
 fn forbidden(kind: &str, name: &str, text: &str) -> Value {
     json!({
         "status": "Failure",

@@ -1,9 +1,9 @@
-//! Who may run code: what an object asks for besides its own creation, against what its author may do.
+//! Permission to run code: compares the fields of an object with the permissions of its author.
 //!
-//! Two calls of the API server meet here. The mutating one asks about the author and puts a [seal](super::seal) on
-//! what he may write; the validating one refuses what has none, unless the older form of the object said it
-//! already. The controller, which cannot ask about anybody, believes the seal alone. Pure: who looks up what
-//! somebody may do is given as [`Gate`].
+//! The API server calls the webhook twice. The mutating call checks the permissions of the author and sets a
+//! [seal](super::seal) on an allowed object. The validating call rejects an object without a seal, unless the old
+//! object had the same fields. The controller cannot check the author, so it uses only the seal. This module is pure:
+//! permissions are looked up by a [`Gate`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,60 +19,60 @@ use crate::admission::{seal, validate};
 use crate::names::label;
 use crate::plan::work::rights::{Ask, Right, asked};
 
-/// Fields that a message names, and rights; more fields are counted.
+/// Maximum number of fields and permissions that a message names; further fields are counted.
 const NAMED: usize = 5;
-/// Most fields that are asked about one by one. Who sets more must be allowed all of it.
+/// Maximum number of fields that are checked one by one. With more fields, the author needs all permissions.
 const ASKS: usize = 100;
 
 /// What somebody wants to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// Who, as the API server has authenticated him: `username`, `uid`, `groups`, `extra`.
+    /// The user, as authenticated by the API server: `username`, `uid`, `groups`, `extra`.
     pub user: Value,
-    /// Where; all namespaces, for an object that is in none.
+    /// The namespace; all namespaces, for a cluster-scoped object.
     pub namespace: String,
-    /// What it takes.
+    /// The required permissions.
     pub asks: Vec<Ask>,
 }
 
 impl Question {
-    /// His name.
+    /// Name of the user.
     pub fn username(&self) -> &str {
         self.user.get("username").and_then(Value::as_str).unwrap_or_default()
     }
 }
 
-/// Who knows what users may do, and the key of seals.
+/// Looks up permissions of users, and has the key of seals.
 #[derive(Clone)]
 pub struct Gate {
-    /// The key. An error says why there is none yet.
+    /// The key, or an error if it does not exist yet.
     pub key: Arc<dyn Fn() -> BoxFuture<'static, Result<Key, String>> + Send + Sync>,
-    /// Whether somebody may do all of it, and why not.
+    /// Whether a user has all permissions, and if not, why.
     pub ask: Arc<dyn Fn(Question) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
-    /// Whether an administrator has opened a namespace: whoever may create an object there may run code. Such an object
-    /// gets no seal, so that it runs none any more when the namespace is closed again.
+    /// Whether a namespace has the label that allows code: any author of an object there may run code. Such an object
+    /// gets no seal, so that it is no longer allowed after the label is removed.
     pub is_open: Arc<dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync>,
 }
 
 /// What the mutating webhook does about the seal of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
-    /// Nothing: the object asks for nothing, or is not ours to judge.
+    /// Nothing: the object has no such fields, or is not checked.
     Leave,
-    /// It gets this one.
+    /// Set this seal.
     Set(String),
-    /// It gets this one if the question is answered with yes, and loses any other if not.
+    /// Set this seal if the user has the permissions; otherwise remove any seal.
     Ask(Question, String),
-    /// It loses one that it should not have.
+    /// Remove a seal that is not valid.
     Remove,
 }
 
-/// What an object of this kind asks for, read as the controller reads it.
+/// The fields of an object of this kind that need permissions, as the controller reads them.
 fn asks_of(kind: &str, object: &Value) -> Vec<Ask> {
     validate::canonical(kind, object).map(|o| asked(kind, &o)).unwrap_or_default()
 }
 
-/// What the older form of an object did not ask for.
+/// The fields that the old object did not have.
 fn without(mut asks: Vec<Ask>, before: &[Ask]) -> Vec<Ask> {
     let mut known: HashMap<&str, Vec<&Ask>> = HashMap::new();
     for ask in before {
@@ -87,7 +87,7 @@ fn lasting(mut asks: Vec<Ask>) -> Vec<Ask> {
     asks
 }
 
-/// What the mutating webhook has to do. What the older form of an object said under a seal is not asked about again.
+/// The action of the mutating webhook. Fields that the old object had with a valid seal are not checked again.
 pub fn mark(segment: &str, review: &Value, key: &Key) -> Mark {
     let Ok(request) = Request::read(review) else { return Mark::Leave };
     let (Some(kind), Some(object)) = (kind_of(segment), request.living()) else { return Mark::Leave };
@@ -105,15 +105,15 @@ pub fn mark(segment: &str, review: &Value, key: &Key) -> Mark {
             let asks = without(asks, &before);
             if asks.is_empty() { Mark::Set(seal) } else { Mark::Ask(request.question(asks), seal) }
         }
-        // Whoever adds a label to what another has written does not answer for it.
+        // A user who only adds a label is not responsible for the spec of another user.
         None if has_news => Mark::Ask(request.question(asks), seal),
         None if seal::sealed(object).is_some() => Mark::Remove,
         None => Mark::Leave,
     }
 }
 
-/// What the validating webhook has to ask: what neither a seal nor the older form of the object covers. An object that
-/// is wrong by itself needs no question.
+/// The permissions that the validating webhook must check: for fields that neither a seal nor the old object covers.
+/// An invalid object needs no check.
 pub fn question(segment: &str, review: &Value, key: Option<&Key>) -> Option<Question> {
     let request = Request::read(review).ok()?;
     let (kind, object) = (kind_of(segment)?, request.subject()?);
@@ -137,7 +137,7 @@ pub fn question(segment: &str, review: &Value, key: Option<&Key>) -> Option<Ques
 impl Request<'_> {
     fn question(&self, mut asks: Vec<Ask>) -> Question {
         if asks.len() > ASKS {
-            // It waits for an answer: what anybody may send must not take much memory meanwhile.
+            // The request waits for an answer, and must not use much memory meanwhile.
             let more = format!("{} more fields", asks.len() - ASKS);
             asks.truncate(ASKS);
             asks.push(Ask { field: more, right: Right::Pods, value: Value::Null, at_admission_only: false });
@@ -147,7 +147,7 @@ impl Request<'_> {
     }
 }
 
-/// What the controller says of an object in `namespace` that asks for something without a seal.
+/// The controller's error for an object in `namespace` that has such fields and no seal.
 ///
 /// `key` is that of the webhook, if there is one.
 pub fn unsealed(kind: &str, namespace: &str, object: &Value, key: Option<&Key>) -> Option<String> {
@@ -172,7 +172,7 @@ fn place(namespace: &str) -> String {
     if namespace.is_empty() { "all namespaces".to_owned() } else { format!("namespace {namespace}") }
 }
 
-/// What somebody is told who may not do what `denied` takes.
+/// Message for a user without the permissions in `denied`.
 pub fn denial(question: &Question, denied: &[Ask]) -> String {
     let place = place(&question.namespace);
     let mut by_right: BTreeMap<&Right, Vec<&Ask>> = BTreeMap::new();
@@ -202,7 +202,7 @@ pub fn denial(question: &Question, denied: &[Ask]) -> String {
     )
 }
 
-/// What somebody is told while it is not known what he may do.
+/// Message if the permissions of the user could not be checked.
 pub fn unknown(question: &Question, why: &str) -> String {
     format!(
         "{}: whether user {:?} may create Pods in {} could not be looked up, which this needs: {why}. Try again, or leave it out.",

@@ -1,9 +1,10 @@
-//! The webhook's seal on an object whose author was allowed what its fields ask for.
+//! The webhook's seal on an object whose author has the permissions for its fields.
 //!
-//! The controller cannot ask who wrote an object, and any annotation can be written by its author. So the seal is an
-//! HMAC (RFC 2104, SHA-256) over the namespace, the kind, the name and those fields, with a key that only the operator
-//! has. It holds for another object with the same fields only if that has the same name. The name of an object with
-//! `generateName` is not known yet when the webhook sees it: its seal is over all of its spec, and holds for copies.
+//! The controller does not know the author of an object, and the author can write any annotation. Therefore the seal
+//! is an HMAC (RFC 2104, SHA-256) over the namespace, the kind, the name and those fields, with a key that only the
+//! operator has. It is valid for another object with the same fields only if the name is the same. The name of an
+//! object with `generateName` is not known when the webhook is called: its seal is over the whole spec, and is valid
+//! for copies.
 
 use serde_json::Value;
 
@@ -12,10 +13,10 @@ use crate::digest::{hex, hmac};
 use crate::names::annotation;
 use crate::plan::work::rights::{Ask, content};
 
-/// Bytes of a key: as many as the hash has (RFC 2104, section 3).
+/// Length of a key in bytes: that of the hash (RFC 2104, section 3).
 pub const KEY: usize = 32;
 
-/// The operator's key. Not printed anywhere.
+/// The operator's key. Never printed.
 #[derive(Clone)]
 pub struct Key([u8; KEY]);
 
@@ -31,24 +32,24 @@ impl Key {
         Self(bytes)
     }
 
-    /// The seal of an object in `namespace` for what it asks for.
+    /// The seal of an object in `namespace` for its fields.
     pub fn seal(&self, kind: &str, namespace: &str, object: &Value, asks: &[Ask]) -> String {
         let name = text(object, "name").map(|name| format!("name {name}"));
         self.of(kind, namespace, &name.or_else(|| generated(kind, object)).unwrap_or_default(), asks)
     }
 
-    /// Whether an object carries the seal for what it asks for.
+    /// Whether an object has a valid seal for its fields.
     pub fn holds(&self, kind: &str, namespace: &str, object: &Value, asks: &[Ask]) -> bool {
         let Some(found) = sealed(object) else { return false };
         let name = text(object, "name").map(|n| format!("name {n}"));
         let names = name.into_iter().chain(generated(kind, object));
-        // Whether one of them is it, whatever the others say.
+        // Whether one of the values is the seal.
         names.fold(false, |holds, name| holds | is_same(&self.of(kind, namespace, &name, asks), found))
     }
 
-    /// The part of the webhook's paths that only the API server is told: who asks without it is somebody else.
+    /// The secret part of the webhook's paths, which only the API server knows.
     pub fn path_token(&self) -> String {
-        // No text that is sealed begins so: those begin with a length.
+        // Not the beginning of any sealed text, because those begin with a length.
         hex(&hmac(&self.0, b"path of the webhook"))
     }
 
@@ -63,7 +64,7 @@ impl Key {
     }
 }
 
-/// The seal on an object, whether it holds or not.
+/// The seal of an object, valid or not.
 pub fn sealed(object: &Value) -> Option<&str> {
     object.get("metadata")?.get("annotations")?.get(annotation::SEAL)?.as_str()
 }
@@ -72,14 +73,14 @@ fn text<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
     object.get("metadata")?.get(field)?.as_str().filter(|t| !t.is_empty())
 }
 
-/// What stands in place of a name that is not given yet.
+/// Replaces a name that is not generated yet.
 fn generated(kind: &str, object: &Value) -> Option<String> {
     let begin = text(object, "generateName")?;
     let spec = canonical(kind, object)?.get("spec")?.to_string();
     Some(format!("generateName {begin} {spec}"))
 }
 
-/// In a time that tells nothing of where they differ.
+/// In constant time.
 pub(super) fn is_same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }

@@ -1,10 +1,10 @@
 //! The webhook server: HTTPS in, JSON out.
 //!
-//! `POST /default/{kind}/{token}` and `POST /validate/{kind}/{token}` take an AdmissionReview. A review says who wrote an
-//! object, and is believed; so only the API server may ask, and is known by the token in the path, which stands in the
-//! webhook configurations. The certificate is asked for at every handshake, so that a new one needs no
-//! restart. Connections and times are bounded by [`serve`], bodies here. Knows nothing of the cluster: what owners of
-//! Repositories allow is asked of whom it is given for that.
+//! `POST /default/{kind}/{token}` and `POST /validate/{kind}/{token}` accept an AdmissionReview. A review contains
+//! the author of an object, and is trusted. Therefore only the API server may call the webhook, and is recognised by
+//! the token in the path, which is in the webhook configurations. The certificate is read at every handshake, so that
+//! a new one needs no restart. Connections and times are limited by [`serve`], bodies here. The module does not use
+//! the cluster: permissions of Repositories are looked up by the given callbacks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,11 +32,12 @@ use crate::admission::{review, seal};
 use crate::serve;
 use crate::serve::Limits;
 
-/// Largest body: an object has at most 1.5 MiB in etcd, and an update carries two.
+/// Maximum size of a body: an object has at most 1.5 MiB in etcd, and an update contains two.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
-/// Longest body that is read without asking for room. All connections together hold 32 MiB of such ones.
+/// Maximum size of a body that is read without a reservation. All connections together can hold 32 MiB of such
+/// bodies.
 const SMALL: u64 = 64 * 1024;
-/// Larger bodies that are held at once: 24 MiB. Reviews of objects that are not refused for their size are seldom so large.
+/// Total size of larger bodies at a time: 24 MiB. Reviews of objects within the limits are rarely so large.
 const LARGE: usize = 8;
 
 /// The paths of the webhook.
@@ -69,19 +70,19 @@ pub fn router(doors: Doors) -> Router {
         .fallback(async move || otherwise.nobody())
 }
 
-/// Whom the webhook listens to, and asks what an object alone does not tell.
+/// Token of the API server, and lookups that need the cluster.
 #[derive(Clone)]
 pub struct Doors {
-    /// What the API server is known by.
+    /// Token by which the API server is recognised.
     pub token: PathToken,
-    /// Who may use Repositories of other namespaces.
+    /// Lookup: which namespaces may use a Repository.
     pub owners: Owners,
-    /// Who may run code; `None` where that is not asked.
+    /// Lookup: who may run code; `None` if the check is off.
     pub gate: Option<Gate>,
 }
 
-/// What the API server is known by: the last part of the path, from [`seal::Key::path_token`]. As long as it is not
-/// known here, nobody is listened to. Not printed anywhere.
+/// Token by which the API server is recognised: the last part of the path, from [`seal::Key::path_token`]. Until it
+/// is set, all requests are rejected. Never printed.
 #[derive(Clone, Default)]
 pub struct PathToken(Arc<Known>);
 
@@ -92,19 +93,19 @@ struct Known {
 }
 
 impl PathToken {
-    /// Listens to who has this one, and no other, from now on.
+    /// Accepts only this token from now on.
     pub fn set(&self, token: &str) {
         if self.0.token.load().as_deref().map(String::as_str) != Some(token) {
             self.0.token.store(Some(Arc::new(token.to_owned())));
         }
     }
 
-    /// Ends when somebody asks without the token: the API server, maybe, which was told another path.
+    /// Completes when a request without the token arrives: perhaps from the API server, with an old path.
     pub async fn asked_otherwise(&self) {
         self.0.asked_otherwise.notified().await;
     }
 
-    /// Does `read` for who has the token. Anybody else is not even listened to.
+    /// Calls `read` for requests with the token. Other requests are not read.
     async fn admit(&self, given: &str, read: impl Future<Output = Result<Held, Response>>) -> Result<Held, Response> {
         let known = self.0.token.load().as_deref().is_some_and(|token| seal::is_same(token, given));
         if known { read.await } else { Err(self.nobody()) }
@@ -116,10 +117,10 @@ impl PathToken {
     }
 }
 
-/// Room for bodies.
+/// Memory for bodies.
 struct Room {
     large: Arc<Semaphore>,
-    /// What is read from JSON takes up to 16 times its text, so of large ones one is judged after another.
+    /// A parsed object needs up to 16 times the memory of its text, so large ones are validated one after another.
     judging: Arc<Mutex<()>>,
 }
 
@@ -129,18 +130,18 @@ impl Default for Room {
     }
 }
 
-/// A body, and the room that it takes.
+/// A body, and its reservation of memory.
 struct Held {
     bytes: Bytes,
     large: Option<(OwnedSemaphorePermit, Arc<Mutex<()>>)>,
 }
 
 impl Room {
-    /// The whole body, once there is room for it; else the answer: it is no body of a review, or the object in it is too
-    /// large to be read.
+    /// The whole body, after memory is reserved for it. Otherwise the response: the body is not a review, or its
+    /// object is too large.
     async fn read(&self, kind: &str, request: Request) -> Result<Held, Response> {
         let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, "the review is too large").into_response();
-        // Who does not say how much it is may send all that is allowed.
+        // Without a Content-Length, the maximum size is reserved.
         let size = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let large = if size > SMALL {
             let permit = self.large.clone().acquire_owned().await.map_err(|_| too_large())?;
@@ -161,8 +162,8 @@ impl Room {
 }
 
 impl Held {
-    /// Does something with the review in it. It is read each time that it is needed: an object in memory is many times
-    /// its text, and must not wait there for the API server.
+    /// Calls a function with the review. The review is parsed each time: a parsed object is many times larger than
+    /// its text, and must not stay in memory during requests to the API server.
     async fn with<T>(&self, judge: impl FnOnce(&Value) -> Result<T, String>) -> Result<T, String> {
         let _alone = match &self.large {
             Some((_, judging)) => Some(judging.lock().await),
@@ -180,10 +181,10 @@ async fn mutate(kind: &str, body: &Held, gate: Option<&Gate>) -> Response {
     respond(kind, body.with(|review| review::mutate_and_mark(kind, review, &mark)).await)
 }
 
-/// Which seal the object gets.
+/// The seal of the object.
 async fn marked(kind: &str, body: &Held, gate: Option<&Gate>) -> Result<Mark, String> {
     let Some(gate) = gate else { return Ok(Mark::Leave) };
-    // Without a key nothing is sealed; the validating call still asks.
+    // Without a key there is no seal; the validating call still checks the author.
     let Ok(key) = (gate.key)().await else { return Ok(Mark::Leave) };
     Ok(match body.with(|review| Ok(rights::mark(kind, review, &key))).await? {
         Mark::Ask(question, seal) => {

@@ -1,9 +1,8 @@
-//! One step of a run, inside a Job: task in, outcome out.
+//! Runs one step of a run in a Job: reads a task, writes an outcome.
 //!
-//! The agent reads its [`Task`] from the environment, lets a driver do the step and
-//! leaves an [`Outcome`] where the kubelet keeps it. It has no Kubernetes credentials
-//! but for what [`cluster`] needs, decides nothing about the run, and ends with exit
-//! code 0 only when the outcome says that all was done.
+//! The agent reads its [`Task`] from the environment, calls a driver, and writes an [`Outcome`] to the termination
+//! message, which the kubelet stores. It has Kubernetes credentials only for [`cluster`], makes no decisions about
+//! the run, and exits with 0 only if the outcome is a success.
 
 mod cluster;
 mod options;
@@ -24,7 +23,7 @@ use crate::drivers::control::Control;
 use crate::drivers::done::Done;
 use crate::names::reason;
 
-/// Reads the task from the environment, does it, and leaves the outcome. Sets the log of the process up.
+/// Reads the task from the environment, runs it, and writes the outcome. Configures the log of the process.
 pub async fn run(options: Options) -> ExitCode {
     crate::telemetry::init();
     let started = Instant::now();
@@ -51,14 +50,14 @@ pub async fn run(options: Options) -> ExitCode {
     report::leave(&outcome, &options.outcome_file)
 }
 
-/// Does the step, with progress to be read and signals obeyed meanwhile.
+/// Runs the step, and meanwhile serves progress and handles signals.
 async fn act(task: Task, options: &Options) -> Done {
     let (tell, progress) = watch::channel(Progress::default());
     let stop = terminate::stop_on_signal();
     let server = tokio::spawn(progress::serve(options.progress_port, progress.clone()).in_current_span());
     let lines = tokio::spawn(progress::log(progress.clone()).in_current_span());
     tracing::info!("step started");
-    // A task of its own, so that a bug in a driver still leaves an outcome.
+    // In a separate task, so that an outcome is written even if a driver panics.
     let work = work(task, options.clone(), Control { progress: tell, stop });
     let done = tokio::spawn(work.in_current_span()).await;
     server.abort();
@@ -66,7 +65,7 @@ async fn act(task: Task, options: &Options) -> Done {
     done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
 }
 
-/// Lets the system do it that it is for.
+/// Calls the driver of the task's system.
 async fn work(task: Task, options: Options, control: Control) -> Done {
     match &task.work {
         Work::Restic(work) => restic::act(&task, work, &options, control).await,

@@ -1,9 +1,8 @@
-//! Where the agent finds what it needs, and what tests put elsewhere.
+//! Options of the agent: paths and ports, which tests change.
 //!
-//! By arguments and never by the environment: whoever writes a session may set
-//! variables of its Jobs, by `env` and `envFrom`, but neither their command nor
-//! their arguments. A variable that moved the outcome, restic or the root of a
-//! restore would let a user write results.
+//! Options are arguments, never environment variables: the author of a session may set variables of its Jobs, by
+//! `env` and `envFrom`, but not their command and arguments. With a variable that changes the path of the outcome, of
+//! restic or of the root of a restore, users could forge results.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,20 +13,20 @@ use crate::contract::{INTERIM_DIR, RESTORE_ROOT, SECRET_DIR};
 use crate::contract::{OUTCOME_FILE, PROGRESS_PORT, WORK_DIR};
 use crate::drivers::restic::Places;
 
-/// How long an old lock is watched, in seconds: somewhat longer than restic waits before it replaces its own.
+/// Seconds for which an old lock is watched: longer than the interval at which restic replaces its own lock.
 const LOCK_WATCH: u64 = 6 * 60;
 
-/// Arguments of the agent. A Job gives none.
+/// Arguments of the agent. Jobs set none.
 #[derive(Args, Clone, Debug)]
 #[command(args_override_self = true)]
 pub struct Options {
-    /// Where the outcome is left.
+    /// Path of the outcome.
     #[arg(long, default_value = OUTCOME_FILE, hide = true)]
     pub outcome_file: PathBuf,
     /// Port of `GET /progress`; 0 for any.
     #[arg(long, default_value_t = PROGRESS_PORT, hide = true)]
     pub progress_port: u16,
-    /// How the API server is reached; as pods do when absent.
+    /// Kubeconfig. Defaults to the configuration of pods.
     #[arg(long, hide = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Name or path of restic.
@@ -39,10 +38,10 @@ pub struct Options {
     /// Scratch space.
     #[arg(long, default_value = WORK_DIR, hide = true)]
     pub work_dir: PathBuf,
-    /// Claim for cache and temporary files.
+    /// PVC for cache and temporary files.
     #[arg(long, default_value = INTERIM_DIR, hide = true)]
     pub interim_dir: PathBuf,
-    /// Folder below which the volumes of a restore stand.
+    /// Folder below which the volumes of a restore are mounted.
     #[arg(long, default_value = RESTORE_ROOT, hide = true)]
     pub restore_root: PathBuf,
     /// Seconds for which an old lock is watched.
@@ -51,7 +50,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the driver is told of them.
+    /// The options of the driver.
     pub fn places(&self) -> Places {
         Places {
             program: self.restic.clone(),

@@ -1,7 +1,6 @@
-//! How far the step is, for whoever asks: the log, and `GET /progress`.
+//! Reports the progress of a step: in the log, and by `GET /progress`.
 //!
-//! Best effort on purpose: a port that is taken or a reader that is slow never
-//! changes how a step ends.
+//! Best effort: a port that is in use, or a slow reader, does not change the result of a step.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::contract::Progress;
 
-/// At most one line in this time: readable by people, cheap to keep.
+/// Interval between lines, so that the log stays short.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Answers `GET /progress` until it is dropped.
@@ -36,7 +35,7 @@ fn router(progress: watch::Receiver<Progress>) -> Router {
     Router::new().route("/progress", get(answer)).with_state(progress)
 }
 
-/// Logs what has changed, and the last state once the step has dropped its end.
+/// Logs changes, and the last state when the step has ended.
 pub async fn log(mut progress: watch::Receiver<Progress>) {
     let mut logged = Progress::default();
     let mut tick = tokio::time::interval(EVERY);

@@ -1,8 +1,7 @@
 //! The agent's log and its outcome.
 //!
-//! Each log line is one JSON object that carries run, session, step and host, so that
-//! the lines of one run can be found across operator, Jobs and agents. The outcome is
-//! written once, last, and an outcome that cannot be written is a failed step.
+//! Each log line is one JSON object with run, session, step and host, so that the lines of one run can be found in
+//! the logs of operator and Jobs. The outcome is written once, at the end; if it cannot be written, the step fails.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +10,7 @@ use tracing::Span;
 
 use crate::contract::{Failure, Outcome, Task};
 
-/// What every line of a step carries.
+/// Fields of every log line of a step.
 pub fn span(task: &Task) -> Span {
     let host = match &task.parts[..] {
         [part] => part.name.as_str(),

@@ -1,4 +1,4 @@
-//! Work of restic, with what it needs of the API server: the Secret of another namespace, and Snapshots.
+//! Steps of restic that use the API server: the Secret of another namespace, and Snapshots.
 
 use crate::agent::cluster;
 use crate::agent::options::Options;
@@ -9,7 +9,7 @@ use crate::drivers::done::Done;
 use crate::drivers::restic;
 use crate::drivers::restic::Repository;
 
-/// Does it, once the repository can be opened.
+/// Runs the step.
 pub async fn act(task: &Task, work: &Work, options: &Options, control: Control) -> Done {
     let places = options.places();
     let open = async {
@@ -30,7 +30,7 @@ pub async fn act(task: &Task, work: &Work, options: &Options, control: Control) 
     }
 }
 
-/// Makes the Snapshots of a Repository those that it has.
+/// Updates the Snapshots of a Repository to match the repository.
 async fn list(task: &Task, step: &List, options: &Options, repository: &Repository) -> Done {
     let kept = async {
         let (listed, absent) = restic::list(repository).await?;

@@ -1,7 +1,7 @@
-//! Being told to stop.
+//! Signals to stop.
 //!
-//! Kubernetes sends SIGTERM and, after the grace period, SIGKILL. The agent passes the
-//! first one on (the driver ends its program), so that the outcome is still written.
+//! Kubernetes sends SIGTERM and, after the grace period, SIGKILL. On the first one the driver ends its program, so
+//! that the outcome can still be written.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ pub fn stop_on_signal() -> watch::Receiver<bool> {
             Ok(mut signals) => {
                 let wait = async move {
                     while signals.recv().await.is_some() {
-                        // First: the log may be full.
+                        // Before logging, because the log may block.
                         tell.send_replace(true);
                         tracing::warn!("told to stop");
                     }

@@ -1,4 +1,5 @@
-//! AppBinding: how to connect to an application. Foreign: installed only where it is absent, never owned.
+//! AppBinding: how to connect to an application. The CRD belongs to another project: it is installed only if the
+//! cluster does not have it, and never changed.
 
 use k8s_openapi::ByteString;
 use kube::CustomResource;
@@ -19,7 +20,7 @@ use crate::api::schema;
     category = "all",
     namespaced,
     derive = "PartialEq",
-    doc = "AppBinding says how to connect to an application: address, credentials and parameters.",
+    doc = "AppBinding defines how to connect to an application: address, credentials and parameters.",
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -29,7 +30,7 @@ pub struct AppBindingSpec {
     /// Type of the application, for example `kubedb.com/postgres`.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
-    /// Object that stands for the application.
+    /// Object that represents the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_ref: Option<AppReference>,
     /// Version of the application.
@@ -46,7 +47,7 @@ pub struct AppBindingSpec {
     /// Changes to the keys of the Secret before use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secret_transforms: Vec<SecretTransform>,
-    /// Parameters of the application; their shape is the application's.
+    /// Parameters of the application, in a format that the application defines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub parameters: Option<serde_json::Value>,
@@ -86,7 +87,7 @@ pub struct ClientConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bytes")]
     pub ca_bundle: Option<ByteString>,
-    /// Name its certificate must carry.
+    /// Server name that its certificate must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
@@ -100,7 +101,7 @@ fn bytes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub struct ServiceReference {
     /// Scheme of its URL.
     pub scheme: String,
-    /// Namespace; that of the AppBinding when absent.
+    /// Namespace; defaults to that of the AppBinding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
@@ -115,7 +116,7 @@ pub struct ServiceReference {
     pub query: Option<String>,
 }
 
-/// Reference to a Secret, or to what takes its place.
+/// Reference to a Secret, or to an object that replaces it.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TypedReference {
@@ -137,7 +138,7 @@ fn secret() -> String {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretTransform {
-    /// Give a key another name.
+    /// Rename a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rename_key: Option<RenameKey>,
     /// Add a key.
@@ -146,12 +147,12 @@ pub struct SecretTransform {
     /// Add the keys of another Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_keys_from: Option<AddKeysFrom>,
-    /// Take a key out.
+    /// Remove a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remove_key: Option<RemoveKey>,
 }
 
-/// Give a key another name.
+/// Rename a key.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RenameKey {
     /// Its name.
@@ -192,7 +193,7 @@ pub struct SecretRef {
     pub name: Option<String>,
 }
 
-/// Take a key out.
+/// Remove a key.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RemoveKey {
     /// Its name.

@@ -1,4 +1,4 @@
-//! BackupBatch: several targets under one configuration and one Repository.
+//! BackupBatch: several targets with one configuration and one Repository.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
@@ -29,7 +29,7 @@ use crate::api::volume::PvcTemplate;
     namespaced,
     status = "BackupBatchStatus",
     derive = "PartialEq",
-    doc = "BackupBatch says which targets are backed up together, when, to which Repository, and what is kept.",
+    doc = "BackupBatch defines the backups of several targets: members, schedule, Repository and retention.",
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
@@ -48,33 +48,35 @@ pub struct BackupBatchSpec {
     /// The targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<BackupMember>,
-    /// Cron expression (five fields, or @hourly and the like). When absent, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and similar). When absent, backups run only when you create a
+    /// BackupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
-    /// clocks change, a time they leave out runs when they jump, and one they show twice runs the first time.
+    /// Extension: time zone of the schedule, as an IANA name such as `Europe/Berlin`. Defaults to UTC. When clocks
+    /// change, a skipped time runs at the change, and a time that occurs twice runs the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Settings of the Jobs' pods; a member's own come first.
+    /// Settings of the Jobs' pods. Settings of a member have precedence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<RuntimeSettings>,
-    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
+    /// How the data is transferred: Restic (the default), in Jobs. VolumeSnapshotter is declared, but not
+    /// implemented.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
-    /// Where the data goes. Needed by driver Restic.
+    /// Repository in which backups are stored. Required by driver Restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
-    /// What is kept, per host.
+    /// Which snapshots are kept, per host.
     pub retention_policy: RetentionPolicy,
-    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run. Default:
-    /// false.
+    /// If true, no session is created by schedule or as a retry; sessions that you create still run. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.
+    /// Number of completed BackupSessions to keep, at least the newest one. Defaults to 1. The newest successful
+    /// session is kept in addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
-    /// Hooks around the whole batch. Declared; not built yet.
+    /// Hooks of the whole batch. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
     /// Parallel (when absent) or Sequential, in the order of the list.
@@ -83,14 +85,14 @@ pub struct BackupBatchSpec {
     /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
-    /// Extension: what a failed member means for those after it, in order; Stop when absent.
+    /// Extension: what happens to the members after a failed one, in Sequential order. Defaults to Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// Longest time a session may take, for example `2h`; 24h when absent.
+    /// Maximum duration of a session, for example `2h`. Defaults to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// New sessions after a failed one; none when absent.
+    /// Retries of a failed session, each as a new session. When absent, there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
 }
@@ -99,7 +101,7 @@ pub struct BackupBatchSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupMember {
-    /// How an application is backed up. `pvc-backup` is built in; others are declared, not built yet.
+    /// How an application is backed up. `pvc-backup` is built in; other tasks are declared, but not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
     /// What is backed up.
@@ -111,14 +113,16 @@ pub struct BackupMember {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
+    /// Template of a PVC for cache and temporary files that replaces the scratch volume. Each Job has its own PVC,
+    /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks around this member. Declared; not built yet.
+    /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
-    /// the batch goes on as onFailure says. When absent, only the batch's own timeOut counts, which always holds.
+    /// Extension: maximum duration of this member, from its start, for example `30m`. After it the member fails, and
+    /// the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. That one
+    /// always applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
@@ -128,46 +132,46 @@ pub struct BackupMember {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupBatchStatus {
-    /// Generation that was last looked at.
+    /// Generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What was observed of the batch.
+    /// Conditions of the batch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// What was observed of each member.
+    /// Conditions of each member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member_conditions: Vec<MemberConditions>,
     /// Whether backups can be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<InvokerPhase>,
-    /// Extension: the scheduled time the newest scheduled session was made for.
+    /// Extension: scheduled time of the newest scheduled session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
-    /// Extension: when the next scheduled session is due.
+    /// Extension: time of the next scheduled session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
-    /// Extension: what became of the last backup that ended, by schedule or by hand. None before the first one.
+    /// Extension: result of the last backup that ended, scheduled or manual. Absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
-    /// Extension: when the last backup that succeeded ended. None before the first one.
+    /// Extension: end of the last successful backup. Absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
-    /// Extension: the schedule that is in force. None while paused.
+    /// Extension: the active schedule. Absent while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
-    /// Extension: Repository, and alias and target of each member, that were accepted. Members may come and go; those
-    /// that stay keep alias and target.
+    /// Extension: Repository, and alias and target of each member, when the object first became valid. Members can be
+    /// added and removed; alias and target of a member cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<InvokerIdentity>,
 }
 
-/// What was observed of a member.
+/// Conditions of a member.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct MemberConditions {
     /// The member's target.
     pub target: TargetRef,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,4 @@
-//! BackupBlueprint: backups by annotation. Declared as Stash declares it; not built yet.
+//! BackupBlueprint: backups by annotation. Declared as in Stash; not implemented.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -23,35 +23,35 @@ use crate::api::volume::PvcTemplate;
     category = "appscode",
     status = "BackupBlueprintStatus",
     derive = "PartialEq",
-    doc = "BackupBlueprint is a template for backups that annotations ask for. Declared; not built yet.",
+    doc = "BackupBlueprint is a template for backups that annotations request. Declared; not implemented.",
     printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupBlueprintSpec {
-    /// The store; variables such as `${TARGET_NAME}` may stand in its prefix.
+    /// The storage. Its prefix may contain variables such as `${TARGET_NAME}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
     /// Remove the data with the Repository. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
-    /// Which namespaces may refer to the Repository.
+    /// Namespaces whose objects may refer to the Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
-    /// Namespace of the BackupConfigurations; that of the target when absent.
+    /// Namespace of the BackupConfigurations. Defaults to that of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_namespace: Option<String>,
-    /// Namespace of the Repositories; that of the target when absent.
+    /// Namespace of the Repositories. Defaults to that of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo_namespace: Option<String>,
-    /// Cron expression; by hand only when absent.
+    /// Cron expression. When absent, backups run only when you create a BackupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// How an application is backed up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
-    /// What is kept.
+    /// Which snapshots are kept.
     pub retention_policy: RetentionPolicy,
     /// Settings of the Jobs' pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,35 +59,35 @@ pub struct BackupBlueprintSpec {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// Claim for dumps.
+    /// Template of a PVC for dumps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks around the backup.
+    /// Hooks of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
-    /// Completed BackupSessions to keep; 1 when absent.
+    /// Number of completed BackupSessions to keep. Defaults to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
-    /// Longest time a session may take; 24h when absent.
+    /// Maximum duration of a session. Defaults to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// New sessions after a failed one.
+    /// Retries of a failed session, each as a new session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
 }
 
-/// Extension: says that blueprints are not built yet.
+/// Extension: reports that blueprints are not implemented.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupBlueprintStatus {
-    /// Generation that was last looked at.
+    /// Generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Whether it is used.
+    /// Whether the blueprint is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<InvokerPhase>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -30,7 +30,7 @@ use crate::api::volume::PvcTemplate;
     namespaced,
     status = "BackupConfigurationStatus",
     derive = "PartialEq",
-    doc = "BackupConfiguration says what of one target is backed up, when, to which Repository, and what is kept.",
+    doc = "BackupConfiguration defines the backups of one target: paths, schedule, Repository and retention.",
     printcolumn = r#"{"name":"Task","type":"string","jsonPath":".spec.task.name","priority":1}"#,
     printcolumn = r#"{"name":"Schedule","type":"string","jsonPath":".spec.schedule"}"#,
     printcolumn = r#"{"name":"Paused","type":"boolean","jsonPath":".spec.paused"}"#,
@@ -43,37 +43,39 @@ use crate::api::volume::PvcTemplate;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfigurationSpec {
-    /// Cron expression (five fields, or @hourly and the like). When absent, backups are taken only by hand.
+    /// Cron expression (five fields, or @hourly and similar). When absent, backups run only when you create a
+    /// BackupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// Extension: whose clocks the schedule means, as an IANA name such as `Europe/Berlin`; UTC when absent. Where
-    /// clocks change, a time they leave out runs when they jump, and one they show twice runs the first time.
+    /// Extension: time zone of the schedule, as an IANA name such as `Europe/Berlin`. Defaults to UTC. When clocks
+    /// change, a skipped time runs at the change, and a time that occurs twice runs the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
+    /// How the data is transferred: Restic (the default), in Jobs. VolumeSnapshotter is declared, but not
+    /// implemented.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
-    /// Where the data goes. Needed by driver Restic.
+    /// Repository in which backups are stored. Required by driver Restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
-    /// What is kept.
+    /// Which snapshots are kept.
     pub retention_policy: RetentionPolicy,
-    /// Nothing starts by itself while true, neither by schedule nor as a retry; sessions made by hand still run. Default:
-    /// false.
+    /// If true, no session is created by schedule or as a retry; sessions that you create still run. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// Completed BackupSessions to keep, at least the newest one; 1 when absent. The newest success is kept beside them.
+    /// Number of completed BackupSessions to keep, at least the newest one. Defaults to 1. The newest successful
+    /// session is kept in addition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_history_limit: Option<i32>,
-    /// Longest time a session may take, for example `2h`; 24h when absent.
+    /// Maximum duration of a session, for example `2h`. Defaults to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// New sessions after a failed one; none when absent.
+    /// Retries of a failed session, each as a new session. When absent, there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
-    /// How an application is backed up. `pvc-backup` is built in; others are declared, not built yet.
+    /// How an application is backed up. `pvc-backup` is built in; other tasks are declared, but not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
     /// What is backed up.
@@ -85,10 +87,11 @@ pub struct BackupConfigurationSpec {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
+    /// Template of a PVC for cache and temporary files that replaces the scratch volume. Each Job has its own PVC,
+    /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<PvcTemplate>,
-    /// Hooks around the backup. Declared; not built yet.
+    /// Hooks of the backup. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<BackupHooks>,
 }
@@ -97,35 +100,36 @@ pub struct BackupConfigurationSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfigurationStatus {
-    /// Generation that was last looked at.
+    /// Generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Whether backups can be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<InvokerPhase>,
-    /// Extension: the scheduled time the newest scheduled session was made for.
+    /// Extension: scheduled time of the newest scheduled session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
-    /// Extension: when the next scheduled session is due.
+    /// Extension: time of the next scheduled session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_schedule_time: Option<Time>,
-    /// Extension: what became of the last backup that ended, by schedule or by hand. None before the first one.
+    /// Extension: result of the last backup that ended, scheduled or manual. Absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
-    /// Extension: when the last backup that succeeded ended. None before the first one.
+    /// Extension: end of the last successful backup. Absent before the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
-    /// Extension: the schedule that is in force. None while paused.
+    /// Extension: the active schedule. Absent while paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_in_force: Option<ScheduleInForce>,
-    /// Extension: Repository, alias and target that were accepted. They cannot be changed; everything else can.
+    /// Extension: Repository, alias and target when the object first became valid. They cannot change; all other
+    /// fields can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<InvokerIdentity>,
-    /// Extension: hash of the target, as earlier versions wrote it. `identity` stands in its place now.
+    /// Extension: hash of the target, written by earlier versions. Replaced by `identity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_hash: Option<String>,
 }

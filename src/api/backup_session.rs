@@ -42,11 +42,12 @@ pub struct BackupSessionSpec {
     /// The BackupConfiguration or BackupBatch to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoker: Option<InvokerRef>,
-    /// Sessions that may still follow this one if it fails; as its invoker's retryConfig says when absent.
+    /// Number of retries if this session fails. Defaults to that of the invoker's retryConfig.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_left: Option<i32>,
-    /// Extension: `true` ends the session: its Jobs are stopped, it fails with the reason Canceled, and no other follows it.
-    /// Snapshots that are complete stay. The only field that may change; it cannot be taken back. False when absent.
+    /// Extension: `true` cancels the session: its Jobs are stopped, it fails with the reason Canceled, and is not
+    /// retried. Complete snapshots are kept. The only field that may change; it cannot be set back. Defaults to
+    /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
 }
@@ -55,19 +56,19 @@ pub struct BackupSessionSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InvokerRef {
-    /// `stash.appscode.com`, also when absent.
+    /// API group. Defaults to `stash.appscode.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_group: Option<String>,
     /// `BackupConfiguration` or `BackupBatch`.
     pub kind: String,
-    /// Name, in the session's namespace.
+    /// Name, in the namespace of the session.
     pub name: String,
 }
 
 /// Phase of a backup session.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum BackupPhase {
-    /// Waiting for something that is named in the conditions.
+    /// Waits for the object that the conditions name.
     Pending,
     /// Not started: another session runs, or the invoker is not ready.
     Skipped,
@@ -75,20 +76,20 @@ pub enum BackupPhase {
     Running,
     /// Every host is backed up.
     Succeeded,
-    /// Something was not backed up, or retention or the check failed.
+    /// A host was not backed up, or retention or the check failed.
     Failed,
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
-/// What became of the last backup of a BackupConfiguration or BackupBatch.
+/// Result of the last backup of a BackupConfiguration or BackupBatch.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct LastBackup {
-    /// Its BackupSession, in the same namespace. It may be gone.
+    /// Its BackupSession, in the same namespace. The object may be deleted.
     pub session: String,
     /// `Succeeded` or `Failed`.
     pub phase: BackupPhase,
-    /// Why, in one word.
+    /// Reason, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it ended.
@@ -125,39 +126,39 @@ pub enum BackupHostPhase {
     Pending,
 }
 
-/// What a backup session did.
+/// Status of a backup session.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSessionStatus {
-    /// Extension: generation that was last looked at.
+    /// Extension: generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Phase of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupPhase>,
-    /// Extension: one line that says how it stands.
+    /// Extension: one line with the current state or the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// When it fails if it has not ended.
+    /// Deadline: time at which it fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
-    /// It failed, and a further session was made for it.
+    /// The session failed, and a retry was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried: Option<bool>,
-    /// When a further session will be made.
+    /// Time at which a retry will be created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry: Option<Time>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Each target.
+    /// Status of each target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<BackupTargetStatus>,
-    /// Extension: the run as the operator keeps track of it.
+    /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
 }
@@ -172,26 +173,27 @@ pub struct BackupTargetStatus {
     /// Extension: alias of the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// Hosts it has.
+    /// Number of hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_hosts: Option<i32>,
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupTargetPhase>,
-    /// Extension: when it fails if it has not ended; set when it starts, where `timeOut` of the member is.
+    /// Extension: time at which the member fails if it has not ended; set when it starts, if the member has a
+    /// `timeOut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// What was done before it.
+    /// Actions before the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pre_backup_actions: Vec<String>,
-    /// What was done after it.
+    /// Actions after the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub post_backup_actions: Vec<String>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Each host.
+    /// Status of each host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
     pub stats: Vec<HostBackupStats>,
@@ -206,35 +208,35 @@ pub struct HostBackupStats {
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<BackupHostPhase>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// Why it failed.
+    /// Error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Extension: why it failed, in one word.
+    /// Extension: reason of the failure, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Extension: what is to be known of it, though it is no failure.
+    /// Extension: warnings, which do not fail the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Extension: tries, from 1.
+    /// Extension: number of the attempt, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
-    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
+    /// the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
-    /// Extension: when the next try is due.
+    /// Extension: time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Extension: node that its volumes are on, where they are on one; its Job runs there.
+    /// Extension: node of its volumes, if they are bound to one; its Job runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Extension: how far it is, at most some seconds old; there only while its Job runs.
+    /// Extension: progress, at most some seconds old. Present only while its Job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Snapshots made.
+    /// Snapshots that were created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotStats>,
 }
@@ -246,16 +248,16 @@ pub struct SnapshotStats {
     /// Short id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Path it holds.
+    /// Path that it contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Size of what was read.
+    /// Size of the data that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_size: Option<String>,
-    /// Size of what was added to the repository.
+    /// Size of the data that was added to the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<String>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processing_time: Option<String>,
     /// Counts of files.
@@ -267,16 +269,16 @@ pub struct SnapshotStats {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FileStats {
-    /// All.
+    /// Total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_files: Option<i64>,
-    /// New since the snapshot before.
+    /// New since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_files: Option<i64>,
-    /// Changed since the snapshot before.
+    /// Changed since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified_files: Option<i64>,
-    /// The same as in the snapshot before.
+    /// Unchanged since the previous snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmodified_files: Option<i64>,
 }

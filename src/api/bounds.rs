@@ -1,14 +1,12 @@
-//! Limits of what users write: no list, map or text of a spec is without one.
+//! Limits of specs: every list, map and string has one.
 //!
-//! One pass over the finished schema gives every node its limit: the default of
-//! its type, or an exception by the end of its path. A field that is added later
-//! is limited without anyone remembering it. The same schema is what
-//! `admission::bounds` checks an object against. Status is the operator's, and
-//! is not limited here.
+//! One pass over the generated schema sets the limit of every node: the default of its type, or an exception by the
+//! end of its path. So new fields always have a limit. `admission::bounds` checks objects against the same schema.
+//! Status is written by the operator, and is not limited here.
 
 use serde_json::{Map, Value, json};
 
-/// Characters of a text: a Kubernetes name has 253, a label with its prefix 317.
+/// Characters of a string: a Kubernetes name has 253, a label with its prefix 317.
 const LENGTH: u64 = 1024;
 /// Items of a list, such as tolerations, mounts or arguments.
 const ITEMS: u64 = 100;
@@ -17,22 +15,22 @@ const ENTRIES: u64 = 100;
 
 /// Bytes of a path on Linux (PATH_MAX).
 const PATH: u64 = 4096;
-/// Texts with content of their own: a script, a certificate, an annotation.
+/// Strings with free content: a script, a certificate, an annotation.
 const CONTENT: u64 = 16_384;
-/// Paths or patterns of one rule. Each path is looked for in snapshots, and each pattern is an argument of restic.
+/// Paths or patterns of one rule. Each path is searched in snapshots, and each pattern is an argument of restic.
 const PATHS: u64 = 256;
-/// Rules of one target, for as many hosts that need one of their own.
+/// Rules of one target, enough for a rule per host.
 const RULES: u64 = 256;
-/// Hosts of one rule: as many as replicas can be (`validate::templates`).
+/// Hosts of one rule: the maximum number of replicas (`validate::templates`).
 const HOSTS: u64 = 1000;
 
 /// Fields with another limit than that of their type, by the end of their path. `[]` is an item of a list, `{}` the
-/// value of a map. The first that fits counts.
+/// value of a map. The first match applies.
 const EXCEPTIONS: &[(&str, u64)] = &[
-    // Each member is a Job or more, and its state stands in status.
+    // Each member has one or more Jobs, and an entry in status.
     ("spec.members", 100),
     ("backupBatch.members", 100),
-    // Each template is a claim for each replica.
+    // Each template creates a PVC per replica.
     ("volumeClaimTemplates", 20),
     ("rules", RULES),
     ("targetHosts", HOSTS),
@@ -71,7 +69,7 @@ fn limit(path: &str, default: u64) -> u64 {
     EXCEPTIONS.iter().find(|(end, _)| ends_with(path, end)).map_or(default, |(_, limit)| *limit)
 }
 
-/// Gives every node below a schema its limit. One that stands there already stays if it is lower.
+/// Sets the limit of every node below a schema. A lower limit that is already set is kept.
 pub fn apply(path: &str, schema: &mut Value) {
     let Some(node) = schema.as_object_mut() else { return };
     let is = |node: &Map<String, Value>, name: &str| node.get("type").and_then(Value::as_str) == Some(name);

@@ -1,80 +1,82 @@
-//! Small types that several kinds share.
+//! Small types that several kinds use.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the data is moved. Restic (the default): restic, in Jobs. VolumeSnapshotter: CSI volume snapshots; declared, not
-/// built yet.
+/// How the data is transferred. Restic (the default): restic, in Jobs. VolumeSnapshotter: CSI volume snapshots;
+/// declared, but not implemented.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Driver {
     /// restic, in Jobs.
     #[default]
     Restic,
-    /// CSI volume snapshots. Declared; not built yet.
+    /// CSI volume snapshots. Declared; not implemented.
     VolumeSnapshotter,
 }
 
-/// Order of the members. Parallel (the default): all at once. Sequential: one after another, in the order of the list.
+/// Order of the members. Parallel (the default): all at the same time. Sequential: one after another, in the order of
+/// the list.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ExecutionOrder {
-    /// All members at once; a member that fails or waits does not hold up another.
+    /// All members at the same time; a member that fails or waits does not delay others.
     Parallel,
     /// In the order of the list.
     Sequential,
 }
 
-/// Extension: what a failed member means for those after it, in Sequential order. Stop (the default): they are not
+/// Extension: what happens to the members after a failed one, in Sequential order. Stop (the default): they are not
 /// started. Continue: they are started.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum OnFailure {
-    /// Those after it are not started.
+    /// Members after it are not started.
     Stop,
-    /// They are started all the same.
+    /// Members after it are started.
     Continue,
 }
 
-/// Extension: whether a workload is scaled to zero while it is restored in place. Auto (the default): it is scaled to
-/// zero, restored, and scaled back. Never: it is restored under running pods, which may read half-written files and
-/// overwrite restored ones.
+/// Extension: whether a workload is scaled to zero during a restore in place. Auto (the default): it is scaled to
+/// zero, restored, and scaled back. Never: its pods keep running during the restore, and may read partially written
+/// files and overwrite restored files.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Quiesce {
     /// Scale to zero, restore, scale back.
     Auto,
-    /// Restore under the running workload. It may read half-written files, and may overwrite what is restored.
+    /// Do not scale. Pods keep running; they may read partially written files and overwrite restored files.
     Never,
 }
 
-/// Extension: what becomes of a workload whose data a restore has touched and not restored as a whole. StayDown (the
-/// default): it stays at zero replicas, with an annotation that says why, until a restore of it succeeds. ScaleBack: it is
-/// scaled back, and starts on what is there.
+/// Extension: what happens to a workload whose data is half restored at the end of a restore. StayDown (the default):
+/// it stays at zero replicas, with an annotation that gives the cause, until a restore of the data succeeds.
+/// ScaleBack: it is scaled back, and starts with the data as it is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum AfterFailure {
-    /// It stays at zero replicas, with an annotation that says what it comes back to and why. The next restore of it that
-    /// succeeds scales it back.
+    /// It stays at zero replicas, with an annotation that contains its former replicas and the cause. The next
+    /// successful restore of the data scales it back.
     StayDown,
-    /// It is scaled back, and starts on what is there.
+    /// It is scaled back, and starts with the data as it is.
     ScaleBack,
 }
 
-/// Extension: what becomes of files that the snapshots do not have. Keep (the default): they stay. Delete: they are
-/// deleted once everything else is restored, within what the rule selects.
+/// Extension: what happens to files that are not in the snapshots. Keep (the default): they are kept. Delete: those
+/// that the rule selects are deleted after everything else is restored.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Extraneous {
-    /// They stay.
+    /// They are kept.
     Keep,
-    /// They are deleted once everything else is restored: what the rule selects by paths, include and exclude, and no
-    /// snapshot of the host holds. Volumes that are mounted below a path are not entered.
+    /// Files that the rule selects by paths, include and exclude, and that are in no snapshot of the host, are
+    /// deleted after everything else is restored. Volumes that are mounted below a path are skipped.
     Delete,
 }
 
-/// Extension: whether a restore gives files back their owners. Keep (the default): every file gets its owner, for which
-/// the Job must be allowed to run as root. Ignore: files belong to the user that the Job runs as.
+/// Extension: whether a restore sets the owners of files. Keep (the default): owners are restored, which requires
+/// that the Job may run as root. Ignore: files belong to the user of the Job.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Ownership {
-    /// Every file gets its owner, or the restore fails before anything is touched. Needs a Job that may run as root.
+    /// Owners are restored, or the restore fails before data is changed. Requires that the Job may run as root.
     Keep,
-    /// Files belong to whom the Job runs as. It runs as an ordinary user, which the Pod Security level `restricted` allows.
+    /// Files belong to the user of the Job. It does not run as root, which the Pod Security level `restricted`
+    /// allows.
     Ignore,
 }
 
@@ -99,12 +101,12 @@ pub struct Param {
     pub value: String,
 }
 
-/// Reference to what is backed up or restored.
+/// Reference to the object that is backed up or restored.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// Group and version: `apps/v1` of workloads, `v1` of PersistentVolumeClaim and ReplicationController. When absent, that
-    /// of the kind. An AppBinding is found by its kind whatever stands here.
+    /// Group and version: `apps/v1` of workloads, `v1` of PersistentVolumeClaim and ReplicationController. Defaults
+    /// to that of the kind. Ignored for an AppBinding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
     /// Kind: `Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `ReplicationController` or `PersistentVolumeClaim`.
@@ -113,7 +115,7 @@ pub struct TargetRef {
     /// Name of the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Namespace of the object; that of the session when absent.
+    /// Namespace of the object. Defaults to that of the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -123,12 +125,14 @@ pub struct TargetRef {
 pub struct RepositoryRef {
     /// Name of the Repository.
     pub name: String,
-    /// Its namespace; that of the referring object when absent. Another one must be allowed by the Repository's usagePolicy.
+    /// Its namespace. Defaults to that of the referring object. Another namespace must be allowed by the Repository's
+    /// usagePolicy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
 
-/// What stays fixed of a BackupConfiguration or BackupBatch: what its snapshots are known by, and where they are.
+/// Fields of a BackupConfiguration or BackupBatch that cannot change, because they identify its snapshots and their
+/// location.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct InvokerIdentity {
     /// The Repository.
@@ -139,10 +143,10 @@ pub struct InvokerIdentity {
     pub targets: Vec<TargetIdentity>,
 }
 
-/// What stays fixed of a target.
+/// Fields of a target that cannot change.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct TargetIdentity {
-    /// Its alias; none means that each host has its own name.
+    /// Its alias. If absent, hosts have default names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// The object.
@@ -150,33 +154,34 @@ pub struct TargetIdentity {
     pub ref_: Option<TargetRef>,
 }
 
-/// What is restored into which hosts.
+/// A rule: which snapshots are restored to which hosts.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
-    /// Hosts this rule is for. Empty means every host that no other rule names; at most one rule may be so.
+    /// Hosts of this rule. If empty, every host that no other rule names; at most one rule may have an empty list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_hosts: Vec<String>,
-    /// Host whose backup is restored; the target host itself when absent or empty.
+    /// Host whose backup is restored. Defaults to the target host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
-    /// Snapshot ids, or `latest`. Exclusive with `paths`. The source host always filters them.
+    /// Snapshot ids, or `latest`. Cannot be used together with `paths`. They must belong to the source host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<String>,
-    /// Paths to restore from the newest snapshot of the source host that holds them. Each must lie within a volume mount.
+    /// Paths to restore, each from the newest snapshot of the source host that contains it. Each path must be within
+    /// a volume mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339); of a backup run that was still going then, none.
-    /// The newest when absent. Not together with snapshot ids.
+    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
+    /// When absent, the newest. Cannot be used together with snapshot ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: how many backup runs back, of those that hold what is asked for; 0, also when absent, is the newest. Not
+    /// Extension: number of newer matching backup runs to skip. Defaults to 0, the newest run. Cannot be used
     /// together with snapshot ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub previous: Option<i32>,
-    /// Extension: only snapshots that carry all of these tags. Not together with snapshot ids.
+    /// Extension: only snapshots with all of these tags. Cannot be used together with snapshot ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Only files that match one of these restic patterns.
@@ -191,10 +196,10 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDirSettings {
-    /// Where it is kept: empty (the default) for the node's disk, `Memory` for a tmpfs.
+    /// Storage medium: empty (the default) for the node's disk, `Memory` for a tmpfs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub medium: Option<String>,
-    /// Most bytes it may take, for example `1Gi`; no limit when absent.
+    /// Size limit, for example `1Gi`. No limit when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_limit: Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
     /// Do not cache repository metadata in it. Default: false.
@@ -202,15 +207,15 @@ pub struct EmptyDirSettings {
     pub disable_caching: Option<bool>,
 }
 
-/// How often a failed backup is tried again, each time as a session of its own.
+/// Retries of a failed backup, each as a new session.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryConfig {
-    /// Further tries after the first; 1 when absent.
+    /// Maximum number of retries. Defaults to 1.
     #[serde(default = "one", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_retry: Option<i32>,
-    /// Wait before each further try, for example `10m`; none when absent.
+    /// Delay before each retry, for example `10m`. No delay when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub delay: Option<String>,
@@ -221,7 +226,7 @@ fn one() -> Option<i32> {
     Some(1)
 }
 
-/// A schedule, and since when its times count: those before are nobody's promise.
+/// A schedule, and the time since which it is active. No session is created for earlier times.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleInForce {
@@ -230,43 +235,43 @@ pub struct ScheduleInForce {
     /// Its time zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// When the object was created, was given this schedule, or was paused no more.
+    /// Time at which the object was created, its schedule was set, or it was resumed.
     pub since: Time,
 }
 
-/// A duration as Go writes it: `90s`, `1h30m`.
+/// A duration in Go's format: `90s`, `1h30m`.
 pub const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
 
 /// Which snapshots are kept after a backup.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionPolicy {
-    /// Name of the policy, for the reader.
+    /// Name of the policy, for information.
     pub name: String,
-    /// Newest snapshots to keep; none by this rule when absent.
+    /// Number of newest snapshots to keep. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<i64>,
-    /// Hours of which the newest snapshot is kept; none by this rule when absent.
+    /// Number of hours of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_hourly: Option<i64>,
-    /// Days of which the newest snapshot is kept; none by this rule when absent.
+    /// Number of days of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_daily: Option<i64>,
-    /// Weeks of which the newest snapshot is kept; none by this rule when absent.
+    /// Number of weeks of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_weekly: Option<i64>,
-    /// Months of which the newest snapshot is kept; none by this rule when absent.
+    /// Number of months of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_monthly: Option<i64>,
-    /// Years of which the newest snapshot is kept; none by this rule when absent.
+    /// Number of years of which the newest snapshot is kept. None by this rule when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_yearly: Option<i64>,
     /// Snapshots with any of these tags are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_tags: Vec<String>,
-    /// Remove data that no snapshot needs any more from the repository.
+    /// Remove data that no snapshot uses any more from the repository.
     pub prune: bool,
-    /// Only say what would be removed. Default: false.
+    /// Only report what would be removed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
 }
@@ -274,10 +279,10 @@ pub struct RetentionPolicy {
 /// kstatus and Stash phases of an invoker (BackupConfiguration, BackupBatch).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum InvokerPhase {
-    /// The object contradicts itself or asks for what is not built; see the ValidationPassed condition.
+    /// The spec is not valid, or uses a feature that is not implemented; see the ValidationPassed condition.
     Invalid,
     /// Backups can be taken.
     Ready,
-    /// Something it names is missing; see its conditions.
+    /// An object that it names is missing, or a backup could not be taken for another reason; see its conditions.
     NotReady,
 }

@@ -1,4 +1,4 @@
-//! Function: one container of a Task. Declared as Stash declares it; only the built-in tasks run yet.
+//! Function: one container of a Task. Declared as in Stash; only the built-in tasks are implemented.
 
 use k8s_openapi::api::core::v1::{ContainerPort, VolumeDevice, VolumeMount};
 use kube::CustomResource;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::runtime::ContainerRuntimeSettings;
 use crate::api::schema;
 
-/// A container recipe. Every text may hold variables, `${NAME}` or `${NAME:=default}`.
+/// Template of a container. Every string may contain variables, `${NAME}` or `${NAME:=default}`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "stash.appscode.com",
@@ -19,39 +19,39 @@ use crate::api::schema;
     category = "stash",
     category = "appscode",
     derive = "PartialEq",
-    doc = "Function is one container of a Task: a recipe with variables.",
+    doc = "Function is one container of a Task: a template with variables.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Image of the container; Stash's own when absent. Declared; not built yet.
+    /// Image of the container. Defaults to Stash's own. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Entry point; the image's own when absent.
+    /// Entry point. Defaults to that of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Working folder; the image's own when absent.
+    /// Working directory. Defaults to that of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// Ports it opens.
+    /// Ports of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<ContainerPort>>")]
     pub ports: Vec<ContainerPort>,
-    /// Volumes of the Task it mounts.
+    /// Volumes of the Task that it mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<VolumeMount>>")]
     pub volume_mounts: Vec<VolumeMount>,
-    /// Block devices it uses.
+    /// Block devices that it uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<VolumeDevice>>")]
     pub volume_devices: Vec<VolumeDevice>,
     /// Settings of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<ContainerRuntimeSettings>,
-    /// Removed from Kubernetes in 1.25; not used. Leave it absent.
+    /// Removed from Kubernetes in 1.25; not used. Must be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_security_policy_name: Option<String>,
 }

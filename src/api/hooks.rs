@@ -1,4 +1,4 @@
-//! Hooks: declared as Stash declares them. An object that uses one is refused as NotSupported.
+//! Hooks: declared as in Stash. An object that uses one is rejected as NotSupported.
 
 use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::schema;
 
-/// One action: a command, an HTTP request or a TCP connection. Those that are set all run, in this order.
+/// One action: a command, an HTTP request or a TCP connection. If several are set, all run, in this order.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Handler {
@@ -15,18 +15,18 @@ pub struct Handler {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<ExecAction>")]
     pub exec: Option<ExecAction>,
-    /// HTTP GET request; 200 to 399 passes.
+    /// HTTP GET request. A status from 200 to 399 is a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<HTTPGetAction>")]
     pub http_get: Option<HTTPGetAction>,
-    /// HTTP POST request; 200 to 399 passes.
+    /// HTTP POST request. A status from 200 to 399 is a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_post: Option<HttpPostAction>,
-    /// TCP connection; that it opens passes.
+    /// TCP connection. If it can be opened, this is a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<TCPSocketAction>")]
     pub tcp_socket: Option<TCPSocketAction>,
-    /// Container the command runs in, and whose port names are known; the first when absent.
+    /// Container in which the command runs, and whose port names can be used. Defaults to the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
 }
@@ -35,13 +35,13 @@ pub struct Handler {
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpPostAction {
-    /// Path on the server; `/` when absent.
+    /// Path on the server. Defaults to `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Number or name of the port.
     #[schemars(schema_with = "schema::int_or_string")]
     pub port: IntOrString,
-    /// Host name; the pod's address when absent.
+    /// Host name. Defaults to the address of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// `HTTP` (the default) or `HTTPS`.
@@ -50,10 +50,10 @@ pub struct HttpPostAction {
     /// Headers of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_headers: Vec<HttpHeader>,
-    /// Body of the request; none when absent.
+    /// Body of the request. None when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// Form fields; they win over `body`.
+    /// Form fields. They have precedence over `body`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub form: Vec<FormEntry>,
 }
@@ -78,7 +78,7 @@ pub struct FormEntry {
     pub values: Vec<String>,
 }
 
-/// Hooks around a backup. Declared; not built yet.
+/// Hooks of a backup. Declared; not implemented.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupHooks {
@@ -94,7 +94,7 @@ pub struct BackupHooks {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostBackupHook {
-    /// What to do.
+    /// The action.
     #[serde(flatten)]
     pub handler: Handler,
     /// When it runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left).
@@ -103,8 +103,8 @@ pub struct PostBackupHook {
     pub execution_policy: PostBackupPolicy,
 }
 
-/// When the hook runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left). Declared;
-/// not built yet.
+/// When the hook runs: Always (the default), OnSuccess, OnFailure, or OnFinalRetryFailure (no retry is left).
+/// Declared; not implemented.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostBackupPolicy {
     /// Always.
@@ -118,7 +118,7 @@ pub enum PostBackupPolicy {
     OnFinalRetryFailure,
 }
 
-/// Hooks around a restore. Declared; not built yet.
+/// Hooks of a restore. Declared; not implemented.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreHooks {
@@ -134,7 +134,7 @@ pub struct RestoreHooks {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostRestoreHook {
-    /// What to do.
+    /// The action.
     #[serde(flatten)]
     pub handler: Handler,
     /// When it runs: Always (the default), OnSuccess or OnFailure.
@@ -143,7 +143,7 @@ pub struct PostRestoreHook {
     pub execution_policy: PostRestorePolicy,
 }
 
-/// When the hook runs: Always (the default), OnSuccess or OnFailure. Declared; not built yet.
+/// When the hook runs: Always (the default), OnSuccess or OnFailure. Declared; not implemented.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum PostRestorePolicy {
     /// Always.

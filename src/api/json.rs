@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Takes every null out of a document. An absent optional field is serialised as null,
-/// and the API server refuses null where a field is not nullable.
+/// Removes every null from a document. An absent optional field is serialised as null, and the API server rejects
+/// null for fields that are not nullable.
 pub fn clean(value: &mut Value) {
     match value {
         Value::Object(map) => {

@@ -1,9 +1,8 @@
-//! What users write: the custom resources, and nothing else.
+//! Types of the custom resources, and nothing else.
 //!
-//! Each kind stands in a file of its own name. Field names, types, defaults,
-//! printer columns and short names are those of Stash, so that its manifests
-//! apply unchanged; what Lifeboat adds is optional and says "Extension".
-//! The definitions under `crds/` are generated from here (`lifeboat crds`).
+//! Each kind is in a file of the same name. Field names, types, defaults, printer columns and short names are those
+//! of Stash, so that its manifests apply unchanged. Fields that Lifeboat adds are optional, and their description
+//! begins with "Extension". The CRDs in `crds/` are generated from these types (`lifeboat crds`).
 
 pub mod app_binding;
 pub mod backup_batch;
@@ -43,7 +42,7 @@ pub use restore_session::RestoreSession;
 pub use snapshot::Snapshot;
 pub use task::Task;
 
-/// Every definition, finished, in the order of their file names.
+/// All CRDs, complete, in the order of their file names.
 pub fn all_crds() -> Vec<Value> {
     [
         AppBinding::crd(),
@@ -63,7 +62,7 @@ pub fn all_crds() -> Vec<Value> {
     .collect()
 }
 
-/// Schema of the spec of a kind that users of ours write. `None` for any other.
+/// Schema of the spec of a kind that users write. `None` for any other kind.
 pub fn spec_of(kind: &str) -> Option<Value> {
     Some(match kind {
         "BackupBatch" => schema::of_spec::<backup_batch::BackupBatchSpec>(),

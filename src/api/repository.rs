@@ -1,4 +1,4 @@
-//! Repository: where restic data lives.
+//! Repository: where backups are stored.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::api::restore_session::{GrantStatus, StepStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::api::schema;
 
-/// A restic repository and who may use it.
+/// A restic repository, and the namespaces that may use it.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
     group = "stash.appscode.com",
@@ -27,7 +27,7 @@ use crate::api::schema;
     namespaced,
     status = "RepositoryStatus",
     derive = "PartialEq",
-    doc = "Repository says where restic keeps backed-up data, with which credentials, and who may use it.",
+    doc = "Repository defines where backups are stored, the Secret with the credentials, and the namespaces that may use it.",
     printcolumn = r#"{"name":"Integrity","type":"boolean","jsonPath":".status.integrity"}"#,
     printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.totalSize"}"#,
     printcolumn = r#"{"name":"Snapshot-Count","type":"integer","jsonPath":".status.snapshotCount"}"#,
@@ -38,25 +38,26 @@ use crate::api::schema;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RepositorySpec {
-    /// The store. Exactly one kind of backend.
+    /// The storage. Exactly one kind of backend must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Remove the backed-up data when the Repository is deleted: all snapshots, and what only they need. Default: false. Not
-    /// for `local`.
+    /// Remove the stored data when the Repository is deleted: all snapshots, and the data that only they use.
+    /// Default: false. Not allowed for `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wipe_out: Option<bool>,
-    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): only the repository in
-    /// it is created, and a bucket that does not exist is the failure BucketMissing. `Always`: the bucket too, where the
-    /// credentials allow it. Neither replaces a repository that was there and is gone. It has no meaning for `local`.
+    /// Extension: whether the first backup may create the bucket. `IfBucketExists` (the default): it creates only the
+    /// repository, and fails with BucketMissing if the bucket does not exist. `Always`: it also creates the bucket,
+    /// if the credentials allow it. Neither replaces a repository that is lost. Not used for `local`.
     #[serde(default, skip_serializing_if = "CreateBucket::is_default")]
     #[schemars(default = "CreateBucket::default")]
     pub create: CreateBucket,
-    /// Which namespaces may refer to it; its own only, when absent.
+    /// Namespaces whose objects may refer to it. When absent, only its own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
-    /// Extension: settings of the pods of the Repository's own Jobs, which list its snapshots, ask a store that was
-    /// silent, and remove data for `wipeOut`. Jobs of sessions have those of their session. Fields that are absent come
-    /// from the annotation `lifeboat.stash.appscode.com/job-defaults` of the Namespace, then from the chart's `jobs.defaults`.
+    /// Extension: settings of the pods of the Repository's own Jobs, which list its snapshots, check storage that did
+    /// not answer, and remove data for `wipeOut`. Jobs of sessions use the settings of their session. Fields that are
+    /// absent come from the annotation `lifeboat.stash.appscode.com/job-defaults` of the Namespace, then from the
+    /// chart's `jobs.defaults`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_settings: Option<RuntimeSettings>,
 }
@@ -64,7 +65,7 @@ pub struct RepositorySpec {
 /// What the first backup may create.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum CreateBucket {
-    /// The repository, and its bucket where it does not exist.
+    /// The repository, and its bucket if it does not exist.
     Always,
     /// The repository, in a bucket that exists.
     #[default]
@@ -78,7 +79,7 @@ impl CreateBucket {
     }
 }
 
-/// A store. Exactly one of its kinds is set.
+/// The storage. Exactly one kind must be set.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
@@ -86,40 +87,40 @@ impl CreateBucket {
     "message": "set exactly one of local, s3, gcs, azure, swift, b2 and rest"
 }]))]
 pub struct Backend {
-    /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the store's credentials. It must
-    /// be set.
+    /// Secret in the Repository's namespace with RESTIC_PASSWORD (the encryption key) and the credentials of the
+    /// storage. It must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_secret_name: Option<String>,
     /// A volume: PersistentVolumeClaim, hostPath or NFS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
-    /// S3 or a store that speaks its protocol.
+    /// S3, or storage with the same protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Backend>,
-    /// Google Cloud Storage. Declared; not built yet.
+    /// Google Cloud Storage. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gcs: Option<BucketBackend>,
-    /// Azure Blob Storage. Declared; not built yet.
+    /// Azure Blob Storage. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure: Option<ContainerBackend>,
-    /// OpenStack Swift. Declared; not built yet.
+    /// OpenStack Swift. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swift: Option<SwiftBackend>,
-    /// Backblaze B2. Declared; not built yet.
+    /// Backblaze B2. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub b2: Option<BucketBackend>,
-    /// restic's REST server. Declared; not built yet.
+    /// restic's REST server. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<RestBackend>,
 }
 
-/// A repository on a volume: any volume source of Kubernetes, written beside these fields.
+/// A repository on a volume: any volume source of Kubernetes, next to these fields.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalBackend {
-    /// Where Stash mounted it. Kept for its manifests: Lifeboat mounts it at a place of its own.
+    /// Mount path in Stash. Kept for its manifests; Lifeboat mounts the volume at another path.
     pub mount_path: String,
-    /// Folder of the volume that holds the repository; the volume's root when absent.
+    /// Folder of the repository in the volume. Defaults to the root of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<String>,
     /// The volume source, as in a pod: `persistentVolumeClaim`, `hostPath`, `nfs`.
@@ -128,10 +129,10 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// The volume under a name, as a pod wants it.
+    /// The volume with a name, as in a pod.
     ///
     /// # Errors
-    /// The source is none that Kubernetes knows.
+    /// The source is not a volume source of Kubernetes.
     pub fn volume(&self, name: &str) -> serde_json::Result<Volume> {
         let mut volume = self.source.clone();
         volume.insert("name".into(), name.into());
@@ -151,32 +152,33 @@ impl JsonSchema for LocalBackend {
             properties.remove("name");
             properties.insert(
                 "mountPath".into(),
-                json!({ "type": "string", "description": "Where Stash mounted it. Kept for its manifests: Lifeboat mounts it at a place of its own." }),
+                json!({ "type": "string", "description": "Mount path in Stash. Kept for its manifests; Lifeboat mounts the volume at another path." }),
             );
             properties.insert(
                 "subPath".into(),
-                json!({ "type": "string", "description": "Folder of the volume that holds the repository; the volume's root when absent." }),
+                json!({ "type": "string", "description": "Folder of the repository in the volume. Defaults to the root of the volume." }),
             );
         }
         schema
     }
 }
 
-/// A bucket that speaks the S3 protocol.
+/// A bucket with the S3 protocol.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct S3Backend {
-    /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS unless it says http.
+    /// Host or URL, for example `s3.amazonaws.com` or `https://minio.example:9000`. HTTPS unless the URL begins with
+    /// http://.
     pub endpoint: String,
     /// Name of the bucket.
     pub bucket: String,
-    /// Folder in the bucket, for example `demo/shop`; the bucket's root when absent. A leading slash makes no difference.
+    /// Folder in the bucket, for example `demo/shop`. Defaults to the root of the bucket. A leading slash is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Region of the bucket, for example `eu-central-1`; found by asking the store when absent.
+    /// Region of the bucket, for example `eu-central-1`. When absent, it is requested from the storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Accept any certificate. Default: false. A CA of your own is better: key CA_CERT_DATA of the Secret.
+    /// Accept any certificate. Default: false. For your own CA use the key CA_CERT_DATA of the Secret instead.
     #[serde(rename = "insecureTLS", default, skip_serializing_if = "Option::is_none")]
     pub insecure_tls: Option<bool>,
 }
@@ -187,10 +189,10 @@ pub struct S3Backend {
 pub struct BucketBackend {
     /// Name of the bucket.
     pub bucket: String,
-    /// Folder in the bucket; its root when absent.
+    /// Folder in the bucket. Defaults to its root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Most connections at once; restic's own number when absent.
+    /// Maximum number of connections. Defaults to that of restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i64>,
 }
@@ -201,10 +203,10 @@ pub struct BucketBackend {
 pub struct ContainerBackend {
     /// Name of the container.
     pub container: String,
-    /// Folder in the container; its root when absent.
+    /// Folder in the container. Defaults to its root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Most connections at once; restic's own number when absent.
+    /// Maximum number of connections. Defaults to that of restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<i64>,
 }
@@ -214,7 +216,7 @@ pub struct ContainerBackend {
 pub struct SwiftBackend {
     /// Name of the container.
     pub container: String,
-    /// Folder in the container; its root when absent.
+    /// Folder in the container. Defaults to its root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
 }
@@ -222,12 +224,12 @@ pub struct SwiftBackend {
 /// A restic REST server.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct RestBackend {
-    /// URL of the repository. Declared; not built yet.
+    /// URL of the repository. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// Who may use a Repository.
+/// Which namespaces may use a Repository.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsagePolicy {
@@ -243,7 +245,8 @@ pub struct UsagePolicy {
     "message": "from: Selector needs a selector"
 }]))]
 pub struct AllowedNamespaces {
-    /// Same (the default): its own namespace only. Selector: namespaces whose labels match `selector`. All: every namespace.
+    /// Same (the default): only its own namespace. Selector: namespaces whose labels match `selector`. All: every
+    /// namespace.
     #[serde(default)]
     #[schemars(default = "FromNamespaces::default")]
     pub from: FromNamespaces,
@@ -253,143 +256,145 @@ pub struct AllowedNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// Namespaces whose objects may refer to the Repository. Same (the default): its own only. Selector: those whose labels
-/// match `selector`. All: every namespace.
+/// Namespaces whose objects may refer to the Repository. Same (the default): only its own. Selector: those whose
+/// labels match `selector`. All: every namespace.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum FromNamespaces {
     /// All.
     All,
     /// Those whose labels match the selector.
     Selector,
-    /// Its own only.
+    /// Only its own.
     #[default]
     Same,
 }
 
-/// What is known of a repository.
+/// Status of a repository.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RepositoryStatus {
-    /// Generation that was last looked at.
+    /// Generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When the first backup through this Repository succeeded, retention and check included.
+    /// Time of the first successful backup to this Repository, including retention and check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_backup_time: Option<Time>,
-    /// When the newest backup succeeded, retention and check included.
+    /// Time of the newest successful backup, including retention and check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup_time: Option<Time>,
     /// Result of the last check of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity: Option<bool>,
-    /// Size of the data in the store.
+    /// Size of the data in the storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_size: Option<String>,
-    /// Snapshots in the repository.
+    /// Number of snapshots in the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_count: Option<i64>,
-    /// Snapshots the last retention removed.
+    /// Number of snapshots that the last retention removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_removed_on_last_cleanup: Option<i64>,
     /// Objects that use it; the first hundred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
-    /// Extension: what was observed, Ready among it.
+    /// Extension: conditions, including Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Extension: whether the store answers. Absent as long as it always did.
+    /// Extension: whether the storage answers. Not set if it has never failed to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reachability: Option<Reachability>,
-    /// Bucket and prefix that were opened through it last, `bucket/prefix`.
+    /// Bucket and prefix that were last opened with this Repository, `bucket/prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_store: Option<String>,
-    /// Extension: where a repository was last found, or a backup succeeded: `bucket/prefix`, or a hash of volume and folder. As
-    /// long as the spec names that place, a repository that is not there is a failure, and no backup creates one.
+    /// Extension: location where a repository was last found, or a backup succeeded: `bucket/prefix`, or a hash of
+    /// volume and folder. While the spec has this location, a missing repository is a failure, and no backup creates
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_place: Option<String>,
-    /// When a session that failed last left snapshots. Later than `sync.backupTime`: they are about to be listed.
+    /// Time at which a failed session last left snapshots. If later than `sync.backupTime`, they will be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_request_time: Option<Time>,
-    /// When a session last said that the store does not answer its Job. Later than `reachability.lastProbeTime`: the
-    /// Repository is about to ask for itself.
+    /// Time at which a session last reported that the storage does not answer its Job. If later than
+    /// `reachability.lastProbeTime`, the Repository will check the storage itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe_request_time: Option<Time>,
-    /// When a session last failed for a reason that lies in the store. Later than `sync.triedTime`: the repository is
-    /// about to be opened again.
+    /// Time at which a session last failed because of the storage. If later than `sync.triedTime`, the repository
+    /// will be opened again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_request_time: Option<Time>,
-    /// Extension: what the operator keeps track of, of its own Jobs on the repository.
+    /// Extension: state of the Repository's own Jobs, written by the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
-    /// Extension: how its Snapshots stand to what the repository holds.
+    /// Extension: state of the list of its Snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncStatus>,
-    /// Extension: who holds the places for Jobs on it. There only while sessions wait for one.
+    /// Extension: namespaces that hold the slots for its Jobs. Present only while sessions wait for a slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<SlotsStatus>,
 }
 
-/// The places for Jobs on a Repository, and who holds them.
+/// The slots for Jobs of a Repository, and the namespaces that hold them.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotsStatus {
-    /// When it was so. Written at most every half minute.
+    /// Time of this observation. Updated at most every 30 seconds.
     pub time: Time,
-    /// Places that are held.
+    /// Number of slots in use.
     pub used: i64,
-    /// Places that there are.
+    /// Number of slots.
     pub most: i64,
-    /// Sessions that have no Job yet and want one.
+    /// Number of sessions that wait for a slot.
     pub waiting: i64,
-    /// Namespaces that hold places, the most first; the first twenty.
+    /// Namespaces that hold slots, in descending order of their number; the first twenty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace"]))]
     pub holders: Vec<SlotHolder>,
 }
 
-/// A namespace that holds places.
+/// A namespace that holds slots.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SlotHolder {
     /// The namespace.
     pub namespace: String,
-    /// How many it holds.
+    /// Number of slots that it holds.
     pub count: i64,
 }
 
-/// How the Snapshots of a Repository stand to what it holds.
+/// State of the list of Snapshots of a Repository.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncStatus {
-    /// When they last were brought up to date.
+    /// Time of the last successful list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_time: Option<Time>,
-    /// When that was last tried, with whatever result.
+    /// Time of the last list, successful or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_time: Option<Time>,
-    /// Value of the annotation `lifeboat.stash.appscode.com/sync` that was last answered.
+    /// Value of the annotation `lifeboat.stash.appscode.com/sync` of the last list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// The newest backup that was last looked for: `lastBackupTime` or `listRequestTime`, whichever is later.
+    /// Time of the newest backup that the last list includes: `lastBackupTime` or `listRequestTime`, whichever is
+    /// later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
-    /// Secret and spec with which the repository was last opened. `Ready` is about those.
+    /// Secret and spec with which the repository was last opened. `Ready` refers to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened: Option<OpenedWith>,
-    /// Secret and spec with which that was last tried, with whatever result.
+    /// Secret and spec of the last attempt to open it, successful or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<OpenedWith>,
-    /// A Job is at it.
+    /// The running Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<SyncBegun>,
-    /// Rights that were given to the Job, for its time.
+    /// Permissions that were granted to the Job while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub grants: Vec<GrantStatus>,
 }
 
-/// What a repository is opened with. Of the Secret only its version is kept.
+/// Secret and spec with which a repository is opened. Of the Secret, only its version is stored.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenedWith {
@@ -401,16 +406,16 @@ pub struct OpenedWith {
     pub spec_hash: Option<String>,
 }
 
-/// What a Job that brings Snapshots up to date was begun for.
+/// Why a Job that lists Snapshots was started.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncBegun {
-    /// When.
+    /// Start time.
     pub time: Time,
     /// Value of the annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// The newest backup.
+    /// Time of the newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_time: Option<Time>,
     /// Secret and spec that the Job opens the repository with.
@@ -418,25 +423,26 @@ pub struct SyncBegun {
     pub with: Option<OpenedWith>,
 }
 
-/// Whether a store answers. While it does not, one small Job asks it once in a while, and nothing else is started.
+/// Whether the storage answers. While it does not, one small Job checks it from time to time, and no other Job is
+/// started.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reachability {
-    /// It does.
+    /// The storage answers.
     pub reachable: bool,
-    /// Since when it does, or does not.
+    /// Time of the last change.
     pub since: Time,
-    /// What was said when it did not.
+    /// Error message of the last check that got no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When the last probe came to an end.
+    /// End of the last check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
-    /// When it is asked next, if somebody waits for it then.
+    /// Time of the next check, if a session waits then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_probe_time: Option<Time>,
-    /// Hash of what it was asked with last: spec, version of the Secret, and annotation `lifeboat.stash.appscode.com/sync`. A
-    /// store that does not answer is asked at once when one of them changes.
+    /// Hash of spec, version of the Secret, and annotation `lifeboat.stash.appscode.com/sync` at the last check. When
+    /// one of them changes, storage that does not answer is checked at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_with: Option<String>,
 }

@@ -43,11 +43,12 @@ use crate::api::volume::PvcTemplate;
     "message": "maintainOrder and executionOrder contradict each other; set one of them"
 }]))]
 pub struct RestoreBatchSpec {
-    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
+    /// How the data is transferred: Restic (the default), in Jobs. VolumeSnapshotter is declared, but not
+    /// implemented.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
-    /// Where the data comes from. Needed by driver Restic.
+    /// Repository from which data is restored. Required by driver Restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
     /// Parallel (when absent) or Sequential, in the order of the list.
@@ -56,32 +57,34 @@ pub struct RestoreBatchSpec {
     /// The same as executionOrder: true is Sequential, false is Parallel. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintain_order: Option<bool>,
-    /// Extension: what a failed member means for those after it, in order; Stop when absent.
+    /// Extension: what happens to the members after a failed one, in Sequential order. Defaults to Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
-    /// Hooks around the whole batch. Declared; not built yet.
+    /// Hooks of the whole batch. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
-    /// Longest time the restore may take, waiting included, for example `30m`; 24h when absent.
+    /// Maximum duration of the restore, including the time spent waiting, for example `30m`. Defaults to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
-    /// Of a backup run that was still going then, none. The newest when absent. Not together with backupSession.
+    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
+    /// Applies to every host whose rule has no asOf, previous or id. When absent, the newest. Cannot be used together
+    /// with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
-    /// does not select by itself. The object may be gone. Any when absent.
+    /// Extension: only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every host
+    /// whose rule has no asOf, previous or id. The BackupSession may be deleted. When absent, snapshots of any
+    /// session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: true ends the run. The only field that may change; it cannot be taken back. Default: false.
+    /// Extension: true cancels the run. The only field that may change; it cannot be set back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
     /// The targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<RestoreMember>,
-    /// Extension: takes the members from a BackupBatch instead.
+    /// Extension: use the members of a BackupBatch instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_batch: Option<BackupBatchRef>,
 }
@@ -91,20 +94,20 @@ pub struct RestoreBatchSpec {
 pub struct BackupBatchRef {
     /// Name of the BackupBatch.
     pub name: String,
-    /// Its namespace; that of the restore when absent. Targets are looked for in the namespace of the restore either way.
+    /// Its namespace. Defaults to that of the restore. Targets are always in the namespace of the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Aliases of the members to restore, in this order; all, in the order of the BackupBatch, when empty.
+    /// Aliases of the members to restore, in this order. If empty, all members, in the order of the BackupBatch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
 }
 
-/// What a run was planned from, taken from a BackupBatch once.
+/// Copy of the fields of a BackupBatch that a run uses.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Adopted {
-    /// What was asked for.
+    /// The `spec.backupBatch` of the copy.
     pub from: BackupBatchRef,
-    /// Where its data is, unless the restore says so itself.
+    /// Its Repository, unless the restore specifies one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
     /// The members.
@@ -116,10 +119,10 @@ pub struct Adopted {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreMember {
-    /// Where the data goes.
+    /// The target of the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RestoreTarget>,
-    /// How an application is restored. `pvc-restore` is built in; others are declared, not built yet.
+    /// How an application is restored. `pvc-restore` is built in; other tasks are declared, but not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
     /// Settings of the Jobs' pods.
@@ -128,54 +131,56 @@ pub struct RestoreMember {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
+    /// Template of a PVC for cache and temporary files that replaces the scratch volume. Each Job has its own PVC,
+    /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<Box<PvcTemplate>>,
-    /// Hooks around this member. Declared; not built yet.
+    /// Hooks of this member. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
-    /// Extension: longest time this member may take, from its start, for example `30m`. Past it the member fails, and
-    /// the batch goes on as onFailure says. When absent, only the batch's own timeOut counts, which always holds.
+    /// Extension: maximum duration of this member, from its start, for example `30m`. After it the member fails, and
+    /// the batch continues as onFailure specifies. When absent, only the timeOut of the batch applies. That one
+    /// always applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// What is restored into which hosts. Moved below `target` on creation.
+    /// Rules: which snapshots are restored to which hosts. Moved to `target` when the object is created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
 
-/// What a batch did.
+/// Status of a batch.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreBatchStatus {
-    /// Extension: generation that was last looked at.
+    /// Extension: generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Phase of the batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<RestorePhase>,
-    /// Extension: one line that says how it stands.
+    /// Extension: one line with the current state or the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// When it fails if it has not ended.
+    /// Deadline: time at which it fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Each member, in the order of the spec.
+    /// Status of each member, in the order of the spec.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<RestoreMemberStatus>,
-    /// Extension: repository and members as they were taken from spec.backupBatch when the run began. What becomes of
-    /// the BackupBatch afterwards changes nothing.
+    /// Extension: repository and members, copied from spec.backupBatch when the run started. Later changes of the
+    /// BackupBatch have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::free_object")]
     pub adopted: Option<Adopted>,
-    /// Extension: the run as the operator keeps track of it.
+    /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
 }
@@ -190,23 +195,24 @@ pub struct RestoreMemberStatus {
     /// Extension: alias of the member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Hosts it has.
+    /// Number of hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_hosts: Option<i32>,
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<MemberPhase>,
-    /// Extension: when it fails if it has not ended; set when it starts, where `timeOut` of the member is.
+    /// Extension: time at which the member fails if it has not ended; set when it starts, if the member has a
+    /// `timeOut`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// Extension: why it waits, failed or was not started.
+    /// Extension: message: why the member waits, failed or was not started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Each host.
+    /// Status of each host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
     pub stats: Vec<HostRestoreStats>,

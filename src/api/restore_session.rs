@@ -38,17 +38,18 @@ use crate::api::volume::PvcTemplate;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSessionSpec {
-    /// How the data is moved: Restic (the default), in Jobs. VolumeSnapshotter is declared, and not built yet.
+    /// How the data is transferred: Restic (the default), in Jobs. VolumeSnapshotter is declared, but not
+    /// implemented.
     #[serde(default)]
     #[schemars(default = "Driver::default")]
     pub driver: Driver,
-    /// Where the data comes from. Needed by driver Restic.
+    /// Repository from which data is restored. Required by driver Restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
-    /// How an application is restored. `pvc-restore` is built in; others are declared, not built yet.
+    /// How an application is restored. `pvc-restore` is built in; other tasks are declared, but not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
-    /// Where the data goes.
+    /// The target of the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RestoreTarget>,
     /// Settings of the Jobs' pods.
@@ -57,29 +58,32 @@ pub struct RestoreSessionSpec {
     /// Scratch volume of the Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temp_dir: Option<EmptyDirSettings>,
-    /// A claim for cache and temporary files instead of the scratch volume, one for each Job; deleted with the session.
+    /// Template of a PVC for cache and temporary files that replaces the scratch volume. Each Job has its own PVC,
+    /// which is deleted with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interim_volume_template: Option<Box<PvcTemplate>>,
-    /// Hooks around the restore. Declared; not built yet.
+    /// Hooks of the restore. Declared; not implemented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Box<RestoreHooks>>,
-    /// Longest time the restore may take, waiting included, for example `30m`; 24h when absent.
+    /// Maximum duration of the restore, including the time spent waiting, for example `30m`. Defaults to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub time_out: Option<String>,
-    /// Extension: only snapshots at or before this time (RFC 3339), for every host whose rule does not select by itself.
-    /// Of a backup run that was still going then, none. The newest when absent. Not together with backupSession.
+    /// Extension: only snapshots at or before this time (RFC 3339), and only of backup runs that were complete then.
+    /// Applies to every host whose rule has no asOf, previous or id. When absent, the newest. Cannot be used together
+    /// with backupSession.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub as_of: Option<String>,
-    /// Extension: only snapshots that this BackupSession made (`name`, or `namespace/name`), for every host whose rule
-    /// does not select by itself. The object may be gone. Any when absent.
+    /// Extension: only snapshots that this BackupSession created (`name`, or `namespace/name`). Applies to every host
+    /// whose rule has no asOf, previous or id. The BackupSession may be deleted. When absent, snapshots of any
+    /// session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_session: Option<String>,
-    /// Extension: true ends the run. The only field that may change; it cannot be taken back. Default: false.
+    /// Extension: true cancels the run. The only field that may change; it cannot be set back. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-    /// Deprecated: write them below `target`. Moved there on creation.
+    /// Deprecated: use `target.rules`. Moved there when the object is created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
@@ -87,17 +91,17 @@ pub struct RestoreSessionSpec {
 /// Phase of a restore.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum RestorePhase {
-    /// Waiting for something that is named in the conditions.
+    /// Waits for the object that the conditions name.
     Pending,
     /// Running.
     Running,
-    /// All that was planned is restored.
+    /// Everything that was planned is restored.
     Succeeded,
-    /// Something was not restored; the conditions say what, why, and what to do.
+    /// Not everything was restored; the conditions contain the cause, and what to do.
     Failed,
-    /// Not known.
+    /// Unknown.
     Unknown,
-    /// The object contradicts itself or asks for what is not built; nothing was done.
+    /// The spec is not valid, or uses a feature that is not implemented. Nothing was changed.
     Invalid,
 }
 
@@ -107,13 +111,13 @@ pub enum MemberPhase {
     /// Not started yet.
     #[default]
     Pending,
-    /// All that was planned for it is restored.
+    /// Everything that was planned for it is restored.
     Succeeded,
     /// Running.
     Running,
-    /// Something of it was not restored.
+    /// Not everything of it was restored.
     Failed,
-    /// Not known.
+    /// Unknown.
     Unknown,
     /// Extension: never started, because an earlier member failed or the run was canceled.
     Skipped,
@@ -122,53 +126,53 @@ pub enum MemberPhase {
 /// Phase of a host.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum HostPhase {
-    /// All that was planned for it is restored.
+    /// Everything that was planned for it is restored.
     Succeeded,
-    /// Something of it was not restored.
+    /// Not everything of it was restored.
     Failed,
-    /// Announced: from here on data may be overwritten.
+    /// Announced: from now on data may be overwritten.
     Running,
-    /// Not known.
+    /// Unknown.
     Unknown,
     /// Extension: not started.
     #[default]
     Pending,
 }
 
-/// What a restore did.
+/// Status of a restore.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreSessionStatus {
-    /// Extension: generation that was last looked at.
+    /// Extension: generation of the spec that was last reconciled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Phase of the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<RestorePhase>,
-    /// Extension: one line that says how it stands.
+    /// Extension: one line with the current state or the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Hosts the target has.
+    /// Number of hosts of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_hosts: Option<i32>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<String>,
-    /// When it fails if it has not ended.
+    /// Deadline: time at which it fails if it has not ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_deadline: Option<Time>,
-    /// Each host.
+    /// Status of each host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["hostname"]))]
     pub stats: Vec<HostRestoreStats>,
-    /// What was observed.
+    /// Conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Extension: the workload scaled to zero for the restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<QuiesceStatus>,
-    /// Extension: the run as the operator keeps track of it.
+    /// Extension: state of the run, written by the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunStatus>,
 }
@@ -182,73 +186,73 @@ pub struct HostRestoreStats {
     /// Its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<HostPhase>,
-    /// How long it took.
+    /// Duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// Why it failed, and what to do.
+    /// Error message: why the host failed, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Extension: why it failed, in one word.
+    /// Extension: reason of the failure, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Extension: what is to be known of it, though it is no failure.
+    /// Extension: warnings, which do not fail the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Extension: host whose backup is restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_host: Option<String>,
-    /// Extension: node that its volumes are on, where they are on one; its Job runs there.
+    /// Extension: node of its volumes, if they are bound to one; its Job runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Extension: the snapshots, fixed before data is touched.
+    /// Extension: the pinned snapshots, selected before data is changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<PinnedSnapshot>,
-    /// Extension: tries, from 1.
+    /// Extension: number of the attempt, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i32>,
-    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
-    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
+    /// the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
-    /// Extension: tries, from the first on, that ended before anything was written. As many as there were tries: its data
-    /// is as it was. 0: a Job of a try is gone, and what it did is not known.
+    /// Extension: number of attempts, from the first one, that ended before data was written. If equal to the number
+    /// of attempts, the data is unchanged. 0 if a Job no longer exists, and it is not known whether it wrote data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwritten: Option<i32>,
-    /// Extension: when the next try is due, and not set once its Job may exist; or since when it can begin.
+    /// Extension: time of the next attempt, not set if its Job may exist; or time since which the host can start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Extension: up to two owners, `uid:gid,uid:gid`, of files that are to be restored, with which each volume is tried
-    /// before anything is written.
+    /// Extension: up to two owners of files to be restored, `uid:gid,uid:gid`, with which each volume is tested
+    /// before data is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Extension: what was counted in the snapshots before anything was written.
+    /// Extension: entries and bytes to restore, counted in the snapshots before data is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Counts>,
-    /// Extension: what was restored, or found already equal.
+    /// Extension: entries and bytes that were restored, or were already equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Counts>,
-    /// Extension: entries that were deleted because the snapshots do not have them, of all tries that have answered. Not set
-    /// where target.extraneous is not Delete.
+    /// Extension: number of entries that were deleted because they are not in the snapshots, of all attempts with a
+    /// result. Not set if target.extraneous is not Delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<i64>,
-    /// Extension: true if the pod of a try died without an answer, so that more may have been deleted than `deleted`
-    /// counts.
+    /// Extension: true if the pod of an attempt ended without a result, so that more entries may have been deleted
+    /// than `deleted` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more_deleted: Option<bool>,
-    /// Extension: how far it is, at most some seconds old.
+    /// Extension: progress, at most some seconds old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
-/// A snapshot that will be restored, whatever newer ones appear.
+/// A pinned snapshot: it will be restored even if newer snapshots are created.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct PinnedSnapshot {
     /// Full id.
     pub id: String,
-    /// When it was made.
+    /// Time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// Only this path of it. Not set where it has several, and all are restored.
+    /// The path of it that is restored. Not set if it has several paths, and all are restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -262,7 +266,7 @@ pub struct Counts {
     pub bytes: i64,
 }
 
-/// How far a host is.
+/// Progress of a host.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
@@ -270,78 +274,78 @@ pub struct Progress {
     pub percent: i32,
     /// Bytes done.
     pub bytes_done: i64,
-    /// Bytes in all.
+    /// Total bytes.
     pub bytes_total: i64,
     /// Entries done.
     pub files_done: i64,
-    /// Entries in all.
+    /// Total entries.
     pub files_total: i64,
 }
 
-/// A workload that is scaled to zero while it is restored.
+/// A workload that is scaled to zero during a restore.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct QuiesceStatus {
     /// The workload.
     #[serde(rename = "ref", default)]
     pub ref_: TargetRef,
-    /// Replicas it had, and will have again.
+    /// Its former replicas, which will be restored.
     pub replicas: i32,
-    /// How far it is.
+    /// State of the quiesce.
     pub state: QuiesceState,
-    /// It was at zero already, because an earlier restore had left its data half restored; false once it is back although
-    /// that data still is so (`afterFailure: ScaleBack`).
+    /// True if the workload was already at zero, because an earlier restore left its data half restored. False after
+    /// it is scaled back although the data is still half restored (`afterFailure: ScaleBack`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<bool>,
 }
 
-/// How far a quiesce is.
+/// State of a quiesce.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum QuiesceState {
     /// Announced: the workload will be, or is being, scaled to zero.
     #[default]
     Announced,
-    /// No pod of it is left.
+    /// The workload has no pods.
     Quiesced,
-    /// Scaled back to its replicas.
+    /// Scaled back to its former replicas.
     Resumed,
-    /// The workload is gone; there is nothing to scale back.
+    /// The workload was deleted, so it is not scaled back.
     Gone,
-    /// Somebody else scaled it up during the restore, and has it now.
+    /// A user or another controller scaled it up during the restore, and now controls its replicas.
     Broken,
-    /// It stays at zero, because its data is half restored; its annotation says so.
+    /// It stays at zero, because its data is half restored; it has the annotation.
     Held,
 }
 
-/// A run as the operator keeps track of it: all it needs to go on after a crash.
+/// State of a run: everything that the operator needs to continue after a restart.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStatus {
     /// Id of the run, the same in the logs of operator, Job and agent.
     pub id: String,
-    /// Hash of what the run was planned from; another one means that the spec was changed under it.
+    /// Hash of the spec of the run. If it differs, the spec was changed during the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec_hash: Option<String>,
-    /// Of a backup: hash of where the repository is that its Jobs work on. Another one means that the Repository was changed
-    /// under it.
+    /// For a backup: hash of the location of the repository. If it differs, the Repository was changed during the
+    /// run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// When it started.
+    /// Start time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When it ended.
+    /// End time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
     /// The steps of the run that belong to no host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<StepStatus>,
-    /// Rights that were given to Jobs of the run, for the time of the run.
+    /// Permissions that were granted to Jobs of the run, for the duration of the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub grants: Vec<GrantStatus>,
 }
 
-/// A right that was given to the Jobs of a run: a Role with its RoleBinding and ServiceAccount, all of one name.
+/// A permission that was granted to the Jobs of a run: a Role, a RoleBinding and a ServiceAccount with the same name.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct GrantStatus {
     /// Name of the Role, the RoleBinding and, in the namespace of the run, the ServiceAccount.
@@ -356,22 +360,22 @@ pub struct GrantStatus {
 pub struct StepStatus {
     /// Preflight, prepare or maintain.
     pub name: String,
-    /// Tries, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: i32,
-    /// Extension: tries that ended with a pod that was killed for its memory, evicted, or gone without a word. Three of
-    /// them end the step; other faults of the infrastructure are tried again until the deadline.
+    /// Extension: attempts whose pod ran out of memory, was evicted, or ended without a result. The third one fails
+    /// the step; other failures of the infrastructure are retried until the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_deaths: Option<i32>,
-    /// It is over.
+    /// The step has ended.
     #[serde(default)]
     pub done: bool,
-    /// When the next try is due.
+    /// Time of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Why the last try failed, in one word.
+    /// Reason of the last failure, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why the last try failed, and what to do.
+    /// Message of the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

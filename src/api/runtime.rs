@@ -1,4 +1,4 @@
-//! Settings of the pods that do the work. Each reaches the Job's pod as it stands here.
+//! Settings of the pods of Jobs. Each is copied unchanged to the Job's pod.
 
 use std::collections::BTreeMap;
 
@@ -26,28 +26,28 @@ pub struct RuntimeSettings {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodRuntimeSettings {
-    /// Further labels.
+    /// Additional labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_labels: BTreeMap<String, String>,
-    /// Further annotations.
+    /// Additional annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pod_annotations: BTreeMap<String, String>,
-    /// Labels a node must have.
+    /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// ServiceAccount of the pod; `default` when absent. Its token is not mounted unless automountServiceAccountToken is
-    /// true.
+    /// ServiceAccount of the pod. Defaults to `default`. Its token is not mounted unless automountServiceAccountToken
+    /// is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
-    /// Annotations for a generated ServiceAccount. Declared; not built: no ServiceAccount is generated, and an object that
-    /// sets it is Invalid. To give Jobs a cloud role, annotate a ServiceAccount of your own (for example
-    /// `eks.amazonaws.com/role-arn`) and name it in serviceAccountName.
+    /// Annotations for a generated ServiceAccount. Declared; not implemented: no ServiceAccount is generated, and an
+    /// object that sets this field is Invalid. To assign a cloud role to Jobs, annotate your own ServiceAccount (for
+    /// example `eks.amazonaws.com/role-arn`) and set it in serviceAccountName.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service_account_annotations: BTreeMap<String, String>,
-    /// Mount the ServiceAccount's token. Default: false, because the agent talks to no API server.
+    /// Mount the ServiceAccount's token. Default: false, because the agent does not use the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
-    /// Node to run on, past the scheduler; the scheduler chooses when absent.
+    /// Node to run on, without the scheduler. When absent, the scheduler selects the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// Security settings of the pod.
@@ -58,34 +58,34 @@ pub struct PodRuntimeSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<LocalObjectReference>>")]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Scheduling constraints. A constraint that a volume needs is added to them.
+    /// Scheduling constraints. Constraints that a volume requires are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Affinity>")]
     pub affinity: Option<Affinity>,
-    /// Scheduler of the pod; the cluster's default when absent.
+    /// Scheduler of the pod. Defaults to that of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_name: Option<String>,
-    /// Taints the pod tolerates.
+    /// Taints that the pod tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<Toleration>>")]
     pub tolerations: Vec<Toleration>,
-    /// PriorityClass of the pod; the cluster's default when absent.
+    /// PriorityClass of the pod. Defaults to that of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
-    /// Priority of the pod; that of its PriorityClass when absent.
+    /// Priority of the pod. Defaults to that of its PriorityClass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Readiness gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::embedded::<Vec<PodReadinessGate>>")]
     pub readiness_gates: Vec<PodReadinessGate>,
-    /// RuntimeClass of the pod; the node's default runtime when absent.
+    /// RuntimeClass of the pod. Defaults to the runtime of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_class_name: Option<String>,
-    /// Tell the pod the Services of its namespace by environment variables. Default: false.
+    /// Set environment variables for the Services of the pod's namespace. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_service_links: Option<bool>,
-    /// How pods spread over nodes.
+    /// How pods are spread across nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "topology_spread")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
@@ -106,26 +106,26 @@ pub struct ContainerRuntimeSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<ResourceRequirements>")]
     pub resources: Option<ResourceRequirements>,
-    /// Liveness probe of the container; none when absent.
+    /// Liveness probe of the container. None when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Probe>")]
     pub liveness_probe: Option<Probe>,
-    /// Readiness probe of the container; none when absent.
+    /// Readiness probe of the container. None when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Probe>")]
     pub readiness_probe: Option<Probe>,
-    /// Actions at the container's start and stop.
+    /// Actions when the container starts and stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<Lifecycle>")]
     pub lifecycle: Option<Lifecycle>,
-    /// Security settings of the container. A restore keeps ownership only as root.
+    /// Security settings of the container. A restore can set owners only as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<SecurityContext>")]
     pub security_context: Option<SecurityContext>,
-    /// Scheduling priority of the data mover.
+    /// CPU scheduling priority of restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<NiceSettings>,
-    /// I/O priority of the data mover.
+    /// I/O priority of restic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ionice: Option<IoNiceSettings>,
     /// Environment from ConfigMaps or Secrets.
@@ -138,22 +138,22 @@ pub struct ContainerRuntimeSettings {
     pub env: Vec<EnvVar>,
 }
 
-/// As nice(1) takes it.
+/// Value for nice(1).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct NiceSettings {
-    /// -20 (first) to 19 (last); 0 when absent. Below 0 needs the capability SYS_NICE.
+    /// -20 (highest priority) to 19 (lowest). Defaults to 0. Values below 0 require the capability SYS_NICE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjustment: Option<i32>,
 }
 
-/// As ionice(1) takes it.
+/// Values for ionice(1).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IoNiceSettings {
-    /// 0 none, 1 real time (needs the capability SYS_NICE), 2 best effort, 3 idle; 0 when absent.
+    /// 0 none, 1 real time (requires the capability SYS_NICE), 2 best effort, 3 idle. Defaults to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<i32>,
-    /// 0 (first) to 7 (last) within class 1 or 2; 4 when absent.
+    /// 0 (highest priority) to 7 (lowest) within class 1 or 2. Defaults to 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_data: Option<i32>,
 }

@@ -1,9 +1,8 @@
-//! How Rust types become the OpenAPI schemas that an API server accepts.
+//! Converts Rust types to OpenAPI schemas that an API server accepts.
 //!
-//! Embedded Kubernetes types keep their structure but lose their descriptions:
-//! with them one PodSpec alone is 400 kB of YAML. What schemars writes and
-//! Kubernetes does not know (nullable options, empty defaults, unsigned
-//! formats) is taken out in one pass over the finished schema.
+//! Embedded Kubernetes types keep their structure, but not their descriptions: with them, one PodSpec alone is 400 kB
+//! of YAML. Keywords of schemars that Kubernetes does not support (nullable options, empty defaults, unsigned
+//! formats) are removed in one pass over the generated schema.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
@@ -30,12 +29,12 @@ pub fn embedded<T: JsonSchema>(_: &mut SchemaGenerator) -> Schema {
     Schema::try_from(value).unwrap_or_default()
 }
 
-/// Schema of an object whose fields are not ours to check.
+/// Schema of an object whose fields are not checked.
 pub fn free_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// Schema of a value that is either a number or a text.
+/// Schema of a value that is either a number or a string.
 pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true })
 }
@@ -43,7 +42,7 @@ pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
 fn strip_descriptions(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            // A *property* called "description" is an object; the keyword is a text.
+            // A *property* called "description" is an object; the keyword is a string.
             if map.get("description").is_some_and(Value::is_string) {
                 map.remove("description");
             }
@@ -54,14 +53,14 @@ fn strip_descriptions(value: &mut Value) {
     }
 }
 
-/// Makes a generated definition what Kubernetes expects of a hand-written one.
+/// Changes a generated CRD to the form that Kubernetes expects.
 pub fn finish(crd: &CustomResourceDefinition) -> Value {
     let mut value = serde_json::to_value(crd).unwrap_or_default();
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
-                // What is written by others than users of ours is not ours to limit.
+                // Only fields that users write have limits.
                 if crd.spec.group == crate::names::GROUP
                     && let Some(spec) = schema.pointer_mut("/properties/spec")
                 {
@@ -78,10 +77,10 @@ pub fn finish(crd: &CustomResourceDefinition) -> Value {
     value
 }
 
-/// The same schema of a spec alone, straight from its type: a definition takes several times as long, and the operator
-/// needs the limits of a kind before it judges the first object.
+/// The same schema for a spec alone, directly from its type: a whole CRD takes several times as long, and the
+/// operator needs the limits of a kind before it validates the first object.
 pub fn of_spec<T: JsonSchema>() -> Value {
-    // As kube makes the schema of a definition.
+    // With the same settings as kube.
     let settings = SchemaSettings::openapi3().with(|s| {
         s.inline_subschemas = true;
         s.meta_schema = None;
@@ -101,7 +100,7 @@ fn tidy(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("nullable");
-            // schemars writes Default::default() of every optional field; only a default that says something stays.
+            // schemars writes Default::default() of every optional field; only defaults that are not empty are kept.
             let empty = map.get("default").is_some_and(|d| match d {
                 Value::Null | Value::Bool(false) => true,
                 Value::String(s) => s.is_empty(),

@@ -1,4 +1,4 @@
-//! Snapshot: one restic snapshot, as an ordinary object. A view: deleting one deletes no data, and it comes back.
+//! Snapshot: represents one restic snapshot. Deleting the object deletes no data, and the next list creates it again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "SnapshotStatus",
     derive = "PartialEq",
-    doc = "Snapshot is one restic snapshot of a Repository.",
+    doc = "Snapshot represents one restic snapshot of a Repository.",
     printcolumn = r#"{"name":"ID","type":"string","jsonPath":".status.id","priority":1}"#,
     printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".status.repository"}"#,
     printcolumn = r#"{"name":"Hostname","type":"string","jsonPath":".status.hostname"}"#,
@@ -28,31 +28,31 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct SnapshotSpec {}
 
-/// What restic knows of a snapshot.
+/// Data of restic about a snapshot.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct SnapshotStatus {
     /// Extension: its full id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Extension: when it was made.
+    /// Extension: time of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
     /// Id of its root folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<String>,
-    /// Paths it holds.
+    /// Paths that it contains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Host it was made for.
+    /// Host of the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// User who made it.
+    /// User that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// User id of the process that made it.
+    /// User id of the process that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<i32>,
-    /// Group id of the process that made it.
+    /// Group id of the process that created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<i32>,
     /// Its tags.

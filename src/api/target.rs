@@ -1,4 +1,4 @@
-//! What is backed up, and where a restore goes.
+//! Targets of backups and restores.
 
 use k8s_openapi::api::core::v1::VolumeMount;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -15,17 +15,18 @@ fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
     s
 }
 
-/// What is backed up.
+/// Target of a backup.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupTarget {
-    /// Host name of its snapshots; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. `host-0` (`host-<ordinal>`, the node's name) when absent. Unique in a batch.
+    /// Host name of its snapshots; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to `host-0`
+    /// (`host-<ordinal>`, the node's name). Must be unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// The workload or claim.
+    /// The workload or PVC.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub ref_: Option<TargetRef>,
-    /// Absolute paths to back up, one snapshot each. Each must lie within a volume mount.
+    /// Absolute paths to back up, one snapshot each. Each path must be within a volume mount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
     /// Volumes of the workload (by their name in its pod template) and where they are mounted.
@@ -38,64 +39,67 @@ pub struct BackupTarget {
     /// VolumeSnapshotClass. For VolumeSnapshotter only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_class_name: Option<String>,
-    /// restic patterns of files to leave out.
+    /// restic patterns of files to exclude.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Further arguments of `restic backup`, none when absent. Allowed are --tag, --exclude-caches, --exclude-if-present,
-    /// --exclude-larger-than, --one-file-system, --ignore-inode, --ignore-ctime, --limit-upload, --read-concurrency,
-    /// --pack-size, --compression, --no-scan and --iexclude.
+    /// Additional arguments of `restic backup`; none when absent. Allowed are --tag, --exclude-caches,
+    /// --exclude-if-present, --exclude-larger-than, --one-file-system, --ignore-inode, --ignore-ctime,
+    /// --limit-upload, --read-concurrency, --pack-size, --compression, --no-scan and --iexclude.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
 }
 
-/// Where a restore goes, and what goes there.
+/// Target of a restore, and what is restored.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreTarget {
-    /// Host name the target was backed up under; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. `host-0` (`host-<ordinal>`, the node's name) when absent. Unique in a batch.
+    /// Host name of the backup; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to `host-0`
+    /// (`host-<ordinal>`, the node's name). Must be unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// The workload or claim.
+    /// The workload or PVC.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub ref_: Option<TargetRef>,
     /// Volumes of the workload (by their name in its pod template) and where they are mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "volume_mounts")]
     pub volume_mounts: Vec<VolumeMount>,
-    /// Replicas that volumeClaimTemplates are made for, each with claims of its own; one without ordinal when absent.
+    /// Number of replicas for which PVCs of volumeClaimTemplates are created. When absent, one set of PVCs without
+    /// ordinal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Claims to make and restore into, in place of `ref`. Mounts name them without their `-${POD_ORDINAL}`. They stay when the session goes.
+    /// Templates of PVCs to create and restore into, instead of `ref`. volumeMounts use their names without
+    /// `-${POD_ORDINAL}`. The PVCs are kept when the session is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_claim_templates: Vec<PvcTemplate>,
-    /// What is restored into which hosts. Needs at least one.
+    /// Rules: which snapshots are restored to which hosts. At least one is required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-    /// Further arguments of `restic restore`, none when absent. Allowed are --tag, --verify, --sparse, --overwrite,
-    /// --exclude-xattr, --include-xattr and --limit-download.
+    /// Additional arguments of `restic restore`; none when absent. Allowed are --tag, --verify, --sparse,
+    /// --overwrite, --exclude-xattr, --include-xattr and --limit-download.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Extension: whether the workload is scaled to zero while it is restored in place; Auto when absent.
+    /// Extension: whether the workload is scaled to zero during a restore in place. Defaults to Auto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiesce: Option<Quiesce>,
-    /// Extension: what becomes of the workload where its data was touched and is not restored as a whole; StayDown when
-    /// absent.
+    /// Extension: what happens to the workload if its data is half restored at the end. Defaults to StayDown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
-    /// Extension: whether files must get back their owners; Keep when absent.
+    /// Extension: whether the owners of files are restored. Defaults to Keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ownership: Option<Ownership>,
-    /// Extension: Delete removes files in the paths of the rules that the snapshots do not have, once everything else is
-    /// restored; Keep when absent. Not together with allowEmpty, with quiesce: Never or with a DaemonSet.
+    /// Extension: with Delete, files in the paths of the rules that are not in the snapshots are deleted after
+    /// everything else is restored. Defaults to Keep. Cannot be used together with allowEmpty, with quiesce: Never or
+    /// with a DaemonSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extraneous: Option<Extraneous>,
-    /// Extension: true: restoring nothing at all is a success. Default: false, it is a failure.
+    /// Extension: with true, a restore of nothing succeeds. Default: false, it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_empty: Option<bool>,
 }
 
 impl RestoreTarget {
-    /// Whether files that the snapshots do not have are deleted.
+    /// Whether files that are not in the snapshots are deleted.
     pub fn is_exact(&self) -> bool {
         self.extraneous == Some(Extraneous::Delete)
     }

@@ -1,4 +1,4 @@
-//! Task: Functions in a row. Declared as Stash declares it; only the built-in tasks run yet.
+//! Task: a sequence of Functions. Declared as in Stash; only the built-in tasks are implemented.
 
 use k8s_openapi::api::core::v1::Volume;
 use kube::CustomResource;
@@ -19,7 +19,7 @@ use crate::api::schema;
     category = "stash",
     category = "appscode",
     derive = "PartialEq",
-    doc = "Task is a row of Functions that back up or restore an application.",
+    doc = "Task is a sequence of Functions that back up or restore an application.",
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct TaskSpec {

@@ -1,4 +1,4 @@
-//! Volumes as the kinds of Stash describe them.
+//! Types of volumes, as in the kinds of Stash.
 
 use std::collections::BTreeMap;
 
@@ -9,37 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::schema;
 
-/// A PersistentVolumeClaim to be made.
+/// Template of a PersistentVolumeClaim.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcTemplate {
-    /// `v1`, also when absent.
+    /// Defaults to `v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_version: Option<String>,
-    /// `PersistentVolumeClaim`, also when absent.
+    /// Defaults to `PersistentVolumeClaim`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Name, labels and annotations of the claim. `${POD_ORDINAL}` in the name is the replica's number.
+    /// Name, labels and annotations of the PVC. `${POD_ORDINAL}` in the name is the replica's ordinal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<PartialMeta>,
-    /// Spec of the claim.
+    /// Spec of the PVC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<PersistentVolumeClaimSpec>")]
     pub spec: Option<PersistentVolumeClaimSpec>,
-    /// Status of the claim; not used.
+    /// Status of the PVC; not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::embedded::<PersistentVolumeClaimStatus>")]
     pub status: Option<PersistentVolumeClaimStatus>,
 }
 
-/// The metadata a template may carry.
+/// Metadata of a template.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartialMeta {
     /// Name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Prefix of a generated name; absent where `name` is set.
+    /// Prefix of a generated name; absent if `name` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate_name: Option<String>,
     /// Namespace.

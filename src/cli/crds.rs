@@ -1,11 +1,11 @@
-//! Writes the custom resource definitions from the Rust types.
+//! Writes the CRDs, generated from the Rust types.
 
 use std::fs;
 use std::path::Path;
 
 use crate::{api, yaml};
 
-/// Writes one file a kind, named by its plural, into `folder`.
+/// Writes one file per kind, named by its plural, into `folder`.
 ///
 /// # Errors
 /// The folder or a file cannot be written.

@@ -1,3 +1,3 @@
-//! What people run by hand.
+//! Commands for users.
 
 pub mod crds;

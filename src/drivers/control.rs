@@ -1,13 +1,13 @@
-//! What the agent and a running step share.
+//! State that the agent and a running step share.
 
 use tokio::sync::watch;
 
 use crate::contract::Progress;
 
-/// What the agent and a running step share.
+/// State that the agent and a running step share.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Told how far the step is.
+    /// Receives the progress of the step.
     pub progress: watch::Sender<Progress>,
     /// Becomes true when the step must end.
     pub stop: watch::Receiver<bool>,

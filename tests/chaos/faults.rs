@@ -83,7 +83,7 @@ const OWN: [Fault; 7] = [Agent, Restic, PodDeleted, PodEvicted, JobDeleted, Netw
 /// Of one run, and not to be healed.
 const LASTING: [Fault; 8] =
     [PackDamaged, PackMissing, PackCut, IndexDamaged, IndexMissing, IndexCut, SnapshotMissing, DiskFull];
-/// Deaths of its pod that a step is allowed (see docs/restore.md).
+/// Deaths of its pod that a step is allowed (see docs/jobs.md, "Retries").
 const DEATHS: usize = 3;
 
 /// When a fault comes.

@@ -226,7 +226,7 @@ impl Field {
         self.restic(&["check", "--read-data", "--no-lock"]).await
     }
 
-    /// Removes all locks, as docs/restore.md tells a person to who knows that no restic runs and would not wait half an hour.
+    /// Removes all locks, as docs/jobs.md says for a repository that no restic process uses.
     pub async fn unlock(&self) {
         self.restic(&["unlock", "--remove-all"]).await.unwrap();
     }
@@ -253,7 +253,7 @@ fn first(wrong: &[String]) -> String {
     wrong[..wrong.len().min(4)].join("\n")
 }
 
-/// What is restored once more is written over what is there, and a hole is no hole then (docs/restore.md).
+/// A repeated restore overwrites existing files, so their holes are lost (docs/restore.md, "What a restore changes").
 fn without_holes(tree: &Tree) -> Tree {
     tree.iter().map(|(path, line)| (path.clone(), line.replace(" sparse=true", " sparse=false"))).collect()
 }

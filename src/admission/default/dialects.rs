@@ -1,14 +1,13 @@
-//! Where two fields say one thing, the one that stays.
+//! Merges fields with the same meaning into one.
 //!
-//! Rules stand below the target, order is `executionOrder`: the form of the
-//! published definitions. A value that is empty or equal gives way silently; a
-//! contradiction is not resolved here, because guessing wrong overwrites data.
+//! Rules are below the target, and the order is `executionOrder`, as in the published CRDs. An empty or equal value
+//! is removed without an error. A contradiction is not resolved here, because a wrong guess overwrites data.
 
 use serde_json::{Map, Value};
 
 use crate::api::common::Rule;
 
-/// Moves the rules beside a target below it, where none stand there yet or the same ones do.
+/// Moves the rules next to a target into it, if it has none or the same ones.
 pub fn move_rules(holder: &mut Map<String, Value>) {
     let Some(beside) = holder.get("rules").cloned() else { return };
     let Some(target) = holder.get_mut("target").and_then(Value::as_object_mut) else { return };
@@ -21,14 +20,14 @@ pub fn move_rules(holder: &mut Map<String, Value>) {
     }
 }
 
-/// Turns `maintainOrder` into `executionOrder`, and says `Parallel` where neither is given.
+/// Converts `maintainOrder` to `executionOrder`, and sets `Parallel` if neither is given.
 pub fn one_order(spec: &mut Map<String, Value>) {
     let order = spec.get("executionOrder").filter(|v| !v.is_null());
     let maintain = spec.get("maintainOrder").filter(|v| !v.is_null());
     let meant = match maintain {
         Some(Value::Bool(true)) => "Sequential",
         None | Some(Value::Bool(false)) => "Parallel",
-        // Not a boolean: validation says so.
+        // Not a boolean: validation reports it.
         Some(_) => return,
     };
     match order {

@@ -1,9 +1,7 @@
-//! Defaults: the dialects of the API become one.
+//! Defaults: converts the dialects of the API to one form.
 //!
-//! Works on raw JSON, so that a field which this build does not know survives,
-//! and the difference to what was sent is a patch that applies. Doing it twice
-//! is doing it once. Values that contradict each other are left as they stand:
-//! refusing them is `validate`'s, which can then name both.
+//! Works on raw JSON, so that unknown fields are kept, and the difference to the sent object is a valid patch. The
+//! conversion is idempotent. Contradicting values are not changed: `validate` rejects them, and can name both.
 
 mod dialects;
 
@@ -11,15 +9,15 @@ use serde_json::{Map, Value};
 
 use crate::admission::bounds;
 
-/// Brings an object of this kind into its one form. Other kinds are left alone, and so is an object beyond its
-/// bounds: validation refuses it.
+/// Converts an object of this kind to its one form. Other kinds are not changed, and neither is an object that
+/// exceeds its bounds: validation rejects it.
 pub fn default(kind: &str, object: &mut Value) {
     if bounds::check(kind, object).is_ok() {
         apply(kind, object);
     }
 }
 
-/// As [`default()`], of an object whose bounds were checked.
+/// As [`default()`], for an object whose bounds were checked.
 pub(super) fn apply(kind: &str, object: &mut Value) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if matches!(kind, "RestoreSession" | "RestoreBatch" | "BackupBatch" | "BackupConfiguration") {
@@ -46,7 +44,8 @@ pub(super) fn apply(kind: &str, object: &mut Value) {
     }
 }
 
-/// Takes an empty namespace off a reference, as charts write it whose value is not set: it means the object's own.
+/// Removes an empty namespace from a reference, which charts write if a value is not set: it means the object's own
+/// namespace.
 fn drop_empty_namespace(spec: &mut Map<String, Value>, field: &str) {
     if let Some(reference) = spec.get_mut(field).and_then(Value::as_object_mut)
         && reference.get("namespace").and_then(Value::as_str) == Some("")
@@ -59,7 +58,7 @@ fn members(spec: &mut Map<String, Value>) -> impl Iterator<Item = &mut Map<Strin
     spec.get_mut("members").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
-/// Gives the target of a session or member the alias that its kind has always had.
+/// Sets the default alias of the target of a session or member.
 fn default_alias(holder: &mut Map<String, Value>) {
     use crate::plan::run::hosts::{TargetKind, default_alias};
     let Some(target) = holder.get_mut("target").and_then(Value::as_object_mut) else { return };
@@ -70,7 +69,7 @@ fn default_alias(holder: &mut Map<String, Value>) {
     let kind = TargetKind::of(
         kind.map(|k| crate::api::common::TargetRef { kind: Some(k.to_owned()), ..Default::default() }).as_ref(),
     );
-    // Claims made from templates are one host or one a replica: which, only planning knows.
+    // PVCs from templates are one host, or one host per replica; only `plan` can decide that.
     if kind == TargetKind::Nothing {
         return;
     }

@@ -10,7 +10,7 @@ use crate::admission::validate::{common, identity, members, parts, runtime};
 use crate::api::BackupBatch;
 use crate::plan::run::hosts::{HostSet, TargetKind};
 
-/// Everything wrong with the object, and what may not change any more. A session that runs on other members then fails.
+/// All errors of the object, and changes of immutable fields. A running session with other members then fails.
 pub fn validate(new: &BackupBatch, _: Option<&BackupBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;

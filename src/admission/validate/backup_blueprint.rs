@@ -1,12 +1,11 @@
 //! BackupBlueprint: backups by annotation.
 //!
-//! Declared as Stash declares it, so that its manifests apply; using one is not
-//! built yet, and the object is told so as a whole.
+//! Declared as in Stash, so that its manifests apply; not implemented, so every object gets an error.
 
 use crate::admission::error::{Errors, FieldError};
 use crate::api::BackupBlueprint;
 
-/// Refuses the kind as a whole.
+/// Rejects every object of the kind.
 pub fn validate(_: &BackupBlueprint, _: Option<&BackupBlueprint>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     errors.not_supported(

@@ -1,7 +1,7 @@
 //! BackupConfiguration: backups of one target, by schedule or by hand.
 //!
-//! A batch of one part at `spec`, with a schedule and a retention. Once it was
-//! Ready its alias, target and Repository stay ([`identity`]); all else may be edited.
+//! A batch of one part at `spec`, with a schedule and a retention. After it was Ready, its alias, target and
+//! Repository are immutable ([`identity`]); all other fields may change.
 
 use crate::admission::error::{Errors, FieldError};
 use crate::admission::validate::parts;
@@ -16,7 +16,7 @@ fn hash_of_target(target: Option<&BackupTarget>) -> String {
     hash_of(&[&to_json(&target).to_string()])
 }
 
-/// Everything wrong with the object, and what may not change any more.
+/// All errors of the object, and changes of immutable fields.
 pub fn validate(new: &BackupConfiguration, _: Option<&BackupConfiguration>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;

@@ -9,7 +9,7 @@ use crate::admission::validate::immutable::immutable;
 use crate::api::BackupSession;
 use crate::names::GROUP;
 
-/// Everything wrong with the object; with `old`, also what may not change.
+/// All errors of the object; with `old`, also changes of immutable fields.
 pub fn validate(new: &BackupSession, old: Option<&BackupSession>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;

@@ -1,7 +1,6 @@
 //! Parts that several kinds share: driver, repository, task, hooks, times, retention.
 //!
-//! Each function takes the path it stands at, so that a message names the field
-//! as the user wrote it.
+//! Each function takes the path of its field, so that a message names the field as the user wrote it.
 
 use std::time::Duration;
 
@@ -94,12 +93,12 @@ pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
         .is_some_and(|n| !matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE))
 }
 
-/// Whether something stands there, and is not just an empty object.
+/// Whether the field is set, and is not an empty object.
 pub fn is_set<T: Default + PartialEq>(value: Option<&T>) -> bool {
     value.is_some_and(|v| *v != T::default())
 }
 
-/// A run that was canceled stays so. `what` is what another object would do.
+/// `cancel` cannot be set back. `what` is what a new object would do.
 pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>, what: &str) {
     if old == Some(true) && new != Some(true) {
         errors.invalid(
@@ -116,7 +115,7 @@ pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
     }
 }
 
-/// A claim for dumps.
+/// A PVC for dumps.
 pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTemplate>) {
     let Some(template) = template else { return };
     if template.metadata.as_ref().and_then(|m| m.namespace.as_deref()).is_some_and(|n| !n.is_empty()) {
@@ -142,7 +141,7 @@ pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTempla
     }
 }
 
-/// A duration that is longer than nothing.
+/// A duration greater than zero.
 pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
     match text.map(duration::parse) {
         Some(Err(e)) => errors.invalid(at, e),
@@ -160,7 +159,7 @@ pub fn time(errors: &mut Errors, at: &str, text: Option<&str>) {
     }
 }
 
-/// Which backup a session restores, where its rules do not say so themselves.
+/// The backup that a session restores, for rules without their own selection.
 pub fn selection(errors: &mut Errors, as_of: Option<&str>, backup_session: Option<&str>) {
     time(errors, "spec.asOf", as_of);
     let Some(session) = backup_session else { return };
@@ -176,7 +175,7 @@ pub fn selection(errors: &mut Errors, as_of: Option<&str>, backup_session: Optio
     }
 }
 
-/// A schedule and its time zone. An empty one is none: charts write it so.
+/// A schedule and its time zone. An empty schedule means none, because charts write it so.
 pub fn schedule(errors: &mut Errors, text: Option<&str>, time_zone: Option<&str>) {
     let text = text.filter(|t| !t.is_empty());
     if let Err(e) = schedule::zone(time_zone) {
@@ -203,7 +202,7 @@ pub fn history_limit(errors: &mut Errors, limit: Option<i32>) {
     }
 }
 
-/// Further sessions after a failed one.
+/// Retries of a failed session.
 pub fn retry(errors: &mut Errors, retry: Option<&RetryConfig>) {
     let Some(retry) = retry else { return };
     positive_duration(errors, "spec.retryConfig.delay", retry.delay.as_deref());
@@ -213,7 +212,7 @@ pub fn retry(errors: &mut Errors, retry: Option<&RetryConfig>) {
     }
 }
 
-/// What is kept.
+/// The retention policy.
 pub fn retention(errors: &mut Errors, policy: &RetentionPolicy) {
     let keeps = [
         ("keepLast", policy.keep_last),

@@ -1,8 +1,8 @@
-//! `extraneous: Delete`: what it cannot be together with.
+//! `extraneous: Delete`: settings that cannot be combined with it.
 //!
-//! A restore that deletes must know for sure what it was to leave. So whatever would make that a guess is refused: a
-//! backup that may be empty, files that stay as they are, pods that write meanwhile, and another member that
-//! restores into the same place.
+//! A restore that deletes files must know exactly which files to keep. Therefore these cases are rejected: a backup
+//! that may be empty, files that are not overwritten, pods that write during the restore, and another member that
+//! restores into the same folder.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::api::target::RestoreTarget;
 use crate::contract::restic::keeps_what_is_there;
 use crate::plan::run::hosts::TargetKind;
 
-/// What contradicts it in the target at `at`.
+/// Settings of the target at `at` that contradict it.
 pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: TargetKind) {
     if !target.is_exact() {
         return;
@@ -37,8 +37,8 @@ pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: Targe
     }
 }
 
-/// No member deletes what another one has restored to the same target, whichever comes first. Members at the same time
-/// never restore the same path.
+/// No member may delete files that another member restored to the same target, in any order. Parallel members never
+/// restore the same path.
 pub fn disjoint(errors: &mut Errors, targets: &[Option<&RestoreTarget>]) {
     let mut shared: BTreeMap<_, Vec<(usize, &RestoreTarget)>> = BTreeMap::new();
     for (i, target) in targets.iter().enumerate() {

@@ -1,13 +1,13 @@
-//! Folders, and which of them a path lies in.
+//! A set of folders, and the lookup of the folder that contains a path.
 //!
-//! Sorted by their parts, so that what is within a folder stands right behind it:
-//! the one around a path is found by halving, never by trying all of them.
+//! Sorted by their components, so that the content of a folder follows it directly: the folder of a path is found by
+//! binary search.
 
 use std::cmp::Ordering;
 
 use crate::plan::run::hosts::{is_within, parts};
 
-/// Folders with something that belongs to each.
+/// Folders, each with a value.
 pub struct Folders<T> {
     sorted: Vec<Folder<T>>,
 }
@@ -15,11 +15,11 @@ pub struct Folders<T> {
 struct Folder<T> {
     path: String,
     value: T,
-    /// The nearest one around it.
+    /// The innermost parent folder in the set.
     around: Option<usize>,
 }
 
-/// Order of paths in which everything within a folder follows it at once.
+/// Order of paths in which the content of a folder follows it directly.
 pub fn order(a: &str, b: &str) -> Ordering {
     parts(a).cmp(parts(b))
 }
@@ -41,7 +41,7 @@ impl<T> Folders<T> {
         Self { sorted }
     }
 
-    /// The innermost folder that a path lies in.
+    /// The innermost folder that contains a path.
     pub fn around(&self, path: &str) -> Option<(&str, &T)> {
         let behind = self.sorted.partition_point(|f| order(&f.path, path) != Ordering::Greater);
         let mut at = behind.checked_sub(1);

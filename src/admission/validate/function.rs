@@ -1,12 +1,11 @@
-//! Function: a container recipe.
+//! Function: template of a container.
 //!
-//! Declared as Stash declares it, so that its manifests apply; using one is not
-//! built yet, and the object is told so as a whole.
+//! Declared as in Stash, so that its manifests apply; not implemented, so every object gets an error.
 
 use crate::admission::error::{Errors, FieldError};
 use crate::api::Function;
 
-/// Refuses the kind as a whole.
+/// Rejects every object of the kind.
 pub fn validate(_: &Function, _: Option<&Function>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     errors.not_supported("spec", "Functions are not run yet: only the built-in tasks pvc-backup and pvc-restore are; the object may stay, nothing uses it");

@@ -1,15 +1,15 @@
-//! What stays fixed of an invoker that was Ready: its Repository, and alias and target of what it backs up.
+//! Immutable fields of an invoker that was Ready: its Repository, and alias and reference of its targets.
 //!
-//! Snapshots are known by the alias. Another target under the same alias would take them for its own, and retention
-//! never looks at an alias that is not backed up any more. Everything else may be edited. What was accepted last stands
-//! in status, where both the webhook and the controller find it.
+//! Snapshots are identified by the alias. Another target with the same alias would use them as its own, and retention
+//! ignores an alias that is no longer backed up. All other fields may change. The accepted values are in status,
+//! which both the webhook and the controller read.
 
 use crate::admission::error::{Errors, NAME_LENGTH, shorten};
 use crate::api::common::{InvokerIdentity, RepositoryRef, TargetIdentity, TargetRef};
 use crate::api::target::BackupTarget;
 use crate::plan::repository::preconditions;
 
-/// What is fixed of an invoker, as its spec has it.
+/// The immutable fields of an invoker, from its spec.
 pub fn of<'a>(
     repository: Option<&RepositoryRef>,
     targets: impl IntoIterator<Item = Option<&'a BackupTarget>>,
@@ -21,7 +21,7 @@ pub fn of<'a>(
     InvokerIdentity { repository: repository.cloned(), targets: targets.into_iter().map(target).collect() }
 }
 
-/// Refuses another target, alias or Repository of a BackupConfiguration.
+/// Rejects changes of target, alias or Repository of a BackupConfiguration.
 pub fn of_one(errors: &mut Errors, was: &InvokerIdentity, now: &InvokerIdentity, namespace: &str) {
     repository(errors, "BackupConfiguration", was, now, namespace);
     let (Some(was), Some(now)) = (was.targets.first(), now.targets.first()) else { return };
@@ -43,7 +43,8 @@ pub fn of_one(errors: &mut Errors, was: &InvokerIdentity, now: &InvokerIdentity,
     }
 }
 
-/// Refuses another target or alias of a member of a BackupBatch that stays, and another Repository. Members may come and go.
+/// Rejects changes of target or alias of an existing member of a BackupBatch, and of its Repository. Members can be
+/// added and removed.
 pub fn of_batch(errors: &mut Errors, was: &InvokerIdentity, now: &InvokerIdentity, namespace: &str) {
     repository(errors, "BackupBatch", was, now, namespace);
     let has = |all: &InvokerIdentity, t: &TargetIdentity| {

@@ -1,12 +1,12 @@
-//! A run cannot be changed once it is there.
+//! The spec of a run is immutable.
 
 use crate::admission::error::Errors;
 use crate::api;
 
-/// What may change of a run: it can be told to end.
+/// The only field of a run that may change.
 const MUTABLE: [&str; 1] = ["cancel"];
 
-/// Refuses a changed spec of an object that is one run, naming what changed.
+/// Rejects a changed spec of a run, and names the changed fields.
 pub fn immutable<S: serde::Serialize + PartialEq>(errors: &mut Errors, kind: &str, new: &S, old: Option<&S>) {
     let Some(old) = old.filter(|old| *old != new) else { return };
     let (new, old) = (api::to_json(new), api::to_json(old));

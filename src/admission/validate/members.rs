@@ -1,15 +1,15 @@
 //! Members of a batch: their order, and that no two share a host.
 //!
-//! A host is the name snapshots are found by; two members that share one would
-//! restore each other's data. Hosts are compared as sets, before anyone counts
-//! replicas: `app` of a Deployment and `app-0` of a StatefulSet are looked at alike.
+//! A host is the name by which snapshots are found; two members with the same host would restore each other's data.
+//! Hosts are compared as sets, without the number of replicas: `app` of a Deployment and `app-0` of a StatefulSet are
+//! treated in the same way.
 
 use crate::admission::error::Errors;
 use crate::admission::validate::target::say_hosts;
 use crate::api::common::{ExecutionOrder, OnFailure, TargetRef};
 use crate::plan::run::hosts::HostSet;
 
-/// What a member is called, in a message.
+/// Name of a member in messages.
 pub struct Member<'a> {
     /// Hosts it can have.
     pub hosts: HostSet,
@@ -17,7 +17,7 @@ pub struct Member<'a> {
     pub target: Option<&'a TargetRef>,
 }
 
-/// At least one member, and no host in two of them.
+/// Checks that there is at least one member, and no host in two members.
 pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
     if members.is_empty() {
         errors.invalid("spec.members", "is empty; write at least one member with a target");
@@ -45,7 +45,7 @@ fn say(member: &Member) -> String {
     format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref())).trim().to_owned()
 }
 
-/// The order and its two spellings, and what depends on it.
+/// The order and its two spellings, and fields that depend on it.
 pub fn order(
     errors: &mut Errors,
     order: Option<ExecutionOrder>,

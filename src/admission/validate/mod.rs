@@ -1,9 +1,8 @@
-//! Validation: what is wrong with an object, field by field.
+//! Validation: reports the errors of an object, per field.
 //!
-//! One file a kind, over shared parts ([`common`], [`target`], [`rules`],
-//! [`members`], [`overlap`], [`parts`], [`runtime`]). Every file is pure: it judges what is written, and
-//! leaves what must be looked up to the controller. `Invalid` is a mistake; `NotSupported` is
-//! a declared field whose meaning is not built yet. Nothing is accepted and then
+//! One file a kind, over shared parts ([`common`], [`target`], [`rules`], [`members`], [`overlap`], [`parts`],
+//! [`runtime`]). Every file is pure: it checks only the object itself; the controller checks other objects. `Invalid`
+//! is an invalid value; `NotSupported` is a declared field that is not implemented. No field is accepted and then
 //! ignored.
 
 pub mod backup_batch;
@@ -35,9 +34,9 @@ use crate::admission::error::{FieldError, Reason};
 use crate::admission::{bounds, default};
 use crate::api;
 
-/// Everything that is wrong with an object of this kind; with `old`, also what may not change.
-/// Both are brought into their one form first, so that re-applying the manifest as it was written is no change.
-/// An object beyond its bounds is told so, and not looked into.
+/// All errors of an object of this kind; with `old`, also changes of immutable fields. Both are first converted to
+/// one form, so that applying the same manifest again is not a change. An object that exceeds its bounds is reported
+/// as such, and not validated further.
 pub fn check(kind: &str, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     match kind {
         "BackupBatch" => run(kind, new, old, backup_batch::validate),
@@ -61,7 +60,7 @@ fn run<T: DeserializeOwned>(
 ) -> Vec<FieldError> {
     match bounds::check(kind, new).and_then(|()| read::<T>(kind, essence(kind, new))) {
         Err(error) => vec![error],
-        // An old object that this build cannot read cannot bind the new one. Only its spec binds.
+        // An old object that cannot be parsed does not restrict the new one. Only its spec is compared.
         Ok(new) => {
             let spec = old.and_then(|o| o.get("spec")).filter(|spec| bounds::check_spec(kind, spec).is_ok());
             let old = spec.and_then(|spec| read(kind, json!({ "spec": spec })).ok());
@@ -70,11 +69,11 @@ fn run<T: DeserializeOwned>(
     }
 }
 
-/// Fields of status that rules ask for.
+/// Fields of status that rules use.
 const OF_STATUS: [&str; 3] = ["phase", "identity", "targetHash"];
 
-/// What is judged of an object: not what the API server and the operator write into it, which can be large. The
-/// status of invokers holds what their rules ask for.
+/// The part of an object that is validated, without the fields that the API server and the operator write, which can
+/// be large. Of the status of invokers, only the fields that rules use are kept.
 fn essence(kind: &str, object: &Value) -> Value {
     let Some(all) = object.as_object() else { return object.clone() };
     let binds = matches!(kind, "BackupConfiguration" | "BackupBatch");
@@ -96,11 +95,11 @@ fn essence(kind: &str, object: &Value) -> Value {
     kept.into()
 }
 
-/// The typed object, defaulted. A status that another build wrote and this one cannot read is left out: what
-/// operators write is no mistake of the user's.
+/// The typed object, with defaults. A status that cannot be parsed, because another version wrote it, is omitted: it
+/// is not an error of the user.
 fn read<T: DeserializeOwned>(kind: &str, mut object: Value) -> Result<T, FieldError> {
     default::apply(kind, &mut object);
-    // Once more, so that an object is judged alike before and after it was defaulted.
+    // Again, so that the result is the same for an object with and without defaults.
     bounds::check(kind, &object)?;
     api::clean(&mut object);
     if let Some(map) = object.as_object_mut() {
@@ -115,8 +114,7 @@ fn read<T: DeserializeOwned>(kind: &str, mut object: Value) -> Result<T, FieldEr
     serde_path_to_error::deserialize(object).map_err(|e| unreadable(&e.path().to_string(), &e.inner().to_string()))
 }
 
-/// The object in its one form, as the controller reads it: what is no field of its kind is left out. `None` where it
-/// cannot be read.
+/// The object in its one form, as the controller reads it, without unknown fields. `None` if it cannot be parsed.
 pub fn canonical(kind: &str, object: &Value) -> Option<Value> {
     fn of<T: DeserializeOwned + serde::Serialize>(kind: &str, object: &Value) -> Option<Value> {
         read::<T>(kind, object.clone()).ok().map(|read| api::to_json(&read))

@@ -1,9 +1,8 @@
-//! Members of a batch that restore the same path of the same volume at the same time: which of them wins would be
-//! chance.
+//! Detects members of a batch that restore the same path of the same volume at the same time, so that the result
+//! would be undefined.
 //!
-//! Paths are sorted, so that one walk meets every path while those around it are
-//! open; what it costs is counted first, and a batch that would cost too much is
-//! asked to run in order. What `snapshots` hold is known later only.
+//! Paths are sorted, so that one pass visits every path while its parents are open. The cost is computed first, and a
+//! batch that would cost too much must be sequential. The paths of `snapshots` are only known later.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,13 +13,13 @@ use crate::api::target::RestoreTarget;
 use crate::names::PVC_MOUNT;
 use crate::plan::run::hosts::{TargetKind, is_within, normal_path};
 
-/// Most pairs of a path and a host that are compared: some ten milliseconds. A batch whose members share a target has
-/// tens.
+/// Maximum number of compared pairs of a path and a host: about ten milliseconds. A usual batch whose members share a
+/// target has tens of them.
 pub const COMPARED: usize = 50_000;
 
 /// One path that a member restores.
 struct Restored<'a> {
-    /// Where: the volume and the path in it.
+    /// The volume and the path in it.
     volume: String,
     path: String,
     member: usize,
@@ -32,11 +31,11 @@ struct Restored<'a> {
 /// Members that have a path open, each with what it wrote.
 type Open<'a> = BTreeMap<usize, Vec<&'a str>>;
 
-/// What is open at a place of the walk.
+/// The open paths at a position of the pass.
 #[derive(Default)]
 struct Walk<'a> {
     any: Open<'a>,
-    /// By rules for all hosts that no other rule names.
+    /// Paths of rules for all hosts that no other rule names.
     of_all: Open<'a>,
     by_host: HashMap<&'a str, Open<'a>>,
 }
@@ -71,7 +70,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Another member that has this place open for a host of this rule, and what it wrote.
+    /// Another member that has this path open for a host of this rule, and the path as written.
     fn other(&self, restored: &Restored<'a>) -> Option<(usize, &'a str)> {
         let hosts = &restored.rule.target_hosts;
         let all = if hosts.is_empty() { &self.any } else { &self.of_all };
@@ -83,7 +82,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// No two members restore the same path of one target; `targets` are those of the members.
+/// Checks that no two members restore the same path of one target; `targets` are those of the members.
 pub fn disjoint(errors: &mut Errors, targets: &[Option<&RestoreTarget>]) {
     let mut shared: BTreeMap<_, Vec<(usize, &RestoreTarget)>> = BTreeMap::new();
     for (i, target) in targets.iter().enumerate() {
@@ -116,7 +115,7 @@ pub fn disjoint(errors: &mut Errors, targets: &[Option<&RestoreTarget>]) {
     }
 }
 
-/// Notes a clash with the later member of the two.
+/// Adds an error to the later of the two members.
 pub fn walk<'a>(members: &[(usize, &'a RestoreTarget)], clashes: &mut BTreeMap<usize, (usize, &'a str)>) {
     let mut all: Vec<Restored> = members.iter().flat_map(|(i, target)| restored(*i, target)).collect();
     all.sort_by(|a, b| a.volume.cmp(&b.volume).then_with(|| order(&a.path, &b.path)));
@@ -136,7 +135,7 @@ pub fn walk<'a>(members: &[(usize, &'a RestoreTarget)], clashes: &mut BTreeMap<u
     }
 }
 
-/// Every path of a member, as volume and path in it; a claim is one volume, wherever it is mounted.
+/// Every path of a member, as volume and path in it; a PVC is one volume, wherever it is mounted.
 fn restored(member: usize, target: &RestoreTarget) -> Vec<Restored<'_>> {
     let is_claim = TargetKind::of(target.ref_.as_ref()) == TargetKind::Claim;
     let mounts = Folders::new(target.volume_mounts.iter().map(|m| (normal_path(&m.mount_path), m)));

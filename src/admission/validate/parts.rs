@@ -1,9 +1,8 @@
 //! One part of a run: a member of a batch, or a session that is a batch of one.
 //!
-//! Both kinds of a direction carry the same fields at different places; here is
-//! what makes them right, once. Expects the object in its one form
-//! (`admission::default`): rules that still stand beside a target contradict
-//! those below it.
+//! The session and the batch of a backup, and of a restore, have the same fields at different paths; their rules are
+//! here, once. Expects the object in its one form (`admission::default`): rules that are still next to a target
+//! contradict those of the target.
 
 use crate::admission::error::{Errors, shorten};
 use crate::admission::validate::common::Direction;
@@ -35,7 +34,7 @@ pub struct Part<'a> {
     pub runtime: Option<&'a RuntimeSettings>,
     /// Its scratch volume.
     pub temp_dir: Option<&'a EmptyDirSettings>,
-    /// Its claim for dumps.
+    /// Its PVC for dumps.
     pub interim: Option<&'a PvcTemplate>,
     /// Some hook is set.
     pub has_hooks: bool,
@@ -50,7 +49,7 @@ fn shared(errors: &mut Errors, part: &Part, target: TargetKind, direction: Direc
     common::hooks(errors, &format!("{at}.hooks"), part.has_hooks);
 }
 
-/// A part of a restore; `beside` are the rules that stand beside the target.
+/// A part of a restore; `beside` are the rules next to the target.
 pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>, beside: &[Rule]) {
     let target_at = format!("{}.target", part.at);
     shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Restore);
@@ -60,7 +59,7 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     };
     let at = target_at.as_str();
     let has_templates = !target.volume_claim_templates.is_empty();
-    // A snapshot of a volume knows its own templates; claims of restic are made here.
+    // Volume snapshots have their own templates; PVCs for restic are checked here.
     let is_made = has_templates && part.driver == Driver::Restic;
     if is_made {
         templates::validate(errors, at, target, part.namespace);
@@ -130,7 +129,7 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     let target_at = format!("{}.target", part.at);
     shared(errors, part, TargetKind::of(target.and_then(|t| t.ref_.as_ref())), Direction::Backup);
     let Some(target) = target else {
-        // An application's own task may need no target, and is refused by its name already.
+        // A task of an application may need no target, and is already rejected by its name.
         if !common::has_foreign_task(part.task) {
             errors.invalid(target_at, "is missing; write a target with a ref to what is backed up");
         }
@@ -159,7 +158,7 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     paths(errors, at, target, mounts.as_ref());
 }
 
-/// No paths at all means all of the volumes named.
+/// Without paths, all mounted volumes are backed up.
 fn paths(errors: &mut Errors, at: &str, target: &BackupTarget, mounts: Option<&Folders<()>>) {
     for (i, path) in target.paths.iter().enumerate() {
         let at = format!("{at}.paths[{i}]");

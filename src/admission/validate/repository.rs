@@ -1,7 +1,7 @@
-//! Repository: where restic keeps the data, and who may use it.
+//! Repository: where backups are stored, and which namespaces may use it.
 //!
-//! Exactly one backend. Whether the Secret exists and the store answers is the
-//! controller's to find out; credentials never stand in the object itself.
+//! Exactly one backend must be set. The controller checks that the Secret exists and the storage answers; the object
+//! itself never contains credentials.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -13,7 +13,7 @@ use crate::api::Repository;
 use crate::api::repository::{Backend, FromNamespaces, LocalBackend, S3Backend, UsagePolicy};
 use crate::plan::run::hosts::is_within;
 
-/// Everything wrong with the object.
+/// All errors of the object.
 pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     match &new.spec.backend {
@@ -174,7 +174,7 @@ fn usage_policy(errors: &mut Errors, policy: &UsagePolicy) {
     }
 }
 
-/// A selector that the API server would not understand would let nobody in, and say nothing.
+/// A selector that is not valid would match no namespace, without an error.
 fn selector(errors: &mut Errors, at: &str, selector: &LabelSelector) {
     for (i, e) in selector.match_expressions.iter().flatten().enumerate() {
         let at = format!("{at}.matchExpressions[{i}]");

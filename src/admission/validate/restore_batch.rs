@@ -15,7 +15,7 @@ use crate::api::restore_batch::BackupBatchRef;
 use crate::plan::run::hosts::HostSet;
 use crate::plan::run::limits::is_sequential;
 
-/// Everything wrong with the object; with `old`, also what may not change.
+/// All errors of the object; with `old`, also changes of immutable fields.
 pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;
@@ -62,7 +62,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     errors.into_vec()
 }
 
-/// The BackupBatch that names the members. What it holds is looked at when the run begins.
+/// The BackupBatch with the members. It is read when the run starts.
 fn source(errors: &mut Errors, reference: &BackupBatchRef, members: usize) {
     common::name(errors, "spec.backupBatch.name", &reference.name, "a BackupBatch");
     if let Some(namespace) = &reference.namespace {

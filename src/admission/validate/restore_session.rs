@@ -10,7 +10,7 @@ use crate::admission::validate::parts;
 use crate::admission::validate::parts::Part;
 use crate::api::RestoreSession;
 
-/// Everything wrong with the object; with `old`, also what may not change.
+/// All errors of the object; with `old`, also changes of immutable fields.
 pub fn validate(new: &RestoreSession, old: Option<&RestoreSession>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let spec = &new.spec;

@@ -1,8 +1,7 @@
-//! Rules of a restore: what goes into which host.
+//! Rules of a restore: which snapshots are restored to which hosts.
 //!
-//! Stash examined only the deprecated list, so that rules below a target went
-//! unchecked and a rule that matched nothing restored nothing and succeeded.
-//! Here a rule that cannot do anything is refused.
+//! Stash checks only the deprecated list, so rules of a target are not checked, and a rule that matches nothing
+//! restores nothing and succeeds. Here a rule that can never match is rejected.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +17,13 @@ const LATEST: &str = "latest";
 
 /// Where rules apply.
 pub struct Scope<'a> {
-    /// Hosts the target can have.
+    /// Possible hosts of the target.
     pub hosts: &'a HostSet,
-    /// Mount points of the target; `None` where they are not known.
+    /// Mount points of the target; `None` if they are not known.
     pub mounts: Option<&'a Folders<()>>,
 }
 
-/// The rules of one target, which stand at `at`.
+/// The rules of one target, at the path `at`.
 pub fn validate(errors: &mut Errors, at: &str, rules: &[Rule], scope: &Scope) {
     if rules.is_empty() {
         errors.invalid(at, "is empty, so nothing would be restored; write for example - snapshots: [latest]");
@@ -95,7 +94,7 @@ fn content(errors: &mut Errors, at: &str, rule: &Rule, scope: &Scope) {
     }
 }
 
-/// What narrows down which snapshot is the newest.
+/// Fields that restrict which snapshot is the newest.
 fn selection(errors: &mut Errors, at: &str, rule: &Rule) {
     let id = rule.snapshots.iter().find(|s| *s != LATEST);
     let set = [("asOf", rule.as_of.is_some()), ("previous", rule.previous.is_some()), ("tags", !rule.tags.is_empty())];

@@ -1,13 +1,13 @@
 //! Settings of the Jobs' pods, and their scratch volume.
 //!
-//! Most of it reaches the pod as it stands and is the API server's to judge.
-//! Checked here is what the agent reads itself, and what has no meaning for a Job.
+//! Most settings are copied to the pod, and validated by the API server. This module checks settings that the agent
+//! uses, and settings that have no meaning for a Job.
 
 use crate::admission::error::Errors;
 use crate::api::common::EmptyDirSettings;
 use crate::api::runtime::RuntimeSettings;
 
-/// What the agent's own variables begin with.
+/// Prefix of the agent's own variables.
 const OURS: &str = "LIFEBOAT_";
 
 /// Settings of pod and container.
@@ -30,7 +30,7 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
         );
     }
     for (i, variable) in container.env.iter().enumerate() {
-        // Not repeated: it may be a secret.
+        // The value is not in the message, because it may be a secret.
         if variable.value.as_deref().is_some_and(|v| v.contains('\0')) {
             let text = format!(
                 "the value of {} has a NUL character (\\u0000), which no variable can have; remove it",

@@ -1,7 +1,6 @@
-//! Targets: what is backed up or restored into, and where its volumes are mounted.
+//! Targets of backups and restores, and their mounts.
 //!
-//! The rules that hold for both directions. A path may not climb out of a mount,
-//! and a mount may not hide what the agent itself stands on.
+//! Rules for both backups and restores. A path must not leave a mount, and a mount must not hide files of the agent.
 
 use std::collections::HashSet;
 
@@ -17,7 +16,7 @@ use crate::plan::run::hosts::{HostSet, TargetKind, is_within, normal_path};
 use crate::plan::systems::restic::args;
 use crate::plan::systems::restic::args::Command;
 
-/// Folders the agent's image needs; a mount over one of them, or over a folder around it, hides it.
+/// Folders that the agent's image needs; a mount on one of them, or on a parent folder, hides it.
 const NEEDED: [&str; 11] = [
     "/usr/bin",
     "/usr/lib",
@@ -31,14 +30,14 @@ const NEEDED: [&str; 11] = [
     "/etc/ssl",
     "/etc/passwd",
 ];
-/// Folders that are the agent's or the kernel's alone: nothing may be mounted within them either.
+/// Folders of the agent or the kernel: mounts within them are not allowed either.
 const OWN: [&str; 7] = ["/lifeboat", "/etc/lifeboat", "/proc", "/sys", "/dev", "/var/run/secrets", "/run/secrets"];
 
-/// What is known of a target after its reference was looked at.
+/// Result of the check of a target's reference.
 pub struct Seen {
     /// Kind of the target.
     pub kind: TargetKind,
-    /// Kind, group and reference are such that the rest can be judged.
+    /// Kind, group and reference are valid, so that other fields can be checked.
     pub is_supported: bool,
 }
 
@@ -106,7 +105,8 @@ pub fn reference(
             "is {theirs:?}, but the object is in {ours:?}; create it in {theirs:?}, with repository.namespace naming \
              where the Repository is"
         );
-        // Stash has this for applications, and will find it here with them; for volumes a pod never can.
+        // Stash has this for applications, which are not implemented; a pod can never mount volumes of another
+        // namespace.
         if is_supported {
             errors.invalid(format!("{at}.namespace"), text);
         } else {
@@ -146,7 +146,7 @@ pub fn alias(errors: &mut Errors, at: &str, alias: Option<&str>) {
     }
 }
 
-/// The mounts of a target. The answer is where its volumes stand; `None` where that is not known.
+/// The mounts of a target. Returns their mount paths; `None` if they are not known.
 pub fn mounts(
     errors: &mut Errors,
     at: &str,
@@ -236,12 +236,12 @@ pub fn patterns(errors: &mut Errors, at: &str, patterns: &[String], example: &st
     }
 }
 
-/// Absolute, and never climbing: `/data/../etc` would pass as a path below `/data`.
+/// Absolute, and without `..`: `/data/../etc` would pass as a path below `/data`.
 pub fn is_clean_path(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
 }
 
-/// What is wrong with a path that is not clean; `example` is one that is.
+/// The error of a path that is not clean; `example` is a clean one.
 pub fn not_a_path(path: &str, example: &str) -> String {
     let wrong = if !path.starts_with('/') {
         "is not an absolute path"
@@ -255,7 +255,7 @@ pub fn not_a_path(path: &str, example: &str) -> String {
     format!("{path:?} {wrong}; write an absolute path such as {example}")
 }
 
-/// A folder of a volume as Kubernetes allows it.
+/// A subPath, as Kubernetes allows it.
 pub fn is_clean_sub_path(path: &str) -> bool {
     !path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
 }

@@ -1,7 +1,6 @@
-//! volumeClaimTemplates: claims that a restore makes, and restores into.
+//! volumeClaimTemplates: PVCs that a restore creates, and restores into.
 //!
-//! Every claim must have a name of its own for each replica, a mount, and all
-//! that makes it the same claim when it is looked for again.
+//! Every PVC must have a unique name for each replica, a mount, and fixed fields, so that it can be recognised later.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,7 +12,7 @@ use crate::api::target::RestoreTarget;
 use crate::api::volume::{PartialMeta, PvcTemplate};
 use crate::plan::restore::pvc_templates::{ORDINAL, volume_name};
 
-/// Most replicas: each has claims and a Job of its own.
+/// Maximum number of replicas: each has its own PVCs and Job.
 const MOST_REPLICAS: i32 = 1000;
 
 /// The templates of a target at `at`, and what goes with them. `namespace` is that of the object, where known.

@@ -1,10 +1,9 @@
-//! The API server, for the few Jobs that carry a grant.
+//! Access to the API server, for Jobs with a Kubernetes token.
 //!
-//! Where the backend Secret is in another namespace than the Job, no volume can
-//! bring it. The agent reads that one Secret with its short-lived token and puts
-//! it where a volume would have: into a folder in memory, a file a key, for itself
-//! only. Nothing of it is logged or told. [`snapshots`] keeps the Snapshots of a
-//! Repository, which would not fit an outcome.
+//! If the backend Secret is in another namespace than the Job, it cannot be mounted as a volume. The agent reads this
+//! Secret with its short-lived token and writes it to a folder in memory, one file per key, readable only by itself.
+//! Its content is never logged or reported. [`snapshots`] updates the Snapshots of a Repository, which would not fit
+//! into an outcome.
 
 pub mod snapshots;
 
@@ -22,15 +21,16 @@ use crate::contract::restic::SecretPlace;
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// A right that was just given is known to every API server within this time; a server that is away may be back.
+/// Timeout: a new permission is effective on every API server within this time, and a restarted API server answers
+/// again.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
+/// Delay between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the Secret and puts it into `dir`. `kubeconfig` is for tests.
 ///
 /// # Errors
-/// It is not there, may not be read, or cannot be kept.
+/// The Secret does not exist, may not be read, or cannot be written to the folder.
 pub async fn fetch(kubeconfig: Option<&Path>, place: &SecretPlace, dir: &Path) -> Result<(), Failure> {
     let client = client(kubeconfig).await?;
     let api: Api<Secret> = Api::namespaced(client, &place.namespace);
@@ -53,7 +53,7 @@ pub async fn fetch(kubeconfig: Option<&Path>, place: &SecretPlace, dir: &Path) -
     })
 }
 
-/// Asks until there is an answer, or the time for one is over.
+/// Repeats the request until it succeeds or times out.
 async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut() -> F) -> kube::Result<T> {
     let started = tokio::time::Instant::now();
     loop {
@@ -67,7 +67,7 @@ async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut()
     }
 }
 
-/// With the pod's own token, but for a test, which runs in no pod and names a file.
+/// Uses the token of the pod; tests specify a kubeconfig.
 async fn client(kubeconfig: Option<&Path>) -> Result<Client, Failure> {
     let made = async {
         let config = match kubeconfig {
@@ -82,7 +82,7 @@ async fn client(kubeconfig: Option<&Path>) -> Result<Client, Failure> {
     made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job has no way to the API server: {e}.")))
 }
 
-/// One file a key, for this user only.
+/// One file per key, readable only by this user.
 fn keep(data: impl IntoIterator<Item = (String, ByteString)>, dir: &Path) -> std::io::Result<()> {
     for (key, ByteString(value)) in data {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(key))?;
@@ -95,7 +95,7 @@ fn trouble(why: &str, text: String) -> Failure {
     Failure::new(Class::Transient, why, text)
 }
 
-/// What the API server said, without its address and what was asked.
+/// The error of the API server, without its address and the request.
 fn plain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

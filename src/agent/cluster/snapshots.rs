@@ -1,8 +1,7 @@
-//! The Snapshots of a Repository, made those of a listing.
+//! Updates the Snapshots of a Repository to match a list of snapshots.
 //!
-//! What is there is read page by page and remembered as a hash each, so that
-//! thousands of them take little memory. Each write is by itself and can be
-//! repeated: a Job that dies in the middle is followed by one that does the rest.
+//! Existing objects are read page by page, and only a hash of each is kept, so that thousands of them need little
+//! memory. Each write is independent and can be repeated: if a Job is killed, the next one completes the update.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,13 +20,13 @@ use crate::plan::repository::snapshots::{Existing, Listing};
 
 /// Objects of a page.
 const PAGE: u32 = 500;
-/// Writes at once: enough to be quick, few enough to leave the API server to others.
+/// Concurrent writes: enough to be fast, without overloading the API server.
 const AT_ONCE: usize = 8;
 
-/// Makes the Snapshots of the Repository that `run` is of those that were listed; how many were written and removed.
+/// Updates the Snapshots of the Repository of `run` to match the list. Returns how many were written and removed.
 ///
 /// # Errors
-/// The API server could not be reached, or refused.
+/// The API server could not be reached, or rejected a request.
 pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[Listed]) -> Result<(u64, u64), Failure> {
     let api: Api<Snapshot> = Api::namespaced(client(kubeconfig).await?, &run.namespace);
     let listing = Listing::new(run, &step.labels, listed);

@@ -16,14 +16,15 @@ use crate::drivers::restic::paths::clean;
 use crate::drivers::restic::pattern::Below;
 use crate::drivers::restic::planned::below;
 
-/// How long a command waits for another's lock before it gives up (exit code 11).
+/// How long a command waits for a lock before it fails (exit code 11).
 const RETRY_LOCK: [&str; 2] = ["--retry-lock", "2m"];
-/// The same for marking a snapshot. That needs a repository which nobody uses, and the backups of other hosts may still
-/// be at work; their session waits for them all the same.
+/// The same for tagging a snapshot. That requires an exclusive lock, and backups of other hosts may still run; their
+/// session waits for them anyway.
 const RETRY_LOCK_MARK: [&str; 2] = ["--retry-lock", "30m"];
 
-/// Extended attributes that belong to the node and not to the data: labels of security modules, which the node gives, and
-/// what only its administrator may write. Nobody in a container may set them, and restic would count each as an error.
+/// Extended attributes that belong to the node and not to the data: labels of security modules, and attributes that
+/// only an administrator of the node may write. A container may not set them, and restic would count each as an
+/// error.
 const OF_THE_NODE: [&str; 6] =
     ["security.selinux", "security.apparmor", "security.SMACK64*", "security.ima", "security.evm", "trusted.*"];
 
@@ -31,7 +32,7 @@ fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
     items.map(str::to_owned).to_vec()
 }
 
-/// `nice` and `ionice` in front of the program, where they are set.
+/// `nice` and `ionice` before the program, if they are set.
 pub fn priority(settings: &Process) -> Vec<String> {
     let mut argv = Vec::new();
     if let Some(nice) = settings.nice {
@@ -49,7 +50,7 @@ pub fn priority(settings: &Process) -> Vec<String> {
     argv
 }
 
-/// What every command gets. `secrets` names the repository and the files of its credentials.
+/// Arguments of every command. `secrets` contains the repository and the files of its credentials.
 pub fn global(access: &RepositoryAccess, settings: &Settings, secrets: &[String], cache: &Path) -> Vec<String> {
     let mut argv = secrets.to_vec();
     if settings.no_cache {
@@ -80,7 +81,7 @@ pub fn ls(id: &str, folder: &str) -> Vec<String> {
     argv
 }
 
-/// Looks whether the repository is there and opens.
+/// Checks whether the repository exists and opens.
 pub fn cat_config() -> Vec<String> {
     list(["cat", "config", "--no-lock"])
 }
@@ -90,25 +91,25 @@ pub fn init() -> Vec<String> {
     list(["init", "--json"])
 }
 
-/// Restores what is selected below a folder of a snapshot. A dry run says each item, so that what it would write can be
-/// weighed.
+/// Restores the selected entries below a folder of a snapshot. A dry run lists each item, so that the required space
+/// can be computed.
 pub fn restore(step: &Restore, id: &str, part: &Below, root: &Path, dry: bool) -> Vec<String> {
     let target = below(root, &part.base);
     let mut argv = list(["restore", "--no-lock", "--json", "--sparse", "--target", &target.to_string_lossy()]);
     for pattern in &part.patterns {
         argv.extend(list(["--include", pattern]));
     }
-    // restic refuses both together.
+    // restic rejects both together.
     if !step.args.iter().any(|a| a.starts_with("--include-xattr")) {
         for name in OF_THE_NODE {
             argv.extend(list(["--exclude-xattr", name]));
         }
     }
-    // restic refuses --verify together with --dry-run.
+    // restic rejects --verify together with --dry-run.
     argv.extend(step.args.iter().filter(|a| !(dry && a.starts_with("--verify"))).cloned());
     if dry {
         argv.extend(list(["--dry-run", "-vv"]));
-        // Saves reading what is there a second time; the sum of changed and unchanged stays the same.
+        // Avoids reading existing files twice; the sum of changed and unchanged is the same.
         if !step.args.iter().any(|a| a.starts_with("--overwrite")) {
             argv.extend(list(["--overwrite", "if-changed"]));
         }
@@ -118,7 +119,7 @@ pub fn restore(step: &Restore, id: &str, part: &Below, root: &Path, dry: bool) -
     argv
 }
 
-/// Backs up one path. How many there are goes with each, so that who finds fewer knows that some are missing.
+/// Backs up one path. The number of paths is a tag of each snapshot, so that missing ones can be detected.
 pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     let mut argv = list(["backup", "--json", "--host", &step.host]);
     argv.extend(list(RETRY_LOCK));
@@ -134,7 +135,7 @@ pub fn backup(step: &Backup, run: &Run, path: &str) -> Vec<String> {
     argv
 }
 
-/// Marks a snapshot that misses files. It gets another id by that.
+/// Tags an incomplete snapshot, which changes its id.
 pub fn mark_incomplete(id: &str) -> Vec<String> {
     let mut argv = list(["tag", "--json", "--add", INCOMPLETE_TAG]);
     argv.extend(list(RETRY_LOCK_MARK));
@@ -142,11 +143,11 @@ pub fn mark_incomplete(id: &str) -> Vec<String> {
     argv
 }
 
-/// Asks what retention would remove of one path of the hosts of one invoker, and removes nothing: restic's filter also takes
-/// snapshots that hold the path beside others. Tags part nothing, because they may differ from
-/// backup to backup. `None` when there is no path, no host or nothing is to be kept by rule: restic would then
-/// take every host's snapshots, or refuse. `beside` snapshots of it are kept beside what is asked for, not in its place: they
-/// miss files, or are dated in time to come.
+/// Computes which snapshots retention would remove of one path of the hosts of one invoker, without removing them:
+/// restic's filter also matches snapshots with several paths. Snapshots are not grouped by tags, because these may
+/// differ between backups. `None` without a path, host or rule: restic would then match the snapshots of every host,
+/// or fail. `beside` snapshots are kept in addition to those of the policy: they are incomplete, or have a time in
+/// the future.
 pub fn would_forget(own: &Own, retention: &Retention, beside: usize) -> Option<Vec<String>> {
     let keep = keep(retention, i64::try_from(beside).unwrap_or(i64::MAX));
     let hosts: Vec<_> = own.hosts.iter().filter(|h| !h.is_empty()).collect();
@@ -174,7 +175,7 @@ fn keep(retention: &Retention, beside: i64) -> Vec<String> {
     let mut argv: Vec<String> = Vec::new();
     // Zero is restic's own "not set".
     for (flag, count) in counts.into_iter().filter_map(|(f, c)| Some((f, c.filter(|c| *c != 0)?))) {
-        // Below zero is restic's "all".
+        // A negative number is restic's "all".
         let count = if count < 0 { count } else { count.saturating_add(beside) };
         argv.extend([flag.to_owned(), count.to_string()]);
     }
@@ -184,7 +185,7 @@ fn keep(retention: &Retention, beside: i64) -> Vec<String> {
     argv
 }
 
-/// Forgets these snapshots. By id: whatever else is in the repository stays.
+/// Forgets these snapshots, by id, and no others.
 pub fn forget_ids(ids: &[String]) -> Vec<String> {
     let mut argv = list(["forget", "--json"]);
     argv.extend(list(RETRY_LOCK));
@@ -193,7 +194,7 @@ pub fn forget_ids(ids: &[String]) -> Vec<String> {
     argv
 }
 
-/// Removes data that no snapshot needs. Text, not JSON: only then does restic say how far it is.
+/// Removes data that no snapshot uses. Text output, because the JSON output has no progress.
 pub fn prune() -> Vec<String> {
     let mut argv = list(["prune"]);
     argv.extend(list(RETRY_LOCK));
@@ -207,7 +208,7 @@ pub fn check() -> Vec<String> {
     argv
 }
 
-/// Size of the data in the store: of everything, or of what these snapshots need.
+/// Size of the stored data: in total, or of these snapshots.
 pub fn stats(ids: &[&str]) -> Vec<String> {
     let mut argv = list(["stats", "--mode", "raw-data", "--json", "--no-lock"]);
     if !ids.is_empty() {
@@ -222,8 +223,8 @@ pub fn locks() -> Vec<String> {
     list(["list", "locks", "--no-lock", "--quiet"])
 }
 
-/// Removes locks that restic itself calls stale: older than half an hour, or of this hostname and a process that is not
-/// here. Never others.
+/// Removes only locks that restic considers stale: older than half an hour, or with this hostname and a process that
+/// does not exist.
 pub fn unlock() -> Vec<String> {
     list(["unlock"])
 }

@@ -1,13 +1,11 @@
-//! Backs up one host: one snapshot a path, all marked with the run.
+//! Backs up one host: one snapshot per path, all tagged with the run.
 //!
-//! All paths must exist before the first is read, so that a typo never leaves half a
-//! set. None may go through a symbolic link: restic would store the link, and nothing of
-//! what it points to; nor be a device, a pipe or a socket, of which it would store the name.
-//! A path that patterns leave out as a whole is a failure: restic would call an empty snapshot
-//! a success. A snapshot that misses files (exit code 3) is reported, because it exists,
-//! and is a failure, because it is not what was asked for. It is marked, so that no restore
-//! takes it for the newest backup. Files that were gone by the time that they were to be
-//! read are no such files: who removes one during a backup has no claim to it.
+//! All paths must exist before the first one is read, so that a misspelt path never causes a partial set. No path may
+//! lead through a symbolic link, because restic would store only the link; nor be a device, a pipe or a socket,
+//! because restic would store only the name. A path that patterns exclude as a whole is a failure, because restic
+//! would report an empty snapshot as a success. An incomplete snapshot (exit code 3) is reported, because it exists,
+//! and is a failure. It is tagged, so that no restore selects it as the newest backup. Files that were removed before
+//! they were read do not make a snapshot incomplete.
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
@@ -25,7 +23,7 @@ use crate::names::reason;
 
 /// Exit code of a backup that could not read everything.
 const INCOMPLETE: i32 = 3;
-/// Time for marking a snapshot: longer than it waits for other commands.
+/// Timeout for tagging a snapshot: longer than it waits for other commands.
 const MARK: Duration = Duration::from_mins(35);
 
 /// Backs up one host in this run.
@@ -65,8 +63,8 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
     Done::ok(Answer::BackedUp(made))
 }
 
-/// Refuses a path that is a symbolic link, or goes through one, below the volume that it is on: restic keeps such a link as
-/// what it is. What is above the volume is the image's.
+/// Rejects a path that is a symbolic link, or leads through one, within its volume: restic stores only the link.
+/// Folders above the volume belong to the image.
 fn link_on_the_way(mounts: &[String], path: &str) -> Option<Failure> {
     let path = clean(path);
     let mount = mounts.iter().map(|m| clean(m)).filter(|m| within(&path, m)).max_by_key(String::len);
@@ -80,7 +78,7 @@ fn link_on_the_way(mounts: &[String], path: &str) -> Option<Failure> {
     Some(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
 }
 
-/// Refuses what has a name and no content that could be stored.
+/// Rejects files without content that could be stored.
 fn no_file(path: &str) -> Option<Failure> {
     let found = Path::new(path).symlink_metadata().ok()?.file_type();
     let what = match () {
@@ -95,7 +93,7 @@ fn no_file(path: &str) -> Option<Failure> {
     Some(Failure::new(Class::Invalid, reason::PATH_IS_NO_FILE, text))
 }
 
-/// Whether all that a snapshot holds are the folders above the path.
+/// Whether a snapshot contains only the parent folders of the path.
 fn holds_nothing_of(path: &str, summary: &Message) -> bool {
     let above = clean(path).split('/').filter(|name| !name.is_empty()).count().saturating_sub(1) as u64;
     let folders = summary.dirs_new + summary.dirs_changed + summary.dirs_unmodified;
@@ -128,7 +126,7 @@ async fn one(repository: &Repository, step: &Backup, run: &Run, path: &str, made
         .await
 }
 
-/// Marks a snapshot that misses files; says so where that fails.
+/// Tags an incomplete snapshot; reports a failure to do so.
 async fn mark(repository: &Repository, made: &mut SnapshotMade, failure: &mut Failure) {
     let mut id = None;
     let ran = repository
@@ -169,7 +167,7 @@ fn snapshot(summary: &Message, path: &str) -> SnapshotMade {
     }
 }
 
-/// Whether all that is missing was removed while the backup was at work; not the path itself.
+/// Whether all missing files were removed during the backup; not the path itself.
 fn only_vanished(ran: &Ran, path: &str) -> bool {
     let report = &ran.report;
     let is_path = |(item, _): &(String, String)| within(path, item);

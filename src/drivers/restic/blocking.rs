@@ -1,5 +1,5 @@
-//! Work on volumes, in a thread of its own: they may answer late, or never, and neither progress nor signals must wait
-//! for them.
+//! Runs operations on volumes in a separate thread: volumes may respond late, or never, and progress and signals must
+//! not wait for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

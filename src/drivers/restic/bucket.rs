@@ -1,8 +1,10 @@
-//! Whether the bucket of a repository exists, and can. restic cannot tell: it asks for one object, a HEAD has no body, and a
-//! store says 404 for a missing object and a missing bucket alike. `restic init` then creates the bucket where it may.
+//! Checks whether the bucket of a repository exists, and whether its name is valid. restic cannot distinguish a
+//! missing bucket from a missing object: it sends a HEAD request for one object, and the response is 404 in both
+//! cases. `restic init` then creates the bucket if the keys allow it.
 //!
-//! One HEAD request for the bucket, and a GET for the store's words where it is refused. Both are signed with the keys of the backend Secret where it has any (AWS Signature Version 4).
-//! Without keys they are not: AWS and most stores say 404 for a missing bucket to anybody, and 403 for any other.
+//! Sends one HEAD request for the bucket, and a GET for the error message if it is rejected. Both are signed with the
+//! keys of the backend Secret, if it has any (AWS Signature Version 4). Without keys they are not signed: AWS and
+//! most other storage answers unsigned requests with 404 for a missing bucket, and 403 for any other.
 
 use std::time::Duration;
 
@@ -18,17 +20,17 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::{hex, hmac};
 use crate::text::cut;
 
-/// Time for the whole request.
+/// Timeout of the whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Region of a store that names none, as restic has it.
+/// Default region, as in restic.
 const REGION: &str = "us-east-1";
-/// Bytes of an answer that are read, and of the store's words that are told.
+/// Maximum number of bytes of a response that are read, and of its error message that are reported.
 const ANSWER: usize = 16 << 10;
 const WORDS: usize = 200;
-/// What a store calls a name that no bucket of it can have.
+/// Error code for a bucket name that is not valid.
 const BAD_NAME: &str = "InvalidBucketName";
 
-/// Keys of a store.
+/// Keys of the storage.
 #[derive(Clone)]
 pub struct Keys {
     /// `AWS_ACCESS_KEY_ID`.
@@ -45,7 +47,7 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// A bucket, and how it is asked for.
+/// A bucket, and the request for it.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     /// Scheme, host and port.
@@ -56,13 +58,13 @@ pub struct Bucket {
     path: String,
     region: String,
     keys: Option<Keys>,
-    /// Certificates in PEM that are trusted in place of the system's.
+    /// Trusted certificates in PEM, instead of those of the system.
     ca: Option<Vec<u8>>,
     insecure: bool,
 }
 
 impl Bucket {
-    /// The bucket of a repository; none where the repository is not on S3.
+    /// The bucket of a repository; `None` if the repository is not on S3.
     pub fn of(
         url: &str,
         region: Option<&str>,
@@ -87,7 +89,7 @@ impl Bucket {
         })
     }
 
-    /// What the store says of the bucket.
+    /// The storage's answer for the bucket.
     pub async fn look(&self) -> Verdict {
         match tokio::time::timeout(PATIENCE, self.judge()).await {
             Ok(Ok(verdict)) => verdict,
@@ -138,7 +140,7 @@ impl Bucket {
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     }
 
-    /// Headers that sign the request at this time; none without keys.
+    /// Headers with the signature of the request at this time; none without keys.
     fn signed(&self, method: &Method, query: &str, at: &Timestamp) -> Vec<(&'static str, String)> {
         let Some(keys) = &self.keys else { return vec![] };
         let (time, day) = (at.strftime("%Y%m%dT%H%M%SZ").to_string(), at.strftime("%Y%m%d").to_string());
@@ -166,18 +168,18 @@ impl Bucket {
     }
 }
 
-/// What a store says of a bucket.
+/// The storage's answer for a bucket.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {
-    /// There is none of this name.
+    /// The bucket does not exist.
     Missing,
-    /// There can be none; the store's words.
+    /// The name is not valid; the error message of the storage.
     Refused(String),
-    /// Neither, or no answer.
+    /// Any other answer, or none.
     Unknown,
 }
 
-/// Code and message of an answer that refuses the name of the bucket.
+/// Code and message of a response that rejects the name of the bucket.
 fn refusal(answer: &str) -> Option<String> {
     let element = |name: &str| {
         let (_, rest) = answer.split_once(&format!("<{name}>"))?;

@@ -1,8 +1,7 @@
-//! What is looked at before the first byte is written.
+//! Checks before data is written.
 //!
-//! Each check exists because restic itself finds out too late, or never: it fills a
-//! volume and counts the lost bytes as restored, and as an ordinary user it leaves
-//! owners wrong without a word. Nothing is changed here.
+//! restic detects these problems too late, or never: it fills a volume and counts the lost bytes as restored, and
+//! without root it sets wrong owners without an error. The checks change no data.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use crate::names::reason;
 /// Bit of `CAP_CHOWN` (linux/capability.h).
 const CAP_CHOWN: u32 = 0;
 
-/// Each mount point is there and can be written.
+/// Checks that each mount point exists and is writable.
 pub fn mounts(root: &Path, mounts: &[String]) -> Result<(), Failure> {
     for mount in mounts {
         let place = below(root, &clean(mount));
@@ -45,7 +44,7 @@ pub fn mounts(root: &Path, mounts: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each file system has room for what would be written, of which `at_most` bytes are known to take room at all.
+/// Checks that each file system has enough space; at most `at_most` bytes need space.
 pub fn space(root: &Path, planned: &Planned, at_most: u64) -> Result<(), Failure> {
     for need in planned.needs() {
         let place = below(root, &need.mount);
@@ -71,7 +70,7 @@ pub fn space(root: &Path, planned: &Planned, at_most: u64) -> Result<(), Failure
     Ok(())
 }
 
-/// Who we are, as far as owners of files are concerned.
+/// The user and capabilities that decide which owners can be set.
 #[derive(Debug)]
 pub struct Identity {
     uid: u32,
@@ -80,7 +79,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of this process. The capability counts, not the user id: root in a container may lack it.
+    /// Of this process. The capability decides, not the user id: root in a container may not have it.
     pub fn of_process() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut gids: Vec<u32> =
@@ -89,7 +88,7 @@ impl Identity {
         Self { uid: rustix::process::geteuid().as_raw(), gids, chown: has_capability(&status, CAP_CHOWN) }
     }
 
-    /// Of who will restore, in another pod.
+    /// Of the restore Job, in another pod.
     pub fn of(runner: &Runner) -> Self {
         Self { uid: runner.uid, gids: runner.gids.clone(), chown: false }
     }
@@ -99,12 +98,12 @@ impl Identity {
         self.chown
     }
 
-    /// Whether a file of this owner can be made.
+    /// Whether a file with this owner can be created.
     pub fn can_make(&self, uid: u32, gid: u32) -> bool {
         self.chown || (uid == self.uid && self.gids.contains(&gid))
     }
 
-    /// What to say about the first entry that cannot get its owner.
+    /// The error for the first entry whose owner cannot be set.
     pub fn refuse(&self, path: &str, uid: u32, gid: u32) -> Failure {
         Failure::new(
             Class::Invalid,
@@ -119,7 +118,7 @@ impl Identity {
     }
 }
 
-/// Whether each volume has room for so much, whatever is there already.
+/// Whether each volume has this much free space, without regard to existing files.
 pub fn has_plenty(root: &Path, mounts: &[String], counts: Counts) -> bool {
     mounts.iter().all(|mount| {
         statvfs(below(root, &clean(mount))).is_ok_and(|fs| {
@@ -129,7 +128,8 @@ pub fn has_plenty(root: &Path, mounts: &[String], counts: Counts) -> bool {
     })
 }
 
-/// No folder on the way from a mount to what is restored is a symbolic link: files would be written where it points to.
+/// Checks that no folder between a mount and the restored path is a symbolic link: files would be written to its
+/// target.
 pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Result<(), Failure> {
     let mount = mounts.iter().map(|m| clean(m)).filter(|m| within(folder, m)).max_by_key(String::len);
     let Some(mount) = mount else { return Ok(()) };
@@ -138,7 +138,7 @@ pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Resul
     Err(through_link(root, &link.to_string_lossy(), folder))
 }
 
-/// What to say of a link through which files of a folder would be written.
+/// The error for a link through which files would be written.
 pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
     let to = below(root, link).read_link().map(|to| to.display().to_string()).unwrap_or_default();
     let text = format!(
@@ -147,11 +147,12 @@ pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
     Failure::new(Class::Invalid, reason::PATH_IS_LINK, text)
 }
 
-/// File with which owners are tried.
+/// File with which owners are tested.
 const OWNER_TRY: &str = ".lifeboat-owner";
 
-/// Each volume takes the owners that are to be restored, `owners` as in [`crate::contract::restic::Restore::owner`]. Some
-/// refuse (NFS with root_squash, EFS), and some say yes and do nothing (SMB, Azure Files).
+/// Tests that each volume stores the owners to be restored, `owners` as in
+/// [`crate::contract::restic::Restore::owner`]. Some reject `chown` (NFS with root_squash, EFS), and some accept it
+/// without effect (SMB, Azure Files).
 pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(), Failure> {
     let ids = |owner: &str| owner.split_once(':').and_then(|(u, g)| Some((u.parse().ok()?, g.parse().ok()?)));
     let all: Vec<(u32, u32)> = owners.split(',').filter_map(ids).collect();
@@ -159,11 +160,11 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
         let folder = below(root, &clean(mount));
         let file = name_for_a_try(&folder);
         let last_change = folder.metadata().and_then(|m| m.modified());
-        // Of an attempt that was killed.
+        // Left by an attempt that was killed.
         let _ = std::fs::remove_file(&file);
         let tried = try_owner(&file, uid, gid);
         let _ = std::fs::remove_file(&file);
-        // Nothing was written: the time of the folder says so too.
+        // Restores the time of the folder, because no data was written.
         if let Ok(time) = last_change {
             let _ = std::fs::File::open(&folder).and_then(|f| f.set_modified(time));
         }
@@ -180,7 +181,7 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
     Ok(())
 }
 
-/// A name of the folder that nobody else has: it is not there, or it is an empty file that an attempt has left.
+/// An unused file name in the folder: it does not exist, or is an empty file that an attempt left.
 fn name_for_a_try(folder: &Path) -> PathBuf {
     let is_free = |file: &PathBuf| file.symlink_metadata().map_or(true, |m| m.is_file() && m.len() == 0);
     let first = folder.join(OWNER_TRY);
@@ -213,7 +214,7 @@ mod tests {
         assert!(!has_capability("", CAP_CHOWN));
     }
 
-    /// What an attempt has left is empty; anything else is somebody's.
+    /// An attempt leaves an empty file; any other file belongs to a user.
     #[test]
     fn a_file_of_somebody_is_not_taken_for_a_try() {
         let dir = tempfile::tempdir().unwrap();

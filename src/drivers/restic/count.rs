@@ -1,8 +1,8 @@
-//! What a restore will write, known from a list of what the snapshot holds: how much, and whether the Job can.
+//! Counts what a restore will write, from a list of the snapshot, and checks whether the Job can write it.
 //!
-//! One `restic ls` a path, of the folder that holds what is wanted and of no other. Counts as restic counts at the end of
-//! a restore: folders, links and other entries are one each, sockets none, and a file that another one is a hard link to adds
-//! no bytes. The list does not say what is a hard link, so bytes are an estimate, and there may be more.
+//! One `restic ls` per path, only of the folder that contains the selected files. Counts as restic does at the end of
+//! a restore: folders, links and other entries count as one each, sockets are not counted, and further hard links of
+//! a file add no bytes. The list does not show hard links, so the number of bytes is an estimate, and may be too low.
 
 use std::collections::HashSet;
 
@@ -19,50 +19,50 @@ use crate::drivers::restic::run::{Limit, STUCK};
 use crate::drivers::restic::{args, pattern};
 use crate::names::reason;
 
-/// Devices that a message names.
+/// Maximum number of devices that a message names.
 const NAMED: usize = 3;
 
-/// Owners that each volume is tried with.
+/// Maximum number of owners with which each volume is tested.
 const OWNERS: usize = 2;
 
-/// What is selected of a path of a snapshot.
+/// The selected entries of a path of a snapshot.
 #[derive(Debug, Default, PartialEq)]
 pub struct Counted {
     /// Entries and bytes. A file with the same inode, size and time as another one counts as a hard link to it.
     pub counts: Counts,
-    /// Bytes if there are no hard links: a file may have been renamed while others were read, and two file systems have the
-    /// same inodes. Fewer than are counted are never right: restic then took files of one inode for one that differ, because
-    /// it changed while it was read, or was another file's before.
+    /// Bytes if there are no hard links: a file may have been renamed during the backup, and two file systems may
+    /// have the same inodes. A restore with fewer bytes than counted is never correct: then restic treated different
+    /// files with the same inode as one, because the file changed during the backup, or the inode was reused.
     pub most: u64,
-    /// The path is there, or something in it, whether selected or not.
+    /// The snapshot contains the path, or an entry in it, selected or not.
     pub is_held: bool,
-    /// Some of it is more than the folder that was asked for.
+    /// Some entries are not the requested folder itself.
     pub has_content: bool,
-    /// Up to two owners among them. A volume that gives all files one owner keeps no more than one of the two.
+    /// Up to two different owners. A volume that assigns one owner to all files cannot store both.
     pub owners: Vec<(u32, u32)>,
-    /// Device files: how many, and the first of them.
+    /// Number of device files, and the first ones.
     pub devices: (u64, Vec<String>),
-    /// The first entry whose owner the Job cannot give it, and that owner.
+    /// The first entry whose owner the Job cannot set, and that owner.
     pub unowned: Option<(String, u32, u32)>,
-    /// Its paths, where they are asked for.
+    /// Its paths, if requested.
     pub keys: Keys,
 }
 
-/// Whom the restore will run as, and where.
+/// User and mounts of the restore.
 #[derive(Debug)]
 pub struct Asker<'a> {
-    /// Whose files it can make; `None` where owners do not matter.
+    /// The owners that it can set; `None` if owners are not restored.
     pub identity: Option<&'a Identity>,
-    /// Mount points, normalised. They belong to whoever made the volume; their owners are not ours to give.
+    /// Mount points, normalised. Their owners are not changed, because they belong to the volume.
     pub mounts: &'a [String],
-    /// Paths are wanted, to know what is extraneous.
+    /// Collect paths, to detect extraneous files.
     pub keys: bool,
 }
 
-/// Counts what `below` selects of the path `root` of a snapshot.
+/// Counts the entries that `below` selects of the path `root` of a snapshot.
 ///
 /// # Errors
-/// The list could not be had.
+/// The list failed.
 pub async fn count(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -71,28 +71,28 @@ pub async fn count(
     asker: &Asker<'_>,
 ) -> Result<Counted, Failure> {
     if below.patterns.is_empty() {
-        // Nothing of it is asked for.
+        // Nothing of it is selected.
         return Ok(Counted { is_held: true, ..Counted::default() });
     }
     let start = || Count::new(root, below, asker);
     let mut counted = listed(repository, pin, &below.base, start, Count::take).await?.counted;
-    // Only what is deeper was listed, and that is not there.
+    // Only deeper entries were listed, and there are none.
     if !counted.is_held && below.base != root && within(&below.base, root) {
         counted.is_held = listed(repository, pin, root, || false, |is_held, m| *is_held |= is_in(m, root)).await?;
     }
     Ok(counted)
 }
 
-/// Whether an entry is the path, or in it. restic also names the snapshot.
+/// Whether an entry is the path, or in it. restic also lists the snapshot itself.
 fn is_in(m: &Message, root: &str) -> bool {
     !m.node_type.is_empty() && within(&m.path, root)
 }
 
-/// What comes of a list of what a snapshot holds in a folder, before anything is written. A list that breaks off is begun
-/// again, and so is what comes of it.
+/// Processes the list of a folder of a snapshot, before data is written. If the list is interrupted, it is repeated,
+/// with a new result.
 ///
 /// # Errors
-/// The list could not be had.
+/// The list failed.
 pub async fn listed<T>(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -138,7 +138,7 @@ impl<'a> Count<'a> {
     fn take(&mut self, m: &Message) {
         self.counted.is_held |= is_in(m, self.root);
         let rest = if self.base == "/" { Some(m.path.as_str()) } else { m.path.strip_prefix(self.base) };
-        // restic also names the folder itself, and the snapshot.
+        // restic also lists the folder itself, and the snapshot.
         let Some(rest) = rest.filter(|rest| rest.len() > 1 && rest.starts_with('/') && !m.node_type.is_empty()) else {
             return;
         };
@@ -146,7 +146,7 @@ impl<'a> Count<'a> {
         if !self.walk.selects(rest, is_folder) {
             return;
         }
-        // Other programs store them. restic restores none; one that is there stays.
+        // Other programs store sockets. restic does not restore them; an existing one is kept.
         let is_socket = m.node_type == "socket";
         let counted = &mut self.counted;
         if self.asker.keys {
@@ -181,12 +181,12 @@ impl<'a> Count<'a> {
 }
 
 impl Counted {
-    /// Whether the snapshot does not have the path, or, where no pattern parts it, nothing of it.
+    /// Whether the snapshot does not contain the path or, without patterns, nothing in it.
     pub fn lacks(&self, include: &[String]) -> bool {
         !self.is_held || (self.counts.files == 0 && include.is_empty())
     }
 
-    /// Whether a restore of all of it can have these counts.
+    /// Whether these counts are possible for a complete restore.
     pub fn can_be(&self, restored: Counts) -> bool {
         restored.files == self.counts.files && (self.counts.bytes..=self.most).contains(&restored.bytes)
     }
@@ -217,7 +217,7 @@ impl Counted {
         (!all.is_empty()).then(|| all.join(","))
     }
 
-    /// Why a Job that may make no device files cannot restore it.
+    /// The error for a Job that may not create device files.
     pub fn devices_refused(&self) -> Option<Failure> {
         let (count, named) = &self.devices;
         let text = format!(
@@ -249,14 +249,15 @@ mod tests {
         pattern::select("/data", &[], &[]).unwrap()
     }
 
-    /// Of the list nobody can tell which of them were hard links.
+    /// The list does not show which of them were hard links.
     #[test]
     fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
         for (entries, bytes, most) in [
             ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 8, 5)], 15, 15),
-            // A hard link; or renamed while the folder was read.
+            // A hard link, or a file that was renamed while the folder was read.
             ([entry("/data/a", "file", 7, 10), entry("/data/b", "file", 7, 10)], 10, 20),
-            // Files of two file systems. Of one, restic would link the one to the other, whose content it is not.
+            // Files of two file systems. On one file system, restic would link one to the other, with the wrong
+            // content.
             ([entry("/data/a", "file", 7, 15), entry("/data/b", "file", 7, 10)], 25, 25),
             ([entry("/data/a", "file", 0, 10), entry("/data/b", "file", 0, 10)], 20, 20),
         ] {
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// restic restores none, and its backups have none.
+    /// restic does not restore sockets, and its backups have none.
     #[test]
     fn sockets_of_other_programs_are_not_counted_and_stay_where_they_are() {
         let entries = [entry("/data/a", "file", 7, 10), entry("/data/s", "socket", 8, 0)];

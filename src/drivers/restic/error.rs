@@ -1,9 +1,8 @@
-//! From how a command ended to a failure people can act on.
+//! Converts the end of a command to a failure with a reason and a remedy.
 //!
-//! The order of the signs matters: what restic finally said and the errors of
-//! single items are looked at before the rest of its text, because the text also
-//! holds failures that a retry has healed. An exit code that is not known is a
-//! failure like any other (restic's manual, "Exit codes").
+//! The order of the checks matters: the last message of restic and the errors of items are checked before the other
+//! text, because the text also contains failures that a retry has solved. An unknown exit code is a failure (restic's
+//! manual, "Exit codes").
 
 mod names;
 mod signs;
@@ -16,10 +15,10 @@ use crate::drivers::restic::place::Place;
 use crate::drivers::restic::run::{End, Ran};
 use crate::names::reason;
 
-/// What Rust says of an argument that no program can be given.
+/// Rust's error for an argument with a NUL character.
 const NUL: &str = "nul byte";
 
-/// Whether a command has ended before it did anything: it was not started, refused its arguments, or did not open the
+/// Whether a command ended without any effect: it was not started, rejected its arguments, or did not open the
 /// repository (restic's manual, "Exit codes").
 pub fn never_began(ran: &Ran) -> bool {
     let Report { errors, summary, fatal, .. } = &ran.report;
@@ -36,9 +35,8 @@ pub fn never_began(ran: &Ran) -> bool {
     }
 }
 
-/// What went wrong, for a command that did not end well. `doing` reads "restore snapshot 1a2b".
-/// `remote` tells whether the repository is reached over a network: a file that ends too early
-/// is otherwise damage and not a lost connection.
+/// The failure of a command. `doing` is for example "restore snapshot 1a2b". `remote` is true if the repository is
+/// reached over a network: otherwise a truncated file is damage and not a lost connection.
 pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
     let sign = sign(&ran.report, remote);
     let said = if ran.end == End::Hopeless { tried(&ran.report) } else { None };
@@ -74,15 +72,15 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
         End::TooLong => new(Class::Fatal, reason::RESTIC_FAILED, "its answer is larger than the agent can hold."),
         End::Hopeless => exited(1, sign, &new),
         End::TimedOut(limit) | End::Stuck(limit) => match sign {
-            // Retries that went on until the end say why.
+            // Retries that continued until the end contain the cause.
             Some(s) if s.class != Class::Data => new(s.class, s.reason, s.remedy),
             _ if matches!(ran.end, End::Stuck(_)) => {
                 new(Class::Transient, reason::STEP_TIMEOUT, &format!("nothing moved for {} s.", limit.as_secs()))
             }
             _ => new(Class::Transient, reason::STEP_TIMEOUT, &format!("no answer within {} s.", limit.as_secs())),
         },
-        // SIGKILL that is not ours is, in a container, nearly always memory; the kubelet knows
-        // better where the agent itself was hit.
+        // In a container, a SIGKILL by another process almost always means out of memory; if the agent itself was
+        // killed, the kubelet reports the cause.
         End::Killed(9) => new(
             Class::Transient,
             reason::OOM_KILLED,
@@ -99,13 +97,13 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
     failure
 }
 
-/// What was taken for something else, and is a missing bucket.
+/// The failure of a missing bucket, which was first classified otherwise.
 pub fn no_bucket(failure: Failure, text: &str) -> Failure {
     let message = format!("Could not open the repository: {text}");
     Failure { class: Class::Invalid, reason: reason::BUCKET_MISSING.to_owned(), message, ..failure }
 }
 
-/// Whether restic says that there can be no bucket of this name.
+/// Whether restic reports that the name of the bucket is not valid.
 pub fn is_bad_name(report: &Report) -> bool {
     sign(report, true).is_some_and(|s| s.remedy == BAD_BUCKET)
 }
@@ -113,7 +111,7 @@ pub fn is_bad_name(report: &Report) -> bool {
 fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Failure) -> Failure {
     match code {
         10 => match sign {
-            // A store that refuses or a bucket that is missing is no repository that is missing.
+            // A rejected request or a missing bucket is not a missing repository.
             Some(s) if s.reason != reason::DATA_CORRUPT && s.reason != reason::NO_SPACE => {
                 new(s.class, s.reason, s.remedy)
             }
@@ -137,7 +135,7 @@ fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Fai
     }
 }
 
-/// The first sign in what restic finally said, then in the errors of items, then in its text.
+/// The first match in restic's last message, then in the errors of items, then in its text.
 fn sign(report: &Report, remote: bool) -> Option<&'static Sign> {
     let fatal: Vec<String> = report.fatal.iter().map(|text| pathless(text)).collect();
     let items: Vec<String> = report.items.iter().map(|(item, text)| pathless(&without(text, item))).collect();
@@ -145,13 +143,13 @@ fn sign(report: &Report, remote: bool) -> Option<&'static Sign> {
     [fatal, items, tail].iter().find_map(|texts| find(texts, remote))
 }
 
-/// What restic went on trying when it was ended: what it says of its end is no cause.
+/// The operation that restic retried when it was stopped: its message about the stop is not the cause.
 fn tried(report: &Report) -> Option<String> {
     let lines: Vec<&str> = report.tail().filter(|line| line.contains("retrying")).collect();
     lines.last().map(|line| (*line).to_owned())
 }
 
-/// The most telling words of restic: its first errors and its last fatal one.
+/// The most relevant messages of restic: its first errors and its last fatal error.
 fn said_last(report: &Report) -> String {
     let mut parts: Vec<String> = report
         .items

@@ -1,18 +1,18 @@
-//! Deletes what is on a target and in none of the snapshots that were restored to it.
+//! Deletes files on a target that are in none of the snapshots restored to it.
 //!
-//! Not by `restic restore --delete` (tried with 0.18.0): it deletes in the run that restores, also where a file of that
-//! run failed; it deletes for each snapshot what another one of the same host has brought; a folder that the
-//! snapshot does not have goes with the files in it that a pattern excludes; and it enters volumes that are mounted below.
-//! Here a walk of our own begins after everything is restored and counted.
+//! `restic restore --delete` is not used (tested with 0.18.0): it deletes during the restore, even if a file failed;
+//! it deletes files of other snapshots of the same host; it deletes a folder that is not in the snapshot together
+//! with excluded files in it; and it enters volumes that are mounted below. Therefore this module walks the target
+//! itself, after everything is restored and counted.
 //!
-//! What never happens: a symbolic link is never followed, and no folder is entered that is on another device, the root of
-//! a mount, or `lost+found` of the volume. Every folder is opened from the one that it is in, so that
-//! nobody can put a link in its place. An entry stays if a snapshot holds its path, by a hash: two paths with the
-//! same one keep an entry too much, and delete none. It also stays if the backup of any of the snapshots left it out: what
-//! the rule selects and what each backup excluded are asked apart, so that no pattern of the one takes back one of another.
+//! Symbolic links are never followed. Folders on another device, roots of mounts, and `lost+found` of the volume are
+//! skipped. Every folder is opened relative to its parent, so that it cannot be replaced by a link. An entry is kept
+//! if a snapshot contains its path, compared by a hash: a collision keeps an entry, but never deletes one. It is also
+//! kept if the backup of any of the snapshots excluded it. The patterns of the rule and of each backup are matched
+//! separately, so that no pattern negates one of another list.
 //!
-//! Before the first deletion all that was restored must be found under its name. A volume that knows
-//! files by other names (one that ignores the case of letters) would otherwise lose what it has just got back.
+//! Before the first deletion, all restored entries must be found by their names. Otherwise restored files could be
+//! deleted on a volume that changes names (for example because it ignores case).
 
 mod error;
 mod kept;
@@ -39,10 +39,10 @@ use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::run::STUCK;
 use crate::text;
 
-/// Looks at the whole of it. A file system may leave entries out of a list while others are deleted; what is found after
-/// as many looks is being written by somebody.
+/// Maximum number of walks. A file system may omit entries from a list while others are deleted; entries that are
+/// still found after so many walks are being written by another process.
 const LOOKS: usize = 10;
-/// What is looked through: what the patterns select of a path.
+/// A region: the entries of a path that the patterns select.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
     /// The path, normalised.
@@ -52,28 +52,29 @@ pub struct Region {
 }
 
 impl Region {
-    /// The folder that is looked through. It stays itself: the user has named it, or it is above what is selected.
+    /// The folder to search. It is kept itself, because the user specified it, or it is a parent of the selected
+    /// entries.
     fn start(&self) -> &str {
         if within(&self.below.base, &self.root) { &self.below.base } else { &self.root }
     }
 }
 
-/// What was restored, and where.
+/// What was restored, and its location.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// Folder below which the volumes stand.
+    /// Folder below which the volumes are mounted.
     pub restore_root: PathBuf,
     /// Mount points, normalised.
     pub mounts: Vec<String>,
     /// Paths of the rule.
     pub regions: Vec<Region>,
-    /// What the backups of the snapshots left out, each of which is for all regions.
+    /// The excludes of each backup, which apply to all regions.
     pub left_out: Vec<LeftOut>,
-    /// What the snapshots hold.
+    /// The paths in the snapshots.
     pub kept: Kept,
 }
 
-/// Deletes what is extraneous. How many entries that were, also where it fails.
+/// Deletes extraneous entries. Returns their number, also after a failure.
 pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option<Failure>) {
     let shared = Shared::of(&repository.control().stop);
     let ended = blocking::run(shared.clone(), move |shared| search.run(shared)).await;
@@ -97,7 +98,7 @@ fn stuck() -> Failure {
 }
 
 impl Search {
-    /// Looks, deletes, and looks again until nothing is found. What is to be known of it.
+    /// Walks and deletes until no entry is found. Returns warnings.
     fn run(&mut self, shared: &Shared) -> Result<Vec<String>, Failure> {
         for look in 0..LOOKS {
             let found = self.pass(shared, false)?;
@@ -128,7 +129,7 @@ impl Search {
         )))
     }
 
-    /// What is to be said of a search that found nothing more.
+    /// Warnings of a walk that found no more entries.
     fn warnings(&self, found: Found) -> Vec<String> {
         let left = found.left.into_iter().filter(|left| !self.regions.iter().any(|r| within(&r.root, left)));
         let entered = left.map(|folder| format!("{folder} was not looked through for extraneous files, because another volume is mounted there. Name it in paths of the rule, if its files shall go too."));
@@ -149,7 +150,7 @@ impl Search {
         let deepest = walk::deepest();
         for region in self.regions.clone() {
             let start = region.start().to_owned();
-            // Inside of it by the check before the first byte.
+            // Within it, as checked before data was written.
             let Some(mount) = mount_of(&start, &self.mounts).cloned() else { continue };
             let opened = self.open(&mount, &start)?;
             if opened.is_some() || self.is_there(&mount, &start) {
@@ -178,7 +179,7 @@ impl Search {
         Ok(found)
     }
 
-    /// Opens a folder of a volume, through none but folders. `None` where it is not there, or is no folder.
+    /// Opens a folder of a volume, without following links. `None` if it does not exist, or is not a folder.
     fn open(&self, mount: &str, path: &str) -> Result<Option<(OwnedFd, Stat)>, Failure> {
         let mut folder = openat(CWD, &self.restore_root, FOLDER - OFlags::NOFOLLOW, Mode::empty())
             .map_err(|e| unreadable(path, e))?;
@@ -205,7 +206,7 @@ impl Search {
         Ok(Some((folder, found)))
     }
 
-    /// Whether something stands at a path that is no folder.
+    /// Whether a path exists and is not a folder.
     fn is_there(&self, mount: &str, path: &str) -> bool {
         let Some((above, name)) = path.rsplit_once('/').filter(|_| path != mount) else { return false };
         let above = self.open(mount, if above.is_empty() { "/" } else { above });

@@ -1,7 +1,7 @@
-//! What was restored is on disk before that is reported.
+//! Flushes restored data to disk before the result is reported.
 //!
-//! restic ends with files that only the memory of the node has. A loss of power, or a volume that then turns out to be broken,
-//! would leave a restore that succeeded and is not there.
+//! When restic ends, files may only be in the memory of the node. After a loss of power, or with a broken volume, the
+//! data of a successful restore would be lost.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -26,8 +26,8 @@ use crate::names::reason;
 pub struct Volumes(Vec<(String, Arc<OwnedFd>)>);
 
 impl Volumes {
-    /// Of the mounts that hold any of these paths, or are in one. To be opened before the first write: the kernel tells
-    /// of a write that failed to who had the volume open by then.
+    /// The mounts that contain any of these paths, or are below one. Must be opened before the first write: the
+    /// kernel reports a failed write only to processes that had the volume open.
     pub fn of(repository: &Repository, mounts: &[String], paths: &[&str]) -> Self {
         let (volumes, unreadable) = opened(&repository.restore_root, mounts, paths);
         for mount in unreadable {
@@ -38,7 +38,7 @@ impl Volumes {
         volumes
     }
 
-    /// Waits until all of it is on disk; that it is not is why a step that has done well fails.
+    /// Waits until all data is on disk; otherwise a successful step fails.
     pub async fn flush(&self, repository: &Repository, done: &mut Done) {
         for (mount, volume) in &self.0 {
             if done.failure.is_some() {
@@ -72,7 +72,7 @@ fn opened(root: &Path, mounts: &[String], paths: &[&str]) -> (Volumes, Vec<Strin
     (Volumes(volumes), unreadable)
 }
 
-/// Flushes one; it cannot be told to stop, and is left behind then.
+/// Flushes one volume. This cannot be interrupted; the thread is abandoned if the agent stops.
 async fn within_time(
     limit: Duration,
     mount: &str,
@@ -101,7 +101,7 @@ fn refused(mount: &str, error: Errno) -> Failure {
     if [Errno::NOSPC, Errno::DQUOT].contains(&error) {
         return Failure::new(Class::Data, reason::NO_SPACE, format!("{what} Enlarge the volume or restore less."));
     }
-    // Not tried again on its own: what was not written may still be read from memory, and be taken for restored.
+    // Not retried alone: lost data may still be read from memory, and be counted as restored.
     let text = format!("{what} Check the volume, and restore again.");
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }

@@ -1,11 +1,11 @@
-//! The end of snapshots: forgotten by their ids, and then the data removed that nothing needs any more.
+//! Removes snapshots by id, and then data that no snapshot uses.
 
 use crate::contract::Failure;
 use crate::drivers::restic::args;
 use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::run::{End, Limit, STUCK};
 
-/// Ids that go into one command: 64 bytes each, far below what a command line may hold.
+/// Ids per command: 64 bytes each, far below the limit of a command line.
 const IDS_AT_ONCE: usize = 500;
 
 /// Forgets these snapshots; `doing` is what messages call that.

@@ -1,8 +1,8 @@
-//! What `--overwrite never` and `if-newer` would not keep: refused before anything is written.
+//! Detects files that restic would not keep with `--overwrite never` and `if-newer`, before data is written.
 //!
-//! restic (0.18.0) takes away what stands in the place of a folder of the snapshot, whatever was asked for. Of files that
-//! are hard links of each other it writes the first name and links the others to it: where that name is kept, they
-//! become links to what was there, and get the owner and time of the snapshot with it.
+//! restic (0.18.0) removes any file in place of a folder of the snapshot. For hard links it writes the first name and
+//! links the others to it: if the first name is kept, the others become links to the existing file, which then gets
+//! owner and time of the snapshot.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,13 +19,13 @@ use crate::drivers::restic::planned::below;
 use crate::drivers::restic::repository::Repository;
 use crate::names::reason;
 
-/// A path of a snapshot, and what of it is selected.
+/// A path of a snapshot, and its selected entries.
 pub type Part<'a> = (&'a PinnedSnapshot, &'a str, &'a Below);
 
-/// Refuses what would not be kept.
+/// Rejects a restore that would not keep a file.
 ///
 /// # Errors
-/// Something would not, or the snapshot could not be listed.
+/// A file would not be kept, or the snapshot could not be listed.
 pub async fn check(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<(), Failure> {
     if !keeps_what_is_there(&step.args) {
         return Ok(());
@@ -67,9 +67,9 @@ struct Look {
     base: String,
     walk: Walk,
     only_older: bool,
-    /// What stands in the place of a folder.
+    /// Files in place of a folder of the snapshot.
     replaced: Option<String>,
-    /// By inode. Which of them are hard links the list does not say.
+    /// By inode. The list does not show which of them are hard links.
     files: HashMap<u64, Names>,
 }
 

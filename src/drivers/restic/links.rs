@@ -1,7 +1,7 @@
-//! Links on the target through which files of a restore would be written elsewhere.
+//! Detects links on the target through which files would be written to another folder.
 //!
-//! Looked for before anything is written, and again before each path after the first one: an earlier one, of another
-//! snapshot, may have brought a link.
+//! Checked before data is written, and again before each further path, because an earlier path may have restored a
+//! link.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,7 @@ use crate::drivers::restic::pattern::Below;
 use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::{checks, count, parents};
 
-/// Refuses links on the target in the place of what are folders in the snapshot. Where there are any, the snapshot has to be
-/// asked.
+/// Rejects links on the target in place of folders of the snapshot. The snapshot is listed only if there are links.
 pub async fn none_for_folders(repository: &Repository, pin: &PinnedSnapshot, part: &Below) -> Result<(), Failure> {
     let links: BTreeSet<String> = parents::links(&repository.restore_root, part);
     if links.is_empty() {
@@ -30,7 +29,7 @@ pub async fn none_for_folders(repository: &Repository, pin: &PinnedSnapshot, par
     folder.map_or(Ok(()), |path| Err(checks::through_link(&repository.restore_root, &path, &path)))
 }
 
-/// Refuses links that a path of this restore has brought, in the way of the next one.
+/// Rejects links that a path of this restore created, and that the next path would follow.
 pub async fn none_restored(
     repository: &Repository,
     mounts: &[String],
@@ -44,12 +43,12 @@ pub async fn none_restored(
     found.map_err(after_the_first)
 }
 
-/// The failure of a path of the rule before which others were restored.
+/// The failure of a path of the rule after other paths were restored.
 pub fn after_the_first(failure: Failure) -> Failure {
     some_is_written(failure, "Paths of the rule before it were restored, and this one was not.")
 }
 
-/// The same failure of what is otherwise done before the first write.
+/// The same for checks that are usually made before the first write.
 pub fn some_is_written(failure: Failure, what: &str) -> Failure {
     let message = failure.message.replace("Nothing was written.", what).replace("; nothing was written", "");
     Failure { message, ..failure }

@@ -1,8 +1,8 @@
-//! What follows a backup: retention, check, and the facts that status shows.
+//! Steps after a backup: retention, check, and numbers for status.
 //!
-//! Retention names the hosts and the path of its invoker, and removes by id only what holds this
-//! path and no other, so that it never touches a snapshot of another; without them or without a rule it does nothing.
-//! A check that could not run is not a check that failed.
+//! Retention is restricted to the hosts and the path of its invoker, and removes, by id, only snapshots with this
+//! path and no other, so that it never removes snapshots of another invoker. Without hosts, path or rule it does
+//! nothing. A check that could not run does not count as a failed check.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::drivers::restic::snapshot::Snapshot;
 use crate::drivers::restic::{args, forget, paths, snapshot};
 use crate::names::reason;
 
-/// One group of `restic forget --json`: snapshots of one host that hold the same paths.
+/// One group of `restic forget --json`: snapshots of one host with the same paths.
 #[derive(Debug, Deserialize)]
 struct Group {
     #[serde(default)]
@@ -39,13 +39,13 @@ pub async fn maintain(repository: &Repository, step: &Maintain) -> Done {
 
 async fn all(repository: &Repository, step: &Maintain, facts: &mut RepositoryFacts) -> Result<(), Failure> {
     repository.reach().await?;
-    // The check comes last to cover what retention did, but its verdict must not be lost when
-    // retention fails: each step's failure is kept and the first one told.
+    // The check runs last, to include the result of retention, but its result must not be lost if retention fails:
+    // the failure of each step is kept, and the first one reported.
     let retention = retention(repository, step, facts).await;
     facts.retained = retention.is_ok();
     let check = check(repository, facts).await;
     let measure = measure(repository, facts).await;
-    // Damage outranks everything else.
+    // Damage has precedence over all other failures.
     if facts.integrity == Some(false) {
         return check;
     }
@@ -66,14 +66,14 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
                 own.path,
             ));
         }
-        // Those that miss files are kept beside what is asked for, not in its place.
+        // Incomplete snapshots are kept in addition to those of the policy.
         let beside = future.len() + incomplete(own, &all);
         let Some(argv) = args::would_forget(own, &step.retention, beside) else { continue };
         let ran = repository.document_within(argv, Limit::Idle(STUCK)).await;
         if ran.end != End::Exited(0) {
             return Err(repository.failure(&ran, "apply the retention policy"));
         }
-        // restic prints nothing at all when none of the hosts has a snapshot.
+        // restic prints nothing if none of the hosts has a snapshot.
         let groups: Vec<Group> =
             if ran.document.trim_ascii().is_empty() { Vec::new() } else { read_document(&ran.document, "forget")? };
         let ids = own_ids(groups, &own.path);
@@ -95,19 +95,20 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
     Ok(())
 }
 
-/// What goes of the snapshots that hold this path and no other: one that somebody has made of several paths is theirs.
+/// The snapshots to remove, of those with this path and no other: a snapshot of several paths belongs to another
+/// program.
 fn own_ids(groups: Vec<Group>, path: &str) -> Vec<String> {
     let path = paths::clean(path);
     let is_own = |group: &Group| matches!(group.paths.as_deref(), Some([only]) if paths::clean(only) == path);
     groups.into_iter().filter(is_own).flat_map(|g| g.remove.unwrap_or_default()).map(|s| s.id).collect()
 }
 
-/// Snapshots that retention would take for the newest for years.
+/// Snapshots that retention would treat as the newest ones for years.
 fn future<'a>(own: &'a Own, all: &'a [Snapshot]) -> Vec<&'a Snapshot> {
     of(own, all).filter(|s| s.of_future).collect()
 }
 
-/// How many snapshots miss files, of the host that has most of them.
+/// Number of incomplete snapshots of the host that has most of them.
 fn incomplete(own: &Own, all: &[Snapshot]) -> usize {
     let of_host =
         |host: &String| of(own, all).filter(|s| &s.hostname == host && s.is_incomplete() && !s.of_future).count();
@@ -126,7 +127,7 @@ async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(
         return Ok(());
     }
     let mut failure = repository.failure(&ran, "check the repository");
-    // Only restic's own verdict is damage; a lock or a network error says nothing about the data.
+    // Only restic's own result is damage; a lock or a network error does not.
     let verdict = |t: &str| t.contains("repository contains errors") || t.contains("repository index is damaged");
     if matches!(ran.end, End::Exited(1))
         && (ran.report.fatal.as_deref().is_some_and(verdict) || ran.report.tail().any(verdict))
@@ -153,7 +154,7 @@ async fn measure(repository: &Repository, facts: &mut RepositoryFacts) -> Result
 mod tests {
     use super::*;
 
-    /// Whole ones would go in their place.
+    /// Otherwise complete snapshots would be removed instead.
     #[test]
     fn snapshots_that_miss_files_are_counted_beside_what_is_kept() {
         let snapshot = |host: &str, path: &str, misses: bool| Snapshot {

@@ -1,9 +1,8 @@
 //! restic, run as a child process.
 //!
-//! One function a step, see [`act`]. Each turns what restic printed into counts and a classified
-//! failure; none believes an exit code alone. The room never removes a lock that
-//! a live command holds, never passes a secret in argv or environment, and never
-//! starts a command without a bound.
+//! One function per step, see [`act`]. Each converts the output of restic to counts and a classified failure; no
+//! success is derived from an exit code alone. This module never removes the lock of a running command, never passes
+//! a secret in argv, and never starts a command without a time limit.
 
 mod args;
 mod backup;
@@ -45,7 +44,7 @@ use crate::contract::{Class, Failure, Task};
 use crate::drivers::done::Done;
 use crate::names::reason;
 
-/// Does a step, except that [`list`] is called by who keeps what it finds.
+/// Runs a step, except for [`list`], whose result the caller needs.
 pub async fn act(repository: &Repository, step: &Step, task: &Task) -> Done {
     match step {
         Step::Preflight(step) => preflight::preflight(repository, step, &task.parts).await,

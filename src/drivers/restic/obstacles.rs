@@ -1,11 +1,11 @@
-//! Files of the target over which restic does not write what the snapshot has.
+//! Detects and removes files on the target that restic does not overwrite correctly.
 //!
-//! restic compares a file that is there with that of the snapshot, piece by piece, and writes what differs. A file that
-//! has further names (hard links) it begins anew under its name, and leaves the pieces that did not differ empty: the
-//! restored file has zeros there, without an error (restic 0.18.0, `internal/restorer/fileswriter.go`). Where it cannot
-//! read a file that it may write, holes of the snapshot keep the bytes that were there. Such names are taken away
-//! before restic writes, if the snapshot has a file of the name. A pipe or socket in the place of a file, at which
-//! restic waits or fails, is refused before anything is written.
+//! restic compares an existing file with that of the snapshot, block by block, and writes the differences. A file
+//! with several names (hard links) is replaced by a new file, but equal blocks are not written: the restored file has
+//! zeros there, without an error (restic 0.18.0, `internal/restorer/fileswriter.go`). If restic cannot read a file
+//! that it may write, holes of the snapshot keep the old bytes. Therefore such names are removed before restic
+//! writes, if the snapshot has a file with the name. If a pipe or socket is in place of a file, restic would wait or
+//! fail, so the restore fails before data is written.
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
@@ -31,31 +31,31 @@ use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::run::STUCK;
 use crate::names::reason;
 
-/// What was found at the places of what is restored, by [`path_key`] of the path below the base.
+/// Obstacles at the paths to restore, by [`path_key`] of the path below the base.
 #[derive(Debug, Default)]
 pub struct Obstacles {
-    /// Files whose names have to be taken away.
+    /// Files whose names must be removed.
     files: HashSet<u64>,
-    /// Those of them whose names are not UTF-8, which a list of a snapshot does not tell from others.
+    /// Of these, files whose names are not UTF-8, which the list of a snapshot cannot distinguish.
     unclear: HashSet<u64>,
     /// Pipes and sockets.
     pipes: HashSet<u64>,
 }
 
-/// A file of the snapshot in whose place something is.
+/// A file of the snapshot with an obstacle.
 struct Hit {
     path: String,
-    /// When it was changed, as restic writes it.
+    /// Its modification time, in restic's format.
     time: String,
     key: u64,
 }
 
-/// Looks for them on the target. Writes nothing.
+/// Searches for obstacles on the target. Writes nothing.
 ///
 /// # Errors
-/// The volume does not answer, or the agent is to stop.
+/// The volume does not respond, or the agent is stopped.
 pub async fn find(repository: &Repository, step: &Restore, part: &Below) -> Result<Obstacles, Failure> {
-    // What is there stays as it is.
+    // Existing files are kept.
     if overwrite(&step.args) == Some("never") {
         return Ok(Obstacles::default());
     }
@@ -69,10 +69,10 @@ pub async fn find(repository: &Repository, step: &Restore, part: &Below) -> Resu
     blocking::run(Shared::of(&repository.control().stop), look).await.map_err(unfinished)?
 }
 
-/// Refuses pipes and sockets in the place of files.
+/// Rejects pipes and sockets in place of files.
 ///
 /// # Errors
-/// There is one, or the snapshot could not be listed.
+/// One exists, or the snapshot could not be listed.
 pub async fn refuse_pipes(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -96,8 +96,8 @@ pub async fn refuse_pipes(
     })
 }
 
-/// Takes the names away of which the snapshot has files. How many that were, also where it fails. Without what was found
-/// it looks itself: the parts before this one have brought hard links of their own.
+/// Removes names that are files in the snapshot. Returns their number, also after a failure. Without a previous
+/// search it searches itself, because earlier parts may have created hard links.
 pub async fn clear(
     repository: &Repository,
     step: &Restore,
@@ -140,7 +140,7 @@ pub async fn clear(
     (taken, ended.map_err(unfinished).and_then(|ended| ended))
 }
 
-/// Files of the snapshot at these places.
+/// Files of the snapshot at these paths.
 async fn hits(
     repository: &Repository,
     pin: &PinnedSnapshot,
@@ -158,8 +158,8 @@ async fn hits(
     count::listed(repository, pin, &part.base, Vec::new, take).await
 }
 
-/// Goes through what is selected. A folder that cannot be searched is one in which restic opens nothing either; one that
-/// can be searched and not listed hides what restic would write to.
+/// Visits the selected entries. In a folder without execute permission restic cannot open files either; in a folder
+/// with execute but without read permission, obstacles cannot be detected.
 fn gather(
     folder: &Path,
     path: &str,
@@ -207,7 +207,7 @@ fn gather(
     Ok(())
 }
 
-/// What was found; nothing where it is gone, or restic meets the same.
+/// The obstacle; `None` if it no longer exists, or restic would fail in the same way.
 fn passing<T>(place: &Path, result: io::Result<T>) -> Result<Option<T>, (PathBuf, io::Error)> {
     use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound, PermissionDenied};
     match result {
@@ -221,7 +221,7 @@ fn is_in_the_way(place: &Path, meta: &Metadata) -> bool {
     meta.is_file() && (meta.nlink() > 1 || rustix::fs::access(place, Access::READ_OK).is_err())
 }
 
-/// Takes one name away, if it is still in the way: of a file with several names the last one is not.
+/// Removes one name if it is still an obstacle: the last name of a file is not.
 fn take_away(place: &Path, time: &str, only_older: bool, shared: &Shared) -> io::Result<()> {
     shared.moved.fetch_add(1, Ordering::Relaxed);
     let meta = match place.symlink_metadata() {
@@ -233,18 +233,18 @@ fn take_away(place: &Path, time: &str, only_older: bool, shared: &Shared) -> io:
     if shared.is_over() || (only_older && !is_older(&meta, time)) {
         return Ok(());
     }
-    // Counted first: of a volume that does not answer nobody learns what became of it.
+    // Counted before the removal: if the volume does not respond, the result is not known.
     shared.deleted.fetch_add(1, Ordering::Relaxed);
     fs::remove_file(place)
 }
 
-/// Whether a file is older than that of the snapshot; one whose time cannot be read is not.
+/// Whether a file is older than that of the snapshot; false if its time cannot be read.
 pub fn is_older(meta: &Metadata, time: &str) -> bool {
     let there = i32::try_from(meta.mtime_nsec()).ok().and_then(|nanos| Timestamp::new(meta.mtime(), nanos).ok());
     time.parse::<Timestamp>().ok().zip(there).is_some_and(|(snapshot, there)| there < snapshot)
 }
 
-/// The value of the argument `--overwrite`; of several restic takes the last.
+/// The value of the argument `--overwrite`; restic uses the last one.
 pub fn overwrite(args: &[String]) -> Option<&str> {
     let at = args.iter().rposition(|a| a == "--overwrite" || a.starts_with("--overwrite="))?;
     args[at].strip_prefix("--overwrite=").or_else(|| args.get(at + 1).map(String::as_str))

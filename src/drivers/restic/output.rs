@@ -1,9 +1,8 @@
-//! What restic prints, read line by line.
+//! Parses the output of restic, line by line.
 //!
-//! restic's JSON grows with each version, so an unknown message type, field or a
-//! line that is no JSON at all is never an error here. What is kept of a command
-//! is bounded: a tail of its text, the first error items, and counts.
-//! This file judges nothing; `error` does.
+//! New versions of restic add to its JSON, so an unknown message type or field, or a line that is not JSON, is never
+//! an error. The stored output of a command is limited: its last lines of text, the first error items, and counts.
+//! This file does not interpret the output; `error` does.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashSet, VecDeque};
@@ -16,12 +15,12 @@ use serde_json::Value;
 const TAIL_LINES: usize = 40;
 /// Bytes kept of one such line: 40 of them are 16 KiB.
 const TAIL_LINE_BYTES: usize = 400;
-/// What the kernel says of a file that is not there (ENOENT).
+/// The kernel's message for a file that does not exist (ENOENT).
 const GONE: &str = "no such file or directory";
 /// Error items kept with their text. A missing pack can mean thousands (peers study 6.2).
 const ITEMS: usize = 50;
 
-/// One JSON message of restic: the fields of all message types that we read.
+/// One JSON message of restic, with the fields of all message types that are used.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 #[allow(clippy::struct_field_names)] // restic's own names.
@@ -64,7 +63,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// What moves while a command gets on; two equal values mean no progress.
+    /// Values that change while a command makes progress; two equal values mean no progress.
     pub fn position(&self) -> (u64, u64) {
         let all = |counts: [u64; 4]| counts.into_iter().fold(0, u64::saturating_add);
         (
@@ -73,7 +72,7 @@ impl Message {
         )
     }
 
-    /// Text of an error message, whose shape differs between commands.
+    /// Text of an error message, whose format differs between commands.
     fn error_text(&self) -> String {
         let nested = self.error.get("message").and_then(Value::as_str).or_else(|| self.error.as_str());
         nested.unwrap_or(&self.message).to_owned()
@@ -85,7 +84,7 @@ impl Message {
 pub enum Line {
     /// A JSON object.
     Json(Box<Message>),
-    /// Anything else.
+    /// Any other line.
     Text(String),
 }
 
@@ -100,7 +99,7 @@ pub fn parse(line: &[u8]) -> Line {
     Line::Text(String::from_utf8_lossy(json).into_owned())
 }
 
-/// Stands for a path where a million of them are remembered.
+/// Hash of a path, because a million of them may be stored.
 pub fn path_key(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
@@ -113,26 +112,26 @@ pub fn share(done: u64, whole: u64) -> f64 {
     done as f64 * 100.0 / whole as f64
 }
 
-/// What is kept of a command's output.
+/// The stored part of a command's output.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Error messages seen.
     pub errors: u64,
-    /// Those of them that say that an item was gone when it was to be read.
+    /// Of these, errors about items that no longer existed when they were read.
     pub vanished: u64,
     /// The first of them: item and text.
     pub items: Vec<(String, String)>,
     /// Items that failed, by [`path_key`].
     pub failed: HashSet<u64>,
-    /// The fatal error restic ended with.
+    /// The fatal error with which restic ended.
     pub fatal: Option<String>,
-    /// Counts restic ended with.
+    /// The counts with which restic ended.
     pub summary: Option<Message>,
     tail: VecDeque<String>,
 }
 
 impl Report {
-    /// Takes note of a line.
+    /// Adds a line.
     pub fn note(&mut self, line: &Line) {
         match line {
             Line::Text(text) => self.push(text),
@@ -181,7 +180,7 @@ fn clip(text: &str) -> String {
     text
 }
 
-/// Cuts a stream into lines. A line longer than the limit is dropped rather than kept in memory.
+/// Splits a stream into lines. A line that exceeds the limit is dropped.
 #[derive(Debug)]
 pub struct Lines {
     pending: Vec<u8>,
@@ -194,7 +193,7 @@ impl Lines {
         Self { pending: Vec::new(), limit, dropping: false }
     }
 
-    /// Takes bytes and gives the lines they complete.
+    /// Adds bytes, and returns the completed lines.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             if !self.dropping {
@@ -214,7 +213,7 @@ impl Lines {
         }
     }
 
-    /// The rest, when the stream has ended.
+    /// The remaining bytes, at the end of the stream.
     pub fn finish(&mut self, each: impl FnOnce(&[u8])) {
         if !self.pending.is_empty() {
             each(&self.pending);

@@ -1,7 +1,7 @@
-//! Folders that a restore only goes through, as they were.
+//! Preserves parent folders of the restored paths.
 //!
-//! restic gives every folder that leads to what it restores the mode, owner and attributes of the snapshot. One that
-//! was there before is not asked for, and stays as it is.
+//! restic sets mode, owner and attributes of the snapshot on every parent folder of the restored files. Existing
+//! parent folders must not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::drivers::restic::planned::below;
 /// Most bytes of the names, or of a value, of extended attributes (Linux, `XATTR_LIST_MAX`).
 const XATTR: usize = 64 << 10;
 
-/// What of a folder a restore could change.
+/// Attributes of a folder that a restore could change.
 #[derive(Debug, PartialEq)]
 struct Folder {
     mode: u32,
@@ -24,11 +24,11 @@ struct Folder {
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// The folders that are there, and not selected themselves.
+/// The existing folders that are not selected themselves.
 pub struct Parents(Vec<(PathBuf, Folder)>);
 
 impl Parents {
-    /// As they are now. Where nothing lies between the folder and what is restored, there are none.
+    /// Their current attributes. Empty if there are no folders between the base and the restored path.
     pub fn of(root: &Path, part: &Below) -> Self {
         let mut found = vec![];
         through(root, part, &mut |on| {
@@ -42,7 +42,7 @@ impl Parents {
         Self(found)
     }
 
-    /// Undoes what a restore has changed of them.
+    /// Reverts the changes of a restore.
     pub fn put_back(&self) {
         for (path, folder) in &self.0 {
             if Folder::of(path).is_none_or(|now| now != *folder)
@@ -54,8 +54,8 @@ impl Parents {
     }
 }
 
-/// Links of the target in the place of folders that a restore would only go through: paths below the base. restic would
-/// write to where they point.
+/// Links of the target in place of parent folders of the restored files: paths below the base. restic would write to
+/// their targets.
 pub fn links(root: &Path, part: &Below) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     through(root, part, &mut |on| {
@@ -73,13 +73,13 @@ struct On {
     path: String,
     /// No link.
     is_folder: bool,
-    /// It is restored itself.
+    /// It is selected itself.
     selected: bool,
-    /// Something in it may be restored.
+    /// Entries in it may be selected.
     opens: bool,
 }
 
-/// Goes through folders and links that can lie between the base and what is selected, each before what is in it.
+/// Visits folders and links between the base and the selected entries, each before its content.
 fn through(root: &Path, part: &Below, on: &mut dyn FnMut(On)) {
     let is_deep = |pattern: &String| !pattern.starts_with('!') && pattern.matches('/').count() > 1;
     if part.patterns.iter().any(is_deep) {
@@ -124,7 +124,7 @@ impl Folder {
         for (name, value) in self.attributes.iter().filter(|(name, value)| now.attributes.get(*name) != Some(value)) {
             lsetxattr(path, name.as_slice(), value, XattrFlags::empty())?;
         }
-        // After the owner, which takes set-user-id off, and after an access list, which is a mode too.
+        // After the owner, which clears set-user-id, and after an access control list, which changes the mode.
         fs::set_permissions(path, fs::Permissions::from_mode(self.mode))
     }
 }

@@ -1,4 +1,4 @@
-//! Paths as they were backed up: normalised, and whether one lies in another.
+//! Paths of backups: normalisation, and whether one is within another.
 
 use crate::contract::{Class, Failure};
 use crate::names::reason;
@@ -18,12 +18,12 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// Whether `path` is `base` or lies below it. Both normalised.
+/// Whether `path` is `base` or is below it. Both normalised.
 pub fn within(path: &str, base: &str) -> bool {
     base == "/" || path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Refuses a path that no mount of the target holds: it would be written into the container and lost.
+/// Rejects a path outside of all mounts of the target: it would be written into the container and lost.
 pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
     if mounts.iter().any(|m| within(path, &clean(m))) {
         return Ok(());

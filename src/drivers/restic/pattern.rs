@@ -1,13 +1,12 @@
-//! restic's include and exclude patterns, narrowed to a path of a restore, and what they select.
+//! restic's include and exclude patterns, restricted to a path of a restore, and the entries that they select.
 //!
-//! restic takes includes or excludes, not both, and joins several includes by "or".
-//! So a restore here always runs in include mode: each include pattern is cut down to
-//! the part that lies below the path ("and"), and excludes follow as negated patterns,
-//! of which the last that matches wins. Include mode also keeps `--delete` away from
-//! whatever else stands below the restore folder.
+//! restic accepts includes or excludes, not both, and combines several includes with "or". Therefore a restore always
+//! uses include mode: each include pattern is restricted to the part below the path ("and"), and excludes follow as
+//! negated patterns, of which the last match applies. Include mode also prevents that `--delete` affects other files
+//! below the restore folder.
 //!
-//! What is selected is known without a restore, from a list of what a snapshot holds:
-//! [`Walk`] goes through it as restic does.
+//! The selected entries can be computed without a restore, from a list of the snapshot: [`Walk`] processes it as
+//! restic does.
 
 use std::collections::BTreeSet;
 
@@ -17,17 +16,19 @@ use crate::contract::{Class, Failure};
 use crate::drivers::restic::paths::within;
 use crate::names::reason;
 
-/// What is restored of a path: patterns below a folder, above which nothing is touched.
+/// The selection of a path: patterns below a folder. Nothing outside of this folder is changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Below {
     /// The folder, normalised.
     pub base: String,
-    /// Patterns for `--include`, in order, over paths below it; each begins with a slash. None selects nothing.
+    /// Patterns for `--include`, in order, for paths below it; each begins with a slash. An empty list selects
+    /// nothing.
     pub patterns: Vec<String>,
 }
 
 impl Below {
-    /// The same from `above` on, a folder that the base is in: where the base is not there, it comes from the snapshot.
+    /// The same selection below `above`, a parent of the base: used if the base does not exist, and is created from
+    /// the snapshot.
     pub fn start_at(&mut self, above: &str) {
         let missing = escape(self.base.strip_prefix(above).unwrap_or_default().trim_matches('/'));
         if !missing.is_empty() {
@@ -40,10 +41,10 @@ impl Below {
     }
 }
 
-/// What `include` and `exclude` select of the path `root`.
+/// The selection of `include` and `exclude` for the path `root`.
 ///
 /// # Errors
-/// A pattern that restic would refuse, when it is too late.
+/// A malformed pattern, which restic would reject only later.
 pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Below, Failure> {
     for (field, patterns) in [("include", include), ("exclude", exclude)] {
         if let Some(wrong) = patterns.iter().find_map(|p| syntax::check(p).err()) {
@@ -71,7 +72,7 @@ pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Belo
     for pattern in exclude.iter().filter(|p| !p.is_empty()) {
         match split(pattern) {
             (false, body) => below.extend(narrow(body, &base).into_iter().map(|p| (true, p))),
-            // Takes back an exclude. Together with includes it would select what no include asks for.
+            // Negates an exclude. Together with includes it would select files that no include matches.
             (true, body) if is_everything => {
                 let own = narrow(body, root);
                 below.extend(own.iter().flat_map(|p| narrow(p, &base)).map(|p| (false, p)));
@@ -86,17 +87,17 @@ pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Belo
     let (above, all) = (escape(&base), escape(&base).trim_end_matches('/').len());
     let relative = |(is_negated, p): (bool, String)| {
         let sign = if is_negated { "!" } else { "" };
-        // A pattern that matches the folder itself matches all that is in it.
+        // A pattern that matches the folder itself matches all entries in it.
         let rest = if p == above { "/*" } else { &p[all..] };
         format!("{sign}{rest}")
     };
     Ok(Below { base, patterns: below.into_iter().map(relative).collect() })
 }
 
-/// The deepest folder that holds all that a pattern can match, as it is named. The pattern begins with a slash.
+/// The deepest folder that contains all possible matches of a pattern. The pattern begins with a slash.
 fn folder_of(pattern: &str) -> String {
     let mut parts: Vec<&str> = pattern.split('/').filter(|p| !p.is_empty()).collect();
-    // It stands for no folder too, and then what is before it matches.
+    // It also matches no folder; then the part before it matches.
     while parts.last() == Some(&"**") {
         parts.pop();
     }
@@ -105,7 +106,7 @@ fn folder_of(pattern: &str) -> String {
     format!("/{}", names.join("/"))
 }
 
-/// The name that a part of a pattern stands for, if it is one.
+/// The literal name that a part of a pattern matches, if it has no wildcards.
 fn literal(part: &str) -> Option<String> {
     let mut name = String::new();
     let mut chars = part.chars();
@@ -119,18 +120,18 @@ fn literal(part: &str) -> Option<String> {
     Some(name)
 }
 
-/// The deepest folder that holds both.
+/// The deepest folder that contains both.
 fn common(a: String, b: String) -> String {
     let names = a.split('/').zip(b.split('/')).take_while(|(a, b)| a == b).map(|(a, _)| a).filter(|n| !n.is_empty());
     format!("/{}", names.collect::<Vec<_>>().join("/"))
 }
 
-/// Goes through what a snapshot holds below a folder, each folder before what is in it, and knows what is selected.
-/// restic's own way (its manual, "Restoring from backup", and `internal/filter`): what is in a folder in which nothing can
-/// match is not looked at.
+/// Processes the entries of a snapshot below a folder, each folder before its content, and decides which are
+/// selected. As in restic (its manual, "Restoring from backup", and `internal/filter`), the content of a folder in
+/// which nothing can match is skipped.
 pub struct Walk {
     patterns: Vec<Rule>,
-    /// Folder in which nothing is looked at.
+    /// Folder whose content is skipped.
     closed: Option<String>,
 }
 
@@ -156,7 +157,7 @@ impl Walk {
         self.look(path, is_folder).0
     }
 
-    /// The same, and whether it is a folder in which something may be restored.
+    /// The same, and whether it is a folder in which entries may be restored.
     pub fn look(&mut self, path: &str, is_folder: bool) -> (bool, bool) {
         let closed = self.closed.as_deref();
         if closed.is_some_and(|c| path.strip_prefix(c).is_some_and(|rest| rest.starts_with('/'))) {
@@ -182,19 +183,19 @@ impl Walk {
     }
 }
 
-/// What a backup of a path has left out, known without its snapshot: restic's exclude patterns, by which each folder is
-/// asked before what is in it.
+/// The entries that a backup of a path excluded, computed without its snapshot: with restic's exclude patterns, each
+/// folder before its content.
 #[derive(Clone, Debug)]
 pub struct LeftOut {
     /// The path that was backed up, normalised.
     root: String,
     patterns: Vec<Rule>,
-    /// Folder that is left out, with all that is in it.
+    /// Folder that is excluded, with its content.
     closed: Option<String>,
 }
 
 impl LeftOut {
-    /// Of a backup of `root` with these patterns.
+    /// For a backup of `root` with these patterns.
     pub fn new(root: &str, exclude: &[String]) -> Self {
         let rule = |pattern: &String| {
             let (is_negated, body) = split(pattern);
@@ -205,7 +206,7 @@ impl LeftOut {
             }
             let mut parts: Vec<Part> = is_anywhere.then_some(Part::Wild).into_iter().collect();
             parts.extend(names.into_iter().map(Part::of));
-            // restic has taken it, so it is read wrongly here: rather too much stays.
+            // restic accepted the pattern, so it is parsed incorrectly here: keep too many files rather than too few.
             if !is_negated && parts.iter().any(|p| matches!(p, Part::Malformed)) {
                 parts.clear();
             }
@@ -215,8 +216,8 @@ impl LeftOut {
         Self { root: root.to_owned(), patterns, closed: None }
     }
 
-    /// Whether the backup was of a path, and whether it left it out. Each folder is asked for before what is in it; those
-    /// above the first one are looked at here.
+    /// Whether the backup includes a path, and whether it excluded it. Must be called for each folder before its
+    /// content; parents of the first one are handled here.
     pub fn look(&mut self, path: &str, is_folder: bool) -> (bool, bool) {
         if !within(path, &self.root) {
             return (false, false);
@@ -232,7 +233,7 @@ impl LeftOut {
         (true, is_out)
     }
 
-    /// Looks at a folder, and at those that it is in.
+    /// Processes a folder and its parents.
     pub fn enter(&mut self, folder: &str) {
         self.closed = None;
         let mut above: Vec<&str> = folder.match_indices('/').map(|(at, _)| &folder[..at]).collect();
@@ -242,7 +243,7 @@ impl LeftOut {
         }
     }
 
-    /// Whether the patterns name a path: the last one that matches decides.
+    /// Whether the patterns match a path: the last match decides.
     fn has(&self, path: &str) -> bool {
         let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty()).collect();
         let decides = self.patterns.iter().rev().find(|rule| begins_with(&rule.parts, &names));
@@ -250,7 +251,7 @@ impl LeftOut {
     }
 }
 
-/// Whether a pattern matches a path, or one of the folders that it is in.
+/// Whether a pattern matches a path, or one of its parents.
 fn begins_with(parts: &[Part], names: &[&str]) -> bool {
     if !parts.iter().any(|p| matches!(p, Part::Wild)) {
         return parts.len() <= names.len() && parts.iter().zip(names).all(|(part, name)| part.matches(name));
@@ -266,15 +267,15 @@ fn begins_with(parts: &[Part], names: &[&str]) -> bool {
     is_over(&positions)
 }
 
-/// Whether a pattern can match something in a folder.
+/// Whether a pattern can match an entry in a folder.
 fn may_begin_below(parts: &[Part], names: &[&str]) -> bool {
     parts.iter().take_while(|p| !matches!(p, Part::Wild)).zip(names).all(|(part, name)| part.matches(name))
 }
 
-/// The parts of a pattern that lie below `root`: as patterns that begin with it.
+/// The parts of a pattern below `root`, as patterns that begin with it.
 fn narrow(pattern: &str, root: &str) -> Vec<String> {
     let parts = cleaned(pattern);
-    // No path has such a part, so restic finds nothing by it. With `**` before it, it would be taken for the rest of it.
+    // No path has such a part, so restic matches nothing with it. After `**` it would be ignored.
     if parts.first() == Some(&"..") {
         return vec![];
     }
@@ -284,7 +285,7 @@ fn narrow(pattern: &str, root: &str) -> Vec<String> {
     let base = escape(root);
     let mut positions = BTreeSet::from([0]);
     for name in root.split('/').filter(|p| !p.is_empty()) {
-        // It matches a folder above, and with it everything below.
+        // It matches a parent folder, and thereby everything below it.
         if closure(&compiled, &positions).contains(&parts.len()) {
             return vec![base];
         }
@@ -297,7 +298,7 @@ fn narrow(pattern: &str, root: &str) -> Vec<String> {
     positions.into_iter().map(|at| format!("{base}/{}", parts[at..].join("/"))).collect()
 }
 
-/// Positions in a pattern, and those that `**` lets come next where it stands for nothing.
+/// Positions in a pattern, including the positions after `**` that match no folder.
 fn closure(parts: &[Part], positions: &BTreeSet<usize>) -> BTreeSet<usize> {
     let mut all = positions.clone();
     for at in positions {
@@ -307,7 +308,7 @@ fn closure(parts: &[Part], positions: &BTreeSet<usize>) -> BTreeSet<usize> {
     all
 }
 
-/// Positions once one more name of a path is read. However many `**` there are, no position is followed twice.
+/// Positions after one more component of a path. With any number of `**`, no position is followed twice.
 fn after(parts: &[Part], positions: &BTreeSet<usize>, name: &str) -> BTreeSet<usize> {
     let next = |at: usize| match parts.get(at)? {
         Part::Wild => Some(at),
@@ -316,7 +317,7 @@ fn after(parts: &[Part], positions: &BTreeSet<usize>, name: &str) -> BTreeSet<us
     closure(parts, positions).into_iter().filter_map(next).collect()
 }
 
-/// A path as a pattern that matches only itself.
+/// A path as a pattern that matches only this path.
 pub fn escape(path: &str) -> String {
     path.chars().flat_map(|c| ("*?[\\".contains(c)).then_some('\\').into_iter().chain([c])).collect()
 }
@@ -324,11 +325,11 @@ pub fn escape(path: &str) -> String {
 /// One part of a pattern, between two slashes.
 #[derive(Clone, Debug)]
 enum Part {
-    /// `**`: any number of folders, none too.
+    /// `**`: any number of folders, including none.
     Wild,
-    /// A name, as Go's `filepath.Match` takes it.
+    /// A name, with the syntax of Go's `filepath.Match`.
     Name(Vec<Token>),
-    /// It is malformed, and matches nothing; [`select`] refuses it, as restic does.
+    /// Malformed, and matches nothing; [`select`] rejects it, as restic does.
     Malformed,
 }
 
@@ -341,7 +342,7 @@ impl Part {
         let Self::Name(tokens) = self else { return false };
         let name: Vec<char> = name.chars().collect();
         let (mut t, mut n) = (0, 0);
-        // Only the last star has to be tried again: what the ones before it have matched can stay.
+        // Only the last star needs backtracking.
         let mut star = None;
         while n < name.len() {
             match tokens.get(t) {
@@ -363,7 +364,7 @@ impl Part {
     }
 }
 
-/// Whether a character, or wildcard for one, stands for a character.
+/// Whether a character, or a wildcard, matches a character.
 fn is(token: &Token, c: char) -> bool {
     match token {
         Token::Star => false,

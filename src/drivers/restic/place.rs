@@ -1,13 +1,13 @@
-//! Where a repository is, as messages name it: bucket, prefix and host, never a credential.
+//! Location of a repository for messages: bucket, prefix and host, without credentials.
 
 use percent_encoding::percent_decode_str;
 
 use crate::contract::restic::RepositoryAccess;
 
-/// The place of a repository.
+/// Location of a repository.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    /// Where it is not on a volume.
+    /// If it is not on a volume.
     bucket: Option<Bucket>,
     /// There was a repository before.
     known: bool,
@@ -21,12 +21,12 @@ struct Bucket {
 }
 
 impl Place {
-    /// Of the repository that a Job is told of.
+    /// Of the repository in a Job's task.
     pub fn of(access: &RepositoryAccess) -> Self {
         Self { bucket: bucket(&access.url), known: access.known }
     }
 
-    /// There is a bucket, or a volume, and nothing in it.
+    /// The bucket or volume exists, without a repository.
     pub fn no_repository(&self) -> String {
         let (at, check) = match &self.bucket {
             Some(b) if b.prefix.is_empty() => (format!("at the root of {b}"), "bucket, prefix and endpoint"),
@@ -42,7 +42,7 @@ impl Place {
         }
     }
 
-    /// The bucket is not there.
+    /// The bucket does not exist.
     pub fn no_bucket(&self) -> String {
         let name = self.bucket_name();
         if self.known {
@@ -53,7 +53,7 @@ impl Place {
         )
     }
 
-    /// There can be no bucket of this name.
+    /// The name of the bucket is not valid.
     pub fn bad_bucket(&self) -> String {
         format!("{} cannot be used, because its name is not valid. Correct spec.backend.s3.bucket.", self.bucket_name())
     }
@@ -69,7 +69,7 @@ impl std::fmt::Display for Bucket {
     }
 }
 
-/// What is said where there was a repository.
+/// Text for a repository that existed before.
 fn lost(check: &str, other: &str) -> String {
     format!(
         "There was one before, so backups create no other in its place. Check {check} of the backend, and whether it was deleted. To begin a new one, write another {other}."

@@ -1,7 +1,6 @@
-//! What a restore would write: built from restic's dry run, item by item.
+//! What a restore would write, computed from restic's dry run.
 //!
-//! The counts become the plan that the real run is measured against; the sizes feed
-//! the check of free space. Nothing is written here.
+//! The counts are compared with those of the restore; the sizes are used to check free space. No data is written.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -11,18 +10,18 @@ use crate::contract::restic::Counts;
 use crate::drivers::restic::output::{Message, path_key};
 use crate::drivers::restic::paths::{clean, within};
 
-/// Need of one file system.
+/// Required space of one file system.
 #[derive(Debug, Default, PartialEq)]
 pub struct Need {
-    /// A mount on it, as the user wrote it.
+    /// A mount of it, as the user wrote it.
     pub mount: String,
-    /// Bytes that are not there yet.
+    /// Bytes that do not exist yet.
     pub bytes: u64,
-    /// Entries that are not there yet.
+    /// Entries that do not exist yet.
     pub entries: u64,
 }
 
-/// Gathers the items of dry runs.
+/// Collects the items of dry runs.
 #[derive(Debug)]
 pub struct Planned {
     root: PathBuf,
@@ -34,7 +33,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// `mounts` stand below `root`.
+    /// `mounts` are below `root`.
     pub fn new(root: &Path, mounts: &[String]) -> Self {
         let mut all: Vec<(String, u64)> = mounts
             .iter()
@@ -48,11 +47,11 @@ impl Planned {
         Self { root: root.to_owned(), mounts: all, seen: HashSet::new(), need: HashMap::new() }
     }
 
-    /// Takes an item of a dry run, which stands for `path`, if it lies in what is restored, `root`.
+    /// Adds an item of a dry run, for `path`, if it is within the restored path `root`.
     pub fn item(&mut self, message: &Message, path: &str, root: &str) {
         let is_item =
             message.message_type == "verbose_status" && !message.item.is_empty() && message.action != "deleted";
-        // restic also names the parents of what it selects. A path that two snapshots hold counts once.
+        // restic also lists the parents of selected entries. A path in two snapshots is counted once.
         if is_item && within(path, root) && self.seen.insert(path_key(path)) {
             self.weigh(path, message);
         }
@@ -61,8 +60,8 @@ impl Planned {
     fn weigh(&mut self, path: &str, message: &Message) {
         let there = std::fs::symlink_metadata(below(&self.root, path));
         let (exists, held) = match &there {
-            // Blocks, not length: a file cut off while being written has its full length already. One with further
-            // names is written anew.
+            // Blocks, not length: a partially written file already has its full length. A file with several names is
+            // written again.
             Ok(m) if m.is_file() && m.nlink() == 1 => (true, (m.blocks() * 512).min(m.len())),
             Ok(_) => (true, 0),
             Err(_) => (false, 0),
@@ -75,13 +74,13 @@ impl Planned {
         need.entries += u64::from(!exists);
     }
 
-    /// What each file system is asked for.
+    /// The required space of each file system.
     pub fn needs(&self) -> impl Iterator<Item = &Need> {
         self.need.values()
     }
 }
 
-/// Where a backed-up path stands during the restore.
+/// Location of a backed-up path during the restore.
 pub fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
@@ -89,14 +88,14 @@ pub fn below(root: &Path, path: &str) -> PathBuf {
 /// Sums of one restic run over a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Entries selected, with those found equal.
+    /// Selected entries, including equal ones.
     pub total: Counts,
-    /// Entries finished, with those found equal and the parents restic also touches.
+    /// Finished entries, including equal ones and parent folders.
     pub done: Counts,
 }
 
 impl Tally {
-    /// From the summary; without one nothing is known and nothing counts.
+    /// From the summary; without a summary, zero.
     pub fn of(summary: Option<&Message>) -> Self {
         let Some(m) = summary else { return Self::default() };
         Self {
@@ -126,7 +125,7 @@ mod tests {
         std::fs::create_dir_all(root.path().join("data")).unwrap();
         std::fs::write(root.path().join("data/there"), vec![1; 8192]).unwrap();
         let mut planned = Planned::new(root.path(), &["/data/".into()]);
-        // A second snapshot may hold the same path.
+        // Another snapshot may contain the same path.
         for (path, action, size) in [
             ("/data/new", "restored", 1000),
             ("/data/there", "updated", 10_000),

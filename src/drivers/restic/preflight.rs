@@ -1,9 +1,9 @@
-//! The first steps of a run: resolve every host's snapshots, or make the repository ready.
+//! The first steps of a run: select the snapshots of every host, or prepare the repository.
 //!
-//! Preflight opens the repository, waits for nobody but who removes data from it, takes no lock and writes nothing. Prepare
-//! creates a repository only when restic says that there is none (exit code 10), and nobody knows of one that was:
-//! any other error could be a network that blinked, and creating then would shadow
-//! or damage what is there.
+//! Preflight opens the repository, waits only for commands that remove data, takes no lock and writes nothing.
+//! Prepare creates a repository only if restic reports that there is none (exit code 10), and none was known before:
+//! any other error could be a temporary network failure, and creating a repository then would hide or damage an
+//! existing one.
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
@@ -21,10 +21,11 @@ use crate::drivers::restic::run::{End, LOOK, Limit};
 use crate::drivers::restic::snapshot::Snapshot;
 use crate::drivers::restic::{args, paths, pattern, select, snapshot};
 
-/// Snapshots that are listed at once. Most of the time goes into deriving the repository's key, on one core each.
+/// Number of snapshots that are listed at the same time. Most of the time is spent on deriving the key of the
+/// repository, on one core each.
 const LISTS_AT_ONCE: usize = 2;
 
-/// Resolves the snapshots of every host asked for, and counts what they hold for it.
+/// Selects the snapshots of every requested host, and counts their entries.
 pub async fn preflight(repository: &Repository, step: &Preflight, parts: &[Part]) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -74,7 +75,7 @@ pub async fn preflight(repository: &Repository, step: &Preflight, parts: &[Part]
     Done::ok(answer(&found))
 }
 
-/// Takes off the paths that say no more than their snapshots do: whoever restores asks the repository then.
+/// Removes paths that are the same as those of their snapshots; the restore Job then reads them from the repository.
 fn leave_to_be_looked_up(pins: &mut [PinnedSnapshot], all: &[Snapshot]) {
     for pin in pins {
         let whole = all.iter().find(|s| s.id == pin.id).and_then(Snapshot::only_path);
@@ -82,7 +83,7 @@ fn leave_to_be_looked_up(pins: &mut [PinnedSnapshot], all: &[Snapshot]) {
     }
 }
 
-/// Counts what a host will get. What cannot be restored is better known now than when the workload is down.
+/// Counts what will be restored to a host, so that errors are reported before the workload is scaled down.
 async fn counted(
     repository: &Repository,
     query: &HostQuery,
@@ -124,7 +125,7 @@ async fn counted(
     }
 }
 
-/// Lists all snapshots. Where there is nothing yet, and a backup may create it, there are none.
+/// Lists all snapshots. If there is no repository yet, and a backup may create it, the list is empty.
 pub async fn list(repository: &Repository) -> Result<(Vec<Listed>, Option<Absent>), Failure> {
     match repository.snapshots(&[]).await {
         Ok(listed) => Ok((listed, None)),
@@ -132,7 +133,7 @@ pub async fn list(repository: &Repository) -> Result<(Vec<Listed>, Option<Absent
     }
 }
 
-/// Opens the repository, to know whether its store answers.
+/// Opens the repository, to check whether its storage answers.
 pub async fn probe(repository: &Repository) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -144,7 +145,7 @@ pub async fn probe(repository: &Repository) -> Done {
     Done::failed(repository.opening_failure(&opened).await)
 }
 
-/// Opens the repository, and creates it where there is none, and was none.
+/// Opens the repository, and creates it if there is none and was none before.
 pub async fn prepare(repository: &Repository) -> Done {
     if let Err(failure) = repository.reach().await {
         return Done::failed(failure);
@@ -154,7 +155,7 @@ pub async fn prepare(repository: &Repository) -> Done {
         return Done::ok(Answer::Prepared { created: false });
     }
     let failure = repository.opening_failure(&opened).await;
-    // restic creates the bucket, too, where it is missing and the keys allow it.
+    // restic also creates the bucket if it does not exist and the keys allow it.
     if repository.may_create(&failure).is_none() {
         return Done::failed(failure);
     }
@@ -163,7 +164,7 @@ pub async fn prepare(repository: &Repository) -> Done {
         tracing::info!("repository created");
         return Done::ok(Answer::Prepared { created: true });
     }
-    // Somebody else may have created it in between.
+    // Another process may have created it meanwhile.
     if repository.document(args::cat_config()).await.end == End::Exited(0) {
         return Done::ok(Answer::Prepared { created: false });
     }

@@ -1,7 +1,7 @@
-//! Whether a restore that has other bytes than planned has all.
+//! Decides whether a restore with more bytes than planned is complete.
 //!
-//! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate ([`super::count`]).
-//! restic knows what is one.
+//! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate
+//! ([`super::count`]). restic knows them.
 
 use crate::contract::Failure;
 use crate::contract::restic::{Counts, PinnedSnapshot};
@@ -11,7 +11,8 @@ use crate::drivers::restic::links::some_is_written;
 use crate::drivers::restic::pattern::Below;
 use crate::drivers::restic::repository::Repository;
 
-/// Whether so much can be all that is selected of these paths, each with its snapshot. Entries are always as many as planned.
+/// Whether these bytes can be all selected files of these paths, each with its snapshot. The number of entries is
+/// always as planned.
 pub async fn holds(
     repository: &Repository,
     paths: impl Iterator<Item = (&PinnedSnapshot, &str, &Below)>,

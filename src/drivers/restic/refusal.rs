@@ -1,4 +1,4 @@
-//! Why a restore has nothing to write, or must not delete. The preflight says it, and so does the restore by itself.
+//! Errors of a restore that has nothing to write, or must not delete files. Used by preflight and restore.
 
 use crate::contract::restic::PinnedSnapshot;
 use crate::contract::{Class, Failure};
@@ -16,7 +16,7 @@ pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
     )
 }
 
-/// Why nothing is deleted for a backup that has not all of it.
+/// Error: nothing is deleted for an incomplete backup.
 pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
     let text = format!(
         "Snapshot {} misses files that could not be read when it was made, and target.extraneous: Delete would delete them. Restore another snapshot, or leave extraneous out. Nothing was written.",
@@ -25,8 +25,8 @@ pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
 
-/// Why a path is not restored exactly of which the snapshot holds nothing: a folder that nothing was mounted at when it
-/// was backed up looks like one that was empty.
+/// Error of an exact restore of a path that is empty in the snapshot: a folder without its volume looks like an empty
+/// folder.
 pub fn would_empty(pin: &PinnedSnapshot, root: &str) -> Failure {
     let text = format!(
         "Snapshot {} holds nothing in {root} that the rule selects, so that target.extraneous: Delete would delete everything there. Leave the path out of the rule, or restore it without extraneous. Nothing was written.",

@@ -1,9 +1,8 @@
-//! One repository: how to reach it, and the environment each restic command gets.
+//! One repository: its access, and the environment of restic commands.
 //!
-//! The environment is built from nothing. What is passed on from the Job, whose variables
-//! users may set, is a short list: proxies, the time zone, memory limits of the Go runtime
-//! and, only where the Secret has no keys, the ambient credentials of the pod. This file
-//! never writes to a repository.
+//! The environment is built from scratch. Users may set variables of the Job, so only a short list is passed on:
+//! proxies, the time zone, memory limits of the Go runtime and, only if the Secret has no keys, the cloud credentials
+//! of the pod. This file never writes to a repository, except for stale locks.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,24 +28,26 @@ use crate::drivers::restic::secrets::Secrets;
 use crate::drivers::restic::tuning::Memory;
 use crate::names::reason;
 
-/// Time for a TCP connection to the store: an address that is wrong is told at once.
+/// Timeout for a TCP connection to the storage, so that a wrong address is reported at once.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Age from which restic itself calls a lock stale (restic, `internal/restic/lock.go`).
+/// Age at which restic considers a lock stale (restic, `internal/restic/lock.go`).
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
 /// Exit codes of a command that found no repository, and that could not open it.
 const NO_REPOSITORY: i32 = 10;
 const WRONG_PASSWORD: i32 = 12;
-/// Most warnings of a step.
+/// Maximum number of warnings of a step.
 const MOST_WARNINGS: usize = 8;
 /// Exit code of a command that did not get its lock.
 const LOCKED: i32 = 11;
-/// Locks looked at: each costs opening the repository once.
+/// Maximum number of locks that are read: each one opens the repository once.
 const MOST_LOCKS: usize = 8;
-/// Tries to remove a dead lock: its process id may be that of something else here, which moves on with each start of restic.
+/// Attempts to remove a stale lock: its process id may be in use by another process here, but changes with each start
+/// of restic.
 const UNLOCKS: usize = 3;
-/// Where restic, nice and ionice are looked for: the PATH of the Job is a user's to set, and so are files in its volumes.
+/// PATH for restic, nice and ionice: users may set the PATH of the Job, and write files to its volumes.
 const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Variables of the Job that restic also gets. Whom it trusts is not among them: the Secret says that (`CA_CERT_DATA`).
+/// Variables of the Job that are passed to restic. Trusted certificates are not among them: they come from the Secret
+/// (`CA_CERT_DATA`).
 const PASSED_ON: &[&str] = &[
     "TZ",
     "GOMEMLIMIT",
@@ -59,7 +60,7 @@ const PASSED_ON: &[&str] = &[
     "https_proxy",
     "no_proxy",
 ];
-/// Variables by which a cloud gives a pod its role. Paths and names; the tokens are in files.
+/// Variables with which a cloud assigns a role to a pod. Paths and names; the tokens are in files.
 const AMBIENT: &[&str] = &[
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
@@ -67,27 +68,28 @@ const AMBIENT: &[&str] = &[
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
-/// Those of them that name a file, whose content goes to whoever gives the role. Only files where clouds put them count:
-/// one that a user names elsewhere could be the backend Secret, or the user's own.
+/// Of these, variables with the path of a file whose content is sent to the cloud. Only files in the folders of
+/// clouds are used: another path of a user could be the backend Secret.
 const AMBIENT_FILES: &[&str] =
     &["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS"];
 /// Below this, Kubernetes and the webhooks of clouds mount tokens.
 const TOKENS: &str = "/var/run/secrets/";
 
-/// Where things are in the Job's container.
+/// Paths in the Job's container.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// restic's name or path.
+    /// Name or path of restic.
     pub program: String,
     /// Folder of the backend Secret.
     pub secret_dir: PathBuf,
     /// Writable scratch space.
     pub work_dir: PathBuf,
-    /// Claim for cache and temporary files, where the step has one.
+    /// PVC for cache and temporary files, if the step has one.
     pub interim_dir: PathBuf,
-    /// Folder below which the volumes of a restore stand.
+    /// Folder below which the volumes of a restore are mounted.
     pub restore_root: PathBuf,
-    /// How long an old lock is watched before it counts as dead. A live one is replaced every five minutes.
+    /// How long an old lock is watched before it counts as stale. A running command replaces its lock every five
+    /// minutes.
     pub lock_watch: Duration,
 }
 
@@ -100,27 +102,27 @@ pub struct Repository {
     secrets: Secrets,
     control: Control,
     remote: bool,
-    /// Where it is, as messages name it.
+    /// Its location, for messages.
     place: Place,
     lock_watch: Duration,
-    /// A restic of this hostname has died, and another one cannot be alive.
+    /// A restic process with this hostname was killed, and no other one can be running.
     died: AtomicBool,
-    /// The repository opens with the password as the Secret has it, spaces and line breaks at its ends included.
+    /// The repository opens with the unchanged password of the Secret, including spaces and line breaks at its ends.
     untrimmed: OnceCell<bool>,
-    /// Its bucket; none where there is none, or a proxy stands before it.
+    /// Its bucket; `None` without a bucket, or behind a proxy.
     bucket: Option<Bucket>,
     /// A bucket that does not exist may be created.
     create_bucket: bool,
-    /// There was a repository before: where there is none now it is lost, and not to be created.
+    /// There was a repository before: if there is none now, it is lost, and must not be created.
     known: bool,
-    /// No bucket can have its name.
+    /// The name of its bucket is not valid.
     bad_bucket: AtomicBool,
     warnings: Mutex<Vec<String>>,
-    /// Folder below which the volumes of a restore stand.
+    /// Folder below which the volumes of a restore are mounted.
     pub restore_root: PathBuf,
 }
 
-/// What restic gets of the Job's variables, of which `given` tells.
+/// The variables of the Job (from `given`) that are passed to restic.
 fn passed_on(ambient: bool, given: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     let take = |name: &&str| Some(((*name).to_owned(), given(name)?));
     let mut env: Vec<(String, String)> = PASSED_ON.iter().filter_map(take).collect();
@@ -133,11 +135,11 @@ fn passed_on(ambient: bool, given: &dyn Fn(&str) -> Option<String>) -> Vec<(Stri
 }
 
 impl Repository {
-    /// Makes ready what commands need: credentials files, folders, arguments.
+    /// Prepares files of credentials, folders and arguments for commands.
     pub fn new(asked: &Work, task: &Task, places: &Places, control: Control) -> Result<Self, Failure> {
         let Work { repository: access, settings, .. } = asked;
         let work = &places.work_dir;
-        // Derived credentials stay in the scratch volume, which goes with the pod; a claim outlives it.
+        // Derived credentials are in the scratch volume, which is deleted with the pod; a PVC is not.
         let room = if settings.interim { places.interim_dir.join("data") } else { work.clone() };
         for folder in [work.clone(), room.join("cache"), room.join("tmp")] {
             std::fs::create_dir_all(&folder).map_err(|e| {
@@ -193,7 +195,7 @@ impl Repository {
         })
     }
 
-    /// Fails fast when nobody listens at the store's address.
+    /// Fails fast if no server listens at the address of the storage.
     pub async fn reach(&self) -> Result<(), Failure> {
         let Some((host, port)) = &self.endpoint else { return Ok(()) };
         let error = match tokio::time::timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await {
@@ -210,7 +212,7 @@ impl Repository {
         ))
     }
 
-    /// How far the step is, for whoever asks.
+    /// Reports progress.
     pub fn control(&self) -> &Control {
         &self.control
     }
@@ -243,7 +245,7 @@ impl Repository {
             self.died.store(true, Ordering::Relaxed);
             self.own_locks_removed().await;
         }
-        // The lock comes before all else, so the command has done and said nothing yet.
+        // The lock is taken first, so the command has had no effect and no output yet.
         if ran.end == End::Exited(LOCKED) && self.stale_locks_removed().await {
             return self.invoke(&what, sink).await;
         }
@@ -257,7 +259,7 @@ impl Repository {
         ran
     }
 
-    /// A look at the repository: a document of a command that takes no lock.
+    /// Runs a command that takes no lock, and returns its document.
     async fn look(&self, command: Vec<String>) -> Ran {
         let what = self.invocation(command, self.opens_untrimmed().await, Limit::Whole(LOOK), true);
         self.invoke(&what, &mut |_| {}).await
@@ -273,8 +275,8 @@ impl Repository {
         Invocation { argv, env, limit, document }
     }
 
-    /// Whether the repository opens with the password as the Secret has it. Stash gives it to restic so, and `echo` ends it
-    /// with a line break; out of a file restic takes it without.
+    /// Whether the repository opens with the unchanged password of the Secret. Stash passes it unchanged to restic,
+    /// and `echo` adds a line break to it; from a file, restic reads it without the line break.
     async fn opens_untrimmed(&self) -> bool {
         if self.secrets.untrimmed.is_none() {
             return false;
@@ -287,14 +289,14 @@ impl Repository {
                     Ok(true)
                 }
                 End::Exited(WRONG_PASSWORD | NO_REPOSITORY) => Ok(false),
-                // Not known yet; the command itself finds out why.
+                // Not known; the command itself reports the cause.
                 _ => Err(()),
             }
         });
         opens.await.is_ok_and(|opens| *opens)
     }
 
-    /// Takes note of what is to be known of the step, though it is no failure.
+    /// Adds a warning of the step.
     pub fn warn(&self, text: String) {
         let mut all = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() < MOST_WARNINGS && !all.contains(&text) {
@@ -308,11 +310,12 @@ impl Repository {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has restic remove the locks of commands that died: without, every backup would wait for them until its deadline.
-    /// Whether it may be worth it to try again.
+    /// Removes stale locks by restic; otherwise every backup would wait for them until its deadline. Returns whether
+    /// a retry may succeed.
     ///
-    /// restic calls a lock stale by this machine's clock. One that is off must not cost a live command its lock, so an old
-    /// lock is watched first for longer than a live one stays: who is alive replaces it by a new one.
+    /// restic uses the clock of this machine to decide that a lock is stale. A wrong clock must not remove the lock
+    /// of a running command, so an old lock is first watched for longer than the interval at which a running command
+    /// replaces it.
     async fn stale_locks_removed(&self) -> bool {
         if self.own_locks_removed().await {
             return true;
@@ -338,8 +341,8 @@ impl Repository {
         ran.end == End::Exited(0)
     }
 
-    /// Where a restic of this hostname has died: has restic remove what it left, which is stale at once by restic's own
-    /// rule (same host, no such process). Whether there was any, and none is left.
+    /// If a restic process with this hostname was killed: removes its lock by restic, which considers it stale at
+    /// once (same host, no such process). Returns whether there was a lock, and none is left.
     pub async fn own_locks_removed(&self) -> bool {
         if !self.died.load(Ordering::Relaxed) {
             return false;
@@ -350,7 +353,7 @@ impl Repository {
             if !locks.iter().any(|(_, lock)| lock.hostname == me) {
                 return tried > 0;
             }
-            // They would go as well, and have to be watched first.
+            // They would be removed too, and must be watched first.
             if tried == UNLOCKS || locks.iter().any(|(_, lock)| lock.hostname != me && lock.is_old()) {
                 break;
             }
@@ -373,11 +376,11 @@ impl Repository {
         locks
     }
 
-    /// Whether a command that met damage is to be run once more, with its failure otherwise. What it missed may have been
-    /// moved by a prune that began and ended meanwhile: a new process reads the new index.
+    /// Whether to repeat a command that found damage; otherwise its failure. A prune may have moved the missing data
+    /// meanwhile: a new process reads the new index.
     ///
     /// # Errors
-    /// The failure: it is no damage, or was met again. The lock, where a prune is still at work.
+    /// The failure, if it is not damage, or occurred again. The lock, if a prune is still running.
     pub async fn once_more(&self, failure: Failure, again: &mut bool) -> Result<(), Failure> {
         if failure.reason != reason::DATA_CORRUPT {
             return Err(failure);
@@ -386,7 +389,7 @@ impl Repository {
         if std::mem::replace(again, true) { Err(failure) } else { Ok(()) }
     }
 
-    /// What went wrong, without any secret in it.
+    /// The error, without secrets.
     pub fn failure(&self, ran: &Ran, doing: &str) -> Failure {
         let mut failure = error::failure(ran, doing, self.remote, &self.place);
         self.secrets.blot(&mut failure.message);
@@ -406,11 +409,11 @@ impl Repository {
         }
     }
 
-    /// Whether no command that removes data is at work. Its lock is exclusive, and it renews it every five minutes; one
-    /// that nobody renews is left over from a command that died, and no reason to wait.
+    /// Checks that no command that removes data is running. Such a command has an exclusive lock, and renews it every
+    /// five minutes; a lock that is not renewed is stale, and ignored.
     ///
     /// # Errors
-    /// The lock, to be waited for. What cannot be read is no lock.
+    /// The lock to wait for. A lock that cannot be read is ignored.
     pub async fn unlocked(&self) -> Result<(), Failure> {
         for (_, lock) in self.locks().await {
             if lock.exclusive && !lock.is_old() {
@@ -441,7 +444,7 @@ struct Lock {
 }
 
 impl Lock {
-    /// Nobody has renewed it for long, by our clock.
+    /// It was not renewed for a long time, by our clock.
     fn is_old(&self) -> bool {
         Timestamp::now().duration_since(self.time) >= STALE_LOCK
     }
@@ -455,7 +458,7 @@ fn host_name() -> String {
 /// `restic stats --json`.
 #[derive(Debug, Deserialize)]
 pub struct Stats {
-    /// Bytes in the store.
+    /// Bytes in the storage.
     #[serde(default)]
     pub total_size: u64,
     /// The same before compression.
@@ -470,7 +473,7 @@ pub fn read_document<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Resu
     })
 }
 
-/// Host and port of a store that is reached over TCP at an address of its own.
+/// Host and port of storage that is reached over TCP.
 fn endpoint(url: &str) -> Option<(String, u16)> {
     let rest = url.strip_prefix("s3:").or_else(|| url.strip_prefix("rest:"))?;
     let (rest, port) = if let Some(rest) = rest.strip_prefix("http://") {

@@ -1,15 +1,13 @@
-//! Restores one host, and proves it by counts.
+//! Restores one host, and verifies the result by counts.
 //!
-//! First everything that can be known without writing: the paths lie in the mounts, no
-//! link leads out of them, and space, owners and write access suffice. What there is to
-//! restore the preflight has counted. Then the real run, whose counts must equal those. An
-//! exit code of 0 with other counts is a failure, and the bytes restic reports are not
-//! believed once an item has failed (it counts lost writes as done). Then all of it is put on disk ([`super::flush`]).
-//! What the snapshots do not have is deleted, where that is asked for, once all of it is restored ([`extraneous`]).
+//! First, checks that need no writes: the paths are within mounts, no link leads out of them, and space, owners and
+//! write access are sufficient. The preflight has counted what to restore. Then restic restores, and its counts must
+//! be equal. An exit code of 0 with other counts is a failure, and the bytes that restic reports are not used if an
+//! item has failed (it counts lost writes as done). Then all data is flushed to disk ([`super::flush`]). Finally,
+//! files that are not in the snapshots are deleted, if requested ([`extraneous`]).
 //!
-//! Each path is restored below the deepest folder that is there: restic gives every folder
-//! that it goes through the owner and mode of the snapshot, and those above what is wanted
-//! may have become others since.
+//! Each path is restored below the deepest existing folder: restic sets owner and mode of the snapshot on every
+//! parent folder, and those of existing folders must not change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -45,15 +43,15 @@ struct Part<'a> {
     pin: &'a PinnedSnapshot,
     root: String,
     below: Below,
-    /// What is in the way of it on the target, as it was before anything was written.
+    /// Obstacles on the target, found before data is written.
     obstacles: Obstacles,
 }
 
-/// What is to be done.
+/// The work.
 struct Planning<'a> {
     parts: Vec<Part<'a>>,
     total: Counts,
-    /// Where to look for what the snapshots do not have.
+    /// Regions to search for extraneous files.
     search: Option<Search>,
 }
 
@@ -87,7 +85,7 @@ fn restored_of(done: &Done) -> Option<Restored> {
     }
 }
 
-/// Deletes what is extraneous, after a restore that has brought everything.
+/// Deletes extraneous files, after a complete restore.
 async fn then_delete(repository: &Repository, search: Search, mut done: Done) -> Done {
     let Some(mut restored) = restored_of(&done).filter(|_| done.failure.is_none()) else { return done };
     if restored.restored != restored.planned || restored.errors > 0 {
@@ -100,7 +98,7 @@ async fn then_delete(repository: &Repository, search: Search, mut done: Done) ->
     Done { failure, ..done }
 }
 
-/// Everything before the first byte: what is restored, and how much that is.
+/// The steps before data is written: what is restored, and how much.
 async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning<'a>, Failure> {
     let root = &repository.restore_root;
     checks::mounts(root, &step.mounts)?;
@@ -112,7 +110,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
     let must_own = !me.may_chown() && !step.ignore_owners;
     let (total, keys) = match step.planned {
         Some(total) if !must_own && !step.exact => (total, None),
-        // Of a preflight that did not count, or that did not know whom we run as; or each path is needed.
+        // If the preflight did not count, or did not know the user of the Job; or if each path is needed.
         _ => {
             let Counted { counts, keys, .. } = count_all(repository, step, &parts, must_own.then_some(&me)).await?;
             (counts, Some(keys).filter(|_| step.exact))
@@ -131,7 +129,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
         None => None,
     };
     for part in &mut parts {
-        // A folder that is not there comes from the snapshot, with all above it that is not there either.
+        // A missing folder is created from the snapshot, with all missing parents.
         let there = Path::new(&part.below.base).ancestors().find(|a| below(root, &a.to_string_lossy()).is_dir());
         let there = there.map_or_else(|| "/".to_owned(), |a| a.to_string_lossy().into_owned());
         part.below.start_at(&there);
@@ -154,7 +152,7 @@ async fn plan<'a>(repository: &Repository, step: &'a Restore) -> Result<Planning
     Ok(Planning { parts, total, search })
 }
 
-/// Where files may be deleted, each place once however many snapshots there are of it.
+/// Regions in which files may be deleted, each one once for any number of snapshots.
 fn regions(parts: &[Part<'_>]) -> Vec<Region> {
     let mut all = vec![];
     for Part { root, below, .. } in parts {
@@ -166,7 +164,7 @@ fn regions(parts: &[Part<'_>]) -> Vec<Region> {
     all
 }
 
-/// What the backups left out that are restored. Of an incomplete one it is not known.
+/// The excludes of the restored backups. Not known for an incomplete backup.
 async fn left_out(repository: &Repository, parts: &[Part<'_>]) -> Result<Vec<LeftOut>, Failure> {
     let pins: BTreeMap<&str, &PinnedSnapshot> = parts.iter().map(|p| (p.pin.id.as_str(), p.pin)).collect();
     let ids: Vec<String> = pins.keys().map(|id| (*id).to_owned()).collect();
@@ -220,7 +218,7 @@ fn sum(counts: impl Iterator<Item = Counts>) -> Counts {
     counts.fold(Counts::default(), |a, b| Counts { files: a.files + b.files, bytes: a.bytes + b.bytes })
 }
 
-/// Turns paths and rules into patterns.
+/// Converts paths and rules to patterns.
 async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Part<'a>>, Failure> {
     if !step.snapshots.is_empty() {
         repository.reach().await?;
@@ -229,7 +227,8 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
     for pin in &step.snapshots {
         let roots = match &pin.path {
             Some(path) => vec![clean(path)],
-            // A start of restic costs the derivation of the repository's key: only where its paths are not known.
+            // Each start of restic derives the key of the repository, so this is done only if the paths are not
+            // known.
             None => look_up(repository, pin).await?.clean_paths(),
         };
         for root in roots {
@@ -238,12 +237,12 @@ async fn parts<'a>(repository: &Repository, step: &'a Restore) -> Result<Vec<Par
             parts.push(Part { pin, root, below, obstacles: Obstacles::default() });
         }
     }
-    // Without a pattern restic would restore everything: the includes lie outside of this path.
+    // Without a pattern restic would restore everything: the includes are outside of this path.
     parts.retain(|p| !p.below.patterns.is_empty());
     Ok(parts)
 }
 
-/// A pinned snapshot, as the repository has it now.
+/// A pinned snapshot, read from the repository.
 async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapshot, Failure> {
     let found: Vec<Snapshot> = repository.snapshots(std::slice::from_ref(&pin.id)).await?;
     found.into_iter().find(|s| s.id == pin.id).ok_or_else(|| gone(pin))
@@ -255,7 +254,7 @@ fn gone(pin: &PinnedSnapshot) -> Failure {
     Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
 }
 
-/// Why a snapshot could not be read; that it is not there any more, if that is why.
+/// Why a snapshot could not be read, for example because it no longer exists.
 async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure) -> Failure {
     if failure.class == Class::Transient {
         return failure;
@@ -266,7 +265,8 @@ async fn or_gone(repository: &Repository, pin: &PinnedSnapshot, failure: Failure
     }
 }
 
-/// Whether there is room for what is not there yet, where there is none for all of it: a dry run tells what that is.
+/// If there is not enough space for all data: whether there is enough for the data that does not exist yet, according
+/// to a dry run.
 async fn room(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Result<(), Failure> {
     let mut planned = Planned::new(&repository.restore_root, &step.mounts);
     for part in parts {
@@ -275,14 +275,14 @@ async fn room(repository: &Repository, step: &Restore, parts: &[Part<'_>]) -> Re
         }
     }
     if let Err(short) = checks::space(&repository.restore_root, &planned, u64::MAX) {
-        // Holes of sparse files take no room, and all of them are one and the same data in the repository.
+        // Holes of sparse files need no space, and are stored once in the repository.
         let most = distinct_bytes(repository, step).await.ok_or(short)?;
         checks::space(&repository.restore_root, &planned, most)?;
     }
     Ok(())
 }
 
-/// Asks restic what it would write.
+/// Gets what restic would write, by a dry run.
 async fn dry_run(
     repository: &Repository,
     step: &Restore,
@@ -322,7 +322,7 @@ fn holds_nothing(ran: &Ran) -> bool {
     ran.end == End::Exited(1) && ran.report.errors == 0 && ran.report.fatal.as_ref().is_some_and(says_so)
 }
 
-/// The real run.
+/// Runs the restore.
 async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], total: Counts) -> Done {
     let mut answer = Restored { planned: total, ..Restored::default() };
     let progress = &repository.control().progress;
@@ -369,7 +369,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             if let Some(found) = verdict(repository, part, &ran, done)
                 && repository.once_more(found, &mut again).await.map_err(|f| failure = Some(f)).is_ok()
             {
-                // The run has made hard links, and files of the right size and time with wrong content.
+                // The first run created hard links, and files with the right size and time but wrong content.
                 step.args = reads_what_is_there(&step.args);
                 let (_, ended) = obstacles::clear(repository, &step, part.pin, &part.below, None).await;
                 match ended {
@@ -388,7 +388,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         match recount::holds(repository, parts.iter().map(|p| (p.pin, &*p.root, &p.below)), answer.restored, total)
             .await
         {
-            // Each run has restored all that restic counted, which knows what is a hard link.
+            // Each run restored everything that restic counted, and restic knows the hard links.
             Ok(true) => answer.planned = answer.restored,
             Ok(false) => {
                 let mut found = incomplete(answer.restored, total, "");
@@ -407,21 +407,21 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
     Done::of(did(&answer), failure)
 }
 
-/// What one run really restored.
+/// The data that one run restored.
 async fn done(repository: &Repository, part: &Part<'_>, report: &Report) -> Counts {
     let said = Tally::of(report.summary.as_ref());
-    // Folders above what is selected are done, and not counted in the total.
+    // Parent folders are processed, but not counted in the total.
     let files = said.done.files.min(said.total.files);
     if report.failed.is_empty() && report.errors == 0 {
         return Counts { files, bytes: said.done.bytes };
     }
-    // The summary counts failed writes as restored: take from the total what is known to have failed.
+    // The summary counts failed writes as restored, so known failures are subtracted from the total.
     let failed = u64::try_from(report.failed.len()).unwrap_or(u64::MAX);
     let lost = bytes_of_failed(repository, part, report).await;
     Counts { files: said.total.files.saturating_sub(failed), bytes: said.total.bytes.saturating_sub(lost) }
 }
 
-/// Bytes of the entries that could not be restored; of all, where that cannot be known.
+/// Bytes of the entries that could not be restored; of all entries, if not known.
 async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Report) -> u64 {
     let base = part.below.base.trim_end_matches('/');
     let mut bytes = 0;
@@ -437,7 +437,7 @@ async fn bytes_of_failed(repository: &Repository, part: &Part<'_>, report: &Repo
     if ran.ended_well() { bytes } else { u64::MAX }
 }
 
-/// Success is an end without any error that has restored all that restic has counted itself.
+/// A success is an end without errors, with everything restored that restic counted.
 fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) -> Option<Failure> {
     let said = Tally::of(ran.report.summary.as_ref()).total;
     if ran.ended_well() {
@@ -453,7 +453,7 @@ fn verdict(repository: &Repository, part: &Part<'_>, ran: &Ran, done: Counts) ->
             text::count(signed(ran.report.errors), "error", "errors"),
             failure.message
         );
-        // Errors of items that have no sign of their own are data that is not there.
+        // Errors of items without a known text mean missing data.
         if failure.reason == reason::RESTIC_FAILED {
             failure.class = Class::Data;
             reason::INCOMPLETE.clone_into(&mut failure.reason);

@@ -1,9 +1,9 @@
-//! Runs one restic command, bounded.
+//! Runs one restic command, with limits.
 //!
-//! Every command is the leader of its own process group and ends: by itself, when
-//! its time is up, when nothing has moved for too long, or when the agent is told
-//! to stop. Ending it early is SIGTERM (restic then removes its lock), a wait, and
-//! SIGKILL, always to the whole group; one that even this does not end is left behind. Nothing is interpreted here.
+//! Every command has its own process group and always ends: by itself, at its time limit, after too long without
+//! progress, or when the agent stops. To end it early, SIGTERM is sent (restic then removes its lock), and after a
+//! delay SIGKILL, always to the whole group; a process that does not end even then is abandoned. Output is not
+//! interpreted here.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,43 +16,43 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::drivers::restic::output::{Line, Lines, Message, Report, parse};
 
-/// Time for a command that only looks or creates: enough for a slow store, short enough to be told.
+/// Timeout of a command that only reads metadata or creates a repository: long enough for slow storage, short enough
+/// to report an error soon.
 pub const LOOK: Duration = Duration::from_mins(2);
-/// A data command without any change for this long is stuck. restic retries a failed request
-/// for up to 15 minutes by itself, so that anything shorter would cut its own recovery off.
+/// A command that transfers data is stuck if it makes no progress for this time. restic retries a failed request for
+/// up to 15 minutes, so a shorter time would interrupt its own retries.
 pub const STUCK: Duration = Duration::from_mins(15);
-/// Time between SIGTERM and SIGKILL: well below Kubernetes' usual 30 s grace period.
+/// Time between SIGTERM and SIGKILL: less than Kubernetes' default grace period of 30 s.
 const GRACE: Duration = Duration::from_secs(10);
-/// Time for a process to go after SIGKILL, as a part of the time between the signals. One that waits for a volume which does
-/// not answer goes only when it does.
+/// Time for a process to end after SIGKILL, as a part of the time between the signals. A process that waits for a
+/// volume ends only when the volume responds.
 const GOES_IN: u32 = 2;
-/// Time for the pipes to run dry once the command itself has ended.
+/// Time to read the remaining output after the command has ended.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How often limits are looked at.
+/// Interval between checks of limits.
 const TICK: Duration = Duration::from_millis(500);
-/// Bytes read and written that count as work although the counters stand still: restic says
-/// nothing while it compares a large file that exists already, or loads a pack of 16 MiB over a slow
-/// line. The chatter of failing requests stays well below.
+/// Bytes of I/O that count as progress although the counters do not change: restic reports nothing while it compares
+/// a large existing file, or loads a pack of 16 MiB over a slow network. Failing requests cause much less I/O.
 const WORK: u64 = 8 << 20;
-/// The same for a command that only looks at many small files: some KiB a second.
+/// The same for a command that only reads many small files: some KiB per second.
 const LOOKED: u64 = 512 << 10;
-/// A command that only looks is ended after so many refusals of its request: no retry mends what is wrong with it, and
-/// what goes between may have answered once.
+/// A command that only reads metadata is ended after this number of rejected requests: a retry cannot succeed, but a
+/// single rejection may come from a proxy.
 const REFUSALS: u32 = 2;
-/// Longest line read: names are at most a few KiB even when escaped.
+/// Maximum length of a line: names have at most a few KiB, even when escaped.
 const LINE: usize = 1 << 20;
-/// Most bytes of a document (the list of snapshots): about 250,000 snapshots.
+/// Maximum size of a document (the list of snapshots): about 250,000 snapshots.
 const DOCUMENT: usize = 256 << 20;
 
-/// How long a command may take.
+/// Time limits of a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// All of it.
+    /// Total time.
     Whole(Duration),
-    /// Without anything moving.
+    /// Time without progress.
     Idle(Duration),
-    /// The same for a command that only looks, and says nothing before its end: with a request for each of many snapshots
-    /// no fixed time is long enough.
+    /// The same for a command that only reads metadata, without output before its end: with a request for each of
+    /// many snapshots, no fixed time is sufficient.
     Looking(Duration),
 }
 
@@ -65,7 +65,7 @@ pub struct Invocation {
     pub env: Vec<(String, String)>,
     /// Bound in time.
     pub limit: Limit,
-    /// Standard output is one document to keep, not lines.
+    /// Standard output is one document, not lines.
     pub document: bool,
 }
 
@@ -74,35 +74,35 @@ pub struct Invocation {
 pub enum End {
     /// By itself.
     Exited(i32),
-    /// By a signal that was not ours.
+    /// By a signal of another process.
     Killed(i32),
-    /// Its time was up.
+    /// Its time limit was reached.
     TimedOut(Duration),
-    /// Nothing moved for so long.
+    /// No progress for this time.
     Stuck(Duration),
-    /// It went on trying what no retry can heal.
+    /// It retried a permanent error.
     Hopeless,
-    /// The agent was told to stop.
+    /// The agent was stopped.
     Stopped,
     /// The program could not be started.
     NotStarted(String),
-    /// Standard output was too long to keep.
+    /// Standard output was too long.
     TooLong,
 }
 
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// How.
+    /// How it ended.
     pub end: End,
-    /// What it printed.
+    /// Its output.
     pub report: Report,
     /// Standard output, for a document.
     pub document: Vec<u8>,
 }
 
 impl Ran {
-    /// Whether it ended well and without any error of an item.
+    /// Whether it succeeded without errors of items.
     pub fn ended_well(&self) -> bool {
         self.end == End::Exited(0) && self.report.errors == 0
     }
@@ -137,7 +137,7 @@ async fn run_within(
     let (mut out_buffer, mut err_buffer) = (vec![0; 64 << 10], vec![0; 16 << 10]);
     let mut watch = Watch::new(what.limit, group);
     let mut tick = tokio::time::interval(TICK);
-    // Why we are ending it, and when the next, harder measure is due.
+    // Why it is being ended, and when SIGKILL is due.
     let mut ending: Option<End> = None;
     let mut kill_at: Option<Instant> = None;
     let mut gone_by: Option<Instant> = None;
@@ -205,14 +205,14 @@ async fn run_within(
     ran
 }
 
-/// restic retries for minutes what no retry mends: a certificate that is not trusted, a bucket that is not there or that
-/// has a name which it, or the store, refuses.
+/// restic retries permanent errors for minutes: an untrusted certificate, a missing bucket, or a bucket name that is
+/// not valid.
 fn hopeless(line: &Line) -> bool {
     const NEVER: [&str; 4] = ["x509:", "bucket does not exist", "bucket is not valid", ": Bucket name "];
     is_retry(line, &NEVER)
 }
 
-/// The store says that the request is not valid. Of which kind, the answer to HEAD does not say.
+/// The storage reports that the request is not valid. The response to HEAD does not contain the cause.
 fn is_refusal(line: &Line) -> bool {
     is_retry(line, &["400 Bad Request"])
 }
@@ -254,7 +254,7 @@ async fn next<R: AsyncRead + Unpin>(stream: &mut Option<R>, buffer: &mut [u8]) -
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could stop us.
+        // The sender of the stop signal no longer exists.
         std::future::pending::<()>().await;
     }
 }
@@ -276,7 +276,7 @@ fn end_of(status: Option<std::process::ExitStatus>) -> End {
     }
 }
 
-/// Knows when a command has had its time.
+/// Tracks the time limits of a command.
 struct Watch {
     limit: Limit,
     started: Instant,
@@ -293,7 +293,7 @@ impl Watch {
         Self { limit, started: now, moved: now, position: (0, 0), text: String::new(), pid, io: 0 }
     }
 
-    /// A line that says something new is progress.
+    /// A new line is progress.
     fn saw(&mut self, line: &Line) {
         let moved = match line {
             Line::Json(m) if m.message_type == "status" => {
@@ -329,7 +329,7 @@ impl Watch {
         (self.moved.elapsed() > limit).then_some(End::Stuck(limit))
     }
 
-    /// Whether the process has read or written so much since it was last asked.
+    /// Whether the process has read or written this many bytes since the last check.
     fn worked(&mut self, work: u64) -> bool {
         let Some(pid) = self.pid else { return false };
         let text = std::fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap_or_default();

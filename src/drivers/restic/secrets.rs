@@ -1,9 +1,9 @@
-//! The backend Secret, as files below a folder, made ready for restic.
+//! Prepares the backend Secret, a folder of files, for restic.
 //!
-//! A value never enters argv or the environment, which every process of the same
-//! user can read: it stays in the mounted file, or goes into a file of mode 0600 in
-//! the work folder whose path restic is given. Values are remembered only to blot
-//! them out of messages.
+//! Values are never put into argv or the environment, which every process of the same user can read: they stay in the
+//! mounted file, or are written to a file with mode 0600 in the work folder, whose path is passed to restic. The
+//! only exception is a password with spaces at its ends or a byte order mark, which restic accepts only from its
+//! environment. Values are kept only to redact them in messages.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -17,32 +17,34 @@ use crate::contract::{Class, Failure};
 use crate::drivers::restic::bucket::Keys;
 use crate::names::reason;
 
-/// What restic is told about secrets: paths only.
+/// Arguments and environment of restic for secrets: only paths.
 #[derive(Debug, Default)]
 pub struct Secrets {
     /// Global arguments.
     pub args: Vec<String>,
-    /// Those by which restic reads the password out of its file: without spaces and line breaks at its ends.
+    /// Arguments with which restic reads the password from its file, without spaces and line breaks at its ends.
     pub password_file: [String; 2],
-    /// The password with them, where it has any, or with the byte order mark that restic takes off a file. restic takes it
-    /// so from its environment only, which who may read the file may read, too.
+    /// The unchanged password, if it has spaces or line breaks at its ends, or a byte order mark, which restic
+    /// removes from a file. restic accepts it only from its environment; users who can read that can also read the
+    /// file.
     pub untrimmed: Option<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
-    /// Credentials come from around the Job (a role of the node or of the pod).
+    /// Credentials come from the environment of the Job (a role of the node or of the pod).
     pub ambient: bool,
-    /// Keys of an S3 store, where the Secret has them.
+    /// Keys of S3 storage, if the Secret has them.
     pub keys: Option<Keys>,
-    /// Certificates that are trusted, in PEM.
+    /// Trusted certificates, in PEM.
     pub ca: Option<Vec<u8>>,
-    /// Values to keep out of messages.
+    /// Values to redact in messages.
     pub values: Vec<String>,
 }
 
-/// Some editors begin a text file with it. restic takes it off a password that it reads from a file (`internal/textfile`).
+/// Some editors write it at the beginning of a text file. restic removes it from a password that it reads from a file
+/// (`internal/textfile`).
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A secret shorter than this is not blotted out: it would hit ordinary words.
+/// Shorter secrets are not redacted, because they would match ordinary words.
 const BLOT_FROM: usize = 6;
 
 impl Secrets {
@@ -83,7 +85,7 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Blots secrets out of a text.
+    /// Redacts secrets in a text.
     pub fn blot(&self, text: &mut String) {
         for value in self.values.iter().filter(|v| v.len() >= BLOT_FROM) {
             if text.contains(value.as_str()) {
@@ -119,7 +121,7 @@ impl Secrets {
         Ok(())
     }
 
-    /// A REST server's user and password belong into the URL, and so the URL into a file.
+    /// User and password of a REST server are part of the URL, so the URL is in a file.
     fn rest(mut self, dir: &Path, work: &Path, url: &str) -> Result<Self, Failure> {
         let (user, password) = (optional(dir, "REST_SERVER_USERNAME")?, optional(dir, "REST_SERVER_PASSWORD")?);
         let (user, password) = match (user, password) {
@@ -158,7 +160,7 @@ fn optional(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
     Ok(value(dir, key)?.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()))
 }
 
-/// The value of a key as it is; `None` when absent.
+/// The unchanged value of a key; `None` when absent.
 fn value(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
     match fs::read(dir.join(key)) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| {
@@ -221,7 +223,7 @@ fn ini(value: &str) -> Result<String, Failure> {
     Ok(format!("`{value}`"))
 }
 
-/// Percent-encodes what must not stand in the user part of a URL.
+/// Percent-encodes characters that are not allowed in the user part of a URL.
 fn percent(value: &str) -> String {
     utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
@@ -247,7 +249,7 @@ mod tests {
         let dir = secret(keys);
         let work = dir.path().join("work");
         let secrets = Secrets::load(dir.path(), &work, url)?;
-        // Whatever is passed on exists now, but not any more once the caller looks.
+        // The files exist now, but not after this function returns.
         if let Some((_, path)) = secrets.env.iter().find(|(k, _)| k == "AWS_SHARED_CREDENTIALS_FILE") {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
         }

@@ -1,9 +1,7 @@
-//! Which snapshots a host gets. Pure: a list and a question in, ids or a failure out.
+//! Selects the snapshots of a host. Pure: input is a list of snapshots and a query, output is ids or a failure.
 //!
-//! The host is always part of the question: neither `latest` nor an explicit id ever
-//! yields another host's snapshot. What is found is fixed by full id, so that a
-//! snapshot made a second later changes nothing any more. What a backup left unfinished
-//! is taken by its id only.
+//! The host is always part of the query: neither `latest` nor an explicit id ever selects another host's snapshot.
+//! The result is full ids, so that later snapshots have no effect. Incomplete backups are selected only by id.
 
 mod runs;
 
@@ -17,27 +15,27 @@ use crate::drivers::restic::paths::{clean, inside_mounts, within};
 use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 
-/// Shortest id we take: restic's own short form.
+/// Minimum length of an id: restic's own short form.
 const ID_MIN: usize = 8;
 /// Word for "the newest".
 const LATEST: &str = "latest";
 
-/// What there is for a host, oldest first.
+/// The snapshots of a host, oldest first.
 #[derive(Default)]
 struct Own<'a> {
-    /// Snapshots that are complete, each by itself.
+    /// Snapshots without the tag for incomplete ones.
     complete: Vec<&'a Snapshot>,
-    /// Those of them whose run is whole for this host.
+    /// Of these, snapshots whose run is complete for this host.
     whole: Vec<&'a Snapshot>,
-    /// What else is to be said where nothing is found.
+    /// Additional text of the message if nothing is found.
     note: String,
 }
 
-/// Resolves one host's question against all snapshots of the repository. `set` are the hosts that must get the same
-/// run, of which this may be one.
+/// Evaluates the query of one host on all snapshots of the repository. `set` are the hosts that must be restored from
+/// the same run; this host may be one of them.
 pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result<Vec<PinnedSnapshot>, Failure> {
     let own = candidates(query, set, all)?;
-    // Each path stands for itself, unless a backup is asked for that was complete at a time.
+    // Each path is selected separately, unless `asOf` is set.
     let by_path = if query.as_of.is_some() { &own.whole } else { &own.complete };
     let mut pins = Vec::new();
     for path in query.paths.iter().map(|p| clean(p)) {
@@ -62,7 +60,7 @@ pub fn resolve(query: &HostQuery, set: &[Companion], all: &[Snapshot]) -> Result
     Ok(pins)
 }
 
-/// What is to be said of the snapshots that a host gets by their age: that a clock was wrong.
+/// Warnings about the time of selected snapshots: a clock was wrong.
 pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> Option<String> {
     let by_age = !query.paths.is_empty() || query.snapshots.iter().any(|s| s == LATEST);
     let is_own = |s: &&Snapshot| s.of_future && s.hostname == query.source_host && s.has_tags(&query.tags);
@@ -76,7 +74,7 @@ pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> 
     ))
 }
 
-/// Snapshots of the source host that may be taken.
+/// Snapshots of the source host that may be selected.
 fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> Result<Own<'a>, Failure> {
     let as_of = query.as_of.as_deref().map(str::parse::<Timestamp>).transpose();
     let as_of = as_of.map_err(|e| Failure::new(Class::Invalid, reason::INVALID, format!("asOf is no time: {e}.")))?;
@@ -84,7 +82,7 @@ fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> 
         Some(at) => runs::common(&query.source_host, set, all, at)?,
         None => None,
     };
-    // A session that was deleted and made again under its name has two runs: the newer one is meant.
+    // A session that was deleted and created again with the same name has two runs: the newer one is used.
     let of_session = query.session.as_deref().map(|name| newest_of_session(name, all));
     let ends = as_of.map(|at| (at, runs::ends(all)));
     let complete_then =
@@ -100,7 +98,7 @@ fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> 
 }
 
 impl<'a> Own<'a> {
-    /// `common` is the run that all hosts of a set take.
+    /// `common` is the run for all hosts of a set.
     fn of(own: Vec<&'a Snapshot>, common: Option<&str>) -> Self {
         let mut parts: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
         for snapshot in &own {
@@ -125,12 +123,12 @@ impl<'a> Own<'a> {
     }
 }
 
-/// The newest snapshot that a BackupSession made, of whichever host.
+/// The newest snapshot of a BackupSession, of any host.
 fn newest_of_session<'a>(name: &str, all: &'a [Snapshot]) -> Option<&'a Snapshot> {
     all.iter().filter(|s| s.session() == Some(name)).max_by(|a, b| a.age(b))
 }
 
-/// Of these snapshots, oldest first, those of the run that is asked for.
+/// Of these snapshots, oldest first, those of the requested run.
 fn chosen<'a>(
     query: &HostQuery,
     all: &[Snapshot],
@@ -152,9 +150,9 @@ fn chosen<'a>(
     Ok(from.iter().copied().filter(|s| s.is_of_the_run_of(newest)).collect())
 }
 
-/// All snapshots of the run that is asked for: together they are one consistent set.
+/// All snapshots of the requested run, which are a consistent set.
 fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &Own<'a>) -> Result<Vec<&'a Snapshot>, Failure> {
-    // A step that was tried twice leaves two snapshots of a path: the later one counts.
+    // A repeated step leaves two snapshots of a path: the later one is used.
     let set = chosen(query, all, &own.whole, "snapshot", &own.note)?;
     let by_path: BTreeMap<Vec<String>, &Snapshot> = set.into_iter().map(|s| (s.clean_paths(), s)).collect();
     Ok(by_path.into_values().collect())
@@ -220,7 +218,7 @@ fn not_found(query: &HostQuery, all: &[Snapshot], sets: usize, what: &str) -> Fa
     )
 }
 
-/// What there is, by name, each with its oldest and newest time.
+/// The existing hosts or paths, each with its oldest and newest time.
 fn list(mut snapshots: Vec<&Snapshot>, name: impl Fn(&Snapshot) -> String) -> String {
     snapshots.sort_by(|a, b| a.age(b));
     let mut spans: BTreeMap<String, (&Snapshot, &Snapshot)> = BTreeMap::new();

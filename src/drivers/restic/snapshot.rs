@@ -1,4 +1,4 @@
-//! A snapshot as `restic snapshots --json` lists it, and what its tags say of the backup run that made it.
+//! A snapshot as listed by `restic snapshots --json`, and its backup run, from its tags.
 
 use std::cmp::Ordering;
 
@@ -10,9 +10,9 @@ use crate::contract::restic::{
 };
 use crate::drivers::restic::paths::clean;
 
-/// Alternatives named in a message.
+/// Maximum number of alternatives in a message.
 pub const NAMED: usize = 5;
-/// So far may the clocks of two machines that work differ.
+/// Maximum difference between the clocks of two machines.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 /// One snapshot of `restic snapshots --json`.
@@ -26,17 +26,17 @@ pub struct Snapshot {
     pub paths: Vec<String>,
     #[serde(default)]
     pub tags: Option<Vec<String>>,
-    /// Patterns of files that the backup left out; those of other arguments than `--exclude` it does not tell.
+    /// Exclude patterns of the backup; only those of `--exclude` are recorded.
     #[serde(default)]
     pub excludes: Option<Vec<String>>,
     #[serde(default)]
     pub summary: Option<Summary>,
-    /// Its time is yet to come: the clock of the machine that made it was wrong. It counts as older than all others.
+    /// Its time is in the future, because the clock of a machine was wrong. It counts as older than all others.
     #[serde(skip)]
     pub of_future: bool,
 }
 
-/// What restic 0.17 and newer tell of how a snapshot was made.
+/// Data of restic 0.17 and newer about the backup.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Summary {
     #[serde(default)]
@@ -44,12 +44,12 @@ pub struct Summary {
 }
 
 impl Snapshot {
-    /// When it was begun, which restic calls its time.
+    /// Start of the backup, which restic uses as its time.
     pub fn at(&self) -> Timestamp {
         if self.of_future { Timestamp::MIN } else { self.time.parse().unwrap_or(Timestamp::MIN) }
     }
 
-    /// When it was there.
+    /// End of the backup.
     pub fn done_at(&self) -> Timestamp {
         if self.of_future {
             return Timestamp::MAX;
@@ -58,7 +58,7 @@ impl Snapshot {
         end.unwrap_or(Timestamp::MIN).max(self.at())
     }
 
-    /// UTC to the second where restic's text is readable; as it is otherwise.
+    /// UTC, in seconds, if restic's text can be parsed; otherwise unchanged.
     pub fn time_text(&self) -> String {
         match self.time.parse::<Timestamp>() {
             Ok(at) => Timestamp::from_second(at.as_second()).map_or_else(|_| self.time.clone(), |t| t.to_string()),
@@ -70,22 +70,22 @@ impl Snapshot {
         self.tags.as_deref().unwrap_or_default()
     }
 
-    /// The first: a backup puts its own tags before those that a user asks for.
+    /// The first one: a backup sets its own tags before those of the user.
     pub fn run_tag(&self) -> Option<&str> {
         self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
     }
 
-    /// The BackupSession that made it; the first, for the same reason.
+    /// Its BackupSession; the first tag, for the same reason.
     pub fn session(&self) -> Option<&str> {
         self.tags().iter().find_map(|t| t.strip_prefix(SESSION_TAG_PREFIX))
     }
 
-    /// Its run; a snapshot without our tag is one by itself.
+    /// Its run; a snapshot without the tag is a separate run.
     pub fn run(&self) -> &str {
         self.run_tag().unwrap_or(&self.id)
     }
 
-    /// How messages name its run.
+    /// Name of its run in messages.
     pub fn run_name(&self) -> String {
         match (self.session(), self.run_tag().and_then(|t| t.strip_prefix(RUN_TAG_PREFIX))) {
             (Some(session), _) => format!("BackupSession {session}"),
@@ -94,24 +94,24 @@ impl Snapshot {
         }
     }
 
-    /// It misses files that could not be read.
+    /// It is incomplete: some files could not be read.
     pub fn is_incomplete(&self) -> bool {
         self.tags().iter().any(|t| t == INCOMPLETE_TAG)
     }
 
-    /// Of how many paths its host's part of the run is to be.
+    /// Number of paths that its host's part of the run should have.
     pub fn paths_wanted(&self) -> Option<usize> {
         self.tags().iter().find_map(|t| t.strip_prefix(PATHS_TAG_PREFIX)?.parse().ok())
     }
 
-    /// Whether both are of one backup run. A snapshot without our tag is a run of its own.
+    /// Whether both belong to the same backup run. A snapshot without the tag is a separate run.
     pub fn is_of_the_run_of(&self, other: &Self) -> bool {
         self.id == other.id || self.run_tag().is_some_and(|run| other.run_tag() == Some(run))
     }
 
-    /// By time; the id decides between equal ones, so that the answer never depends on the store's order.
+    /// By time, then by id, so that the result does not depend on the order of the list.
     pub fn age(&self, other: &Self) -> Ordering {
-        // Of those that are dated in time to come, too, the later one is the newer one.
+        // Also of those with a time in the future, the later one is newer.
         let dated = |s: &Self| s.time.parse().unwrap_or(Timestamp::MIN);
         self.at().cmp(&other.at()).then_with(|| dated(self).cmp(&dated(other))).then_with(|| self.id.cmp(&other.id))
     }
@@ -121,12 +121,12 @@ impl Snapshot {
         self.paths.iter().map(|p| clean(p)).collect()
     }
 
-    /// Its path, normalised, if it has but one: as all have that a backup of ours made.
+    /// Its path, normalised, if it has only one, as all snapshots of Lifeboat have.
     pub fn only_path(&self) -> Option<String> {
         if let [path] = self.paths.as_slice() { Some(clean(path)) } else { None }
     }
 
-    /// How messages name it where its time matters.
+    /// Its name in messages, with its time.
     pub fn name_and_time(&self) -> String {
         format!("{} of {}", self.short(), self.time_text())
     }
@@ -135,7 +135,7 @@ impl Snapshot {
         short_id(&self.id)
     }
 
-    /// Whether it has all tags of any of the lists; no list asks for nothing.
+    /// Whether it has all tags of any of the lists; without lists, always true.
     pub fn has_tags(&self, lists: &[Vec<String>]) -> bool {
         lists.is_empty() || lists.iter().any(|all| all.iter().all(|tag| self.tags().contains(tag)))
     }
@@ -145,7 +145,7 @@ impl Snapshot {
     }
 }
 
-/// Finds the snapshots whose time is yet to come. One of them would be the latest for years.
+/// Finds snapshots with a time in the future, which would be the latest ones for years.
 pub fn know_future(all: &mut [Snapshot], now: Timestamp) {
     let latest = now.checked_add(SKEW).unwrap_or(Timestamp::MAX);
     for snapshot in all {

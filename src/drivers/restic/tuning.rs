@@ -1,23 +1,22 @@
-//! How much restic does at once, from the memory that it may use.
+//! Computes the concurrency of restic from the available memory.
 //!
-//! restic opens five connections to a store however much memory there is, and takes
-//! about 100 MiB and 27 MiB more a connection. Where a store gives each connection so
-//! much and no more, connections are all that makes it faster; where memory is short,
-//! fewer keep the Job alive. Every number here stands in docs/performance.md.
+//! restic opens five connections to storage, independent of the memory, and needs about 100 MiB plus 27 MiB per
+//! connection. If the storage limits the rate of a connection, more connections are faster; if memory is short, fewer
+//! connections avoid that the Job runs out of memory. All numbers are explained in docs/performance.md.
 
 use std::fs;
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
-/// What restic takes without any connection, the agent beside it included.
+/// Memory of restic without connections, including the agent.
 const BASE: u64 = 128 * MIB;
-/// What a connection takes at most: packs of 16 MiB, read and written at once.
+/// Maximum memory of a connection: packs of 16 MiB, read and written at the same time.
 const CONNECTION: u64 = 32 * MIB;
-/// Beyond this many, stores answer no faster.
+/// More connections are not faster.
 const MOST: u64 = 20;
-/// Below this, a slow request holds up all others.
+/// With fewer connections, a slow request blocks all others.
 const LEAST: u64 = 2;
-/// Of the node's free memory a Job without a limit counts on no more than this part.
+/// A Job without a limit assumes this fraction of the node's free memory.
 const SHARE: u64 = 4;
 
 /// Memory of the Job's container.
@@ -25,12 +24,12 @@ const SHARE: u64 = 4;
 pub struct Memory {
     /// Its limit, in bytes; `None` when it has none.
     pub limit: Option<u64>,
-    /// What the node has free, in bytes; 0 when that cannot be known.
+    /// Free memory of the node, in bytes; 0 if unknown.
     pub free: u64,
 }
 
 impl Memory {
-    /// As the kernel has it.
+    /// Reads the values of the kernel.
     pub fn look() -> Self {
         Self::look_below(Path::new("/"))
     }
@@ -47,13 +46,13 @@ impl Memory {
         Self { limit, free: free.unwrap_or(0_u64) * 1024 }
     }
 
-    /// Connections to a store that is reached over the network.
+    /// Number of connections to storage on the network.
     pub fn connections(self) -> u64 {
         let budget = self.limit.unwrap_or(self.free / SHARE);
         (budget.saturating_sub(BASE) / CONNECTION).clamp(LEAST, MOST)
     }
 
-    /// restic's options for a store.
+    /// restic's options for the storage.
     pub fn options(self, url: &str) -> Vec<String> {
         if url.starts_with("s3:") {
             vec!["-o".into(), format!("s3.connections={}", self.connections())]
@@ -62,8 +61,7 @@ impl Memory {
         }
     }
 
-    /// Where Go's garbage collector begins to work harder: nine tenths of the limit, so that the rest is there for
-    /// what is not on its heap.
+    /// `GOMEMLIMIT`: nine tenths of the limit; the rest is for memory outside of the Go heap.
     pub fn go_limit(self) -> Option<String> {
         self.limit.map(|bytes| (bytes / 10 * 9).to_string())
     }

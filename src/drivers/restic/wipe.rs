@@ -1,7 +1,7 @@
-//! The end of a repository: every snapshot is forgotten, and then the data removed.
+//! Wipes a repository: forgets every snapshot, and removes the data.
 //!
-//! restic does it, and so nothing is touched that is not this repository's: whatever else
-//! lies below the same prefix stays. An empty repository, its config and keys, stays too.
+//! This is done by restic, so other files below the same prefix are kept. The config and keys of the empty repository
+//! are kept too.
 
 use crate::contract::Failure;
 use crate::contract::restic::Answer;
@@ -11,11 +11,11 @@ use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::snapshot::Snapshot;
 use crate::names::reason;
 
-/// Removes every snapshot, and the data that nothing needs then.
+/// Removes every snapshot, and the data.
 pub async fn wipe(repository: &Repository) -> Done {
     match all(repository).await {
         Ok(snapshots) => Done::ok(Answer::Wiped { snapshots }),
-        // A repository that was never made, or is gone, has no data.
+        // A repository that does not exist has no data.
         Err(failure) if failure.reason == reason::REPOSITORY_MISSING => Done::ok(Answer::Wiped { snapshots: 0 }),
         Err(failure) => Done::failed(failure),
     }

@@ -1,11 +1,12 @@
-//! Texts of errors without the names of files, in which words may be that are signs elsewhere.
+//! Removes names of files from error texts, because they may contain words that identify errors.
 
-/// A text without the path in it, for what a file is called is no sign of anything. Go writes "open /a/b: permission denied".
+/// A text without the path in it, because the name of a file does not identify an error. Go writes "open /a/b:
+/// permission denied".
 pub fn pathless(text: &str) -> String {
     let starts = text.starts_with('/').then_some(0).or_else(|| text.find(" /").map(|at| at + 1));
     let Some(from) = starts.filter(|at| !text[*at..].starts_with("/ ")) else { return text.to_owned() };
     let to = match text[from..].rfind(": ") {
-        // The end of the path is not there.
+        // The end of the path is missing.
         _ if text.ends_with('…') => text.len(),
         Some(at) => from + at,
         None => return text.to_owned(),
@@ -13,7 +14,7 @@ pub fn pathless(text: &str) -> String {
     format!("{}{}", &text[..from], &text[to..])
 }
 
-/// A text without the path of an item, wherever it is named.
+/// A text without the path of an item.
 pub fn without(text: &str, item: &str) -> String {
     let ends = |rest: &str| rest.chars().next().is_none_or(|c| c.is_whitespace() || ":\"',;)".contains(c));
     let mut kept = String::new();

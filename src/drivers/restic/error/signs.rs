@@ -1,9 +1,9 @@
-//! By what words of restic, and of the stores behind it, an error is known. The first sign that fits counts.
+//! Texts of restic, and of storage, that identify an error. The first match applies.
 
 use crate::contract::Class;
 use crate::names::reason;
 
-/// A sign in restic's text: any of the words, then what it means and what to do.
+/// A text of restic that identifies an error: any of the words, the meaning, and the remedy.
 pub struct Sign {
     pub words: &'static [&'static str],
     pub class: Class,
@@ -14,11 +14,11 @@ pub struct Sign {
 const DAMAGED: &str =
     "Data in the repository is damaged or missing: choose another snapshot, and run restic check --read-data.";
 
-/// Stand for what `Place` says of the bucket, or of the place in it.
+/// Placeholders for the texts of `Place` about the bucket, or the location in it.
 pub const NO_BUCKET: &str = "no bucket";
 pub const BAD_BUCKET: &str = "bad bucket";
 pub const NO_REPOSITORY: &str = "no repository";
-/// The store, or restic itself, refuses the name of the bucket.
+/// The storage, or restic itself, rejects the name of the bucket.
 const BAD_NAMES: &[&str] =
     &["invalidbucketname", "bucket is not valid", "bucket name cannot", "bucket name contains", "bucket name does not"];
 
@@ -104,7 +104,7 @@ const SIGNS: &[Sign] = &[
             "deadline exceeded",
             "server misbehaving",
             "temporary failure in name resolution",
-            // Of a HEAD request, which has no body to say more.
+            // Of a HEAD request, which has no body with details.
             "400 bad request",
             "500 internal server error",
             "502 bad gateway",
@@ -122,7 +122,7 @@ const SIGNS: &[Sign] = &[
         reason: reason::REPOSITORY_UNREACHABLE,
         remedy: "The store does not answer as it should; Lifeboat tries again within the deadline.",
     },
-    // Names what could not be loaded: damage, unless one of the signs above says why.
+    // Names data that could not be loaded: damage, unless one of the texts above gives another cause.
     Sign {
         words: &[
             "failed to load pack",
@@ -137,7 +137,7 @@ const SIGNS: &[Sign] = &[
         reason: reason::DATA_CORRUPT,
         remedy: DAMAGED,
     },
-    // Or what stands above says why it could not be read.
+    // Or one of the texts above gives the cause.
     Sign {
         words: &["failed to find snapshot"],
         class: Class::Data,
@@ -152,7 +152,7 @@ const SIGNS: &[Sign] = &[
     },
 ];
 
-/// The first sign in any of these texts. A repository that is not `remote` is never away.
+/// The first match in any of these texts. A repository that is not `remote` is never unreachable.
 pub fn find(texts: &[String], remote: bool) -> Option<&'static Sign> {
     let texts: Vec<String> = texts.iter().map(|t| t.to_lowercase()).collect();
     let fits = |s: &&Sign| remote || s.reason != reason::REPOSITORY_UNREACHABLE;

@@ -5,15 +5,15 @@ use rustix::io::Errno;
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 
-/// When the agent was told to stop.
+/// When the agent was stopped.
 pub const WHILE_DELETING: &str = "while it deleted extraneous files";
 
-/// What stands where it should not, and stays.
+/// An obstacle that is kept.
 pub fn refuse(text: String) -> Failure {
     Failure::new(Class::Data, reason::EXTRANEOUS_NOT_DELETED, text)
 }
 
-/// A folder that could not be looked through.
+/// A folder that could not be searched.
 pub fn unreadable(path: &str, error: Errno) -> Failure {
     let text = format!(
         "Everything is restored, but {path} could not be looked through for extraneous files: {error}. Let the Job read it, or leave it out by exclude of the rule."
@@ -21,7 +21,7 @@ pub fn unreadable(path: &str, error: Errno) -> Failure {
     Failure { class: class_of(error), ..refuse(text) }
 }
 
-/// What goes away by itself is tried again.
+/// Temporary errors are retried.
 pub fn class_of(error: Errno) -> Class {
     let passes = [Errno::IO, Errno::STALE, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::NOTCONN, Errno::INTR];
     if passes.contains(&error) { Class::Transient } else { Class::Data }

@@ -1,27 +1,28 @@
-//! What the snapshots hold, and where on a volume is not looked.
+//! The paths in the snapshots, and the folders of a volume that are skipped.
 
 use std::collections::HashMap;
 
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::paths::within;
 
-/// Where ext file systems keep what a check has found; it is the file system's own.
+/// Folder of ext file systems for files that a check found.
 const LOST: &str = "lost+found";
 
 /// Paths of the list of a snapshot, by [`path_key`].
 #[derive(Debug, Default, PartialEq)]
 pub struct Keys {
-    /// Those that must be found on the target.
+    /// Paths that must be found on the target.
     here: Vec<u64>,
-    /// Those in places of it that are not looked through.
+    /// Paths in folders that are skipped.
     elsewhere: Vec<u64>,
-    /// How many entries each path stands for that may not be UTF-8: all their bytes restic lists as one and the same sign.
-    /// It has the bytes in its list for people only, where a line break in a name cannot be told from the end of one.
+    /// Number of entries for each path that may not be UTF-8: restic lists all such bytes as the same character. Only
+    /// its text output has the bytes, but there a line break in a name cannot be distinguished from the end of a
+    /// name.
     unclear: HashMap<u64, u32>,
 }
 
 impl Keys {
-    /// Takes note of a path.
+    /// Adds a path.
     pub fn add(&mut self, path: &str, is_elsewhere: bool) {
         let key = path_key(path);
         if is_elsewhere { &mut self.elsewhere } else { &mut self.here }.push(key);
@@ -30,7 +31,7 @@ impl Keys {
         }
     }
 
-    /// Adds those of another list, which may have the same entries.
+    /// Adds the paths of another list, which may have the same entries.
     pub fn extend(&mut self, other: Self) {
         self.here.extend(other.here);
         self.elsewhere.extend(other.elsewhere);
@@ -41,12 +42,12 @@ impl Keys {
     }
 }
 
-/// Whether a path may stand for several names.
+/// Whether a path may represent several names.
 pub fn is_unclear(path: &str) -> bool {
     path.contains(char::REPLACEMENT_CHARACTER)
 }
 
-/// Paths that snapshots hold: nine bytes each, also of a tree of millions.
+/// Paths in snapshots: nine bytes each, because there may be millions.
 #[derive(Debug, Default)]
 pub struct Kept {
     here: Vec<u64>,
@@ -56,7 +57,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What any of the lists has.
+    /// Paths in any of the lists.
     pub fn new(keys: Keys) -> Self {
         let Keys { mut here, mut elsewhere, unclear } = keys;
         for all in [&mut here, &mut elsewhere] {
@@ -66,7 +67,7 @@ impl Kept {
         Self { seen: vec![false; here.len()], here, elsewhere, unclear }
     }
 
-    /// Whether a snapshot holds the path, of which it is noted that it is there.
+    /// Whether a snapshot contains the path; also records that it was found.
     pub fn has(&mut self, path: &str) -> bool {
         let key = path_key(path);
         if let Ok(at) = self.here.binary_search(&key) {
@@ -76,35 +77,35 @@ impl Kept {
         self.elsewhere.binary_search(&key).is_ok()
     }
 
-    /// How many of those that must be found are not noted.
+    /// Number of required paths that were not found.
     pub fn missing(&self) -> usize {
         self.seen.iter().filter(|seen| !**seen).count()
     }
 
-    /// How many must be found.
+    /// Number of required paths.
     pub fn count(&self) -> usize {
         self.here.len()
     }
 
-    /// How many entries a path stands for whose name is not UTF-8.
+    /// Number of entries that a path whose name is not UTF-8 represents.
     pub fn entries_of(&self, key: u64) -> u32 {
         self.unclear.get(&key).copied().unwrap_or_default()
     }
 }
 
-/// Whether a path is in a place of the volume of `mount` that is not looked through: in one that is mounted below, or
-/// in what is the file system's own.
+/// Whether a path is in a skipped folder of the volume of `mount`: in another mount below it, or in a folder of the
+/// file system.
 pub fn is_elsewhere(path: &str, mount: &str, mounts: &[String]) -> bool {
     let is_below = |m: &String| m != mount && within(m, mount) && within(path, m);
     mounts.iter().any(is_below) || is_lost(path, mount)
 }
 
-/// The innermost mount that a path is in.
+/// The innermost mount that contains a path.
 pub fn mount_of<'a>(path: &str, mounts: &'a [String]) -> Option<&'a String> {
     mounts.iter().filter(|m| within(path, m)).max_by_key(|m| m.len())
 }
 
-/// Whether a path is in what is the file system's own.
+/// Whether a path is in a folder of the file system.
 pub fn is_lost(path: &str, mount: &str) -> bool {
     let rest = path.strip_prefix(mount.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
     rest.is_some_and(|rest| rest.split('/').next() == Some(LOST))

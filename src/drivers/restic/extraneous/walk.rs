@@ -1,6 +1,6 @@
-//! The walk through one path: what is in it, whether it stays, and its end.
+//! Walks one path, and decides for each entry whether it is kept or deleted.
 //!
-//! Knows of nothing but the folder that is open: each name is looked up in it and deleted from it.
+//! Works relative to the open folder: each name is looked up in it and deleted from it.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -21,20 +21,19 @@ use crate::drivers::restic::extraneous::kept::{Kept, is_elsewhere, is_lost, is_u
 use crate::drivers::restic::output::path_key;
 use crate::drivers::restic::pattern::{LeftOut, Walk};
 
-/// Deepest folder that is entered. restic itself goes as deep as a path of 4096 bytes, which is 2048 folders.
+/// Maximum depth of folders. restic itself is limited by paths of 4096 bytes, which is 2048 levels.
 pub const DEEPEST: usize = 2500;
-/// File descriptors that are not for folders on the way.
+/// File descriptors that are reserved for other uses.
 const OTHERS: u64 = 124;
-/// Deleted entries that are named in the log.
+/// Maximum number of deleted entries in the log.
 const LOGGED: u64 = 1000;
-/// Folders named that were left alone.
+/// Maximum number of skipped folders in warnings.
 const NAMED: usize = 3;
 
-/// How folders are opened: never through a link.
+/// Flags for opening folders: links are never followed.
 pub const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Deepest folder that can be entered: each on the way takes a file descriptor, of which a process usually may have 1024,
-/// and may give itself more.
+/// Maximum depth: each open folder needs a file descriptor. The limit is usually 1024; a process may raise it.
 pub fn deepest() -> usize {
     let (limit, want) = (getrlimit(Resource::Nofile), DEEPEST as u64 + OTHERS);
     let Some(current) = limit.current.filter(|current| *current < want) else { return DEEPEST };
@@ -44,17 +43,17 @@ pub fn deepest() -> usize {
     usize::try_from(have.saturating_sub(OTHERS)).unwrap_or(DEEPEST).min(DEEPEST)
 }
 
-/// What a walk has found.
+/// Result of a walk.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Extraneous entries.
     pub extraneous: u64,
-    /// What could not be deleted: how many, and the first.
+    /// Entries that could not be deleted: their number, and the first one.
     pub kept_by_error: u64,
     pub refused: Option<(String, Errno)>,
-    /// Folders that were not entered.
+    /// Skipped folders.
     pub left: Vec<String>,
-    /// One of several entries that read alike, of which the snapshots hold fewer.
+    /// One of several entries with the same displayed name, of which the snapshots contain fewer.
     pub unclear: Option<String>,
 }
 
@@ -64,14 +63,14 @@ pub struct Pass<'a> {
     pub kept: &'a mut Kept,
     pub walk: Walk,
     pub left_out: &'a mut [LeftOut],
-    /// Entries found of each path that may stand for several.
+    /// Number of entries found for each path that may represent several.
     pub unclear: HashMap<u64, u32>,
     pub deepest: usize,
-    /// Bytes of a path before what the patterns are for.
+    /// Length of the prefix of a path before the part that patterns match.
     pub base: usize,
     pub mount: &'a str,
     pub device: u64,
-    /// Roots of the other mounts that are restored to: a volume may be mounted twice.
+    /// Roots of the other mounts of the restore: a volume may be mounted twice.
     pub others: Vec<(u64, u64)>,
     pub deletes: bool,
     pub shared: &'a Shared,
@@ -79,7 +78,7 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether all that is in a folder is extraneous, or was.
+    /// Whether all entries in a folder are extraneous, or were deleted.
     pub fn folder(&mut self, folder: OwnedFd, path: &str, depth: usize) -> Result<bool, Failure> {
         if depth > self.deepest {
             return Err(refuse(format!(
@@ -110,7 +109,7 @@ impl Pass<'_> {
         Ok(all)
     }
 
-    /// Whether an entry is extraneous, or was.
+    /// Whether an entry is extraneous, or was deleted.
     fn entry(
         &mut self,
         parent: BorrowedFd<'_>,
@@ -139,7 +138,7 @@ impl Pass<'_> {
             return Ok(false);
         }
         if is_folder {
-            // What a pattern can match in it is looked at, also where the folder itself stays.
+            // The content is searched if a pattern can match in it, also if the folder itself is kept.
             if !opens || is_in_none {
                 return Ok(false);
             }
@@ -167,8 +166,8 @@ impl Pass<'_> {
         Ok(!self.deletes || self.unlink(parent, name, is_folder, path))
     }
 
-    /// Whether a backup left an entry out; and whether all have that are of its place, so that no snapshot holds it or
-    /// anything in it.
+    /// Whether a backup excluded an entry; and whether all backups of this path did, so that no snapshot contains it
+    /// or its content.
     fn look_left_out(&mut self, path: &str, is_folder: bool) -> (bool, bool) {
         let (mut any, mut all) = (false, true);
         for left in &mut *self.left_out {
@@ -179,7 +178,7 @@ impl Pass<'_> {
         (any, any && all)
     }
 
-    /// Whether more entries than the snapshots hold read like this path.
+    /// Whether the target has more entries with this displayed name than the snapshots.
     fn is_one_too_many(&mut self, path: &str) -> bool {
         let key = path_key(path);
         let seen = self.unclear.entry(key).or_default();
@@ -187,7 +186,7 @@ impl Pass<'_> {
         *seen > self.kept.entries_of(key)
     }
 
-    /// Whether the entry is gone.
+    /// Whether the entry was deleted.
     fn unlink(&mut self, parent: BorrowedFd<'_>, name: &CStr, is_folder: bool, path: &str) -> bool {
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match unlinkat(parent, name, flags) {
@@ -216,13 +215,13 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a folder is the root of a mount, where the kernel tells (Linux 5.8): two volumes may be of one device.
+/// Whether a folder is the root of a mount, if the kernel reports it (Linux 5.8): two volumes may be on one device.
 fn is_mount(folder: BorrowedFd<'_>) -> bool {
     let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
     found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// A folder keeps its time: it is as it was restored, or as it was before.
+/// Restores the modification time of a folder after deletions in it.
 fn put_back_time(folder: rustix::io::Result<BorrowedFd<'_>>, before: &Stat, path: &str) {
     #[allow(clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "below a thousand million")]
     let last_modification = Timespec { tv_sec: before.st_mtime as _, tv_nsec: before.st_mtime_nsec as _ };
@@ -232,12 +231,12 @@ fn put_back_time(folder: rustix::io::Result<BorrowedFd<'_>>, before: &Stat, path
     }
 }
 
-/// A name as restic lists it: each byte that is not UTF-8 is one replacement character, as Go writes JSON.
+/// A name as restic lists it: each byte that is not UTF-8 is one replacement character, as in Go's JSON.
 pub fn text(name: &CStr) -> String {
     text_of(name.to_bytes())
 }
 
-/// The same, of its bytes.
+/// The same, for bytes.
 pub fn text_of(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! Why a repository does not open, and what a backup may create then.
+//! Determines why a repository does not open, and what a backup may create then.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use crate::drivers::restic::run::{End, Ran};
 use crate::names::reason;
 
 impl Repository {
-    /// The failure of a command that was to open the repository. Where there is none, perhaps its bucket is not there; where
-    /// a request was refused, perhaps its name is.
+    /// The failure of a command that opens the repository. If there is no repository, the bucket may not exist; if a
+    /// request was rejected, the name of the bucket may not be valid.
     pub async fn opening_failure(&self, ran: &Ran) -> Failure {
         let failure = self.failure(ran, "open the repository");
         let is_refused = ran.end == End::Hopeless && failure.reason == reason::REPOSITORY_UNREACHABLE;
@@ -36,7 +36,7 @@ impl Repository {
         }
     }
 
-    /// What a backup may create, where the repository failed to open for this.
+    /// What a backup may create after this failure.
     pub fn may_create(&self, failure: &Failure) -> Option<Absent> {
         match failure.reason.as_str() {
             _ if self.known => None,

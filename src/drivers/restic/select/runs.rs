@@ -1,6 +1,6 @@
-//! Backup runs: whether what a host has of one is whole, and which one all hosts of a set have.
+//! Backup runs: whether the part of a host is complete, and which run contains all hosts of a set.
 //!
-//! Pure. A run is what carries the same run tag; a snapshot of another program is a run of its own.
+//! Pure. A run consists of the snapshots with the same run tag; a snapshot of another program is a separate run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,19 +11,19 @@ use crate::contract::{Class, Failure};
 use crate::drivers::restic::snapshot::{NAMED, Snapshot};
 use crate::names::reason;
 
-/// What of a host's part of a run is not there; `None` where the part is whole.
+/// The missing paths of a host's part of a run; `None` if it is complete.
 pub fn missing(part: &[&Snapshot]) -> Option<String> {
     let tries = last_tries(part);
     if let Some((path, _)) = tries.iter().find(|(_, last)| last.is_incomplete()) {
         return Some(format!("{} without files that could not be read", path.join(" + ")));
     }
-    // Without the tag nobody knows how many there should be.
+    // Without the tag the expected number is not known.
     let wanted = part.iter().filter_map(|s| s.paths_wanted()).max().unwrap_or(0);
     (tries.len() < wanted).then(|| format!("{} of {wanted} paths", tries.len()))
 }
 
-/// The newest snapshot of each path of a host's part of a run. It decides for those before it: an attempt that was killed
-/// before it could mark its snapshot may have missed the same files.
+/// The newest snapshot of each path of a host's part of a run. It also decides for earlier ones: an attempt that was
+/// killed before it could tag its snapshot may have missed the same files.
 pub fn last_tries<'a>(part: &[&'a Snapshot]) -> BTreeMap<Vec<String>, &'a Snapshot> {
     let mut last: BTreeMap<Vec<String>, &Snapshot> = BTreeMap::new();
     for snapshot in part {
@@ -35,8 +35,8 @@ pub fn last_tries<'a>(part: &[&'a Snapshot]) -> BTreeMap<Vec<String>, &'a Snapsh
     last
 }
 
-/// When each run ended, which its last snapshot says, whichever host that is of: so all hosts that are asked for take
-/// the same run, even if one was done before the time asked for and another was not.
+/// The end of each run: the time of its last snapshot, of any host. So all requested hosts use the same run, even if
+/// one host had ended before the given time and another had not.
 pub fn ends(all: &[Snapshot]) -> BTreeMap<&str, Timestamp> {
     let mut ends: BTreeMap<&str, Timestamp> = BTreeMap::new();
     for snapshot in all {
@@ -46,13 +46,13 @@ pub fn ends(all: &[Snapshot]) -> BTreeMap<&str, Timestamp> {
     ends
 }
 
-/// The run that all of `set` take which are backed up together with `host`: the newest that was complete at `as_of`
-/// and is whole for each of them. `None` where the host takes its own newest, because no run ever held it together with
-/// another of the set (their configurations are separate, and so are their runs), or because all there is from that
-/// time are snapshots that belong to no run.
+/// The run for all hosts of `set` that are backed up together with `host`: the newest run that was complete at
+/// `as_of` and contains each of them. `None` if the host uses its own newest snapshot, because it was never in the
+/// same run as another host of the set (they have separate configurations), or because only snapshots without a run
+/// existed at that time.
 ///
 /// # Errors
-/// There are such runs, and none that is whole for all.
+/// Such runs exist, but none contains all hosts.
 pub fn common<'a>(
     host: &str,
     set: &[Companion],
@@ -72,7 +72,7 @@ pub fn common<'a>(
     let holds_any = |run: &str| runs[run].iter().any(|s| related.contains(s.hostname.as_str()));
     let mut candidates: Vec<&str> = runs.keys().copied().filter(|run| ends[run] <= as_of && holds_any(run)).collect();
     candidates.sort_by_key(|run| std::cmp::Reverse((ends[run], *run)));
-    // What others of the set have got already is what there is to get.
+    // Snapshots that are already pinned for other hosts of the set determine the run.
     if let Some(pinned) = members.iter().find_map(|c| c.pinned.as_deref()) {
         let Some(snapshot) = all.iter().find(|s| s.id.starts_with(pinned)) else {
             let text = format!(
@@ -92,7 +92,7 @@ pub fn common<'a>(
     }
 }
 
-/// The host, and all of the set that a run ever held together with it, or with one of those.
+/// The host, and all hosts of the set that were ever in the same run with it, or with one of these.
 fn related<'s>(host: &'s str, set: &'s [Companion], runs: &BTreeMap<&str, Vec<&Snapshot>>) -> BTreeSet<&'s str> {
     let wanted: BTreeSet<&str> = set.iter().map(|c| c.source_host.as_str()).chain([host]).collect();
     let together: BTreeSet<BTreeSet<&str>> = runs
@@ -114,7 +114,7 @@ fn related<'s>(host: &'s str, set: &'s [Companion], runs: &BTreeMap<&str, Vec<&S
     }
 }
 
-/// Why a run is not the one of these members.
+/// Why a run cannot be used for these members.
 fn flaws(run: &[&Snapshot], members: &[&Companion]) -> Vec<String> {
     let mut flaws = vec![];
     let mut held = 0;
