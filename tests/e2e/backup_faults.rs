@@ -84,13 +84,15 @@ async fn c10_the_lock_of_a_backup_that_is_killed_goes_with_its_next_attempt() {
 #[ignore = "needs a node: make test-e2e"]
 async fn a_backup_that_is_canceled_leaves_no_lock_and_the_next_one_comes_back_whole() {
     let (site, proxy, folder, want) = caught("backup-canceled").await;
+    let pod = site.running("data", "backup").await;
     let asked = std::time::Instant::now();
     site.patch("BackupSession", "data", json!({ "spec": { "cancel": true } })).await;
+    // The kubelet signals some time after the Job is deleted: with the store back before that, the backup would end well.
     let stopped = eventually(20, async || {
-        let jobs = site.jobs("data", "backup").await;
-        jobs.iter().all(|j| j["metadata"]["deletionTimestamp"].is_string()).then_some(())
+        let log = site.log_of(pod["metadata"]["name"].as_str().unwrap());
+        log.is_none_or(|l| l.contains("told to stop")).then_some(())
     });
-    assert!(stopped.await.is_some(), "its Job is not stopped");
+    assert!(stopped.await.is_some(), "its agent is not told to stop");
     // restic, told to stop, takes its lock off where the store answers.
     proxy.release();
     let text = site.failed("BackupSession", "data", "Canceled").await;
