@@ -13,14 +13,14 @@ use crate::plan::effects::{Event, warn};
 use crate::plan::restore::held_note;
 use crate::plan::run::hosts::{HostSet, TargetKind, display};
 use crate::plan::run::{conditions, duration, hosts};
-use crate::plan::seen::job_status::JobState;
 use crate::plan::seen::progress::progress;
 use crate::plan::seen::target::{Reach, Target};
 use crate::plan::systems::restic;
+use crate::plan::work::attempt::Stand;
 use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::interim;
 use crate::plan::work::step::LOOK_AT_RUNNING;
-use crate::plan::work::{job_spec, retry};
+use crate::plan::work::{attempt, job_spec, retry};
 
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
@@ -53,40 +53,25 @@ pub fn back_up(
     let key = key(index, &entry.hostname);
     let attempt = entry.attempt.unwrap_or(1);
     let late = is_late(pass, index);
-    // What the earlier attempt came to stands in status.
-    pass.stop(&key, attempt.saturating_sub(1));
-    let alone = !pass.seen.jobs.iter().any(|j| j.key == key && j.attempt < attempt);
-    let job = pass.job(&key, attempt);
-    match job.map(|j| &j.state) {
-        Some(JobState::Active { held }) if late => {
-            pass.stop(&key, attempt);
-            run_out(pass, index, host, held.as_ref());
+    match attempt::look(&mut pass.plan, &pass.seen.jobs, &key, attempt) {
+        Stand::Active(job, held) if late => {
+            pass.plan.stop(Some(job));
+            run_out(pass, index, host, held);
         }
-        Some(JobState::Active { held }) => {
+        Stand::Active(job, held) => {
             let slot = &mut pass.now.targets[index].stats[host];
             slot.phase = Some(BackupHostPhase::Running);
-            slot.progress = job.and_then(|j| pass.seen.progress.get(&j.name)).map(progress).or(slot.progress);
-            let before = slot.reason.take();
-            slot.reason = held.as_ref().map(|f| f.reason.clone());
-            slot.error = held.as_ref().map(|f| f.message.clone());
-            if let Some(failure) = held {
-                pass.plan.warn_of(failure, before.as_deref());
-            }
-            let moves = job.is_some_and(|j| j.address.is_some());
+            slot.progress = pass.seen.progress.get(&job.name).map(progress).or(slot.progress);
+            attempt::hold(&mut pass.plan, slot, held);
+            let moves = job.address.is_some();
             pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { LOOK_AT_RUNNING });
         }
-        Some(JobState::Done(outcome)) => read(pass, spec, index, host, outcome),
-        Some(JobState::Lost(failure)) => {
-            if failure.class == Class::Invalid {
-                // A pod that can never start is still there.
-                pass.stop(&key, attempt);
-            }
-            fail(pass, index, host, failure);
-        }
-        None if late => run_out(pass, index, host, None),
+        Stand::Done(_, outcome) => read(pass, spec, index, host, outcome),
+        Stand::Lost(_, failure) => fail(pass, index, host, failure),
+        Stand::Absent { .. } if late => run_out(pass, index, host, None),
         // Two that read the same files do no harm, but one is enough.
-        None if !alone => pass.plan.look_again(LOOK_AT_RUNNING),
-        None => create(pass, spec, target, index, host, ground, key),
+        Stand::Absent { alone: false } => pass.plan.look_again(LOOK_AT_RUNNING),
+        Stand::Absent { alone: true } => create(pass, spec, target, index, host, ground, key),
     }
 }
 
@@ -244,21 +229,13 @@ pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize,
 
 /// A failed attempt: another one, or the end of the host.
 fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
-    let at = pass.at;
     let late = is_late(pass, index);
     let slot = &mut pass.now.targets[index].stats[host];
     slot.progress = None;
-    slot.pod_deaths = retry::deaths(failure, slot.pod_deaths);
-    if late || !retry::again(failure, slot.pod_deaths) {
-        return end(pass, index, host, failure);
+    if let Err(deaths) = attempt::again(&mut pass.plan, slot, failure, pass.at, late) {
+        slot.pod_deaths = deaths;
+        end(pass, index, host, failure);
     }
-    let attempt = slot.attempt.unwrap_or(1);
-    slot.reason = Some(failure.reason.clone());
-    slot.error = Some(failure.message.clone());
-    slot.attempt = Some(attempt.saturating_add(1));
-    slot.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
-    pass.plan.note(failure);
-    pass.plan.look_again(retry::wait_after(attempt));
 }
 
 fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {

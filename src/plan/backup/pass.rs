@@ -71,10 +71,6 @@ impl<'a> Pass<'a> {
         pod_security::check_job(self.seen.pod_security, job)
     }
 
-    pub fn stop(&mut self, key: &str, attempt: i32) {
-        self.plan.stop(self.job(key, attempt));
-    }
-
     pub fn event(&mut self, warning: bool, reason: &str, message: &str) {
         self.plan.events.push(Event::new(warning, reason, message));
     }

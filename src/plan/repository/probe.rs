@@ -22,8 +22,8 @@ use crate::plan::repository::pass::{LOOK_FOR_MISSING, Pass};
 use crate::plan::repository::{opened, pass};
 use crate::plan::run::conditions;
 use crate::plan::run::conditions::{Health, Value};
-use crate::plan::seen::job_status::JobState;
-use crate::plan::work::{retry, step};
+use crate::plan::work::attempt::Stand;
+use crate::plan::work::{attempt, retry, step};
 use crate::text;
 
 /// Key of the step.
@@ -36,8 +36,8 @@ const MOST_LOST: i32 = 3;
 
 /// Asks again when it is time. True while the store does not answer.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
-    drop_old(pass);
     if pass.now.reachability.is_none() && pass.now.probe_request_time.is_none() {
+        drop_old(pass);
         return false;
     }
     let since = conditions::whole_second(pass.at);
@@ -53,6 +53,8 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     drop_future(pass, &mut known);
     if is_being_asked(&pass.now) {
         probe(pass, access, &mut known);
+    } else {
+        drop_old(pass);
     }
     if known.reachable && has_worked(&pass.now, known.since.0) {
         known.message = None;
@@ -123,14 +125,14 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     let (attempt, entry_lost) = (entry.attempt, entry.pod_deaths.unwrap_or_default());
     let mut lost = 0;
     let interval = interval(pass);
-    match pass.seen.jobs.iter().find(|j| j.key == PROBE && j.attempt == attempt).map(|j| &j.state) {
-        Some(JobState::Active { held }) => {
-            if let Some(failure) = held.as_ref().filter(|_| !known.reachable) {
+    match attempt::look(&mut pass.plan, &pass.seen.jobs, PROBE, attempt) {
+        Stand::Active(_, held) => {
+            if let Some(failure) = held.filter(|_| !known.reachable) {
                 known.message = Some(cannot_ask(&failure.message));
             }
             return pass.plan.look_again(step::LOOK_AT_RUNNING);
         }
-        Some(JobState::Done(outcome)) => match &outcome.failure {
+        Stand::Done(_, outcome) => match &outcome.failure {
             Some(f) if [reason::REPOSITORY_UNREACHABLE, reason::STEP_TIMEOUT].contains(&f.reason.as_str()) => {
                 if known.reachable {
                     known.since = conditions::whole_second(pass.at);
@@ -145,7 +147,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
             _ => answered(pass, known),
         },
         // A Job that came to nothing says nothing of the store.
-        Some(JobState::Lost(failure)) => {
+        Stand::Lost(_, failure) => {
             lost = entry_lost.saturating_add(1);
             if !known.reachable {
                 known.message = Some(cannot_ask(&failure.message));
@@ -155,7 +157,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
                 give_way(pass, known, &failure.message);
             }
         }
-        None => {
+        Stand::Absent { .. } => {
             if pass.seen.waiting == 0 && !known.reachable {
                 // Nobody tells of a Secret that was corrected.
                 pass.plan.look_again(LOOK_FOR_MISSING);
@@ -234,7 +236,5 @@ fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
 /// Probes whose result stands in status.
 fn drop_old(pass: &mut Pass<'_>) {
     let written = pass.run.state.steps.iter().find(|s| s.name == PROBE).map_or(0, |s| s.attempt);
-    for job in pass.seen.jobs.iter().filter(|j| j.key == PROBE && j.attempt < written) {
-        pass.plan.stop(Some(job));
-    }
+    attempt::stop_earlier(&mut pass.plan, &pass.seen.jobs, PROBE, written);
 }

@@ -12,12 +12,13 @@ use crate::plan::restore::status::{is_broken, is_over, key, member_label, part};
 use crate::plan::restore::{conflicts, extraneous, held, rounds};
 use crate::plan::run::hosts::rule_for;
 use crate::plan::run::{conditions, duration};
-use crate::plan::seen::job_status::{FIRST_LOOK, JobState};
+use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::seen::progress::progress;
 use crate::plan::systems::restic;
+use crate::plan::work::attempt::Stand;
 use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::{env, interim};
-use crate::plan::work::{job_spec, retry};
+use crate::plan::work::{attempt, job_spec, retry};
 
 /// One host: announce, create its Job, read what became of it.
 pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
@@ -34,17 +35,13 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
         return create(pass, index, host, ground, key, 1);
     };
     // One writer at a time: a Job that is called failed may have a pod that still writes.
-    let mut alone = true;
-    for earlier in pass.seen.jobs.iter().filter(|j| j.key == key && j.attempt < attempt) {
-        alone = false;
-        pass.plan.stop(Some(earlier));
-    }
-    let job = pass.job(&key, attempt);
-    if job.is_some_and(|j| j.address.is_some() || !matches!(j.state, JobState::Active { held: None })) {
+    let stand = attempt::look(&mut pass.plan, &pass.seen.jobs, &key, attempt);
+    let is_quiet = |j: &JobSeen| j.address.is_none() && matches!(j.state, JobState::Active { held: None });
+    if pass.job(&key, attempt).is_some_and(|j| !is_quiet(j)) {
         say_created(pass, index);
     }
-    match job.map(|j| (j, &j.state)) {
-        Some((job, JobState::Active { held })) => {
+    match stand {
+        Stand::Active(job, held) => {
             let entry = &mut pass.now.members[index].stats[host];
             if let Some(p) = pass.seen.progress.get(&job.name) {
                 entry.progress = Some(progress(p));
@@ -52,26 +49,17 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             if held::can_be_known(entry) {
                 entry.not_before = None;
             }
-            let before = entry.reason.take();
-            entry.reason = held.as_ref().map(|f| f.reason.clone());
-            entry.error = held.as_ref().map(|f| f.message.clone());
+            attempt::hold(&mut pass.plan, entry, held);
             let moves = job.address.is_some();
             pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { job.next_look() });
-            if let Some(failure) = held {
-                pass.plan.warn_of(failure, before.as_deref());
-            }
             // It would delete what they write. It is tried again when they are gone.
             if extraneous::must_stop(pass, index) {
                 extraneous::note_uncounted(pass, index, host);
-                pass.plan.stop(pass.job(&key, attempt));
-            }
-        }
-        Some((_, JobState::Done(outcome))) => read(pass, index, host, outcome),
-        Some((job, JobState::Lost(failure))) => {
-            // A pod that can never start is still there.
-            if failure.class == Class::Invalid {
                 pass.plan.stop(Some(job));
             }
+        }
+        Stand::Done(_, outcome) => read(pass, index, host, outcome),
+        Stand::Lost(job, failure) => {
             // What the API server did not take has never run.
             if job.is_unmade && failure.reason == reason::REFUSED_BY_API {
                 held::note_unwritten(&mut pass.now.members[index].stats[host]);
@@ -80,8 +68,8 @@ pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&G
             }
             fail_host(pass, index, host, &broken_off(pass, index, failure));
         }
-        None if alone => create(pass, index, host, ground, key, attempt),
-        None => pass.plan.look_again(LOOK_AT_RUNNING),
+        Stand::Absent { alone: true } => create(pass, index, host, ground, key, attempt),
+        Stand::Absent { alone: false } => pass.plan.look_again(LOOK_AT_RUNNING),
     }
 }
 
@@ -278,30 +266,21 @@ fn judge(outcome: &Outcome, run: &str, target: Option<&RestoreTarget>) -> Option
 /// A failed attempt: another one, or the end of the host.
 fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let late = is_late(pass, index) || pass.run.canceled;
-    let at = pass.at;
     let entry = &mut pass.now.members[index].stats[host];
-    entry.pod_deaths = retry::deaths(failure, entry.pod_deaths);
-    let again = !late && retry::again(failure, entry.pod_deaths);
+    entry.progress = None;
+    let Err(deaths) = attempt::again(&mut pass.plan, entry, failure, pass.at, late) else { return };
+    entry.pod_deaths = deaths;
     entry.reason = Some(failure.reason.clone());
     entry.error = Some(failure.message.clone());
-    entry.progress = None;
-    let attempt = entry.attempt.unwrap_or(1);
-    if again {
-        pass.plan.note(failure);
-        entry.attempt = Some(attempt.saturating_add(1));
-        entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, at)));
-        pass.plan.look_again(retry::wait_after(attempt));
-    } else {
-        entry.phase = Some(HostPhase::Failed);
-        entry.not_before = None;
-        let name = entry.hostname.clone();
-        let label = member_label(index, &pass.now.members[index]);
-        // The end of a run of one host says the same.
-        if pass.now.members.iter().map(|m| m.stats.len()).sum::<usize>() > 1 {
-            let of = if pass.now.members.len() > 1 { format!(" of {label}") } else { String::new() };
-            let text = format!("Restore of host {name}{of} failed: {}", failure.message);
-            pass.event(true, &failure.reason, &text);
-        }
+    entry.phase = Some(HostPhase::Failed);
+    entry.not_before = None;
+    let name = entry.hostname.clone();
+    let label = member_label(index, &pass.now.members[index]);
+    // The end of a run of one host says the same.
+    if pass.now.members.iter().map(|m| m.stats.len()).sum::<usize>() > 1 {
+        let of = if pass.now.members.len() > 1 { format!(" of {label}") } else { String::new() };
+        let text = format!("Restore of host {name}{of} failed: {}", failure.message);
+        pass.event(true, &failure.reason, &text);
     }
 }
 

@@ -17,16 +17,16 @@ use crate::names::{hash_of, reason};
 use crate::plan::effects::warn;
 use crate::plan::restore::pass::{Ground, Pass, job_parts};
 use crate::plan::restore::status::{is_over, key, member_is_over, part};
-use crate::plan::run::conditions;
 use crate::plan::run::hosts::rule_for;
 use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::seen::target::Reach;
 use crate::plan::systems::restic;
 use crate::plan::systems::restic::look;
 use crate::plan::systems::restic::look::{Open, Query};
+use crate::plan::work;
 use crate::plan::work::job_spec::env;
 use crate::plan::work::job_spec::frame::JobParts;
-use crate::plan::work::{job_spec, pod_security, retry};
+use crate::plan::work::{attempt, job_spec, pod_security, retry};
 
 /// Key of preflight steps, and name of the step in status.
 pub const PREFLIGHT: &str = "preflight";
@@ -87,12 +87,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
 
 /// The run-level entry of this step, made when it is not there.
 fn step<'p>(pass: &'p mut Pass<'_>) -> &'p mut StepStatus {
-    let steps = &mut pass.now.run.steps;
-    let at = steps.iter().position(|s| s.name == PREFLIGHT).unwrap_or_else(|| {
-        steps.push(StepStatus { name: PREFLIGHT.to_owned(), attempt: 1, ..StepStatus::default() });
-        steps.len() - 1
-    });
-    &mut steps[at]
+    work::step::entry(&mut pass.now.run.steps, PREFLIGHT)
 }
 
 /// Reads the Jobs of the current attempt; the attempt that is current afterwards.
@@ -110,10 +105,9 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
         }
         let failure = match &job.state {
             JobState::Active { held } => {
-                if let Some(held) = held {
-                    let before = step(pass).reason.take();
-                    note(pass, held);
-                    pass.plan.warn_of(held, before.as_deref());
+                if held.is_some() {
+                    let entry = work::step::entry(&mut pass.now.run.steps, PREFLIGHT);
+                    attempt::hold(&mut pass.plan, entry, held.as_ref());
                 }
                 if pass.expired {
                     pass.plan.stop(Some(job));
@@ -142,9 +136,8 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             fault = Some(failure);
             continue;
         }
-        if failure.class == Class::Invalid && matches!(job.state, JobState::Lost(_)) {
-            // A pod that can never start is still there.
-            pass.plan.stop(Some(job));
+        if matches!(job.state, JobState::Lost(_)) {
+            attempt::give_up(&mut pass.plan, job, &failure);
         }
         for part in &job.parts {
             take(pass, &refused(part.clone(), failure.clone()));
@@ -155,15 +148,11 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             note(pass, &failure);
             return attempt;
         }
-        let due = retry::not_before(attempt, pass.at);
-        pass.plan.note(&failure);
-        let entry = step(pass);
-        entry.attempt = attempt.saturating_add(1);
-        entry.pod_deaths = retry::deaths(&failure, entry.pod_deaths);
+        let entry = work::step::entry(&mut pass.now.run.steps, PREFLIGHT);
+        // That it is tried again is known.
+        let _ = attempt::again(&mut pass.plan, entry, &failure, pass.at, false);
         entry.done = false;
-        entry.not_before = Some(conditions::whole_second(due));
-        note(pass, &failure);
-        return attempt.saturating_add(1);
+        return entry.attempt;
     }
     attempt
 }

@@ -14,11 +14,11 @@ use crate::contract::{Class, Failure, Outcome};
 use crate::names::reason;
 use crate::plan::effects::Plan;
 use crate::plan::repository::slots::Gate;
-use crate::plan::run::conditions;
-use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::seen::job_status::JobSeen;
+use crate::plan::work::attempt::Stand;
 use crate::plan::work::job_spec::env;
 use crate::plan::work::pod_security::Level;
-use crate::plan::work::{pod_security, retry};
+use crate::plan::work::{attempt, pod_security, retry};
 
 /// Running Jobs are looked at this often; a watch tells of their end.
 pub const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
@@ -76,47 +76,34 @@ impl Lone<'_> {
         if entry.done {
             return StepState::Done(Box::default());
         }
-        let find = |attempt| self.jobs.iter().find(|j| j.key == name && j.attempt == attempt);
-        // What the earlier attempt came to stands in status.
-        self.plan.stop(find(attempt.saturating_sub(1)));
-        let failure = match find(attempt).map(|j| &j.state) {
-            Some(JobState::Active { held }) if !self.expired => {
-                if let Some(failure) = held {
-                    self.plan.warn_of(failure, entry.reason.as_deref());
-                }
-                entry.reason = held.as_ref().map(|f| f.reason.clone());
-                entry.message = held.as_ref().map(|f| f.message.clone());
+        let failure = match attempt::look(self.plan, self.jobs, name, attempt) {
+            Stand::Active(_, held) if !self.expired => {
+                attempt::hold(self.plan, entry, held);
                 self.plan.look_again(LOOK_AT_RUNNING);
                 return StepState::Running;
             }
-            Some(JobState::Active { .. }) => {
-                self.plan.stop(find(attempt));
+            Stand::Active(job, _) => {
+                self.plan.stop(Some(job));
                 return StepState::Failed(late(name, entry.message.as_deref()));
             }
-            Some(JobState::Done(outcome)) => match &outcome.failure {
+            Stand::Done(_, outcome) => match &outcome.failure {
                 None if outcome.run != self.run => {
                     let text = format!("The {name} step answered for another run ({}).", outcome.run);
                     return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
                 }
-                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure.clone(),
+                Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure,
                 Some(failure) if outcome.answer.is_none() => return StepState::Failed(failure.clone()),
                 _ => {
                     entry.done = true;
-                    return StepState::Done(outcome.clone());
+                    return StepState::Done(Box::new(outcome.clone()));
                 }
             },
-            Some(JobState::Lost(failure)) => {
-                if failure.class == Class::Invalid {
-                    // A pod that can never start is still there.
-                    self.plan.stop(find(attempt));
-                }
-                failure.clone()
-            }
-            None if self.expired => {
+            Stand::Lost(_, failure) => failure,
+            Stand::Absent { .. } if self.expired => {
                 let silence = self.gate.and_then(|g| g.silence().map(|(_, text)| text.to_owned()));
                 return StepState::Failed(late(name, silence.or_else(|| entry.message.clone()).as_deref()));
             }
-            None => {
+            Stand::Absent { .. } => {
                 if let Some(wait) = retry::pause(entry.not_before.as_ref(), self.at) {
                     self.plan.look_again(wait);
                 } else {
@@ -133,18 +120,10 @@ impl Lone<'_> {
                 return StepState::Running;
             }
         };
-        let deaths = retry::deaths(&failure, entry.pod_deaths);
-        if self.expired || !retry::again(&failure, deaths) {
-            return StepState::Failed(failure);
+        match attempt::again(self.plan, entry, failure, self.at, self.expired) {
+            Ok(()) => StepState::Running,
+            Err(_) => StepState::Failed(failure.clone()),
         }
-        self.plan.note(&failure);
-        entry.attempt = attempt.saturating_add(1);
-        entry.pod_deaths = deaths;
-        entry.not_before = Some(conditions::whole_second(retry::not_before(attempt, self.at)));
-        entry.reason = Some(failure.reason);
-        entry.message = Some(failure.message);
-        self.plan.look_again(retry::wait_after(attempt));
-        StepState::Running
     }
 }
 
