@@ -21,6 +21,11 @@ pub fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
+/// The first digits of a long id, of a snapshot for one, by which people know it.
+pub fn short_id(id: &str) -> &str {
+    id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at])
+}
+
 /// `1 host`, `3 hosts`.
 pub fn hosts(n: usize) -> String {
     count(i64::try_from(n).unwrap_or(i64::MAX), "host", "hosts")
@@ -39,6 +44,25 @@ pub fn entries(n: i64) -> String {
 /// Replicas of a workload.
 pub fn replicas(n: i32) -> String {
     count(n.into(), "replica", "replicas")
+}
+
+/// Units of sizes, each 1024 of the one before.
+pub const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/// Bytes for people, as restic and Stash write them: `3.408 MiB`.
+pub fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
+    let mut value = bytes as f64;
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit = 1;
+    value /= 1024.0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.3} {}", UNITS[unit])
 }
 
 /// Bytes for people: `56 B`, `9.5 MiB`, `286 MiB`.

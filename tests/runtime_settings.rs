@@ -15,11 +15,12 @@ use lifeboat::contract::restic::{
 };
 use lifeboat::contract::{Run, Task, Work, restic};
 use lifeboat::names::label;
-use lifeboat::plan::repository::backend::Access;
 use lifeboat::plan::seen::job_status::pod_of;
-use lifeboat::plan::systems::restic::{needs, process};
+use lifeboat::plan::systems::restic::backend::Access;
+use lifeboat::plan::systems::restic::needs;
 use lifeboat::plan::work::job_spec::frame::{JobFrame, JobParts};
 use lifeboat::plan::work::job_spec::job;
+use lifeboat::plan::work::process;
 use serde_json::{Value, json};
 
 /// Not for a pod, with the reason.
@@ -57,14 +58,14 @@ fn pod(settings: &Value, step: &Step) -> Value {
     };
     let (repository, settings) = (RepositoryAccess::default(), Settings::default());
     let work = restic::Work { repository, settings, step: step.clone() };
-    let task = Task::new(Run::default(), step.verb(), vec![], Work::Restic(Box::new(work)));
-    let task = Task { process: process(Some(&runtime)), ..task };
+    let task = Task::new(Run::default(), vec![], Work::Restic(Box::new(work)));
+    let task = Task { process: process::of(Some(&runtime)), ..task };
     let access =
         Access { display: "n/repo".into(), told: RepositoryAccess::default(), secret: "s".into(), local: None };
     let parts = JobParts {
         key: "k".into(),
         attempt: 1,
-        needs: needs(&access, step),
+        needs: needs(&access, &task.work),
         runtime: Some(&runtime),
         seconds_left: 60,
         ..JobParts::default()

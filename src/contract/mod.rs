@@ -8,6 +8,7 @@
 
 mod constants;
 mod failure;
+mod job;
 mod outcome;
 pub mod restic;
 mod tallies;
@@ -21,6 +22,7 @@ pub use crate::contract::constants::{
     TASK_ENV, TASK_LIMIT, VERSION, WORK_DIR,
 };
 pub use crate::contract::failure::{Class, Failure};
+pub use crate::contract::job::{Runner, SecretPlace};
 pub use crate::contract::outcome::{Answer, Did, Found, Outcome, Progress};
 pub use crate::contract::tallies::{Tallies, Tally};
 pub use crate::contract::task::{Asked, Part, Process, Run, Task, Work};

@@ -96,6 +96,14 @@ pub struct Asked {
 }
 
 impl Work {
+    /// What step of a run it is, in one word: for names, labels and logs. Of every system, `preflight` looks and `restore`
+    /// restores.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Restic(work) => work.step.verb(),
+        }
+    }
+
     /// What restic is asked; none where another system is.
     pub fn restic(&self) -> Option<&restic::Work> {
         match self {
@@ -106,8 +114,8 @@ impl Work {
 
 impl Task {
     /// The first attempt at a step.
-    pub fn new(run: Run, verb: &str, parts: Vec<Part>, work: Work) -> Self {
-        let (verb, process) = (verb.to_owned(), Process::default());
+    pub fn new(run: Run, parts: Vec<Part>, work: Work) -> Self {
+        let (verb, process) = (work.verb().to_owned(), Process::default());
         Self { version: VERSION, run, verb, parts, attempt: 1, after_death: false, process, work }
     }
 

@@ -10,12 +10,12 @@ use crate::admission::error::Errors;
 use crate::admission::validate::runtime;
 use crate::api::common::{Driver, RepositoryRef, RetentionPolicy, RetryConfig, TaskRef};
 use crate::api::volume::PvcTemplate;
-use crate::contract::restic::pattern;
 use crate::names;
 use crate::plan::backup::schedule;
 use crate::plan::backup::schedule::Schedule;
 use crate::plan::run::duration;
 use crate::plan::run::hosts::TargetKind;
+use crate::plan::systems::restic::pattern;
 
 /// Whether data is read or written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,8 +10,8 @@ use crate::admission::error::Errors;
 use crate::admission::validate::overlap::{COMPARED, walk};
 use crate::api::common::Quiesce;
 use crate::api::target::RestoreTarget;
-use crate::contract::restic::keeps_what_is_there;
 use crate::plan::run::hosts::TargetKind;
+use crate::plan::systems::restic::act;
 
 /// Settings of the target at `at` that contradict it.
 pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: TargetKind) {
@@ -24,7 +24,7 @@ pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: Targe
             "is Delete, but allowEmpty is true, so that an empty backup would delete everything; leave one of them out";
         errors.invalid(&field, text);
     }
-    if keeps_what_is_there(&target.args) {
+    if act::keeps_files(target) {
         let text = "is Delete, but args have --overwrite never or if-newer, which leave files as they are; leave one of them out";
         errors.invalid(&field, text);
     }

@@ -10,11 +10,10 @@ use crate::admission::error::{Errors, say_list};
 use crate::admission::validate::common::name;
 use crate::admission::validate::folders::Folders;
 use crate::api::common::TargetRef;
-use crate::contract::restic::pattern;
 use crate::names::PVC_MOUNT;
 use crate::plan::run::hosts::{HostSet, TargetKind, is_within, normal_path};
-use crate::plan::systems::restic::args;
 use crate::plan::systems::restic::args::Command;
+use crate::plan::systems::restic::{args, pattern};
 
 /// Folders that the agent's image needs; a mount on one of them, or on a parent folder, hides it.
 const NEEDED: [&str; 11] = [

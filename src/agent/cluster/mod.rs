@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use crate::contract::restic::SecretPlace;
+use crate::contract::SecretPlace;
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 

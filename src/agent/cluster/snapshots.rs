@@ -16,7 +16,7 @@ use crate::api::Snapshot;
 use crate::contract::restic::{List, Listed};
 use crate::contract::{Failure, Run};
 use crate::names::{SNAPSHOT_MANAGER, reason};
-use crate::plan::repository::snapshots::{Existing, Listing};
+use crate::plan::systems::restic::snapshots::{Existing, Listing};
 
 /// Objects of a page.
 const PAGE: u32 = 500;

@@ -1,7 +1,7 @@
 //! restic: what a Job is asked to do with a repository, and what it answers.
 //!
 //! Nothing here is secret. Credentials reach the agent as files below [`SECRET_DIR`](super::SECRET_DIR). Where the backend Secret is in
-//! another namespace, the agent puts them there itself, see [`SecretPlace`].
+//! another namespace, the agent puts them there itself, see [`SecretPlace`](super::SecretPlace).
 
 mod answer;
 mod arguments;
@@ -18,9 +18,9 @@ pub use crate::contract::restic::compact::{Detail, MOST_PATHS, MOST_PINS, Pins, 
 pub use crate::contract::restic::counts::{Counts, Restored};
 pub use crate::contract::restic::retention::Retention;
 pub use crate::contract::restic::snapshot::{
-    INCOMPLETE_TAG, Listed, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
+    INCOMPLETE_TAG, Listed, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX,
 };
 pub use crate::contract::restic::work::{
     Backup, Companion, HostQuery, LOCAL_REPOSITORY_DIR, List, Maintain, Own, PASSWORD_KEY, Preflight, Prepare, Probe,
-    RepositoryAccess, Restore, Runner, SecretPlace, Settings, Step, Wipe, Work,
+    RepositoryAccess, Restore, Settings, Step, Wipe, Work,
 };

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::short_id;
+
 /// Tag that marks all snapshots of one backup run, so that `latest` is a consistent set.
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
 /// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
@@ -28,11 +30,6 @@ impl PinnedSnapshot {
     pub fn short(&self) -> &str {
         short_id(&self.id)
     }
-}
-
-/// The first digits of a snapshot's id, by which restic shows it.
-pub fn short_id(id: &str) -> &str {
-    id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at])
 }
 
 /// A snapshot as restic lists it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::job::{Runner, SecretPlace};
 use crate::contract::restic::counts::Counts;
 use crate::contract::restic::retention::Retention;
 use crate::contract::restic::snapshot::PinnedSnapshot;
@@ -33,15 +34,6 @@ pub struct RepositoryAccess {
     /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretPlace>,
-}
-
-/// A Secret in another namespace than the Job's. The Job has a token that may read this one and no other.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct SecretPlace {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// How restic behaves.
@@ -178,15 +170,6 @@ pub struct HostQuery {
     /// As in [`Restore`]: each path must hold something of what is selected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
-}
-
-/// A user without the right to give files away.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Runner {
-    /// User id.
-    pub uid: u32,
-    /// Group ids.
-    pub gids: Vec<u32>,
 }
 
 /// Restore one host.

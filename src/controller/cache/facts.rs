@@ -19,11 +19,12 @@ use crate::controller::cache::series::Backups;
 use crate::controller::cache::stored::{Facts, UserKind};
 use crate::names::{condition, reason};
 use crate::plan::backup::status;
-use crate::plan::repository::{backend, known, preconditions};
+use crate::plan::repository::{known, preconditions};
 use crate::plan::restore::conflicts as targets;
 use crate::plan::restore::run::RestoreRun;
 use crate::plan::restore::status::is_final;
 use crate::plan::seen::Refusal;
+use crate::plan::systems::restic::backend;
 
 fn place(reference: Option<&RepositoryRef>, namespace: Option<String>) -> Option<(String, String)> {
     let (reference, namespace) = (reference?, namespace?);

@@ -16,7 +16,6 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-use crate::contract::restic::{Prepare, Step};
 use crate::controller::cache::consumers;
 use crate::controller::cache::consumers::{Consumer, Consumers, Home, full_name};
 use crate::names::{annotation, condition, label, reason};
@@ -25,6 +24,7 @@ use crate::plan::seen::compact::Kept;
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Writer;
 use crate::plan::seen::{job_status, ownership};
+use crate::plan::systems::restic;
 
 /// All of them.
 #[derive(Clone, Default)]
@@ -300,7 +300,7 @@ impl Taken {
     fn of(kind: Cow<'static, str>, session: &str, name: &str, job: &Job) -> Self {
         let namespace = job.namespace().unwrap_or_default();
         let (claims, reads) = job_status::uses(job);
-        let prepares = job.labels().get(label::STEP).is_some_and(|step| step == Step::Prepare(Prepare {}).verb());
+        let prepares = job.labels().get(label::STEP).is_some_and(|step| step == restic::backup::PREPARE);
         Self {
             prepares: job.annotations().get(annotation::REPOSITORY).filter(|_| prepares).cloned(),
             label: format!("{kind} {namespace}/{name}"),

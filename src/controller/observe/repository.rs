@@ -13,10 +13,11 @@ use crate::controller::observe::reads::Reads;
 use crate::controller::observe::{code_rights, jobs, namespace, usage, validity};
 use crate::plan::repository::pass::{RepositoryRun, RepositorySurroundings};
 use crate::plan::repository::usage_policy::Verdict;
-use crate::plan::repository::{backend, known, opened, preconditions, store_reasons, usage_policy as policy};
+use crate::plan::repository::{known, opened, preconditions, store_reasons, usage_policy as policy};
 use crate::plan::seen::repository::{RepositorySeen, Silence};
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::setup::Setup;
+use crate::plan::systems::restic::backend;
 
 /// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
 pub async fn referenced(

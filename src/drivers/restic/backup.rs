@@ -11,7 +11,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::contract::restic::{Answer, Backup, INCOMPLETE_TAG, SnapshotMade, short_id};
+use crate::contract::restic::{Answer, Backup, INCOMPLETE_TAG, SnapshotMade};
 use crate::contract::{Class, Failure, Progress, Run};
 use crate::drivers::done::Done;
 use crate::drivers::restic::args;
@@ -20,6 +20,7 @@ use crate::drivers::restic::paths::{clean, within};
 use crate::drivers::restic::repository::Repository;
 use crate::drivers::restic::run::{End, Limit, Ran, STUCK};
 use crate::names::reason;
+use crate::text::short_id;
 
 /// Exit code of a backup that could not read everything.
 const INCOMPLETE: i32 = 3;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
-use crate::contract::restic::{Counts, Runner};
+use crate::contract::Runner;
+use crate::contract::restic::Counts;
 use crate::contract::{Class, Failure};
 use crate::drivers::restic::paths::{clean, within};
 use crate::drivers::restic::planned::{Planned, below};

@@ -5,10 +5,9 @@ use std::cmp::Ordering;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::contract::restic::{
-    INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX, short_id,
-};
+use crate::contract::restic::{INCOMPLETE_TAG, PATHS_TAG_PREFIX, PinnedSnapshot, RUN_TAG_PREFIX, SESSION_TAG_PREFIX};
 use crate::drivers::restic::paths::clean;
+use crate::text::short_id;
 
 /// Maximum number of alternatives in a message.
 pub const NAMED: usize = 5;

@@ -5,7 +5,7 @@
 
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, HostBackupStats};
-use crate::contract::{Class, Failure, Outcome, Part};
+use crate::contract::{Class, Failure, Outcome, Part, Task};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_AT_PROGRESS, LOOK_FOR_MISSING, Pass};
 use crate::plan::backup::status::{host_is_over, label};
@@ -20,7 +20,7 @@ use crate::plan::work::attempt::Stand;
 use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::interim;
 use crate::plan::work::step::LOOK_AT_RUNNING;
-use crate::plan::work::{attempt, job_spec, retry};
+use crate::plan::work::{attempt, job_spec, process, retry};
 
 /// Whether the run's deadline has passed, or the member's own.
 fn is_late(pass: &Pass<'_>, index: usize) -> bool {
@@ -140,17 +140,15 @@ fn create(
         return hold(pass, index, host, reason::TARGET_BUSY, text);
     }
     let home = reach.home.clone();
-    let step = restic::backup::step(&entry.hostname, target_spec, reach.mount_points());
     if !pass.gate.admit(&mut pass.plan) {
         return;
     }
     let runtime = spec.runtime_settings.as_ref().or(pass.run.invoker.as_ref().and_then(|i| i.runtime.as_ref()));
-    let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-    let settings = restic::settings(no_cache, spec.interim_volume_template.is_some());
+    let settings = restic::settings(spec.temp_dir.as_ref(), spec.interim_volume_template.is_some());
+    let work = restic::backup::back_up(&ground.access, settings, &entry.hostname, target_spec, reach.mount_points());
     let asked = vec![Part { member: index, name: entry.hostname }];
-    let (run, process) = (pass.run.id.told(), restic::process(runtime));
-    let needs = restic::needs(&ground.access, &step);
-    let task = restic::task(run, &ground.access, process, settings, step, asked);
+    let needs = restic::needs(&ground.access, &work);
+    let task = Task { process: process::of(runtime), ..Task::new(pass.run.id.told(), asked, work) };
     let parts = JobParts {
         key,
         attempt: entry.attempt.unwrap_or(1),

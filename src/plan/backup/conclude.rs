@@ -8,16 +8,16 @@ use crate::api::backup_session::{
 use crate::api::repository::RepositoryStatus;
 use crate::api::restore_session::Progress;
 use crate::api::to_json;
-use crate::contract::restic::RepositoryFacts;
 use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::Pass;
 use crate::plan::backup::{status, summary};
-use crate::plan::repository::backend;
 use crate::plan::run::conditions::Health;
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::Seen;
 use crate::plan::seen::job_status::JobSeen;
+use crate::plan::systems::restic::backend;
+use crate::plan::systems::restic::backup::RepositoryFacts;
 use crate::text;
 use crate::text::hosts as count_of;
 
@@ -128,7 +128,7 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
     let Some(facts) = facts else { return retained };
     pass.plan.repository_facts = Some(to_json(&RepositoryStatus {
         integrity: facts.integrity,
-        total_size: facts.total_bytes.map(summary::size),
+        total_size: facts.total_bytes.map(text::size),
         snapshot_count: facts.snapshot_count,
         snapshots_removed_on_last_cleanup: (retained || facts.removed > 0).then_some(facts.removed),
         ..RepositoryStatus::default()

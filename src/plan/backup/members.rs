@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::backup_session::{BackupHostPhase, BackupPhase, BackupTargetPhase, HostBackupStats};
-use crate::contract::restic::Own;
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_FOR_MISSING, Pass};
 use crate::plan::backup::run::Invoker;
@@ -62,9 +61,9 @@ pub fn backed_up(pass: &Pass<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Parts what only this invoker backs up, by path, from what another one backs up under the same name; of that it
+/// Parts what only this invoker backs up, hosts by path, from what another one backs up under the same name; of that it
 /// says who does. Nobody can tell whose those snapshots are, so that no retention may touch them.
-pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (Vec<Own>, Option<String>) {
+pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (BTreeMap<String, Vec<String>>, Option<String>) {
     let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut shared = None;
     for (host, path) in done {
@@ -80,7 +79,7 @@ pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (Vec<Own>, Option<St
             own.entry(path).or_default().push(host);
         }
     }
-    (own.into_iter().map(|(path, hosts)| Own { path, hosts }).collect(), shared)
+    (own, shared)
 }
 
 /// Ends a session in the middle: its invoker is another one than it was begun with, or is gone, so that what it has is put

@@ -30,13 +30,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::backup_session::{BackupPhase, BackupTargetStatus};
 use crate::api::to_json;
-use crate::contract::restic::{Prepare, Step};
 use crate::names::{condition, reason};
 use crate::plan::backup::pass::{Ground, LOOK_FOR_MISSING, PREPARE, Pass};
 use crate::plan::backup::run::{BackupRun, Invoker};
 use crate::plan::backup::status::{has_retry_due, is_over};
 use crate::plan::effects::{FinalizerChange, Plan};
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::preconditions;
 use crate::plan::repository::preconditions::NoGround;
 use crate::plan::repository::slots::Gate;
@@ -44,6 +42,8 @@ use crate::plan::run::{conditions, duration, size};
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::setup::Setup;
+use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::rbac::{Rights, Settled};
 use crate::plan::work::step::StepState;
 use crate::plan::work::{rbac, retry};
@@ -155,7 +155,8 @@ impl Pass<'_> {
         self.plan.renew(&self.seen.jobs, &self.seen.defaults());
         let ground = self.stand_on(invoker, access);
         self.note_place(&ground.access);
-        match self.lone_step(PREPARE, &ground, || Step::Prepare(Prepare {})) {
+        let prepare = restic::backup::prepare(&ground.access, self.temp_dir());
+        match self.lone_step(PREPARE, &ground, prepare) {
             StepState::Running => return conclude::stand(self),
             StepState::Failed(failure) => {
                 conditions::set(

@@ -6,20 +6,21 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::backup_session::BackupSessionStatus;
-use crate::contract::restic::Step;
+use crate::api::common::EmptyDirSettings;
+use crate::contract::{Task, Work};
 use crate::names::label;
 use crate::plan::backup::run::BackupRun;
 use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::slots::Gate;
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::setup::Setup;
 use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::env;
 use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
 use crate::plan::work::step::{Lone, StepState};
-use crate::plan::work::{job_spec, pod_security, retry};
+use crate::plan::work::{job_spec, pod_security, process, retry};
 
 /// Key of the step that opens the repository.
 pub const PREPARE: &str = "prepare";
@@ -75,20 +76,20 @@ impl<'a> Pass<'a> {
         self.plan.events.push(Event::new(warning, reason, message));
     }
 
-    /// A step that belongs to no host: created, tried again, or read.
-    pub fn lone_step(&mut self, name: &str, ground: &Ground, step: impl Fn() -> Step) -> StepState {
-        let (run, seen) = (self.run, self.seen);
-        let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
-        // Of several members none speaks for the repository's own Jobs.
-        let temp_dir = match run.invoker.as_ref().map(|i| i.members.as_slice()) {
+    /// Scratch volume of the Jobs that belong to no host. Of several members none speaks for them.
+    pub fn temp_dir(&self) -> Option<&'a EmptyDirSettings> {
+        match self.run.invoker.as_ref().map(|i| i.members.as_slice()) {
             Some([only]) => only.temp_dir.as_ref(),
             _ => None,
-        };
-        let no_cache = temp_dir.and_then(|t| t.disable_caching);
-        let (process, settings) = (restic::process(runtime), restic::settings(no_cache, false));
-        let step = step();
-        let needs = restic::needs(&ground.access, &step);
-        let task = restic::task(run.id.told(), &ground.access, process, settings, step, vec![]);
+        }
+    }
+
+    /// A step that belongs to no host: created, tried again, or read.
+    pub fn lone_step(&mut self, name: &str, ground: &Ground, work: Work) -> StepState {
+        let (run, seen, temp_dir) = (self.run, self.seen, self.temp_dir());
+        let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
+        let needs = restic::needs(&ground.access, &work);
+        let task = Task { process: process::of(runtime), ..Task::new(run.id.told(), vec![], work) };
         let seconds_left = self.seconds_left();
         let lone = Lone {
             run: &run.id.uid,

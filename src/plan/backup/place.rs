@@ -7,7 +7,7 @@ use crate::api::backup_session::BackupHostPhase;
 use crate::names::reason;
 use crate::plan::backup::members;
 use crate::plan::backup::pass::{PREPARE, Pass};
-use crate::plan::repository::backend::Access;
+use crate::plan::systems::restic::backend::Access;
 use crate::text;
 
 impl Pass<'_> {

@@ -4,12 +4,11 @@
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
 use crate::text;
+use crate::text::UNITS;
 use crate::text::hosts as count_of;
 
 /// Snapshots that are named; the others are counted. The line is a column of `kubectl get`.
 const NAMED: usize = 3;
-/// Each is 1024 of the one before.
-pub const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// `Backed up 1 host: 6 files, 20 KiB, snapshot 66506cf9.`
 pub fn backed_up(targets: &[BackupTargetStatus]) -> String {
@@ -53,27 +52,12 @@ fn bytes(text: &str) -> Option<i64> {
     Some((number.parse::<f64>().ok()? * 1024_f64.powi(i32::try_from(power).ok()?)).round() as i64)
 }
 
-/// Bytes for people, as restic and Stash write them: `3.408 MiB`.
-pub fn size(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
-    let mut value = bytes as f64;
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut unit = 1;
-    value /= 1024.0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.3} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::text::size;
 
     fn target(snapshots: &[(&str, Option<u64>)]) -> BackupTargetStatus {
         let one = |(name, bytes): &(&str, Option<u64>)| match bytes {

@@ -10,13 +10,14 @@ use std::time::Duration;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::api::Condition;
-use crate::contract::restic::{Step, Wipe};
 use crate::names::{condition, reason};
 use crate::plan::effects::FinalizerChange;
 use crate::plan::repository::pass::Pass;
-use crate::plan::repository::{backend, probe};
+use crate::plan::repository::probe;
 use crate::plan::run::conditions;
 use crate::plan::run::conditions::Health;
+use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend;
 use crate::plan::work::step;
 use crate::plan::work::step::StepState;
 
@@ -125,7 +126,7 @@ fn wipe(pass: &mut Pass<'_>) {
     }
     let Some(access) = pass.ground() else { return };
     let limit = pass.setup.default_timeout;
-    match pass.lone_step(WIPE, &access, limit, Step::Wipe(Wipe {})) {
+    match pass.lone_step(WIPE, &access, limit, restic::repository::wipe(&access)) {
         StepState::Running => {
             let entry = step::entry(&mut pass.now.steps, WIPE);
             if let (Some(why), Some(said)) = (entry.reason.clone(), entry.message.clone()) {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::repository::{RepositorySpec, RepositoryStatus};
 use crate::names::{condition, reason};
-use crate::plan::repository::backend;
+use crate::plan::systems::restic::backend;
 use crate::text;
 
 /// Failures that say that nothing is there.

@@ -3,7 +3,6 @@
 //! A Repository can own Jobs, as a session does: each is a [`step`](crate::plan::work::step) with
 //! an entry in status, made by [`Pass::lone_step`], and watched by the same labels.
 
-pub mod backend;
 mod finalize;
 pub mod known;
 pub mod opened;
@@ -12,7 +11,6 @@ pub mod preconditions;
 mod probe;
 pub mod slot_status;
 pub mod slots;
-pub mod snapshots;
 pub mod store_reasons;
 mod sync;
 #[cfg(test)]

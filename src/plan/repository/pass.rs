@@ -8,11 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::repository::{Reference, RepositorySpec, RepositoryStatus};
 use crate::api::runtime::RuntimeSettings;
 use crate::contract::Failure;
-use crate::contract::restic::Step;
+use crate::contract::{Task, Work};
 use crate::names::{condition, label, reason};
 use crate::plan::effects::{Event, Grant, Plan};
-use crate::plan::repository::backend;
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::known::was_here;
 use crate::plan::repository::slots::queue::Slots;
 use crate::plan::run::conditions;
@@ -22,8 +20,11 @@ use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::setup::Setup;
 use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
 use crate::plan::work::pod_security::Level;
+use crate::plan::work::process;
 use crate::plan::work::step::{Lone, StepState};
 use crate::plan::work::{job_defaults, job_spec, rbac, step};
 use k8s_openapi::jiff::SignedDuration;
@@ -161,10 +162,10 @@ impl Pass<'_> {
     }
 
     /// A step of its own: its Job is created, tried again, or read. `limit` bounds each attempt.
-    pub fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, step: Step) -> StepState {
+    pub fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, work: Work) -> StepState {
         let entry = step::entry(&mut self.now.steps, name);
         let turn = (entry.attempt, entry.pod_deaths.unwrap_or(0));
-        let job = self.job(name, turn, access, limit, step);
+        let job = self.job(name, turn, access, limit, work);
         let lone = Lone {
             run: &self.run.id.uid,
             at: self.at,
@@ -180,16 +181,15 @@ impl Pass<'_> {
     }
 
     /// The Job of an attempt at a step of its own, and of how many deaths it comes after.
-    pub fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, step: Step) -> Job {
+    pub fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, work: Work) -> Job {
         let id = &self.run.id;
         let runtime = self.run.spec.runtime_settings.as_ref();
-        let account = matches!(step, Step::List(_)).then(|| self.right_to_list().status.name);
+        let account = (name == LIST).then(|| self.right_to_list().status.name);
         // Its own settings can change while a Job waits.
         let frame =
             JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, &access.display, account, self.job_settings());
-        let needs = restic::needs(access, &step);
-        let (process, settings) = (restic::process(runtime), restic::settings(None, false));
-        let task = restic::task(id.told(), access, process, settings, step, vec![]);
+        let needs = restic::needs(access, &work);
+        let task = Task { process: process::of(runtime), ..Task::new(id.told(), vec![], work) };
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
         job_spec::job(&frame, &task, JobParts { key, attempt, deaths, needs, seconds_left, ..JobParts::default() })
     }

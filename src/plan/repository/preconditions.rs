@@ -7,12 +7,13 @@ use crate::api::common::RepositoryRef;
 use crate::api::runtime::RuntimeSettings;
 use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
-use crate::plan::repository::backend::Access;
+use crate::plan::repository::usage_policy;
 use crate::plan::repository::usage_policy::Verdict;
-use crate::plan::repository::{backend, usage_policy};
 use crate::plan::run::conditions::{Value, set};
 use crate::plan::seen::Seen;
 use crate::plan::seen::repository::RepositorySeen;
+use crate::plan::systems::restic::backend;
+use crate::plan::systems::restic::backend::Access;
 
 /// Why a run has no ground.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,10 +130,7 @@ fn deny(display: &str, namespace: &str, list: &mut Vec<Condition>, at: Timestamp
 ///
 /// # Errors
 /// They cannot be read, or what stood in the way before.
-pub fn with_defaults(
-    found: Result<Access, NoGround>,
-    defaults: &Result<RuntimeSettings, String>,
-) -> Result<Access, NoGround> {
+pub fn with_defaults<T>(found: Result<T, NoGround>, defaults: &Result<RuntimeSettings, String>) -> Result<T, NoGround> {
     let access = found?;
     defaults.as_ref().map_err(|text| NoGround::Waiting(text.clone()))?;
     Ok(access)

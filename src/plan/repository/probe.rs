@@ -14,14 +14,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::repository::{Reachability, RepositoryStatus};
-use crate::contract::restic::{Probe, Step};
 use crate::names::{condition, hash_of, reason};
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::known::is_being_asked;
 use crate::plan::repository::pass::{LOOK_FOR_MISSING, Pass};
 use crate::plan::repository::{opened, pass};
 use crate::plan::run::conditions;
 use crate::plan::run::conditions::{Health, Value};
+use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::attempt::Stand;
 use crate::plan::work::{attempt, retry, step};
 use crate::text;
@@ -169,7 +169,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
             } else {
                 known.asked_with = Some(asked_with(pass));
                 known.next_probe_time = pass.at.checked_add(interval).ok().map(conditions::whole_second);
-                let job = pass.job(PROBE, (attempt, 0), access, LIMIT, Step::Probe(Probe {}));
+                let job = pass.job(PROBE, (attempt, 0), access, LIMIT, restic::repository::probe(access));
                 pass.plan.jobs.push(job);
                 pass.plan.look_again(step::LOOK_AT_RUNNING);
             }

@@ -14,15 +14,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::repository::{SyncBegun, SyncStatus};
-use crate::contract::restic::{Absent, List, Step};
-use crate::contract::{Answer, Class, Failure, restic};
+use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::effects::Listing;
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::pass::{BEING_LISTED, LIST, OUT_OF_DATE, Pass, SOONEST, every};
-use crate::plan::repository::{backend, known, opened, snapshots, store_reasons};
+use crate::plan::repository::{known, opened, store_reasons};
 use crate::plan::run::conditions;
+use crate::plan::seen::identity::own_labels;
 use crate::plan::seen::job_status::{JobSeen, JobState};
+use crate::plan::systems::restic;
+use crate::plan::systems::restic::backend;
+use crate::plan::systems::restic::backend::Access;
+use crate::plan::systems::restic::repository::Absent;
 use crate::plan::work::pod_security::Level;
 use crate::plan::work::step::{Lone, StepState};
 use crate::plan::work::{retry, step};
@@ -119,7 +122,7 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     let left = retry::left(deadline, pass.at);
     let attempt = step::entry(&mut pass.now.steps, LIST).attempt;
     pass.plan.listing = if is_stuck(pass, begun) { Listing::None } else { Listing::Works };
-    let list = Step::List(List { labels: snapshots::own_labels(&pass.run.labels) });
+    let list = restic::repository::list(access, own_labels(&pass.run.labels));
     let job = pass.job(LIST, (attempt, 0), access, left.unwrap_or_default(), list);
     let planned = pass.plan.jobs.len();
     let patience = if opened::is_open(pass, sync) { PATIENCE } else { SignedDuration::ZERO };
@@ -145,11 +148,9 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
             }
             return;
         }
-        StepState::Done(outcome) => match outcome.answer {
-            Some(Answer::Restic(restic::Answer::Listed { snapshots, absent, .. })) => {
-                found(pass, sync, begun, snapshots, absent)
-            }
-            _ => Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
+        StepState::Done(outcome) => match restic::repository::listed(&outcome) {
+            Some((snapshots, absent)) => found(pass, sync, begun, snapshots, absent),
+            None => Err(Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without a list.")),
         },
         StepState::Failed(failure) => Err(failure),
     };

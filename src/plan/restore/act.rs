@@ -6,15 +6,14 @@ use crate::contract::{Class, Failure, Outcome};
 use crate::names::{condition, reason};
 use crate::plan::effects::warn;
 use crate::plan::restore::pass::{
-    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_late, job_parts,
+    Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, MemberGround, Pass, is_late, job_parts,
 };
 use crate::plan::restore::status::{is_broken, is_over, key, member_label, part};
 use crate::plan::restore::{conflicts, extraneous, held, rounds};
-use crate::plan::run::hosts::rule_for;
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::seen::progress::progress;
-use crate::plan::systems::restic;
+use crate::plan::systems::system::{Acting, Role, System};
 use crate::plan::work::attempt::Stand;
 use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::{env, interim};
@@ -97,9 +96,10 @@ fn say_created(pass: &mut Pass<'_>, index: usize) {
 
 /// Takes what a Job answered.
 pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
-    let failure = judge(outcome, &pass.run.id.uid, pass.run.members[index].target.as_ref());
+    let (Some(system), Some(target)) = (pass.system(index), &pass.run.members[index].target) else { return };
+    let failure = judge(outcome, &pass.run.id.uid, system, target);
     let entry = &mut pass.now.members[index].stats[host];
-    let deleted = restic::act::note(entry, outcome);
+    let deleted = system.note(entry, outcome);
     pass.plan.events.extend(extraneous::note(entry, deleted));
     if failure.is_some() && outcome.untouched && outcome.answer.is_none() && outcome.run == pass.run.id.uid {
         held::note_unwritten(entry);
@@ -120,20 +120,18 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     }
 }
 
-/// The failure of an attempt that may have left files half written: where the next one would take them for whole, there
-/// is none.
+/// The failure of an attempt that may have left its work half done: where the next one would take it for whole, there is
+/// none.
 fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
-    if runs_once(pass, index) && retry::again(failure, None) {
-        restic::act::half_written(&failure.message)
-    } else {
-        failure.clone()
-    }
+    let once = if retry::again(failure, None) { runs_once(pass, index) } else { None };
+    once.map_or_else(|| failure.clone(), |system| system.half_done(&failure.message))
 }
 
-/// Whether what one attempt has begun, another would not finish. Past its end a run has no other anyway.
-fn runs_once(pass: &Pass<'_>, index: usize) -> bool {
-    let target = pass.run.members[index].target.as_ref();
-    target.is_some_and(restic::act::keeps_files) && !is_late(pass, index) && !pass.run.canceled
+/// The system of a member, if what one attempt has begun another would not finish. Past its end a run has no other anyway.
+fn runs_once(pass: &Pass<'_>, index: usize) -> Option<&'static dyn System> {
+    let system = pass.system(index)?;
+    let once = system.runs_once(pass.run.members[index].target.as_ref()?);
+    (once && !is_late(pass, index) && !pass.run.canceled).then_some(system)
 }
 
 /// How the try stands of which no Job is there.
@@ -178,14 +176,11 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
     }
     let entry = &pass.now.members[index].stats[host];
-    if (entry.progress.is_some() || held::is_unknown(entry)) && runs_once(pass, index) {
+    let was_at_work = entry.progress.is_some() || held::is_unknown(entry);
+    if let Some(system) = runs_once(pass, index).filter(|_| was_at_work) {
         // Somebody has deleted it, and it may have been at work.
-        return fail_host(
-            pass,
-            index,
-            host,
-            &restic::act::half_written("The Job is gone, and what it did is not known."),
-        );
+        let failure = system.half_done("The Job is gone, and what it did is not known.");
+        return fail_host(pass, index, host, &failure);
     }
     if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
         pass.plan.look_again(wait);
@@ -230,19 +225,20 @@ fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Grou
 
 fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
     let entry = &pass.now.members[index].stats[host];
+    let member = &pass.run.members[index];
     let reach = pass.reaches.get(&(index, entry.hostname.clone()));
-    let (Some(Ground { frame, access }), Some(target), Some(reach)) = (ground, &pass.run.members[index].target, reach)
-    else {
-        return;
-    };
-    let Some(rule) = rule_for(&target.rules, &entry.hostname) else { return };
-    let step = restic::act::step(entry, target, rule, reach.mount_points(), !held::can_be_known(entry));
-    let needs = restic::needs(access, &step);
+    let (Some(ground), Some(target), Some(reach)) = (ground, &member.target, reach) else { return };
+    let (Some(system), Some(rule)) = (pass.system(index), pass.rule(index, &entry.hostname)) else { return };
+    let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
+    let (mounts, may_have_acted) = (reach.mount_points(), !held::can_be_known(entry));
+    let acting = Acting { access, host: entry, member, target, rule, mounts, may_have_acted };
+    let Some(work) = system.act(acting) else { return };
+    let needs = system.needs(access, Role::Act);
     let parts =
         JobParts { attempt, seconds_left: seconds_left(pass, index), ..job_parts(pass, index, key, needs, reach) };
-    let claim = interim::interim_claim(frame, &parts);
-    let task = pass.task(access, index, step, vec![part(index, &entry.hostname)]);
-    let job = job_spec::job(frame, &task, parts);
+    let claim = interim::interim_claim(&frame, &parts);
+    let task = pass.task(index, vec![part(index, &entry.hostname)], work);
+    let job = job_spec::job(&frame, &task, parts);
     if let Err(failure) = env::check_task(&job) {
         return fail_host(pass, index, host, &failure);
     }
@@ -252,7 +248,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
 }
 
 /// Why a Job has not done what it was asked.
-fn judge(outcome: &Outcome, run: &str, target: Option<&RestoreTarget>) -> Option<Failure> {
+fn judge(outcome: &Outcome, run: &str, system: &dyn System, target: &RestoreTarget) -> Option<Failure> {
     if outcome.failure.is_some() {
         return outcome.failure.clone();
     }
@@ -260,7 +256,7 @@ fn judge(outcome: &Outcome, run: &str, target: Option<&RestoreTarget>) -> Option
         let text = format!("The Job answered for another run ({}).", outcome.run);
         return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
     }
-    restic::act::verdict(outcome, target)
+    system.verdict(outcome, target)
 }
 
 /// A failed attempt: another one, or the end of the host.

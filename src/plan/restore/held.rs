@@ -21,7 +21,6 @@ use crate::plan::restore::workload_events::tell;
 use crate::plan::run::hosts::is_within;
 use crate::plan::run::{conditions, hosts};
 use crate::plan::seen::target::Target;
-use crate::plan::systems::restic;
 use crate::text::sentence;
 
 /// Whether data of a host may be half restored.
@@ -177,7 +176,7 @@ fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
     host.phase == Some(HostPhase::Succeeded)
         && host.attempt.is_some()
         && host.restored.as_ref().is_some_and(|r| r.files > 0)
-        && spec.is_some_and(restic::act::restores_all)
+        && spec.zip(pass.system(member)).is_some_and(|(t, system)| system.restores_all(t))
 }
 
 /// What this run leaves half restored of a workload, beside what its note says already of this run, and of an earlier one

@@ -32,6 +32,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
         if pass.run.sequential && !may_follow(pass, index, settled, started) {
             continue;
         }
+        let ground = ground.and_then(|g| g.for_member(pass, index).map(|()| g));
         if is_late(pass, index) {
             run_out(pass, index, ground.err());
         } else if is_started(&pass.now.members[index]) {

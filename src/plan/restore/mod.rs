@@ -47,17 +47,19 @@ use crate::api::restore_session::RestorePhase;
 use crate::contract::{Class, Failure};
 use crate::names::{condition, reason};
 use crate::plan::effects::{FinalizerChange, Plan};
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::preconditions;
 use crate::plan::repository::preconditions::NoGround;
 use crate::plan::restore::pass::{Ground, LOOK_FOR_MISSING, Pass};
 use crate::plan::restore::run::RestoreRun;
 use crate::plan::run::conditions::Health;
 use crate::plan::run::{conditions, limits, size};
+use crate::plan::seen::Refusal;
 use crate::plan::seen::job_status;
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::setup::Setup;
+use crate::plan::systems::restic::backend::Access;
+use crate::plan::systems::system::System;
 use crate::plan::work::rbac;
 use crate::plan::work::rbac::{Rights, Settled};
 
@@ -112,6 +114,7 @@ impl Pass<'_> {
         };
         let too_long = || {
             let own = limits::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
+            let own = own.or_else(|| self.unsupported());
             // What began before there was a limit ends within it.
             own.or_else(|| self.run.members.iter().enumerate().find_map(of_member)).filter(|_| !self.has_begun())
         };
@@ -146,13 +149,12 @@ impl Pass<'_> {
             targets::members(self, &from_backup_batch::display(source, namespace));
             return;
         }
-        let ground = preconditions::check(
-            self.run.repository.as_ref(),
-            namespace,
-            &self.seen.repository,
-            &mut self.now.conditions,
-            self.at,
-        );
+        let ground = if self.uses_repository() {
+            let (reference, seen) = (self.run.repository.as_ref(), &self.seen.repository);
+            preconditions::check(reference, namespace, seen, &mut self.now.conditions, self.at).map(Some)
+        } else {
+            Ok(None)
+        };
         let ground = preconditions::with_defaults(ground, &self.seen.job_defaults);
         if let Err(NoGround::Denied(failure)) = &ground {
             return self.keep_out(&failure.clone());
@@ -161,7 +163,7 @@ impl Pass<'_> {
         let ground = match ground {
             Ok(access) => {
                 self.plan.renew(&self.seen.jobs, &self.seen.defaults());
-                Ok(self.stand_on(access))
+                Ok(access)
             }
             Err(NoGround::Refused(failure)) if !self.now.members.iter().any(status::is_started) => {
                 conclude::end(self, RestorePhase::Invalid, &failure.reason, &failure.message);
@@ -173,6 +175,7 @@ impl Pass<'_> {
                 Err(waiting)
             }
         };
+        let ground = self.stand_on(ground);
         if too_large::refuse(self) {
             return;
         }
@@ -219,11 +222,24 @@ impl Pass<'_> {
     }
 
     /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
-    fn stand_on(&mut self, access: Access) -> Ground {
-        let defaults = self.seen.defaults();
-        let settings = self.run.members.iter().map(|m| m.runtime_settings.as_ref());
-        self.grant = access.told.secret.as_ref().map(|secret| rbac::to_read(&self.run.id, secret, settings, &defaults));
-        Ground { frame: self.frame(&access), access }
+    /// Without a Repository, members go on that use none.
+    fn stand_on(&mut self, access: Result<Option<Access>, String>) -> Result<Ground, String> {
+        let defaults = self.seen.job_defaults.clone()?;
+        if let Ok(Some(access)) = &access {
+            let uses = |index: &usize| self.system(*index).is_some_and(System::uses_repository);
+            let members = (0..self.run.members.len()).filter(uses).map(|i| &self.run.members[i]);
+            let settings: Vec<_> = members.map(|m| m.runtime_settings.as_ref()).collect();
+            let secret = access.told.secret.as_ref();
+            self.grant = secret.map(|secret| rbac::to_read(&self.run.id, secret, settings.into_iter(), &defaults));
+        }
+        Ok(Ground::new(self.frame(), access))
+    }
+
+    /// A member whose driver is declared only.
+    fn unsupported(&self) -> Option<Refusal> {
+        let index = (0..self.run.members.len()).find(|index| self.system(*index).is_none())?;
+        let text = format!("Driver {:?} of member {index} is not supported yet; use Restic.", self.run.driver(index));
+        Some(Refusal { reason: reason::NOT_SUPPORTED.to_owned(), message: text })
     }
 
     fn warn_of_missing(&mut self) {

@@ -1,31 +1,34 @@
 //! One pass over one restore: what it reads, and what it is about to say and do.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::common::Ownership;
+use crate::api::common::{Ownership, Rule};
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::MemberPhase;
-use crate::contract::restic::Step;
-use crate::contract::{Part, Task};
+use crate::api::target::RestoreTarget;
+use crate::contract::{Part, Task, Work};
 use crate::names::label;
 use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
-use crate::plan::repository::backend::Access;
 use crate::plan::repository::preconditions;
 use crate::plan::repository::slots::Gate;
 use crate::plan::restore::run::{RestoreRun, RestoreState};
 use crate::plan::restore::status;
+use crate::plan::run::hosts::rule_for;
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::seen::target::{Reach, TargetSeen};
 use crate::plan::setup::Setup;
-use crate::plan::systems::restic;
+use crate::plan::systems;
+use crate::plan::systems::restic::backend::Access;
+use crate::plan::systems::system::System;
 use crate::plan::work::job_spec::frame::{JobFrame, JobParts, Needs};
-use crate::plan::work::retry;
+use crate::plan::work::{process, retry};
 
 /// The target of a member as it was found.
 pub fn target_of(seen: &Surroundings, member: usize) -> Option<&crate::plan::seen::target::Target> {
@@ -37,8 +40,44 @@ pub fn target_of(seen: &Surroundings, member: usize) -> Option<&crate::plan::see
 
 /// What new Jobs stand on.
 pub struct Ground {
-    pub frame: JobFrame,
-    pub access: Access,
+    frame: JobFrame,
+    /// How they reach the Repository; none where no member uses one.
+    access: Option<Access>,
+    /// Why the Repository cannot be used now.
+    missing: Option<String>,
+}
+
+/// What a new Job of a member stands on.
+pub struct MemberGround<'g> {
+    pub frame: Cow<'g, JobFrame>,
+    pub access: Option<&'g Access>,
+}
+
+impl Ground {
+    pub fn new(frame: JobFrame, access: Result<Option<Access>, String>) -> Self {
+        let (access, missing) = access.map_or_else(|why| (None, Some(why)), |access| (access, None));
+        Self { frame, access, missing }
+    }
+
+    /// Whether Jobs of a member can be made, or what is missing.
+    pub fn for_member(&self, pass: &Pass<'_>, index: usize) -> Result<(), &str> {
+        let target = pass.run.members.get(index).and_then(|m| m.target.as_ref());
+        pass.system(index).map_or(Ok(()), |system| self.of(system, target).map(drop))
+    }
+
+    /// What Jobs of a member stand on, or what is missing.
+    pub fn of(&self, system: &dyn System, target: Option<&RestoreTarget>) -> Result<MemberGround<'_>, &str> {
+        if system.uses_repository() {
+            return match &self.missing {
+                Some(why) => Err(why),
+                None => Ok(MemberGround { frame: Cow::Borrowed(&self.frame), access: self.access.as_ref() }),
+            };
+        }
+        // Rights are given for the Secret of the Repository.
+        let slot = target.and_then(|t| system.slot(t)).unwrap_or_default();
+        let frame = JobFrame { repository: slot, account: None, ..self.frame.clone() };
+        Ok(MemberGround { frame: Cow::Owned(frame), access: None })
+    }
 }
 
 /// One pass over one run.
@@ -156,18 +195,37 @@ impl<'a> Pass<'a> {
         tried || self.now.members.iter().any(status::is_started)
     }
 
-    pub fn frame(&self, access: &Access) -> JobFrame {
+    pub fn frame(&self) -> JobFrame {
         let account = self.grant.as_ref().map(|g| g.status.name.clone());
-        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, &access.display, account, self.seen.defaults())
+        let repository = preconditions::display(self.run.repository.as_ref(), &self.run.id.namespace);
+        JobFrame::of(self.setup, &self.run.id, label::COMPONENT_RESTORE, &repository, account, self.seen.defaults())
     }
 
-    pub fn task(&self, access: &Access, member: usize, step: Step, parts: Vec<Part>) -> Task {
-        let spec = &self.run.members[member];
-        let no_cache = spec.temp_dir.as_ref().and_then(|t| t.disable_caching);
-        let interim = matches!(step, Step::Restore(_)) && spec.interim_volume_template.is_some();
-        let (process, settings) =
-            (restic::process(spec.runtime_settings.as_ref()), restic::settings(no_cache, interim));
-        restic::task(self.run.id.told(), access, process, settings, step, parts)
+    /// The system of a member.
+    pub fn system(&self, index: usize) -> Option<&'static dyn System> {
+        systems::of(self.run.driver(index))
+    }
+
+    /// Whether any member uses the Repository.
+    pub fn uses_repository(&self) -> bool {
+        (0..self.run.members.len()).any(|index| self.system(index).is_some_and(System::uses_repository))
+    }
+
+    /// The parts of a member that is outside of the cluster; none where its target is in the cluster.
+    pub fn parts_outside(&self, index: usize) -> Option<Vec<String>> {
+        self.system(index)?.parts(self.run.members.get(index)?.target.as_ref()?)
+    }
+
+    /// The rule of a part; none of a part without one, to which nothing is restored. A part outside of the cluster needs none.
+    pub fn rule(&self, index: usize, part: &str) -> Option<Option<&'a Rule>> {
+        let target = self.run.members.get(index)?.target.as_ref()?;
+        let rule = rule_for(&target.rules, part);
+        (rule.is_some() || self.parts_outside(index).is_some()).then_some(rule)
+    }
+
+    pub fn task(&self, member: usize, parts: Vec<Part>, work: Work) -> Task {
+        let process = process::of(self.run.members[member].runtime_settings.as_ref());
+        Task { process, ..Task::new(self.run.id.told(), parts, work) }
     }
 
     pub fn seconds_left(&self) -> i64 {

@@ -11,18 +11,15 @@ use k8s_openapi::api::core::v1::PodSpec;
 use crate::api::common::Ownership;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, RestorePhase, StepStatus};
 use crate::api::target::RestoreTarget;
-use crate::contract::restic::Runner;
+use crate::contract::Runner;
 use crate::contract::{Answer, Class, Failure, Found, Part};
 use crate::names::{hash_of, reason};
 use crate::plan::effects::warn;
-use crate::plan::restore::pass::{Ground, Pass, job_parts};
-use crate::plan::restore::status::{is_over, key, member_is_over, part};
-use crate::plan::run::hosts::rule_for;
+use crate::plan::restore::pass::{Ground, MemberGround, Pass, job_parts};
+use crate::plan::restore::status::{is_over, is_pinned, key, member_is_over, part};
 use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
 use crate::plan::seen::target::Reach;
-use crate::plan::systems::restic;
-use crate::plan::systems::restic::look;
-use crate::plan::systems::restic::look::{Open, Query};
+use crate::plan::systems::system::{Looking, Open, Role};
 use crate::plan::work;
 use crate::plan::work::job_spec::env;
 use crate::plan::work::job_spec::frame::JobParts;
@@ -42,37 +39,63 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         return;
     }
     let Some(ground) = ground.filter(|_| !pass.expired) else { return };
-    let Ground { frame, access } = ground;
     if let Some(wait) = retry::pause(step(pass).not_before.clone().as_ref(), pass.at) {
         pass.plan.look_again(wait);
         return;
     }
-    let waiting_for = open.into_iter().filter(|part| !is_asked(pass, part, attempt));
-    let queries = waiting_for.filter_map(|part| query(pass, ground, part)).collect();
-    let members = pass.run.members.iter().zip(&pass.now.members);
-    let targets = members.filter_map(|(m, status)| Some((m.target.as_ref()?, status.stats.as_slice())));
-    let together = look::together(&pass.run.selection, targets);
-    for queries in look::chunks(queries) {
-        if !pass.gate.admit(&mut pass.plan) {
+    let mut waiting: Vec<Part> = open.into_iter().filter(|part| !is_asked(pass, part, attempt)).collect();
+    // A Job looks at parts of one system, and with one connection.
+    while let Some(first) = waiting.first().map(|part| part.member) {
+        let of = |index: usize| (pass.run.driver(index), slot(pass, index));
+        let (these, others) = waiting.into_iter().partition(|part: &Part| of(part.member) == of(first));
+        waiting = others;
+        if !look(pass, ground, first, these, attempt) {
             return;
         }
-        let names: Vec<String> = queries.iter().map(|(p, _)| format!("{}/{}", p.member, p.name)).collect();
-        let step_key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
-        let member = queries[0].0.member;
-        let (asked, look) = look::step(queries, together.clone());
-        let needs = restic::needs(access, &look);
-        let task = pass.task(access, member, look, asked);
+    }
+}
+
+/// What a member connects to besides the Repository.
+fn slot(pass: &Pass<'_>, index: usize) -> Option<String> {
+    pass.system(index)?.slot(pass.run.members[index].target.as_ref()?)
+}
+
+/// Asks for parts of members that are as `first`. False if there is no slot for another Job.
+fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, attempt: i32) -> bool {
+    let Some(system) = pass.system(first) else { return true };
+    let Ok(MemberGround { frame, access }) = ground.of(system, pass.run.members[first].target.as_ref()) else {
+        return true;
+    };
+    let driver = pass.run.driver(first);
+    let members = pass.run.members.iter().zip(&pass.now.members).enumerate();
+    let members = members.filter(|(i, _)| pass.run.driver(*i) == driver);
+    let about = Looking {
+        access,
+        selection: &pass.run.selection,
+        began: pass.now.run.start_time.as_ref().map_or(pass.at, |t| t.0),
+        members: &pass.run.members,
+        parts: members.filter_map(|(_, (m, now))| Some((m.target.as_ref()?, now.stats.as_slice()))).collect(),
+    };
+    let open = parts.into_iter().filter_map(|part| to_look_at(pass, ground, part)).collect();
+    for (asked, work) in system.look(open, &about) {
+        if !pass.gate.admit(&mut pass.plan) {
+            return false;
+        }
+        let names: Vec<String> = asked.iter().map(|p| format!("{}/{}", p.member, p.name)).collect();
+        let key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        let member = asked.first().map_or(first, |p| p.member);
         let settings = &pass.run.members[member];
         let parts = JobParts {
-            key: step_key,
+            key,
             attempt,
-            needs,
+            needs: system.needs(access, Role::Look),
             runtime: settings.runtime_settings.as_ref(),
             temp_dir: settings.temp_dir.as_ref(),
             seconds_left: pass.seconds_left(),
             ..JobParts::default()
         };
-        let job = job_spec::job(frame, &task, parts);
+        let task = pass.task(member, asked, work);
+        let job = job_spec::job(&frame, &task, parts);
         let level = pass.seen.pod_security;
         let allowed = env::check_task(&job).and_then(|()| pod_security::check_job(level, &job));
         if let Err(failure) = allowed {
@@ -83,6 +106,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         pass.plan.look_again(FIRST_LOOK);
         pass.now.phase = Some(RestorePhase::Running);
     }
+    true
 }
 
 /// The run-level entry of this step, made when it is not there.
@@ -176,7 +200,7 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
     let namespace = pass.run.id.namespace.clone();
     for part in open(pass) {
         let Some(reach) = pass.reaches.get(&(part.member, part.name.clone())) else { continue };
-        let pod = restore_pod(pass, ground, &part, reach);
+        let Some(pod) = restore_pod(pass, ground, &part, reach) else { continue };
         let Err(mut failure) = pod_security::check(level, &pod, &namespace) else { continue };
         let unowned =
             pass.run.members[part.member].target.as_ref().and_then(|t| t.ownership) == Some(Ownership::Ignore);
@@ -193,15 +217,18 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
 
 /// The pod that will restore a host, as far as Pod Security judges it: a whole Job for each host would be made at each
 /// look.
-fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> PodSpec {
-    let needs = restic::needs_of_restore(&ground.access);
-    job_spec::guarded_pod(&ground.frame, &job_parts(pass, part.member, key(part.member, &part.name), needs, reach))
+fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> Option<PodSpec> {
+    let system = pass.system(part.member)?;
+    let ground = ground.of(system, pass.run.members[part.member].target.as_ref()).ok()?;
+    let needs = system.needs(ground.access, Role::Act);
+    let parts = job_parts(pass, part.member, key(part.member, &part.name), needs, reach);
+    Some(job_spec::guarded_pod(&ground.frame, &parts))
 }
 
 /// Whom the restore of a host will run as, where every file must be theirs, and whether it may make no device files.
 fn limits(pass: &Pass<'_>, ground: &Ground, part: &Part, target: &RestoreTarget) -> (Option<Runner>, bool) {
     // Its volumes do not matter here.
-    let pod = restore_pod(pass, ground, part, &Reach::default());
+    let Some(pod) = restore_pod(pass, ground, part, &Reach::default()) else { return (None, false) };
     let keep = target.ownership != Some(Ownership::Ignore);
     (pod_security::runner(&pod).filter(|_| keep), !pod_security::makes_devices(&pod))
 }
@@ -223,16 +250,16 @@ pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
 fn take(pass: &mut Pass<'_>, answer: &Found) {
     let Part { member, name } = &answer.part;
+    let (Some(system), Some(rule)) = (pass.system(*member), pass.rule(*member, name)) else { return };
     let target = pass.run.members.get(*member).and_then(|m| m.target.as_ref());
     let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
-    let rule = target.and_then(|t| rule_for(&t.rules, name));
     let Some(member) = pass.now.members.get_mut(*member) else { return };
     let Some(host) = member.stats.iter_mut().find(|h| h.hostname == *name && is_open(h)) else { return };
     let said = warn(&mut host.warnings, &host.hostname, &answer.warnings);
-    let pinned = answer.failure.clone().map_or_else(|| look::pin(host, answer, rule), Err);
+    let pinned = answer.failure.clone().map_or_else(|| system.pin(host, answer, rule), Err);
     match pinned {
         Ok(()) => {}
-        Err(failure) if answer.failure.is_some() && allow_empty && look::has_no_data(&failure) => {
+        Err(failure) if answer.failure.is_some() && allow_empty && system.has_nothing(&failure) => {
             host.phase = Some(HostPhase::Succeeded);
             host.reason = Some(failure.reason);
         }
@@ -250,28 +277,26 @@ fn take(pass: &mut Pass<'_>, answer: &Found) {
 }
 
 fn is_open(host: &HostRestoreStats) -> bool {
-    !look::is_pinned(host) && !is_over(host.phase)
+    !is_pinned(host) && !is_over(host.phase)
 }
 
 /// Hosts that are not resolved yet and can be: their target is there and reachable.
 fn open(pass: &Pass<'_>) -> Vec<Part> {
     let members = pass.now.members.iter().zip(&pass.run.members).enumerate();
     let unfinished = members.filter(|(_, (status, _))| !member_is_over(status.phase));
-    let hosts = unfinished.flat_map(|(index, (status, member))| {
-        let rules = member.target.as_ref().map(|t| t.rules.as_slice()).unwrap_or_default();
-        let has_rule = move |h: &&HostRestoreStats| rule_for(rules, &h.hostname).is_some();
+    let hosts = unfinished.flat_map(|(index, (status, _))| {
+        let has_rule = move |h: &&HostRestoreStats| pass.rule(index, &h.hostname).is_some();
         status.stats.iter().filter(|h| is_open(h)).filter(has_rule).map(move |h| part(index, &h.hostname))
     });
     hosts.filter(|part| pass.reaches.contains_key(&(part.member, part.name.clone()))).collect()
 }
 
-fn query(pass: &Pass<'_>, ground: &Ground, part: Part) -> Option<Query> {
+fn to_look_at<'p>(pass: &Pass<'p>, ground: &Ground, part: Part) -> Option<Open<'p>> {
     let target = pass.run.members[part.member].target.as_ref()?;
-    let rule = rule_for(&target.rules, &part.name)?;
+    let rule = pass.rule(part.member, &part.name)?;
     let mounts = pass.reaches.get(&(part.member, part.name.clone()))?.mount_points();
     let (runner, no_devices) = limits(pass, ground, &part, target);
-    let began = pass.now.run.start_time.as_ref().map_or(pass.at, |t| t.0);
-    Some(look::query(Open { part, target, rule, mounts, runner, no_devices }, &pass.run.selection, began))
+    Some(Open { part, target, rule, mounts, runner, no_devices })
 }
 
 /// Whether a Job of this attempt asks for the host, and has not answered without it.

@@ -4,12 +4,12 @@ use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::to_json;
-use crate::contract::restic::short_id;
 use crate::names::hash_of;
 use crate::plan::restore::held_note::ON_NODE;
 use crate::plan::restore::pass::{Pass, target_of};
 use crate::plan::run::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::seen::target::Reach;
+use crate::text::short_id;
 
 /// Where a host restores to.
 pub struct Spot<'a> {

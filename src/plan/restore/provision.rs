@@ -14,6 +14,9 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     if is_started(&pass.now.members[index]) {
         return true;
     }
+    if pass.parts_outside(index).is_some() {
+        return true;
+    }
     let Some(target) = target_of(pass.seen, index) else { return false };
     if target.to_make.is_empty() {
         return true;

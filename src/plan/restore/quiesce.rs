@@ -39,6 +39,9 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
         // It was out of the way before; and what is gone since then is in nobody's.
         return true;
     }
+    if pass.parts_outside(index).is_some() {
+        return true;
+    }
     let Some(target) = target_of(pass.seen, index) else { return false };
     // One that is at zero because its data is half restored has no pods that could run on.
     let is_held = pass.now.members[index].quiesce.is_some() || Note::valid(target).is_some();

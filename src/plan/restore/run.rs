@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
 use serde_json::{Value, json};
 
-use crate::api::common::{OnFailure, RepositoryRef, TargetRef};
+use crate::api::common::{Driver, OnFailure, RepositoryRef, TargetRef};
 use crate::api::restore_batch::{Adopted, BackupBatchRef, RestoreBatchStatus, RestoreMember, RestoreMemberStatus};
 use crate::api::restore_session::{MemberPhase, RestorePhase, RestoreSessionStatus, RunStatus};
 use crate::api::{Condition, RestoreBatch, RestoreSession, to_json};
@@ -40,6 +40,8 @@ pub struct RestoreRun {
     pub id: Identity,
     /// Where the data comes from.
     pub repository: Option<RepositoryRef>,
+    /// How members are restored that do not say so themselves.
+    pub driver: Driver,
     /// Its members; none yet while they still have to be taken from `source`.
     pub members: Vec<RestoreMember>,
     /// BackupBatch that names the members.
@@ -66,12 +68,19 @@ impl RestoreRun {
     /// With the hash of what it is planned from, as it is written.
     fn hashed(mut self) -> Self {
         let order = if self.sequential { "sequential" } else { "parallel" };
+        // Runs of a version that knew one driver have none in theirs.
+        let order = if self.driver == Driver::Restic { order.to_owned() } else { format!("{order} {:?}", self.driver) };
         let what = [to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
         let select =
             [self.selection.as_of.as_deref(), self.selection.session.as_deref()].map(Option::unwrap_or_default);
         let stop = if self.stop { "stop" } else { "continue" };
-        self.spec_hash = hash_of(&[&json!(what).to_string(), order, stop, select[0], select[1]]);
+        self.spec_hash = hash_of(&[&json!(what).to_string(), &order, stop, select[0], select[1]]);
         self
+    }
+
+    /// How a member is restored.
+    pub fn driver(&self, member: usize) -> Driver {
+        self.members.get(member).and_then(|m| m.driver).unwrap_or(self.driver)
     }
 
     /// What was taken from the BackupBatch that the spec names.
@@ -149,6 +158,7 @@ impl RestoreRun {
     pub fn of_session(object: &RestoreSession) -> Self {
         let s = object.spec.clone();
         let member = RestoreMember {
+            driver: None,
             target: s.target,
             task: s.task,
             runtime_settings: s.runtime_settings,
@@ -163,6 +173,7 @@ impl RestoreRun {
         let state = RestoreState::of_session(object.status.clone().unwrap_or_default());
         Self {
             repository: s.repository,
+            driver: s.driver,
             members: vec![member],
             source: None,
             selection: Selection::of(s.as_of, s.backup_session, &id.namespace),
@@ -188,6 +199,7 @@ impl RestoreRun {
             spec.backup_batch.as_ref().map_or(id.namespace.as_str(), |b| from_backup_batch::home(b, &id.namespace));
         Self {
             repository: spec.repository,
+            driver: spec.driver,
             members: spec.members,
             selection: Selection::of(spec.as_of, spec.backup_session, home),
             source: spec.backup_batch,

@@ -1,7 +1,7 @@
 //! What the status of a restore says of its members and hosts, and how a member's is closed.
 
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
+use crate::api::restore_session::{HostPhase, HostRestoreStats, MemberPhase, QuiesceState, RestorePhase};
 use crate::contract::Part;
 use crate::names::annotation;
 use crate::plan::run::hosts::display;
@@ -25,6 +25,11 @@ pub fn is_final(phase: Option<RestorePhase>) -> bool {
 pub fn member_label(index: usize, status: &RestoreMemberStatus) -> String {
     let name = status.alias.clone().or_else(|| status.ref_.name.clone()).unwrap_or_default();
     format!("member {index} ({name})")
+}
+
+/// Whether it is fixed what a host is restored from.
+pub fn is_pinned(host: &HostRestoreStats) -> bool {
+    !host.snapshots.is_empty()
 }
 
 /// Whether a host will not change any more.

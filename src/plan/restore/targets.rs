@@ -11,7 +11,7 @@ use crate::plan::restore::{conclude, pvc_templates};
 use crate::plan::run::conditions;
 use crate::plan::run::hosts::{HostSet, Place, display, rule_for, source_host};
 use crate::plan::seen::Seen;
-use crate::plan::seen::target::TargetSeen;
+use crate::plan::seen::target::{Reach, TargetSeen};
 
 /// Takes the members from a BackupBatch, once: from the next pass on they are those in status.
 pub fn members(pass: &mut Pass<'_>, display: &str) {
@@ -53,7 +53,28 @@ fn taken(pass: &Pass<'_>, index: usize, host: &str) -> Option<String> {
     Some(member_label(i, other))
 }
 
+/// A member whose parts are outside of the cluster: what is there, its look finds out.
+fn outside(pass: &mut Pass<'_>, index: usize, parts: Vec<String>) {
+    let name = member_label(index, &pass.now.members[index]);
+    if pass.now.members[index].stats.is_empty() {
+        if let Some((part, other)) = parts.iter().find_map(|p| Some((p, taken(pass, index, p)?))) {
+            let text = format!("Part {part} of {name} has the name of a host of {other}. Set another target.alias.");
+            return fail_member(&mut pass.now.members[index], &text);
+        }
+        let status = &mut pass.now.members[index];
+        let entry = |hostname| HostRestoreStats { hostname, phase: Some(HostPhase::Pending), ..Default::default() };
+        status.stats = parts.into_iter().map(entry).collect();
+        status.total_hosts = i32::try_from(status.stats.len()).ok();
+    }
+    let hosts = pass.now.members[index].stats.iter();
+    let reaches: Vec<_> = hosts.map(|h| ((index, h.hostname.clone()), Reach::default())).collect();
+    pass.reaches.extend(reaches);
+}
+
 fn find_one(pass: &mut Pass<'_>, index: usize) {
+    if let Some(parts) = pass.parts_outside(index) {
+        return outside(pass, index, parts);
+    }
     let at = pass.at;
     let Some(spec) = &pass.run.members[index].target else { return };
     let name = match spec.volume_claim_templates.len() {

@@ -7,8 +7,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::contract::Run;
-use crate::names::{FINALIZER, FINALIZER_OF_STASH};
-use crate::plan::repository::snapshots::own_labels;
+use crate::names::{FINALIZER, FINALIZER_OF_STASH, is_tracker};
+
+/// Labels of an object that its children get too.
+pub fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.iter().filter(|(key, _)| !is_tracker(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
 
 /// What identifies a session, whatever its kind.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod job_defaults;
 pub mod job_spec;
 pub mod pod_security;
+pub mod process;
 pub mod rbac;
 pub mod retry;
 pub mod rights;

@@ -10,7 +10,7 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
 
-use crate::contract::restic::Runner;
+use crate::contract::Runner;
 use crate::contract::{Class, Failure};
 use crate::names::reason;
 use crate::plan::seen::job_status::pod_of;

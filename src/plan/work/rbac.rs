@@ -19,7 +19,7 @@ use crate::api::restore_session::GrantStatus;
 use crate::api::runtime::RuntimeSettings;
 use crate::api::to_json;
 use crate::contract::Failure;
-use crate::contract::restic::SecretPlace;
+use crate::contract::SecretPlace;
 use crate::names::{SNAPSHOT_GROUP, annotation, child_name, label, reason};
 use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
 use crate::plan::seen::identity::Identity;

@@ -77,9 +77,9 @@ fn restored(outcome: &Outcome) -> Option<Restored> {
 }
 
 /// Why a Job has not restored its host. Success is computed from counts, never from an exit code alone.
-pub fn verdict(outcome: &Outcome, target: Option<&RestoreTarget>) -> Option<Failure> {
-    let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
-    let exact = target.is_some_and(RestoreTarget::is_exact);
+pub fn verdict(outcome: &Outcome, target: &RestoreTarget) -> Option<Failure> {
+    let allow_empty = target.allow_empty.unwrap_or(false);
+    let exact = target.is_exact();
     let failed = |class, why, text: String| Some(Failure::new(class, why, text));
     let Some(r) = restored(outcome) else {
         let text = "The Job ended without counts of what it restored.";

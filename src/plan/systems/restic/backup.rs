@@ -1,25 +1,61 @@
 //! The backup of a host and what follows it: what restic is asked, and what its answer means.
 
+use std::collections::BTreeMap;
+
+use super::{settings, work};
 use crate::api::backup_session::{FileStats, SnapshotStats};
-use crate::api::common::RetentionPolicy;
+use crate::api::common::{EmptyDirSettings, RetentionPolicy};
 use crate::api::target::BackupTarget;
-use crate::contract::restic::{Backup, Detail, Retention, Saved, Step, short_id};
-use crate::contract::{Answer, Outcome};
-use crate::plan::backup::summary::size;
+pub use crate::contract::restic::RepositoryFacts;
+use crate::contract::restic::{Backup, Detail, Maintain, Own, Prepare, Retention, Saved, Settings, Step};
+use crate::contract::{Answer, Outcome, Work, restic};
 use crate::plan::run::duration;
 use crate::plan::run::hosts::{named, normal_path};
+use crate::plan::systems::restic::backend::Access;
+use crate::text::{short_id, size};
+
+/// The verb of [`prepare`].
+pub const PREPARE: &str = "prepare";
+
+/// Opens the repository, or creates it when it is known to be absent.
+pub fn prepare(access: &Access, temp_dir: Option<&EmptyDirSettings>) -> Work {
+    work(access, settings(temp_dir, false), Step::Prepare(Prepare {}))
+}
+
+/// Retention, check and statistics after a backup of what only this invoker backs up, hosts by path. Also whether retention
+/// removes anything by its rules.
+pub fn maintain(
+    access: &Access,
+    temp_dir: Option<&EmptyDirSettings>,
+    own: BTreeMap<String, Vec<String>>,
+    policy: &RetentionPolicy,
+) -> (Work, bool) {
+    let own = own.into_iter().map(|(path, hosts)| Own { path, hosts }).collect();
+    let retention = retention(policy);
+    let retains = retention.keeps_something();
+    (work(access, settings(temp_dir, false), Step::Maintain(Maintain { own, retention })), retains)
+}
+
+/// What a Job says of the repository that it has maintained.
+pub fn facts(outcome: &Outcome) -> Option<&RepositoryFacts> {
+    match &outcome.answer {
+        Some(Answer::Restic(restic::Answer::Maintained(facts))) => Some(facts),
+        _ => None,
+    }
+}
 
 /// The backup of a host whose volumes are mounted there.
-pub fn step(host: &str, target: &BackupTarget, mounts: Vec<String>) -> Step {
+pub fn back_up(access: &Access, settings: Settings, host: &str, target: &BackupTarget, mounts: Vec<String>) -> Work {
     let named: Vec<String> = target.paths.iter().map(|p| normal_path(p)).collect();
     let paths = if named.is_empty() { mounts.clone() } else { named };
-    Step::Backup(Backup {
+    let step = Step::Backup(Backup {
         host: host.to_owned(),
         paths,
         mounts,
         exclude: target.exclude.clone(),
         args: target.args.clone(),
-    })
+    });
+    work(access, settings, step)
 }
 
 /// The snapshots that a Job says it has made.
@@ -50,7 +86,7 @@ fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
 }
 
 /// What is kept of the snapshots.
-pub fn retention(policy: &RetentionPolicy) -> Retention {
+fn retention(policy: &RetentionPolicy) -> Retention {
     let p = policy.clone();
     Retention {
         keep_last: p.keep_last,

@@ -8,11 +8,12 @@ use super::{args, counts};
 use crate::api::common::Rule;
 use crate::api::restore_session::{HostRestoreStats, PinnedSnapshot};
 use crate::api::target::RestoreTarget;
-use crate::contract::restic::{Companion, Counts, HostQuery, Pins, Preflight, Runner, Step};
+use crate::contract::restic::{Companion, Counts, HostQuery, Pins, Preflight, Step};
 use crate::contract::{Class, Failure, Found, OUTCOME_LIMIT, OUTCOME_SLACK, Part};
 use crate::names::reason;
 use crate::plan::restore::run::Selection;
 use crate::plan::run::hosts::{HostSet, normal_path, rule_for, source_host};
+use crate::plan::systems::system::Open;
 
 /// A host, and which snapshots it wants.
 pub type Query = (Part, HostQuery);
@@ -24,25 +25,10 @@ const PINNED_DIGITS: usize = 16;
 /// Reasons by which there is nothing to restore.
 const NO_DATA: [&str; 3] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING, reason::NOTHING_TO_RESTORE];
 
-/// A host whose snapshots are to be found.
-pub struct Open<'a> {
-    /// The host.
-    pub part: Part,
-    /// Its target.
-    pub target: &'a RestoreTarget,
-    /// Its rule.
-    pub rule: &'a Rule,
-    /// Where its volumes are mounted.
-    pub mounts: Vec<String>,
-    /// Whom its restore will run as, where every file must be theirs.
-    pub runner: Option<Runner>,
-    /// Its restore can make no device files.
-    pub no_devices: bool,
-}
-
 /// What is asked for a host. `began` is when the run did.
-pub fn query(open: Open<'_>, selection: &Selection, began: Timestamp) -> Query {
+pub fn query(open: Open<'_>, selection: &Selection, began: Timestamp) -> Option<Query> {
     let Open { part, target, rule, mounts, runner, no_devices } = open;
+    let rule = rule?;
     // A rule that selects by itself is not narrowed down by what the session says of the others.
     let of_session = if selects(rule) { &Selection::default() } else { selection };
     let query = HostQuery {
@@ -62,7 +48,7 @@ pub fn query(open: Open<'_>, selection: &Selection, began: Timestamp) -> Query {
         allow_empty: target.allow_empty.unwrap_or(false),
         exact: target.is_exact(),
     };
-    (part, query)
+    Some((part, query))
 }
 
 /// The step that asks for these, and for whom it is.
@@ -146,11 +132,6 @@ pub fn chunks(queries: Vec<Query>) -> Vec<Vec<Query>> {
         }
     }
     chunks
-}
-
-/// Whether the snapshots of a host are fixed.
-pub fn is_pinned(host: &HostRestoreStats) -> bool {
-    !host.snapshots.is_empty()
 }
 
 /// Whether a host that failed so has nothing to restore: a repository that nothing was ever backed up into is as empty as

@@ -2,28 +2,35 @@
 
 pub mod act;
 pub mod args;
+pub mod backend;
 pub mod backup;
 pub mod look;
+pub mod repository;
+pub mod snapshots;
+pub mod system;
 
 use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 
-use crate::api::runtime::RuntimeSettings;
-use crate::contract::restic::{Backup, LOCAL_REPOSITORY_DIR, Restore, Settings, Step, Work};
-use crate::contract::{Part, Process, Run, Task, Work as OfSystem};
+use crate::api::common::EmptyDirSettings;
+use crate::contract::Work as OfSystem;
+pub use crate::contract::restic::pattern;
+use crate::contract::restic::{Backup, LOCAL_REPOSITORY_DIR, Preflight, Restore, Settings, Step, Work};
 use crate::names::volume;
-use crate::plan::repository::backend::Access;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::frame::{NeededSecret, Needs};
 use crate::{api, contract};
 
-/// A Job's work on a repository. Its attempt is told by whoever makes the Job.
-pub fn task(run: Run, access: &Access, process: Process, settings: Settings, step: Step, parts: Vec<Part>) -> Task {
-    let verb = step.verb();
-    let work = Work { repository: access.told.clone(), settings, step };
-    Task { process, ..Task::new(run, verb, parts, OfSystem::Restic(Box::new(work))) }
+/// A Job's work on a repository.
+pub fn work(access: &Access, settings: Settings, step: Step) -> OfSystem {
+    OfSystem::Restic(Box::new(Work { repository: access.told.clone(), settings, step }))
 }
 
-/// What the pod of a Job needs that does this with the repository.
-pub fn needs(access: &Access, step: &Step) -> Needs {
+/// What the pod of a Job needs that does this.
+pub fn needs(access: &Access, work: &OfSystem) -> Needs {
+    work.restic().map(|work| needs_of(access, &work.step)).unwrap_or_default()
+}
+
+fn needs_of(access: &Access, step: &Step) -> Needs {
     let own = access.local.as_ref().map(|(own, folder)| {
         let name = volume::REPOSITORY.to_owned();
         let mount = VolumeMount {
@@ -46,30 +53,24 @@ pub fn needs(access: &Access, step: &Step) -> Needs {
     }
 }
 
+/// The same for a look at hosts.
+pub fn needs_of_look(access: &Access) -> Needs {
+    needs_of(access, &Step::Preflight(Preflight::default()))
+}
+
 /// The same for the restore of a host, whatever it restores.
 pub fn needs_of_restore(access: &Access) -> Needs {
-    needs(access, &Step::Restore(Restore::default()))
+    needs_of(access, &Step::Restore(Restore::default()))
 }
 
 /// The same for the backup of a host, whatever it backs up.
 pub fn needs_of_backup(access: &Access) -> Needs {
-    needs(access, &Step::Backup(Backup::default()))
+    needs_of(access, &Step::Backup(Backup::default()))
 }
 
-/// Whether restic keeps a cache, as `tempDir` says.
-pub fn settings(disable_caching: Option<bool>, interim: bool) -> Settings {
-    Settings { no_cache: disable_caching.unwrap_or(false), interim }
-}
-
-/// How the processes of a Job are scheduled, as its settings say.
-pub fn process(runtime: Option<&RuntimeSettings>) -> Process {
-    let container = runtime.and_then(|r| r.container.as_ref());
-    let ionice = container.and_then(|c| c.ionice);
-    Process {
-        nice: container.and_then(|c| c.nice?.adjustment),
-        ionice_class: ionice.and_then(|i| i.class),
-        ionice_class_data: ionice.and_then(|i| i.class_data),
-    }
+/// How restic behaves, as `tempDir` says. `interim`: there is a claim for its cache.
+pub fn settings(temp_dir: Option<&EmptyDirSettings>, interim: bool) -> Settings {
+    Settings { no_cache: temp_dir.and_then(|t| t.disable_caching).unwrap_or(false), interim }
 }
 
 /// Counts as status has them.

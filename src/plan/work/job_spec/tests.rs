@@ -4,12 +4,13 @@ use k8s_openapi::api::core::v1::EnvVar;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::api::volume::PvcTemplate;
-use crate::contract::restic::{Backup, Preflight, Prepare, RepositoryAccess, Restore, SecretPlace, Settings, Step};
+use crate::contract::SecretPlace;
+use crate::contract::restic::{Backup, Preflight, Prepare, RepositoryAccess, Restore, Settings, Step};
 use crate::contract::{Class, Run, TASK_ENV, Work, restic};
 use crate::names::{reason, volume};
-use crate::plan::repository::backend::Access;
 use crate::plan::seen::job_status::{pod_of, task_text};
 use crate::plan::seen::target::Reach;
+use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::env::check_task;
 use crate::plan::work::job_spec::frame::Needs;
 use crate::plan::work::job_spec::interim::interim_claim;
@@ -35,16 +36,15 @@ fn frame() -> JobFrame {
 }
 
 fn task(step: Step) -> Task {
-    let verb = step.verb();
     let work = restic::Work { repository: RepositoryAccess::default(), settings: Settings::default(), step };
-    Task::new(Run::default(), verb, vec![], Work::Restic(Box::new(work)))
+    Task::new(Run::default(), vec![], Work::Restic(Box::new(work)))
 }
 
 /// What a step needs on the repository of `n/repo`, whose Secret is mounted, or read.
 fn needs(step: &Step, secret: Option<SecretPlace>) -> Needs {
     let told = RepositoryAccess { secret, ..RepositoryAccess::default() };
     let access = Access { told, display: "n/repo".into(), secret: "s".into(), local: None };
-    crate::plan::systems::restic::needs(&access, step)
+    crate::plan::systems::restic::needs(&access, &task(step.clone()).work)
 }
 
 fn reach() -> Reach {

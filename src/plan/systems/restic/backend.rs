@@ -5,7 +5,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::api::repository::{Backend, CreateBucket, RepositorySpec};
 use crate::api::to_json;
-use crate::contract::restic::{LOCAL_REPOSITORY_DIR, RepositoryAccess, SecretPlace};
+use crate::contract::SecretPlace;
+use crate::contract::restic::{LOCAL_REPOSITORY_DIR, RepositoryAccess};
 use crate::contract::{Class, Failure};
 use crate::names::{hash_of, reason};
 use crate::plan::run::hosts::{is_within, normal_path, parts};

@@ -13,7 +13,7 @@ use crate::api::snapshot::{Snapshot, SnapshotSpec, SnapshotStatus};
 use crate::api::{Repository, to_json};
 use crate::contract::Run;
 use crate::contract::restic::Listed;
-use crate::names::{annotation, hash_of, is_tracker, label_value};
+use crate::names::{annotation, hash_of, label_value};
 
 /// Label of a Snapshot: its Repository.
 pub const REPOSITORY: &str = "repository";
@@ -23,11 +23,6 @@ pub const HOSTNAME: &str = "hostname";
 const SHORT: usize = 8;
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
-
-/// Labels of a Repository that its Snapshots get too.
-pub fn own_labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    labels.iter().filter(|(key, _)| !is_tracker(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
-}
 
 /// A Snapshot that is there, as far as it matters.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -265,7 +260,10 @@ mod tests {
             "team",
         ];
         let labels = all.map(|k| (k.to_owned(), "x".to_owned())).into();
-        assert_eq!(own_labels(&labels).into_keys().collect::<Vec<_>>(), ["app.kubernetes.io/name", "team"]);
+        assert_eq!(
+            crate::plan::seen::identity::own_labels(&labels).into_keys().collect::<Vec<_>>(),
+            ["app.kubernetes.io/name", "team"]
+        );
     }
 
     proptest! {
