@@ -26,6 +26,8 @@ pub mod admission;
 pub mod agent;
 pub mod api;
 pub mod cli;
+#[cfg(test)]
+mod conformance;
 pub mod contract;
 pub mod controller;
 pub mod digest;

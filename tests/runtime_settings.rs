@@ -58,7 +58,7 @@ fn pod(settings: &Value, step: &Step) -> Value {
     };
     let (repository, settings) = (RepositoryAccess::default(), Settings::default());
     let work = restic::Work { repository, settings, step: step.clone() };
-    let task = Task::new(Run::default(), vec![], Work::Restic(Box::new(work)));
+    let task = Task::new(Run::default(), step.verb(), vec![], Work::Restic(Box::new(work)));
     let task = Task { process: process::of(Some(&runtime)), ..task };
     let access =
         Access { display: "n/repo".into(), told: RepositoryAccess::default(), secret: "s".into(), local: None };

@@ -116,8 +116,9 @@ impl Site {
         let of = Run { id: "r".into(), kind: "RestoreSession".into(), namespace: "n".into(), name: "s".into() };
         let part = Part { member: 0, name: "h".into() };
         let repository = RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() };
+        let verb = step.verb();
         let work = restic::Work { repository, settings: Settings::default(), step };
-        let task = Task::new(of, vec![part], Work::Restic(Box::new(work)));
+        let task = Task::new(of, verb, vec![part], Work::Restic(Box::new(work)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.arg("agent").env(TASK_ENV, task.encode()).args(["--progress-port", "0"]).stdout(Stdio::null());
         command.stderr(Stdio::null());

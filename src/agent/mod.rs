@@ -66,9 +66,11 @@ async fn act(task: Task, options: &Options) -> Done {
 }
 
 /// Calls the driver of the task's system.
-async fn work(task: Task, options: Options, control: Control) -> Done {
+pub(crate) async fn work(task: Task, options: Options, control: Control) -> Done {
     match &task.work {
         Work::Restic(work) => restic::act(&task, work, &options, control).await,
+        #[cfg(test)]
+        Work::Mock(work) => crate::drivers::mock::act(&task, work, &options.secret_dir, control).await,
     }
 }
 

@@ -13,6 +13,10 @@ pub enum Driver {
     Restic,
     /// CSI volume snapshots. Declared; not implemented.
     VolumeSnapshotter,
+    /// A system that exists in tests only.
+    #[cfg(test)]
+    #[schemars(skip)]
+    Mock,
 }
 
 /// Order of the members. Parallel (the default): all at the same time. Sequential: one after another, in the order of

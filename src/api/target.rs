@@ -53,6 +53,11 @@ pub struct BackupTarget {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreTarget {
+    /// What driver Mock restores, which exists in tests only.
+    #[cfg(test)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub mock: Option<MockTarget>,
     /// Host name of the backup; a StatefulSet adds `-<ordinal>`, a DaemonSet `-<node>`. Defaults to `host-0`
     /// (`host-<ordinal>`, the node's name). Must be unique in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,4 +108,16 @@ impl RestoreTarget {
     pub fn is_exact(&self) -> bool {
         self.extraneous == Some(Extraneous::Delete)
     }
+}
+
+/// What driver Mock restores, which exists in tests only.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MockTarget {
+    /// Address of the system.
+    pub endpoint: String,
+    /// What is restored in it.
+    pub shelf: String,
+    /// Secret with its `token`.
+    pub secret: String,
 }

@@ -9,6 +9,8 @@
 mod constants;
 mod failure;
 mod job;
+#[cfg(test)]
+pub mod mock;
 mod outcome;
 pub mod restic;
 mod tallies;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::constants::{OLDEST_VERSION, VERSION, is_read};
+#[cfg(test)]
+use crate::contract::mock;
 use crate::contract::{restic, upgrade};
 
 /// One Job's work.
@@ -42,6 +44,9 @@ fn first() -> i32 {
 pub enum Work {
     /// restic.
     Restic(Box<restic::Work>),
+    /// A system that exists in tests only.
+    #[cfg(test)]
+    Mock(mock::Work),
 }
 
 /// The session a Job belongs to.
@@ -96,26 +101,20 @@ pub struct Asked {
 }
 
 impl Work {
-    /// What step of a run it is, in one word: for names, labels and logs. Of every system, `preflight` looks and `restore`
-    /// restores.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Restic(work) => work.step.verb(),
-        }
-    }
-
     /// What restic is asked; none where another system is.
     pub fn restic(&self) -> Option<&restic::Work> {
         match self {
             Self::Restic(work) => Some(work),
+            #[allow(unreachable_patterns, reason = "tests have another system")]
+            _ => None,
         }
     }
 }
 
 impl Task {
     /// The first attempt at a step.
-    pub fn new(run: Run, parts: Vec<Part>, work: Work) -> Self {
-        let (verb, process) = (work.verb().to_owned(), Process::default());
+    pub fn new(run: Run, verb: &str, parts: Vec<Part>, work: Work) -> Self {
+        let (verb, process) = (verb.to_owned(), Process::default());
         Self { version: VERSION, run, verb, parts, attempt: 1, after_death: false, process, work }
     }
 

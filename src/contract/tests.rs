@@ -103,7 +103,7 @@ fn a_task_has_nothing_that_the_kubelet_would_expand() {
     let exclude = vec!["$(INJECTED)".to_owned(), "a$$(b)$".to_owned()];
     let step = Step::Backup(Backup { exclude: exclude.clone(), ..Backup::default() });
     let work = super::restic::Work { repository: RepositoryAccess::default(), settings: Settings::default(), step };
-    let task = Task::new(Run::default(), vec![], super::Work::Restic(Box::new(work)));
+    let task = Task::new(Run::default(), "backup", vec![], super::Work::Restic(Box::new(work)));
     let text = task.encode();
     assert!(!text.contains('$'), "{text}");
     assert_eq!(Task::decode(&text).unwrap(), task);

@@ -6,4 +6,6 @@
 
 pub mod control;
 pub mod done;
+#[cfg(test)]
+pub mod mock;
 pub mod restic;

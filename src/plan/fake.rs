@@ -19,7 +19,7 @@ use crate::contract;
 use crate::contract::restic::{
     Absent, Answer, Counts, PinnedSnapshot, Pins, RepositoryFacts, Restored, SnapshotMade, Step, Work,
 };
-use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Task, VERSION, upgrade};
+use crate::contract::{Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, Task, VERSION, mock, upgrade};
 use crate::names::{annotation, reason};
 use crate::plan::effects::Grant;
 use crate::plan::seen::compact::Kept;
@@ -148,7 +148,8 @@ impl Grants {
 
     /// A Job that reads a Secret can: its account and a binding are there.
     pub fn serve(&self, job: &Job) {
-        let Some(place) = work(job).repository.secret else { return };
+        let task = task(job);
+        let Some(place) = task.work.restic().and_then(|w| w.repository.secret.clone()) else { return };
         let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
         let (account, home) = (pod.service_account_name.clone().unwrap(), job.metadata.namespace.clone().unwrap());
         // One that is named is not made, and bound by a grant of another name.
@@ -203,7 +204,7 @@ impl Jobs {
         if self.all.get(&name).is_some_and(|j| !j.orphan) {
             return;
         }
-        let writes = matches!(step(job), Step::Restore(_) | Step::Backup(_));
+        let writes = ["restore", "backup"].contains(&task(job).verb.as_str());
         let other = self.all.values().find(|j| writes && note(&j.job, annotation::STEP_KEY) == key && j.runs());
         assert!(other.is_none(), "{key}: attempt {attempt} starts while {} still runs", other.unwrap().job.name_any());
         let end = self.script.get(&key).and_then(|ends| ends.get(usize::try_from(attempt - 1).unwrap()));
@@ -318,7 +319,7 @@ impl Jobs {
         let whole = look(&job, &pod);
         // Plans see what the watches keep.
         let seen = look(&Kept::from(job).open(), &Kept::from(pod).open());
-        let asks = matches!(step(&fake.job), Step::Preflight(_));
+        let asks = task(&fake.job).verb == "preflight";
         let parts = if asks { whole.parts.clone() } else { vec![] };
         assert_eq!(seen, JobSeen { parts, ..whole }, "the watches keep too little of a Job");
         seen
@@ -341,11 +342,10 @@ impl Jobs {
     }
 
     fn outcome(&self, task: &Task, end: &End) -> Outcome {
-        let work = task.work.restic().unwrap();
         let mut outcome = Outcome { version: VERSION, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
             // An agent of before does not know that there was something.
-            End::Absent(what) if work.repository.known && !self.of_before => {
+            End::Absent(what) if task.work.restic().is_some_and(|w| w.repository.known) && !self.of_before => {
                 let why = match what {
                     Absent::Repository => reason::REPOSITORY_MISSING,
                     Absent::Bucket => reason::BUCKET_MISSING,
@@ -373,6 +373,13 @@ impl Jobs {
             End::OtherRun => outcome.run = "another".into(),
             _ => {}
         }
+        let work = match &task.work {
+            contract::Work::Restic(work) => work,
+            contract::Work::Mock(work) => {
+                outcome.answer = Some(of_mock(task, work, end));
+                return outcome;
+            }
+        };
         let answer = match &work.step {
             Step::Preflight(_) => {
                 outcome.answer = Some(contract::Answer::Found(task.parts.iter().map(|part| self.pin(part)).collect()));
@@ -437,6 +444,23 @@ impl Jobs {
         }
         answer
     }
+}
+
+/// What the second system answers.
+fn of_mock(task: &Task, work: &mock::Work, end: &End) -> contract::Answer {
+    let tally = |done| Tallies::default().with(mock::ITEMS, done);
+    let Some(act) = &work.act else {
+        let pin = serde_json::to_value(mock::Pin { edition: "e1".into() }).ok();
+        let found = |part: &Part| Found {
+            part: part.clone(),
+            pin: pin.clone(),
+            planned: tally(Tally::planned(7)),
+            ..Found::default()
+        };
+        return contract::Answer::Found(task.parts.iter().map(found).collect());
+    };
+    let done = if *end == End::Short { act.items - 1 } else { act.items };
+    contract::Answer::Did(Did { tallies: tally(Tally::of(done, act.items)) })
 }
 
 /// The task in a Job.

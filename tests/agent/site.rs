@@ -174,11 +174,12 @@ impl Site {
 
     pub fn task(&self, step: Step) -> Task {
         let run = Run { id: "run-1".into(), kind: "RestoreSession".into(), namespace: "ns".into(), name: "rs".into() };
+        let verb = step.verb();
         let hosts = if let Step::Preflight(step) = &step { step.hosts.len() } else { 1 };
         let parts = (0..hosts).map(|i| Part { member: 0, name: format!("host-{i}") }).collect();
         let repository = RepositoryAccess { url: self.url.clone(), ..RepositoryAccess::default() };
         let work = Work { repository, settings: Settings::default(), step };
-        Task::new(run, parts, contract::Work::Restic(Box::new(work)))
+        Task::new(run, verb, parts, contract::Work::Restic(Box::new(work)))
     }
 
     pub fn command(&self, task: &str, wrapper: &[&str]) -> Command {

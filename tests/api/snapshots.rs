@@ -56,7 +56,7 @@ impl Site {
         let repository = RepositoryAccess { url: "/repository".into(), ..RepositoryAccess::default() };
         let step = Step::List(List { labels: [("team".to_owned(), "a".to_owned())].into() });
         let work = restic::Work { repository, settings: Settings::default(), step };
-        let task = Task::new(run, vec![], Work::Restic(Box::new(work)));
+        let task = Task::new(run, "list", vec![], Work::Restic(Box::new(work)));
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
         command.arg("agent").env("LIFEBOAT_TASK", task.encode()).stdout(Stdio::null()).stderr(Stdio::null());
         command.arg("--kubeconfig").arg(std::env::var("KUBECONFIG").unwrap()).args(["--progress-port", "0"]);

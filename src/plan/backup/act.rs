@@ -32,9 +32,12 @@ fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
+/// The verb of its Jobs, and the beginning of their keys.
+const BACKUP: &str = "backup";
+
 /// Key of a host's backup within the run.
 pub fn key(member: usize, host: &str) -> String {
-    format!("backup/{member}/{host}")
+    format!("{BACKUP}/{member}/{host}")
 }
 
 /// Moves one host on. Its target may be gone: what runs already is read all the same.
@@ -148,7 +151,7 @@ fn create(
     let work = restic::backup::back_up(&ground.access, settings, &entry.hostname, target_spec, reach.mount_points());
     let asked = vec![Part { member: index, name: entry.hostname }];
     let needs = restic::needs(&ground.access, &work);
-    let task = Task { process: process::of(runtime), ..Task::new(pass.run.id.told(), asked, work) };
+    let task = Task { process: process::of(runtime), ..Task::new(pass.run.id.told(), BACKUP, asked, work) };
     let parts = JobParts {
         key,
         attempt: entry.attempt.unwrap_or(1),

@@ -89,7 +89,7 @@ impl<'a> Pass<'a> {
         let (run, seen, temp_dir) = (self.run, self.seen, self.temp_dir());
         let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
         let needs = restic::needs(&ground.access, &work);
-        let task = Task { process: process::of(runtime), ..Task::new(run.id.told(), vec![], work) };
+        let task = Task { process: process::of(runtime), ..Task::new(run.id.told(), name, vec![], work) };
         let seconds_left = self.seconds_left();
         let lone = Lone {
             run: &run.id.uid,

@@ -189,7 +189,7 @@ impl Pass<'_> {
         let frame =
             JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, &access.display, account, self.job_settings());
         let needs = restic::needs(access, &work);
-        let task = Task { process: process::of(runtime), ..Task::new(id.told(), vec![], work) };
+        let task = Task { process: process::of(runtime), ..Task::new(id.told(), name, vec![], work) };
         let (key, seconds_left) = (name.to_owned(), i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
         job_spec::job(&frame, &task, JobParts { key, attempt, deaths, needs, seconds_left, ..JobParts::default() })
     }

@@ -8,7 +8,7 @@ use crate::plan::effects::warn;
 use crate::plan::restore::pass::{
     Ground, LOOK_AT_PROGRESS, LOOK_AT_RUNNING, LOOK_FOR_MISSING, MemberGround, Pass, is_late, job_parts,
 };
-use crate::plan::restore::status::{is_broken, is_over, key, member_label, part};
+use crate::plan::restore::status::{RESTORE, is_broken, is_over, key, member_label, part};
 use crate::plan::restore::{conflicts, extraneous, held, rounds};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{FIRST_LOOK, JobSeen, JobState};
@@ -19,8 +19,16 @@ use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::{env, interim};
 use crate::plan::work::{attempt, job_spec, retry};
 
+/// All hosts of a member. True when they are over.
+pub fn all(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) -> bool {
+    for host in 0..pass.now.members[index].stats.len() {
+        restore(pass, index, host, ground);
+    }
+    pass.now.members[index].stats.iter().all(|h| is_over(h.phase))
+}
+
 /// One host: announce, create its Job, read what became of it.
-pub fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
+fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
     let entry = &pass.now.members[index].stats[host];
     if is_over(entry.phase) {
         return;
@@ -231,13 +239,14 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     let (Some(system), Some(rule)) = (pass.system(index), pass.rule(index, &entry.hostname)) else { return };
     let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
     let (mounts, may_have_acted) = (reach.mount_points(), !held::can_be_known(entry));
-    let acting = Acting { access, host: entry, member, target, rule, mounts, may_have_acted };
+    let run = pass.run.id.uid.as_str();
+    let acting = Acting { run, access, host: entry, member, target, rule, mounts, may_have_acted };
     let Some(work) = system.act(acting) else { return };
-    let needs = system.needs(access, Role::Act);
+    let needs = system.needs(target, access, Role::Act);
     let parts =
         JobParts { attempt, seconds_left: seconds_left(pass, index), ..job_parts(pass, index, key, needs, reach) };
     let claim = interim::interim_claim(&frame, &parts);
-    let task = pass.task(index, vec![part(index, &entry.hostname)], work);
+    let task = pass.task(index, RESTORE, vec![part(index, &entry.hostname)], work);
     let job = job_spec::job(&frame, &task, parts);
     if let Err(failure) = env::check_task(&job) {
         return fail_host(pass, index, host, &failure);

@@ -8,10 +8,9 @@ use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
 use crate::names::{condition, reason};
 use crate::plan::restore::pass::{Ground, LOOK_AT_RUNNING, LOOK_FOR_MISSING, Pass, is_late};
 use crate::plan::restore::pin::PREFLIGHT;
-use crate::plan::restore::quiesce::{held_up, quiesce, waits_for_controller};
-use crate::plan::restore::scale_back::resume;
+use crate::plan::restore::quiesce::{held_up, waits_for_controller};
 use crate::plan::restore::status::{close, fail_member, is_over, is_started, member_is_over, member_label};
-use crate::plan::restore::{act, conflicts, extraneous, pin, provision, status};
+use crate::plan::restore::{act, conflicts, extraneous, pin, provision, stages, status};
 use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::work::retry;
@@ -126,18 +125,13 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
     earlier_over && (started || settled)
 }
 
-/// Quiesce, restore, scale back: one member, one pass.
+/// One member, one pass.
 fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     pass.now.phase = Some(RestorePhase::Running);
     pass.now.members[index].phase = Some(MemberPhase::Running);
     start_clock(pass, index);
-    let hosts_over = pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
-    if !hosts_over && provision::ensure(pass, index) && quiesce(pass, index) {
-        for host in 0..pass.now.members[index].stats.len() {
-            act::restore(pass, index, host, ground);
-        }
-    }
-    if pass.now.members[index].stats.iter().all(|h| is_over(h.phase)) && resume(pass, index) {
+    let is_done = |pass: &Pass<'_>| pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
+    if (is_done(pass) || stages::advance(pass, index, ground)) && stages::tear_down(pass, index) {
         close(&mut pass.now.members[index]);
     }
 }
@@ -199,7 +193,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         entry.reason.get_or_insert_with(|| reason::DEADLINE_EXCEEDED.to_owned());
     }
     if started {
-        if resume(pass, index) {
+        if stages::tear_down(pass, index) {
             close(&mut pass.now.members[index]);
         }
         return;

@@ -31,11 +31,12 @@ mod refused;
 pub mod rounds;
 pub mod run;
 mod scale_back;
+mod stages;
 pub mod status;
 mod targets;
 mod teardown;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod too_large;
 mod users;
 mod workload_events;

@@ -223,9 +223,9 @@ impl<'a> Pass<'a> {
         (rule.is_some() || self.parts_outside(index).is_some()).then_some(rule)
     }
 
-    pub fn task(&self, member: usize, parts: Vec<Part>, work: Work) -> Task {
+    pub fn task(&self, member: usize, verb: &str, parts: Vec<Part>, work: Work) -> Task {
         let process = process::of(self.run.members[member].runtime_settings.as_ref());
-        Task { process, ..Task::new(self.run.id.told(), parts, work) }
+        Task { process, ..Task::new(self.run.id.told(), verb, parts, work) }
     }
 
     pub fn seconds_left(&self) -> i64 {

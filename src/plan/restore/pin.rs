@@ -62,10 +62,8 @@ fn slot(pass: &Pass<'_>, index: usize) -> Option<String> {
 
 /// Asks for parts of members that are as `first`. False if there is no slot for another Job.
 fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, attempt: i32) -> bool {
-    let Some(system) = pass.system(first) else { return true };
-    let Ok(MemberGround { frame, access }) = ground.of(system, pass.run.members[first].target.as_ref()) else {
-        return true;
-    };
+    let (Some(system), Some(target)) = (pass.system(first), &pass.run.members[first].target) else { return true };
+    let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return true };
     let driver = pass.run.driver(first);
     let members = pass.run.members.iter().zip(&pass.now.members).enumerate();
     let members = members.filter(|(i, _)| pass.run.driver(*i) == driver);
@@ -88,13 +86,13 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
         let parts = JobParts {
             key,
             attempt,
-            needs: system.needs(access, Role::Look),
+            needs: system.needs(target, access, Role::Look),
             runtime: settings.runtime_settings.as_ref(),
             temp_dir: settings.temp_dir.as_ref(),
             seconds_left: pass.seconds_left(),
             ..JobParts::default()
         };
-        let task = pass.task(member, asked, work);
+        let task = pass.task(member, PREFLIGHT, asked, work);
         let job = job_spec::job(&frame, &task, parts);
         let level = pass.seen.pod_security;
         let allowed = env::check_task(&job).and_then(|()| pod_security::check_job(level, &job));
@@ -219,8 +217,9 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
 /// look.
 fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> Option<PodSpec> {
     let system = pass.system(part.member)?;
-    let ground = ground.of(system, pass.run.members[part.member].target.as_ref()).ok()?;
-    let needs = system.needs(ground.access, Role::Act);
+    let target = pass.run.members[part.member].target.as_ref()?;
+    let ground = ground.of(system, Some(target)).ok()?;
+    let needs = system.needs(target, ground.access, Role::Act);
     let parts = job_parts(pass, part.member, key(part.member, &part.name), needs, reach);
     Some(job_spec::guarded_pod(&ground.frame, &parts))
 }

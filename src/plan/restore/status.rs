@@ -6,9 +6,12 @@ use crate::contract::Part;
 use crate::names::annotation;
 use crate::plan::run::hosts::display;
 
+/// The verb of the Jobs that restore, of every system, and the beginning of their keys.
+pub const RESTORE: &str = "restore";
+
 /// Key of a host's restore within the run.
 pub fn key(member: usize, host: &str) -> String {
-    format!("restore/{member}/{host}")
+    format!("{RESTORE}/{member}/{host}")
 }
 
 /// A host, as Jobs are told of it.

@@ -12,9 +12,8 @@ use crate::names::{condition, reason};
 use crate::plan::restore::act::read;
 use crate::plan::restore::conclude::{conclude, say, upper};
 use crate::plan::restore::pass::{LOOK_AT_RUNNING, Pass};
-use crate::plan::restore::scale_back::resume;
 use crate::plan::restore::status::{close, fail_member, is_over, key, member_is_over, member_label};
-use crate::plan::restore::{conclude, extraneous, refused, status};
+use crate::plan::restore::{conclude, extraneous, refused, stages, status};
 use crate::plan::run::conditions::Health;
 use crate::plan::run::{conditions, size};
 use crate::plan::seen::job_status::{JobSeen, JobState};
@@ -237,7 +236,7 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
     // restored.
     let mut back = true;
     for index in 0..pass.now.members.len() {
-        back &= resume(pass, index);
+        back &= stages::tear_down(pass, index);
     }
     if !back {
         match refused::why_refused(&pass.now.members) {

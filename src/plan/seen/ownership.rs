@@ -136,7 +136,7 @@ mod tests {
     fn task() -> Task {
         let (repository, settings) = (RepositoryAccess::default(), Settings::default());
         let work = restic::Work { repository, settings, step: Step::Prepare(Prepare {}) };
-        Task::new(id().told(), vec![], Work::Restic(Box::new(work)))
+        Task::new(id().told(), "preflight", vec![], Work::Restic(Box::new(work)))
     }
 
     fn pod(job: &Value) -> Value {

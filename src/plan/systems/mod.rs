@@ -1,5 +1,7 @@
 //! The planning half of each system: what its Jobs are asked, and what their answers mean. No two know each other.
 
+#[cfg(test)]
+pub mod mock;
 pub mod restic;
 pub mod system;
 
@@ -12,5 +14,7 @@ pub fn of(driver: Driver) -> Option<&'static dyn System> {
     match driver {
         Driver::Restic => Some(&Restic),
         Driver::VolumeSnapshotter => None,
+        #[cfg(test)]
+        Driver::Mock => Some(&mock::Mock),
     }
 }

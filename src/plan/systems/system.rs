@@ -56,6 +56,8 @@ pub struct Looking<'a> {
 
 /// A part that is to be restored.
 pub struct Acting<'a> {
+    /// Id of the run.
+    pub run: &'a str,
     /// How Jobs reach the Repository; of a system that uses none, none.
     pub access: Option<&'a Access>,
     /// How it stands: what was pinned for it.
@@ -100,7 +102,7 @@ pub trait System: Sync {
     fn act(&self, acting: Acting<'_>) -> Option<Work>;
 
     /// What the pod of such a Job needs.
-    fn needs(&self, access: Option<&Access>, role: Role) -> Needs;
+    fn needs(&self, target: &RestoreTarget, access: Option<&Access>, role: Role) -> Needs;
 
     /// Takes down what a Job says that it has done. The entries that it says it has deleted.
     fn note(&self, host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64>;

@@ -36,7 +36,7 @@ use crate::plan::seen::target::TargetSeen;
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
-    /// Hosts of each member.
+    /// Hosts of each member; none of one that is outside of the cluster.
     hosts: &'static [i32],
     sequential: bool,
     stop: bool,
@@ -92,6 +92,8 @@ enum Fault {
     OverlooksVisitors,
     /// An agent that says nothing has deleted nothing.
     TakesSilenceForNone,
+    /// A request is made as if nobody could have made it before.
+    RepeatsBlindly,
 }
 
 impl Fault {
@@ -169,6 +171,15 @@ impl Fault {
                 let ready = conditions.into_iter().flatten().find(|c| c["type"] == condition::READY);
                 if let Some(ready) = ready {
                     ready["status"] = "True".into();
+                }
+            }
+            Self::RepeatsBlindly => {
+                for job in &mut plan.jobs {
+                    let pod = job.spec.as_mut().and_then(|s| s.template.spec.as_mut()).unwrap();
+                    for variable in pod.containers.iter_mut().flat_map(|c| c.env.iter_mut().flatten()) {
+                        let text = variable.value.take().unwrap_or_default();
+                        variable.value = Some(text.replace("\"look_up\":true", "\"look_up\":false"));
+                    }
                 }
             }
             _ => {}
@@ -277,7 +288,9 @@ fn every_run_ends(entries: &[Entry]) -> Result<(), Broken> {
 }
 
 /// What `cargo test` explores.
-const SHORT: [Bound; 11] = [
+const SHORT: [Bound; 13] = [
+    Bound::of(&[0], true, true, 2, 1),
+    Bound::of(&[1, 0], true, true, 1, 0),
     Bound::of(&[1], true, true, 1, 1),
     Bound::of(&[1], true, true, 1, 1).scaled_back(),
     Bound::of(&[1], true, true, 1, 1).exact(),
@@ -292,7 +305,9 @@ const SHORT: [Bound; 11] = [
 ];
 
 /// What `make states` explores.
-const FULL: [Bound; 14] = [
+const FULL: [Bound; 16] = [
+    Bound::of(&[0, 0], false, true, 2, 1),
+    Bound::of(&[1, 0], true, true, 1, 1),
     Bound::of(&[1], true, true, 2, 2),
     Bound::of(&[1], true, true, 2, 2).scaled_back(),
     Bound::of(&[1], true, true, 2, 1).exact(),
@@ -356,6 +371,7 @@ fn no_state_of_the_full_bounds_breaks_an_invariant() {
 fn the_search_finds_what_is_broken_on_purpose() {
     let (two, one) = (Bound::of(&[1, 1], true, true, 1, 0), Bound::of(&[1], true, true, 1, 0));
     let twice = Bound { faults: 2, ..one };
+    let outside = Bound::of(&[0], true, true, 1, 0);
     for (fault, bound, what) in [
         (Fault::NoOrder, two, "is touched before member 0 is over"),
         (Fault::OverlooksAttempts, one, "the pod of an earlier attempt is still there"),
@@ -371,6 +387,7 @@ fn the_search_finds_what_is_broken_on_purpose() {
         (Fault::TakesTheLastForAll, one.exact(), "comes back on half-restored data"),
         (Fault::OverlooksVisitors, one.exact(), "for a restore that waits for others"),
         (Fault::TakesSilenceForNone, one.exact(), "does not say what was deleted"),
+        (Fault::RepeatsBlindly, outside, "a request is made again that was not looked up"),
     ] {
         let found = explore(bound, fault).map(|met| format!("{met:?}"));
         let broken = found.expect_err(&format!("{fault:?} is found"));

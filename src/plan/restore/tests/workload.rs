@@ -11,6 +11,9 @@ use crate::plan::seen::target::{ClaimSeen, PodSeen, Target};
 /// Stands for a kind where a member's claims are made from templates, one a replica.
 pub const MADE: &str = "";
 
+/// Stands for a kind where a member is outside of the cluster.
+pub const OUTSIDE: &str = "Outside";
+
 /// A workload or claim.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -51,6 +54,11 @@ impl Workload {
 
     pub fn is_scalable(&self) -> bool {
         TargetKind::of_name(self.kind).is_scalable()
+    }
+
+    /// What driver Mock restores: no workload at all.
+    pub fn is_outside(&self) -> bool {
+        self.kind == OUTSIDE
     }
 
     /// Claims that are made: no workload at all.
@@ -119,6 +127,15 @@ fn pod(name: &str, index: i32, workload: &Workload) -> PodSeen {
         (false, false) => None,
     };
     PodSeen { name: format!("{name}-{index}"), node, ..PodSeen::default() }
+}
+
+/// A member of a batch.
+pub fn member(index: usize, workload: &Workload) -> Value {
+    if workload.is_outside() {
+        let shelf = json!({ "endpoint": "shelves:1", "shelf": format!("s{index}"), "secret": "shelves" });
+        return json!({ "driver": "Mock", "target": { "alias": format!("m{index}"), "mock": shelf } });
+    }
+    json!({ "target": target(index, workload) })
 }
 
 pub fn target(index: usize, workload: &Workload) -> Value {

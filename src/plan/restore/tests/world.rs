@@ -21,7 +21,7 @@ use crate::plan::repository::slots::queue::Room;
 use crate::plan::restore::rounds::Rounds;
 use crate::plan::restore::run::RestoreRun;
 use crate::plan::restore::tests::document::Document;
-use crate::plan::restore::tests::workload::{Workload, look_at, target, workload_of};
+use crate::plan::restore::tests::workload::{Workload, look_at, member, target, workload_of};
 use crate::plan::restore::{next, pvc_templates};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::seen::pvc::Made;
@@ -111,7 +111,7 @@ pub struct World {
 impl World {
     /// A RestoreBatch over these workloads, named m0, m1 and so on.
     pub fn batch(order: &str, on_failure: &str, workloads: Vec<Workload>) -> Self {
-        let members: Vec<Value> = (0..workloads.len()).map(|i| json!({ "target": target(i, &workloads[i]) })).collect();
+        let members: Vec<Value> = workloads.iter().enumerate().map(|(i, w)| member(i, w)).collect();
         let spec = json!({ "repository": { "name": "repo" }, "executionOrder": order, "onFailure": on_failure,
             "timeOut": "2m", "members": members });
         Self::of("RestoreBatch", &spec, workloads)

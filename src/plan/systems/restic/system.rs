@@ -45,13 +45,13 @@ impl System for Restic {
     }
 
     fn act(&self, acting: Acting<'_>) -> Option<Work> {
-        let Acting { access, host, member, target, rule, mounts, may_have_acted } = acting;
+        let Acting { access, host, member, target, rule, mounts, may_have_acted, .. } = acting;
         let step = act::step(host, target, rule?, mounts, may_have_acted);
         let settings = settings(member.temp_dir.as_ref(), member.interim_volume_template.is_some());
         Some(work(access?, settings, step))
     }
 
-    fn needs(&self, access: Option<&Access>, role: Role) -> Needs {
+    fn needs(&self, _: &RestoreTarget, access: Option<&Access>, role: Role) -> Needs {
         let of = match role {
             Role::Look => needs_of_look,
             Role::Act => needs_of_restore,

@@ -36,8 +36,9 @@ fn frame() -> JobFrame {
 }
 
 fn task(step: Step) -> Task {
+    let verb = step.verb();
     let work = restic::Work { repository: RepositoryAccess::default(), settings: Settings::default(), step };
-    Task::new(Run::default(), vec![], Work::Restic(Box::new(work)))
+    Task::new(Run::default(), verb, vec![], Work::Restic(Box::new(work)))
 }
 
 /// What a step needs on the repository of `n/repo`, whose Secret is mounted, or read.

@@ -7,15 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::json;
 
 use crate::api::restore_batch::{RestoreBatchStatus, RestoreMemberStatus};
 use crate::api::restore_session::{HostPhase, HostRestoreStats};
+use crate::contract::Work;
 use crate::contract::restic::Step;
 use crate::plan::effects::{FinalizerChange, Plan, Stop};
-use crate::plan::fake::{setup, step};
+use crate::plan::fake::{setup, task};
 use crate::plan::repository::slots::queue::Room;
 use crate::plan::restore::held_note::Note;
 use crate::plan::restore::next;
@@ -23,7 +25,7 @@ use crate::plan::restore::rounds::Rounds;
 use crate::plan::restore::run::{RestoreRun, RestoreState};
 use crate::plan::restore::tests::states::ends::{End, FAULTS, fits};
 use crate::plan::restore::tests::states::{Bound, Fault, invariants};
-use crate::plan::restore::tests::workload::{Workload, look_at};
+use crate::plan::restore::tests::workload::{OUTSIDE, Workload, look_at};
 use crate::plan::restore::tests::world::World;
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::seen::repository::RepositorySeen;
@@ -65,6 +67,18 @@ pub struct Made {
     pub runs: bool,
     /// It deletes what is extraneous.
     pub exact: bool,
+    /// It is of the second system; and whether it looks the request up that it makes.
+    pub outside: Option<bool>,
+}
+
+impl Made {
+    fn of(job: &Job, seen: JobSeen) -> Self {
+        let (exact, outside) = match task(job).work {
+            Work::Restic(work) => (matches!(work.step, Step::Restore(step) if step.exact), None),
+            Work::Mock(work) => (false, Some(work.act.is_some_and(|act| act.look_up))),
+        };
+        Self { seen: Rc::new(seen), runs: true, exact, outside }
+    }
 }
 
 /// A workload.
@@ -115,8 +129,13 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(bound: Bound, fault: Fault) -> (Self, Cluster) {
-        let kind = |hosts| if hosts == 1 { "Deployment" } else { "StatefulSet" };
+        let kind = |hosts| match hosts {
+            0 => OUTSIDE,
+            1 => "Deployment",
+            _ => "StatefulSet",
+        };
         let workloads: Vec<Workload> = bound.hosts.iter().map(|hosts| Workload::new(kind(*hosts), *hosts)).collect();
+        let stands = |w: &Workload| if w.is_outside() { Scaled::Down } else { Scaled::Up };
         let mut world = World::batch(
             if bound.sequential { "Sequential" } else { "Parallel" },
             if bound.stop { "Stop" } else { "Continue" },
@@ -140,6 +159,9 @@ impl Scene {
         };
         let target = |(i, w): (usize, &Workload)| {
             [(w.wanted, w.wanted), (0, w.wanted), (0, 0)].map(|(replicas, pods)| {
+                if w.is_outside() {
+                    return TargetSeen::Missing(String::new());
+                }
                 TargetSeen::Found(Box::new(look_at(format!("m{i}"), &Workload { replicas, pods, ..w.clone() })))
             })
         };
@@ -147,7 +169,7 @@ impl Scene {
             run: world.run(),
             rounds: Rounds::default(),
             jobs: vec![],
-            workloads: vec![Scaled::Up; workloads.len()],
+            workloads: workloads.iter().map(stands).collect(),
             held: vec![false; workloads.len()],
             visited: vec![false; workloads.len()],
             now: world.now,
@@ -217,7 +239,7 @@ impl Cluster {
             + plan.jobs.len()
             + usize::from(plan.status.is_some());
         if writes == 0 && (self.gone || (self.run.state.is_final() && !self.run.id.held)) {
-            invariants::left_well(self, scene.bound.scale_back)?;
+            invariants::left_well(self, scene)?;
             return Ok((vec![], None));
         }
         let mut ways = vec![];
@@ -399,8 +421,7 @@ impl Cluster {
                 if after.jobs.iter().any(|j| j.seen.name == seen.name) && scene.fault != Fault::RepeatsItself {
                     continue;
                 }
-                let exact = matches!(step(job), Step::Restore(step) if step.exact);
-                let made = Made { seen: Rc::new(seen), runs: true, exact };
+                let made = Made::of(job, seen);
                 if let Err(broken) = invariants::may_start(&after, scene, &made) {
                     return Some(Err(broken));
                 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::contract::restic::{Counts, PinnedSnapshot, Pins, Restored};
-use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, VERSION};
+use crate::contract::{Answer, Class, Did, Failure, Found, Outcome, Part, Tallies, Tally, VERSION, mock};
 use crate::names::reason;
 use crate::plan::restore::tests::states::cluster::{Cluster, Made, is_preflight};
 use crate::plan::seen::job_status::{JobSeen, JobState};
@@ -64,24 +64,26 @@ impl Cluster {
     pub fn ended(&self, at: usize, end: End) -> Self {
         let mut after = self.clone();
         let run = self.run.id.uid.clone();
-        let Made { seen, runs, exact } = &mut after.jobs[at];
-        let exact = *exact;
+        let Made { seen, runs, exact, outside } = &mut after.jobs[at];
+        let (exact, outside) = (*exact, outside.is_some());
         let seen = Rc::make_mut(seen);
         let mut outcome = Outcome { version: VERSION, run, seconds: 1.0, ..Outcome::default() };
         *runs = matches!(end, End::Lingers | End::NeverStarts | End::ByHand);
         let lost = |class, why| JobState::Lost(Failure::new(class, why, "It is lost."));
         let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
         match end {
-            End::Ok | End::Short | End::LastData | End::Silent => outcome.answer = Some(answer(seen, exact, end)),
+            End::Ok | End::Short | End::LastData | End::Silent => {
+                outcome.answer = Some(answer(seen, exact, outside, end))
+            }
             End::NotDeleted => {
-                outcome.answer = Some(answer(seen, exact, end));
+                outcome.answer = Some(answer(seen, exact, outside, end));
                 outcome.failure = fails(Class::Data, reason::EXTRANEOUS_NOT_DELETED);
             }
             End::Untouched => {
                 outcome.failure = fails(Class::Data, reason::NO_SPACE);
                 outcome.untouched = true;
             }
-            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, exact, end)),
+            End::Data if is_preflight(seen) => outcome.answer = Some(answer(seen, exact, outside, end)),
             End::Data => outcome.failure = fails(Class::Data, reason::DATA_CORRUPT),
             End::Infrastructure => outcome.failure = fails(Class::Transient, reason::REPOSITORY_UNREACHABLE),
             End::Died => seen.state = lost(Class::Transient, reason::OOM_KILLED),
@@ -114,7 +116,11 @@ impl Cluster {
     }
 }
 
-fn answer(seen: &JobSeen, exact: bool, end: End) -> Answer {
+fn answer(seen: &JobSeen, exact: bool, outside: bool, end: End) -> Answer {
+    let items = |tally| Tallies::default().with(mock::ITEMS, tally);
+    if !is_preflight(seen) && outside {
+        return Answer::Did(Did { tallies: items(Tally::of(if end == End::Short { 6 } else { 7 }, 7)) });
+    }
     if !is_preflight(seen) {
         let counts = |files| Counts { files, bytes: files * 10 };
         let restored = counts(if end == End::Short { 6 } else { 7 });
@@ -130,10 +136,12 @@ fn answer(seen: &JobSeen, exact: bool, end: End) -> Answer {
     };
     let pin = || PinnedSnapshot { id: "cd".repeat(32), time: "2026-11-20T00:00:00Z".into(), path: None };
     let none = || Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, "There is no snapshot.");
-    let pins = || Pins { snapshots: vec![pin()], ..Pins::default() }.write();
+    let edition = || serde_json::to_value(mock::Pin { edition: "e1".into() }).ok();
+    let pins = || if outside { edition() } else { Pins { snapshots: vec![pin()], ..Pins::default() }.write() };
+    let planned = || if outside { items(Tally::planned(7)) } else { Tallies::default() };
     let of = |(i, part): (usize, &Part)| match bad {
         Some(bad) if bad == i => Found { part: part.clone(), failure: Some(none()), ..Found::default() },
-        _ => Found { part: part.clone(), pin: pins(), ..Found::default() },
+        _ => Found { part: part.clone(), pin: pins(), planned: planned(), ..Found::default() },
     };
     Answer::Found(seen.parts.iter().enumerate().map(of).collect())
 }

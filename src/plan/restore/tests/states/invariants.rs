@@ -17,8 +17,8 @@ fn all(holds: &[(bool, &str)]) -> Result<(), String> {
 /// Whether every host of a member was really restored.
 fn is_done(cluster: &Cluster, scene: &Scene, member: usize) -> bool {
     let hosts = scene.bound.hosts[member];
-    let name = |i: i32| if hosts == 1 { format!("m{member}") } else { format!("m{member}-{i}") };
-    (0..hosts).all(|i| cluster.done.contains(&format!("restore/{member}/{}", name(i))))
+    let name = |i: i32| if hosts <= 1 { format!("m{member}") } else { format!("m{member}-{i}") };
+    (0..hosts.max(1)).all(|i| cluster.done.contains(&format!("restore/{member}/{}", name(i))))
 }
 
 /// In order, a member is touched after those before it: under Stop only if all of them were really restored.
@@ -56,6 +56,7 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), St
     }
     let (member, host) = cluster.host(&job.key).ok_or_else(|| format!("{} is not announced", job.key))?;
     may_touch(cluster, scene, member)?;
+    let acted = cluster.touched.get(&job.key).is_some_and(|jobs| *jobs > 0);
     let beside = cluster.jobs.iter().find(|j| j.seen.key == job.key && j.runs);
     all(&[
         (beside.is_none(), "a restore runs twice: the pod of an earlier attempt is still there"),
@@ -63,6 +64,7 @@ pub fn may_start(cluster: &Cluster, scene: &Scene, made: &Made) -> Result<(), St
         (host.attempt == Some(job.attempt), "an attempt is not announced"),
         (!host.snapshots.is_empty(), "a restore begins before its snapshots are pinned"),
         (cluster.workloads[member] == Scaled::Down, "a restore begins under a workload that runs"),
+        (!(made.outside == Some(false) && acted), "a request is made again that was not looked up"),
         (made.exact == scene.bound.exact, "a Job deletes what is extraneous, or not, as nobody asked for"),
         (!(made.exact && cluster.visited[member]), "a Job that deletes begins while others use the volume"),
     ])
@@ -193,10 +195,11 @@ pub fn all_restored(cluster: &Cluster, scene: &Scene, state: &RestoreState) -> R
 }
 
 /// A cluster that the controller has left.
-pub fn left_well(cluster: &Cluster, scale_back: bool) -> Result<(), String> {
+pub fn left_well(cluster: &Cluster, scene: &Scene) -> Result<(), String> {
+    let scale_back = scene.bound.scale_back;
     // A preflight only reads: it is told to go, and not waited for.
     let runs = cluster.jobs.iter().any(|j| works(j) && !(is_preflight(&j.seen) && j.seen.deleting));
-    for (m, workload) in cluster.workloads.iter().enumerate() {
+    for (m, workload) in cluster.workloads.iter().enumerate().filter(|(m, _)| !scene.workloads[*m].is_outside()) {
         let (is_up, is_held) = (*workload == Scaled::Up, cluster.held[m]);
         let stays = is_held && is_said_half(cluster, m);
         all(&[

@@ -110,8 +110,8 @@ fn print_job(job: &Made, is_read: bool, h: &mut DefaultHasher) {
         JobState::Lost(failure) => (1, Some(failure)),
         JobState::Done(outcome) => {
             if let Some(Answer::Did(did)) = &outcome.answer {
-                let r = Restored::of(&did.tallies).unwrap();
-                (r.planned == r.restored, r.deleted).hash(h);
+                let deleted = Restored::of(&did.tallies).and_then(|r| r.deleted);
+                (did.tallies.incomplete().count(), deleted).hash(h);
             }
             (2, outcome.failure.as_ref())
         }
