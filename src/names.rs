@@ -316,6 +316,8 @@ pub mod reason {
     pub const REPOSITORY_REACHABLE: &str = "RepositoryReachable";
     /// No slot for a Job of the Repository is free.
     pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
+    /// What is outside of the cluster has no place for one more Job now.
+    pub const SYSTEM_BUSY: &str = "SystemBusy";
     /// The Repository is being deleted, but is in use.
     pub const REPOSITORY_IN_USE: &str = "RepositoryInUse";
     /// Another invoker uses the Repository, or a host in it.

@@ -26,11 +26,11 @@ pub fn reserved<K: Consumer>(
         match slots.reserve(object, &plan.jobs, most, is_new) {
             Reserved::All => return plan,
             Reserved::InUse(claims) => seen.writers.extend(claims),
-            Reserved::NoRoom => seen.room = Room { free: 0, ahead: most },
+            Reserved::NoRoom => seen.no_room(most),
             Reserved::BeingCreated => seen.room = Room::WHILE_CREATED,
         }
     }
-    seen.room = Room { free: 0, ahead: most };
+    seen.no_room(most);
     next(seen)
 }
 

@@ -35,6 +35,8 @@ pub struct Consumers {
 pub trait Consumer: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// The Repository it uses.
     fn home(&self, consumers: &Consumers) -> Option<Home>;
+    /// Keys of the slots that its Jobs take besides those on it.
+    fn slots(&self) -> &[String];
     /// Whether it needs it no more.
     fn is_over(&self) -> bool;
     /// Whether its Jobs have rights, as far as its status says.
@@ -55,6 +57,9 @@ impl<K: UserKind> Consumer for Stored<K> {
             "BackupBatch" => consumers.batches.get(&ObjectRef::new(&invoker.name).within(&namespace))?.home(consumers),
             _ => None,
         }
+    }
+    fn slots(&self) -> &[String] {
+        &self.facts().slots
     }
     fn is_over(&self) -> bool {
         self.facts().over

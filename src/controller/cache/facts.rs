@@ -76,7 +76,8 @@ fn facts_of_restore(run: &RestoreRun, repository: Option<(String, String)>) -> F
     let (over, rests) = (is_final(state.phase), state.is_final());
     let runs = state.phase == Some(RestorePhase::Running);
     let targets = if over { vec![] } else { targets::of(run) };
-    Facts { repository, over, rests, runs, targets, ..Facts::default() }
+    let slots = if over { vec![] } else { run.slots() };
+    Facts { repository, over, rests, runs, targets, slots, ..Facts::default() }
         .saying(&state.conditions)
         .running(Some(&state.run))
 }

@@ -7,7 +7,7 @@
 //! from the watches, before anybody looks.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ pub struct Slots(Arc<Mutex<All>>);
 
 #[derive(Default)]
 struct All {
-    /// By Repository.
+    /// By Repository, or by what else Jobs take slots of.
     queues: HashMap<String, Queue>,
     /// Sessions that are not over, by uid.
     sessions: HashMap<String, Session>,
@@ -52,7 +52,8 @@ struct All {
 struct Session {
     kind: Cow<'static, str>,
     namespace: String,
-    home: String,
+    /// Keys of its queues; that of its Repository comes first.
+    keys: Vec<String>,
 }
 
 /// What a Job has taken.
@@ -63,6 +64,8 @@ struct Taken {
     session: String,
     /// Its session, as messages name it.
     label: String,
+    /// What it takes a slot of, as it says itself. It counts only if its session has that key.
+    slot: Option<String>,
     /// Namespace and name of the claims that it mounts to work on.
     claims: Vec<String>,
     /// It only reads them.
@@ -143,7 +146,10 @@ impl Slots {
             return self.with(|all| all.leave(&uid));
         }
         // A backup whose invoker is gone stays where it was.
-        let Some(home) = session.home(consumers) else { return };
+        let home = session.home(consumers);
+        if home.is_none() && session.slots().is_empty() {
+            return;
+        }
         let leaves = session.meta().deletion_timestamp.is_some();
         let waits = [reason::PENDING, reason::TARGET_BUSY].iter().any(|why| session.says(condition::RECONCILING, why));
         let claim = Claim {
@@ -156,7 +162,7 @@ impl Slots {
             wants: !waits && !leaves,
             leaves,
         };
-        self.with(|all| all.enter(K::kind(&()), &home, claim));
+        self.with(|all| all.enter(K::kind(&()), home.as_ref(), session.slots(), claim));
     }
 
     /// Follows the watch of the Jobs of a kind of sessions.
@@ -201,9 +207,12 @@ impl Slots {
             if is_new && new.iter().any(|(_, taken)| all.is_being_created(taken)) {
                 return Reserved::BeingCreated;
             }
-            let count = new.iter().filter(|(name, _)| !all.jobs.contains_key(name)).count();
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for (_, taken) in new.iter().filter(|(name, _)| !all.jobs.contains_key(name)) {
+                *counts.entry(all.key_of(taken)).or_default() += 1;
+            }
             let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
-            if count > all.room(&uid, created, most).free {
+            if counts.iter().any(|(key, count)| *count > all.room(key, &uid, created, most).free) {
                 return Reserved::NoRoom;
             }
             for (name, taken) in new {
@@ -269,7 +278,16 @@ impl Slots {
     /// Room for Jobs of a session on its Repository.
     pub fn room<K: Consumer>(&self, session: &K, most: usize) -> Room {
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
-        self.with(|all| all.room(&session.uid().unwrap_or_default(), created, most))
+        let uid = session.uid().unwrap_or_default();
+        self.with(|all| all.room(all.first_key(&uid), &uid, created, most))
+    }
+
+    /// The same of what else its Jobs take slots of.
+    pub fn rooms<K: Consumer>(&self, session: &K, most: usize) -> BTreeMap<String, Room> {
+        let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
+        let uid = session.uid().unwrap_or_default();
+        let room = |all: &All, key: &String| (key.clone(), all.room(key, &uid, created, most));
+        self.with(|all| session.slots().iter().map(|key| room(all, key)).collect())
     }
 
     /// Reads the queue of a Repository; `None` when nobody stands there.
@@ -303,6 +321,7 @@ impl Taken {
         let prepares = job.labels().get(label::STEP).is_some_and(|step| step == restic::backup::PREPARE);
         Self {
             prepares: job.annotations().get(annotation::REPOSITORY).filter(|_| prepares).cloned(),
+            slot: job.annotations().get(annotation::REPOSITORY).cloned(),
             label: format!("{kind} {namespace}/{name}"),
             kind,
             session: session.to_owned(),

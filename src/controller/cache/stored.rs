@@ -41,6 +41,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct Facts {
     /// Namespace and name of the Repository that it uses.
     pub repository: Option<(String, String)>,
+    /// Keys of the slots that its Jobs take besides those on its Repository.
+    pub slots: Vec<String>,
     /// The invoker of a backup.
     pub invoker: Option<InvokerRef>,
     /// It needs its Repository no more.

@@ -96,9 +96,10 @@ impl<K: Restore> Planned for K {
         // today would leave its workload at zero.
         let is_let_in = run.is_leaving() || (whole.goes_on() && object.is_whole());
         let refusal = observe::refusal(&ctx.reads, object, &whole, is_let_in).await?;
-        let room = ctx.writes.slots.room(object, ctx.setup.jobs_per_repository);
+        let most = ctx.setup.jobs_per_repository;
+        let (room, rooms) = (ctx.writes.slots.room(object, most), ctx.writes.slots.rooms(object, most));
         let seen = Box::pin(observe::surroundings(&ctx.reads, &ctx.setup, &run, refusal, children)).await?;
-        Ok(Some((run, Surroundings { room, ..seen })))
+        Ok(Some((run, Surroundings { room, rooms, ..seen })))
     }
 
     fn refused(seen: &mut Surroundings, refused: Refused) {

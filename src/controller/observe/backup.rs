@@ -256,6 +256,7 @@ pub async fn surroundings(
         job_defaults: namespace::job_defaults(reads, &setup.job_defaults, namespace).await?,
         jobs,
         room: Room { free: setup.jobs_per_repository, ahead: 0 },
+        rooms: BTreeMap::new(),
         rivals,
         writers,
         refused_claims: BTreeMap::new(),

@@ -72,6 +72,12 @@ impl Gate {
         Self { shut: (reason::REPOSITORY_BUSY, text), free: room.free, wait, turned_away: false }
     }
 
+    /// The gate to what else Jobs take slots of.
+    pub fn to(key: &str, room: Room) -> Self {
+        let text = format!("{key} has no place for one more Job of this namespace now; {} come first.", room.ahead);
+        Self { shut: (reason::SYSTEM_BUSY, text), free: room.free, wait: LOOK_FOR_ROOM, turned_away: false }
+    }
+
     /// Whether anything may be begun.
     pub fn is_open(&mut self, plan: &mut Plan) -> bool {
         let open = self.free > 0;

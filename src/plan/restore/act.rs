@@ -228,7 +228,7 @@ fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Grou
         pass.plan.look_again(LOOK_FOR_MISSING);
         return false;
     }
-    pass.gate.admit(&mut pass.plan)
+    pass.admit(index)
 }
 
 fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {

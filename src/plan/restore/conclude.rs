@@ -176,7 +176,7 @@ fn standing(pass: &mut Pass<'_>) -> (String, String) {
         return (reason::PENDING.to_owned(), format!("Waiting: {text}"));
     }
     let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
-    if let Some((why, text)) = pass.gate.refusal().filter(|_| idle) {
+    if let Some((why, text)) = pass.refusal().filter(|_| idle) {
         return (why.to_owned(), format!("Waiting: {text}"));
     }
     if let Some(step) = pass.now.run.steps.iter().find(|s| s.message.is_some()) {

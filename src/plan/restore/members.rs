@@ -89,7 +89,7 @@ fn start_clock(pass: &mut Pass<'_>, index: usize) {
 
 /// Nothing is scaled down for a restore that could not go on at once.
 fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
-    ground && is_pinned(&pass.now.members[index]) && pass.gate.is_open(&mut pass.plan)
+    ground && is_pinned(&pass.now.members[index]) && pass.is_open(index)
 }
 
 fn is_pinned(status: &RestoreMemberStatus) -> bool {

@@ -97,6 +97,8 @@ pub(super) struct Pass<'a> {
     pub reaches: BTreeMap<(usize, String), Reach>,
     /// To its Repository.
     pub gate: Gate,
+    /// To what else its Jobs take slots of, by key.
+    pub gates: BTreeMap<String, Gate>,
     /// What new Jobs need to read the Secret of another namespace.
     pub grant: Option<Grant>,
     /// Its Repository may not be used any more, so that rights go before its Jobs do.
@@ -153,6 +155,7 @@ impl<'a> Pass<'a> {
                 &preconditions::display(run.repository.as_ref(), &run.id.namespace),
                 seen.room,
             ),
+            gates: seen.rooms.iter().map(|(key, room)| (key.clone(), Gate::to(key, *room))).collect(),
             grant: None,
             kept_out: false,
             plan: Plan::nothing(),
@@ -204,6 +207,37 @@ impl<'a> Pass<'a> {
     /// The system of a member.
     pub fn system(&self, index: usize) -> Option<&'static dyn System> {
         systems::of(self.run.driver(index))
+    }
+
+    /// What a member connects to besides the Repository.
+    pub fn slot(&self, index: usize) -> Option<String> {
+        self.system(index)?.slot(self.run.members.get(index)?.target.as_ref()?)
+    }
+
+    /// The gate to what the Jobs of a member take slots of; none where nobody knows of it yet.
+    fn gate_of(&mut self, index: usize) -> (Option<&mut Gate>, &mut Plan) {
+        let gate = match self.slot(index) {
+            None => Some(&mut self.gate),
+            Some(key) => self.gates.get_mut(&key),
+        };
+        (gate, &mut self.plan)
+    }
+
+    /// Whether Jobs of a member may be made now.
+    pub fn is_open(&mut self, index: usize) -> bool {
+        let (gate, plan) = self.gate_of(index);
+        gate.is_none_or(|gate| gate.is_open(plan))
+    }
+
+    /// Takes the slot of one Job of a member; false when there is none.
+    pub fn admit(&mut self, index: usize) -> bool {
+        let (gate, plan) = self.gate_of(index);
+        gate.is_none_or(|gate| gate.admit(plan))
+    }
+
+    /// Reason and text where a Job got no slot in this pass.
+    pub fn refusal(&self) -> Option<(&'static str, &str)> {
+        std::iter::once(&self.gate).chain(self.gates.values()).find_map(Gate::refusal)
     }
 
     /// Whether any member uses the Repository.

@@ -46,18 +46,13 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     let mut waiting: Vec<Part> = open.into_iter().filter(|part| !is_asked(pass, part, attempt)).collect();
     // A Job looks at parts of one system, and with one connection.
     while let Some(first) = waiting.first().map(|part| part.member) {
-        let of = |index: usize| (pass.run.driver(index), slot(pass, index));
+        let of = |index: usize| (pass.run.driver(index), pass.slot(index));
         let (these, others) = waiting.into_iter().partition(|part: &Part| of(part.member) == of(first));
         waiting = others;
         if !look(pass, ground, first, these, attempt) {
             return;
         }
     }
-}
-
-/// What a member connects to besides the Repository.
-fn slot(pass: &Pass<'_>, index: usize) -> Option<String> {
-    pass.system(index)?.slot(pass.run.members[index].target.as_ref()?)
 }
 
 /// Asks for parts of members that are as `first`. False if there is no slot for another Job.
@@ -76,7 +71,7 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
     };
     let open = parts.into_iter().filter_map(|part| to_look_at(pass, ground, part)).collect();
     for (asked, work) in system.look(open, &about) {
-        if !pass.gate.admit(&mut pass.plan) {
+        if !pass.admit(first) {
             return false;
         }
         let names: Vec<String> = asked.iter().map(|p| format!("{}/{}", p.member, p.name)).collect();

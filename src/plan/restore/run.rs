@@ -15,6 +15,7 @@ use crate::plan::restore::status::is_final;
 use crate::plan::run::conditions::order;
 use crate::plan::run::limits::is_sequential;
 use crate::plan::seen::identity::Identity;
+use crate::plan::systems;
 
 /// Which backup a session restores, where a rule does not select by itself.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +82,16 @@ impl RestoreRun {
     /// How a member is restored.
     pub fn driver(&self, member: usize) -> Driver {
         self.members.get(member).and_then(|m| m.driver).unwrap_or(self.driver)
+    }
+
+    /// Keys of the slots that its Jobs take besides those on its Repository, see
+    /// [`System::slot`](crate::plan::systems::system::System::slot).
+    pub fn slots(&self) -> Vec<String> {
+        let of = |(i, member): (usize, &RestoreMember)| systems::of(self.driver(i))?.slot(member.target.as_ref()?);
+        let mut slots: Vec<String> = self.members.iter().enumerate().filter_map(of).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// What was taken from the BackupBatch that the spec names.

@@ -60,6 +60,8 @@ pub struct Surroundings {
     pub jobs: Vec<JobSeen>,
     /// Room for more of them on its Repository.
     pub room: Room,
+    /// The same of what else its Jobs take slots of, by key.
+    pub rooms: BTreeMap<String, Room>,
     /// Targets of other sessions that are this one's too.
     pub rivals: Vec<Rival>,
     /// Claims that Jobs of other sessions write to, or read.
@@ -77,6 +79,13 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// What room there was is gone. There are `most` slots of each kind.
+    pub fn no_room(&mut self, most: usize) {
+        let none = Room { free: 0, ahead: most };
+        self.room = none;
+        self.rooms.values_mut().for_each(|room| *room = none);
+    }
+
     /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
     pub fn defaults(&self) -> RuntimeSettings {
         self.job_defaults.clone().unwrap_or_default()

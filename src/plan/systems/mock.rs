@@ -6,8 +6,7 @@ use crate::api::target::{MockTarget, RestoreTarget};
 use crate::contract::mock::{Act, ITEMS, Pin, Work as MockWork};
 use crate::contract::{Answer, Class, Failure, Found, Outcome, Part, Work};
 use crate::names::{hash_of, reason};
-use crate::plan::systems::restic::backend::Access;
-use crate::plan::systems::system::{Acting, Looking, Open, Role, System};
+use crate::plan::systems::system::{Access, Acting, Looking, Open, Role, System};
 use crate::plan::work::job_spec::frame::{NeededSecret, Needs};
 
 /// Shelves.

@@ -17,16 +17,32 @@ use crate::plan::seen::surroundings::Writer;
 const UNANSWERED_FOR: Duration = Duration::from_mins(2);
 
 impl All {
-    pub fn enter(&mut self, kind: Cow<'static, str>, home: &Home, claim: Claim) {
-        let (repository, uid) = (full_name(home), claim.uid.clone());
-        if self.sessions.get(&uid).is_some_and(|s| s.home != repository) {
+    /// A session comes, or has changed. It stands in the queue for its Repository, and in those of these slots.
+    pub fn enter(&mut self, kind: Cow<'static, str>, home: Option<&Home>, slots: &[String], claim: Claim) {
+        let uid = claim.uid.clone();
+        let namespace = home.and_then(|h| h.namespace.as_deref()).unwrap_or_default();
+        let keys: Vec<String> = home.map(full_name).into_iter().chain(slots.iter().cloned()).collect();
+        if self.sessions.get(&uid).is_some_and(|s| s.keys != keys) {
             self.leave_queue(&uid);
         }
-        let session = Session { kind, namespace: claim.namespace.clone(), home: repository.clone() };
+        let session = Session { kind, namespace: claim.namespace.clone(), keys: keys.clone() };
         self.sessions.insert(uid.clone(), session);
-        let work = self.work(&uid);
-        let namespace = home.namespace.as_deref().unwrap_or_default();
-        self.queues.entry(repository).or_insert_with(|| Queue::of(namespace)).enter(claim, work);
+        for (n, key) in keys.into_iter().enumerate() {
+            let work = self.work(&uid, &key);
+            let of = if n == 0 { namespace } else { "" };
+            self.queues.entry(key).or_insert_with(|| Queue::of(of)).enter(claim.clone(), work);
+        }
+    }
+
+    /// The queue that a session stands in first.
+    pub fn first_key(&self, uid: &str) -> &str {
+        self.sessions.get(uid).and_then(|s| s.keys.first()).map_or("", String::as_str)
+    }
+
+    /// What a Job takes a slot of: what it says, if its session has that key, else that of the Repository.
+    pub fn key_of<'a>(&'a self, job: &'a Taken) -> &'a str {
+        let known = |key: &&String| self.sessions.get(&job.session).is_some_and(|s| s.keys.contains(key));
+        job.slot.as_ref().filter(known).map_or_else(|| self.first_key(&job.session), String::as_str)
     }
 
     /// A session is over, or gone. What it asked for, and nobody has heard of, cannot come any more.
@@ -45,28 +61,32 @@ impl All {
 
     fn leave_queue(&mut self, uid: &str) {
         let Some(session) = self.sessions.remove(uid) else { return };
-        if let Some(queue) = self.queues.get_mut(&session.home) {
+        for key in session.keys {
+            let Some(queue) = self.queues.get_mut(&key) else { continue };
             queue.leave(uid);
             if queue.is_empty() {
-                self.queues.remove(&session.home);
+                self.queues.remove(&key);
             }
         }
     }
 
-    /// What the Jobs of a session take on its Repository.
-    fn work(&self, uid: &str) -> Work {
+    /// What the Jobs of a session take of these slots.
+    fn work(&self, uid: &str, key: &str) -> Work {
         let Some(session) = self.sessions.get(uid) else { return Work::default() };
         let names = self.of.get(uid).into_iter().flatten();
-        let jobs = names.filter_map(|name| self.jobs.get(name));
+        let jobs = names.filter_map(|name| self.jobs.get(name)).filter(|t| self.key_of(t) == key);
         let own = jobs.filter(|t| t.works && t.kind == session.kind && t.namespace == session.namespace);
         let (stuck, at_work): (Vec<_>, Vec<_>) = own.partition(|t| t.stuck);
         Work { places: at_work.len(), stuck: stuck.len() }
     }
 
     fn count(&mut self, uid: &str) {
-        let work = self.work(uid);
-        if let Some(queue) = self.sessions.get(uid).and_then(|s| self.queues.get_mut(&s.home)) {
-            queue.works(uid, work);
+        let keys = self.sessions.get(uid).map(|s| s.keys.clone()).unwrap_or_default();
+        for key in keys {
+            let work = self.work(uid, &key);
+            if let Some(queue) = self.queues.get_mut(&key) {
+                queue.works(uid, work);
+            }
         }
     }
 
@@ -137,8 +157,8 @@ impl All {
         }
     }
 
-    pub fn room(&self, uid: &str, created: Timestamp, most: usize) -> Room {
-        let found = self.sessions.get(uid).and_then(|s| Some((s, self.queues.get(&s.home)?)));
+    pub fn room(&self, key: &str, uid: &str, created: Timestamp, most: usize) -> Room {
+        let found = self.sessions.get(uid).and_then(|s| Some((s, self.queues.get(key)?)));
         found.map_or(Room { free: most, ahead: 0 }, |(s, queue)| queue.room(&s.namespace, created, uid, most))
     }
 

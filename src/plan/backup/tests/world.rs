@@ -168,6 +168,7 @@ impl World {
             refused_holds: BTreeMap::new(),
             refused_revoke: self.refused_revoke.clone(),
             room: Room { free: self.room, ahead: 16 - self.room },
+            rooms: BTreeMap::new(),
             progress: self.progress.clone(),
         }
     }

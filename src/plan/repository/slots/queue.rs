@@ -77,7 +77,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Of a Repository of this namespace.
+    /// Of a Repository of this namespace. What several namespaces connect to and none owns has an empty one.
     pub fn of(home: &str) -> Self {
         Self { home: home.to_owned(), ..Self::default() }
     }
@@ -137,7 +137,7 @@ impl Queue {
 
     /// Whether the Repository's own namespace holds no place and waits for none: one is kept for it.
     fn keeps_one(&self, most: usize) -> bool {
-        most > 1 && self.held(&self.home) == 0 && !self.lines.contains_key(&self.home)
+        most > 1 && !self.home.is_empty() && self.held(&self.home) == 0 && !self.lines.contains_key(&self.home)
     }
 
     /// Those of other namespaces whose place is kept before that of `me` at this level.

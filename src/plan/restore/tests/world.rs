@@ -217,6 +217,7 @@ impl World {
             job_defaults: self.job_defaults.clone(),
             jobs: self.jobs.seen().into_iter().chain(self.refused_jobs.clone()).collect(),
             room: self.room(),
+            rooms: BTreeMap::new(),
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),

@@ -210,6 +210,7 @@ impl Cluster {
             job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             jobs: self.jobs.iter().map(|j| (*j.seen).clone()).collect(),
             room: Room { free: 64, ahead: 0 },
+            rooms: BTreeMap::new(),
             rivals: vec![],
             writers: vec![],
             refused_claims: [].into(),
