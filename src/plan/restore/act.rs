@@ -186,7 +186,7 @@ fn stage(pass: &mut Pass<'_>, index: usize, host: usize, key: &str, attempt: i32
 
 fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
     if is_broken(&pass.now.members[index]) {
-        let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
+        let text = "A user or another controller scaled the workload up during the restore, so it is not retried.";
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
     }
     let entry = &pass.now.members[index].stats[host];
@@ -196,7 +196,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
             pass,
             index,
             host,
-            &restic::act::half_written("The Job is gone, and what it did is not known."),
+            &restic::act::half_written("The Job no longer exists, and its result is not known."),
         );
     }
     if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
@@ -269,7 +269,7 @@ fn judge(outcome: &Outcome, run: &str, target: Option<&RestoreTarget>) -> Option
         return outcome.failure.clone();
     }
     if outcome.run != run {
-        let text = format!("The Job answered for another run ({}).", outcome.run);
+        let text = format!("The result of the Job belongs to another run ({}).", outcome.run);
         return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
     }
     restic::act::verdict(outcome, target)
