@@ -15,6 +15,7 @@ use crate::plan::backup::schedule;
 use crate::plan::backup::schedule::Schedule;
 use crate::plan::run::duration;
 use crate::plan::run::hosts::TargetKind;
+use crate::plan::systems;
 use crate::plan::systems::restic::pattern;
 
 /// Whether data is read or written.
@@ -42,13 +43,23 @@ impl Direction {
     }
 }
 
+/// A driver.
+pub fn driver(errors: &mut Errors, at: &str, driver: Driver) {
+    if systems::of(driver).is_none() {
+        errors.not_supported(at, format!("{driver:?} is not supported yet; use Restic"));
+    }
+}
+
 /// The driver, and the repository that restic needs.
 pub fn driver_and_repository(errors: &mut Errors, driver: Driver, repository: Option<&RepositoryRef>) {
-    if driver == Driver::VolumeSnapshotter {
-        errors.not_supported("spec.driver", "VolumeSnapshotter is not built yet; possible is Restic");
-    }
+    self::driver(errors, "spec.driver", driver);
+    self::repository(errors, &[driver], repository);
+}
+
+/// The Repository of a run whose parts have these drivers.
+pub fn repository(errors: &mut Errors, drivers: &[Driver], repository: Option<&RepositoryRef>) {
     match repository {
-        None if driver == Driver::Restic => {
+        None if drivers.contains(&Driver::Restic) => {
             errors.invalid("spec.repository", "is missing; driver Restic needs the name of a Repository");
         }
         Some(repository) => name(errors, "spec.repository.name", &repository.name, "a Repository"),

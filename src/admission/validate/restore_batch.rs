@@ -11,7 +11,8 @@ use crate::admission::validate::members::Member;
 use crate::admission::validate::parts::Part;
 use crate::admission::validate::{common, extraneous, members, overlap, parts};
 use crate::api::RestoreBatch;
-use crate::api::restore_batch::BackupBatchRef;
+use crate::api::common::Driver;
+use crate::api::restore_batch::{BackupBatchRef, RestoreMember};
 use crate::plan::run::hosts::HostSet;
 use crate::plan::run::limits::is_sequential;
 
@@ -24,7 +25,12 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     common::selection(&mut errors, spec.as_of.as_deref(), spec.backup_session.as_deref());
     let from_backup = spec.backup_batch.as_ref();
     if from_backup.is_none() || spec.repository.is_some() {
-        common::driver_and_repository(&mut errors, spec.driver, spec.repository.as_ref());
+        common::driver(&mut errors, "spec.driver", spec.driver);
+        let of = |m: &RestoreMember| m.driver.unwrap_or(spec.driver);
+        // Of an empty list the batch itself speaks.
+        let drivers: Vec<Driver> =
+            spec.members.iter().map(of).chain(spec.members.is_empty().then_some(spec.driver)).collect();
+        common::repository(&mut errors, &drivers, spec.repository.as_ref());
     }
     common::positive_duration(&mut errors, "spec.timeOut", spec.time_out.as_deref());
     common::hooks(&mut errors, "spec.hooks", common::is_set(spec.hooks.as_deref()));
@@ -35,10 +41,13 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     }
     for (i, member) in spec.members.iter().enumerate() {
         common::positive_duration(&mut errors, &format!("spec.members[{i}].timeOut"), member.time_out.as_deref());
+        if let Some(driver) = member.driver {
+            common::driver(&mut errors, &format!("spec.members[{i}].driver"), driver);
+        }
         let part = Part {
             at: &format!("spec.members[{i}]"),
             namespace: new.metadata.namespace.as_deref(),
-            driver: spec.driver,
+            driver: member.driver.unwrap_or(spec.driver),
             task: member.task.as_ref(),
             runtime: member.runtime_settings.as_ref(),
             temp_dir: member.temp_dir.as_ref(),

@@ -124,7 +124,7 @@ fn create(
     }
     let Some(target_spec) = &spec.target else { return };
     let Some(target) = target else {
-        let text = format!("Backup target {} is gone.", display(&target_spec.ref_.clone().unwrap_or_default()));
+        let text = format!("Backup target {} was deleted.", display(&target_spec.ref_.clone().unwrap_or_default()));
         return hold(pass, index, host, reason::TARGET_NOT_AVAILABLE, text);
     };
     if let Some(text) = held_note::no_backup(target) {
@@ -192,11 +192,11 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
     let target = spec.target.as_ref()?.ref_.as_ref().and_then(hosts::target_key);
     let rival = pass.seen.rivals.iter().find(|r| r.begun && Some(&r.target) == target.as_ref());
     let own = display(&spec.target.as_ref()?.ref_.clone().unwrap_or_default());
-    let rival = rival.map(|r| format!("{} restores {own}; it is backed up after that.", r.session));
+    let rival = rival.map(|r| format!("{} is restoring {own}; the backup starts afterwards.", r.session));
     rival.or_else(|| {
         let writer = pass.seen.writers.iter().find(|w| !w.reads && reach.claims().any(|c| c == w.claim))?;
         Some(format!(
-            "{} writes to PersistentVolumeClaim {}; it is backed up after that.",
+            "{} writes to PersistentVolumeClaim {}; the backup starts afterwards.",
             writer.session, writer.claim
         ))
     })
@@ -216,7 +216,8 @@ pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize,
     match &outcome.failure {
         Some(failure) => fail(pass, index, host, failure),
         None if made.is_empty() => {
-            let lost = Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without the snapshots it made.");
+            let lost =
+                Failure::new(Class::Fatal, reason::AGENT_FAILED, "The Job ended without reporting its snapshots.");
             fail(pass, index, host, &lost);
         }
         None => {

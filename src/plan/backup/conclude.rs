@@ -90,7 +90,7 @@ fn percent(hosts: &[&HostBackupStats]) -> String {
     let of = |what: fn(&Progress) -> i64| known().fold(0_i128, |all, p| all + i128::from(what(&p)));
     let (done, total) = (of(|p| p.bytes_done.min(p.bytes_total)), of(|p| p.bytes_total));
     match (done * 100).checked_div(total) {
-        Some(percent) if percent > 0 => format!(", {percent} % of what is being read"),
+        Some(percent) if percent > 0 => format!(", {percent} % of the current data"),
         _ => String::new(),
     }
 }
@@ -122,7 +122,7 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
             at,
         );
     } else if facts.is_some() {
-        let said = text.unwrap_or_else(|| "The check gave no result.".to_owned());
+        let said = text.unwrap_or_else(|| "The check returned no result.".to_owned());
         conditions::set(list, condition::REPOSITORY_INTEGRITY_VERIFIED, false, reason::INTEGRITY_FAILED, said, at);
     }
     let Some(facts) = facts else { return retained };
@@ -221,7 +221,7 @@ fn why(target: &BackupTargetStatus) -> (String, String) {
     let text = c.message.clone().unwrap_or_default();
     // What may still come is waited for until the deadline, and no longer.
     if [reason::TARGET_NOT_AVAILABLE, reason::PENDING].contains(&c.reason.as_deref().unwrap_or_default()) {
-        return (reason::DEADLINE_EXCEEDED.to_owned(), format!("Not begun before the deadline. Last: {text}"));
+        return (reason::DEADLINE_EXCEEDED.to_owned(), format!("Not started before the deadline. Last: {text}"));
     }
     (reason::MEMBER_FAILED.to_owned(), text)
 }

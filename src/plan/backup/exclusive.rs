@@ -45,14 +45,14 @@ pub fn refusal(me: &Rival, all: &[Rival], repository: &str) -> Option<Refusal> {
     let message = earlier.into_iter().find_map(|other| {
         if me.is_batch() || other.is_batch() {
             return Some(format!(
-                "spec.repository: Repository {repository} is used by {}, which was there before {}. A BackupBatch needs a Repository of its own: create another one, or delete the other object.",
+                "spec.repository: {} uses Repository {repository} and is older than {}. A BackupBatch cannot share its Repository: create another Repository, or delete the other object.",
                 other.label(),
                 me.label()
             ));
         }
         let host = me.hosts.iter().find_map(|a| other.hosts.iter().find_map(|b| a.shared(b)))?;
         Some(format!(
-            "spec.repository: in Repository {repository}, host {host} of {} is also a host of {}, which was there before. Set another target.alias, or use another Repository.",
+            "spec.repository: in Repository {repository}, host {host} of {} is also a host of {}, which is older. Set another target.alias, or use another Repository.",
             me.label(),
             other.label()
         ))

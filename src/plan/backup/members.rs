@@ -70,8 +70,8 @@ pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (BTreeMap<String, Ve
         if let Some(other) = pass.run.others.iter().find(|o| o.has(&host, &path)) {
             shared.get_or_insert_with(|| {
                 format!(
-                    "Retention was not applied to host {host}, path {path}: {} backs up under the same name into the \
-                     same repository, so that nobody can tell whose snapshots are whose. Give each target an alias of its own.",
+                    "Retention was not applied to host {host}, path {path}: {} uses the same host and path in the \
+                     same repository, so their snapshots cannot be distinguished. Give each target its own alias.",
                     other.name
                 )
             });
@@ -134,7 +134,7 @@ fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
             (Some(target.as_ref()), reason::TARGET_AVAILABLE, format!("Backup target {name} found."))
         }
         Some(TargetSeen::Unknown(why)) => {
-            (None, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} could not be looked up: {why}"))
+            (None, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} could not be read: {why}"))
         }
         _ => (None, reason::TARGET_NOT_AVAILABLE, format!("Backup target {name} does not exist.")),
     };
@@ -170,7 +170,7 @@ fn count(pass: &mut Pass<'_>, invoker: &Invoker, target: &Target, index: usize) 
     let places = target.places();
     let name = display(&pass.now.targets[index].ref_.clone().unwrap_or_default());
     if places.is_empty() {
-        refuse(pass, index, &format!("{name} has no replicas, no claims and no node, so it has nothing to back up."));
+        refuse(pass, index, &format!("{name} has no replicas, PVCs or nodes, so there is nothing to back up."));
         return false;
     }
     let stats = places.into_iter().map(|place| HostBackupStats {
@@ -200,7 +200,7 @@ fn taken(pass: &Pass<'_>, index: usize, stats: &[HostBackupStats]) -> Option<Str
     let mut others = others.flat_map(|(i, t)| t.stats.iter().map(move |h| (i, t, h)));
     let (other, status, host) = others.find(|(_, _, h)| stats.iter().any(|s| s.hostname == h.hostname))?;
     Some(format!(
-        "Host {} of it is also a host of {}, and nobody could tell their snapshots apart. Set another target.alias on one of the two.",
+        "Host {} is also a host of {}, so their snapshots could not be distinguished. Set another target.alias for one of them.",
         host.hostname,
         label(other, status)
     ))

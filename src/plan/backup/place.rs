@@ -32,7 +32,7 @@ impl Pass<'_> {
         let done = self.now.targets.iter().flat_map(|t| &t.stats);
         let done = done.filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();
         let text = format!(
-            "{what} while the session ran, which is over therefore; {} backed up before. Create another session.",
+            "{what} during the session, so it was ended; {} backed up before. Create another session.",
             text::count(i64::try_from(done).unwrap_or(i64::MAX), "host was", "hosts were")
         );
         members::give_up(self, reason::SPEC_CHANGED, &text);

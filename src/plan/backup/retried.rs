@@ -10,7 +10,7 @@ impl Pass<'_> {
     pub(super) fn follow(&mut self) {
         if self.run.canceled {
             self.now.retried = Some(false);
-            return self.event(true, reason::NOT_RETRIED, "Not tried again: the session was canceled.");
+            return self.event(true, reason::NOT_RETRIED, "Not retried: the session was canceled.");
         }
         if let Some(wait) = self.now.next_retry.as_ref().and_then(|t| retry::left(t.0, self.at)) {
             return self.plan.look_again(wait);
@@ -21,11 +21,11 @@ impl Pass<'_> {
         if let Some(invoker) = wanted {
             let new = sessions::retry(&invoker.id, invoker.first_target(), &self.run.id, self.retries_left() - 1);
             let text =
-                format!("Made BackupSession {} to try again.", new.session.metadata.name.as_deref().unwrap_or("-"));
+                format!("Created BackupSession {} as a retry.", new.session.metadata.name.as_deref().unwrap_or("-"));
             self.plan.sessions.push(new);
             self.event(false, reason::RETRIED, &text);
         } else {
-            let text = format!("Not tried again: {} is gone, paused or not valid.", self.run.invoker_label);
+            let text = format!("Not retried: {} was deleted, or is paused or invalid.", self.run.invoker_label);
             self.event(true, reason::NOT_RETRIED, &text);
         }
     }

@@ -90,7 +90,7 @@ impl Schedule {
             // One way to say it, and the one that Kubernetes has for CronJobs.
             let (zone, rest) = after.split_once(char::is_whitespace).unwrap_or((after, "0 3 * * *"));
             return Err(format!(
-                "{text:?} names a time zone; write it into spec.timeZone: schedule: {:?}, timeZone: {zone}",
+                "{text:?} contains a time zone; set it in spec.timeZone instead: schedule: {:?}, timeZone: {zone}",
                 rest.trim()
             ));
         }
@@ -228,7 +228,7 @@ pub fn zone(name: Option<&str>) -> Result<TimeZone, String> {
     // The database that is compiled in: the same answer on every machine.
     TimeZoneDatabase::bundled()
         .get(name)
-        .map_err(|_| format!("{name:?} is no time zone; write one like Europe/Berlin or UTC"))
+        .map_err(|_| format!("{name:?} is not a valid time zone; write one like Europe/Berlin or UTC"))
 }
 
 fn descriptor(text: &str) -> Result<Kind, String> {
@@ -287,7 +287,7 @@ fn item_of(item: &str, bounds: &Bounds) -> Result<Field, String> {
     let (range, step) = match item.split_once('/') {
         None => (item, None),
         Some((range, step)) => {
-            let n: u8 = number(step).ok_or_else(|| format!("the step {step:?} of {item:?} is no number"))?;
+            let n: u8 = number(step).ok_or_else(|| format!("the step {step:?} of {item:?} is not a valid number"))?;
             if n == 0 {
                 return Err(format!("the step of {item:?} is 0; write 1 or more"));
             }
@@ -321,9 +321,9 @@ fn value(text: &str, bounds: &Bounds) -> Result<u8, String> {
         Some(n) if (min..=max).contains(&n) => Ok(n),
         Some(7) if bounds.name == WEEKDAY.name => Err("7 is not a day; Sunday is 0".to_owned()),
         Some(n) => Err(format!("{n} is not between {min} and {max}")),
-        None => {
-            Err(format!("{text:?} is no value; write {min} to {max}, *, a range like {min}-{max} or a step like */5"))
-        }
+        None => Err(format!(
+            "{text:?} is not a valid value; write {min} to {max}, *, a range like {min}-{max} or a step like */5"
+        )),
     }
 }
 

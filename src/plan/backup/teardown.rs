@@ -84,7 +84,7 @@ fn cut_off(target: &mut BackupTargetStatus, at: k8s_openapi::jiff::Timestamp) {
     }
     for host in target.stats.iter_mut().filter(|h| !host_is_over(h)) {
         let last = host.error.take().map(|e| format!(" Last: {e}")).unwrap_or_default();
-        let text = if is_begun(host) { "Not backed up to its end" } else { "Not begun" };
+        let text = if is_begun(host) { "Not backed up completely" } else { "Not started" };
         host.error = Some(format!("{text}: the session was canceled.{last}"));
         host.reason = Some(reason::CANCELED.to_owned());
         host.phase = Some(BackupHostPhase::Failed);
@@ -110,5 +110,9 @@ fn text(targets: &[BackupTargetStatus]) -> String {
     }
     let made: Vec<_> = done.iter().flat_map(|h| &h.snapshots).collect();
     let made = summary::names(&made).map(|names| format!(", {names}")).unwrap_or_default();
-    format!("Canceled. {} of {} backed up{made}; retention and check did not end.", done.len(), count_of(all.len()))
+    format!(
+        "Canceled. {} of {} backed up{made}; retention and check did not complete.",
+        done.len(),
+        count_of(all.len())
+    )
 }

@@ -40,7 +40,7 @@ fn what_is_half_restored_is_not_backed_up() {
     let host = &w.status["targets"][0]["stats"][0];
     assert_eq!(host["reason"], reason::HELD_DOWN);
     let said = host["error"].as_str().unwrap();
-    assert!(said.contains("RestoreSession/demo/web has left its data half restored"), "{said}");
+    assert!(said.contains("RestoreSession/demo/web left its data half restored"), "{said}");
     // Somebody has scaled it up, and has accepted the data.
     let mut w = World::new(1, true, false);
     w.found = Some(target(1));
@@ -110,7 +110,7 @@ fn parallel_members_do_not_wait_for_a_missing_one() {
     w.settle();
     assert_eq!((w.phase(), w.targets()), ("Failed", vec!["Failed", "Succeeded"]));
     assert_eq!(w.stalled(), reason::DEADLINE_EXCEEDED);
-    assert!(w.summary().contains("Not begun before the deadline. Last: Backup target"), "{}", w.summary());
+    assert!(w.summary().contains("Not started before the deadline. Last: Backup target"), "{}", w.summary());
 }
 
 #[test]
@@ -150,7 +150,12 @@ fn nothing_is_begun_on_a_store_that_is_away_or_busy() {
         }
         assert!(w.silent && w.stalled_is_absent(), "{:#}", w.status);
         assert!(w.jobs.created.iter().all(|(_, attempt)| *attempt == 1), "one try learns it: {:?}", w.jobs.created);
-        assert!(w.status["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo does not answer: "));
+        assert!(
+            w.status["summary"]
+                .as_str()
+                .unwrap()
+                .starts_with("Waiting: The storage of Repository demo/repo does not answer: ")
+        );
         w.jobs.away = false;
         w.silent = false;
         w.settle();

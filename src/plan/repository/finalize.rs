@@ -84,7 +84,7 @@ fn wait_for_users(pass: &mut Pass<'_>) {
         .collect();
     let more = if all.len() > NAMED { format!(" and {} more", all.len() - NAMED) } else { String::new() };
     let text = format!(
-        "Deletion waits, because it is used by {}{more}. Delete them, or let them use another Repository.",
+        "Deletion waits, because it is used by {}{more}. Delete them, or change them to another Repository.",
         names.join(", ")
     );
     // Those who wait for a store that is away must be able to end.
@@ -95,7 +95,7 @@ fn wait_for_users(pass: &mut Pass<'_>) {
 }
 
 fn not_removed(why: &str) -> String {
-    format!("The data could not be removed: {why} It is tried again every minute. {KEEP}")
+    format!("The data could not be removed: {why} It is retried every minute. {KEEP}")
 }
 
 /// Whether it was said already that the last attempt failed for this reason.
@@ -115,7 +115,7 @@ fn wipe(pass: &mut Pass<'_>) {
     }
     if pass.seen.at_work > 0 {
         pass.plan.look_again(LOOK_AGAIN);
-        let text = format!("Deletion waits for {} Jobs that still work on the repository.", pass.seen.at_work);
+        let text = format!("Deletion waits for {} running Jobs.", pass.seen.at_work);
         return hold(pass, Health::Reconciling, reason::REPOSITORY_IN_USE, &text);
     }
     if !pass.run.state.steps.iter().any(|s| s.name == WIPE) {

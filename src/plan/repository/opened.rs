@@ -87,7 +87,7 @@ pub(super) fn tell(pass: &mut Pass<'_>) {
     let sync = pass.now.sync.clone().unwrap_or_default();
     let synced = pass.now.conditions.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED);
     if pass::every(pass).is_none() {
-        let text = "Ready to be used. Its Snapshots are not listed (snapshotSync), so whether it opens is not known.";
+        let text = "Ready. Its Snapshots are not listed (snapshotSync), so it is not known whether the repository can be opened.";
         return pass.say(Health::Ready, reason::BACKEND_SECRET_AVAILABLE, text);
     }
     if !is_open(pass, &sync) {
@@ -121,7 +121,7 @@ fn unopened(pass: &Pass<'_>, sync: &SyncStatus, synced: Option<&Condition>) -> S
     let held = pass.now.steps.iter().find(|s| s.name == LIST && !s.done).and_then(|s| s.message.clone());
     let failed = || synced.filter(|c| c.status == "False").and_then(|c| c.message.clone());
     let why = match pass.plan.listing {
-        Listing::Wants => Some("It waits for its turn: only some Repositories are opened at once.".to_owned()),
+        Listing::Wants => Some("It waits: only a limited number of Repositories are opened at a time.".to_owned()),
         _ => held.or_else(failed),
     };
     let why = why.unwrap_or_else(|| "The Job that lists its Snapshots opens it.".to_owned());

@@ -61,7 +61,7 @@ pub fn check(
             return Err(NoGround::Waiting(text));
         }
         Seen::Unknown(why) => {
-            let text = format!("Repository {display} could not be looked up: {why}");
+            let text = format!("Repository {display} could not be read: {why}");
             set(list, condition::REPOSITORY_FOUND, Value::Unknown, reason::REPOSITORY_UNKNOWN, &text, at);
             return Err(NoGround::Waiting(text));
         }
@@ -70,8 +70,9 @@ pub fn check(
         Verdict::Allowed => {}
         Verdict::Denied(_) => return Err(deny(&display, namespace, list, at)),
         Verdict::Unknown(why) => {
-            let text =
-                format!("Whether Repository {display} allows namespace {namespace} could not be looked up: {why}");
+            let text = format!(
+                "The usagePolicy of Repository {display} could not be checked for namespace {namespace}: {why}"
+            );
             set(list, condition::REPOSITORY_FOUND, Value::Unknown, reason::REPOSITORY_UNKNOWN, &text, at);
             return Err(NoGround::Waiting(text));
         }
@@ -104,13 +105,13 @@ pub fn check(
         }
         Seen::Missing => {
             let text = format!(
-                "Backend Secret {secret} does not exist. Create it with the key RESTIC_PASSWORD and the store's credentials."
+                "Backend Secret {secret} does not exist. Create it with the key RESTIC_PASSWORD and the credentials of the storage."
             );
             set(list, condition::BACKEND_SECRET_FOUND, false, reason::BACKEND_SECRET_NOT_AVAILABLE, &text, at);
             Err(NoGround::Waiting(text))
         }
         Seen::Unknown(why) => {
-            let text = format!("Backend Secret {secret} could not be looked up: {why}");
+            let text = format!("Backend Secret {secret} could not be read: {why}");
             set(list, condition::BACKEND_SECRET_FOUND, Value::Unknown, reason::BACKEND_SECRET_UNKNOWN, &text, at);
             Err(NoGround::Waiting(text))
         }

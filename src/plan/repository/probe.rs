@@ -64,15 +64,16 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     let list = &mut pass.now.conditions;
     if silent {
         conditions::set(list, condition::REACHABLE, false, reason::REPOSITORY_UNREACHABLE, &said, pass.at);
-        let asked = if pass::every(pass).is_some() { "with doubling waits otherwise" } else { "not at all otherwise" };
+        let asked =
+            if pass::every(pass).is_some() { "otherwise at doubling intervals" } else { "otherwise not at all" };
         let asked = format!(
-            "One small Job asks it again: at once when the spec or the Secret changes, once a minute while a session waits, {asked}. Nothing else is started meanwhile."
+            "One small Job checks it again: at once when the spec or the Secret changes, once a minute while a session waits, {asked}. No other Job is started until then."
         );
         pass.say(Health::Reconciling, reason::REPOSITORY_UNREACHABLE, &format!("{said} {asked}"));
     } else if known.message.is_some() {
         conditions::set(list, condition::REACHABLE, Value::Unknown, reason::PROBE_LOST, &said, pass.at);
     } else if known.last_probe_time.is_some() {
-        let text = "The store answers.";
+        let text = "The storage answers.";
         conditions::set(list, condition::REACHABLE, true, reason::REPOSITORY_REACHABLE, text, pass.at);
     }
     pass.now.reachability = Some(known);
@@ -190,13 +191,15 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
 }
 
 fn cannot_ask(why: &str) -> String {
-    text::message(&format!("Whether it answers is not known, because the Job that asks it does not run: {why}"))
+    text::message(&format!(
+        "It is not known whether the storage answers, because the Job that checks it does not run: {why}"
+    ))
 }
 
 /// Lets those who wait try for themselves. Whoever finds the store silent says so, and probes begin anew.
 fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
     let said = format!(
-        "{MOST_LOST} Jobs in a row that should ask the store did not run, so sessions try it for themselves. Last: {why}"
+        "{MOST_LOST} consecutive Jobs that check the storage did not run, so sessions use it without this check. Last: {why}"
     );
     let said = text::message(&said);
     pass.event(true, reason::PROBE_LOST, &said);
@@ -229,7 +232,7 @@ fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
         asked_with: known.asked_with.clone(),
     };
     if was_away {
-        pass.event(false, reason::REPOSITORY_REACHABLE, "The store answers again.");
+        pass.event(false, reason::REPOSITORY_REACHABLE, "The storage answers again.");
     }
 }
 

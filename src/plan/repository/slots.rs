@@ -40,7 +40,7 @@ impl Gate {
         };
         if let Some(silent) = silent {
             let text = format!(
-                "Repository {display} does not answer: {} It has not answered since {}. One small Job a minute asks again; until it answers, nothing else is started.",
+                "The storage of Repository {display} does not answer: {} It has not answered since {}. One small Job a minute checks it; until it answers, no other Job is started.",
                 crate::text::sentence(&silent.message),
                 silent.since
             );
@@ -58,12 +58,10 @@ impl Gate {
             _ => format!("more than {LONG}"),
         };
         let text = if room == Room::WHILE_CREATED {
-            format!(
-                "Another session is creating the repository of {display} in its storage; this one begins after that."
-            )
+            format!("Another session is creating the repository of {display}; this session starts afterwards.")
         } else {
             format!(
-                "Repository {display} has no place for one more Job of this namespace now; {ahead} come first. Places are shared out by namespace."
+                "Repository {display} has no free slot for a Job of this namespace; {ahead} come first. Slots are shared by namespace."
             )
         };
         let turns = u32::try_from(room.ahead / 16).unwrap_or(u32::MAX).saturating_add(1);
@@ -74,7 +72,7 @@ impl Gate {
 
     /// The gate to what else Jobs take slots of.
     pub fn to(key: &str, room: Room) -> Self {
-        let text = format!("{key} has no place for one more Job of this namespace now; {} come first.", room.ahead);
+        let text = format!("{key} has no free slot for another Job of this namespace; {} are before it.", room.ahead);
         Self { shut: (reason::SYSTEM_BUSY, text), free: room.free, wait: LOOK_FOR_ROOM, turned_away: false }
     }
 

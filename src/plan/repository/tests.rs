@@ -419,7 +419,7 @@ fn what_was_repaired_is_removed_without_another_word() {
     w.delete();
     w.lives(40);
     let (_, why, text) = w.condition("Ready");
-    assert!(why == "WrongPassword" && text.contains("again every minute"), "{text}");
+    assert!(why == "WrongPassword" && text.contains("retried every minute"), "{text}");
     w.lives(60);
     assert!(w.gone && w.attempts("wipe") == 2);
 }

@@ -24,7 +24,7 @@ pub enum Verdict {
 /// not there or may not be used: who may not use a Repository is not told that it exists, nor what its policy says.
 pub fn denial(repository: &str, namespace: &str) -> String {
     format!(
-        "Repository {repository} does not exist, or its usagePolicy does not let namespace {namespace} use it. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces."
+        "Repository {repository} does not exist, or its usagePolicy does not allow namespace {namespace}. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces."
     )
 }
 

@@ -180,14 +180,14 @@ fn stage(pass: &mut Pass<'_>, index: usize, host: usize, key: &str, attempt: i32
 
 fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: String, attempt: i32) {
     if is_broken(&pass.now.members[index]) {
-        let text = "The workload was scaled up by somebody else during the restore, so it is not tried again.";
+        let text = "A user or another controller scaled the workload up during the restore, so it is not retried.";
         return fail_host(pass, index, host, &Failure::new(Class::Fatal, reason::QUIESCE_BROKEN, text));
     }
     let entry = &pass.now.members[index].stats[host];
     let was_at_work = entry.progress.is_some() || held::is_unknown(entry);
     if let Some(system) = runs_once(pass, index).filter(|_| was_at_work) {
         // Somebody has deleted it, and it may have been at work.
-        let failure = system.half_done("The Job is gone, and what it did is not known.");
+        let failure = system.half_done("The Job no longer exists, and its result is not known.");
         return fail_host(pass, index, host, &failure);
     }
     if let Some(wait) = retry::pause(entry.not_before.as_ref(), pass.at) {
@@ -262,7 +262,7 @@ fn judge(outcome: &Outcome, run: &str, system: &dyn System, target: &RestoreTarg
         return outcome.failure.clone();
     }
     if outcome.run != run {
-        let text = format!("The Job answered for another run ({}).", outcome.run);
+        let text = format!("The result of the Job belongs to another run ({}).", outcome.run);
         return Some(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
     }
     system.verdict(outcome, target)

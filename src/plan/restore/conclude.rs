@@ -88,7 +88,7 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
 pub fn given_up(pass: &mut Pass<'_>) {
     for job in pass.seen.jobs.iter().filter(|j| j.given_up) {
         let text = format!(
-            "Job {} was told to stop more than {} minutes ago and is still there. Its node does not answer; should it come back before the pod is removed, the Job may still write until it hears.",
+            "Job {} was stopped more than {} minutes ago and still exists. Its node does not respond; if the node returns before the pod is removed, the Job may still write until it is stopped.",
             job.name,
             STOP_PATIENCE.as_secs() / 60
         );

@@ -42,7 +42,7 @@ pub(super) fn ahead(pass: &Pass<'_>, index: usize) -> Option<String> {
     let first = |r: &&Rival| Some(&r.target) == target.as_ref() && (r.begun || r.order < own);
     if let Some(rival) = pass.seen.rivals.iter().find(first) {
         let own = display(&pass.now.members[index].ref_);
-        return Some(format!("{} restores {own} too; this one begins after it.", rival.session));
+        return Some(format!("{} also restores {own}; this session starts afterwards.", rival.session));
     }
     let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
     reaches.into_iter().find_map(|(_, reach)| elsewhere(pass, reach))
@@ -61,5 +61,5 @@ pub(super) fn writing(pass: &Pass<'_>, own_key: &str, reach: &Reach) -> Option<S
 fn elsewhere(pass: &Pass<'_>, reach: &Reach) -> Option<String> {
     let other = pass.seen.writers.iter().find(|w| reach.claims().any(|c| c == w.claim))?;
     let does = if other.reads { "backs up" } else { "writes to" };
-    Some(format!("{} {does} PersistentVolumeClaim {}; this one begins after it.", other.session, other.claim))
+    Some(format!("{} {does} PersistentVolumeClaim {}; this session starts afterwards.", other.session, other.claim))
 }

@@ -26,7 +26,7 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
     let now = i64::try_from(deleted?).unwrap_or(i64::MAX);
     host.deleted = Some(host.deleted.unwrap_or(0).saturating_add(now));
     let text = format!(
-        "Deleted {} of host {} that the snapshots do not have. The log of its Job names them.",
+        "Deleted {} of host {} that are not in the snapshots. The log of its Job lists them.",
         entries(now),
         host.hostname
     );
@@ -75,9 +75,9 @@ pub fn in_use(pass: &Pass<'_>, index: usize) -> Option<String> {
     }
     (!pods.is_empty()).then(|| {
         format!(
-            "target.extraneous is Delete, and the volumes of {} are used by {}, which would lose files that they are writing. Stop them, or leave extraneous out.",
-            target.display,
-            named(&pods)
+            "target.extraneous is Delete, and pods ({}) use the volumes of {} and would lose files that they write. Stop them, or remove extraneous.",
+            named(&pods),
+            target.display
         )
     })
 }
@@ -155,7 +155,7 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
             own.iter().any(|pod| used.contains(&pod.name))
         })?;
         let text = format!(
-            "target.extraneous is Delete, and pods of {} use the volumes of {}, which would lose files that they write. Restore both in runs of their own, with the pods of the other one stopped, or leave extraneous out. Nothing was touched.",
+            "target.extraneous is Delete, and pods of {} use the volumes of {}, which would lose files that they write. Restore both in separate runs, with the pods of the other one stopped, or remove extraneous. Nothing was changed.",
             member_label(other, &pass.now.members[other]),
             member_label(index, &pass.now.members[index])
         );
@@ -183,14 +183,14 @@ fn text(pass: &Pass<'_>, volume: &str, deletes: &Spot<'_>, other: &Spot<'_>) -> 
         )
     };
     format!(
-        "target.extraneous is Delete, and {what}, so that files of the one would be deleted for the other. Name in paths of the rules what each restores by itself, restore them in runs of their own, or leave extraneous out. Nothing was touched."
+        "target.extraneous is Delete, and {what}, so one would delete files of the other. Set separate paths in the rules, restore them in separate runs, or remove extraneous. Nothing was changed."
     )
 }
 
 fn no_claim(pass: &Pass<'_>, spot: &Spot<'_>) -> String {
     let member = member_label(spot.member, &pass.now.members[spot.member]);
     format!(
-        "target.extraneous is Delete, and host {} of {member} restores into {} at {}, which is no PersistentVolumeClaim: Lifeboat does not know who else writes there. Leave extraneous out. Nothing was touched.",
+        "target.extraneous is Delete, and host {} of {member} restores into {} at {}, which is not a PersistentVolumeClaim: Lifeboat cannot find out which other pods write to it. Remove extraneous. Nothing was changed.",
         spot.host, spot.volume, spot.mount
     )
 }

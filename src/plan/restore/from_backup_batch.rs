@@ -51,7 +51,7 @@ pub fn consent(
         Some(Verdict::Unknown(why)) => Err(NoGround::Waiting(why)),
         _ => {
             let text = format!(
-                "spec.backupBatch: {} does not exist, or a restore in namespace {namespace} may take nothing from it. Its owner can create it, allow the namespace by the annotation {}, and see that the usagePolicy of its Repository allows it too.",
+                "spec.backupBatch: {} does not exist, or namespace {namespace} may not use it. Its owner can create it, allow the namespace with the annotation {}, and allow it in the usagePolicy of its Repository.",
                 display(reference, namespace),
                 annotation::RESTORE_FROM
             );

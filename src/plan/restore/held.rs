@@ -209,7 +209,7 @@ fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
 }
 
 /// What an earlier restore has left where its note names no place.
-const UNKNOWN: &str = "all that is half restored, as far as is known";
+const UNKNOWN: &str = "all data that is known to be half restored";
 
 /// What is said of a workload that `afterFailure: ScaleBack` brings back all the same.
 pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure is ScaleBack.";
@@ -269,7 +269,7 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
         _ => return write(pass, index, target, &wanted),
     };
     let (at, name) = (pass.at, &target.display);
-    let left = left_over(pass, index).map(|what| format!(" This restore has not restored {what}.")).unwrap_or_default();
+    let left = left_over(pass, index).map(|what| format!(" This restore did not restore {what}.")).unwrap_or_default();
     let text = format!(
         "{name} stays at 0 replicas since {}: its data may be half restored by {}.{left} {} {}",
         note.since,
@@ -293,10 +293,11 @@ fn remedy(target: &Target, note: &Note, namespace: &str) -> String {
     let (key, replicas) = (annotation::HELD_DOWN, note.replicas);
     let again = match replicas {
         _ if note.places.is_empty() => {
-            "Which of its data that is could not be written down, so no restore scales it back: restore all of it, or make sure of it.".to_owned()
+            "It is not known which data is half restored, so no restore scales it back: restore all data, or check it."
+                .to_owned()
         }
         0 => "Restore it again before you scale it up.".to_owned(),
-        _ => format!("Restore it again: a restore that succeeds scales it back to {replicas}."),
+        _ => format!("Restore it again: a successful restore scales it back to {replicas}."),
     };
     let accept = if note.places.is_empty() { "Then" } else { "Or accept the data as it is:" };
     let scale = match replicas {
@@ -320,7 +321,7 @@ fn write(pass: &mut Pass<'_>, index: usize, target: &Target, note: &Note) -> boo
     };
     let (name, replicas) = (&target.display, note.replicas);
     let text = format!(
-        "{name} stays at 0 replicas, and had {replicas} before: its data may be half restored. That could not be written into its annotation {}: {} Let Lifeboat patch the status of workloads (RBAC, admission policies).",
+        "{name} stays at 0 replicas, and had {replicas} before: its data may be half restored. The annotation {} could not be written: {} Allow Lifeboat to patch the status of workloads (RBAC, admission policies).",
         annotation::HELD_DOWN,
         sentence(&refused.message)
     );
@@ -353,16 +354,16 @@ pub fn is_off(pass: &mut Pass<'_>, target: &Target) -> bool {
 /// Why data of the workload is half restored.
 fn why(pass: &Pass<'_>, index: usize) -> String {
     if pass.run.id.deleting {
-        return "The session was deleted while it restored.".to_owned();
+        return "The session was deleted during the restore.".to_owned();
     }
     if pass.run.canceled {
-        return "The run was canceled while it restored.".to_owned();
+        return "The run was canceled during the restore.".to_owned();
     }
     if pass.run.state.is_withdrawn() {
-        return "The run was ended while it restored, because its Repository may not be used any more.".to_owned();
+        return "The run was ended during the restore, because its Repository may no longer be used.".to_owned();
     }
     if pass.run.is_changed() {
-        return "The spec was changed while it restored.".to_owned();
+        return "The spec was changed during the restore.".to_owned();
     }
     let host = halves(pass, index).first().map(|(_, h)| *h);
     host.map(|h| format!("Host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default()

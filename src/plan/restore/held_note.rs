@@ -110,9 +110,9 @@ impl Note {
         if text.len() > READ_MAX || text == TOO_LONG {
             return Err("is longer than 32768 bytes");
         }
-        let note: Self = serde_json::from_str(text).map_err(|_| "is not as Lifeboat writes it")?;
+        let note: Self = serde_json::from_str(text).map_err(|_| "is not in the format of Lifeboat")?;
         if !(0..=MOST_REPLICAS).contains(&note.replicas) {
-            return Err("names replicas outside of 0 to 10000");
+            return Err("has replicas outside of 0 to 10000");
         }
         if note.session.len() > SESSION_MAX || note.session.chars().any(char::is_control) {
             return Err("names no session");
@@ -146,11 +146,11 @@ pub fn no_backup(target: &Target) -> Option<String> {
     let (name, key) = (&target.display, annotation::HELD_DOWN);
     Some(match Note::of(target)? {
         Ok(note) => format!(
-            "{name} is at 0 replicas, because {} has left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {key}.",
+            "{name} is at 0 replicas because {} left its data half restored, so it is not backed up. Restore it again. To back it up as it is, remove its annotation {key}.",
             note.session
         ),
         Err(why) => format!(
-            "{name} is at 0 replicas, and its annotation {key} {why}. It may say that data is half restored, so {name} is not backed up. Remove the annotation if the data is as it should be."
+            "{name} is at 0 replicas, and its annotation {key} {why}. Its data may be half restored, so {name} is not backed up. Remove the annotation if the data is complete."
         ),
     })
 }

@@ -69,7 +69,7 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
             condition::SNAPSHOTS_PINNED,
             true,
             reason::SNAPSHOTS_RESOLVED,
-            "Every host's snapshots are fixed in status.",
+            "The snapshots of every host are pinned in status.",
             at,
         );
     }
@@ -203,12 +203,14 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let is_look = |j: &&JobSeen| j.key.starts_with(PREFLIGHT) && j.is_active();
     let looks = pass.seen.jobs.iter().find(is_look).map(|job| {
         let (name, namespace) = (&job.name, &pass.run.id.namespace);
-        format!("Its snapshots were still being looked for by Job {name}: see kubectl -n {namespace} describe pods -l job-name={name}.")
+        format!(
+            "Job {name} was still selecting its snapshots: see kubectl -n {namespace} describe pods -l job-name={name}."
+        )
     });
     let status = &mut pass.now.members[index];
     // As it was said while it waited.
     let missing = missing.map(ToOwned::to_owned);
     let waited_for = missing.or_else(|| status.message.clone()).or(kept).or(held.map(|(_, text)| text)).or(looks);
-    let waited_for = waited_for.unwrap_or_else(|| "It was still waiting for its turn.".to_owned());
-    fail_member(status, &format!("Not begun before the deadline. {waited_for}"));
+    let waited_for = waited_for.unwrap_or_else(|| "It was still waiting.".to_owned());
+    fail_member(status, &format!("Not started before the deadline. {waited_for}"));
 }

@@ -144,7 +144,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
                 }
                 (Some(failure), _) => failure.clone(),
                 (None, _) => {
-                    Failure::new(Class::Fatal, reason::AGENT_FAILED, "The preflight gave no answer for this run.")
+                    Failure::new(Class::Fatal, reason::AGENT_FAILED, "The preflight returned no result for this run.")
                 }
             },
         };
@@ -200,7 +200,7 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
         if !unowned && pod_security::is_about_root(level, &pod) {
             reason::OWNERSHIP.clone_into(&mut failure.reason);
             failure.message = format!(
-                "Namespace {namespace} enforces the Pod Security level {}, under which no Job may give files their owners. Restore in a namespace that allows baseline, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was touched.",
+                "Namespace {namespace} enforces the Pod Security level {}, which does not allow Jobs to set owners of files. Restore in a namespace that allows baseline, or set target.ownership: Ignore if files may belong to the user of the Job. Nothing was changed.",
                 level.as_str()
             );
         }

@@ -27,13 +27,13 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     let missing: Vec<_> = target.to_make.iter().filter(|w| !is_there(&w.name)).collect();
     if missing.is_empty() {
         let names: Vec<&str> = target.to_make.iter().map(|w| w.name.as_str()).collect();
-        let text = format!("Claims are there: {}.", names.join(", "));
+        let text = format!("PVCs exist: {}.", names.join(", "));
         conditions::set(&mut status.conditions, condition::CLAIMS_CREATED, true, reason::CLAIMS_CREATED, text, at);
         return true;
     }
     if let Some((name, refused)) = missing.iter().find_map(|w| Some((&w.name, pass.seen.refused_claims.get(&w.name)?)))
     {
-        let text = format!("PersistentVolumeClaim {name} cannot be made: {}", refused.message);
+        let text = format!("PersistentVolumeClaim {name} could not be created: {}", refused.message);
         conditions::set(&mut status.conditions, condition::CLAIMS_CREATED, false, &refused.reason, &text, at);
         if refused.class == Class::Invalid {
             let list = &mut status.conditions;
@@ -52,7 +52,7 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
         pass.plan.claims.extend(missing.into_iter().map(|w| w.claim.clone()));
     } else {
         let names: Vec<&str> = target.to_make.iter().map(|w| w.name.as_str()).collect();
-        let text = format!("Claims will be made: {}. They stay when this session goes.", names.join(", "));
+        let text = format!("PVCs will be created: {}. They are kept when this session is deleted.", names.join(", "));
         conditions::set(&mut status.conditions, condition::CLAIMS_CREATED, false, reason::CREATING_CLAIMS, text, at);
     }
     pass.plan.again = true;

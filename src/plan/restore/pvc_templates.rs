@@ -90,7 +90,7 @@ pub fn may_use(wanted: &Wanted, target: &Target, session: &Identity) -> Result<(
     let name = &wanted.name;
     let Some(seen) = target.claims.get(name) else { return Ok(()) };
     if seen.is_going {
-        let text = format!("PersistentVolumeClaim {name} is being deleted; it is made anew once it is gone.");
+        let text = format!("PersistentVolumeClaim {name} is being deleted; it will be created again afterwards.");
         return Err(Failure::new(Class::Waiting, reason::TARGET_NOT_AVAILABLE, text));
     }
     let why = match seen {
@@ -112,7 +112,7 @@ pub fn may_use(wanted: &Wanted, target: &Target, session: &Identity) -> Result<(
         }
     };
     let text = format!(
-        "PersistentVolumeClaim {name} exists already, and {why}. It was left as it is. Restore into it by target.ref, take another name in volumeClaimTemplates, or delete it."
+        "PersistentVolumeClaim {name} already exists, and {why}. It was not changed. Restore into it with target.ref, use another name in volumeClaimTemplates, or delete it."
     );
     Err(Failure::new(Class::Invalid, reason::CLAIM_EXISTS, text))
 }

@@ -90,7 +90,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             status.quiesce = Some(QuiesceStatus { ref_, replicas, state: QuiesceState::Quiesced, held });
             if let Some(note) = note {
                 let text = format!(
-                    "{name} is at 0 replicas because {} has left its data half restored. A restore of that which succeeds {}.",
+                    "{name} is at 0 replicas because {} left its data half restored. A successful restore of that data {}.",
                     note.session,
                     if replicas == 0 { "ends this".to_owned() } else { format!("scales it back to {replicas}") }
                 );
@@ -116,7 +116,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
                 fail_member(
                     status,
                     &format!(
-                        "{name} deletes its claims when it is scaled down (persistentVolumeClaimRetentionPolicy.whenScaled: Delete), so it cannot be quiesced without losing data. Set whenScaled: Retain."
+                        "{name} deletes its PVCs when it is scaled down (persistentVolumeClaimRetentionPolicy.whenScaled: Delete), so it cannot be scaled to zero without data loss. Set whenScaled: Retain."
                     ),
                 );
                 return false;
@@ -185,7 +185,7 @@ fn waits_for_pods(target: &Target) -> String {
     if target.pods.is_empty() {
         let name = &target.display;
         return format!(
-            "Waiting for the controller of {name} to take note of its 0 replicas. Until then it may still start pods."
+            "Waiting until the controller of {name} has observed the 0 replicas. Until then it may still start pods."
         );
     }
     let pods: Vec<&str> = target.pods.iter().map(|p| p.name.as_str()).collect();
@@ -199,7 +199,7 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
     let scale = Scale { kind: target.kind.clone(), name: target.name.clone(), replicas: 0 };
     if let Some(refused) = pass.seen.refused_scales.get(&scale.key()) {
         let text = format!(
-            "{name} could not be scaled from {} to 0 for the restore: {} Let Lifeboat scale it (RBAC, admission policies), or set target.quiesce: Never.",
+            "{name} could not be scaled from {} to 0 for the restore: {} Allow Lifeboat to scale it (RBAC, admission policies), or set target.quiesce: Never.",
             target.replicas,
             sentence(&refused.message)
         );
@@ -230,7 +230,7 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
                 quiesce.state = QuiesceState::Broken;
             }
             let minutes = FIGHT_PATIENCE.as_mins();
-            let text = format!("{text} It was given up after {minutes} minutes, with no data touched.");
+            let text = format!("{text} It failed after {minutes} minutes; no data was changed.");
             return give_up(pass, index, reason::QUIESCE_BROKEN, &text);
         }
         reason::SCALED_UP_AGAIN => status.message = Some(text),
@@ -257,7 +257,7 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
 
 fn again_and_again(name: &str) -> String {
     format!(
-        "{name} is to be at 0 replicas for the restore, and somebody scales it up again: an autoscaler (HorizontalPodAutoscaler, KEDA), an operator that owns it, or a GitOps tool. Pause that until the restore is done, or set target.quiesce: Never."
+        "{name} must stay at 0 replicas during the restore, but is scaled up again: by an autoscaler (HorizontalPodAutoscaler, KEDA), an operator that owns it, or a GitOps tool. Pause it until the restore has ended, or set target.quiesce: Never."
     )
 }
 
@@ -304,11 +304,11 @@ fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<St
     let at = pass.at;
     let list = &mut pass.now.members[index].conditions;
     if others.is_empty() {
-        let text = format!("{name} has no pod left.");
+        let text = format!("{name} has no pods.");
         return conditions::set(list, condition::QUIESCED, true, reason::SCALED_TO_ZERO, text, at);
     }
     let text = format!(
-        "{name} has no pod left, but its volumes are used by pods that are not its own, and are not scaled: {}. {RISK}",
+        "{name} has no pods, but its volumes are used by pods that are not its own, and are not scaled: {}. {RISK}",
         named(others)
     );
     conditions::set(list, condition::QUIESCED, false, reason::NOT_QUIESCED, &text, at);
@@ -316,7 +316,7 @@ fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<St
 }
 
 /// What pods may do that run on.
-const RISK: &str = "They may read files that are half written, and write over restored ones.";
+const RISK: &str = "They may read partially written files, and overwrite restored files.";
 
 /// What to do about a workload whose replicas are its owner's.
 pub fn instead_of(owner: &str) -> String {
@@ -335,7 +335,7 @@ fn stays(target: &Target, wanted: bool, others: &BTreeSet<String>) -> Option<Str
         _ if target.pods.is_empty() && others.is_empty() => return None,
         _ if target.pods.is_empty() => {
             return Some(format!(
-                "Volumes of {name} are used by pods of others, which run on: {}. {RISK}",
+                "Pods of other workloads use volumes of {name} and keep running: {}. {RISK}",
                 named(others)
             ));
         }
@@ -346,8 +346,9 @@ fn stays(target: &Target, wanted: bool, others: &BTreeSet<String>) -> Option<Str
             format!("{name} is not a workload that could be scaled to zero, and is used by {}", pods.join(", "))
         }
     };
-    let beside = if others.is_empty() { String::new() } else { format!(" So do pods of others: {}.", named(others)) };
-    Some(format!("{why}: its pods run on during the restore.{beside} {RISK}"))
+    let beside =
+        if others.is_empty() { String::new() } else { format!(" So do pods of other workloads: {}.", named(others)) };
+    Some(format!("{why}: its pods keep running during the restore.{beside} {RISK}"))
 }
 
 /// Autoscalers stand still at zero, unless zero is theirs too.
@@ -357,7 +358,7 @@ fn interference(target: &Target) -> String {
     }
     let names = target.autoscalers.join(", ");
     format!(
-        " HorizontalPodAutoscaler {names} has minReplicas 0, so it may scale it up meanwhile: take it away until the restore is done."
+        " HorizontalPodAutoscaler {names} has minReplicas 0, so it may scale the workload up during the restore: remove it until the restore has ended."
     )
 }
 
@@ -372,8 +373,9 @@ fn watch_over(pass: &mut Pass<'_>, index: usize) {
     };
     quiesce.state = QuiesceState::Broken;
     let (name, before) = (display(&quiesce.ref_), quiesce.replicas);
-    let text =
-        format!("{name} was scaled up to {replicas} by somebody else during the restore. It had {before} before.");
+    let text = format!(
+        "{name} was scaled up to {replicas} by a user or another controller during the restore. It had {before} before."
+    );
     conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, &text, at);
     pass.event(true, reason::QUIESCE_BROKEN, &text);
 }

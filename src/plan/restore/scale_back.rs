@@ -48,7 +48,10 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             // Somebody has scaled it up, and has it now.
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Broken);
-            let text = format!("{name} was scaled up to {} by somebody else during the restore.", target.replicas);
+            let text = format!(
+                "{name} was scaled up to {} by a user or another controller during the restore.",
+                target.replicas
+            );
             conditions::set(&mut status.conditions, condition::QUIESCED, false, reason::QUIESCE_BROKEN, text, at);
             leave_to_others(pass, index)
         }
@@ -87,7 +90,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
         Some(TargetSeen::Missing(_)) => {
             let list = &mut pass.now.members[index];
             list.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Gone);
-            let text = format!("{name} is gone; there is nothing to scale back.");
+            let text = format!("{name} was deleted, so it is not scaled back.");
             conditions::remove(&mut list.conditions, condition::SCALED_BACK);
             conditions::set(&mut list.conditions, condition::QUIESCED, false, reason::TARGET_GONE, text, at);
             true
@@ -119,11 +122,11 @@ fn unread(pass: &mut Pass<'_>, index: usize, why: &str) -> bool {
         let text = format!("Leave it at 0 replicas until it is restored again; it had {had}.");
         (format!("marked with {} as half restored", annotation::HELD_DOWN), text)
     } else {
-        (format!("scaled back to {had}"), format!("Do it yourself: {by_hand}"))
+        (format!("scaled back to {had}"), format!("To do it by hand: {by_hand}"))
     };
-    let text = format!("{name} could not be read, so it is not {what}: {why} It is tried again. {by_hand}");
+    let text = format!("{name} could not be read, so it is not {what}: {why} It is retried. {by_hand}");
     let last = format!(
-        "{name} is not {what}: for {minutes} minutes it could not be read, and the session is being deleted. {by_hand} Last: {why}"
+        "{name} is not {what}: it could not be read for {minutes} minutes, and the session is being deleted. {by_hand} Last: {why}"
     );
     refused_once(pass, index, reason::TARGET_UNKNOWN, &text, &last)
 }
@@ -154,14 +157,14 @@ fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) 
     };
     let by_hand = format!("kubectl -n {} scale {} --replicas={replicas}", pass.run.id.namespace, scale.key());
     let text = format!(
-        "{name} could not be scaled back from {} to {}: {} It is tried again; or do it yourself: {by_hand}",
+        "{name} could not be scaled back from {} to {}: {} It is retried; to do it by hand: {by_hand}",
         target.replicas,
         crate::text::replicas(replicas),
         sentence(&refused.message)
     );
     let minutes = PATIENCE.as_mins();
     let last = format!(
-        "{name} is left at {} replicas, and had {replicas} before the restore: for {minutes} minutes it could not be scaled back, and the session is being deleted. Do it yourself: {by_hand}. Last: {}",
+        "{name} stays at {} replicas, and had {replicas} before the restore: it could not be scaled back for {minutes} minutes, and the session is being deleted. To do it by hand: {by_hand}. Last: {}",
         target.replicas,
         sentence(&refused.message)
     );

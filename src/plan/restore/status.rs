@@ -72,7 +72,7 @@ pub fn close(status: &mut RestoreMemberStatus) {
     if failed.is_empty() && is_broken(status) {
         let before = status.quiesce.as_ref().map_or(0, |q| q.replicas);
         let text = format!(
-            "The data was written, but the workload was scaled up by somebody else meanwhile, so it may have read or written over half of it. It had {} before the restore. Restore again, with nobody scaling it.",
+            "The data was written, but a user or another controller scaled the workload up during the restore, so it may have read or overwritten partial data. It had {} before the restore. Restore again, and make sure that the workload is not scaled.",
             crate::text::replicas(before)
         );
         fail_member(status, &text);

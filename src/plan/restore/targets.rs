@@ -19,14 +19,14 @@ pub fn members(pass: &mut Pass<'_>, display: &str) {
         Seen::Found(adopted) => {
             pass.now.adopted = Some(adopted.clone());
             pass.plan.again = true;
-            return conclude::wait(pass, &format!("members are taken from {display}."));
+            return conclude::wait(pass, &format!("the members are those of {display}."));
         }
         Seen::Missing => format!("{display} does not exist."),
-        Seen::Unknown(why) => format!("{display} could not be looked up: {why}"),
+        Seen::Unknown(why) => format!("{display} could not be read: {why}"),
     };
     if pass.expired {
         conclude::late(pass);
-        let text = format!("Not begun before the deadline. {text}");
+        let text = format!("Not started before the deadline. {text}");
         conclude::end(pass, RestorePhase::Failed, reason::DEADLINE_EXCEEDED, &text);
     } else {
         pass.plan.look_again(LOOK_FOR_MISSING);
@@ -85,7 +85,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     let target = match pass.seen.targets.get(index) {
         Some(TargetSeen::Found(target)) => target,
         Some(TargetSeen::Unknown(why)) => {
-            let text = format!("Restore target {name} could not be looked up: {why}");
+            let text = format!("Restore target {name} could not be read: {why}");
             conditions::set(
                 &mut status.conditions,
                 condition::RESTORE_TARGET_FOUND,
@@ -148,7 +148,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
     };
     if all.is_empty() {
         status.message = Some(format!(
-            "{name} has no replicas, no claims and no node, so it has no host to restore. Scale it up, or create its claims."
+            "{name} has no replicas, PVCs or nodes, so it has no host to restore. Scale it up, or create its PVCs."
         ));
         pass.plan.look_again(LOOK_FOR_MISSING);
         return;

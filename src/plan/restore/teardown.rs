@@ -105,9 +105,9 @@ fn cut_off(status: &mut RestoreMemberStatus) -> bool {
         status.phase = Some(MemberPhase::Skipped);
         let stays = status::held_text(status).map(|text| format!(" {text}")).unwrap_or_default();
         status.message = Some(match &status.quiesce {
-            None => "Not touched: the run was canceled.".to_owned(),
+            None => "Not changed: the run was canceled.".to_owned(),
             Some(_) => {
-                format!("No data was touched: the run was canceled. Its workload was scaled down for it.{stays}")
+                format!("No data was changed: the run was canceled. Its workload was scaled down for it.{stays}")
             }
         });
         return true;
@@ -117,7 +117,7 @@ fn cut_off(status: &mut RestoreMemberStatus) -> bool {
         let text = if host.attempt.is_some() {
             format!("Interrupted, because the run was canceled: it may be half restored. Restore it again.{last}")
         } else {
-            "Not begun: the run was canceled.".to_owned()
+            "Not started: the run was canceled.".to_owned()
         };
         host.phase = Some(HostPhase::Failed);
         host.reason = Some(reason::CANCELED.to_owned());
@@ -147,13 +147,13 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
     if members.len() <= 1 {
         let text = match members.first() {
             Some(member) => member.message.clone().unwrap_or_default(),
-            None => "Nothing was touched.".to_owned(),
+            None => "Nothing was changed.".to_owned(),
         };
         return format!("Canceled. {}", upper(&text));
     }
     let done = members.iter().filter(|m| m.phase == Some(MemberPhase::Succeeded)).count();
     let groups =
-        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not touched", untouched)];
+        [("interrupted, and maybe half restored", interrupted), ("failed before", failed), ("not changed", untouched)];
     let kept = status::held_texts(members);
     let groups = groups.iter().filter(|(_, which)| !which.is_empty());
     let groups: String = groups.map(|(what, which)| format!("; {what}: {which}")).collect();
@@ -170,7 +170,7 @@ pub fn withdraw(pass: &mut Pass<'_>) {
     let found = pass.now.conditions.iter().find(|c| c.type_ == condition::REPOSITORY_FOUND);
     let why = found.and_then(|c| c.message.clone()).unwrap_or_default();
     let text = format!(
-        "Ended while it ran, because its Repository may not be used any more. {why}{}{}",
+        "Ended during the run, because its Repository may no longer be used. {why}{}{}",
         half_restored(pass),
         status::held_texts(&pass.now.members)
     );
@@ -190,7 +190,7 @@ fn half_restored(pass: &Pass<'_>) -> String {
         let remedy = if status::held_texts(&pass.now.members).is_empty() { ": restore it again" } else { "" };
         return format!(" It may be half restored{remedy}.");
     }
-    if named.is_empty() { named } else { format!(" May be half restored, and is to be restored again: {named}.") }
+    if named.is_empty() { named } else { format!(" May be half restored; restore again: {named}.") }
 }
 
 /// Fails what is not over.
@@ -218,8 +218,11 @@ pub fn abandon(pass: &mut Pass<'_>) {
     }
     let (why, text) = match &pass.seen.refusal {
         // Its spec is not kept any more.
-        Some(refusal) => (refusal.reason.clone(), format!("The run was given up. {}", refusal.message)),
-        None => (reason::SPEC_CHANGED.to_owned(), "The spec was changed after the run had begun, so the run was given up. A session is one run: create another one.".to_owned()),
+        Some(refusal) => (refusal.reason.clone(), format!("The run was ended. {}", refusal.message)),
+        None => (
+            reason::SPEC_CHANGED.to_owned(),
+            "The spec was changed after the run had started, so the run was ended. Create another session.".to_owned(),
+        ),
     };
     let text = format!("{text}{}{}", half_restored(pass), status::held_texts(&pass.now.members));
     fail_unfinished(pass, &why, &text);

@@ -160,7 +160,7 @@ fn parallel_members_do_not_wait_for_each_other() {
     assert_eq!(w.members(), ["Failed", "Failed", "Succeeded"]);
     assert_eq!(order(&w), ["restore/0/m0", "restore/2/m2"]);
     let text = w.object["status"]["members"][1]["message"].as_str().unwrap();
-    assert_eq!(text, "Not begun before the deadline. Restore target Deployment/m1 does not exist.");
+    assert_eq!(text, "Not started before the deadline. Restore target Deployment/m1 does not exist.");
     assert_eq!(w.condition("DeadlineExceeded"), ("True".into(), reason::DEADLINE_EXCEEDED.into()));
 }
 
@@ -227,7 +227,10 @@ fn a_store_that_is_away_is_asked_by_nobody_and_nothing_is_scaled_for_it() {
     assert_eq!(w.condition("Reconciling"), ("True".into(), "RepositoryUnreachable".into()));
     assert_eq!((w.jobs.created.len(), w.workloads[0].replicas), (1, 2), "one try, and nothing touched");
     assert!(
-        w.object["status"]["summary"].as_str().unwrap().starts_with("Waiting: Repository demo/repo does not answer: ")
+        w.object["status"]["summary"]
+            .as_str()
+            .unwrap()
+            .starts_with("Waiting: The storage of Repository demo/repo does not answer: ")
     );
 }
 
@@ -373,7 +376,7 @@ fn a_run_without_ground_waits_and_says_for_what() {
     w.settle();
     assert_eq!(w.members(), ["Failed", "Skipped"]);
     let text = w.object["status"]["members"][0]["message"].as_str().unwrap();
-    assert_eq!(text, "Not begun before the deadline. Repository demo/repo does not exist.");
+    assert_eq!(text, "Not started before the deadline. Repository demo/repo does not exist.");
     assert_eq!(w.events.iter().filter(|e| *e == reason::REPOSITORY_NOT_AVAILABLE).count(), 1, "{:?}", w.events);
 }
 

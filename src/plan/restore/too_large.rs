@@ -39,7 +39,7 @@ pub fn refuse(pass: &mut Pass<'_>) -> bool {
         fail_member(status, &text);
     }
     if !begun {
-        conclude::end(pass, RestorePhase::Failed, reason::RUN_TOO_LARGE, &format!("{text} Nothing was touched."));
+        conclude::end(pass, RestorePhase::Failed, reason::RUN_TOO_LARGE, &format!("{text} Nothing was changed."));
     }
     !begun
 }

@@ -92,9 +92,9 @@ pub enum Health {
 }
 
 /// What Reconciling says: the text stands in Ready, once.
-const IN_PROGRESS: &str = "Not as asked for yet. The condition Ready says what is being done, or what it waits for.";
+const IN_PROGRESS: &str = "In progress. The condition Ready says what is being done, or what it waits for.";
 /// What Stalled says.
-const NO_FURTHER: &str = "Nothing more happens without a change. The condition Ready says why.";
+const NO_FURTHER: &str = "This state is final. The condition Ready says why.";
 
 /// Sets the kstatus conditions. All have the reason, and Ready the text.
 pub fn set_health(list: &mut Vec<Condition>, health: Health, reason: &str, message: &str, now: Timestamp) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// # Errors
 /// The text is no duration; the message says what one looks like.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; write for example 30m, 1h30m or 90s");
+    let wrong = || format!("{text:?} is not a valid duration; write for example 30m, 1h30m or 90s");
     let mut rest = text;
     let mut seconds = 0.0_f64;
     while !rest.is_empty() {

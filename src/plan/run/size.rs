@@ -101,12 +101,12 @@ impl Size {
         let most = usize::try_from(MOST_HOSTS).unwrap_or(usize::MAX);
         if hosts > most {
             return Some(format!(
-                "The run would have {hosts} hosts, and one run can have {most}. Put its members into several sessions."
+                "The run would have {hosts} hosts, and one run can have {most}. Split its members into several sessions."
             ));
         }
         (bytes > OBJECT).then(|| {
             format!(
-                "With {hosts} hosts and {snapshots} snapshots the object could come to {bytes} bytes, and an API server takes {OBJECT}. Put its members, or some of their paths, into several sessions."
+                "With {hosts} hosts and {snapshots} snapshots the object could reach {bytes} bytes; the API server accepts {OBJECT}. Split its members, or some of their paths, into several sessions."
             )
         })
     }
@@ -185,7 +185,7 @@ fn bound_text(text: &mut Option<String>, limit: usize) {
 }
 
 /// Why a run ends whose status the API server does not take.
-pub const REFUSED: &str = "The API server does not take the status of the run: it is too large. The run is ended. Put its members into several sessions.";
+pub const REFUSED: &str = "The API server rejects the status of the run, because it is too large. The run is ended. Split its members into several sessions.";
 
 /// The status of a run in short, in place of one that the API server finds too large: what the way out needs, and that
 /// the run is to go it. Of one that has ended, how it ended. `None` for what is no run.

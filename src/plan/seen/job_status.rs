@@ -181,8 +181,7 @@ fn gives_place_up(job: &Job, state: &mut JobState, now: Timestamp) -> bool {
     let has_place = job.labels().get(label::SESSION_KIND).is_none_or(|kind| kind != "Repository");
     let stuck = has_place && why.reason != reason::NODE_LOST && age.is_some_and(|age| age > PLACE_PATIENCE);
     if stuck {
-        let text =
-            format!("{} It holds no place on the Repository meanwhile, and takes one when it starts.", why.message);
+        let text = format!("{} It holds no slot of the Repository until it starts.", why.message);
         *why = Failure::new(why.class, &why.reason, text);
     }
     stuck
@@ -298,12 +297,12 @@ fn without_result(job: &Job, pods: &[&Pod], end: &JobCondition, message: Option<
     let (name, why) = (job.name_any(), end.reason.as_deref().unwrap_or(&end.type_));
     if pods.is_empty() && end.type_ == "Failed" {
         let text = format!(
-            "Job {name} ended ({why}) and its pod is gone: it was drained or deleted before its result was read. Lifeboat tries again within the deadline."
+            "Job {name} ended ({why}) and its pod no longer exists: it was drained or deleted before its result was read. It is retried until the deadline."
         );
         return Failure::new(Class::Transient, reason::DISRUPTED, text);
     }
     let unreadable = message.map(|_| " that this version can read").unwrap_or_default();
-    let text = format!("Job {name} ended ({why}) and its pod left no result{unreadable}.");
+    let text = format!("Job {name} ended ({why}) and its pod has no result{unreadable}.");
     Failure::new(Class::Transient, reason::OUTCOME_LOST, text)
 }
 
@@ -320,7 +319,7 @@ fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
             Class::Waiting,
             reason::POD_NOT_CREATED,
             format!(
-                "Job {name} gets no pod. Most likely a ResourceQuota (set resources in runtimeSettings or in the annotation of the namespace) or the Pod Security Standard of the namespace refuses it, or its ServiceAccount does not exist: see kubectl -n {} describe job {name}.",
+                "The pod of Job {name} is not created. Most likely a ResourceQuota (set resources in runtimeSettings or in the annotation of the namespace) or the Pod Security level of the namespace rejects it, or its ServiceAccount does not exist: see kubectl -n {} describe job {name}.",
                 job.namespace().unwrap_or_default()
             ),
         )

@@ -163,7 +163,7 @@ impl Target {
             TargetKind::StatefulSet => (self.replicas, "replicas", "Scale it down."),
             TargetKind::DaemonSet => {
                 let found = i32::try_from(self.nodes().len()).unwrap_or(i32::MAX);
-                (found.max(self.desired_nodes.unwrap_or(0)), "nodes", "Name fewer of them in its nodeSelector.")
+                (found.max(self.desired_nodes.unwrap_or(0)), "nodes", "Select fewer nodes in its nodeSelector.")
             }
             _ => return None,
         };
@@ -181,7 +181,7 @@ impl Target {
         match self.desired_nodes {
             None => Some(format!("The nodes of {} are not counted yet.", self.display)),
             Some(n) if usize::try_from(n).is_ok_and(|n| n > found) => {
-                Some(format!("{} should run on {n} nodes, and has pods for {found} of them.", self.display))
+                Some(format!("{} should run on {n} nodes, but has pods on {found} of them.", self.display))
             }
             Some(_) => None,
         }
@@ -211,13 +211,13 @@ impl Target {
                 Class::Waiting,
                 reason::TARGET_NOT_AVAILABLE,
                 format!(
-                    "Volume {:?} of {} is a folder of a node, and no pod says of which: scale it up until the run has begun.",
+                    "Volume {:?} of {} is a hostPath, and its node is not known without a pod: scale the workload up until the run has started.",
                     mount.name, self.display
                 ),
             )),
             ref many => Err(self.unreachable(
                 &mount.name,
-                &format!("a folder of a node, and its pods run on {}: it is not one volume", many.join(", ")),
+                &format!("a hostPath, and its pods run on {}, so each node has its own folder", many.join(", ")),
             )),
         }
     }
@@ -258,7 +258,7 @@ impl Target {
                 reachable(&volume).map_err(|what| self.unreachable(&mount.name, what))?;
                 self.is_within_its_own(&volume, mount, writes).map_err(|what| self.unreachable(&mount.name, what))?;
                 if writes && is_read_only(&volume) {
-                    return Err(self.unreachable(&mount.name, "mounted read-only, so nothing can be restored into it"));
+                    return Err(self.unreachable(&mount.name, "mounted read-only, so it cannot be restored"));
                 }
                 if !reach.volumes.iter().any(|v| v.name == volume.name) {
                     reach.volumes.push(volume);
@@ -280,12 +280,10 @@ impl Target {
         let its = |m: &&VolumeMount| m.name == volume.name && m.sub_path_expr.is_none();
         let within: Vec<&VolumeMount> = self.mounts.iter().filter(its).filter(|m| is_below(asked, m)).collect();
         if within.is_empty() {
-            return Err(
-                "no claim, and none of its containers mounts it there: name in subPath what a container mounts of it",
-            );
+            return Err("not a PVC, and no container mounts it there: use a subPath that a container mounts");
         }
         if writes && within.iter().all(|m| m.read_only == Some(true)) {
-            return Err("no claim, and its containers mount it read-only, so nothing can be restored into it");
+            return Err("not a PVC, and its containers mount it read-only, so it cannot be restored");
         }
         Ok(())
     }
@@ -319,7 +317,7 @@ impl Target {
                     Class::Invalid,
                     reason::VOLUME_NOT_REACHABLE,
                     format!(
-                        "PersistentVolumeClaim {name} has volumeMode Block: it is a device, and has no files. Name a claim with volumeMode Filesystem."
+                        "PersistentVolumeClaim {name} has volumeMode Block. Use a PersistentVolumeClaim with volumeMode Filesystem."
                     ),
                 ));
             }
@@ -420,17 +418,15 @@ fn is_read_only(volume: &Volume) -> bool {
 
 fn reachable(volume: &Volume) -> Result<(), &'static str> {
     if volume.empty_dir.is_some() {
-        Err("an emptyDir, which lives and dies with its pod: no Job can reach it")
+        Err("an emptyDir, which is deleted with its pod, so no Job can mount it")
     } else if volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.projected.is_some()
         || volume.downward_api.is_some()
     {
-        Err(
-            "made by the cluster (ConfigMap, Secret, projected or downwardAPI) and not to be backed up or restored as files",
-        )
+        Err("of type ConfigMap, Secret, projected or downwardAPI, which cannot be backed up or restored")
     } else if volume.ephemeral.is_some() {
-        Err("an ephemeral volume, which lives and dies with its pod: no Job can reach it")
+        Err("an ephemeral volume, which is deleted with its pod, so no Job can mount it")
     } else {
         Ok(())
     }

@@ -100,13 +100,15 @@ impl<'de> Deserialize<'de> for Amount {
             serde_json::Value::String(text) => text,
             serde_json::Value::Number(number) => number.to_string(),
             other => {
-                return Err(D::Error::custom(format!("{other} is no quantity; write for example \"500m\" or \"1Gi\"")));
+                return Err(D::Error::custom(format!(
+                    "{other} is not a valid quantity; write for example \"500m\" or \"1Gi\""
+                )));
             }
         };
         if is_quantity(&text) {
             return Ok(Self(text));
         }
-        Err(D::Error::custom(format!("{text:?} is no quantity; write for example \"500m\" or \"1Gi\"")))
+        Err(D::Error::custom(format!("{text:?} is not a valid quantity; write for example \"500m\" or \"1Gi\"")))
     }
 }
 
@@ -148,7 +150,7 @@ pub fn parse(text: &str) -> Result<RuntimeSettings, String> {
         return Ok(RuntimeSettings::default());
     }
     if !text.trim_start().starts_with('{') {
-        return Err("it is no JSON object".to_owned());
+        return Err("it is not a JSON object".to_owned());
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let fields: Fields = serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.path().to_string() {
@@ -199,12 +201,12 @@ fn check(fields: &Fields) -> Result<(), String> {
     let secrets = fields.image_pull_secrets.iter().map(|s| ("imagePullSecrets.name", s.name.as_str()));
     let accounts = fields.service_account_name.iter().map(|a| ("serviceAccountName", a.as_str()));
     if let Some((field, name)) = secrets.chain(accounts).find(|(_, name)| !is_name(name)) {
-        return Err(format!("{field}: {name:?} is no name of an object"));
+        return Err(format!("{field}: {name:?} is not a valid name"));
     }
     for variable in &fields.env {
         let (name, is_ours) = (&variable.name, variable.name.starts_with("LIFEBOAT_"));
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'=') || is_ours {
-            return Err(format!("env: {name:?} is no variable that can be set"));
+            return Err(format!("env: {name:?} cannot be set"));
         }
         if variable.value.contains('\0') {
             return Err(format!("env: the value of {name} has a NUL character"));
@@ -213,7 +215,7 @@ fn check(fields: &Fields) -> Result<(), String> {
     // What the API server would refuse of a pod stands here with the name of the annotation.
     for (key, value) in &fields.node_selector {
         if !is_label_key(key) || !is_label_value(value) {
-            return Err(format!("nodeSelector: {key:?}: {value:?} is no label"));
+            return Err(format!("nodeSelector: {key:?}: {value:?} is not a valid label"));
         }
     }
     for toleration in &fields.tolerations {
@@ -225,7 +227,7 @@ fn check(fields: &Fields) -> Result<(), String> {
             ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str()) || name.starts_with("hugepages-");
         let is_of_a_device = name.contains('/') && is_label_key(name);
         if !is_native && !is_of_a_device {
-            return Err(format!("resources: {name:?} is no resource; there are cpu, memory and ephemeral-storage"));
+            return Err(format!("resources: {name:?} is not supported; use cpu, memory or ephemeral-storage"));
         }
     }
     let above =
@@ -247,7 +249,7 @@ impl Tolerated {
             return Err(format!("{key:?} has a value, {value:?}, and the operator Exists"));
         }
         if (!key.is_empty() && !is_label_key(key)) || !is_label_value(value) {
-            return Err(format!("{key:?}: {value:?} is no taint"));
+            return Err(format!("{key:?}: {value:?} is not a valid toleration"));
         }
         if self.toleration_seconds.is_some() && !matches!(self.effect, Some(Effect::NoExecute)) {
             return Err("tolerationSeconds needs the effect NoExecute".to_owned());
@@ -375,9 +377,9 @@ mod tests {
             (json!({ "resource": {} }).to_string(), "unknown field `resource`"),
             (
                 json!({ "resources": { "limits": { "memory": "1GB" } } }).to_string(),
-                "resources.limits.memory: \"1GB\" is no quantity",
+                "resources.limits.memory: \"1GB\" is not a valid quantity",
             ),
-            (json!({ "resources": { "limits": { "memory": "-1" } } }).to_string(), "is no quantity"),
+            (json!({ "resources": { "limits": { "memory": "-1" } } }).to_string(), "is not a valid quantity"),
             (json!({ "env": [{ "name": "A", "valueFrom": {} }] }).to_string(), "env[0].valueFrom: unknown field"),
             (json!({ "env": [{ "name": "LIFEBOAT_TASK", "value": "x" }] }).to_string(), "LIFEBOAT_TASK"),
             (json!({ "tolerations": [{ "effect": "Never" }] }).to_string(), "unknown variant `Never`"),
@@ -385,19 +387,19 @@ mod tests {
             (json!({ "securityContext": { "privileged": true } }).to_string(), "unknown field `securityContext`"),
             ("{} x".to_owned(), "trailing characters"),
             ("{".to_owned(), "EOF"),
-            ("[]".to_owned(), "it is no JSON object"),
-            ("null".to_owned(), "it is no JSON object"),
-            (json!({ "env": [{ "name": "é", "value": "" }] }).to_string(), "\"é\" is no variable"),
+            ("[]".to_owned(), "it is not a JSON object"),
+            ("null".to_owned(), "it is not a JSON object"),
+            (json!({ "env": [{ "name": "é", "value": "" }] }).to_string(), "\"é\" cannot be set"),
             (json!({ "env": [{ "name": "A", "value": "\0" }] }).to_string(), "NUL"),
-            (json!({ "nodeSelector": { "a": "\0" } }).to_string(), "is no label"),
-            (json!({ "nodeSelector": { "a b": "c" } }).to_string(), "is no label"),
+            (json!({ "nodeSelector": { "a": "\0" } }).to_string(), "is not a valid label"),
+            (json!({ "nodeSelector": { "a b": "c" } }).to_string(), "is not a valid label"),
             (json!({ "tolerations": [{ "key": "a", "operator": "Exists", "value": "b" }] }).to_string(), "Exists"),
             (json!({ "tolerations": [{ "effect": "NoSchedule" }] }).to_string(), "without key"),
             (
                 json!({ "tolerations": [{ "key": "a", "tolerationSeconds": 3 }] }).to_string(),
                 "needs the effect NoExecute",
             ),
-            (json!({ "resources": { "limits": { "gpu": 1 } } }).to_string(), "\"gpu\" is no resource"),
+            (json!({ "resources": { "limits": { "gpu": 1 } } }).to_string(), "\"gpu\" is not supported"),
             (
                 json!({ "resources": { "limits": { "cpu": "500m" }, "requests": { "cpu": 1 } } }).to_string(),
                 "resources.requests.cpu: 1 is more than its limit, 500m",

@@ -76,7 +76,7 @@ pub fn check(level: Level, pod: &PodSpec, namespace: &str) -> Result<(), Failure
         return Ok(());
     }
     let text = format!(
-        "Namespace {namespace} enforces the Pod Security level {}, which forbids the pod of this step: {}. Change runtimeSettings or the target's volumes, or work in a namespace with another level.",
+        "Namespace {namespace} enforces the Pod Security level {}, which does not allow the pod of this step: {}. Change runtimeSettings or the volumes of the target, or use a namespace with another level.",
         level.as_str(),
         against.join("; ")
     );
@@ -177,8 +177,7 @@ fn volume(level: Level, v: &Volume) -> Option<String> {
         || v.persistent_volume_claim.is_some()
         || v.projected.is_some()
         || v.secret.is_some();
-    (level == Level::Restricted && !of_the_cluster)
-        .then(|| format!("volume {} is neither a claim nor made by the cluster", v.name))
+    (level == Level::Restricted && !of_the_cluster).then(|| format!("volume {} is not of an allowed type", v.name))
 }
 
 /// Whether a pod may make device files.

@@ -83,7 +83,7 @@ impl Rights<'_> {
         let names: Vec<String> = self.announced.iter().map(|g| format!("{}/{}", g.namespace, g.name)).collect();
         let names = names.join(", ");
         let text = format!(
-            "Role and RoleBinding {names} could not be removed: {} Remove them, and see that the operator may delete them.",
+            "Role and RoleBinding {names} could not be deleted: {} Delete them, and allow the operator to delete them.",
             refused.message
         );
         plan.events.push(Event::new(true, reason::RIGHT_NOT_TAKEN_BACK, &text));

@@ -88,7 +88,7 @@ impl Lone<'_> {
             }
             Stand::Done(_, outcome) => match &outcome.failure {
                 None if outcome.run != self.run => {
-                    let text = format!("The {name} step answered for another run ({}).", outcome.run);
+                    let text = format!("The result of the {name} step belongs to another run ({}).", outcome.run);
                     return StepState::Failed(Failure::new(Class::Fatal, reason::AGENT_FAILED, text));
                 }
                 Some(failure) if retry::again(failure, retry::deaths(failure, entry.pod_deaths)) => failure,
@@ -129,6 +129,6 @@ impl Lone<'_> {
 
 fn late(step: &str, last: Option<&str>) -> Failure {
     let last = last.map(|l| format!(" Last: {l}")).unwrap_or_default();
-    let text = format!("The {step} step was not complete before the deadline.{last}");
+    let text = format!("The {step} step did not complete before the deadline.{last}");
     Failure::new(Class::Fatal, reason::DEADLINE_EXCEEDED, text)
 }

@@ -59,7 +59,7 @@ fn text(record: &Record) -> String {
         Some(last) if last.phase == BackupPhase::Failed => {
             let why = last.reason.as_deref().unwrap_or("no reason");
             format!(
-                "The last one, BackupSession {}, failed at {} with {why}: see its conditions.",
+                "The last backup, BackupSession {}, failed at {} with {why}: see its conditions.",
                 last.session, last.time.0
             )
         }

@@ -70,7 +70,10 @@ fn backups_are_late_when_the_second_time_has_come_and_until_one_succeeds() {
     assert_eq!(plan.events, [Event::new(true, reason::BACKUPS_LATE, text)]);
     let ready = plan.conditions.iter().find(|c| c.type_ == condition::READY).unwrap();
     assert_eq!(ready.status, "True", "one more could be taken all the same");
-    assert!(ready.message.as_ref().unwrap().contains("but they are late: see the condition BackupsLate"), "{ready:?}");
+    assert!(
+        ready.message.as_ref().unwrap().contains("but backups are late: see the condition BackupsLate"),
+        "{ready:?}"
+    );
     // It is told once.
     invoker = after(&invoker, &plan);
     let plan = next(&invoker, at(3 * DAY));

@@ -89,7 +89,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
             schedule(seen, now, &mut plan);
             let text = match (seen.paused, is_late) {
                 (true, _) => "Ready; scheduled backups are paused.",
-                (false, true) => "Ready to take backups, but they are late: see the condition BackupsLate.",
+                (false, true) => "Ready, but backups are late: see the condition BackupsLate.",
                 (false, false) => "Ready to take backups.",
             };
             let why = if seen.paused { reason::PAUSED } else { reason::BACKUPS_CAN_BE_TAKEN };

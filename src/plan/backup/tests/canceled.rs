@@ -136,7 +136,7 @@ fn what_is_canceled_says_what_it_left() {
     let text = w.summary();
     assert!(
         text.starts_with("Canceled. 2 of 2 hosts backed up, snapshots ")
-            && text.ends_with("; retention and check did not end."),
+            && text.ends_with("; retention and check did not complete."),
         "{text}"
     );
     assert_eq!(w.facts, 1);

@@ -20,7 +20,7 @@ fn one_session_never_works_in_two_places() {
         prefix(&mut w, "new");
         w.settle();
         assert_eq!((w.phase(), w.stalled()), ("Failed", reason::SPEC_CHANGED), "{step}");
-        assert!(w.summary().starts_with("The backend of Repository demo/repo was changed while"), "{}", w.summary());
+        assert!(w.summary().starts_with("The backend of Repository demo/repo was changed during"), "{}", w.summary());
         assert_eq!(w.jobs.created.len(), begun, "{step}: nothing is begun in the new place");
         assert_eq!(w.jobs.created.iter().filter(|(key, _)| key.starts_with("backup/")).count(), attempts);
         // The new place is not known: the next session begins anew there.

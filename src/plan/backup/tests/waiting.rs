@@ -27,7 +27,7 @@ fn a_target_that_goes_while_it_is_backed_up_holds_up_nothing() {
     // No second attempt without a target.
     let w = begin(&[End::TRANSIENT]);
     assert_eq!((w.phase(), w.stalled(), w.jobs.attempts("backup/0/m0")), ("Failed", reason::TARGET_NOT_AVAILABLE, 1));
-    assert!(w.summary().contains("Last: Backup target") && w.summary().contains("is gone"), "{}", w.summary());
+    assert!(w.summary().contains("Last: Backup target") && w.summary().contains("was deleted"), "{}", w.summary());
 }
 
 /// A snapshot of half a restore, with retention after it, could be the end of the last good one.

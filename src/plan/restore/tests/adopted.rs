@@ -50,13 +50,13 @@ fn a_backup_batch_that_is_missing_is_waited_for_by_name() {
     assert_eq!(late.condition("DeadlineExceeded").0, "True");
     assert_eq!(
         late.object["status"]["summary"],
-        "Not begun before the deadline. BackupBatch demo/shop does not exist."
+        "Not started before the deadline. BackupBatch demo/shop does not exist."
     );
     let (mut canceled, _) = of_shop();
     canceled.step(3);
     canceled.cancel();
     canceled.settle();
-    assert_eq!(canceled.object["status"]["summary"], "Canceled. Nothing was touched.");
+    assert_eq!(canceled.object["status"]["summary"], "Canceled. Nothing was changed.");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl World {
     fn is_said_to_be_left(&self) -> bool {
         let all = self.object["status"]["conditions"].as_array().into_iter().flatten();
         let mut texts = all.filter_map(|c| c["message"].as_str());
-        texts.any(|text| text.contains("This restore has not restored "))
+        texts.any(|text| text.contains("This restore did not restore "))
     }
 
     /// Whether data of a workload may be half restored, so that it stays at zero.

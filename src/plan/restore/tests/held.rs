@@ -53,7 +53,7 @@ fn whatever_ends_it_in_the_middle_it_stays_down_and_says_so() {
             "withdrawn" => {
                 w = caught(w.elsewhere(0));
                 w.policies.push((w.passes, json!({})));
-                "The run was ended while it restored"
+                "The run was ended during the restore"
             }
             _ => {
                 w = caught(w);
@@ -296,7 +296,7 @@ fn where_it_is_not_known_what_is_half_restored_no_restore_ends_it() {
     w.settle();
     assert_eq!(note(&w, 0).map(|n| n.places), Some(vec![]), "the spec is another one");
     let text = w.condition_text("Quiesced");
-    assert!(text.contains("could not be written down"), "{text}");
+    assert!(text.contains("is not known which data is half restored"), "{text}");
     let mut w = again(&w);
     w.settle();
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0));

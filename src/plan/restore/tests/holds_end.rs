@@ -72,7 +72,7 @@ fn a_restore_of_another_snapshot_does_not_end_it_unless_it_deletes_what_it_has_n
     assert_eq!(w.workloads[0].replicas, 0);
     let text = w.condition_text("Quiesced");
     assert!(
-        text.contains("has not restored / of PersistentVolumeClaim data-m0 from snapshot cdcdcdcd, so that"),
+        text.contains("did not restore / of PersistentVolumeClaim data-m0 from snapshot cdcdcdcd, so that"),
         "{text}"
     );
     // Who wants it back whatever its volumes hold gets it back.
@@ -113,7 +113,7 @@ fn a_restore_that_writes_nothing_over_it_does_not_end_it() {
     w.settle();
     let status = &w.object["status"];
     assert_eq!((w.phase().as_str(), w.workloads[0].replicas), ("Succeeded", 0), "{status:#}");
-    assert!(w.condition_text("Quiesced").contains("has not restored /"), "{status:#}");
+    assert!(w.condition_text("Quiesced").contains("did not restore /"), "{status:#}");
 }
 
 /// A restore of something else does not bring it back.
@@ -152,7 +152,7 @@ fn only_a_restore_of_what_is_half_restored_ends_it() {
         assert!(summary.contains("Deployment/m0 stays at 0 replicas"), "{summary}");
         let quiesced = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Quiesced").unwrap();
         let said = quiesced["message"].as_str().unwrap();
-        assert!(said.contains("This restore has not restored /"), "{said}");
+        assert!(said.contains("This restore did not restore /"), "{said}");
         // One that fails as well adds its own.
         let mut w = of(&w, "u-3", paths(&["/data/third"]));
         script(&mut w, "restore/0/m0", &[End::DATA]);

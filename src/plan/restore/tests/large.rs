@@ -64,7 +64,7 @@ fn a_run_of_too_many_hosts_is_refused_before_anything_is_touched() {
     w.settle();
     assert_eq!(w.condition("Ready"), ("False".into(), reason::RUN_TOO_LARGE.into()));
     let text = w.object["status"]["conditions"].to_string();
-    assert!(text.contains("1200 hosts") && text.contains("Nothing was touched"), "{text}");
+    assert!(text.contains("1200 hosts") && text.contains("Nothing was changed"), "{text}");
     assert!(w.jobs.created.is_empty() && w.workloads.iter().all(|w| w.replicas == 600));
     assert!(w.object["status"].to_string().len() < 10_000);
 }

@@ -111,10 +111,10 @@ fn a_crash_while_it_is_canceled_changes_nothing() {
 #[test]
 fn what_is_canceled_before_it_begins_is_not_even_held() {
     for (mut w, text) in [
-        (World::session(web()), "Canceled. Not touched: the run was canceled."),
+        (World::session(web()), "Canceled. Not changed: the run was canceled."),
         (
             trio("Sequential"),
-            "Canceled. 0 of 3 members restored; not touched: member 0 (m0), member 1 (m1), member 2 (m2).",
+            "Canceled. 0 of 3 members restored; not changed: member 0 (m0), member 1 (m1), member 2 (m2).",
         ),
     ] {
         w.cancel();
@@ -164,7 +164,7 @@ fn the_end_of_a_canceled_run_names_each_member() {
     w.object["spec"]["cancel"] = Value::Null;
     w.settle();
     assert_eq!(w.members(), ["Succeeded", "Failed", "Skipped"]);
-    let text = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not touched: member 2 (m2).";
+    let text = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not changed: member 2 (m2).";
     let said = w.condition_text("Ready");
     assert!(said.starts_with(&format!("{text} StatefulSet/m1 stays at 0 replicas and had 2")), "{said}");
     assert!(w.object["status"]["summary"].as_str().unwrap().starts_with(text));

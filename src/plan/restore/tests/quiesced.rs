@@ -39,7 +39,7 @@ fn a_scale_to_zero_that_is_refused_holds_up_its_member_and_nobody_else() {
     until(&mut w, "over with the other", |w| w.object["status"]["members"][1]["phase"] == "Succeeded");
     w.step(10);
     let member = &w.object["status"]["members"][0];
-    let text = "Deployment/m0 could not be scaled from 2 to 0 for the restore: Not that. Let Lifeboat scale it";
+    let text = "Deployment/m0 could not be scaled from 2 to 0 for the restore: Not that. Allow Lifeboat to scale it";
     assert!(member["message"].as_str().unwrap().starts_with(text), "{member:#}");
     assert_eq!(said(&member["conditions"], "Quiesced")["reason"], reason::REFUSED_BY_API);
     assert!(
@@ -174,7 +174,10 @@ fn a_workload_that_somebody_scales_up_and_down_again_is_ours_again() {
         w.workloads[0].replicas = 3;
         until(&mut w, "noticed", |w| w.object["status"]["quiesce"]["state"] == "Broken");
         let text = said(&w.object["status"]["conditions"], "Quiesced")["message"].to_string();
-        assert!(text.contains("scaled up to 3 by somebody else") && text.contains("It had 2 before"), "{text}");
+        assert!(
+            text.contains("scaled up to 3 by a user or another controller") && text.contains("It had 2 before"),
+            "{text}"
+        );
         w.workloads[0].replicas = 0;
         match way {
             "delete" => w.delete_at = w.passes,
@@ -205,7 +208,7 @@ fn somebody_who_scales_it_up_again_and_again_is_named_and_ends_the_member() {
     w.set_by_others = [(0, 2)].into();
     until(&mut w, "noticed", |w| w.events.contains(&reason::SCALED_UP_AGAIN.to_owned()));
     let text = w.object["status"]["summary"].to_string();
-    assert!(text.contains("Deployment/m0 is to be at 0 replicas for the restore"), "{text}");
+    assert!(text.contains("Deployment/m0 must stay at 0 replicas during the restore"), "{text}");
     let (from, mut pauses, mut late) = (w.now, w.clone(), w.clone());
     w.settle();
     let took = w.now.duration_since(from).as_secs();

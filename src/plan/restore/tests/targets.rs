@@ -173,7 +173,7 @@ fn a_claim_that_is_refused_is_said() {
         let waited = w.now.duration_since(start).as_secs() > 60;
         assert_eq!((w.phase().as_str(), waited), (phase, class == Class::Transient), "a quota is waited for");
         let text = w.object["status"]["summary"].as_str().unwrap();
-        assert!(text.contains("PersistentVolumeClaim data-0 cannot be made: No."), "{text}");
+        assert!(text.contains("PersistentVolumeClaim data-0 could not be created: No."), "{text}");
     }
 }
 
@@ -240,7 +240,7 @@ fn of_two_restores_of_a_workload_the_later_waits_and_both_succeed() {
         two.beat(1);
     }
     let text = two.all[1].object["status"]["summary"].as_str().unwrap();
-    assert_eq!(text, "Waiting: RestoreSession demo/one restores Deployment/m0 too; this one begins after it.");
+    assert_eq!(text, "Waiting: RestoreSession demo/one also restores Deployment/m0; this session starts afterwards.");
     assert_eq!(two.all[1].condition("Reconciling").1, reason::TARGET_BUSY);
     assert_eq!(two.all[0].condition("Reconciling").1, reason::RUNNING);
 }
@@ -254,7 +254,7 @@ fn who_waited_for_another_until_its_deadline_says_for_whom() {
     w.settle();
     let text = w.object["status"]["summary"].as_str().unwrap();
     assert!(
-        w.phase() == "Failed" && text.starts_with("Not begun before the deadline. RestoreSession demo/x"),
+        w.phase() == "Failed" && text.starts_with("Not started before the deadline. RestoreSession demo/x"),
         "{text}"
     );
 }
@@ -265,7 +265,7 @@ fn a_preflight_that_did_not_end_before_the_deadline_is_named() {
     script(&mut w, &preflight_key(), &[End::Never]);
     w.settle();
     let text = w.object["status"]["summary"].as_str().unwrap();
-    let begins = "Not begun before the deadline. Its snapshots were still being looked for by Job ";
+    let begins = "Not started before the deadline. Job ";
     assert!(w.phase() == "Failed" && text.starts_with(begins), "{text}");
 }
 

@@ -58,7 +58,7 @@ pub fn is_dead(pod: &Pod) -> bool {
 }
 
 /// What is said of an init container: Jobs are made without.
-const NOT_OURS: &str = "It is not Lifeboat's: a policy or webhook of the cluster added it, and the agent does not start before it is done.";
+const NOT_OURS: &str = "A policy or webhook of the cluster added it; the agent starts after it has ended.";
 
 /// Whether the agent has ended, and a container that was added to the pod runs on with its volumes. Without one, the
 /// kubelet is about to call the pod ended.
@@ -80,9 +80,7 @@ pub fn death(pod: &Pod) -> Option<Failure> {
         let mut failure = Failure::new(
             Class::Transient,
             reason::OOM_KILLED,
-            format!(
-                "Pod {name} used more memory than its limit and was killed. Raise runtimeSettings.container.resources.limits.memory."
-            ),
+            format!("Pod {name} exceeded its memory limit. Raise runtimeSettings.container.resources.limits.memory."),
         );
         failure.exit_code = end.map(|t| t.exit_code);
         return Some(failure);
@@ -90,16 +88,14 @@ pub fn death(pod: &Pod) -> Option<Failure> {
     // Kubernetes, "Pod disruption conditions".
     if let Some(why) = condition(pod, "DisruptionTarget").filter(|c| c.status == "True") {
         let (what, detail) = (why.reason.as_deref().unwrap_or_default(), why.message.as_deref().unwrap_or_default());
-        let text = format!(
-            "Pod {name} was taken away by the cluster ({what}): {detail} Lifeboat tries again within the deadline."
-        );
+        let text =
+            format!("Pod {name} was removed by the cluster ({what}): {detail} It is retried until the deadline.");
         return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
     }
     // Told to stop before the agent could hear of it, it says nothing.
     if pod.metadata.deletion_timestamp.is_some() {
-        let text = format!(
-            "Pod {name} was deleted, itself or with its Job, before it had a result. Lifeboat tries again within the deadline."
-        );
+        let text =
+            format!("Pod {name} or its Job was deleted before it had a result. It is retried until the deadline.");
         return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
     }
     if let Some(failure) = end.is_none().then(|| init_containers(pod).find_map(|c| init_failed(&name, c))).flatten() {
@@ -138,7 +134,7 @@ fn evicted(name: &str, why: &str) -> Failure {
         return Failure::new(Class::Invalid, reason::TEMP_DIR_FULL, text);
     }
     let text = format!(
-        "Pod {name} was evicted: {why} Give it resource requests under runtimeSettings.container.resources, or raise the limit that is named."
+        "Pod {name} was evicted: {why} Set requests in runtimeSettings.container.resources, or raise the limit."
     );
     Failure::new(Class::Transient, reason::EVICTED, text)
 }
@@ -154,19 +150,19 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
         match why {
             "InvalidImageName" => {
                 let text = format!(
-                    "{image:?} is no name of an image ({detail}). Correct the image that the operator gives to Jobs (jobs.image of the chart, LIFEBOAT_JOB_IMAGE)."
+                    "{image:?} is not a valid image name ({detail}). Correct the image of Jobs (jobs.image of the chart, LIFEBOAT_JOB_IMAGE)."
                 );
                 return Some(Failure::new(Class::Invalid, reason::IMAGE_INVALID, text));
             }
             "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
                 let text = format!(
-                    "Image {image} of pod {name} cannot be had ({why}): {detail} Load it, or set runtimeSettings.pod.imagePullSecrets."
+                    "Image {image} of pod {name} cannot be pulled ({why}): {detail} Load it, or set runtimeSettings.pod.imagePullSecrets."
                 );
                 return Some(Failure::new(Class::Waiting, reason::IMAGE_UNAVAILABLE, text));
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 let text = format!(
-                    "The container of pod {name} cannot be started ({why}): {detail} Look at runtimeSettings and at what they name."
+                    "The container of pod {name} cannot be started ({why}): {detail} Check runtimeSettings and the objects that they name."
                 );
                 return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
             }
@@ -177,7 +173,7 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
                 let why = last.and_then(|t| t.reason.as_deref()).map(|r| format!(" ({r})")).unwrap_or_default();
                 let (init, stop) = (&container.name, if code.is_empty() { "" } else { "." });
                 let text = format!(
-                    "Init container {init} of pod {name} fails again and again.{code}{why}{stop} {NOT_OURS} See kubectl logs {name} -c {init} --previous."
+                    "Init container {init} of pod {name} fails repeatedly.{code}{why}{stop} {NOT_OURS} See kubectl logs {name} -c {init} --previous."
                 );
                 return Some(Failure::new(Class::Waiting, reason::INIT_CONTAINER_FAILED, text));
             }
@@ -191,7 +187,7 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
     };
     if let Some(unscheduled) = condition(pod, "PodScheduled").filter(|c| c.status == "False" && lasts(c)) {
         let detail = sentence(unscheduled.message.as_deref().unwrap_or_default());
-        let text = format!("No node takes pod {name}: {detail} It waits until the deadline.");
+        let text = format!("Pod {name} cannot be scheduled: {detail} It waits until the deadline.");
         return Some(Failure::new(Class::Waiting, reason::UNSCHEDULABLE, text));
     }
     if is_stuck(pod, now) {
@@ -202,14 +198,14 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
             return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
         }
         let text = format!(
-            "The container of pod {name} is not there minutes after its node took it: most likely a volume cannot be attached or mounted, or its image takes long. It waits until the deadline. See kubectl describe pod {name}."
+            "The container of pod {name} was not created within two minutes: most likely a volume cannot be attached or mounted, or pulling its image takes long. It waits until the deadline. See kubectl describe pod {name}."
         );
         return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
     }
     is_lost(pod, now).then(|| {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
         let text = format!(
-            "Node {node} of pod {name} does not answer. The pod may still be writing, so nothing else is started in its place. If the node will not come back, remove it (kubectl delete node {node}) or taint it node.kubernetes.io/out-of-service."
+            "Node {node} of pod {name} does not respond. The pod may still write, so no other Job is started. If the node is permanently lost, delete it (kubectl delete node {node}) or taint it with node.kubernetes.io/out-of-service."
         );
         Failure::new(Class::Waiting, reason::NODE_LOST, text)
     })

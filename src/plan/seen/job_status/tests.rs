@@ -258,8 +258,7 @@ fn an_init_container_that_keeps_the_agent_waiting_is_named() {
     };
     let again = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
     let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
-    for (last, said) in [(ended, "It last ended with exit code 1 (Error)."), (json!({}), "again and again. It is not")]
-    {
+    for (last, said) in [(ended, "It last ended with exit code 1 (Error)."), (json!({}), "repeatedly. A policy")] {
         let (class, why, text) = held(again.clone(), last, "Always", false, 1000).unwrap();
         assert_eq!((class, why.as_str()), (Class::Waiting, reason::INIT_CONTAINER_FAILED));
         assert!(text.contains("Init container mesh of pod p") && text.contains(said), "{text}");

@@ -56,7 +56,7 @@ pub fn restores_all(target: &RestoreTarget) -> bool {
 /// Why a restore that [`keeps_files`] is not tried again.
 pub fn half_written(why: &str) -> Failure {
     let text = format!(
-        "{why} Files may be half written, and with --overwrite never or if-newer restic would take them for whole, so the restore is not tried again. Remove what it has restored, or leave --overwrite out, and create another one."
+        "{why} Files may be half written, and with --overwrite never or if-newer restic would keep them, so the restore is not retried. Remove the restored files, or remove --overwrite, and create another restore."
     );
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
@@ -101,7 +101,8 @@ pub fn verdict(outcome: &Outcome, target: &RestoreTarget) -> Option<Failure> {
         return failed(Class::Data, reason::NOTHING_TO_RESTORE, text.to_owned());
     }
     if exact && r.deleted.is_none() {
-        let text = "The Job restored everything, and did not look for files that the snapshots do not have: its image is of another version.";
+        let text =
+            "The Job restored everything, but did not search for extraneous files: its image has another version.";
         return failed(Class::Fatal, reason::AGENT_FAILED, text.to_owned());
     }
     None

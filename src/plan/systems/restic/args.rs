@@ -124,12 +124,12 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
     }
     // Of several restic takes the last.
     if let [_, second, ..] = found.iter().filter(|a| a.name == "--overwrite").collect::<Vec<_>>()[..] {
-        wrong.push((second.index, format!("{} stands here for the second time; leave one of them out", second.name)));
+        wrong.push((second.index, format!("{} is specified twice; remove one of them", second.name)));
     }
     // restic refuses both together, which would be known only when the workload is down.
     let of = |name: &str| found.iter().find(|a| a.name == name);
     if let (Some(include), Some(exclude)) = (of("--include-xattr"), of("--exclude-xattr")) {
-        let text = format!("{} cannot be combined with {}; leave one of them out", include.name, exclude.name);
+        let text = format!("{} cannot be combined with {}; remove one of them", include.name, exclude.name);
         wrong.push((include.index.max(exclude.index), text));
     }
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
@@ -138,33 +138,31 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
 /// The tag of a list that only the operator may give, and why.
 fn own_tag(list: &str) -> Option<String> {
     let tag = list.split(',').map(str::trim).find(|t| t.starts_with(OWN_TAGS))?;
-    Some(format!(
-        "--tag {tag:?} begins with {OWN_TAGS:?}: by such tags Lifeboat knows of which backup a snapshot is; write another tag"
-    ))
+    Some(format!("--tag {tag:?} begins with {OWN_TAGS:?}, which is reserved; use another tag"))
 }
 
 fn unknown(command: Command, item: &str, name: &str) -> String {
     let names: Vec<&str> = names(command).collect();
     if names.iter().any(|n| item.strip_prefix(n).is_some_and(|rest| rest.starts_with(char::is_whitespace))) {
-        return format!("{item:?} is an argument and its value in one text; write --name=value");
+        return format!("{item:?} contains an argument and its value; write --name=value");
     }
     // restic joins them with what a restore includes anyway, so that the one would select everything, and refuses the other.
     if command == Command::Restore && ["--iinclude", "--iexclude"].contains(&name) {
         let field = if name == "--iinclude" { "include" } else { "exclude" };
-        return format!("{name:?} is not allowed; write rules[].{field}, letters of both cases as [jJ][pP][gG]");
+        return format!("{name:?} is not allowed; use rules[].{field}, with [jJ][pP][gG] to ignore case");
     }
     // It deletes before everything is restored, and what another snapshot of the host has brought.
     if command == Command::Restore && name == "--delete" {
-        return format!("{name:?} is not allowed; write target.extraneous: Delete");
+        return format!("{name:?} is not allowed; use target.extraneous: Delete");
     }
-    format!("{name:?} is not allowed; possible are {}", names.join(", "))
+    format!("{name:?} is not allowed; allowed are {}", names.join(", "))
 }
 
 fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
     match (kind, value) {
         (Value::Flag, None | Some("true" | "false")) => Ok(()),
         (Value::Flag, Some(_)) => Err(format!("{name} takes no value")),
-        (_, None | Some("")) => Err(format!("{name} needs a value; write {name}=value")),
+        (_, None | Some("")) => Err(format!("{name} requires a value; write {name}=value")),
         // For a restore, no tag would mean any snapshot.
         (Value::Tags, Some(v)) if v.split(',').any(|tag| tag.trim().is_empty()) => {
             Err(format!("{name} {v:?} has an empty tag; write tags separated by commas"))
@@ -251,16 +249,13 @@ mod tests {
             (&["--password-command", "sh"], "--password-command"),
             (&["-r", "x"], "\"-r\""),
             (&["--target=/"], "--target"),
-            (&["--tag"], "needs a value"),
-            (&["--tag", "--verify"], "needs a value"),
-            (&["--tag t"], "in one text"),
+            (&["--tag"], "requires a value"),
+            (&["--tag", "--verify"], "requires a value"),
+            (&["--tag t"], "contains an argument and its value"),
             (&["--verify=yes"], "takes no value"),
             (&["--limit-download=fast"], "whole number"),
             (&["--overwrite=maybe"], "always, if-changed"),
-            (
-                &["--overwrite=never", "--sparse", "--overwrite", "always"],
-                "--overwrite stands here for the second time",
-            ),
+            (&["--overwrite=never", "--sparse", "--overwrite", "always"], "--overwrite is specified twice"),
             (&["--compression=max"], "--compression"),
             // R42 of the reports: everything would be restored.
             (&["--iinclude=*.jpg"], "rules[].include"),

@@ -39,7 +39,7 @@ impl Access {
         let claim = self.local.as_ref().and_then(|(volume, _)| volume.persistent_volume_claim.as_ref());
         if let Some(claim) = claim {
             let text = format!(
-                "Repository {display} is on PersistentVolumeClaim {}, which only pods of namespace {home} can mount, so it cannot be used from namespace {namespace}. Use a store such as S3, or a hostPath or NFS volume.",
+                "Repository {display} is on PersistentVolumeClaim {}, which only pods of namespace {home} can mount, so it cannot be used from namespace {namespace}. Use storage such as S3, or a hostPath or NFS volume.",
                 claim.claim_name
             );
             return Err(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_AVAILABLE, text));
@@ -63,7 +63,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
     if let Some(local) = backend.local {
         let volume = local
             .volume("repository")
-            .map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is no volume: {e}.")))?;
+            .map_err(|e| wrong(reason::INVALID, format!("spec.backend.local is not a valid volume: {e}.")))?;
         let told = RepositoryAccess { url: LOCAL_REPOSITORY_DIR.to_owned(), ..RepositoryAccess::default() };
         let sub_path = local.sub_path.map(|s| s.trim_matches('/').to_owned()).filter(|s| !s.is_empty());
         return Ok(Access { display: display.to_owned(), told, secret, local: Some((volume, sub_path)) });
@@ -86,7 +86,7 @@ pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
         (backend.rest.is_some(), "rest"),
     ];
     Err(named.iter().find(|(set, _)| *set).map_or_else(
-        || wrong(reason::INVALID, "spec.backend names no backend; set local or s3.".into()),
+        || wrong(reason::INVALID, "spec.backend is empty; set local or s3.".into()),
         |(_, name)| wrong(reason::NOT_SUPPORTED, format!("spec.backend.{name} is not supported yet; use local or s3.")),
     ))
 }

@@ -148,7 +148,7 @@ pub fn pin(host: &mut HostRestoreStats, found: &Found, rule: Option<&Rule>) -> R
     let asked: Vec<String> = rule.iter().flat_map(|r| &r.paths).map(|p| normal_path(p)).collect();
     let fixed = Pins::read(found.pin.as_ref());
     let pins = fixed.unpacked(&asked).map_err(|why| {
-        let text = format!("The answer of the preflight is not readable: {why}.");
+        let text = format!("The result of the preflight could not be parsed: {why}.");
         Failure::new(Class::Fatal, reason::AGENT_FAILED, text)
     })?;
     if pins.is_empty() {

@@ -38,7 +38,7 @@ pub fn check_task(job: &Job) -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!(
-        "What one Job would have to be told takes {} bytes, and {TASK_LIMIT} can be told. Name fewer hosts, paths, patterns or tags in one session.",
+        "The task of one Job would have {} bytes; at most {TASK_LIMIT} are possible. Use fewer hosts, paths, patterns or tags in one session.",
         task.len()
     );
     Err(Failure::new(Class::Invalid, reason::RUN_TOO_LARGE, text))

@@ -32,7 +32,7 @@ fn before_it_was_opened_it_is_not_ready_and_says_what_it_waits_for() {
     w.may_list = false;
     w.live(30);
     assert_eq!((w.ready(), w.jobs.created.len()), (("False".into(), reason::NOT_OPENED.into()), 0));
-    assert!(w.condition("Ready").2.contains("its turn"), "{}", w.condition("Ready").2);
+    assert!(w.condition("Ready").2.contains("a limited number"), "{}", w.condition("Ready").2);
     w.may_list = true;
     w.live(2);
     assert_eq!(w.ready(), is_open());
