@@ -103,6 +103,7 @@ fuzz: ## Any input through what reads text of others (TIME=600 seconds for each 
 
 test-agent: tools ## The agent and the restic driver with a real restic (root)
 	cargo test --test agent -- --ignored
+	cargo test --lib -- --ignored conformance
 
 test-api: tools ## Controllers, definitions and webhook on a real API server
 	tests/with-cluster test-api 0 cargo test --test api -- --ignored

@@ -203,6 +203,7 @@ pub fn plan(data: &[u8]) {
             job_defaults: Ok(crate::api::runtime::RuntimeSettings::default()),
             jobs: job_status::see_all(&all, &pods, now),
             room: Room { free: 4, ahead: 0 },
+            rooms: std::collections::BTreeMap::new(),
             rivals: vec![],
             writers: vec![],
             refused_claims: BTreeMap::new(),

@@ -31,6 +31,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("drivers", &["contract", "digest", "names", "text"]),
     ("fuzz", &["admission", "api", "contract", "drivers", "names", "plan", "yaml"]),
     ("agent", &["api", "contract", "drivers", "names", "plan", "telemetry"]),
+    // Tests of what every system keeps to: they may know all of it.
+    ("conformance", &["agent", "api", "contract", "digest", "drivers", "plan"]),
     ("serve", &[]),
     ("yaml", &[]),
     ("telemetry", &[]),
@@ -280,6 +282,61 @@ fn rooms_of_the_controller_import_downwards() {
                 "{here} names {}; {room} may name {allowed:?}",
                 path.join("::")
             );
+        }
+    }
+}
+
+/// The rooms in which each system has a module.
+const OF_SYSTEMS: [&str; 3] = ["contract", "plan::systems", "drivers"];
+
+/// Systems, by their modules in the room of plan.
+fn systems() -> BTreeSet<String> {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/systems");
+    let name = |e: fs::DirEntry| e.path().file_stem().unwrap().to_str().unwrap().to_owned();
+    let all = fs::read_dir(room).unwrap().map(|e| name(e.unwrap()));
+    all.filter(|name| !["mod", "system"].contains(&name.as_str())).collect()
+}
+
+/// The system that a path is of, below one of its rooms.
+fn system_of<'s>(systems: &'s BTreeSet<String>, path: &str) -> Option<&'s str> {
+    let below = OF_SYSTEMS.iter().find_map(|room| path.strip_prefix(room)?.strip_prefix("::"))?;
+    systems.get(below.split("::").next()?).map(String::as_str)
+}
+
+#[test]
+fn no_system_knows_another() {
+    let (systems, (_, house)) = (systems(), house());
+    assert!(systems.contains("restic") && systems.contains("mock"), "{systems:?}");
+    for (module, code) in &house.code {
+        let here = module.join("::");
+        let Some(own) = system_of(&systems, &here) else { continue };
+        for (path, _) in house.names(module, code) {
+            let other = system_of(&systems, &path.join("::"));
+            assert!(
+                other.is_none_or(|other| other == own),
+                "{here} names {}: no system knows another",
+                path.join("::")
+            );
+        }
+    }
+}
+
+/// What a Job of a system is asked, and what it answers, only its two halves know.
+#[test]
+fn the_contract_of_a_system_is_its_own() {
+    let (systems, (_, house)) = (systems(), house());
+    // The tests of systems, and fuzz targets.
+    let outside = ["contract", "conformance", "fuzz"];
+    // The Job that lists snapshots writes objects of them, and asks the API server for that.
+    let lists = "agent::cluster::snapshots";
+    for (module, code) in house.code.iter().filter(|(m, _)| !outside.contains(&m.first().map_or("", String::as_str))) {
+        let here = module.join("::");
+        for (path, _) in
+            house.names(module, code).into_iter().filter(|(path, _)| path.starts_with(&["contract".into()]))
+        {
+            let Some(system) = system_of(&systems, &path.join("::")) else { continue };
+            let is_half = system_of(&systems, &here) == Some(system) || here == format!("agent::{system}");
+            assert!(is_half || (system == "restic" && here == lists), "{here} names {}", path.join("::"));
         }
     }
 }

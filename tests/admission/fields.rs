@@ -179,7 +179,7 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
                 used("spec", RESTORE),
                 used("spec", ORDER),
                 used("spec.backupBatch", &["name", "namespace", "members"]),
-                used("spec.members", &["timeOut"]),
+                used("spec.members", &["driver", "timeOut"]),
                 whole_hooks("Restore"),
                 restore_part("spec.members"),
             ]

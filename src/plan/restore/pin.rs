@@ -49,16 +49,14 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
         let of = |index: usize| (pass.run.driver(index), pass.slot(index));
         let (these, others) = waiting.into_iter().partition(|part: &Part| of(part.member) == of(first));
         waiting = others;
-        if !look(pass, ground, first, these, attempt) {
-            return;
-        }
+        look(pass, ground, first, these, attempt);
     }
 }
 
-/// Asks for parts of members that are as `first`. False if there is no slot for another Job.
-fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, attempt: i32) -> bool {
-    let (Some(system), Some(target)) = (pass.system(first), &pass.run.members[first].target) else { return true };
-    let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return true };
+/// Asks for parts of members that are as `first`, as far as there are slots.
+fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, attempt: i32) {
+    let (Some(system), Some(target)) = (pass.system(first), &pass.run.members[first].target) else { return };
+    let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
     let driver = pass.run.driver(first);
     let members = pass.run.members.iter().zip(&pass.now.members).enumerate();
     let members = members.filter(|(i, _)| pass.run.driver(*i) == driver);
@@ -72,7 +70,7 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
     let open = parts.into_iter().filter_map(|part| to_look_at(pass, ground, part)).collect();
     for (asked, work) in system.look(open, &about) {
         if !pass.admit(first) {
-            return false;
+            return;
         }
         let names: Vec<String> = asked.iter().map(|p| format!("{}/{}", p.member, p.name)).collect();
         let key = format!("{PREFLIGHT}/{}", hash_of(&names.iter().map(String::as_str).collect::<Vec<_>>()));
@@ -99,7 +97,6 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
         pass.plan.look_again(FIRST_LOOK);
         pass.now.phase = Some(RestorePhase::Running);
     }
-    true
 }
 
 /// The run-level entry of this step, made when it is not there.

@@ -13,6 +13,7 @@ mod held;
 mod holds_end;
 mod large;
 mod leaving;
+mod outside;
 mod proof;
 mod quiesced;
 mod states;

@@ -74,10 +74,11 @@ impl All {
     fn work(&self, uid: &str, key: &str) -> Work {
         let Some(session) = self.sessions.get(uid) else { return Work::default() };
         let names = self.of.get(uid).into_iter().flatten();
-        let jobs = names.filter_map(|name| self.jobs.get(name)).filter(|t| self.key_of(t) == key);
+        let jobs = names.filter_map(|name| self.jobs.get(name));
         let own = jobs.filter(|t| t.works && t.kind == session.kind && t.namespace == session.namespace);
-        let (stuck, at_work): (Vec<_>, Vec<_>) = own.partition(|t| t.stuck);
-        Work { places: at_work.len(), stuck: stuck.len() }
+        let (here, elsewhere): (Vec<_>, Vec<_>) = own.partition(|t| self.key_of(t) == key);
+        let stuck = here.iter().filter(|t| t.stuck).count();
+        Work { places: here.len() - stuck, stuck, elsewhere: elsewhere.len() }
     }
 
     fn count(&mut self, uid: &str) {

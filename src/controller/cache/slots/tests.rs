@@ -416,3 +416,41 @@ fn a_job_that_cannot_start_holds_claims_and_no_place() {
     w.queues.note("n", &[seen(false)]);
     assert_eq!(w.used(), Some(2), "it has started after all");
 }
+
+/// What several connect to has slots of its own, which no Repository's count.
+#[test]
+fn a_session_takes_slots_of_each_thing_that_its_jobs_work_on() {
+    let w = World::new();
+    let batch = |uid: &str| -> Stored<RestoreBatch> {
+        let shelf = json!({ "driver": "Mock", "target": { "mock": { "endpoint": "e", "shelf": "a", "secret": "s" } } });
+        let claim = json!({ "target": { "ref": { "kind": "PersistentVolumeClaim", "name": uid } } });
+        let meta = json!({ "name": uid, "namespace": "n", "uid": uid, "creationTimestamp": "2026-11-20T00:00:00Z" });
+        serde_json::from_value(json!({ "apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
+            "metadata": meta, "spec": { "repository": { "name": "r" }, "members": [shelf, claim] } }))
+        .unwrap()
+    };
+    let (store, events) = (&w.users.restore_batches.store, |s: &Stored<RestoreBatch>| Event::Apply(s.clone()));
+    let (a, b) = (batch("a"), batch("b"));
+    for session in [&a, &b] {
+        w.queues.hear_session(&w.users, &events(session), store);
+    }
+    let job = |of: &str, key: &str, slot: &str| {
+        let mut job = job_on(key, &owner("RestoreBatch", of), "restore", &[]);
+        job.annotations_mut().insert(annotation::REPOSITORY.into(), slot.into());
+        job
+    };
+    let of_mock = "Mock e";
+    let reserves = |s, jobs: &[Job]| w.queues.reserve(s, jobs, 1, false);
+    assert_eq!(reserves(&a, &[job("a", "1", of_mock), job("a", "2", "n/r")]), Reserved::All, "one of each");
+    assert_eq!((w.used(), w.queues.rooms(&a, 1)[of_mock].free), (Some(1), 0));
+    // Another session finds both taken, whatever its Jobs say of themselves.
+    for slot in [of_mock, "n/r", "nobody's"] {
+        assert_eq!(reserves(&b, &[job("b", "3", slot)]), Reserved::NoRoom, "{slot}");
+    }
+    w.queues.give_back("n", &job("a", "1", of_mock).name_any());
+    assert_eq!(reserves(&b, &[job("b", "3", "n/r")]), Reserved::NoRoom);
+    assert_eq!(reserves(&b, &[job("b", "4", of_mock)]), Reserved::All);
+    assert_eq!(w.queues.rooms(&a, 1)[of_mock].free, 0);
+    w.queues.hear_session(&w.users, &Event::Delete(b), store);
+    assert_eq!(w.queues.rooms(&a, 1)[of_mock].free, 1, "slots go with their session");
+}

@@ -46,6 +46,8 @@ pub struct Work {
     pub places: usize,
     /// Those that hold none, because they cannot start.
     pub stuck: usize,
+    /// Those that work on something else, so that no place is kept for it here.
+    pub elsewhere: usize,
 }
 
 /// Room for Jobs on a Repository, as one session has it.

@@ -3,10 +3,9 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::api::restore_batch::RestoreMemberStatus;
-use crate::contract::restic::Step;
 use crate::names::annotation;
 use crate::plan::effects::Plan;
-use crate::plan::fake::{step, task};
+use crate::plan::fake::task;
 use crate::plan::restore::tests::workload::workload_of;
 use crate::plan::restore::tests::world::World;
 use crate::plan::seen::job_status::JobSeen;
@@ -33,7 +32,8 @@ impl World {
             assert!(run.id.held && run.state.members.iter().any(said), "claims are announced");
         }
         for job in &plan.jobs {
-            let (Step::Restore(_), [part]) = (step(job), &task(job).parts[..]) else { continue };
+            let task = task(job);
+            let ("restore", [part]) = (task.verb.as_str(), &task.parts[..]) else { continue };
             assert!(run.id.held, "no data is touched before the finalizer is on");
             let member = &run.state.members[part.member];
             let host = member.stats.iter().find(|h| h.hostname == part.name).unwrap();

@@ -67,6 +67,8 @@ pub struct World {
     /// Passes during which others work on the Repository as much as may be.
     pub busy: Range<usize>,
     pub gone: bool,
+    /// Room at what is outside of the cluster; nobody counts what is not there.
+    pub rooms: BTreeMap<String, Room>,
     /// Claims that were made, or stood there before.
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
     /// Autoscalers that interfere.
@@ -154,6 +156,7 @@ impl World {
             silent: false,
             busy: 0..0,
             gone: false,
+            rooms: BTreeMap::new(),
             claims: BTreeMap::new(),
             autoscalers: vec![],
             may_run_on: false,
@@ -217,7 +220,7 @@ impl World {
             job_defaults: self.job_defaults.clone(),
             jobs: self.jobs.seen().into_iter().chain(self.refused_jobs.clone()).collect(),
             room: self.room(),
-            rooms: BTreeMap::new(),
+            rooms: self.rooms.clone(),
             rivals: self.rivals.clone(),
             writers: self.writers.clone(),
             refused_claims: self.refused.clone(),

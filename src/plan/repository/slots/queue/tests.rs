@@ -17,7 +17,7 @@ fn claim(namespace: usize, n: usize) -> Claim {
 }
 
 fn one() -> Work {
-    Work { places: 1, stuck: 0 }
+    Work { places: 1, ..Work::default() }
 }
 
 fn room(queue: &Queue, who: &Claim, most: usize) -> Room {
@@ -70,7 +70,7 @@ proptest! {
                 open.remove(at);
             } else if room.free > 0 {
                 prop_assert_eq!(room.free, searched(queue, &me, most), "a search of all says the same");
-                queue.works(&me.uid, Work { places: wants.min(room.free), stuck: 0 });
+                queue.works(&me.uid, Work { places: wants.min(room.free), ..Work::default() });
             }
             prop_assert!(queue.used() <= most);
             let held: usize = open.iter().map(|(c, _)| queue.sessions[&c.uid].1.places).sum();
@@ -179,7 +179,7 @@ fn who_waits_for_something_else_keeps_no_place() {
     queue.enter(Claim { wants: false, ..all[0].clone() }, Work::default());
     assert_eq!(room(&queue, &all[2], 2), Room { free: 1, ahead: 1 });
     // A Job that cannot start holds no place, and its session waits for none.
-    queue.works("u001", Work { places: 0, stuck: 1 });
+    queue.works("u001", Work { stuck: 1, ..Work::default() });
     assert_eq!(room(&queue, &all[2], 2), Room { free: 2, ahead: 0 });
     assert_eq!((queue.used(), queue.jobs()), (0, 1));
     queue.works("u001", one());
