@@ -109,8 +109,8 @@ async fn run(subject: &impl Subject, work: Work, verb: &str, attempt: i32, stops
         () = stopper => unreachable!(),
     };
     let outcome = outcome(&done);
-    shown += &format!("{}\n{:?}\n{done:?}\n", outcome.encode(), *progress.borrow());
-    shown += &String::from_utf8_lossy(&log.0.lock().unwrap());
+    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    shown = format!("{shown}{}\n{:?}\n{done:?}\n{logged}", outcome.encode(), *progress.borrow());
     for secret in subject.secrets() {
         assert!(!shown.contains(&secret), "a secret is shown: {shown}");
     }

@@ -57,7 +57,7 @@ impl Repository {
             let mut state = n as u64 + 1;
             let bytes = std::iter::repeat_with(|| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (state >> 33) as u8
+                state.to_be_bytes()[0]
             });
             fs::write(at(name), bytes.take(1_500_000).collect::<Vec<u8>>()).unwrap();
         }
@@ -174,29 +174,29 @@ impl Subject for Repository {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs restic: make test-agent"]
 async fn it_looks_without_writing() {
-    acts::looks_without_writing(Repository::new()).await;
+    Box::pin(acts::looks_without_writing(Repository::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs restic: make test-agent"]
 async fn it_restores_and_counts() {
-    acts::restores_and_counts(Repository::new()).await;
+    Box::pin(acts::restores_and_counts(Repository::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs restic: make test-agent"]
 async fn it_believes_tallies_only() {
-    acts::believes_tallies_only(Repository::new()).await;
+    Box::pin(acts::believes_tallies_only(Repository::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs restic: make test-agent"]
 async fn it_does_nothing_twice() {
-    acts::does_nothing_twice(Repository::new()).await;
+    Box::pin(acts::does_nothing_twice(Repository::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs restic: make test-agent"]
 async fn it_stops_when_told() {
-    acts::stops_when_told(Repository::new()).await;
+    Box::pin(acts::stops_when_told(Repository::new())).await;
 }

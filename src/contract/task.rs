@@ -105,8 +105,8 @@ impl Work {
     pub fn restic(&self) -> Option<&restic::Work> {
         match self {
             Self::Restic(work) => Some(work),
-            #[allow(unreachable_patterns, reason = "tests have another system")]
-            _ => None,
+            #[cfg(test)]
+            Self::Mock(_) => None,
         }
     }
 }

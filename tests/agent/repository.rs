@@ -4,9 +4,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lifeboat::contract::restic::{
-    Answer, Backup, HostQuery, Maintain, Preflight, Prepare, Probe, Restore, Runner, Step, Wipe,
-};
+use lifeboat::contract::Runner;
+use lifeboat::contract::restic::{Answer, Backup, HostQuery, Maintain, Preflight, Prepare, Probe, Restore, Step, Wipe};
 use lifeboat::contract::{Class, Task};
 use lifeboat::names::reason;
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use lifeboat::contract::Class;
-use lifeboat::contract::restic::{HostQuery, Restore, Runner, Step};
+use lifeboat::contract::Runner;
+use lifeboat::contract::restic::{HostQuery, Restore, Step};
 use lifeboat::names::reason;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 

@@ -77,7 +77,7 @@ fn facts_of_restore(run: &RestoreRun, repository: Option<(String, String)>) -> F
     let runs = state.phase == Some(RestorePhase::Running);
     let targets = if over { vec![] } else { targets::of(run) };
     let slots = if over { vec![] } else { run.slots() };
-    Facts { repository, over, rests, runs, targets, slots, ..Facts::default() }
+    Facts { repository, slots, over, rests, runs, targets, ..Facts::default() }
         .saying(&state.conditions)
         .running(Some(&state.run))
 }

@@ -236,7 +236,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     let member = &pass.run.members[index];
     let reach = pass.reaches.get(&(index, entry.hostname.clone()));
     let (Some(ground), Some(target), Some(reach)) = (ground, &member.target, reach) else { return };
-    let (Some(system), Some(rule)) = (pass.system(index), pass.rule(index, &entry.hostname)) else { return };
+    let (Some(system), rule) = (pass.system(index), pass.rule(index, &entry.hostname)) else { return };
     let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
     let (mounts, may_have_acted) = (reach.mount_points(), !held::can_be_known(entry));
     let run = pass.run.id.uid.as_str();

@@ -231,7 +231,7 @@ impl Pass<'_> {
             let members = (0..self.run.members.len()).filter(uses).map(|i| &self.run.members[i]);
             let settings: Vec<_> = members.map(|m| m.runtime_settings.as_ref()).collect();
             let secret = access.told.secret.as_ref();
-            self.grant = secret.map(|secret| rbac::to_read(&self.run.id, secret, settings.into_iter(), &defaults));
+            self.grant = secret.map(|secret| rbac::to_read(&self.run.id, secret, settings, &defaults));
         }
         Ok(Ground::new(self.frame(), access))
     }

@@ -250,11 +250,14 @@ impl<'a> Pass<'a> {
         self.system(index)?.parts(self.run.members.get(index)?.target.as_ref()?)
     }
 
-    /// The rule of a part; none of a part without one, to which nothing is restored. A part outside of the cluster needs none.
-    pub fn rule(&self, index: usize, part: &str) -> Option<Option<&'a Rule>> {
-        let target = self.run.members.get(index)?.target.as_ref()?;
-        let rule = rule_for(&target.rules, part);
-        (rule.is_some() || self.parts_outside(index).is_some()).then_some(rule)
+    /// The rule of a part.
+    pub fn rule(&self, index: usize, part: &str) -> Option<&'a Rule> {
+        rule_for(&self.run.members.get(index)?.target.as_ref()?.rules, part)
+    }
+
+    /// Whether anything is to be restored to a part: it has a rule, or is outside of the cluster, where none is needed.
+    pub fn is_asked_for(&self, index: usize, part: &str) -> bool {
+        self.rule(index, part).is_some() || self.parts_outside(index).is_some()
     }
 
     pub fn task(&self, member: usize, verb: &str, parts: Vec<Part>, work: Work) -> Task {

@@ -241,7 +241,8 @@ pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
 /// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
 fn take(pass: &mut Pass<'_>, answer: &Found) {
     let Part { member, name } = &answer.part;
-    let (Some(system), Some(rule)) = (pass.system(*member), pass.rule(*member, name)) else { return };
+    let Some(system) = pass.system(*member) else { return };
+    let rule = pass.rule(*member, name);
     let target = pass.run.members.get(*member).and_then(|m| m.target.as_ref());
     let allow_empty = target.and_then(|t| t.allow_empty).unwrap_or(false);
     let Some(member) = pass.now.members.get_mut(*member) else { return };
@@ -276,7 +277,7 @@ fn open(pass: &Pass<'_>) -> Vec<Part> {
     let members = pass.now.members.iter().zip(&pass.run.members).enumerate();
     let unfinished = members.filter(|(_, (status, _))| !member_is_over(status.phase));
     let hosts = unfinished.flat_map(|(index, (status, _))| {
-        let has_rule = move |h: &&HostRestoreStats| pass.rule(index, &h.hostname).is_some();
+        let has_rule = move |h: &&HostRestoreStats| pass.is_asked_for(index, &h.hostname);
         status.stats.iter().filter(|h| is_open(h)).filter(has_rule).map(move |h| part(index, &h.hostname))
     });
     hosts.filter(|part| pass.reaches.contains_key(&(part.member, part.name.clone()))).collect()
@@ -284,7 +285,7 @@ fn open(pass: &Pass<'_>) -> Vec<Part> {
 
 fn to_look_at<'p>(pass: &Pass<'p>, ground: &Ground, part: Part) -> Option<Open<'p>> {
     let target = pass.run.members[part.member].target.as_ref()?;
-    let rule = pass.rule(part.member, &part.name)?;
+    let rule = pass.rule(part.member, &part.name);
     let mounts = pass.reaches.get(&(part.member, part.name.clone()))?.mount_points();
     let (runner, no_devices) = limits(pass, ground, &part, target);
     Some(Open { part, target, rule, mounts, runner, no_devices })

@@ -73,7 +73,7 @@ impl Cluster {
         let fails = |class, why| Some(Failure::new(class, why, "It is at fault."));
         match end {
             End::Ok | End::Short | End::LastData | End::Silent => {
-                outcome.answer = Some(answer(seen, exact, outside, end))
+                outcome.answer = Some(answer(seen, exact, outside, end));
             }
             End::NotDeleted => {
                 outcome.answer = Some(answer(seen, exact, outside, end));
