@@ -247,7 +247,7 @@ pub async fn serve(
                     let served = tokio::select! {
                         served = connection(stream, tls, router, limits, stopping) => served,
                         // Taken by another.
-                        _ = ended => Err("gave its place up to another peer".to_owned()),
+                        _ = ended => Err("closed to accept a connection of another peer".to_owned()),
                     };
                     places.leave(peer.ip(), id);
                     if let Err(error) = served {

@@ -19,7 +19,7 @@ fn target(at: &str, holder: &Value) -> Option<String> {
     let is_exact = holder["target"]["extraneous"] == "Delete";
     is_exact.then(|| {
         format!(
-            "{at}.target.extraneous is Delete: files in the paths of its rules that the snapshots do not have will be deleted once the rest is restored"
+            "{at}.target.extraneous is Delete: files in the paths of its rules that are not in the snapshots will be deleted after everything else is restored"
         )
     })
 }

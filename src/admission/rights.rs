@@ -157,13 +157,13 @@ pub fn unsealed(kind: &str, namespace: &str, object: &Value, key: Option<&Key>) 
     }
     let why = match key {
         Some(_) => {
-            "the webhook did not see who wrote it. Write it again while the webhook answers, as somebody who may create Pods there"
+            "the webhook did not check its author. Apply it again while the webhook answers, as a user who may create Pods there"
         }
-        None => "without the webhook nobody knows who wrote it. Leave it out",
+        None => "without the webhook the author of the object is not known. Remove the field",
     };
     let fields = fields(asks.iter());
     Some(format!(
-        "{fields}: needs the right to create Pods in namespace {namespace}, and {why}, or let an administrator set the label {}=true on the Namespace.",
+        "{fields}: requires permission to create Pods in namespace {namespace}, and {why}, or let an administrator set the label {}=true on the Namespace.",
         label::ALLOW_CODE
     ))
 }
@@ -182,21 +182,21 @@ pub fn denial(question: &Question, denied: &[Ask]) -> String {
     let texts = by_right.into_iter().take(NAMED).map(|(right, asks)| {
         let fields = fields(asks.into_iter());
         match right {
-            Right::Pods => format!("{fields}: can run code in a Pod or raise its rights; needs the right to create Pods in {place}"),
+            Right::Pods => format!("{fields}: can run code in a Pod or add privileges to it; requires permission to create Pods in {place}"),
             Right::Claims => format!(
-                "{fields}: can lead to data of others; needs the right to create PersistentVolumeClaims (or Pods) in {place}"
+                "{fields}: can give access to data of other users; requires permission to create PersistentVolumeClaims (or Pods) in {place}"
             ),
             Right::Secret(name) => {
-                format!("{fields}: reads Secret {name:?}; needs the right to get it (or to create Pods) in {place}")
+                format!("{fields}: reads Secret {name:?}; requires permission to get it (or to create Pods) in {place}")
             }
             Right::ConfigMap(name) => {
-                format!("{fields}: reads ConfigMap {name:?}; needs the right to get it (or to create Pods) in {place}")
+                format!("{fields}: reads ConfigMap {name:?}; requires permission to get it (or to create Pods) in {place}")
             }
         }
     });
     let texts = texts.collect::<Vec<_>>().join("; ");
     format!(
-        "{texts}. User {:?} may not do that. Remove {}, or ask somebody who has the right to apply the object.",
+        "{texts}. User {:?} does not have this permission. Remove {}, or ask a user with the permission to apply the object.",
         question.username(),
         if denied.len() == 1 { "the field" } else { "the fields" }
     )
@@ -205,7 +205,7 @@ pub fn denial(question: &Question, denied: &[Ask]) -> String {
 /// Message if the permissions of the user could not be checked.
 pub fn unknown(question: &Question, why: &str) -> String {
     format!(
-        "{}: whether user {:?} may create Pods in {} could not be looked up, which this needs: {why}. Try again, or leave it out.",
+        "{}: requires permission to create Pods in {}, which could not be checked for user {:?}: {why}. Try again, or remove the field.",
         fields(question.asks.iter()),
         question.username(),
         place(&question.namespace)
@@ -359,10 +359,10 @@ mod tests {
         let question = question("restoresessions", &review, None).unwrap();
         assert_eq!(
             denial(&question, &question.asks),
-            "spec.runtimeSettings.pod.nodeName: can run code in a Pod or raise its rights; needs the right to create Pods \
-             in namespace demo; spec.runtimeSettings.pod.imagePullSecrets[0]: reads Secret \"s\"; needs the right to get it \
-             (or to create Pods) in namespace demo. User \"jane\" may not do that. Remove the fields, or ask somebody \
-             who has the right to apply the object."
+            "spec.runtimeSettings.pod.nodeName: can run code in a Pod or add privileges to it; requires permission to \
+             create Pods in namespace demo; spec.runtimeSettings.pod.imagePullSecrets[0]: reads Secret \"s\"; \
+             requires permission to get it (or to create Pods) in namespace demo. User \"jane\" does not have this \
+             permission. Remove the fields, or ask a user with the permission to apply the object."
         );
         assert!(unknown(&question, "no answer").contains("no answer"));
     }

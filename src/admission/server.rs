@@ -235,7 +235,7 @@ fn respond(kind: &str, answered: Result<Value, String>) -> Response {
     match answered {
         Ok(review) => Json(review).into_response(),
         Err(text) => {
-            warn!(kind, error = text, "a request to the webhook is no review");
+            warn!(kind, error = text, "the request is not an AdmissionReview");
             (StatusCode::BAD_REQUEST, text).into_response()
         }
     }

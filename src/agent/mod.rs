@@ -36,7 +36,7 @@ pub async fn run(options: Options) -> ExitCode {
             let span = report::span(&task);
             (task.run.id.clone(), act(task, &options).instrument(span).await)
         }
-        Err(text) => (String::new(), failed(format!("The task cannot be done: {text}."))),
+        Err(text) => (String::new(), failed(format!("The task cannot be run: {text}."))),
     };
     let outcome = Outcome {
         version: VERSION,
@@ -62,7 +62,7 @@ async fn act(task: Task, options: &Options) -> Done {
     let done = tokio::spawn(work.in_current_span()).await;
     server.abort();
     let _ = lines.await;
-    done.unwrap_or_else(|e| failed(format!("The agent broke off ({e}). This is a fault of Lifeboat.")))
+    done.unwrap_or_else(|e| failed(format!("The agent failed unexpectedly ({e}). This is a defect of Lifeboat.")))
 }
 
 /// Calls the driver of the task's system.

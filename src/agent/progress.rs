@@ -21,12 +21,12 @@ pub async fn serve(port: u16, progress: watch::Receiver<Progress>) {
     let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(%error, port, "progress cannot be asked for");
+            tracing::warn!(%error, port, "progress is not available");
             return;
         }
     };
     if let Err(error) = axum::serve(listener, router(progress)).await {
-        tracing::warn!(%error, "progress cannot be asked for any more");
+        tracing::warn!(%error, "progress is no longer available");
     }
 }
 

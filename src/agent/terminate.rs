@@ -23,7 +23,7 @@ pub fn stop_on_signal() -> watch::Receiver<bool> {
                 };
                 tokio::spawn(wait.in_current_span());
             }
-            Err(error) => tracing::warn!(%error, "a signal cannot be obeyed"),
+            Err(error) => tracing::warn!(%error, "a signal handler could not be installed"),
         }
     }
     stop

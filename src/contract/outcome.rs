@@ -133,7 +133,7 @@ impl Outcome {
         let failure = Failure::new(
             Class::Fatal,
             reason::OUTCOME_TOO_LARGE,
-            "The result of the step does not fit a termination message (4096 bytes). Name fewer paths or snapshots a host.",
+            "The result of the step does not fit into a termination message (4096 bytes). Specify fewer paths or snapshots per host.",
         );
         Self { answer: None, failure: Some(failure), ..self.clone() }.fitting().unwrap_or_default()
     }
@@ -164,7 +164,7 @@ impl Outcome {
     /// # Errors
     /// The text is no outcome of this version or the one before; the Job's result is then unknown.
     pub fn decode(text: &str) -> Result<Self, String> {
-        let unreadable = |e: serde_json::Error| format!("the termination message is no outcome: {e}");
+        let unreadable = |e: serde_json::Error| format!("the termination message is not an outcome: {e}");
         let text = text.trim();
         match upgrade::version(text).map_err(unreadable)? {
             VERSION => serde_json::from_str(text).map_err(unreadable),
@@ -192,7 +192,7 @@ impl Outcome {
 impl Found {
     /// The answer of a part whose own does not fit even alone.
     fn too_large(&self) -> Self {
-        let text = "What was found for this part does not fit the answer of a Job (4096 bytes). Name fewer of its paths or snapshots in a rule, and restore the others by another session.";
+        let text = "The result for this host does not fit into the result of a Job (4096 bytes). Specify fewer paths or snapshots in the rule, and restore the others in another session.";
         let failure = Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text));
         Self { part: self.part.clone(), failure, ..Self::default() }
     }

@@ -160,7 +160,7 @@ fn decode<T: for<'a> Deserialize<'a>>(text: &str) -> Result<T, String> {
     let version = upgrade::version(text).map_err(unreadable)?;
     if !is_read(version) {
         return Err(format!(
-            "the task is of version {version}, this agent speaks versions {OLDEST_VERSION} to {VERSION}: operator and Job images differ"
+            "the task has version {version}, but this agent supports {OLDEST_VERSION} to {VERSION}: operator and Jobs use different images"
         ));
     }
     if version == VERSION {

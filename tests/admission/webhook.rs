@@ -139,7 +139,7 @@ async fn what_is_not_built_yet_is_admitted_with_a_warning() {
     object["spec"]["hooks"] = json!({ "preRestore": { "exec": { "command": ["true"] } } });
     let response = ask("/validate/restorebatches", "CREATE", &object, &Value::Null).await;
     assert_eq!(response["allowed"], true);
-    assert!(response["warnings"][0].as_str().unwrap().starts_with("spec.hooks: hooks are not built yet"));
+    assert!(response["warnings"][0].as_str().unwrap().starts_with("spec.hooks: hooks are not supported yet"));
 }
 
 #[tokio::test]

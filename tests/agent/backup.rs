@@ -59,9 +59,12 @@ fn a_path_without_any_file_is_told() {
         ended.outcome.warnings
     };
     let said = run(&[]);
-    assert!(said.len() == 1 && said[0].starts_with(&format!("{empty_path} of host app-0 holds no file")), "{said:?}");
+    assert!(
+        said.len() == 1 && said[0].starts_with(&format!("{empty_path} of host app-0 contains no files")),
+        "{said:?}"
+    );
     let said = run(&["f"]);
-    assert!(said.len() == 2 && said[0].starts_with(&format!("{path} of host app-0 holds no file")), "{said:?}");
+    assert!(said.len() == 2 && said[0].starts_with(&format!("{path} of host app-0 contains no files")), "{said:?}");
     fs::write(empty.join("folder/g"), "").unwrap();
     assert_eq!(run(&[]), Vec::<String>::new());
 }
@@ -138,7 +141,7 @@ fn what_is_gone_before_it_is_read_fails_no_backup() {
     let ended = run(&[gone(&format!("{path}/f0")), gone(&format!("{path}/sub/t"))].join(" "), 2);
     ended.answer();
     let [said] = ended.outcome.warnings.as_slice() else { panic!("{:?}", ended.outcome) };
-    assert!(said.starts_with("2 files of ") && said.contains(&format!("{path}/f0 for example")), "{said}");
+    assert!(said.starts_with("2 files of ") && said.contains(&format!("(for example {path}/f0)")), "{said}");
     for (n, errors) in [
         [gone(&format!("{path}/f0")), error(&format!("{path}/f1"), "read: input/output error")].join(" "),
         error(&format!("{path}/f1"), "open: permission denied"),
@@ -174,7 +177,7 @@ fn a_backup_that_misses_files_is_reported_and_fails() {
     let failure = ended.failed(Class::Data, reason::PERMISSION_DENIED);
     assert_eq!(failure.exit_code, Some(3));
     assert!(failure.message.contains("closed"), "{}", failure.message);
-    assert!(!failure.message.contains("could not be marked"), "{}", failure.message);
+    assert!(!failure.message.contains("could not be tagged"), "{}", failure.message);
     let Some(Answer::BackedUp(made)) = ended.own() else { panic!() };
     assert_eq!(made[0].id.len(), 64);
     assert!(site.path("repo/snapshots").join(&made[0].id).exists(), "what is reported is what is there");

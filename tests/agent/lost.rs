@@ -25,7 +25,7 @@ fn a_repository_that_was_there_is_neither_created_nor_listed_as_empty() {
     for step in [Step::Prepare(Prepare {}), Step::List(List::default())] {
         let ended = run(step, true);
         let failure = ended.failed(Class::Invalid, reason::REPOSITORY_MISSING);
-        assert!(failure.message.contains("There was one before"), "{}", failure.message);
+        assert!(failure.message.contains("A repository existed there before"), "{}", failure.message);
         assert_eq!(fs::read_dir(site.path("repo")).unwrap().count(), 0, "nothing is written");
     }
     // It is back.

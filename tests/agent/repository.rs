@@ -71,12 +71,12 @@ fn a_snapshot_of_the_future_is_told_and_not_taken_for_the_latest() {
     };
     let asked = || site.resolve(query.clone()).hosts()[0].clone();
     let alone = asked();
-    assert!(alone.snapshots.len() == 1 && alone.warnings[0].contains("is dated 2037-01-01T00:00:00Z"), "{alone:?}");
+    assert!(alone.snapshots.len() == 1 && alone.warnings[0].contains("has the time 2037-01-01T00:00:00Z"), "{alone:?}");
     fs::write(data.join("f"), "today").unwrap();
     let made = site.backup("host-0", &[&path]);
     let both = asked();
     assert_eq!(both.snapshots[0].id, made[0].id);
-    assert!(both.warnings[0].contains("not taken for the latest"), "{both:?}");
+    assert!(both.warnings[0].contains("not selected as latest"), "{both:?}");
 }
 
 /// Proves: defect 12.
@@ -203,7 +203,7 @@ fn a_live_command_that_removes_data_is_waited_for_and_a_dead_ones_lock_is_not() 
     };
     let ended = site.resolve(query.clone());
     let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
-    assert!(failure.message.contains("removes no live lock"), "{}", failure.message);
+    assert!(failure.message.contains("never removes the lock of a running command"), "{}", failure.message);
     // What is running already goes on.
     site.run(Step::Restore(step)).restored();
     assert_eq!(site.locks(), 1);
@@ -254,7 +254,7 @@ fn the_lock_of_a_dead_command_stops_no_backup_and_that_of_a_live_one_stays() {
     for step in &steps {
         let ended = site.run_through(HASTY, &site.task(step.clone()));
         let failure = ended.failed(Class::Transient, reason::REPOSITORY_LOCKED);
-        assert!(failure.message.contains("never a live one"), "{}", failure.message);
+        assert!(failure.message.contains("if the command no longer runs"), "{}", failure.message);
         assert_eq!(site.locks(), 1, "the lock stays");
     }
     for step in &steps {

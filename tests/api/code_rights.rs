@@ -72,7 +72,7 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     cluster.until(&opened, "let in", waits).await;
     cluster.patch(&space, label(Value::Null)).await.unwrap();
     let told = cluster.until_phase(&opened, "Invalid").await;
-    assert!(message(&told, "ValidationPassed").contains("needs the right to create Pods"), "{told:#}");
+    assert!(message(&told, "ValidationPassed").contains("requires permission to create Pods"), "{told:#}");
     refusal(jane.apply(&named("closed", hook())).await);
 
     // Past the webhook the seal of another object is worth nothing, and the label of an administrator is.
@@ -82,7 +82,7 @@ async fn only_who_may_create_pods_may_run_code_in_a_job() {
     jane.apply(&forged).await.unwrap();
     let told = cluster.until_phase(&forged, "Invalid").await;
     let said = message(&told, "ValidationPassed");
-    assert!(said.contains("the webhook did not see who wrote it") && said.contains("allow-code"), "{said}");
+    assert!(said.contains("the webhook did not check its author") && said.contains("allow-code"), "{said}");
     cluster.patch(&space, label("true".into())).await.unwrap();
     jane.apply(&named("late", hook())).await.unwrap();
     cluster.until(&named("late", hook()), "let in", waits).await;

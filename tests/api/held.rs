@@ -86,7 +86,7 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     jobs::succeed(&cluster, &ns, "prepare").await;
     let failed = cluster.until_phase(&backup, "Failed").await;
     assert_eq!(condition(&failed, "Ready").1, "HeldDown");
-    assert!(message(&failed, "Ready").contains("has left its data half restored"), "{:#}", failed["status"]);
+    assert!(message(&failed, "Ready").contains("left its data half restored"), "{:#}", failed["status"]);
 
     // A restore of something else does not bring it back.
     let mut part = session(&ns, &target("Deployment", "web"));
@@ -98,7 +98,7 @@ async fn what_is_canceled_in_the_middle_stays_down_until_the_next_restore_succee
     jobs::succeed_of(&cluster, &ns, "restore/0/web", &uid).await;
     let done = cluster.until(&part, "released", |o| o["status"]["phase"] == "Succeeded" && !jobs::is_held(o)).await;
     assert!(message(&done, "Ready").contains("Deployment/web stays at 0 replicas"), "{:#}", done["status"]);
-    assert!(message(&done, "Quiesced").contains("has not restored / of PersistentVolumeClaim web"), "{done:#}");
+    assert!(message(&done, "Quiesced").contains("did not restore / of PersistentVolumeClaim web"), "{done:#}");
     let web = cluster.get(&workload(&ns, "Deployment")).await;
     assert_eq!((&web["spec"]["replicas"], note(&web)), (&json!(0), Some(left)));
 

@@ -155,7 +155,7 @@ pub fn damaged(job: &Job) -> Outcome {
 
 /// What an agent answers whose store does not.
 pub fn unreachable(job: &Job) -> Outcome {
-    let failure = Failure::new(Class::Transient, "RepositoryUnreachable", "The store does not answer at b:9000.");
+    let failure = Failure::new(Class::Transient, "RepositoryUnreachable", "The storage does not answer at b:9000.");
     Outcome { failure: Some(failure), answer: None, ..success(job) }
 }
 

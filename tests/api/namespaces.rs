@@ -116,7 +116,7 @@ async fn it_works_with_the_roles_of_the_chart_and_touches_no_other_namespace() {
     cluster.apply(&beyond).await.unwrap();
     let told = cluster.until(&beyond, "told", |o| condition(o, "RepositoryFound").0 == "Unknown").await;
     let said = message(&told, "RepositoryFound");
-    for words in [format!("{other}/repo could not be looked up"), format!("namespace {other} is not among those")] {
+    for words in [format!("{other}/repo could not be read"), format!("namespace {other} is not among those")] {
         assert!(said.contains(&words) && message(&told, "Ready").contains(&words), "{told:#}");
     }
     // What it does not watch it has not touched: neither the session, nor its workload, nor the Repository.

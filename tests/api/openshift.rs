@@ -34,7 +34,7 @@ async fn a_deployment_config_is_quiesced_and_restored_and_where_there_are_none_t
     cluster.apply(&run).await.unwrap();
     let said = cluster.until(&run, "told", |o| condition(o, "RestoreTargetFound").0 == "Unknown").await;
     let text = message(&said, "RestoreTargetFound");
-    assert!(text.contains("OpenShift alone") && text.contains("Name the Deployment"), "{text}");
+    assert!(text.contains("does not have apps.openshift.io/v1") && text.contains("Use a Deployment"), "{text}");
     assert!(jobs::keys(&cluster, &ns).await.iter().all(|k| !k.starts_with("restore/")));
 
     let definition = stand_in();

@@ -161,7 +161,10 @@ async fn a_claim_that_the_api_server_refuses_is_said() {
     let failed = cluster.until_phase(&run, "Failed").await;
     assert_eq!(condition(&failed, "Stalled").1, "RefusedByApiServer");
     let text = message(&failed, "Ready");
-    assert!(text.contains("PersistentVolumeClaim data cannot be made") && text.contains("ReadSometimes"), "{text}");
+    assert!(
+        text.contains("PersistentVolumeClaim data could not be created") && text.contains("ReadSometimes"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ async fn who_may_not_use_a_repository_is_told_at_admission_as_by_the_controller(
     assert_eq!(condition(&told, "RepositoryFound"), ("False", "RepositoryNotAllowed"));
     let said = message(&told, "RepositoryFound").to_owned();
     assert!(
-        said.contains(&format!("{home}/repo does not exist, or its usagePolicy does not let namespace {ns} use it")),
+        said.contains(&format!("{home}/repo does not exist, or its usagePolicy does not allow namespace {ns}")),
         "{said}"
     );
 

@@ -84,7 +84,7 @@ async fn c07_a_job_that_no_node_takes_waits_says_so_once_and_goes_on() {
     let session = site.until("RestoreSession", "data", 30, "waiting for a node", says).await;
     assert!(["Pending", "Running"].contains(&phase(&session)), "{:#}", session["status"]);
     let text = condition(&session, "Ready").2;
-    assert!(text.contains("No node takes pod") && text.contains("node affinity/selector"), "{text}");
+    assert!(text.contains("cannot be scheduled") && text.contains("node affinity/selector"), "{text}");
     let said = eventually(15, async || Some(site.warnings("data", "Unschedulable").await).filter(|w| !w.is_empty()));
     assert!(said.await.is_some(), "no Warning event");
 
@@ -124,9 +124,9 @@ async fn c07_a_member_that_no_node_takes_ends_at_its_own_time_out_and_alone() {
     let phases = [0, 1, 2].map(|n| member(n, &session)["phase"].as_str().unwrap());
     assert_eq!(phases, ["Succeeded", "Failed", "Succeeded"]);
     let said = member(1, &session)["message"].as_str().unwrap();
-    assert!(said.contains("No node takes pod"), "{said}");
+    assert!(said.contains("cannot be scheduled"), "{said}");
     let said = site.warnings("all", "Unschedulable").await;
-    assert_eq!(said.iter().filter(|(note, _)| note.starts_with("No node takes")).count(), 1, "{said:?}");
+    assert_eq!(said.iter().filter(|(note, _)| note.starts_with("Pod ")).count(), 1, "{said:?}");
     assert_tree(&folders[0], &trees[0]);
     assert_tree(&folders[1], &untouched);
     assert_tree(&folders[2], &trees[3]);

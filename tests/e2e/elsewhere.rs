@@ -75,7 +75,7 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     store(&home).await;
     let told = {
         format!(
-            "Repository {0}/repo does not exist, or its usagePolicy does not let namespace {1} use it. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces.",
+            "Repository {0}/repo does not exist, or its usagePolicy does not allow namespace {1}. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces.",
             home.namespace, site.namespace
         )
     };
@@ -162,7 +162,7 @@ async fn a07_a_backup_goes_to_a_repository_of_another_namespace_and_comes_back()
     site.until("BackupConfiguration", "data", 30, "not allowed", denied).await;
     site.create(&backup_session("early", "BackupConfiguration", "data")).await;
     let text = site.failed("BackupSession", "early", "RepositoryNotAllowed").await;
-    assert!(text.contains(&format!("does not let namespace {} use it", site.namespace)), "{text}");
+    assert!(text.contains(&format!("does not allow namespace {}", site.namespace)), "{text}");
 
     allow(&home, "repo", json!({ "from": "All" })).await;
     site.until("BackupConfiguration", "data", 30, "Ready", |c| phase(c) == "Ready").await;

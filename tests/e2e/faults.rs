@@ -247,7 +247,11 @@ async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not
     site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
     let waits = |s: &Value| condition(s, "Reconciling").1 == "RepositoryLocked";
     let session = site.until("RestoreSession", "data", 60, "waiting for the prune", waits).await;
-    assert!(condition(&session, "Ready").2.contains("removes no live lock"), "{:#}", session["status"]);
+    assert!(
+        condition(&session, "Ready").2.contains("never removes the lock of a running command"),
+        "{:#}",
+        session["status"]
+    );
     assert!(session["status"]["stats"][0]["snapshots"].is_null(), "nothing is chosen while data goes");
     assert!(site.jobs("data", "restore").await.is_empty());
     assert_tree(&folder, &untouched);

@@ -102,7 +102,7 @@ async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() 
     let text = site.failed("RestoreBatch", "all", "Canceled").await;
     assert!(asked.elapsed().as_secs() < 30, "canceled after {:?}", asked.elapsed());
     let told =
-        "1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not touched: member 2 (m2)";
+        "1 of 3 members restored; interrupted, and maybe half restored: member 1 (m1); not changed: member 2 (m2)";
     assert!(text.contains(told), "{text}");
     let session = site.get("RestoreBatch", "all").await;
     let phases: Vec<_> = session["status"]["members"].as_array().unwrap().iter().map(|m| &m["phase"]).collect();

@@ -282,7 +282,7 @@ async fn a_right_that_is_taken_back_ends_with_the_job_that_has_it() {
     println!("taken back after {:?}", began.elapsed());
     no_rights_left([&home, &rt_a]).await;
     let said = rt_a.failed("RestoreSession", "works", "RepositoryNotAllowed").await;
-    assert!(said.contains("may not be used any more"), "{said}");
+    assert!(said.contains("may no longer be used"), "{said}");
     // It has done nothing, so that nothing of it needs to be ended: it may go on when the policy lets it.
     let kept_out = |s: &Value| phase(s) == "Invalid" && condition(s, "Stalled").1 == "RepositoryNotAllowed";
     rt_a.until("RestoreSession", "waits", TAKEN_BACK, "kept out", kept_out).await;

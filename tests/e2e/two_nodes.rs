@@ -58,7 +58,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
         }
         let (status, why, text) = condition(&done, "Quiesced");
         assert_eq!((status.as_str(), why.as_str()), ("False", "NotQuiesced"));
-        assert!(text.contains("half written"), "{text}");
+        assert!(text.contains("partially written"), "{text}");
         assert_eq!(done["status"]["totalHosts"], 2);
     }
     // A different one, each node crossed over to the other's data.

@@ -10,7 +10,7 @@ pub fn validate(_: &BackupBlueprint, _: Option<&BackupBlueprint>) -> Vec<FieldEr
     let mut errors = Errors::default();
     errors.not_supported(
         "spec",
-        "BackupBlueprints are not built yet: write a Repository and a BackupConfiguration for each target",
+        "BackupBlueprint is not supported yet: create a Repository and a BackupConfiguration for each target",
     );
     errors.into_vec()
 }

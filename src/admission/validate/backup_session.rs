@@ -25,14 +25,14 @@ pub fn validate(new: &BackupSession, old: Option<&BackupSession>) -> Vec<FieldEr
                 );
             }
             if let Some(group) = invoker.api_group.as_deref().filter(|g| !matches!(*g, "" | GROUP)) {
-                errors.invalid("spec.invoker.apiGroup", format!("is {group:?}; write {GROUP}, or leave it out"));
+                errors.invalid("spec.invoker.apiGroup", format!("is {group:?}; must be {GROUP}, or absent"));
             }
             common::name(&mut errors, "spec.invoker.name", &invoker.name, "the invoker");
         }
     }
     match spec.retry_left {
         Some(n) if n < 0 => {
-            errors.invalid("spec.retryLeft", format!("is {n}; write 0 or more, or leave it out"));
+            errors.invalid("spec.retryLeft", format!("is {n}; must be 0 or more, or absent"));
         }
         _ => {}
     }

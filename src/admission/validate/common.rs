@@ -73,7 +73,7 @@ pub fn name(errors: &mut Errors, at: &str, name: &str, what: &str) {
     if name.is_empty() {
         errors.invalid(at, format!("is empty; write the name of {what}"));
     } else if name.len() > 253 || !name.chars().all(fits) {
-        errors.invalid(at, format!("{name:?} is no name of an object; names are lower-case letters, digits, - and ."));
+        errors.invalid(at, format!("{name:?} is not a valid name; use lower-case letters, digits, - and ."));
     }
 }
 
@@ -83,18 +83,18 @@ pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: Targe
     if !task.params.is_empty() {
         errors.not_supported(
             format!("{at}.params"),
-            "parameters of tasks are not built yet; the built-in tasks have none",
+            "parameters of tasks are not supported yet; the built-in tasks have none",
         );
     }
     let Some(name) = task.name.as_deref().filter(|n| !n.is_empty()) else { return };
     let (at, right) = (format!("{at}.name"), direction.task());
     if !matches!(name, names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE) {
-        let what = format!("task {name:?} is not built yet; possible is {right} with a PersistentVolumeClaim");
+        let what = format!("task {name:?} is not supported yet; for a PersistentVolumeClaim use {right}");
         errors.not_supported(at, what);
     } else if name != right {
         errors.invalid(at, format!("{name} does not fit a {}; write {right}", direction.noun()));
     } else if target.is_workload() {
-        errors.invalid(at, format!("{name} is for a PersistentVolumeClaim; a workload needs no task, leave it out"));
+        errors.invalid(at, format!("{name} is only for a PersistentVolumeClaim; remove it for a workload"));
     }
 }
 
@@ -122,7 +122,10 @@ pub fn cancel(errors: &mut Errors, new: Option<bool>, old: Option<bool>, what: &
 /// Hooks of any kind.
 pub fn hooks(errors: &mut Errors, at: &str, is_set: bool) {
     if is_set {
-        errors.not_supported(at, "hooks are not built yet; leave them out, and run what they do before and after");
+        errors.not_supported(
+            at,
+            "hooks are not supported yet; remove them, and run their actions before and after the session",
+        );
     }
 }
 
@@ -132,19 +135,16 @@ pub fn interim_volume(errors: &mut Errors, at: &str, template: Option<&PvcTempla
     if template.metadata.as_ref().and_then(|m| m.namespace.as_deref()).is_some_and(|n| !n.is_empty()) {
         errors.invalid(
             format!("{at}.metadata.namespace"),
-            "is set; the claim is made in the namespace of the session, leave it out",
+            "must not be set: the PVC is created in the namespace of the session",
         );
     }
     if template.metadata.as_ref().is_some_and(|m| !m.owner_references.is_empty()) {
-        errors.invalid(
-            format!("{at}.metadata.ownerReferences"),
-            "is set; the claim belongs to the session, leave it out",
-        );
+        errors.invalid(format!("{at}.metadata.ownerReferences"), "must not be set: the PVC belongs to the session");
     }
     let spec = template.spec.clone().unwrap_or_default();
     let size = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage"));
     if !size.is_some_and(|q| runtime::is_size(&q.0)) {
-        errors.invalid(format!("{at}.spec.resources.requests.storage"), "is no size; write for example 10Gi");
+        errors.invalid(format!("{at}.spec.resources.requests.storage"), "is not a valid size; write for example 10Gi");
     }
     let modes = spec.access_modes.unwrap_or_default();
     if !modes.iter().any(|m| m.starts_with("ReadWrite")) {
@@ -166,7 +166,7 @@ pub fn positive_duration(errors: &mut Errors, at: &str, text: Option<&str>) {
 /// A point in time.
 pub fn time(errors: &mut Errors, at: &str, text: Option<&str>) {
     if let Some(text) = text.filter(|t| t.parse::<Timestamp>().is_err()) {
-        errors.invalid(at, format!("{text:?} is no time; write for example 2026-11-20T16:00:00Z"));
+        errors.invalid(at, format!("{text:?} is not a valid time; write for example 2026-11-20T16:00:00Z"));
     }
 }
 
@@ -176,7 +176,7 @@ pub fn selection(errors: &mut Errors, as_of: Option<&str>, backup_session: Optio
     let Some(session) = backup_session else { return };
     let parts: Vec<&str> = session.split('/').collect();
     if parts.len() > 2 {
-        errors.invalid("spec.backupSession", format!("{session:?} is no name; write name, or namespace/name"));
+        errors.invalid("spec.backupSession", format!("{session:?} is not a valid name; write name, or namespace/name"));
     }
     for part in parts {
         name(errors, "spec.backupSession", part, "a BackupSession");
@@ -194,7 +194,7 @@ pub fn schedule(errors: &mut Errors, text: Option<&str>, time_zone: Option<&str>
     } else if text.is_none() && time_zone.is_some() {
         errors.invalid(
             "spec.timeZone",
-            "is that of a schedule, but spec.schedule is missing; write it, or leave timeZone out",
+            "is that of a schedule, but spec.schedule is missing; write it, or remove timeZone",
         );
     }
     match text.map(Schedule::parse) {
@@ -234,7 +234,7 @@ pub fn retention(errors: &mut Errors, policy: &RetentionPolicy) {
         ("keepYearly", policy.keep_yearly),
     ];
     for (field, n) in keeps.iter().filter_map(|(f, n)| n.filter(|n| *n < 0).map(|n| (f, n))) {
-        errors.invalid(format!("spec.retentionPolicy.{field}"), format!("is {n}; write 1 or more, or leave it out"));
+        errors.invalid(format!("spec.retentionPolicy.{field}"), format!("is {n}; must be 1 or more, or absent"));
     }
     for (i, _) in policy.keep_tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty()) {
         errors.invalid(format!("spec.retentionPolicy.keepTags[{i}]"), "is empty; write a tag");

@@ -21,18 +21,19 @@ pub fn target(errors: &mut Errors, at: &str, target: &RestoreTarget, kind: Targe
     let field = format!("{at}.extraneous");
     if target.allow_empty == Some(true) {
         let text =
-            "is Delete, but allowEmpty is true, so that an empty backup would delete everything; leave one of them out";
+            "is Delete, but allowEmpty is true, so that an empty backup would delete everything; remove one of them";
         errors.invalid(&field, text);
     }
     if act::keeps_files(target) {
-        let text = "is Delete, but args have --overwrite never or if-newer, which leave files as they are; leave one of them out";
+        let text =
+            "is Delete, but args have --overwrite never or if-newer, which leave files as they are; remove one of them";
         errors.invalid(&field, text);
     }
     if target.quiesce == Some(Quiesce::Never) {
-        let text = "is Delete, but quiesce is Never, so that files which the running pods write would be deleted; leave one of them out";
+        let text = "is Delete, but quiesce is Never, so that files which the running pods write would be deleted; remove one of them";
         errors.invalid(&field, text);
     } else if kind == TargetKind::DaemonSet {
-        let text = "is Delete, but a DaemonSet is not scaled to zero, so that files which its pods write would be deleted; leave extraneous out";
+        let text = "is Delete, but a DaemonSet is not scaled to zero, so that files which its pods write would be deleted; remove extraneous";
         errors.not_supported(&field, text);
     }
 }

@@ -40,7 +40,7 @@ pub fn validate(errors: &mut Errors, members: &[Option<Member>]) {
 }
 
 fn say(member: &Member) -> String {
-    let Some(target) = member.target else { return "claims that are made".to_owned() };
+    let Some(target) = member.target else { return "PVCs from templates".to_owned() };
     let part = |p: Option<&String>| p.cloned().unwrap_or_default();
     format!("{} {}", part(target.kind.as_ref()), part(target.name.as_ref())).trim().to_owned()
 }

@@ -66,7 +66,7 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     } else if target.replicas.is_some() && part.driver == Driver::Restic {
         errors.invalid(
             format!("{at}.replicas"),
-            "goes with volumeClaimTemplates only: the hosts of a workload are counted from the workload; leave it out",
+            "is allowed only with volumeClaimTemplates; the replicas of a workload are read from the workload",
         );
     }
     let seen = if is_made && target.ref_.is_none() {
@@ -79,24 +79,24 @@ pub fn restore(errors: &mut Errors, part: &Part, target: Option<&RestoreTarget>,
     let mounts = target::mounts(errors, at, &seen, &target.volume_mounts, true);
     target::args(errors, at, Command::Restore, &target.args);
     let cannot = match seen.kind {
-        TargetKind::Claim => "a PersistentVolumeClaim; name the workload that mounts it as the target",
-        TargetKind::DaemonSet => "a DaemonSet, which runs on every node; stop what writes there by other means",
-        TargetKind::Nothing => "claims that are made; no workload has them",
+        TargetKind::Claim => "a PersistentVolumeClaim; name the workload that mounts it as the target, or",
+        TargetKind::DaemonSet => "a DaemonSet, which runs on every node; stop what writes there by other means, or",
+        TargetKind::Nothing => "PVCs from templates, which no workload mounts;",
         _ => "",
     };
     if !cannot.is_empty() && target.quiesce == Some(Quiesce::Auto) {
-        let text = format!("is Auto, but nothing is scaled for {cannot}, or leave quiesce out");
+        let text = format!("is Auto, but nothing is scaled for {cannot} remove quiesce");
         errors.not_supported(format!("{at}.quiesce"), text);
     }
     if let Some(after) = target.after_failure {
         let field = format!("{at}.afterFailure");
         if !cannot.is_empty() {
-            let text = format!("is {after:?}, but nothing is scaled for {cannot}, or leave afterFailure out");
+            let text = format!("is {after:?}, but nothing is scaled for {cannot} remove afterFailure");
             errors.not_supported(field, text);
         } else if target.quiesce == Some(Quiesce::Never) {
             errors.invalid(
                 field,
-                format!("is {after:?}, but quiesce is Never, so nothing is scaled; leave one of them out"),
+                format!("is {after:?}, but quiesce is Never, so nothing is scaled; remove one of them"),
             );
         }
     }
@@ -139,13 +139,13 @@ pub fn backup(errors: &mut Errors, part: &Part, target: Option<&BackupTarget>) {
     if target.replicas.is_some() {
         errors.not_supported(
             format!("{at}.replicas"),
-            "is for driver VolumeSnapshotter, which is not built yet; leave it out",
+            "is only for driver VolumeSnapshotter, which is not supported yet",
         );
     }
     if target.snapshot_class_name.as_ref().is_some_and(|s| !s.is_empty()) {
         errors.not_supported(
             format!("{at}.snapshotClassName"),
-            "is for driver VolumeSnapshotter, which is not built yet; leave it out",
+            "is only for driver VolumeSnapshotter, which is not supported yet",
         );
     }
     let seen = target::reference(errors, at, target.ref_.as_ref(), part.namespace, common::has_foreign_task(part.task));

@@ -24,7 +24,7 @@ pub fn validate(new: &Repository, _: Option<&Repository>) -> Vec<FieldError> {
     if let Some(store) = new.spec.backend.as_ref().and_then(keeps).filter(|_| new.spec.wipe_out == Some(true)) {
         errors.invalid(
             "spec.wipeOut",
-            format!("is not possible with {store}; leave it out, and remove the data in the store yourself"),
+            format!("is not possible with {store}; remove the field, and delete the data in the storage yourself"),
         );
     }
     if let Some(policy) = &new.spec.usage_policy {
@@ -39,7 +39,7 @@ fn backend(errors: &mut Errors, backend: &Backend) {
     match backend.storage_secret_name.as_deref() {
         None => errors.invalid(
             format!("{at}.storageSecretName"),
-            "is missing; name a Secret with RESTIC_PASSWORD and the store's credentials",
+            "is required: a Secret with RESTIC_PASSWORD and the credentials of the storage",
         ),
         Some(secret) => name(errors, &format!("{at}.storageSecretName"), secret, "the Secret"),
     }
@@ -57,12 +57,12 @@ fn backend(errors: &mut Errors, backend: &Backend) {
         .map(|(name, _)| *name)
         .collect();
     match set.len() {
-        0 => errors.invalid(at, "names no store; write local or s3"),
+        0 => errors.invalid(at, "has no backend; set local or s3"),
         1 => {}
-        _ => errors.invalid(at, format!("names {} stores ({}); keep one", set.len(), set.join(", "))),
+        _ => errors.invalid(at, format!("has {} backends ({}); keep one", set.len(), set.join(", "))),
     }
     for (field, _) in later.iter().filter(|(_, is_set)| *is_set) {
-        errors.not_supported(format!("{at}.{field}"), "is not built yet; possible are local and s3");
+        errors.not_supported(format!("{at}.{field}"), "is not supported yet; use local or s3");
     }
     if let Some(local) = &backend.local {
         self::local(errors, local);
@@ -100,9 +100,9 @@ fn local(errors: &mut Errors, local: &LocalBackend) {
             }
             "hostPath" | "nfs" => {}
             "emptyDir" => {
-                errors.invalid(at, format!("is gone with the pod, and the backups with it; {possible}"));
+                errors.invalid(at, format!("is deleted with the pod, together with the backups; {possible}"));
             }
-            _ => errors.not_supported(at, format!("is not built yet; {possible}")),
+            _ => errors.not_supported(at, format!("is not supported yet; {possible}")),
         }
         if local.source.get(source).and_then(|s| s.get("readOnly")) == Some(&true.into()) {
             errors.invalid(format!("spec.backend.local.{source}.readOnly"), "is true, but backups write there");
@@ -115,7 +115,7 @@ fn local(errors: &mut Errors, local: &LocalBackend) {
         errors.invalid(
             mount,
             format!(
-                "{:?} lies within /stash, which Stash keeps for itself; write for example /safe/data",
+                "{:?} is within /stash, which is reserved by Stash; write for example /safe/data",
                 local.mount_path
             ),
         );
@@ -140,7 +140,10 @@ fn s3(errors: &mut Errors, s3: &S3Backend) {
     {
         errors.invalid(
             endpoint,
-            format!("{:?} is no host or URL of one; write for example https://minio.example:9000, and the rest into bucket and prefix", s3.endpoint),
+            format!(
+                "{:?} is not a host or URL; write for example https://minio.example:9000, and set bucket and prefix",
+                s3.endpoint
+            ),
         );
     }
     if s3.bucket.is_empty()
@@ -148,11 +151,11 @@ fn s3(errors: &mut Errors, s3: &S3Backend) {
     {
         errors.invalid(
             format!("{at}.bucket"),
-            format!("{:?} is no bucket; write its name, and folders into prefix", s3.bucket),
+            format!("{:?} is not a bucket name; write only the name, and folders in prefix", s3.bucket),
         );
     }
     if s3.region.as_deref().is_some_and(|r| r.contains(|c: char| c.is_whitespace() || c.is_control())) {
-        errors.invalid(format!("{at}.region"), "is no region; write for example us-east-1");
+        errors.invalid(format!("{at}.region"), "is not a region; write for example us-east-1");
     }
     if s3.prefix.as_deref().is_some_and(|p| p.split('/').any(|f| f == "..") || p.chars().any(char::is_control)) {
         errors.invalid(format!("{at}.prefix"), "must be a path without .. or control characters");
@@ -169,7 +172,8 @@ fn usage_policy(errors: &mut Errors, policy: &UsagePolicy) {
         (FromNamespaces::Selector, Some(selector)) => self::selector(errors, at, selector),
         (_, None) => {}
         (from, Some(_)) => {
-            errors.invalid(at, format!("does nothing with from: {from:?}; write from: Selector, or leave it out"));
+            errors
+                .invalid(at, format!("has no effect with from: {from:?}; set from: Selector, or remove the selector"));
         }
     }
 }
@@ -184,7 +188,7 @@ fn selector(errors: &mut Errors, at: &str, selector: &LabelSelector) {
                 errors.invalid(format!("{at}.values"), format!("is empty; {} needs at least one value", e.operator));
             }
             "Exists" | "DoesNotExist" if values > 0 => {
-                errors.invalid(format!("{at}.values"), format!("does nothing with {}; leave it out", e.operator));
+                errors.invalid(format!("{at}.values"), format!("has no effect with {}; remove it", e.operator));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(

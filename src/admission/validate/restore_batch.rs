@@ -89,7 +89,7 @@ fn source(errors: &mut Errors, reference: &BackupBatchRef, members: usize) {
         if alias.is_empty() {
             errors.invalid(at, "is empty; write the alias of a member");
         } else if !named.insert(alias) {
-            errors.invalid(at, format!("{alias:?} stands there already; a member is restored once"));
+            errors.invalid(at, format!("{alias:?} is listed twice; a member is restored once"));
         }
     }
 }

@@ -44,7 +44,7 @@ pub fn validate(errors: &mut Errors, at: &str, rules: &[Rule], scope: &Scope) {
         for (h, host) in rule.target_hosts.iter().enumerate() {
             let at = format!("{at}.targetHosts[{h}]");
             if let Some(first) = named.insert(host, i) {
-                errors.invalid(at, format!("{host:?} stands in rule {first} already; a host follows one rule"));
+                errors.invalid(at, format!("{host:?} is already in rule {first}; a host can be in only one rule"));
             } else if !scope.hosts.contains(host) {
                 errors.invalid(at, format!("{host:?} can never match: the target has {}", say_hosts(scope.hosts)));
             }
@@ -100,7 +100,7 @@ fn selection(errors: &mut Errors, at: &str, rule: &Rule) {
     let set = [("asOf", rule.as_of.is_some()), ("previous", rule.previous.is_some()), ("tags", !rule.tags.is_empty())];
     for (field, _) in set.iter().filter(|(_, is_set)| *is_set) {
         if let Some(id) = id {
-            let text = format!("chooses among snapshots, but snapshots names {id:?}; leave one of them out");
+            let text = format!("chooses among snapshots, but snapshots names {id:?}; remove one of them");
             errors.invalid(format!("{at}.{field}"), text);
         }
     }
@@ -112,7 +112,7 @@ fn selection(errors: &mut Errors, at: &str, rule: &Rule) {
     for (i, tag) in rule.tags.iter().enumerate().filter(|(_, t)| t.trim().is_empty() || t.contains([',', '\0'])) {
         errors.invalid(
             format!("{at}.tags[{i}]"),
-            format!("{tag:?} is no tag; write one tag, without a comma or a NUL character"),
+            format!("{tag:?} is not a valid tag; write one tag, without a comma or a NUL character"),
         );
     }
 }

@@ -23,10 +23,7 @@ pub fn settings(errors: &mut Errors, at: &str, settings: Option<&RuntimeSettings
     for (i, variable) in container.env.iter().enumerate().filter(|(_, v)| v.name.starts_with(OURS)) {
         errors.invalid(
             format!("{at}.container.env[{i}].name"),
-            format!(
-                "is {:?}; names that begin with {OURS} are settings of the Job's own program; leave it out",
-                variable.name
-            ),
+            format!("is {:?}; names that begin with {OURS} are reserved", variable.name),
         );
     }
     for (i, variable) in container.env.iter().enumerate() {
@@ -57,11 +54,11 @@ pub fn temp_dir(errors: &mut Errors, at: &str, settings: Option<&EmptyDirSetting
     if let Some(medium) = settings.medium.as_deref().filter(|m| !matches!(*m, "" | "Memory")) {
         errors.invalid(
             format!("{at}.medium"),
-            format!("{medium:?} is none; write Memory, or leave it out for the node's disk"),
+            format!("{medium:?} is not a storage medium; write Memory, or remove the field for the node's disk"),
         );
     }
     if let Some(size) = settings.size_limit.as_ref().filter(|q| !is_size(&q.0)) {
-        errors.invalid(format!("{at}.sizeLimit"), format!("{:?} is no size; write for example 1Gi", size.0));
+        errors.invalid(format!("{at}.sizeLimit"), format!("{:?} is not a valid size; write for example 1Gi", size.0));
     }
 }
 

@@ -94,7 +94,7 @@ pub fn reference(
         let (at, right) = (format!("{at}.kind"), KINDS.iter().find(|k| k.eq_ignore_ascii_case(kind_name)));
         match right {
             Some(right) if *right != kind_name => errors.invalid(at, format!("is {kind_name:?}; write {right}")),
-            _ => errors.not_supported(at, format!("{kind_name}{group} is not built yet; {possible}")),
+            _ => errors.not_supported(at, format!("{kind_name}{group} is not supported yet; {possible}")),
         }
     }
     if let (Some(theirs), Some(ours)) = (target.namespace.as_deref().filter(|n| !n.is_empty()), namespace)
@@ -136,7 +136,7 @@ fn is_of_kubernetes(version: &str) -> bool {
 pub fn alias(errors: &mut Errors, at: &str, alias: Option<&str>) {
     let at = format!("{at}.alias");
     match alias {
-        Some("") => errors.invalid(at, "is empty; write the host name the target was backed up under, or leave it out"),
+        Some("") => errors.invalid(at, "is empty; write the alias of the backup, or remove the field"),
         Some(a) if a.len() > 253 => errors.invalid(at, format!("has {} characters; 253 are possible", a.len())),
         Some(a) if a.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ',')) => {
             errors.invalid(at, format!("{a:?} holds a blank, a slash or a comma; write a plain word such as app"));
@@ -193,25 +193,25 @@ fn one_mount(errors: &mut Errors, at: &str, mount: &VolumeMount, is_written: boo
     if !is_clean_path(path) || path.contains(':') {
         errors.invalid(field, not_a_path(path, "/data"));
     } else if NEEDED.iter().chain(&OWN).any(|own| is_within(own, path)) || OWN.iter().any(|own| is_within(path, own)) {
-        errors.invalid(field, format!("{path:?} would hide folders the Job itself needs; mount the volume elsewhere"));
+        errors.invalid(field, format!("{path:?} would hide folders that the Job needs; use another mount path"));
     }
     if mount.name.is_empty() {
         errors.invalid(format!("{at}.name"), "is empty; write the name of the volume");
     }
     if mount.sub_path_expr.as_ref().is_some_and(|e| !e.is_empty()) {
-        errors.not_supported(format!("{at}.subPathExpr"), "is not built yet; write subPath");
+        errors.not_supported(format!("{at}.subPathExpr"), "is not supported yet; write subPath");
     }
     if mount.sub_path.as_deref().is_some_and(|s| !is_clean_sub_path(s)) {
         errors.invalid(format!("{at}.subPath"), "must be a path within the volume: relative, and without ..");
     }
     if is_written && mount.read_only == Some(true) {
-        errors.invalid(format!("{at}.readOnly"), "is true, but a restore writes there; leave it out");
+        errors.invalid(format!("{at}.readOnly"), "is true, but a restore writes to the volume; remove it");
     }
     if mount.mount_propagation.as_deref().is_some_and(|p| p != "None") {
-        errors.not_supported(format!("{at}.mountPropagation"), "is not built yet; leave it out");
+        errors.not_supported(format!("{at}.mountPropagation"), "is not supported yet; remove the field");
     }
     if mount.recursive_read_only.as_deref().is_some_and(|p| p != "Disabled") {
-        errors.not_supported(format!("{at}.recursiveReadOnly"), "is not built yet; leave it out");
+        errors.not_supported(format!("{at}.recursiveReadOnly"), "is not supported yet; remove the field");
     }
 }
 

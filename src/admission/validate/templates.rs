@@ -20,8 +20,8 @@ pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace
     if target.ref_.is_some() {
         errors.invalid(
             format!("{at}.ref"),
-            "stands beside volumeClaimTemplates; write templates to restore into new claims, or a ref to restore into \
-             what is there",
+            "cannot be used together with volumeClaimTemplates; use templates to restore into new PVCs, or ref to \
+             restore in place",
         );
     }
     if let Some(n) = target.replicas.filter(|n| !(1..=MOST_REPLICAS).contains(n)) {
@@ -38,11 +38,12 @@ pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace
         if !mounted.contains(volume.as_str()) {
             errors.invalid(
                 format!("{at}.metadata.name"),
-                format!("no mount is named {volume:?}, so nothing would be restored into its claim; write one in volumeMounts"),
+                format!("no entry of volumeMounts has the name {volume:?}, so nothing would be restored into its PVC; add one"),
             );
         }
         if !volumes.insert(volume.clone()) {
-            errors.invalid(format!("{at}.metadata.name"), format!("{volume:?} stands in another template already"));
+            errors
+                .invalid(format!("{at}.metadata.name"), format!("{volume:?} is already the name of another template"));
         }
     }
     for (i, mount) in target.volume_mounts.iter().enumerate().filter(|(_, m)| !volumes.contains(&m.name)) {
@@ -64,11 +65,11 @@ fn naming(errors: &mut Errors, at: &str, written: &str, replicas: Option<i32>) {
         None if has_ordinal => {
             errors.invalid(
                 at,
-                format!("holds {ORDINAL}, but there are no replicas; set target.replicas, or take it out"),
+                format!("contains {ORDINAL}, but target.replicas is not set; set it, or remove {ORDINAL}"),
             );
         }
         Some(n) if n > 1 && !has_ordinal => errors
-            .invalid(at, format!("would be one claim for all {n} replicas; write for example {written}-{ORDINAL}")),
+            .invalid(at, format!("would be the same PVC for all {n} replicas; write for example {written}-{ORDINAL}")),
         _ if volume_name(written).contains('$')
             || volume_name(written).contains('.')
             || volume_name(written).len() > 63 =>
@@ -88,27 +89,27 @@ fn naming(errors: &mut Errors, at: &str, written: &str, replicas: Option<i32>) {
 fn one(errors: &mut Errors, at: &str, template: &PvcTemplate, namespace: Option<&str>) {
     let foreign = |said: Option<&str>, right: &str| said.is_some_and(|s| !s.is_empty() && s != right);
     if foreign(template.api_version.as_deref(), "v1") {
-        errors.invalid(format!("{at}.apiVersion"), "is not v1; leave it out");
+        errors.invalid(format!("{at}.apiVersion"), "is not v1; remove the field");
     }
     if foreign(template.kind.as_deref(), "PersistentVolumeClaim") {
-        errors.invalid(format!("{at}.kind"), "is not PersistentVolumeClaim; leave it out");
+        errors.invalid(format!("{at}.kind"), "is not PersistentVolumeClaim; remove the field");
     }
     if template.status.as_ref().is_some_and(|s| *s != PersistentVolumeClaimStatus::default()) {
-        errors.invalid(format!("{at}.status"), "cannot be set; leave it out");
+        errors.invalid(format!("{at}.status"), "must not be set");
     }
     let meta = template.metadata.clone().unwrap_or_default();
     let PartialMeta { name: _, generate_name, namespace: theirs, labels: _, annotations: _, owner_references } = meta;
     if generate_name.is_some_and(|n| !n.is_empty()) {
-        errors.invalid(format!("{at}.metadata.generateName"), "would be another claim each time; write a name");
+        errors.invalid(format!("{at}.metadata.generateName"), "would be a different PVC in each attempt; set a name");
     }
     if let (Some(theirs), Some(ours)) = (theirs.as_deref().filter(|n| !n.is_empty()), namespace)
         && theirs != ours
     {
-        let text = format!("is {theirs:?}, but the object is in {ours:?}, where its Jobs run; leave it out");
+        let text = format!("is {theirs:?}, but PVCs are created in the namespace of the object, {ours:?}; remove it");
         errors.invalid(format!("{at}.metadata.namespace"), text);
     }
     if !owner_references.is_empty() {
-        let text = "would let the restored data go with its owner; leave it out";
+        let text = "would delete the restored data with the owner; remove it";
         errors.invalid(format!("{at}.metadata.ownerReferences"), text);
     }
     let Some(spec) = &template.spec else {
@@ -123,12 +124,9 @@ fn one(errors: &mut Errors, at: &str, template: &PvcTemplate, namespace: Option<
         errors.invalid(format!("{at}.spec.resources.requests.storage"), "is missing; write for example 1Gi");
     }
     if spec.volume_mode.as_deref() == Some("Block") {
-        errors.invalid(format!("{at}.spec.volumeMode"), "is Block, but files are restored; leave it out");
+        errors.invalid(format!("{at}.spec.volumeMode"), "is Block, but a restore needs a file system; remove it");
     }
     if spec.data_source.is_some() || spec.data_source_ref.is_some() {
-        errors.invalid(
-            format!("{at}.spec.dataSource"),
-            "would fill the claim before the restore does; leave it out, or use driver VolumeSnapshotter",
-        );
+        errors.invalid(format!("{at}.spec.dataSource"), "would fill the PVC before the restore; remove it");
     }
 }

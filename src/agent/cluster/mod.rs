@@ -36,7 +36,7 @@ pub async fn fetch(kubeconfig: Option<&Path>, place: &SecretPlace, dir: &Path) -
     let api: Api<Secret> = Api::namespaced(client, &place.namespace);
     let found = patiently(|| api.get_opt(&place.name)).await.map_err(|error| {
         let text = format!(
-            "Backend Secret {}/{} could not be read: {}. Check that policies of the network let the Job reach the API server.",
+            "Backend Secret {}/{} could not be read: {}. Check that network policies allow the Job to reach the API server.",
             place.namespace,
             place.name,
             plain(&error)
@@ -49,7 +49,7 @@ pub async fn fetch(kubeconfig: Option<&Path>, place: &SecretPlace, dir: &Path) -
     };
     tracing::info!(namespace = place.namespace, secret = place.name, "read the backend Secret");
     keep(secret.data.unwrap_or_default(), dir).map_err(|e| {
-        trouble(reason::AGENT_FAILED, format!("The backend Secret cannot be kept in {}: {e}.", dir.display()))
+        trouble(reason::AGENT_FAILED, format!("The backend Secret could not be written to {}: {e}.", dir.display()))
     })
 }
 
@@ -59,7 +59,7 @@ async fn patiently<T, F: Future<Output = kube::Result<T>>>(mut ask: impl FnMut()
     loop {
         match ask().await {
             Err(error) if started.elapsed() < PATIENCE => {
-                tracing::info!(error = plain(&error), "the API server does not answer as it should yet");
+                tracing::info!(error = plain(&error), "the API server does not answer yet");
                 tokio::time::sleep(PAUSE).await;
             }
             answer => return answer,
@@ -79,7 +79,7 @@ async fn client(kubeconfig: Option<&Path>) -> Result<Client, Failure> {
         };
         Client::try_from(config).map_err(|e| e.to_string())
     };
-    made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job has no way to the API server: {e}.")))
+    made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job cannot connect to the API server: {e}.")))
 }
 
 /// One file per key, readable only by this user.

@@ -33,7 +33,7 @@ pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[L
     let failed = |e: kube::Error| {
         trouble(
             reason::AGENT_FAILED,
-            format!("The Snapshots of Repository {} cannot be kept: {}.", run.name, plain(&e)),
+            format!("The Snapshots of Repository {} could not be updated: {}.", run.name, plain(&e)),
         )
     };
     let there = super::patiently(|| read(api.clone(), listing.selector())).await.map_err(failed)?;
@@ -51,7 +51,7 @@ pub async fn keep(kubeconfig: Option<&Path>, run: &Run, step: &List, listed: &[L
         result.map_err(failed)?;
         written += 1;
     }
-    tracing::info!(snapshots = listed.len(), written, removed, "Snapshots are those of the repository");
+    tracing::info!(snapshots = listed.len(), written, removed, "Snapshots match the repository");
     Ok((written, removed as u64))
 }
 

@@ -83,7 +83,7 @@ fn a_host_that_does_not_fit_alone_is_told_so_and_no_other() {
     assert_eq!(hosts.len(), 1, "the other one is asked for again");
     let failure = hosts[0].failure.as_ref().unwrap();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Invalid, reason::OUTCOME_TOO_LARGE));
-    assert!(failure.message.contains("Name fewer"), "{}", failure.message);
+    assert!(failure.message.contains("Specify fewer"), "{}", failure.message);
 }
 
 #[test]

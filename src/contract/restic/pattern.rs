@@ -82,7 +82,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
     let malformed = cleaned(split(pattern).1).into_iter().find(|part| tokens(part).is_none());
     malformed.map_or(Ok(()), |part| {
         Err(format!(
-            "{pattern:?} is not a valid pattern: {part:?} has a bracket that is not closed, a range without an end or a backslash at its end; write \\[ for a bracket of a name"
+            "{pattern:?} is not a valid pattern: {part:?} has an unclosed bracket, a range without an end, or a backslash at its end; write \\[ for a literal bracket"
         ))
     })
 }
@@ -93,7 +93,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
 /// That it has a NUL character: the kernel ends arguments and variables at it, so that no program starts with one.
 pub fn no_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') {
-        return Err(format!("{text:?} has a NUL character (\\u0000), which no name or argument can have; remove it"));
+        return Err(format!("{text:?} contains a NUL character (\\u0000); remove it"));
     }
     Ok(())
 }

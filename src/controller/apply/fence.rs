@@ -8,7 +8,7 @@ use kube::client::Body;
 
 /// A write was not sent, because another replica may lead by now.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead any more")]
+#[error("this replica is no longer the leader")]
 pub struct NotLeading;
 
 impl NotLeading {

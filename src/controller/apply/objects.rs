@@ -212,7 +212,7 @@ where
         match workloads::scale(writes, namespace, change).await {
             Ok(()) => info!(namespace, kind, name, replicas, session = object.name_any(), "scaling a workload"),
             Err(e) if is_verdict(&e) => {
-                warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "a scale was refused");
+                warn!(namespace, kind, name, replicas, session = object.name_any(), error = %e, "the API server rejected a scale");
                 refused.scales.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
             }
             Err(e) => return Err(e),
@@ -223,7 +223,7 @@ where
         match workloads::hold(writes, namespace, change).await {
             Ok(()) => info!(namespace, kind, name, held, session = object.name_any(), "annotated a workload"),
             Err(e) if is_verdict(&e) => {
-                warn!(namespace, kind, name, held, session = object.name_any(), error = %e, "an annotation was refused");
+                warn!(namespace, kind, name, held, session = object.name_any(), error = %e, "the API server rejected an annotation");
                 refused.holds.insert(change.key(), Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
             }
             Err(e) => return Err(e),
@@ -257,7 +257,8 @@ where
         match rbac::make(writes, grant).await {
             Ok(()) => {}
             Err(e) if is_verdict(&e) => {
-                let what = format!("the right {}/{}, without which", grant.status.namespace, grant.status.name);
+                let what =
+                    format!("the Role and RoleBinding {}/{}, without which", grant.status.namespace, grant.status.name);
                 refused.jobs.extend(plan.jobs.iter().map(|j| refusal(writes, j, refused_by_api(j, &e, &what), true)));
                 return Ok(refused);
             }
@@ -269,7 +270,7 @@ where
         if let Some(why) = job.annotations().get(annotation::STEP_KEY).and_then(|key| without_claim.get(key)) {
             let failure = match why {
                 NoClaim::Taken(failure) => failure.clone(),
-                NoClaim::Refused(e) => refused_by_api(job, e, "the claim of interimVolumeTemplate, without which"),
+                NoClaim::Refused(e) => refused_by_api(job, e, "the PVC of interimVolumeTemplate, without which"),
             };
             refused.jobs.push(refusal(writes, job, failure, true));
             continue;
@@ -344,7 +345,7 @@ fn refused_by_api(job: &Job, error: &kube::Error, what: &str) -> Failure {
     let name = job.name_any();
     let what = if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") };
     let text = format!(
-        "The API server refused {what}: {} Look at runtimeSettings and the namespace's policies.",
+        "The API server rejected {what}: {} Check runtimeSettings and the policies of the namespace.",
         plain(error)
     );
     Failure::new(class(error), reason::REFUSED_BY_API, text)

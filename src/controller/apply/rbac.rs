@@ -68,7 +68,7 @@ pub async fn collect(writes: &Writes, stores: &Stores, left: &Notify) {
     let mut next = AFTERWARDS;
     loop {
         if let Err(error) = sweep(writes, stores).await {
-            warn!(error = plain(&error), "cannot look for rights whose run is gone; trying again");
+            warn!(error = plain(&error), "cannot list RoleBindings of deleted runs; trying again");
         }
         tokio::select! {
             () = tokio::time::sleep(next) => next = NOW_AND_THEN,
@@ -103,7 +103,7 @@ async fn sweep_part(writes: &Writes, stores: &Stores, bindings: Api<RoleBinding>
             // One that stays is no reason to leave others.
             if let Err(error) = settle(writes, stores, binding).await {
                 let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
-                warn!(namespace, name, error = plain(&error), "the right of a run that is gone is not taken back");
+                warn!(namespace, name, error = plain(&error), "RBAC objects of a deleted run could not be removed");
             }
         }
         next = pages::after(page, &answer.metadata);
@@ -121,7 +121,7 @@ async fn settle(writes: &Writes, stores: &Stores, binding: &PartialObjectMeta<Ro
         _ => false,
     };
     if gone {
-        info!(kind = run.kind, namespace = run.namespace, session = run.name, "a run is gone and has left a right");
+        info!(kind = run.kind, namespace = run.namespace, session = run.name, "found RBAC objects of a deleted run");
         // Only where the binding itself is: what it says may be anybody's, and the account goes with its session.
         unbind(writes, &run.right).await?;
     }
@@ -177,7 +177,7 @@ where
     let api: Api<K> = Api::namespaced(writes.client.clone(), &namespace);
     match api.create(&PostParams::default(), object).await {
         Ok(_) => {
-            info!(namespace, kind = %K::kind(&()), name = object.name_any(), "gave a right to Jobs of a run");
+            info!(namespace, kind = %K::kind(&()), name = object.name_any(), "created RBAC objects for Jobs of a run");
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
@@ -192,7 +192,7 @@ where
     let api: Api<K> = Api::namespaced(writes.client.clone(), namespace);
     match api.delete(name, &DeleteParams::background()).await {
         Ok(_) => {
-            info!(namespace, kind = %K::kind(&()), name, "took a right back");
+            info!(namespace, kind = %K::kind(&()), name, "removed RBAC objects of a run");
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),

@@ -36,7 +36,7 @@ impl<K: Keep> Counted for Kept<K> {
     fn cut(&mut self, sum: usize) {
         warn!(
             kind = %K::kind(&()), namespace = self.namespace(), name = self.name_any(), sum, allowed = NAMESPACE_BYTES,
-            "an object is not looked at: those of its namespace have too many bytes"
+            "an object is ignored: the objects of its namespace exceed the size limit"
         );
         self.forget();
     }

@@ -111,7 +111,7 @@ impl UserKind for Repository {
 
 fn not_ready(list: &[Condition]) -> Option<Refusal> {
     let Some(c) = list.iter().find(|c| c.type_ == condition::READY) else {
-        let message = "nobody has looked at it yet.".to_owned();
+        let message = "it has not been reconciled yet.".to_owned();
         return Some(Refusal { reason: reason::NOT_OPENED.to_owned(), message });
     };
     let said = || (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default());

@@ -69,7 +69,7 @@ where
             return Some(indexed);
         }
         if !self.silent.swap(true, Ordering::Relaxed) {
-            warn!(kind = %K::kind(&()), "the watch does not come up; the API server is asked each time");
+            warn!(kind = %K::kind(&()), "the watch could not be opened; reading from the API server");
         }
         None
     }

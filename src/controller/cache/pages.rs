@@ -33,7 +33,7 @@ const MOST_LEARNED: usize = 100;
 
 /// A page was not there in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server gave no page of a list within {0:?}")]
+#[error("the API server did not return a page of a list within {0:?}")]
 struct TooSlow(Duration);
 
 /// What all lists have in common.

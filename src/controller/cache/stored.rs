@@ -261,13 +261,13 @@ impl<K: UserKind> Stored<K> {
             Fault::TooLarge(size) => Some(Refusal {
                 reason: reason::OBJECT_TOO_LARGE.to_owned(),
                 message: format!(
-                    "The object has {size} bytes without its status; {OBJECT_BYTES} are allowed. Create a smaller one: split it, or leave out annotations and settings."
+                    "The object has {size} bytes without its status; at most {OBJECT_BYTES} are allowed. Split it, or remove annotations and settings."
                 ),
             }),
             Fault::TooMuch(sum) => Some(Refusal {
                 reason: reason::OBJECT_TOO_LARGE.to_owned(),
                 message: format!(
-                    "Namespace {} would have {sum} bytes of {} objects that are not over and have more than {SMALL} bytes each; {NAMESPACE_BYTES} are allowed. Wait until some of them are over, or delete some, and create this one again.",
+                    "Namespace {} would have {sum} bytes of unfinished {} objects with more than {SMALL} bytes each; at most {NAMESPACE_BYTES} are allowed. Wait until some have ended, or delete some, and create this object again.",
                     self.metadata.namespace.as_deref().unwrap_or_default(),
                     K::kind(&())
                 ),

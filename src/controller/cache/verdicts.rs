@@ -32,7 +32,7 @@ pub type Verdict = Option<Refusal>;
 
 /// There was no thread for a validation; it is to be tried again later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("validation of other objects of the namespace takes long; trying again later")]
+#[error("other objects of the namespace are being validated; trying again later")]
 pub struct Busy;
 
 /// All verdicts.
@@ -136,7 +136,7 @@ impl Verdicts {
         }
         match tokio::time::timeout(self.0.limit, &mut running).await {
             Ok(Ok(verdict)) => Ok(verdict),
-            Ok(Err(_)) => Ok(Some(refusal("The object could not be validated: validation broke off."))),
+            Ok(Err(_)) => Ok(Some(refusal("The object could not be validated: validation failed unexpectedly."))),
             Err(_) => {
                 lane.stuck.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
@@ -266,6 +266,6 @@ mod tests {
     #[tokio::test]
     async fn a_validation_that_panics_refuses_the_object() {
         let verdict = Verdicts::default().judge(("RestoreSession", "a"), "1", "n", || panic!("a defect")).await;
-        assert!(verdict.unwrap().unwrap().message.contains("broke off"));
+        assert!(verdict.unwrap().unwrap().message.contains("failed unexpectedly"));
     }
 }

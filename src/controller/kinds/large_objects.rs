@@ -19,7 +19,7 @@ const OF_NAMESPACE: usize = 8;
 
 /// Others of the namespace wait for room already; it is to be tried again later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("other large objects of the namespace are looked at; trying again later")]
+#[error("other large objects of the namespace are being processed; trying again later")]
 pub struct Crowded;
 
 /// All of it.

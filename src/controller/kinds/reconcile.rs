@@ -155,7 +155,7 @@ async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
             return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
         }
     }
-    debug!(kind = %K::kind(&()), name = object.name_any(), "more rounds than expected; looking again soon");
+    debug!(kind = %K::kind(&()), name = object.name_any(), "more iterations than expected; reconciling again soon");
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 

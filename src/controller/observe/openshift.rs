@@ -55,7 +55,8 @@ pub enum Answer {
 }
 
 /// Said to who names one where there are none.
-pub const NO_SUCH_API: &str = "This cluster has no apps.openshift.io/v1: DeploymentConfig is of OpenShift alone. Name the Deployment in its place.";
+pub const NO_SUCH_API: &str =
+    "This cluster does not have apps.openshift.io/v1, so DeploymentConfig is not available. Use a Deployment instead.";
 
 /// Asks the API server.
 ///

@@ -48,7 +48,7 @@ pub async fn referenced(
             Ok(Some(refusal)) if home == namespace => {
                 return Seen::Unknown(format!("it is not valid: {}", refusal.message));
             }
-            Ok(Some(_)) => return Seen::Unknown("it is not valid; its owner can see why".to_owned()),
+            Ok(Some(_)) => return Seen::Unknown("it is not valid; its status contains the cause".to_owned()),
             Err(e) => return Seen::Unknown(plain(&e)),
         }
     }

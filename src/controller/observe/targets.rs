@@ -183,7 +183,7 @@ fn controller(meta: &ObjectMeta) -> Option<String> {
 pub async fn made_claims(reads: Reader<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
     let look = async {
         let mut target = Target { to_make: wanted(spec, id), ..Target::default() };
-        target.display = "the claims of volumeClaimTemplates".into();
+        target.display = "the PVCs of volumeClaimTemplates".into();
         let names: Vec<String> = target.to_make.iter().map(|w| w.name.clone()).collect();
         target.claims = claims(reads, names).await?;
         if target.claims.values().any(|c| c.exists) {

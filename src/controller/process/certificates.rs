@@ -49,10 +49,10 @@ pub enum Error {
     #[error(transparent)]
     Cert(#[from] CertError),
     /// Somebody else's Secret lacks a key.
-    #[error("Secret {0} has no {1}; fill it, or delete the Secret and the operator makes one")]
+    #[error("Secret {0} has no key {1}; add it, or delete the Secret so that the operator creates a new one")]
     Incomplete(String, &'static str),
     /// Others keep changing what is to be changed.
-    #[error("{0} keeps being changed by others")]
+    #[error("{0} is repeatedly changed by other clients")]
     Contended(String),
 }
 
@@ -112,7 +112,7 @@ impl Keeper {
             let done = self.pass(path.as_deref().ok(), Timestamp::now()).await;
             let mut wait = INTERVAL;
             if let Err(error) = done.and(path.map(drop).map_err(Error::from)) {
-                warn!(%error, secret = self.secret, "the webhook's certificate or token is not in order");
+                warn!(%error, secret = self.secret, "the webhook's certificate or token is not valid");
                 wait = RETRY;
             }
             let asked_otherwise = async {
@@ -122,7 +122,7 @@ impl Keeper {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = asked_otherwise => {
-                    warn!("somebody asked the webhook without its token; looking whether the API server is told the path");
+                    warn!("a request to the webhook had no valid token; checking the path in the webhook configurations");
                 }
                 () = &mut shutdown => return,
             }

@@ -227,7 +227,7 @@ impl Candidate {
                 Ok(Err(left)) => left.min(self.timing.retry),
                 Err(Error::Kube(kube::Error::Api(s))) if s.is_conflict() || s.is_already_exists() => self.timing.retry,
                 Err(e) => {
-                    warn!(lease = self.name, error = %e, "cannot stand for leader; trying again");
+                    warn!(lease = self.name, error = %e, "leader election failed; trying again");
                     self.timing.retry
                 }
             };
@@ -294,7 +294,7 @@ impl Candidate {
                     pause = self.timing.retry.min(deadline.saturating_duration_since(Instant::now()));
                 }
                 _ => {
-                    error!(lease = self.name, "leadership given up: the Lease was not renewed in time");
+                    error!(lease = self.name, "lost leadership: the Lease was not renewed in time");
                     return;
                 }
             }
@@ -307,9 +307,9 @@ impl Candidate {
 
     async fn give_back(&self, lease: &mut Lease) {
         match self.write(lease, |held| released(held, Timestamp::now())).await {
-            Ok(()) => info!(lease = self.name, "leadership given back"),
+            Ok(()) => info!(lease = self.name, "released the Lease"),
             // Harmless: the Lease expires by itself.
-            Err(e) => warn!(lease = self.name, error = %e, "the Lease could not be given back"),
+            Err(e) => warn!(lease = self.name, error = %e, "the Lease could not be released"),
         }
     }
 

@@ -91,19 +91,20 @@ impl Default for Metrics {
         );
         r.register(
             "reconciles",
-            "Looks at an object, by kind and result. Done: as it should be for now. Failed: tried again with growing pauses; \
-             alert when Failed grows for 15 minutes, the log names the object. Abandoned: stopped half way; alert when it \
-             grows while no operator restarts",
+            "Reconciliations, by kind and result. Done: up to date. Failed: retried with backoff; alert when Failed \
+             grows for 15 minutes, the log names the object. Abandoned: interrupted; alert when it grows while no \
+             operator restarts",
             reconciles.clone(),
         );
         r.register(
             "reconcile_seconds",
-            "Seconds of one look at an object. It never waits for a Job; a median above 1 s means a slow API server",
+            "Duration of a reconciliation in seconds. It never waits for a Job; a median above 1 s means a slow \
+             API server",
             reconcile_seconds.clone(),
         );
         r.register(
             "jobs_created",
-            "Jobs made, by step. Alert on a rate far above that of runs: steps are being retried, outcomes say why",
+            "Created Jobs, by step. Alert on a rate far above that of runs: steps are being retried, outcomes say why",
             jobs_created.clone(),
         );
         r.register(
@@ -114,14 +115,14 @@ impl Default for Metrics {
         );
         r.register(
             "run_seconds",
-            "Seconds from the start of a run to its end, by kind and phase. Alert when it nears the timeOut of your sessions",
+            "Duration of a run in seconds, by kind and phase. Alert when it approaches the timeOut of your sessions",
             run_seconds.clone(),
         );
         r.register(
             "outcomes",
-            "Ends of steps, by step and reason; Succeeded or one of the failure reasons. DataCorrupt, WrongPassword: alert \
-             at once. RepositoryUnreachable, OOMKilled, Evicted, ImageUnavailable are retried: alert when they repeat. \
-             OutcomeLost: a Job ended without saying how and is not counted as a success",
+            "Ended steps, by step and reason; Succeeded or one of the failure reasons. DataCorrupt, WrongPassword: \
+             alert at once. RepositoryUnreachable, OOMKilled, Evicted, ImageUnavailable are retried: alert when they \
+             repeat. OutcomeLost: a Job ended without a result and is not counted as a success",
             outcomes.clone(),
         );
         r.register(

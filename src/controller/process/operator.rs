@@ -217,7 +217,7 @@ async fn lead(
     let client = leader.fence(&client);
     let result = tokio::select! {
         () = reconcile_all(client, clock, options, vouching, metrics.clone()) => Ok(()),
-        () = leader.lost() => Err("leadership was lost; another replica goes on".to_owned()),
+        () = leader.lost() => Err("leadership was lost; another replica continues".to_owned()),
         () = ended(stopping) => Ok(()),
     };
     metrics.leading(false);
@@ -316,7 +316,7 @@ where
         .run(reconcile, error_policy, context.clone())
         .for_each(async |result| {
             if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
-                warn!(kind = %K::kind(&()), %cause, "a watch broke off; it is opened again");
+                warn!(kind = %K::kind(&()), %cause, "a watch was closed; reopening it");
             }
         })
         .await;

@@ -28,7 +28,7 @@ pub fn owners(client: Client, scope: Scope) -> Owners {
         let (client, outside) = (client.clone(), scope.outside(&asked.home));
         Box::pin(async move {
             if let Some(why) = outside {
-                return Some(format!("Repository {}/{} could not be looked up: {why}", asked.home, asked.name));
+                return Some(format!("Repository {}/{} could not be read: {why}", asked.home, asked.name));
             }
             match tokio::time::timeout(PATIENCE, refusal(&client, &asked)).await {
                 Ok(Ok(refusal)) => refusal,
@@ -40,7 +40,7 @@ pub fn owners(client: Client, scope: Scope) -> Owners {
 }
 
 fn unknown(asked: &Elsewhere, error: &str) -> Option<String> {
-    debug!(?asked, error, "what the owner of a Repository allows is not known; the controller asks again");
+    debug!(?asked, error, "the usagePolicy of a Repository could not be read; the controller checks it again");
     None
 }
 
@@ -170,7 +170,7 @@ mod tests {
         let owners = owners(Client::new(nobody, "default"), Scope::new(vec!["demo".into()]));
         let asked = Elsewhere { home: "store".into(), name: "r".into(), namespace: "demo".into() };
         let said = owners(asked).await.unwrap();
-        assert!(said.contains("Repository store/r could not be looked up: namespace store is not among"), "{said}");
+        assert!(said.contains("Repository store/r could not be read: namespace store is not among"), "{said}");
     }
 
     #[tokio::test]

@@ -58,7 +58,7 @@ pub async fn backup(repository: &Repository, step: &Backup, run: &Run) -> Done {
             return Done::of(Answer::BackedUp(made), Some(failure));
         }
         if is_done && made.last().is_some_and(|last| last.total_files == 0) {
-            repository.warn(format!("{path} of host {} holds no file to back up, so the snapshot has none. Check that this is the right volume, and that it is mounted there.", step.host));
+            repository.warn(format!("{path} of host {} contains no files, so the snapshot is empty. Check that the correct volume is mounted there.", step.host));
         }
     }
     Done::ok(Answer::BackedUp(made))
@@ -73,7 +73,7 @@ fn link_on_the_way(mounts: &[String], path: &str) -> Option<Failure> {
     let link = inner.filter(|a| a.is_symlink()).last()?;
     let to = link.read_link().map(|to| to.display().to_string()).unwrap_or_default();
     let text = format!(
-        "{} is a symbolic link to {to}, so a backup of {path} would hold the link and nothing of what it points to. Write the path of the folder itself, or of one that holds both. Nothing was backed up.",
+        "{} is a symbolic link to {to}, so a backup of {path} would contain only the link. Specify the path of the folder itself, or of a folder that contains both. Nothing was backed up.",
         link.display()
     );
     Some(Failure::new(Class::Invalid, reason::PATH_IS_LINK, text))
@@ -89,7 +89,7 @@ fn no_file(path: &str) -> Option<Failure> {
         () => return None,
     };
     let text = format!(
-        "{path} is {what}, so a backup of it would hold its name and no data. Write the path of a file or folder. Nothing was backed up."
+        "{path} is {what}, so a backup would contain no data. Specify a file or folder. Nothing was backed up."
     );
     Some(Failure::new(Class::Invalid, reason::PATH_IS_NO_FILE, text))
 }
@@ -143,7 +143,7 @@ async fn mark(repository: &Repository, made: &mut SnapshotMade, failure: &mut Fa
     failure.message.insert_str(
         0,
         &format!(
-            "Snapshot {} is incomplete and could not be marked so ({}): a restore of latest takes it until the next backup. Run restic tag --add {INCOMPLETE_TAG} {0}, or back up again. ",
+            "Snapshot {} is incomplete and could not be tagged ({}): latest selects it until the next backup. Run restic tag --add {INCOMPLETE_TAG} {0}, or back up again. ",
             short_id(&made.id),
             repository.failure(&ran, "mark it").reason,
         ),
@@ -184,19 +184,19 @@ fn verdict(repository: &Repository, ran: &Ran, path: &str) -> Option<Failure> {
             Class::Invalid,
             reason::NOTHING_TO_BACK_UP,
             format!(
-                "Nothing of {path} is in the snapshot: exclude or args leave the path itself out. Correct the patterns; one such as {path}/* leaves out what is in it."
+                "The snapshot contains nothing of {path}: exclude or args exclude the path itself. Correct the patterns; a pattern such as {path}/* excludes only its content."
             ),
         )),
         End::Exited(0) if ran.report.summary.is_some() => None,
         End::Exited(0) => Some(Failure::new(
             Class::Fatal,
             reason::RESTIC_FAILED,
-            format!("restic ended well but did not say what it backed up of {path}."),
+            format!("restic succeeded but did not report what it backed up of {path}."),
         )),
         End::Exited(INCOMPLETE) if only_vanished(ran, path) => {
             let (count, first) = (ran.report.vanished, ran.report.items.first());
             let first = first.map(|(item, _)| item.as_str()).unwrap_or_default();
-            repository.warn(format!("{count} files of {path} were gone before they could be read, {first} for example, and are not in the snapshot."));
+            repository.warn(format!("{count} files of {path} were removed before they could be read (for example {first}), and are not in the snapshot."));
             None
         }
         End::Exited(INCOMPLETE) => {

@@ -65,14 +65,14 @@ impl Unfinished {
             Self::Stopped => stopped(when),
             Self::Stuck => stuck(),
             Self::NotStarted(e) => failed(Class::Transient, format!("A thread could not be started: {e}.")),
-            Self::Broken => failed(Class::Fatal, format!("{work} broke off. This is a fault of Lifeboat.")),
+            Self::Broken => failed(Class::Fatal, format!("{work} failed unexpectedly. This is a defect of Lifeboat.")),
         }
     }
 }
 
 /// The agent was told to stop.
 pub fn stopped(when: &str) -> Failure {
-    let text = format!("The agent was told to stop {when}. Lifeboat tries again within the deadline.");
+    let text = format!("The agent was stopped {when}. It is retried until the deadline.");
     Failure::new(Class::Transient, reason::TERMINATED, text)
 }
 

@@ -94,11 +94,11 @@ impl Bucket {
         match tokio::time::timeout(PATIENCE, self.judge()).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => {
-                tracing::warn!(error, "could not ask for the bucket");
+                tracing::warn!(error, "the bucket could not be checked");
                 Verdict::Unknown
             }
             Err(_) => {
-                tracing::warn!("no answer to whether the bucket exists");
+                tracing::warn!("no response to the check of the bucket");
                 Verdict::Unknown
             }
         }

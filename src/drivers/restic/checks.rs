@@ -26,13 +26,16 @@ pub fn mounts(root: &Path, mounts: &[String]) -> Result<(), Failure> {
             return Err(Failure::new(
                 Class::Fatal,
                 reason::AGENT_FAILED,
-                format!("No volume stands at mount {mount} ({} is no folder). Nothing was written.", place.display()),
+                format!("No volume is mounted at {mount} ({} is not a folder). Nothing was written.", place.display()),
             ));
         }
         let read_only = statvfs(&place).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
         if read_only || access(&place, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            let why =
-                if read_only { "it is mounted read-only" } else { "its owner or mode does not let the Job's user" };
+            let why = if read_only {
+                "it is mounted read-only"
+            } else {
+                "its owner or mode does not allow the user of the Job to write"
+            };
             return Err(Failure::new(
                 Class::Invalid,
                 reason::PERMISSION_DENIED,
@@ -65,7 +68,7 @@ pub fn space(root: &Path, planned: &Planned, at_most: u64) -> Result<(), Failure
         return Err(Failure::new(
             Class::Data,
             reason::NO_SPACE,
-            format!("Mount {} {short}. Enlarge the volume or restore less. Nothing was written.", need.mount),
+            format!("Mount {} {short}. Enlarge the volume, or restore fewer files. Nothing was written.", need.mount),
         ));
     }
     Ok(())
@@ -143,7 +146,7 @@ pub fn no_link_on_the_way(root: &Path, mounts: &[String], folder: &str) -> Resul
 pub fn through_link(root: &Path, link: &str, folder: &str) -> Failure {
     let to = below(root, link).read_link().map(|to| to.display().to_string()).unwrap_or_default();
     let text = format!(
-        "{link} is a symbolic link to {to} on the target, so that files of {folder} would be written elsewhere. Restore another path, or remove the link. Nothing was written."
+        "{link} is a symbolic link to {to} on the target, so files of {folder} would be written to another folder. Restore another path, or remove the link. Nothing was written."
     );
     Failure::new(Class::Invalid, reason::PATH_IS_LINK, text)
 }
@@ -171,11 +174,11 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
         }
         let why = match tried {
             Ok(true) => continue,
-            Ok(false) => "says that it does, and does not".to_owned(),
-            Err(e) => format!("refuses it ({e})"),
+            Ok(false) => "accepts chown without effect".to_owned(),
+            Err(e) => format!("rejects chown ({e})"),
         };
         let text = format!(
-            "The volume at {mount} cannot give a file the owner {uid}:{gid}, as the snapshot has it: it {why}. Restore to a volume that keeps owners, or set target.ownership: Ignore if files may belong to whom the Job runs as. Nothing was written."
+            "The volume at {mount} does not store the owner {uid}:{gid} of the snapshot: it {why}. Restore to a volume that stores owners, or set target.ownership: Ignore if files may belong to the user of the Job. Nothing was written."
         );
         return Err(Failure::new(Class::Invalid, reason::OWNERSHIP, text));
     }

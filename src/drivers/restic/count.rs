@@ -221,7 +221,7 @@ impl Counted {
     pub fn devices_refused(&self) -> Option<Failure> {
         let (count, named) = &self.devices;
         let text = format!(
-            "{count} device files, {} for example, need the capability MKNOD, which the Job does not have. Add it in runtimeSettings.container.securityContext.capabilities, to those that a restore has anyway (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETFCAP), or leave the files out by exclude. Nothing was written.",
+            "{count} device files (for example {}) require the capability MKNOD, which the Job does not have. Add it in runtimeSettings.container.securityContext.capabilities, together with the default capabilities (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SETFCAP), or exclude the files with exclude. Nothing was written.",
             named.first()?
         );
         Some(Failure::new(Class::Invalid, reason::DEVICES, text))

@@ -55,7 +55,7 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
         End::Stopped => Failure::new(
             Class::Transient,
             reason::TERMINATED,
-            format!("The agent was told to stop while it was to {doing}. Lifeboat tries again within the deadline."),
+            format!("The agent was stopped during: {doing}. It is retried until the deadline."),
         ),
         End::NotStarted(error) if error.contains(NUL) => Failure::new(
             Class::Invalid,
@@ -69,14 +69,16 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
             reason::AGENT_FAILED,
             format!("restic could not be started ({error}). The image of the Job must contain it."),
         ),
-        End::TooLong => new(Class::Fatal, reason::RESTIC_FAILED, "its answer is larger than the agent can hold."),
+        End::TooLong => new(Class::Fatal, reason::RESTIC_FAILED, "its output is too large."),
         End::Hopeless => exited(1, sign, &new),
         End::TimedOut(limit) | End::Stuck(limit) => match sign {
             // Retries that continued until the end contain the cause.
             Some(s) if s.class != Class::Data => new(s.class, s.reason, s.remedy),
-            _ if matches!(ran.end, End::Stuck(_)) => {
-                new(Class::Transient, reason::STEP_TIMEOUT, &format!("nothing moved for {} s.", limit.as_secs()))
-            }
+            _ if matches!(ran.end, End::Stuck(_)) => new(
+                Class::Transient,
+                reason::STEP_TIMEOUT,
+                &format!("there was no progress for {} s.", limit.as_secs()),
+            ),
             _ => new(Class::Transient, reason::STEP_TIMEOUT, &format!("no answer within {} s.", limit.as_secs())),
         },
         // In a container, a SIGKILL by another process almost always means out of memory; if the agent itself was
@@ -84,7 +86,7 @@ pub fn failure(ran: &Ran, doing: &str, remote: bool, place: &Place) -> Failure {
         End::Killed(9) => new(
             Class::Transient,
             reason::OOM_KILLED,
-            "restic was killed, most likely for its memory use. Raise runtimeSettings.container.resources.limits.memory.",
+            "restic was killed, most likely because it ran out of memory. Raise runtimeSettings.container.resources.limits.memory.",
         ),
         End::Killed(signal) => {
             new(Class::Transient, reason::TERMINATED, &format!("restic was ended by signal {signal}."))
@@ -120,7 +122,7 @@ fn exited(code: i32, sign: Option<&Sign>, new: &dyn Fn(Class, &str, &str) -> Fai
         11 => new(
             Class::Transient,
             reason::REPOSITORY_LOCKED,
-            "the repository is locked by another command. Lifeboat tries again within the deadline, removes the lock of a command that died after half an hour, and never a live one; if no restic runs on it, restic unlock --remove-all is quicker.",
+            "the repository is locked by another command. It is retried until the deadline. Lifeboat removes the lock after half an hour if the command no longer runs; if no restic process uses the repository, restic unlock --remove-all is faster.",
         ),
         12 => new(
             Class::Invalid,

@@ -91,7 +91,7 @@ pub async fn delete(repository: &Repository, mut search: Search) -> (u64, Option
 
 fn stuck() -> Failure {
     let text = format!(
-        "Everything is restored, but a volume has not answered for {} minutes while extraneous files were deleted. Lifeboat tries again within the deadline.",
+        "Everything is restored, but a volume has not responded for {} minutes while extraneous files were deleted. It is retried until the deadline.",
         STUCK.as_secs() / 60
     );
     Failure { class: Class::Transient, ..refuse(text) }
@@ -105,7 +105,7 @@ impl Search {
             let missing = self.kept.missing();
             if missing > 0 {
                 return Err(refuse(format!(
-                    "{missing} of {} entries that were restored are not found under their names, so nothing more is deleted. The volume may ignore the case of letters or change names, or something else writes to it.",
+                    "{missing} of {} restored entries are not found by their names, so no more files are deleted. The volume may ignore case or change names, or another process writes to it.",
                     self.kept.count()
                 )));
             }
@@ -119,21 +119,21 @@ impl Search {
                 let count = text::count(refused, "extraneous entry", "extraneous entries");
                 let them = if refused == 1 { "it" } else { "them" };
                 let text = format!(
-                    "Everything is restored, but {count} could not be deleted, {path} for example: {error}. Delete {them}, or leave {them} out by exclude of the rule, and restore again."
+                    "Everything is restored, but {count} could not be deleted (for example {path}): {error}. Delete {them}, or exclude {them} in the rule, and restore again."
                 );
                 return Err(Failure { class: class_of(error), ..refuse(text) });
             }
         }
         Err(refuse(format!(
-            "Everything is restored, but extraneous entries were found again after {LOOKS} looks: something else writes to the volume. Stop it, and restore again."
+            "Everything is restored, but extraneous entries were still found after {LOOKS} passes: another process writes to the volume. Stop it, and restore again."
         )))
     }
 
     /// Warnings of a walk that found no more entries.
     fn warnings(&self, found: Found) -> Vec<String> {
         let left = found.left.into_iter().filter(|left| !self.regions.iter().any(|r| within(&r.root, left)));
-        let entered = left.map(|folder| format!("{folder} was not looked through for extraneous files, because another volume is mounted there. Name it in paths of the rule, if its files shall go too."));
-        let unclear = found.unclear.map(|path| format!("Entries whose names are not UTF-8 were not deleted, {path} for example: restic lists their names like those of restored entries. Compare them with the backup, and delete what is not in it."));
+        let entered = left.map(|folder| format!("{folder} was not searched for extraneous files, because another volume is mounted there. To include it, add it to paths of the rule."));
+        let unclear = found.unclear.map(|path| format!("Entries whose names are not UTF-8 were not deleted (for example {path}): restic shows their names as equal to those of restored entries. Compare them with the backup, and delete entries that are not in it."));
         entered.chain(unclear).collect()
     }
 

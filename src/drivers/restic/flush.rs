@@ -32,7 +32,7 @@ impl Volumes {
         let (volumes, unreadable) = opened(&repository.restore_root, mounts, paths);
         for mount in unreadable {
             repository.warn(format!(
-                "Mount {mount} cannot be read by the user of the Job, so it is not known when what was restored there is on disk."
+                "The user of the Job cannot read mount {mount}, so Lifeboat cannot check that restored data is on disk."
             ));
         }
         volumes
@@ -87,7 +87,7 @@ async fn within_time(
             let when = format!("while the volume at {mount} wrote what was restored to disk");
             Err(why.failure(&format!("The flush of the volume at {mount}"), &when, || {
                 let text = format!(
-                    "Everything is restored, but the volume at {mount} did not write all of it to disk within {} s. Lifeboat tries again within the deadline.",
+                    "Everything is restored, but the volume at {mount} did not write all data to disk within {} s. It is retried until the deadline.",
                     limit.as_secs()
                 );
                 Failure::new(Class::Transient, reason::STEP_TIMEOUT, text)
@@ -97,9 +97,13 @@ async fn within_time(
 }
 
 fn refused(mount: &str, error: Errno) -> Failure {
-    let what = format!("Everything was restored, but the volume at {mount} did not write all of it to disk: {error}.");
+    let what = format!("Everything was restored, but the volume at {mount} did not write all data to disk: {error}.");
     if [Errno::NOSPC, Errno::DQUOT].contains(&error) {
-        return Failure::new(Class::Data, reason::NO_SPACE, format!("{what} Enlarge the volume or restore less."));
+        return Failure::new(
+            Class::Data,
+            reason::NO_SPACE,
+            format!("{what} Enlarge the volume, or restore fewer files."),
+        );
     }
     // Not retried alone: lost data may still be read from memory, and be counted as restored.
     let text = format!("{what} Check the volume, and restore again.");

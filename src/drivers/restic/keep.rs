@@ -33,7 +33,7 @@ pub async fn check(repository: &Repository, step: &Restore, parts: &[Part<'_>]) 
     for (at, (_, root, _)) in parts.iter().enumerate() {
         if let Some((_, other, _)) = parts[..at].iter().find(|(_, o, _)| within(o, root) || within(root, o)) {
             return Err(refused(&format!(
-                "{root} and {other} are inside each other: what the one restores the other keeps"
+                "one of {root} and {other} contains the other: files restored by one would be kept by the other"
             )));
         }
     }
@@ -50,7 +50,7 @@ pub async fn check(repository: &Repository, step: &Restore, parts: &[Part<'_>]) 
 
 fn refused(what: &str) -> Failure {
     let text = format!(
-        "{what}, though --overwrite in target.args asks to keep it. Leave it out by exclude of the rule, move it away, or leave --overwrite out. Nothing was written."
+        "{what}, although --overwrite in target.args requires to keep it. Exclude it in the rule, move it, or remove --overwrite. Nothing was written."
     );
     Failure::new(Class::Invalid, reason::WOULD_NOT_BE_KEPT, text)
 }
@@ -104,13 +104,13 @@ impl Look {
     fn conflict(self) -> Option<String> {
         if let Some(path) = self.replaced {
             return Some(format!(
-                "{path} is a folder in the snapshot and none on the target, where restic would delete it"
+                "{path} is a folder in the snapshot but not on the target, so restic would delete it"
             ));
         }
         let both = |names: Names| Some((names.kept?, names.written?));
         let (kept, written) = self.files.into_values().filter_map(both).min()?;
         Some(format!(
-            "{kept} and {written} are one file in the snapshot, and only the first is to be kept: restic would make the second a link to it"
+            "{kept} and {written} are hard links of one file in the snapshot, and only the first is kept: restic would link the second to it"
         ))
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         assert!(conflict(false, &[("/data/there", "dir", 1)]).unwrap().starts_with("/data/there is a folder"));
         for only_older in [false, true] {
             let half = conflict(only_older, &[("/data/there", "file", 7), ("/data/new", "file", 7)]).unwrap();
-            assert!(half.starts_with("/data/there and /data/new are one file"), "{half}");
+            assert!(half.starts_with("/data/there and /data/new are hard links of one file"), "{half}");
             assert_eq!(
                 conflict(only_older, &[("/data/there", "file", 7), ("/data/other", "file", 7)]),
                 None,

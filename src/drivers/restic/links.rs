@@ -45,7 +45,7 @@ pub async fn none_restored(
 
 /// The failure of a path of the rule after other paths were restored.
 pub fn after_the_first(failure: Failure) -> Failure {
-    some_is_written(failure, "Paths of the rule before it were restored, and this one was not.")
+    some_is_written(failure, "Earlier paths of the rule were restored; this path was not.")
 }
 
 /// The same for checks that are usually made before the first write.

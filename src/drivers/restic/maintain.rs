@@ -61,7 +61,7 @@ async fn retention(repository: &Repository, step: &Maintain, facts: &mut Reposit
         let future = future(own, &all);
         if let Some(newest) = future.iter().max_by_key(|s| &s.time).map(|s| s.name_and_time()) {
             repository.warn(format!(
-                "{} snapshots of {} are dated in time to come, {newest} for example: a clock was wrong when they were made. Retention keeps them until then, beside as many others as it is to keep.",
+                "{} snapshots of {} have a time in the future (for example {newest}), because a clock was wrong. Retention keeps them until that time, in addition to those of the policy.",
                 future.len(),
                 own.path,
             ));

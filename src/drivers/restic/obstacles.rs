@@ -88,7 +88,7 @@ pub async fn refuse_pipes(
             Class::Data,
             reason::PATH_IS_NO_FILE,
             format!(
-                "{}{} is a pipe or a socket on the target, and a file in the snapshot. Remove it, or leave it out by exclude of the rule. Nothing was written.",
+                "{}{} is a pipe or a socket on the target, and a file in the snapshot. Remove it, or exclude it in the rule. Nothing was written.",
                 part.base.trim_end_matches('/'),
                 hit.path
             ),
@@ -253,7 +253,7 @@ pub fn overwrite(args: &[String]) -> Option<&str> {
 fn unfinished(why: Unfinished) -> Failure {
     why.failure("The look at the target", "before it restored", || {
         let text = format!(
-            "A volume has not answered for {} minutes while what is on it was looked at. Lifeboat tries again within the deadline.",
+            "A volume has not responded for {} minutes while its files were checked. It is retried until the deadline.",
             STUCK.as_secs() / 60
         );
         Failure::new(Class::Transient, reason::STEP_TIMEOUT, text)
@@ -261,9 +261,9 @@ fn unfinished(why: Unfinished) -> Failure {
 }
 
 fn unreadable(place: &Path, error: &io::Error) -> Failure {
-    let text = format!("{} on the target could not be looked at before it is overwritten: {error}.", place.display());
+    let text = format!("{} on the target could not be checked before overwriting it: {error}.", place.display());
     if error.kind() == io::ErrorKind::PermissionDenied {
-        let text = format!("{text} Let the user of the Job list it, or leave it out by exclude of the rule.");
+        let text = format!("{text} Allow the user of the Job to list it, or exclude it in the rule.");
         return Failure::new(Class::Invalid, reason::PERMISSION_DENIED, text);
     }
     Failure::new(Class::Transient, reason::INCOMPLETE, text)
@@ -271,7 +271,7 @@ fn unreadable(place: &Path, error: &io::Error) -> Failure {
 
 fn stays(place: &Path, error: &io::Error) -> Failure {
     let text = format!(
-        "{} has several hard links, or cannot be read, and could not be removed before it is restored: {error}. Remove it, or leave it out by exclude of the rule.",
+        "{} has several hard links, or cannot be read, and could not be removed before it is restored: {error}. Remove it, or exclude it in the rule.",
         place.display()
     );
     Failure::new(Class::Data, reason::INCOMPLETE, text)
@@ -279,7 +279,7 @@ fn stays(place: &Path, error: &io::Error) -> Failure {
 
 fn unclear(path: &str) -> Failure {
     let text = format!(
-        "{path} has several hard links on the target, or cannot be read, and its name is not UTF-8, so that it cannot be told from others before it is restored. Remove it, or leave it out by exclude of the rule."
+        "{path} has several hard links on the target, or cannot be read, and its name is not UTF-8, so it cannot be identified. Remove it, or exclude it in the rule."
     );
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }

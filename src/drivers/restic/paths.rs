@@ -33,7 +33,7 @@ pub fn inside_mounts(path: &str, mounts: &[String]) -> Result<(), Failure> {
         Class::Invalid,
         reason::PATH_OUTSIDE_MOUNTS,
         format!(
-            "{path} lies outside every mount of the target ({mounts}). Mount a volume of the target where the data was backed up, or restore other paths."
+            "{path} is outside of all mounts of the target ({mounts}). Add a mount with this path, or restore other paths."
         ),
     ))
 }

@@ -37,8 +37,8 @@ impl Place {
         };
         match (self.known, &self.bucket) {
             (false, _) => format!("there is no repository {at}. Check {check} of the backend."),
-            (true, Some(_)) => format!("there is no repository {at} any more. {}", lost(check, "prefix")),
-            (true, None) => format!("there is no repository {at} any more. {}", lost(check, "subPath")),
+            (true, Some(_)) => format!("the repository {at} no longer exists. {}", lost(check, "prefix")),
+            (true, None) => format!("the repository {at} no longer exists. {}", lost(check, "subPath")),
         }
     }
 
@@ -46,7 +46,7 @@ impl Place {
     pub fn no_bucket(&self) -> String {
         let name = self.bucket_name();
         if self.known {
-            return format!("{name} does not exist any more. {}", lost("bucket, endpoint and region", "bucket"));
+            return format!("{name} no longer exists. {}", lost("bucket, endpoint and region", "bucket"));
         }
         format!(
             "{name} does not exist. Check bucket, endpoint and region of the backend, or create the bucket. With spec.create: Always of the Repository, the first backup creates it."
@@ -72,7 +72,7 @@ impl std::fmt::Display for Bucket {
 /// Text for a repository that existed before.
 fn lost(check: &str, other: &str) -> String {
     format!(
-        "There was one before, so backups create no other in its place. Check {check} of the backend, and whether it was deleted. To begin a new one, write another {other}."
+        "A repository existed there before, so backups do not create another one. Check {check} of the backend, and whether the repository was deleted. To start with a new one, set another {other}."
     )
 }
 
@@ -116,7 +116,10 @@ mod tests {
         for url in ["s3:http://minio:9000/shop/a", "/lifeboat/repository"] {
             let place = place(url, true);
             for text in [place.no_repository(), place.no_bucket()] {
-                assert!(text.contains("any more") && text.contains("There was one before"), "{text}");
+                assert!(
+                    text.contains("no longer exists") && text.contains("A repository existed there before"),
+                    "{text}"
+                );
                 assert!(!text.contains("spec.create"), "{text}");
             }
         }

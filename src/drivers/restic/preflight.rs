@@ -105,7 +105,7 @@ async fn counted(
             let below = pattern::select(&root, rule.0, rule.1)?;
             let found = count::count(repository, pin, &root, &below, &asker).await?;
             if found.lacks(&query.include) && pin.path.is_some() && !query.allow_empty {
-                return Err(nothing(rule, &format!("Snapshot {} does not hold {root}", pin.short())));
+                return Err(nothing(rule, &format!("Snapshot {} does not contain {root}", pin.short())));
             }
             if query.exact && !below.patterns.is_empty() && !found.has_content {
                 return Err(would_empty(pin, &root));

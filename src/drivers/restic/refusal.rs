@@ -11,7 +11,7 @@ pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
         Class::Data,
         reason::NOTHING_TO_RESTORE,
         format!(
-            "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if nothing is to be expected. Nothing was written."
+            "{what} (include: [{include}], exclude: [{exclude}]). Correct paths and patterns of the rule, or set allowEmpty if the backup may be empty. Nothing was written."
         ),
     )
 }
@@ -19,7 +19,7 @@ pub fn nothing(rule: (&[String], &[String]), what: &str) -> Failure {
 /// Error: nothing is deleted for an incomplete backup.
 pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
     let text = format!(
-        "Snapshot {} misses files that could not be read when it was made, and target.extraneous: Delete would delete them. Restore another snapshot, or leave extraneous out. Nothing was written.",
+        "Snapshot {} is incomplete, because some files could not be read, and target.extraneous: Delete would delete them. Restore another snapshot, or remove extraneous. Nothing was written.",
         pin.short()
     );
     Failure::new(Class::Data, reason::INCOMPLETE, text)
@@ -29,7 +29,7 @@ pub fn incomplete_backup(pin: &PinnedSnapshot) -> Failure {
 /// folder.
 pub fn would_empty(pin: &PinnedSnapshot, root: &str) -> Failure {
     let text = format!(
-        "Snapshot {} holds nothing in {root} that the rule selects, so that target.extraneous: Delete would delete everything there. Leave the path out of the rule, or restore it without extraneous. Nothing was written.",
+        "Snapshot {} contains nothing in {root} that the rule selects, so target.extraneous: Delete would delete all files there. Remove the path from the rule, or restore it without extraneous. Nothing was written.",
         pin.short()
     );
     Failure::new(Class::Data, reason::NOTHING_TO_RESTORE, text)

@@ -207,7 +207,7 @@ impl Repository {
             Class::Transient,
             reason::REPOSITORY_UNREACHABLE,
             format!(
-                "The store does not answer at {host}:{port}: {error}. Check the endpoint of the backend, DNS and network policies."
+                "The storage does not answer at {host}:{port}: {error}. Check the endpoint of the backend, DNS and network policies."
             ),
         ))
     }
@@ -285,7 +285,7 @@ impl Repository {
             let what = self.invocation(args::cat_config(), true, Limit::Whole(LOOK), true);
             match self.invoke(&what, &mut |_| {}).await.end {
                 End::Exited(0) => {
-                    self.warn(format!("The value of key {PASSWORD_KEY} of the backend Secret begins or ends with spaces or a line break, and the repository was made with them: other programs need it just so."));
+                    self.warn(format!("The value of key {PASSWORD_KEY} of the backend Secret begins or ends with spaces or a line break, and the repository was created with them: other programs must use the same value."));
                     Ok(true)
                 }
                 End::Exited(WRONG_PASSWORD | NO_REPOSITORY) => Ok(false),
@@ -358,7 +358,7 @@ impl Repository {
                 break;
             }
             let ran = self.look(args::unlock()).await;
-            tracing::warn!(end = ?ran.end, "removing the lock of a command that died");
+            tracing::warn!(end = ?ran.end, "removing the lock of a command that no longer runs");
         }
         false
     }
@@ -421,7 +421,7 @@ impl Repository {
                     Class::Transient,
                     reason::REPOSITORY_LOCKED,
                     format!(
-                        "The repository is locked by a command that may remove data ({}, process {}, since {}). Lifeboat waits for it within the deadline and removes no live lock.",
+                        "The repository is locked by a command that may remove data ({}, process {}, since {}). Lifeboat waits for it until the deadline, and never removes the lock of a running command.",
                         lock.hostname, lock.pid, lock.time
                     ),
                 ));
@@ -469,7 +469,7 @@ pub struct Stats {
 /// Reads a JSON document of restic.
 pub fn read_document<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Result<T, Failure> {
     serde_json::from_slice(text).map_err(|e| {
-        Failure::new(Class::Fatal, reason::RESTIC_FAILED, format!("restic's answer to {what} is not readable: {e}."))
+        Failure::new(Class::Fatal, reason::RESTIC_FAILED, format!("restic's output for {what} cannot be parsed: {e}."))
     })
 }
 

@@ -198,7 +198,7 @@ async fn count_all(
             Err(failure) => return Err(or_gone(repository, part.pin, failure).await),
         };
         if found.lacks(&step.include) && part.pin.path.is_some() && !step.allow_empty {
-            return Err(nothing(rule, &format!("Snapshot {} does not hold {}", part.pin.short(), part.root)));
+            return Err(nothing(rule, &format!("Snapshot {} does not contain {}", part.pin.short(), part.root)));
         }
         if step.exact && !found.has_content {
             return Err(would_empty(part.pin, &part.root));
@@ -250,7 +250,7 @@ async fn look_up(repository: &Repository, pin: &PinnedSnapshot) -> Result<Snapsh
 
 fn gone(pin: &PinnedSnapshot) -> Failure {
     let text =
-        format!("Snapshot {} of {} is not in the repository any more. Nothing was written.", pin.short(), pin.time);
+        format!("Snapshot {} of {} no longer exists in the repository. Nothing was written.", pin.short(), pin.time);
     Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text)
 }
 
@@ -393,7 +393,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
             Ok(false) => {
                 let mut found = incomplete(answer.restored, total, "");
                 if answer.restored.files == total.files && answer.restored.bytes < total.bytes {
-                    found.message.push_str(" Files of one inode that changed while they were backed up, or that had it one after the other, are restored as one and the same: back up again, or restore them one by one by include.");
+                    found.message.push_str(" restic restores files with the same inode as one file, also if they differ because they changed during the backup or the inode was reused: back up again, or restore these files separately with include.");
                 }
                 failure = Some(found);
             }

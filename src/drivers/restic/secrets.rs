@@ -58,7 +58,7 @@ impl Secrets {
         }
         secrets.untrimmed = Some(whole).filter(|whole| *whole != password);
         if password.is_empty() {
-            return Err(missing(PASSWORD_KEY, "it holds nothing but spaces"));
+            return Err(missing(PASSWORD_KEY, "it contains only spaces"));
         }
         secrets.values.push(password);
         secrets.password_file = ["--password-file".into(), text(&dir.join(PASSWORD_KEY))];
@@ -167,7 +167,7 @@ fn value(dir: &Path, key: &str) -> Result<Option<String>, Failure> {
             Failure::new(
                 Class::Invalid,
                 reason::SECRET_INCOMPLETE,
-                format!("Key {key} of the backend Secret is no text."),
+                format!("Key {key} of the backend Secret is not valid UTF-8."),
             )
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -187,9 +187,7 @@ fn missing(key: &str, why: &str) -> Failure {
     Failure::new(
         Class::Invalid,
         reason::SECRET_INCOMPLETE,
-        format!(
-            "Key {key} of the backend Secret is missing or empty ({why}). Add it to the Secret that the Repository names."
-        ),
+        format!("Key {key} of the backend Secret is missing or empty ({why}). Add it to the Secret."),
     )
 }
 

@@ -68,16 +68,15 @@ pub fn warning(query: &HostQuery, pins: &[PinnedSnapshot], all: &[Snapshot]) -> 
     let (id, time) = (newest.short(), newest.time_text());
     let is_taken = pins.iter().any(|p| all.iter().any(|s| s.id == p.id && s.of_future));
     let what =
-        if is_taken { "taken as the oldest of all" } else { "not taken for the latest; name its id to restore it" };
-    Some(format!(
-        "Snapshot {id} is dated {time}, which is yet to come: a clock was wrong when it was made. It is {what}."
-    ))
+        if is_taken { "treated as the oldest one" } else { "not selected as latest; specify its id to restore it" };
+    Some(format!("Snapshot {id} has the time {time}, which is in the future, because a clock was wrong. It is {what}."))
 }
 
 /// Snapshots of the source host that may be selected.
 fn candidates<'a>(query: &HostQuery, set: &[Companion], all: &'a [Snapshot]) -> Result<Own<'a>, Failure> {
     let as_of = query.as_of.as_deref().map(str::parse::<Timestamp>).transpose();
-    let as_of = as_of.map_err(|e| Failure::new(Class::Invalid, reason::INVALID, format!("asOf is no time: {e}.")))?;
+    let as_of =
+        as_of.map_err(|e| Failure::new(Class::Invalid, reason::INVALID, format!("asOf is not a valid time: {e}.")))?;
     let common = match as_of.filter(|_| query.together) {
         Some(at) => runs::common(&query.source_host, set, all, at)?,
         None => None,
@@ -109,9 +108,13 @@ impl<'a> Own<'a> {
         let flaw = own.iter().rev().find_map(|s| Some((s, flaws.get(s.run())?)));
         let note = match (flaw, common.and(own.last())) {
             (Some((s, what)), _) => {
-                format!(" Not taken, because it is not whole: host {:?} of {} holds {what}.", s.hostname, s.run_name())
+                format!(
+                    " Not selected, because it is incomplete: host {:?} of {} has {what}.",
+                    s.hostname,
+                    s.run_name()
+                )
             }
-            (None, Some(s)) => format!(" All hosts that follow asOf take {}.", s.run_name()),
+            (None, Some(s)) => format!(" All hosts to which asOf applies use {}.", s.run_name()),
             (None, None) => String::new(),
         };
         let tries: BTreeMap<&str, _> = parts.iter().map(|(run, part)| (*run, runs::last_tries(part))).collect();
@@ -160,7 +163,7 @@ fn whole<'a>(query: &HostQuery, all: &[Snapshot], own: &Own<'a>) -> Result<Vec<&
 
 fn by_id<'a>(query: &HostQuery, all: &'a [Snapshot], wanted: &str) -> Result<&'a Snapshot, Failure> {
     if wanted.len() < ID_MIN || !wanted.chars().all(|c| c.is_ascii_hexdigit()) {
-        let text = format!("{wanted:?} is no snapshot id: give {ID_MIN} to 64 hex digits, or latest.");
+        let text = format!("{wanted:?} is not a snapshot id: specify {ID_MIN} to 64 hex digits, or latest.");
         return Err(Failure::new(Class::Invalid, reason::INVALID, text));
     }
     let wanted = wanted.to_ascii_lowercase();

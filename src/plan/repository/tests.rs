@@ -316,7 +316,7 @@ fn what_cannot_be_removed_says_why_and_lets_go_on_request() {
     w.lives(10);
     w.delete();
     w.lives(60);
-    assert!(!w.gone && w.jobs.created.is_empty() && w.condition("Ready").2.contains("2 Jobs"));
+    assert!(!w.gone && w.jobs.created.is_empty() && w.condition("Ready").2.contains("2 running Jobs"));
     w.seen.at_work = 0;
     w.lives(60);
     assert!(w.gone && w.attempts("wipe") == 1);

@@ -209,7 +209,7 @@ fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
 }
 
 /// What an earlier restore has left where its note names no place.
-const UNKNOWN: &str = "all data that is known to be half restored";
+const UNKNOWN: &str = "all that is half restored, as far as is known";
 
 /// What is said of a workload that `afterFailure: ScaleBack` brings back all the same.
 pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure is ScaleBack.";

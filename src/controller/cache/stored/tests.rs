@@ -133,7 +133,7 @@ fn of_an_object_that_is_too_much_for_its_namespace_stays_what_ends_it() {
     assert!(kept.bytes() < 400 && !kept.is_whole() && kept.facts().targets.is_empty());
     let refusal = kept.refusal().unwrap();
     assert_eq!(refusal.reason, reason::OBJECT_TOO_LARGE);
-    for said in ["Namespace n ", "8388609 bytes of RestoreSession objects", "8388608 are allowed"] {
+    for said in ["Namespace n ", "8388609 bytes of unfinished RestoreSession objects", "8388608 are allowed"] {
         assert!(refusal.message.contains(said), "{}", refusal.message);
     }
     assert_eq!((kept.open().status, kept.finalizers()), (whole.open().status, ["f".to_owned()].as_slice()));

@@ -192,7 +192,7 @@ async fn a_secret_of_somebody_else_is_used_and_never_changed() {
 
     cluster.objects.lock().unwrap().get_mut(SECRET).unwrap()["data"].as_object_mut().unwrap().remove("tls.key");
     let error = self::keeper(&cluster).pass(Some(TOKEN), at("2026-11-20T00:00:00Z")).await.unwrap_err();
-    assert!(error.to_string().contains("has no tls.key"), "{error}");
+    assert!(error.to_string().contains("has no key tls.key"), "{error}");
 }
 
 #[tokio::test]

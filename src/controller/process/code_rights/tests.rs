@@ -107,7 +107,7 @@ async fn a_named_group_is_not_asked_about_and_silence_is_a_no() {
     of_ci.user["groups"] = json!(["dev", "ci"]);
     assert_eq!((gate.ask)(of_ci).await, Ok(()));
     let text = (gate.ask)(question(&[Right::Pods])).await.unwrap_err();
-    assert!(text.contains("could not be looked up") && text.contains("Try again"), "{text}");
+    assert!(text.contains("could not be checked") && text.contains("Try again"), "{text}");
     assert!(asked.lock().unwrap().is_empty());
     let (client, _) = server(None);
     assert!(vouching(client, Policy { enabled: false, ..on() }).gate().is_none());
@@ -130,7 +130,7 @@ async fn the_controller_wants_a_seal_or_an_open_namespace() {
     };
     let without = || Policy { webhook: false, ..on() };
     let late = session("demo");
-    assert!(refusal(on(), &late).await.unwrap().message.contains("the webhook did not see who wrote it"));
+    assert!(refusal(on(), &late).await.unwrap().message.contains("the webhook did not check its author"));
     assert!(refusal(without(), &late).await.unwrap().message.contains("without the webhook"));
     assert_eq!(refusal(Policy { enabled: false, ..on() }, &late).await, None);
     for policy in [on(), without()] {

@@ -20,11 +20,11 @@ const MOST: usize = 10_000;
 /// Metrics of each invoker, and what they mean.
 const LAST_SUCCESS: (&str, &str) = (
     "backup_last_success_timestamp_seconds",
-    "When the last backup that succeeded ended, in Unix seconds; absent before the first one",
+    "End of the last successful backup, in Unix seconds; absent before the first one",
 );
 const NEXT_DUE: (&str, &str) = (
     "backup_next_due_timestamp_seconds",
-    "When the next scheduled backup is due, in Unix seconds; absent without a schedule, while paused, and where none can be taken",
+    "Time of the next scheduled backup, in Unix seconds; absent without a schedule, while paused, and if none can be taken",
 );
 const LATE: (&str, &str) = (
     "backup_late",
@@ -32,11 +32,11 @@ const LATE: (&str, &str) = (
 );
 const LAST_RESULT: (&str, &str) = (
     "backup_last_result",
-    "1 when the last backup that ended succeeded, 0 when it failed, with the reason; absent before the first one. Alert on 0 where one failure is too many",
+    "1 when the last backup that ended succeeded, 0 when it failed, with the reason; absent before the first one. Alert on 0 if a single failure matters",
 );
 const LEFT_OUT: (&str, &str) = (
     "backup_series_left_out",
-    "BackupConfigurations and BackupBatches beyond the 10,000 that the metrics of backups tell of. Alert above 0",
+    "BackupConfigurations and BackupBatches beyond the 10,000 that the backup metrics include. Alert above 0",
 );
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

@@ -27,19 +27,19 @@ const SIGNS: &[Sign] = &[
         words: &["no space left on device", "disk quota exceeded"],
         class: Class::Data,
         reason: reason::NO_SPACE,
-        remedy: "Enlarge the volume or restore less.",
+        remedy: "Enlarge the volume, or restore fewer files.",
     },
     Sign {
         words: &["x509:", "certificate signed by unknown authority", "failed to verify certificate"],
         class: Class::Invalid,
         reason: reason::TLS_NOT_TRUSTED,
-        remedy: "Put the store's CA certificate into key CA_CERT_DATA of the backend Secret.",
+        remedy: "Add the CA certificate of the storage to the backend Secret, as key CA_CERT_DATA.",
     },
     Sign {
         words: &["server gave http response to https client"],
         class: Class::Invalid,
         reason: reason::REPOSITORY_UNREACHABLE,
-        remedy: "The endpoint speaks HTTP: write it with http://.",
+        remedy: "The endpoint uses HTTP: begin the URL with http://.",
     },
     Sign { words: BAD_NAMES, class: Class::Invalid, reason: reason::BUCKET_MISSING, remedy: BAD_BUCKET },
     Sign {
@@ -52,7 +52,7 @@ const SIGNS: &[Sign] = &[
         words: &["no credentials found"],
         class: Class::Invalid,
         reason: reason::ACCESS_DENIED,
-        remedy: "The backend Secret has no access keys and the Job has no role of a cloud: add AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the Secret, or name a ServiceAccount that has a role in runtimeSettings.pod.serviceAccountName.",
+        remedy: "The backend Secret has no access keys and the Job has no cloud role: add AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the Secret, or set a ServiceAccount with a role in runtimeSettings.pod.serviceAccountName.",
     },
     Sign {
         words: &[
@@ -70,7 +70,7 @@ const SIGNS: &[Sign] = &[
         ],
         class: Class::Invalid,
         reason: reason::ACCESS_DENIED,
-        remedy: "Check the credentials in the backend Secret and what they may do in the bucket.",
+        remedy: "Check the credentials in the backend Secret and their permissions for the bucket.",
     },
     Sign {
         words: &[
@@ -120,7 +120,7 @@ const SIGNS: &[Sign] = &[
         ],
         class: Class::Transient,
         reason: reason::REPOSITORY_UNREACHABLE,
-        remedy: "The store does not answer as it should; Lifeboat tries again within the deadline.",
+        remedy: "The storage does not answer as expected; it is retried until the deadline.",
     },
     // Names data that could not be loaded: damage, unless one of the texts above gives another cause.
     Sign {
@@ -142,13 +142,13 @@ const SIGNS: &[Sign] = &[
         words: &["failed to find snapshot"],
         class: Class::Data,
         reason: reason::SNAPSHOT_NOT_FOUND,
-        remedy: "The snapshot is not in the repository any more, or the Repository names another place than when it was found.",
+        remedy: "The snapshot no longer exists in the repository, or the location of the Repository was changed.",
     },
     Sign {
         words: &["permission denied", "operation not permitted", "read-only file system"],
         class: Class::Invalid,
         reason: reason::PERMISSION_DENIED,
-        remedy: "Give the Job the user that may do this in runtimeSettings.container.securityContext.",
+        remedy: "Set a user with this permission in runtimeSettings.container.securityContext.",
     },
 ];
 

@@ -16,7 +16,7 @@ pub fn refuse(text: String) -> Failure {
 /// A folder that could not be searched.
 pub fn unreadable(path: &str, error: Errno) -> Failure {
     let text = format!(
-        "Everything is restored, but {path} could not be looked through for extraneous files: {error}. Let the Job read it, or leave it out by exclude of the rule."
+        "Everything is restored, but {path} could not be searched for extraneous files: {error}. Allow the Job to read it, or exclude it in the rule."
     );
     Failure { class: class_of(error), ..refuse(text) }
 }

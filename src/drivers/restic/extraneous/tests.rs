@@ -159,7 +159,7 @@ fn nothing_is_deleted_where_restored_files_have_other_names() {
     assert_eq!((now, count), (vec!["KEPT".to_owned(), "new".to_owned()], 0));
     let failure = ended.unwrap_err();
     assert_eq!((failure.class, failure.reason.as_str()), (Class::Data, reason::EXTRANEOUS_NOT_DELETED));
-    assert!(failure.message.contains("1 of 1 entries"), "{}", failure.message);
+    assert!(failure.message.contains("1 of 1 restored entries"), "{}", failure.message);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_deep_tree_is_looked_through_and_one_that_is_too_deep_left_alone() {
     let search = search(root.path(), &["kept", "new"], &[], &[]);
     deep(root.path(), DEEPEST + 1);
     let failure = on_its_stack(search).1.unwrap_err();
-    assert!(failure.message.contains("2500 folders deep"), "{}", failure.message);
+    assert!(failure.message.contains("2500 levels of folders"), "{}", failure.message);
     assert!(root.path().join("data/new").exists());
     // Too deep for the stack of a test.
     assert!(std::process::Command::new("rm").arg("-rf").arg(root.path().join("data")).status().unwrap().success());

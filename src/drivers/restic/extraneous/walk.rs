@@ -82,7 +82,7 @@ impl Pass<'_> {
     pub fn folder(&mut self, folder: OwnedFd, path: &str, depth: usize) -> Result<bool, Failure> {
         if depth > self.deepest {
             return Err(refuse(format!(
-                "Everything is restored, but {path} is more than {} folders deep, so that extraneous files were not looked for.",
+                "Everything is restored, but {path} has more than {} levels of folders, so it was not searched for extraneous files.",
                 self.deepest
             )));
         }

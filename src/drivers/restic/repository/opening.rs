@@ -25,7 +25,7 @@ impl Repository {
             Verdict::Missing if is_missing => error::no_bucket(failure, &self.place.no_bucket()),
             Verdict::Refused(said) => {
                 self.bad_bucket.store(true, Ordering::Relaxed);
-                let mut text = format!("{} The store said: {said}", self.place.bad_bucket());
+                let mut text = format!("{} The storage reported: {said}", self.place.bad_bucket());
                 self.secrets.blot(&mut text);
                 error::no_bucket(failure, &text)
             }

@@ -76,7 +76,7 @@ pub fn common<'a>(
     if let Some(pinned) = members.iter().find_map(|c| c.pinned.as_deref()) {
         let Some(snapshot) = all.iter().find(|s| s.id.starts_with(pinned)) else {
             let text = format!(
-                "Snapshot {pinned}, which another host of this session has got, is not in the repository any more. Create the session again."
+                "Snapshot {pinned}, which is pinned for another host of this session, no longer exists in the repository. Create another session."
             );
             return Err(Failure::new(Class::Data, reason::SNAPSHOT_NOT_FOUND, text));
         };
@@ -151,7 +151,7 @@ fn none_whole(related: &BTreeSet<&str>, newest: &[&Snapshot], members: &[&Compan
         Class::Data,
         reason::SNAPSHOT_NOT_FOUND,
         format!(
-            "No backup run that was complete at {as_of} holds all of these hosts: {}. The newest, {name}, {}. Set another asOf, or give the rule of that host an asOf of its own.",
+            "No backup run that was complete at {as_of} contains all of these hosts: {}. The newest, {name}, {}. Set another asOf, or set asOf in the rule of that host.",
             hosts.join(", "),
             why.join(", ")
         ),

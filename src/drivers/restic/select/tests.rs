@@ -198,7 +198,7 @@ fn a_run_that_lacks_a_host_is_named_with_it() {
     let failure = beside(&later, "host-1", 59, &runs()).unwrap_err();
     assert!(failure.message.contains("BackupSession demo/third"), "{}", failure.message);
     later[0].pinned = Some("f".repeat(16));
-    assert!(beside(&later, "host-1", 59, &runs()).unwrap_err().message.contains("not in the repository any more"));
+    assert!(beside(&later, "host-1", 59, &runs()).unwrap_err().message.contains("no longer exists in the repository"));
 }
 
 /// Proves: A02.
@@ -297,7 +297,7 @@ fn half_a_run_is_no_backup() {
     assert!(resolve(&back, &half()).unwrap_err().message.contains("1 back: there are 1"));
     let failure = resolve(&whole_set("host-0"), &half()[2..]).unwrap_err();
     assert_eq!(failure.reason, reason::SNAPSHOT_NOT_FOUND);
-    assert!(failure.message.contains("host \"host-0\" of run b holds 1 of 2 paths"), "{}", failure.message);
+    assert!(failure.message.contains("host \"host-0\" of run b has 1 of 2 paths"), "{}", failure.message);
     // Once the second path is there, it is whole.
     let mut done = half();
     done.push(Snapshot { paths: vec!["/etc/app".into()], id: "d".repeat(64), ..half()[2].clone() });
@@ -315,7 +315,7 @@ fn a_snapshot_without_all_files_is_taken_by_its_id_only() {
     let named = HostQuery { snapshots: vec!["dddddddd".into()], ..query("host-0") };
     assert_eq!(ids(&resolve(&named, &all).unwrap()), ["dddddddd"]);
     let failure = resolve(&whole_set("host-0"), &all[2..]).unwrap_err();
-    assert!(failure.message.contains("holds /etc/app without files that could not be read"), "{}", failure.message);
+    assert!(failure.message.contains("has /etc/app without files that could not be read"), "{}", failure.message);
     // Tried again in the same run, and well this time.
     all.push(Snapshot { paths: vec!["/etc/app".into()], id: "e".repeat(64), ..half()[2].clone() });
     assert_eq!(ids(&resolve(&whole_set("host-0"), &all).unwrap()), ["a", "eeeeeeee"]);
@@ -338,7 +338,7 @@ fn the_last_try_of_a_path_decides_for_those_before_it() {
         assert_eq!(ids(&resolve(asked, &all).unwrap()), ["1"], "{asked:?}");
     }
     let failure = resolve(&whole_set("host-0"), &[all[0].clone(), all[2].clone()]).unwrap_err();
-    assert!(failure.message.contains("holds /data without files that could not be read"), "{}", failure.message);
+    assert!(failure.message.contains("has /data without files that could not be read"), "{}", failure.message);
     // Tried once more, and well; of another path nothing is said.
     let all = [of(11, "/data", true), old, of(10, "/data", false), of(12, "/data", false)];
     for asked in [&whole_set("host-0"), &path, &as_of] {
@@ -467,8 +467,8 @@ fn a_snapshot_of_the_future_is_not_the_latest() {
         assert_eq!(ids(&pins), [expected], "{q:?}");
         let note = warning(&q, &pins, &with);
         let said = match (expected, q.previous) {
-            ("8", _) => Some("not taken for the latest"),
-            (_, 3) => Some("taken as the oldest of all"),
+            ("8", _) => Some("not selected as latest"),
+            (_, 3) => Some("treated as the oldest one"),
             _ => None,
         };
         assert_eq!(note.is_some(), said.is_some(), "{note:?}");

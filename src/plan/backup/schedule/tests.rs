@@ -100,7 +100,7 @@ fn what_is_wrong_is_named() {
         ("1-2-3 * * * *", "minute"),
         ("@fortnightly", "@hourly"),
         ("@every 1d", "@every"),
-        ("TZ=Asia/Tokyo 0 0 * * *", "spec.timeZone: schedule: \"0 0 * * *\", timeZone: Asia/Tokyo"),
+        ("TZ=Asia/Tokyo 0 0 * * *", "spec.timeZone instead: schedule: \"0 0 * * *\", timeZone: Asia/Tokyo"),
         ("CRON_TZ=UTC", "spec.timeZone"),
     ] {
         let error = Schedule::parse(spec).unwrap_err();

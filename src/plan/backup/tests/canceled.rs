@@ -177,17 +177,17 @@ fn it_says_how_far_the_jobs_are() {
         |bytes_done, bytes_total| Progress { percent: 25.7, bytes_done, bytes_total, files_done: 1, files_total: 4 };
     w.progress = [(of(&w, "backup/0/m0"), progress(100, 400))].into();
     w.step(1);
-    assert_eq!(w.summary(), "0 of 2 hosts backed up, 25 % of what is being read");
+    assert_eq!(w.summary(), "0 of 2 hosts backed up, 25 % of the current data");
     let host = &w.status["targets"][0]["stats"][0]["progress"];
     assert_eq!((&host["percent"], &host["bytesDone"], &host["filesTotal"]), (&25.into(), &100.into(), &4.into()));
     // Each counts by its bytes, and what was said last stays while a Job does not answer.
     w.progress = [(of(&w, "backup/1/m1"), progress(400, 600))].into();
     w.step(1);
-    assert_eq!(w.summary(), "0 of 2 hosts backed up, 50 % of what is being read");
+    assert_eq!(w.summary(), "0 of 2 hosts backed up, 50 % of the current data");
     w.progress = [(of(&w, "backup/1/m1"), progress(u64::MAX, u64::MAX))].into();
     w.step(1);
     assert!(
-        w.summary().ends_with(", 99 % of what is being read") || w.summary().ends_with(", 100 % of what is being read"),
+        w.summary().ends_with(", 99 % of the current data") || w.summary().ends_with(", 100 % of the current data"),
         "{}",
         w.summary()
     );

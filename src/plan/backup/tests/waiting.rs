@@ -101,7 +101,7 @@ fn what_only_nodes_reveal_to_be_one_host_is_backed_up_once() {
     assert_eq!((w.phase(), w.targets()), ("Failed", vec!["Succeeded", "Failed"]));
     assert_eq!(w.steps(), ["prepare", "backup/0/node-0", "maintain"]);
     let text = w.summary();
-    assert!(text.contains("Host node-0 of it is also a host of member 0") && text.contains("target.alias"), "{text}");
+    assert!(text.contains("Host node-0 is also a host of member 0") && text.contains("target.alias"), "{text}");
 }
 
 #[test]

@@ -281,7 +281,7 @@ fn a_workload_is_out_of_the_way_once_its_controller_knows() {
         w.step(20);
         assert_eq!((w.workloads[0].replicas, w.workloads[0].pods, order(&w).len()), (0, 0, 0));
         let text = w.object["status"]["summary"].as_str().unwrap();
-        assert!(text.contains("Waiting for the controller of Deployment/m0 to take note of its 0 replicas"), "{text}");
+        assert!(text.contains("Waiting until the controller of Deployment/m0 has observed the 0 replicas"), "{text}");
         let mut late = w.clone();
         late.settle();
         assert_eq!((late.phase().as_str(), order(&late).len()), ("Failed", 0));

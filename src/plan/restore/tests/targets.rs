@@ -37,7 +37,7 @@ fn each_node_of_a_daemon_set_is_a_host_whose_job_runs_there() {
         }
         let said = quiesced(&w);
         assert_eq!((&said["status"], &said["reason"]), (&json!("False"), &json!(reason::NOT_QUIESCED)));
-        assert!(said["message"].as_str().unwrap().contains("half written"), "{said}");
+        assert!(said["message"].as_str().unwrap().contains("partially written"), "{said}");
         assert!(w.object["status"].get("quiesce").is_none());
     }
 }
@@ -61,7 +61,7 @@ fn a_daemon_set_waits_for_the_nodes_it_should_run_on() {
     let mut before = w.clone();
     before.step(1);
     let text = before.object["status"]["summary"].as_str().unwrap();
-    assert!(text.contains("should run on 2 nodes, and has pods for 1"), "{text}");
+    assert!(text.contains("should run on 2 nodes, but has pods on 1"), "{text}");
     w.settle();
     assert_eq!((w.phase().as_str(), order(&w).len()), ("Succeeded", 2));
 }
@@ -118,7 +118,7 @@ fn a_host_path_is_restored_on_the_node_where_its_pods_ran() {
     let mut w = World::session(nobody);
     w.settle();
     let text = w.object["status"]["summary"].as_str().unwrap();
-    assert!(w.phase() == "Failed" && text.contains("no pod says of which"), "{text}");
+    assert!(w.phase() == "Failed" && text.contains("its node is not known without a pod"), "{text}");
 }
 
 /// Proves: scenario 14, scenario 15, defect 8.

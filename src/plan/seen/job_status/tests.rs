@@ -51,7 +51,7 @@ fn a_job_that_cannot_start_for_minutes_gives_its_place_up_and_says_so() {
         let pods: Vec<Pod> = pods.iter().map(|status| pod(status.clone())).collect();
         let seen = see(job, &pods.iter().collect::<Vec<_>>(), at(second));
         let JobState::Active { held } = seen.state else { panic!("must be active") };
-        (seen.is_stuck, held.map(|f| f.message.contains("holds no place")))
+        (seen.is_stuck, held.map(|f| f.message.contains("holds no slot")))
     };
     for (pods, second, expected) in [
         (vec![no_node.clone()], 400, (false, Some(false))),

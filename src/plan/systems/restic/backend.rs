@@ -261,7 +261,7 @@ mod tests {
             of(&spec(serde_json::json!({ "storageSecretName": "s" })), "n/r")
                 .unwrap_err()
                 .message
-                .contains("no backend")
+                .contains("spec.backend is empty")
         );
         assert!(of(&spec(serde_json::json!({})), "n/r").unwrap_err().message.contains("storageSecretName"));
     }
