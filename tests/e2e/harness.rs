@@ -421,7 +421,8 @@ impl Drop for Site {
                 eprintln!("--- {what} of {}\n{}", self.namespace, self.kubectl(&["get", what, "-o", "wide"]));
             }
         }
-        if std::env::var("KEEP").is_err() && !self.left.load(Ordering::SeqCst) {
+        let stays = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty());
+        if !stays && !self.left.load(Ordering::SeqCst) {
             let failed = std::thread::panicking();
             let left =
                 if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone(30))) };
