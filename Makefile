@@ -113,7 +113,7 @@ test-tenants: tools ## Tenants that attack another namespace or the operator, on
 test-e2e: test-one-node test-two-nodes ## End to end on real nodes (root)
 
 test-one-node: tools ## On one, then who used which right and whether a secret was shown (root)
-	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=8 --skip two_nodes::; \
+	tests/with-cluster test-e2e 1 sh -ec 'cargo test --test e2e -- --ignored --test-threads=4 --skip two_nodes::; \
 	  cargo test --test afterwards -- --ignored'
 
 # These wait for the most part, so two clusters go on at the same time. Each says what it has to say at its end; if one
