@@ -127,8 +127,9 @@ test-both-nodes:
 test-lost-node:
 	tests/with-cluster test-lost 2 cargo test --test e2e -- --ignored --test-threads=100 two_nodes::lost::
 
-test-chaos: tools ## Twenty runs among random faults on a real node (root)
-	RUNS=20 SEED=1 tests/with-cluster test-chaos 1 $(CHAOS)random_faults_at_random_states
+# Of all seeds up to 4000 the first whose ten runs have the most kinds of faults (21 of 30) and each course at least twice.
+test-chaos: tools ## Ten runs among random faults on a real node (root)
+	RUNS=10 SEED=812 BESIDE=10 EVERY_COURSE=1 tests/with-cluster test-chaos 1 $(CHAOS)random_faults_at_random_states
 
 test-cluster: tools ## The local cluster itself (root)
 	cargo build --example cluster
