@@ -50,8 +50,10 @@ cluster-down: ## Stop the cluster and remove all of it
 
 .PHONY: image image-load dev install
 PROFILE ?= debug
+# Beside the example, debug is built with the features of dependencies that tests have: they are built once, not twice.
+# Release is without.
 image: ## Build the operator's image around a binary (PROFILE=debug or release)
-	@cargo build --quiet --bin lifeboat $(if $(filter release,$(PROFILE)),--release)
+	@cargo build --quiet --bin lifeboat $(if $(filter release,$(PROFILE)),--release,--example cluster)
 	@$(CLUSTER_TOOL) image build --tag $(IMAGE) --binary $(CARGO_TARGET_DIR)/$(PROFILE)/lifeboat
 
 image-load: ## Load the built image into the cluster
