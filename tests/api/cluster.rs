@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::turns::Turn;
+pub use self::turns::Turn;
 
 /// Whoever finds a definition missing puts it there; others wait for it.
 static DEFINITIONS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -398,6 +398,11 @@ async fn random_faults_at_random_states() {
     let plans = (0..runs).map(|n| Plan::random(seed_of(seed, n))).collect();
     let reports = all(&ground, plans, usize::try_from(beside).unwrap()).await;
     conclude(&ground, &ends, &reports, &format!("RUNS={runs} SEED={seed}"), began).await;
+    if setting("EVERY_COURSE", 0) == 1 {
+        let met = |course| reports.iter().any(|r| r.plan.course == course && !r.met.is_empty());
+        let not_met: Vec<Course> = Course::ALL.into_iter().filter(|c| !met(*c)).collect();
+        assert!(not_met.is_empty(), "no run of these met a fault: {not_met:?}");
+    }
 }
 
 /// Proves: C01, C05, C14.

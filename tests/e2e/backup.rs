@@ -220,8 +220,8 @@ async fn retention_keeps_tags_and_other_hosts_and_a_dry_run_only_says_in_a_bucke
     seed(&site.claim("data").await, 1, 20_000);
     let vault = site.claim("vault").await;
     site.create(&repository_in("volume", "vault")).await;
-    kept(&site, "repo", &site.bucket().join("a/b")).await;
-    kept(&site, "volume", &vault.join("inner")).await;
+    let (bucket, volume) = (site.bucket().join("a/b"), vault.join("inner"));
+    tokio::join!(kept(&site, "repo", &bucket), kept(&site, "volume", &volume));
 }
 
 fn repository_in(name: &str, claim: &str) -> String {

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 pub use self::polling::eventually;
-use self::polling::steadily;
+use self::polling::{followed, steadily};
 use super::watchman;
 
 #[path = "polling.rs"]
@@ -130,15 +130,9 @@ impl Site {
 
     /// Waits until an object is as wanted, and gives it.
     pub async fn until(&self, kind: &str, name: &str, seconds: u64, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let found = eventually(seconds, async || {
-            last = self.find(kind, name).await.unwrap_or_default();
-            is(&last).then(|| last.clone())
-        });
-        match found.await {
-            Some(object) => object,
-            None => panic!("{kind} {name} is not {what} after {seconds} s: {:#}", last["status"]),
-        }
+        followed(&self.api(kind), name, seconds, is).await.unwrap_or_else(|last| {
+            panic!("{kind} {name} is not {what} after {seconds} s: {:#}", last["status"]);
+        })
     }
 
     /// Waits until a session is over, and gives it.
@@ -225,19 +219,23 @@ impl Site {
                 && o["metadata"]["annotations"]["lifeboat.stash.appscode.com/template"].is_null()
         };
         let named = |kind: &str, o: &Value| format!("{kind} {}", o["metadata"]["name"]);
-        let mut left = vec![];
-        let clean = eventually(seconds, async || {
-            left.clear();
-            for kind in written {
-                left.extend(self.list(kind).await.iter().map(|o| named(kind, o)));
+        let left_behind = async |all: bool| {
+            let mut left = vec![];
+            for kind in written.iter().chain(made) {
+                let counts = |o: &&Value| written.contains(kind) || ours(o) && counts(o);
+                left.extend(self.list(kind).await.iter().filter(counts).map(|o| named(kind, o)));
+                if !all && !left.is_empty() {
+                    break;
+                }
             }
-            for kind in made {
-                let found = self.list(kind).await;
-                left.extend(found.iter().filter(|o| ours(o) && counts(o)).map(|o| named(kind, o)));
-            }
-            left.is_empty().then_some(())
-        });
-        clean.await.ok_or_else(|| format!("left behind in {}: {left:?}", self.namespace))
+            left
+        };
+        // One object that is left is reason enough to look again.
+        let clean = eventually(seconds, async || left_behind(false).await.is_empty().then_some(()));
+        match clean.await {
+            Some(()) => Ok(()),
+            None => Err(format!("left behind in {}: {:?}", self.namespace, left_behind(true).await)),
+        }
     }
 
     /// Warnings with this reason about a session, each as its note and how often it was said.
@@ -333,12 +331,12 @@ impl Site {
 
     /// Runs words among the cluster's mounts, on its node.
     pub fn on_node(&self, words: &[&str]) -> String {
-        output(self.cluster().args(["exec", "--"]).args(words))
+        output(cluster(&self.state).args(["exec", "--"]).args(words))
     }
 
     /// Stops, starts or kills a component of the cluster.
     pub fn component(&self, name: &str, action: &str) {
-        output(self.cluster().args(["component", name, action]));
+        component(&self.state, name, action);
     }
 
     /// Asks the container runtime of a node.
@@ -379,15 +377,6 @@ impl Site {
 
     fn bin(&self, name: &str) -> PathBuf {
         self.state.ancestors().nth(2).unwrap().join("bin").join(name)
-    }
-
-    fn cluster(&self) -> Command {
-        let tests = std::env::current_exe().unwrap();
-        let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
-        let name = self.state.file_name().unwrap();
-        let mut command = Command::new(program);
-        command.env("NAME", name).env("LIFEBOAT_DIR", self.state.ancestors().nth(2).unwrap());
-        command
     }
 
     /// Creates objects as a person does; gives what kubectl prints, warnings first.
@@ -432,7 +421,8 @@ impl Drop for Site {
                 eprintln!("--- {what} of {}\n{}", self.namespace, self.kubectl(&["get", what, "-o", "wide"]));
             }
         }
-        if std::env::var("KEEP").is_err() && !self.left.load(Ordering::SeqCst) {
+        let stays = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty());
+        if !stays && !self.left.load(Ordering::SeqCst) {
             let failed = std::thread::panicking();
             let left =
                 if failed { Ok(()) } else { block_in_place(|| Handle::current().block_on(self.all_is_gone(30))) };
@@ -444,6 +434,19 @@ impl Drop for Site {
             }
         }
     }
+}
+
+/// Stops, starts or kills a component of the cluster in this folder.
+pub fn component(state: &Path, name: &str, action: &str) {
+    output(cluster(state).args(["component", name, action]));
+}
+
+fn cluster(state: &Path) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().and_then(Path::parent).unwrap().join("examples/cluster");
+    let mut command = Command::new(program);
+    command.env("NAME", state.file_name().unwrap()).env("LIFEBOAT_DIR", state.ancestors().nth(2).unwrap());
+    command
 }
 
 fn output(command: &mut Command) -> String {

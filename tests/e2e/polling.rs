@@ -1,9 +1,16 @@
 //! Looks again and again, for what takes its time and while the API server is away.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(250);
+use futures::StreamExt as _;
+use kube::Api;
+use kube::api::{DynamicObject, WatchEvent, WatchParams};
+use serde_json::Value;
+
+/// Pause between two looks: a tenth of the time that was waited so far, within these bounds. The API server's time is
+/// what tests beside each other lack first.
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_millis(500);
 /// Seconds that an API server which a test took away is waited for.
 const AWAY: u64 = 120;
 /// Longest wait for one of its answers: one that is paused keeps its connections.
@@ -32,14 +39,56 @@ pub async fn steadily<T>(mut ask: impl AsyncFnMut() -> kube::Result<T>) -> kube:
 
 /// Looks again and again until there is an answer, or the time is over.
 pub async fn eventually<T>(seconds: u64, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let since = Instant::now();
     loop {
         if let Some(answer) = look().await {
             return Some(answer);
         }
-        if Instant::now() >= deadline {
+        if since.elapsed() >= Duration::from_secs(seconds) {
             return None;
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep((since.elapsed() / 10).clamp(*PAUSE.start(), *PAUSE.end())).await;
+    }
+}
+
+/// Waits until an object is as wanted; if not in time, gives it as it was last. None is `Null`. What changes is heard by a
+/// watch, so no state of it is missed and nobody asks meanwhile.
+pub async fn followed(
+    api: &Api<DynamicObject>,
+    name: &str,
+    seconds: u64,
+    is: impl Fn(&Value) -> bool,
+) -> Result<Value, Value> {
+    let (mut last, deadline) = (Value::Null, Instant::now() + Duration::from_secs(seconds));
+    let found = eventually(seconds, async || {
+        let found = steadily(async || api.get_opt(name).await).await.unwrap();
+        last = found.map_or(Value::Null, |o| serde_json::to_value(o).unwrap());
+        if is(&last) {
+            return Some(last.clone());
+        }
+        // What is not there is looked for again and again.
+        let version = last["metadata"]["resourceVersion"].as_str()?.to_owned();
+        let of_it = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let heard = async {
+            let mut events = api.watch(&of_it, &version).await.ok()?.boxed();
+            while let Some(Ok(event)) = events.next().await {
+                last = match event {
+                    WatchEvent::Added(o) | WatchEvent::Modified(o) => serde_json::to_value(o).unwrap(),
+                    WatchEvent::Deleted(_) => Value::Null,
+                    WatchEvent::Bookmark(_) | WatchEvent::Error(_) => return None,
+                };
+                if is(&last) {
+                    return Some(last.clone());
+                }
+            }
+            None
+        };
+        // A watch may be silent because the API server is.
+        let limit = ANSWER.min(deadline.saturating_duration_since(Instant::now()));
+        tokio::time::timeout(limit, heard).await.ok().flatten()
+    });
+    match found.await {
+        Some(object) => Ok(object),
+        None => Err(last),
     }
 }

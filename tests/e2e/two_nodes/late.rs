@@ -5,6 +5,7 @@ use std::path::Path;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::cluster::Turn;
 use crate::front::Front;
 use crate::harness::{Site, condition, eventually};
 use crate::manifests::{LATEST, of_claim, restore, store};
@@ -52,6 +53,7 @@ impl Drop for Away<'_> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster of its own: make test-e2e"]
 async fn b07_definitions_and_a_webhook_that_come_late_are_waited_for() {
+    let _turn = Turn::alone().await;
     let site = Site::new("b07").await;
     let trees = prepared(&site).await;
     store(&site).await;
@@ -90,6 +92,7 @@ async fn b07_definitions_and_a_webhook_that_come_late_are_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster of its own: make test-e2e"]
 async fn c12_an_operator_whose_clock_is_an_hour_off_restores_and_keeps_deadlines() {
+    let _turn = Turn::alone().await;
     let site = Site::new("c12").await;
     let trees = prepared(&site).await;
     store(&site).await;

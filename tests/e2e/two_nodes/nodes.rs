@@ -1,13 +1,13 @@
-//! Nodes that are emptied, and nodes that do not come back.
+//! Nodes that are emptied.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::EvictParams;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Silent;
+use crate::cluster::Turn;
 use crate::deaths::Beside;
-use crate::harness::{Site, condition, eventually};
+use crate::harness::Site;
 use crate::manifests::{LATEST, of_claim, restore, store_at};
 use crate::proxy::Proxy;
 use crate::store::{assert_tree, prepared};
@@ -33,6 +33,7 @@ impl Drop for Cordoned<'_> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two nodes: make test-e2e"]
 async fn c05_a_restore_on_a_node_that_is_drained_goes_on_on_another() {
+    let _turn = Turn::alone().await;
     let site = Site::new("drain").await;
     let trees = prepared(&site).await;
     let proxy = Proxy::start(&site).await;
@@ -58,45 +59,4 @@ async fn c05_a_restore_on_a_node_that_is_drained_goes_on_on_another() {
     let of_restore = |p: &&Value| p["metadata"]["labels"]["lifeboat.stash.appscode.com/step"] == "restore";
     let on: Vec<&Value> = all.iter().filter(of_restore).map(|p| &p["spec"]["nodeName"]).collect();
     assert!(on.iter().any(|n| **n != *node), "it went on on {node}: {on:?}");
-}
-
-/// What `NodeLost` tells the user to do, done.
-/// Proves: C05.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs two nodes: make test-e2e"]
-async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_another() {
-    let site = Site::new("removed").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
-    let folder = site.claim("data").await;
-    proxy.hold_after(1_000_000);
-    // Preferred only: the other node takes it when this one is gone.
-    let prefers = "  runtimeSettings: {pod: {affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [node2]}]}}]}}}}\n";
-    site.create(&restore("data", &of_claim("m1", "data", LATEST), prefers)).await;
-    proxy.held().await;
-    let pod = site.running("data", "restore").await;
-    assert_eq!(pod["spec"]["nodeName"], "node2");
-    let silent = Silent::stop(&site, "kubelet-2");
-    let lost = |s: &Value| s["status"]["stats"][0]["reason"] == "NodeLost";
-    let session = site.until("RestoreSession", "data", 90, "without its node", lost).await;
-    assert!(condition(&session, "Ready").2.contains("kubectl delete node node2"));
-
-    // The machine is off: what ran on it runs no more.
-    site.kill_agent(&pod);
-    site.kubectl(&["delete", "node", "node2"]);
-    let again = |s: &Value| s["status"]["stats"][0]["attempt"] == 2;
-    site.until("RestoreSession", "data", 120, "tried again", again).await;
-    proxy.release();
-    site.succeeded("RestoreSession", "data").await;
-    assert_tree(&folder, &trees[1]);
-    drop(silent);
-    let back = eventually(60, async || {
-        let node = site.find("Node", "node2").await?;
-        (condition(&node, "Ready").0 == "True").then_some(())
-    });
-    assert!(back.await.is_some(), "node2 did not come back");
-    // Tests after this one ask for it by its name.
-    let node = site.get("Node", "node2").await;
-    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], json!("node2"));
 }
