@@ -213,7 +213,7 @@ fn yaml_and_processes_have_one_place() {
             source.room == "yaml" || !source.code.contains("serde_yaml"),
             "{here} names serde_yaml: use crate::yaml"
         );
-        if !["agent", "drivers"].contains(&source.room.as_str()) {
+        if !["agent", "drivers", "conformance"].contains(&source.room.as_str()) {
             for word in ["std::process::Command", "tokio::process"] {
                 assert!(
                     !source.code.contains(word),

@@ -15,7 +15,7 @@ use crate::api::restore_batch::RestoreMember;
 use crate::api::restore_session::HostRestoreStats;
 use crate::api::target::{MockTarget, RestoreTarget};
 use crate::contract::{Found, Part, Work};
-use crate::plan::restore::run::Selection;
+use crate::plan::run::selection::Selection;
 use crate::plan::systems::mock::Mock;
 use crate::plan::systems::system::{Acting, Looking, Open, System};
 

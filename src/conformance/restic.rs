@@ -16,7 +16,7 @@ use crate::api::target::RestoreTarget;
 use crate::contract::restic::RepositoryAccess;
 use crate::contract::{Found, Part, Work};
 use crate::digest;
-use crate::plan::restore::run::Selection;
+use crate::plan::run::selection::Selection;
 use crate::plan::systems::restic::backend::Access;
 use crate::plan::systems::restic::system::Restic;
 use crate::plan::systems::system::{Acting, Looking, Open, System};

@@ -62,7 +62,7 @@ struct Namespace {
 
 impl Budget {
     /// Follows a watch, and cuts what is too much.
-    pub fn hear<K: Counted>(&mut self, mut event: Event<K>) -> Event<K> {
+    pub fn on_event<K: Counted>(&mut self, mut event: Event<K>) -> Event<K> {
         match &mut event {
             Event::Init => self.listed = Some(Ledger::new()),
             Event::Apply(object) | Event::InitApply(object) => self.weigh(object),
@@ -134,7 +134,7 @@ mod tests {
 
     /// The sum that an object was cut for.
     fn cut_at(budget: &mut Budget, event: Event<ConfigMap>) -> Option<usize> {
-        let (Event::Apply(object) | Event::InitApply(object)) = budget.hear(event) else { return None };
+        let (Event::Apply(object) | Event::InitApply(object)) = budget.on_event(event) else { return None };
         object.data?.get(CUT)?.parse().ok()
     }
 
@@ -159,30 +159,30 @@ mod tests {
     #[test]
     fn what_is_gone_makes_room_also_if_nobody_told() {
         let mut budget = Budget::default();
-        budget.hear(Event::Apply(object("n", "a", HALF)));
-        budget.hear(Event::Apply(object("n", "b", HALF)));
-        budget.hear(Event::Delete(object("n", "a", HALF)));
+        budget.on_event(Event::Apply(object("n", "a", HALF)));
+        budget.on_event(Event::Apply(object("n", "b", HALF)));
+        budget.on_event(Event::Delete(object("n", "a", HALF)));
         assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "c", HALF))), None);
-        budget.hear::<ConfigMap>(Event::Init);
+        budget.on_event::<ConfigMap>(Event::Init);
         assert_eq!(cut_at(&mut budget, Event::InitApply(object("n", "c", HALF))), None);
         assert_eq!(cut_at(&mut budget, Event::InitApply(object("n", "e", HALF))), None, "b has made room");
-        budget.hear::<ConfigMap>(Event::InitDone);
-        budget.hear(Event::Delete(object("n", "e", HALF)));
+        budget.on_event::<ConfigMap>(Event::InitDone);
+        budget.on_event(Event::Delete(object("n", "e", HALF)));
         assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "d", HALF))), None);
-        budget.hear(Event::Delete(object("n", "c", HALF)));
-        budget.hear(Event::Delete(object("n", "d", HALF)));
+        budget.on_event(Event::Delete(object("n", "c", HALF)));
+        budget.on_event(Event::Delete(object("n", "d", HALF)));
         assert!(budget.namespaces.is_empty());
     }
 
     #[test]
     fn what_is_at_work_is_counted_and_not_cut() {
         let mut budget = Budget::default();
-        budget.hear::<ConfigMap>(Event::Init);
-        budget.hear(Event::InitApply(object("n", "a", NAMESPACE_BYTES)));
+        budget.on_event::<ConfigMap>(Event::Init);
+        budget.on_event(Event::InitApply(object("n", "a", NAMESPACE_BYTES)));
         let mut runs = object("n", "b", HALF);
         runs.immutable = Some(true);
         assert_eq!(cut_at(&mut budget, Event::InitApply(runs.clone())), None);
-        budget.hear::<ConfigMap>(Event::InitDone);
+        budget.on_event::<ConfigMap>(Event::InitDone);
         assert_eq!(cut_at(&mut budget, Event::Apply(object("n", "c", HALF))), Some(2 * NAMESPACE_BYTES));
         let mut grown = object("n", "b", HALF + 1);
         grown.immutable = Some(true);

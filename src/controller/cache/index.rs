@@ -52,7 +52,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Indexed<K> {
     }
 
     /// Follows the watch, after the store has.
-    pub fn hear(&self, event: &Event<K>) {
+    pub fn on_event(&self, event: &Event<K>) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Apply(object) | Event::InitApply(object) => index.put(object),
@@ -146,7 +146,7 @@ mod tests {
             let indexed = Indexed::new(store, keys);
             let mut send = |event: Event<ConfigMap>| {
                 writer.apply_watcher_event(&event);
-                indexed.hear(&event);
+                indexed.on_event(&event);
             };
             send(Event::Init);
             send(Event::InitDone);

@@ -122,7 +122,7 @@ impl Listings {
     }
 
     /// Follows the watch of Repositories: one that is gone makes room.
-    pub fn hear(&self, event: &Event<Stored<Repository>>, is_there: impl Fn(&Home) -> bool) {
+    pub fn on_event(&self, event: &Event<Stored<Repository>>, is_there: impl Fn(&Home) -> bool) {
         match event {
             Event::Delete(repository) => self.settle(&ObjectRef::from_obj(repository), Listing::None),
             Event::InitDone => {
@@ -208,7 +208,7 @@ mod tests {
         // Begun before the operator was started.
         all.settle(&home("n", 99), Listing::Works);
         assert!(all.ask(&home("n", 99)) && !all.ask(&home("n", 98)));
-        all.hear(&Event::InitDone, |home| home.name == "r1");
+        all.on_event(&Event::InitDone, |home| home.name == "r1");
         assert_eq!(all.lock().held.len(), 1);
         assert!(look(&all, &home("n", 98)));
     }

@@ -150,7 +150,7 @@ where
     let mut streams = vec![];
     for part in parts {
         let mut budget = Budget::default();
-        let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.hear(event));
+        let all = watcher(part.api, part.config).default_backoff().map_ok(move |event| budget.on_event(event));
         let Some(name) = part.namespace else { return all.boxed() };
         let (index, client, of) = (names.len(), client.clone(), name.clone());
         let heard = all.flat_map(move |result| match result {
@@ -164,7 +164,7 @@ where
     let mut whole = Whole::new(names);
     let one = stream::select_all(streams).flat_map(move |(index, heard)| {
         stream::iter(match heard {
-            Heard::Event(event) => whole.hear(index, event, &store).into_iter().map(Ok).collect(),
+            Heard::Event(event) => whole.on_event(index, event, &store).into_iter().map(Ok).collect(),
             Heard::Absent => whole.absent(index, &store).into_iter().map(Ok).collect(),
             Heard::Failed(error) => vec![Err(error)],
         })
@@ -232,7 +232,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
     }
 
     /// What is told of it: nothing until all is listed, and then no list any more, which would stand for all namespaces.
-    fn hear(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
+    fn on_event(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
         let is_listed = self.is_listed;
         let Some(part) = self.parts.get_mut(index) else { return vec![] };
         match event {

@@ -26,12 +26,12 @@ use crate::plan::seen::surroundings::Writer;
 use crate::plan::seen::{job_status, ownership};
 use crate::plan::systems::restic;
 
-/// All of them.
+/// The ledger, shared.
 #[derive(Clone, Default)]
-pub struct Slots(Arc<Mutex<All>>);
+pub struct Slots(Arc<Mutex<Ledger>>);
 
 #[derive(Default)]
-struct All {
+struct Ledger {
     /// By Repository, or by what else Jobs take slots of.
     queues: HashMap<String, Queue>,
     /// Sessions that are not over, by uid.
@@ -93,7 +93,7 @@ enum Known {
     /// It was made then.
     Made(Instant),
     /// A watch has told of it; `true` when it is being deleted.
-    Heard(bool),
+    Watched(bool),
 }
 
 /// What came of an attempt to reserve.
@@ -110,12 +110,12 @@ pub enum Reserved {
 }
 
 impl Slots {
-    fn with<T>(&self, act: impl FnOnce(&mut All) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows the watch of a kind of sessions.
-    pub fn hear_session<K: Consumer>(&self, consumers: &Consumers, event: &Event<K>, store: &Store<K>) {
+    pub fn on_session<K: Consumer>(&self, consumers: &Consumers, event: &Event<K>, store: &Store<K>) {
         match event {
             Event::Apply(session) | Event::InitApply(session) => self.enter(consumers, session),
             Event::Delete(session) => self.with(|all| all.leave(&session.uid().unwrap_or_default())),
@@ -131,7 +131,7 @@ impl Slots {
     }
 
     /// Follows the watch of a kind of invokers: they say where backups lead that were heard of before them.
-    pub fn hear_invoker<K: Resource<DynamicType = ()>>(&self, consumers: &Consumers, event: &Event<K>) {
+    pub fn on_invoker<K: Resource<DynamicType = ()>>(&self, consumers: &Consumers, event: &Event<K>) {
         let of = |key: &str| consumers.backups.with(key).iter().for_each(|b| self.enter(consumers, b.as_ref()));
         match event {
             Event::Apply(invoker) | Event::Delete(invoker) => of(&consumers::backups_of(invoker)),
@@ -166,12 +166,12 @@ impl Slots {
     }
 
     /// Follows the watch of the Jobs of a kind of sessions.
-    pub fn hear_job<K: Resource<DynamicType = ()>>(&self, event: &Event<Kept<Job>>, store: &Store<Kept<Job>>) {
+    pub fn on_job<K: Resource<DynamicType = ()>>(&self, event: &Event<Kept<Job>>, store: &Store<Kept<Job>>) {
         let kind = K::kind(&());
         match event {
             Event::Apply(job) | Event::InitApply(job) => {
                 let job = job.open();
-                self.with(|all| match Taken::heard::<K>(&job) {
+                self.with(|all| match Taken::watched::<K>(&job) {
                     Some(taken) if !job_status::is_over(&job) => all.take(job_name(&job), taken),
                     _ => all.give_back(&job_name(&job)),
                 });
@@ -236,7 +236,7 @@ impl Slots {
 
     fn know(&self, namespace: &str, job: &str, known: Known) {
         self.with(|all| {
-            if let Some(taken) = all.jobs.get_mut(&format!("{namespace}/{job}")).filter(|t| !t.is_heard()) {
+            if let Some(taken) = all.jobs.get_mut(&format!("{namespace}/{job}")).filter(|t| !t.is_watched()) {
                 taken.known = known;
             }
         });
@@ -246,7 +246,7 @@ impl Slots {
     pub fn refused(&self, namespace: &str, job: &str) {
         let name = format!("{namespace}/{job}");
         self.with(|all| {
-            if all.jobs.get(&name).is_some_and(|taken| !taken.is_heard()) {
+            if all.jobs.get(&name).is_some_and(|taken| !taken.is_watched()) {
                 all.give_back(&name);
             }
         });
@@ -286,7 +286,7 @@ impl Slots {
     pub fn rooms<K: Consumer>(&self, session: &K, most: usize) -> BTreeMap<String, Room> {
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
         let uid = session.uid().unwrap_or_default();
-        let room = |all: &All, key: &String| (key.clone(), all.room(key, &uid, created, most));
+        let room = |all: &Ledger, key: &String| (key.clone(), all.room(key, &uid, created, most));
         self.with(|all| session.slots().iter().map(|key| room(all, key)).collect())
     }
 
@@ -302,13 +302,13 @@ fn job_name(job: &impl kube::ResourceExt) -> String {
 
 impl Taken {
     /// Of a Job that a watch tells of; `None` where it is no child of a session of this kind.
-    fn heard<K: Resource<DynamicType = ()>>(job: &Job) -> Option<Self> {
+    fn watched<K: Resource<DynamicType = ()>>(job: &Job) -> Option<Self> {
         let kind = K::kind(&());
         let owner = ownership::of_job(job).filter(|child| child.kind == kind)?;
         let deleting = job.metadata.deletion_timestamp.is_some();
         let suspended = job.spec.as_ref().is_some_and(|s| s.suspend == Some(true));
         let taken = Self::of(kind, &owner.uid, &owner.name, job);
-        Some(Self { known: Known::Heard(deleting), works: !suspended, ..taken })
+        Some(Self { known: Known::Watched(deleting), works: !suspended, ..taken })
     }
 
     fn reserved<K: Consumer>(session: &K, job: &Job) -> Self {
@@ -335,11 +335,11 @@ impl Taken {
         }
     }
 
-    fn is_heard(&self) -> bool {
-        matches!(self.known, Known::Heard(_))
+    fn is_watched(&self) -> bool {
+        matches!(self.known, Known::Watched(_))
     }
 }
 
-mod all;
+mod ledger;
 #[cfg(test)]
 mod tests;

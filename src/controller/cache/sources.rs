@@ -43,7 +43,7 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The store.
     pub store: Indexed<K>,
     changes: Changes<K>,
-    ear: Ear<K>,
+    handler: Handler<K>,
     /// Wakes the reconcile of one.
     pub trigger: UnboundedSender<ObjectRef<K>>,
     triggered: UnboundedReceiver<ObjectRef<K>>,
@@ -58,9 +58,9 @@ where
     where
         K::Scope: Place,
     {
-        let ear = Ear::default();
-        let (hears, verdicts) = (ear.clone(), verdicts.clone());
-        let hear = move |event: &Event<K>, store: &Store<K>| {
+        let handler = Handler::default();
+        let (handlers, verdicts) = (handler.clone(), verdicts.clone());
+        let on_event = move |event: &Event<K>, store: &Store<K>| {
             match event {
                 Event::Delete(object) => verdicts.forget(&object.uid().unwrap_or_default()),
                 Event::InitDone => {
@@ -68,13 +68,13 @@ where
                 }
                 Event::Apply(_) | Event::InitApply(_) | Event::Init => {}
             }
-            if let Some(hear) = hears.get() {
-                hear(event, store);
+            if let Some(on_event) = handlers.get() {
+                on_event(event, store);
             }
         };
-        let (store, changes) = changes::<K>(client, scope, watcher::Config::default(), keys, hear);
+        let (store, changes) = changes::<K>(client, scope, watcher::Config::default(), keys, on_event);
         let (trigger, triggered) = futures::channel::mpsc::unbounded();
-        Self { store, changes, ear, trigger, triggered }
+        Self { store, changes, handler, trigger, triggered }
     }
 
     /// Has a change also wake those of another kind that `whom` names; they look after the store has the change.
@@ -94,8 +94,8 @@ where
     }
 
     /// Has one more follow the store.
-    pub fn follow(&self, hear: impl Fn(&Event<K>, &Store<K>) + Send + Sync + 'static) {
-        let _ = self.ear.set(Box::new(hear));
+    pub fn follow(&self, on_event: impl Fn(&Event<K>, &Store<K>) + Send + Sync + 'static) {
+        let _ = self.handler.set(Box::new(on_event));
     }
 
     /// A controller that is triggered by so many that it answers for several at once.
@@ -123,7 +123,7 @@ where
 }
 
 /// Somebody who follows a store; set once its watch is wired.
-type Ear<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>;
+type Handler<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>;
 
 /// Changes of a kind.
 pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
@@ -143,7 +143,7 @@ where
     let slots = slots.cloned();
     let line_up = move |event: &Event<Kept<Job>>, store: &Store<Kept<Job>>| {
         if let Some(slots) = &slots {
-            slots.hear_job::<K>(event, store);
+            slots.on_job::<K>(event, store);
         }
     };
     let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), children::keys_of_job, line_up);
@@ -161,7 +161,7 @@ pub fn changes<K>(
     scope: &Scope,
     config: watcher::Config,
     keys: Keys<K>,
-    hear: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
+    on_event: impl Fn(&Event<K>, &Store<K>) + Send + 'static,
 ) -> (Indexed<K>, Changes<K>)
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -174,8 +174,8 @@ where
     let stream = scope::events(client, parts, indexed.store.clone())
         .reflect(writer)
         .inspect_ok(move |event| {
-            follows.hear(event);
-            hear(event, &follows.store);
+            follows.on_event(event);
+            on_event(event, &follows.store);
         })
         .touched_objects();
     (indexed, stream.boxed())

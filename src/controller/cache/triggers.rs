@@ -62,9 +62,9 @@ impl Sources {
         line_up(&all.restores, slots, &consumers, &all.left);
         line_up(&all.restore_batches, slots, &consumers, &all.left);
         let (q, u) = (slots.clone(), consumers.clone());
-        all.configurations.follow(move |event, _| q.hear_invoker(&u, event));
+        all.configurations.follow(move |event, _| q.on_invoker(&u, event));
         let (q, u) = (slots.clone(), consumers.clone());
-        all.batches.follow(move |event, _| q.hear_invoker(&u, event));
+        all.batches.follow(move |event, _| q.on_invoker(&u, event));
         all.configurations.tell(&all.repositories, homes(&consumers));
         all.batches.tell(&all.repositories, homes(&consumers));
         all.backups.tell(&all.repositories, homes(&consumers));
@@ -95,7 +95,7 @@ impl Sources {
     pub fn listings(&self) -> Listings {
         let listings = Listings::new(self.repositories.trigger.clone());
         let hears = listings.clone();
-        self.repositories.follow(move |event, store| hears.hear(event, |home| store.get(home).is_some()));
+        self.repositories.follow(move |event, store| hears.on_event(event, |home| store.get(home).is_some()));
         listings
     }
 
@@ -145,7 +145,7 @@ fn line_up<K: Counted + Consumer + serde::de::DeserializeOwned + std::fmt::Debug
 ) {
     let (slots, consumers, left) = (slots.clone(), consumers.clone(), left.clone());
     source.follow(move |event, store| {
-        slots.hear_session(&consumers, event, store);
+        slots.on_session(&consumers, event, store);
         if matches!(event, Event::Delete(session) if session.has_rights()) {
             left.notify_one();
         }

@@ -23,7 +23,7 @@ use crate::plan::run::conditions::Health;
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
 pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(&*stored, stored.size()).await?;
+    let _room = ctx.large_objects.enter(&*stored, stored.size()).await?;
     let Some(refusal) = validity::judge(&ctx.reads.stores.verdicts, &stored).await? else {
         return Ok(Action::await_change());
     };

@@ -10,7 +10,7 @@ use tokio::sync::watch::Sender;
 use crate::controller::apply::writes::Writes;
 use crate::controller::cache::listings::Listings;
 use crate::controller::cache::triggers::Triggers;
-use crate::controller::kinds::large_objects::Rooms;
+use crate::controller::kinds::large_objects::LargeObjects;
 use crate::controller::observe::reads::Reads;
 use crate::plan::setup::Setup;
 
@@ -23,7 +23,7 @@ pub struct Context {
     /// What is done about it.
     pub writes: Writes,
     /// Room for looks at large objects.
-    pub rooms: Rooms,
+    pub large_objects: LargeObjects,
     /// Which Repositories are listed.
     pub listings: Listings,
     /// Wakes sessions.

@@ -28,7 +28,7 @@ pub async fn reconcile<K: InvokerStatus>(object: Arc<Stored<K>>, ctx: Arc<Contex
 }
 
 async fn look<K: InvokerStatus>(stored: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(stored, stored.size()).await?;
+    let _room = ctx.large_objects.enter(stored, stored.size()).await?;
     let shown = &stored.open();
     if shown.meta().deletion_timestamp.is_some() {
         if Identity::of(shown).held_by_stash {

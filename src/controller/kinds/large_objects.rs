@@ -24,7 +24,7 @@ pub struct Crowded;
 
 /// All of it.
 #[derive(Clone)]
-pub struct Rooms {
+pub struct LargeObjects {
     space: Arc<Semaphore>,
     of: Arc<Mutex<HashMap<String, usize>>>,
 }
@@ -35,13 +35,13 @@ pub struct Room {
     _place: Option<Place>,
 }
 
-impl Default for Rooms {
+impl Default for LargeObjects {
     fn default() -> Self {
         Self { space: Arc::new(Semaphore::new(AT_ONCE)), of: Arc::default() }
     }
 }
 
-impl Rooms {
+impl LargeObjects {
     /// Waits for room to look at an object, and at what belongs to it: so many bytes.
     ///
     /// # Errors
@@ -108,22 +108,22 @@ mod tests {
 
     #[tokio::test]
     async fn of_one_namespace_few_wait_and_others_come_in_between() {
-        let rooms = Rooms::default();
+        let objects = LargeObjects::default();
         let (bad, good) = (of("bad"), of("good"));
         let large = AT_ONCE * 1024;
-        let first = rooms.enter(&bad, large).await.unwrap();
-        let mut waiting = Box::pin(join_all((1..OF_NAMESPACE).map(|_| rooms.enter(&bad, large))));
+        let first = objects.enter(&bad, large).await.unwrap();
+        let mut waiting = Box::pin(join_all((1..OF_NAMESPACE).map(|_| objects.enter(&bad, large))));
         assert!(waiting.as_mut().now_or_never().is_none(), "there is room for one");
         for _ in 0..1000 {
-            assert_eq!(rooms.enter(&bad, large).await.err(), Some(Crowded));
+            assert_eq!(objects.enter(&bad, large).await.err(), Some(Crowded));
         }
         // What is small never waits, and another namespace has places of its own.
-        assert!(rooms.enter(&bad, LARGE).await.is_ok());
-        let mut other = Box::pin(rooms.enter(&good, large));
+        assert!(objects.enter(&bad, LARGE).await.is_ok());
+        let mut other = Box::pin(objects.enter(&good, large));
         assert!(other.as_mut().now_or_never().is_none());
         drop((first, waiting));
         assert!(other.await.is_ok());
-        assert!(rooms.enter(&bad, large).await.is_ok());
-        assert!(lock(&rooms.of).is_empty());
+        assert!(objects.enter(&bad, large).await.is_ok());
+        assert!(lock(&objects.of).is_empty());
     }
 }

@@ -129,7 +129,7 @@ pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) ->
 }
 
 async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
-    let _room = ctx.rooms.enter(object, K::size(&ctx.reads.stores, object)).await?;
+    let _room = ctx.large_objects.enter(object, K::size(&ctx.reads.stores, object)).await?;
     if let Some(wait) = K::waits(ctx, object) {
         return Ok(Action::requeue(wait));
     }

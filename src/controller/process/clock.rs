@@ -34,7 +34,7 @@ impl Clock {
     }
 
     /// Takes note of a response.
-    pub fn hear(&self, headers: &HeaderMap) {
+    pub fn observe(&self, headers: &HeaderMap) {
         let date = headers.get(header::DATE).and_then(|d| d.to_str().ok());
         if let Some(theirs) = date.and_then(|d| DateTimeParser::new().parse_timestamp(d).ok()) {
             self.set(theirs.as_second(), Timestamp::now().as_second());
@@ -94,10 +94,10 @@ mod tests {
         let clock = Clock::default();
         let mut headers = HeaderMap::new();
         headers.insert(header::DATE, "Fri, 20 Nov 2099 20:03:06 GMT".parse().unwrap());
-        clock.hear(&headers);
-        clock.hear(&headers);
+        clock.observe(&headers);
+        clock.observe(&headers);
         assert!(clock.now().as_second() > 4_000_000_000);
         headers.insert(header::DATE, "nonsense".parse().unwrap());
-        clock.hear(&headers);
+        clock.observe(&headers);
     }
 }

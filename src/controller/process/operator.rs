@@ -31,7 +31,7 @@ use crate::controller::cache::triggers::Sources;
 use crate::controller::cache::verdicts::Verdicts;
 use crate::controller::cache::{pages, scope, sources};
 use crate::controller::kinds::context::Context;
-use crate::controller::kinds::large_objects::Rooms;
+use crate::controller::kinds::large_objects::LargeObjects;
 use crate::controller::kinds::reconcile::{Error, error_policy};
 use crate::controller::kinds::{blueprint, invoker, reconcile};
 use crate::controller::observe::reads;
@@ -141,7 +141,7 @@ async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     config.read_timeout = Some(SILENCE);
     let clock = clock.clone();
     let hear = tower::util::MapResponseLayer::new(move |response: hyper::Response<_>| {
-        clock.hear(response.headers());
+        clock.observe(response.headers());
         response
     });
     // Audit logs say who asked.
@@ -283,7 +283,7 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         setup: options.setup.clone(),
         reads: Reads::new(client, stores).sealed(vouching.seals()).by(clock.clone()),
         writes: Writes::new(&fenced, reporter, slots, Arc::new(metrics), clock),
-        rooms: Rooms::default(),
+        large_objects: LargeObjects::default(),
         listings,
         triggers,
         filled: tokio::sync::watch::Sender::default(),

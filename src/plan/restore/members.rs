@@ -131,7 +131,11 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     pass.now.members[index].phase = Some(MemberPhase::Running);
     start_clock(pass, index);
     let is_done = |pass: &Pass<'_>| pass.now.members[index].stats.iter().all(|h| is_over(h.phase));
-    if (is_done(pass) || stages::advance(pass, index, ground)) && stages::tear_down(pass, index) {
+    if !is_done(pass) {
+        stages::advance(pass, index, ground);
+    }
+    // A stage may have ended all of its hosts.
+    if is_done(pass) && stages::tear_down(pass, index) {
         close(&mut pass.now.members[index]);
     }
 }

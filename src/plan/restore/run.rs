@@ -14,25 +14,9 @@ use crate::plan::restore::rounds::Rounds;
 use crate::plan::restore::status::is_final;
 use crate::plan::run::conditions::order;
 use crate::plan::run::limits::is_sequential;
+use crate::plan::run::selection::Selection;
 use crate::plan::seen::identity::Identity;
 use crate::plan::systems;
-
-/// Which backup a session restores, where a rule does not select by itself.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// The newest that was complete at this time, RFC 3339.
-    pub as_of: Option<String>,
-    /// What this BackupSession made, `namespace/name`.
-    pub session: Option<String>,
-}
-
-impl Selection {
-    /// `home` is the namespace of a session that is named without one.
-    fn of(as_of: Option<String>, session: Option<String>, home: &str) -> Self {
-        let full = |s: String| if s.contains('/') { s } else { format!("{home}/{s}") };
-        Self { as_of, session: session.filter(|s| !s.is_empty()).map(full) }
-    }
-}
 
 /// A restore.
 #[derive(Clone, Debug, Default)]

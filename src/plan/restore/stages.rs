@@ -21,9 +21,9 @@ fn walk(stages: &[Stage], pass: &mut Pass<'_>, member: usize, ground: Option<&Gr
     stages.iter().all(|stage| stage(pass, member, ground))
 }
 
-/// Moves a member on as far as it comes. True when all of its hosts are over.
-pub fn advance(pass: &mut Pass<'_>, member: usize, ground: Option<&Ground>) -> bool {
-    walk(&WAY, pass, member, ground)
+/// Moves a member on as far as it comes.
+pub fn advance(pass: &mut Pass<'_>, member: usize, ground: Option<&Ground>) {
+    walk(&WAY, pass, member, ground);
 }
 
 /// True when nothing of the member is out of its place any more, or it stays so on purpose.

@@ -5,4 +5,5 @@ pub mod duration;
 pub mod hosts;
 pub mod limits;
 pub mod missing;
+pub mod selection;
 pub mod size;

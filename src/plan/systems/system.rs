@@ -11,7 +11,7 @@ use crate::api::restore_session::HostRestoreStats;
 use crate::api::target::RestoreTarget;
 use crate::contract::{Class, Failure, Found, Outcome, Part, Runner, Work};
 use crate::names::reason;
-use crate::plan::restore::run::Selection;
+use crate::plan::run::selection::Selection;
 /// How Jobs reach the Repository of a session. It is restic's, and others may keep their data in one.
 pub use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::frame::Needs;

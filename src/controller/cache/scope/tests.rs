@@ -30,16 +30,16 @@ impl Site {
         events.iter().for_each(|event| self.writer.apply_watcher_event(event));
     }
 
-    fn hear(&mut self, index: usize, event: Event<ConfigMap>) {
-        let events = self.whole.hear(index, event, &self.store);
+    fn on_event(&mut self, index: usize, event: Event<ConfigMap>) {
+        let events = self.whole.on_event(index, event, &self.store);
         self.follow(events);
     }
 
     fn list(&mut self, index: usize, names: &[&str]) {
         let namespace = self.whole.parts[index].name.clone();
-        self.hear(index, Event::Init);
-        names.iter().for_each(|name| self.hear(index, Event::InitApply(object(&namespace, name))));
-        self.hear(index, Event::InitDone);
+        self.on_event(index, Event::Init);
+        names.iter().for_each(|name| self.on_event(index, Event::InitApply(object(&namespace, name))));
+        self.on_event(index, Event::InitDone);
     }
 
     fn absent(&mut self, index: usize) {
@@ -61,8 +61,8 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 fn nothing_is_told_before_every_namespace_is_listed() {
     let mut site = Site::new();
     site.list(0, &["x", "y"]);
-    site.hear(0, Event::Apply(object("a", "z")));
-    site.hear(0, Event::Delete(object("a", "y")));
+    site.on_event(0, Event::Apply(object("a", "z")));
+    site.on_event(0, Event::Delete(object("a", "y")));
     assert_eq!(site.told, 0);
     site.list(1, &["x"]);
     assert_eq!(site.there(), set(&["a/x", "a/z", "b/x"]));
@@ -75,11 +75,11 @@ fn another_list_of_one_namespace_leaves_the_other_and_tells_what_went() {
     site.list(0, &["x", "y"]);
     site.list(1, &["x"]);
     // A list that breaks off counts for nothing.
-    site.hear(0, Event::Init);
-    site.hear(0, Event::InitApply(object("a", "y")));
+    site.on_event(0, Event::Init);
+    site.on_event(0, Event::InitApply(object("a", "y")));
     site.list(0, &["x", "new"]);
     assert_eq!(site.there(), set(&["a/new", "a/x", "b/x"]));
-    site.hear(1, Event::Delete(object("b", "x")));
+    site.on_event(1, Event::Delete(object("b", "x")));
     assert_eq!(site.there(), set(&["a/new", "a/x"]));
 }
 
@@ -126,12 +126,12 @@ proptest! {
                 _ if !is_known[index] => {}
                 0 | 1 => {
                     have[index].insert(name.clone());
-                    site.hear(index, Event::Apply(object(namespace, &name)));
+                    site.on_event(index, Event::Apply(object(namespace, &name)));
                     continue;
                 }
                 2 => {
                     if have[index].remove(&name) {
-                        site.hear(index, Event::Delete(object(namespace, &name)));
+                        site.on_event(index, Event::Delete(object(namespace, &name)));
                     }
                     continue;
                 }

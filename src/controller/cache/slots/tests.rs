@@ -42,24 +42,24 @@ impl World {
         }
     }
 
-    fn hear(&self, event: &Event<Stored<RestoreSession>>) {
-        self.queues.hear_session(&self.users, event, &self.sessions);
+    fn on_event(&self, event: &Event<Stored<RestoreSession>>) {
+        self.queues.on_session(&self.users, event, &self.sessions);
     }
 
-    fn hear_job(&self, event: &Event<Kept<Job>>) {
-        self.queues.hear_job::<RestoreSession>(event, &self.jobs);
+    fn on_job(&self, event: &Event<Kept<Job>>) {
+        self.queues.on_job::<RestoreSession>(event, &self.jobs);
     }
 
-    fn hear_backup(&mut self, event: &Event<Stored<BackupSession>>) {
+    fn on_backup(&mut self, event: &Event<Stored<BackupSession>>) {
         self.backups.apply_watcher_event(event);
-        self.users.backups.hear(event);
-        self.queues.hear_session(&self.users, event, &self.users.backups.store);
+        self.users.backups.on_event(event);
+        self.queues.on_session(&self.users, event, &self.users.backups.store);
     }
 
-    fn hear_configuration(&mut self, event: &Event<Stored<BackupConfiguration>>) {
+    fn on_configuration(&mut self, event: &Event<Stored<BackupConfiguration>>) {
         self.configurations.apply_watcher_event(event);
-        self.users.configurations.hear(event);
-        self.queues.hear_invoker(&self.users, event);
+        self.users.configurations.on_event(event);
+        self.queues.on_invoker(&self.users, event);
     }
 
     fn used(&self) -> Option<usize> {
@@ -112,7 +112,7 @@ fn over(mut job: Job) -> Job {
     job
 }
 
-fn heard(job: &Job) -> Event<Kept<Job>> {
+fn applied(job: &Job) -> Event<Kept<Job>> {
     Event::Apply(job.clone().into())
 }
 
@@ -121,17 +121,17 @@ fn heard(job: &Job) -> Event<Kept<Job>> {
 fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     let w = World::new();
     let all = ["b", "a"].map(session);
-    all.iter().for_each(|s| w.hear(&Event::Apply(s.clone())));
+    all.iter().for_each(|s| w.on_event(&Event::Apply(s.clone())));
     let [later, first] = &all;
     // Whose uid sorts first goes first, but not over one whose place is taken already.
     assert!(!w.reserves(later, &[job("b")], 1), "the place of the first is kept");
     assert!(w.reserves(first, &[job("a")], 1));
     assert!(w.reserves(first, &[job("a")], 1), "the same Job is the same place");
-    w.hear_job(&heard(&job("a")));
+    w.on_job(&applied(&job("a")));
     assert_eq!(w.used(), Some(1));
     assert!(!w.reserves(later, &[job("b")], 1));
-    w.hear_job(&heard(&over(job("a"))));
-    w.hear(&Event::Delete(first.clone()));
+    w.on_job(&applied(&over(job("a"))));
+    w.on_event(&Event::Delete(first.clone()));
     assert!(w.reserves(later, &[job("b")], 1));
     w.queues.give_back("n", &job("b").name_any());
     assert_eq!(w.used(), Some(0));
@@ -140,16 +140,16 @@ fn a_place_is_taken_before_the_job_is_there_and_given_back_if_it_never_is() {
     busy.status = serde_json::from_value(json!({ "phase": "Pending", "conditions": [{ "type": "Reconciling",
         "status": "True", "reason": reason::TARGET_BUSY, "message": "", "lastTransitionTime": "2026-11-20T00:00:00Z" }] }))
     .unwrap();
-    w.hear(&Event::Apply(busy.into()));
+    w.on_event(&Event::Apply(busy.into()));
     assert!(w.reserves(later, &[job("b")], 1));
     w.queues.refused("n", &job("b").name_any());
-    w.hear(&Event::Delete(first.clone()));
+    w.on_event(&Event::Delete(first.clone()));
     // What went while nobody listened is not counted for ever.
-    w.hear_job(&heard(&job("b")));
-    w.hear_job(&Event::Init);
-    w.hear_job(&Event::InitDone);
+    w.on_job(&applied(&job("b")));
+    w.on_job(&Event::Init);
+    w.on_job(&Event::InitDone);
     assert_eq!(w.used(), Some(0));
-    w.hear(&Event::InitDone);
+    w.on_event(&Event::InitDone);
     assert_eq!(w.used(), None);
 }
 
@@ -193,10 +193,10 @@ fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
     // Whether its session is known by then or not.
     for known in [false, true] {
         if known {
-            w.hear(&Event::Apply(session("a")));
+            w.on_event(&Event::Apply(session("a")));
         }
         for job in &forged {
-            w.hear_job(&heard(job));
+            w.on_job(&applied(job));
             assert_eq!(w.used().unwrap_or_default(), 0, "{job:?}");
         }
     }
@@ -204,18 +204,18 @@ fn only_a_job_whose_controller_is_a_session_there_takes_a_place() {
     // A session that is there may be heard of after its Job, and counts where it says, not where the Job says.
     let mut late = labelled(job("late"));
     late.annotations_mut().insert("lifeboat.stash.appscode.com/repository".into(), "elsewhere/r".into());
-    w.hear_job(&heard(&late));
+    w.on_job(&applied(&late));
     assert_eq!(w.used(), Some(0));
-    w.hear(&Event::Apply(session("late")));
+    w.on_event(&Event::Apply(session("late")));
     assert_eq!(w.used(), Some(1));
     let mut ended = session("late").open();
     ended.status = serde_json::from_value(json!({ "phase": "Failed" })).unwrap();
-    w.hear(&Event::Apply(ended.into()));
+    w.on_event(&Event::Apply(ended.into()));
     assert_eq!(w.used(), Some(0));
-    w.hear(&Event::Apply(session("late")));
+    w.on_event(&Event::Apply(session("late")));
     let mut moved = session("late").open();
     moved.spec.repository.as_mut().unwrap().name = "other".into();
-    w.hear(&Event::Apply(moved.into()));
+    w.on_event(&Event::Apply(moved.into()));
     assert_eq!((w.used(), w.queues.look(&Home::new("other").within("n"), Queue::used)), (Some(0), Some(1)));
 }
 
@@ -240,10 +240,10 @@ fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
     for backups_first in [true, false] {
         let mut w = World::new();
         let backups = |w: &mut World| {
-            [Event::Init, Event::InitApply(backup("one")), Event::InitDone].iter().for_each(|e| w.hear_backup(e));
+            [Event::Init, Event::InitApply(backup("one")), Event::InitDone].iter().for_each(|e| w.on_backup(e));
         };
         let configurations = |w: &mut World| {
-            [Event::Init, Event::InitApply(nightly()), Event::InitDone].iter().for_each(|e| w.hear_configuration(e));
+            [Event::Init, Event::InitApply(nightly()), Event::InitDone].iter().for_each(|e| w.on_configuration(e));
         };
         let lists: [&dyn Fn(&mut World); 2] =
             if backups_first { [&backups, &configurations] } else { [&configurations, &backups] };
@@ -252,22 +252,22 @@ fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
     }
     // Its list is read while the invokers' is.
     let mut w = World::new();
-    w.hear_backup(&Event::Init);
-    w.hear_configuration(&Event::Init);
-    w.hear_backup(&Event::InitApply(backup("one")));
-    w.hear_configuration(&Event::InitApply(nightly()));
-    w.hear_configuration(&Event::InitDone);
-    w.hear_backup(&Event::InitDone);
+    w.on_backup(&Event::Init);
+    w.on_configuration(&Event::Init);
+    w.on_backup(&Event::InitApply(backup("one")));
+    w.on_configuration(&Event::InitApply(nightly()));
+    w.on_configuration(&Event::InitDone);
+    w.on_backup(&Event::InitDone);
     assert_eq!(waits(&w), 1);
     // Later, by single events.
     let mut w = World::new();
-    w.hear_backup(&Event::Init);
-    w.hear_backup(&Event::InitDone);
-    w.hear_configuration(&Event::Init);
-    w.hear_configuration(&Event::InitDone);
-    w.hear_backup(&Event::Apply(backup("one")));
+    w.on_backup(&Event::Init);
+    w.on_backup(&Event::InitDone);
+    w.on_configuration(&Event::Init);
+    w.on_configuration(&Event::InitDone);
+    w.on_backup(&Event::Apply(backup("one")));
     assert_eq!(waits(&w), 0);
-    w.hear_configuration(&Event::Apply(nightly()));
+    w.on_configuration(&Event::Apply(nightly()));
     assert_eq!(waits(&w), 1);
 }
 
@@ -276,26 +276,26 @@ fn a_backup_is_entered_whether_it_or_its_invoker_is_heard_of_first() {
 fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
     let w = World::new();
     let all = ["a", "b", "c", "d"].map(session);
-    all.iter().for_each(|s| w.hear(&Event::Apply(s.clone())));
+    all.iter().for_each(|s| w.on_event(&Event::Apply(s.clone())));
     for (session, name) in all.iter().zip(["a", "b", "c", "d"]) {
         assert!(w.reserves(session, &[job(name)], 4));
     }
     w.queues.asked("n", &job("b").name_any());
     w.queues.asked("n", &job("c").name_any());
     w.queues.made("n", &job("c").name_any());
-    w.hear_job(&heard(&job("d")));
-    w.hear_job(&Event::Init);
+    w.on_job(&applied(&job("d")));
+    w.on_job(&Event::Init);
     w.queues.made("n", &job("b").name_any());
-    w.hear_job(&Event::InitDone);
+    w.on_job(&Event::InitDone);
     assert_eq!(w.used(), Some(2), "a is about to be made, and b was made after the list was begun");
     // What was asked for without an answer may be there; not for ever, and not beyond its session.
     w.queues.asked("n", &job("a").name_any());
     w.queues.give_back("n", &job("a").name_any());
-    w.hear_job(&Event::Init);
-    w.hear_job(&Event::InitDone);
+    w.on_job(&Event::Init);
+    w.on_job(&Event::InitDone);
     assert_eq!(w.used(), Some(1), "of b a later list would tell");
-    w.hear(&Event::Delete(all[0].clone()));
-    w.hear(&Event::Apply(all[0].clone()));
+    w.on_event(&Event::Delete(all[0].clone()));
+    w.on_event(&Event::Apply(all[0].clone()));
     assert_eq!(w.used(), Some(0));
     assert!(w.reserves(&all[0], &[job("a")], 4));
     w.queues.asked("n", &job("a").name_any());
@@ -309,10 +309,10 @@ fn a_new_list_forgets_what_is_gone_and_not_what_is_about_to_come() {
 #[test]
 fn a_new_repository_is_created_by_one_job_at_a_time() {
     let mut w = World::new();
-    w.hear_configuration(&Event::Apply(nightly()));
+    w.on_configuration(&Event::Apply(nightly()));
     let [one, two] = ["one", "two"].map(backup);
     for session in [&one, &two] {
-        w.hear_backup(&Event::Apply(session.clone()));
+        w.on_backup(&Event::Apply(session.clone()));
     }
     let prepares = |name: &str| {
         let mut job = job_on("prepare", &owner("BackupSession", name), "prepare", &[]);
@@ -325,14 +325,14 @@ fn a_new_repository_is_created_by_one_job_at_a_time() {
     assert_eq!(w.queues.reserve(&one, &first, 16, true), Reserved::All, "its own");
     assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "before it is there");
     w.queues.made("n", &first[0].name_any());
-    w.queues.hear_job::<BackupSession>(&heard(&first[0]), &w.jobs);
+    w.queues.on_job::<BackupSession>(&applied(&first[0]), &w.jobs);
     assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::BeingCreated, "while it works");
     assert_eq!(w.queues.reserve(&two, &second, 16, false), Reserved::All, "nothing is created where there is one");
     w.queues.give_back("n", &second[0].name_any());
     w.queues.with(|all| all.note(&format!("n/{}", first[0].name_any()), true, false));
     assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All, "one that cannot start keeps nobody");
     w.queues.give_back("n", &second[0].name_any());
-    w.queues.hear_job::<BackupSession>(&heard(&over(first[0].clone())), &w.jobs);
+    w.queues.on_job::<BackupSession>(&applied(&over(first[0].clone())), &w.jobs);
     assert_eq!(w.queues.reserve(&two, &second, 16, true), Reserved::All);
 }
 
@@ -341,10 +341,10 @@ fn a_new_repository_is_created_by_one_job_at_a_time() {
 #[test]
 fn claims_are_reserved_and_only_readers_share_one() {
     let mut w = World::new();
-    w.hear_configuration(&Event::Apply(nightly()));
+    w.on_configuration(&Event::Apply(nightly()));
     let [one, two] = ["one", "two"].map(backup);
-    w.hear_backup(&Event::Apply(one.clone()));
-    w.hear(&Event::Apply(session("a")));
+    w.on_backup(&Event::Apply(one.clone()));
+    w.on_event(&Event::Apply(session("a")));
     let writes = job_on("writes", &owner("RestoreSession", "a"), "restore", &["data", "more"]);
     let reads = |name: &str| job_on(&format!("reads-{name}"), &owner("BackupSession", name), "backup", &["data"]);
     let preflight = job_on("looks", &owner("RestoreSession", "a"), "preflight", &["data"]);
@@ -360,7 +360,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     assert_eq!(w.queues.reserve(&session("b"), &[preflight], 16, false), Reserved::All, "it only asks the repository");
     w.queues.asked("n", &writes.name_any());
     w.queues.made("n", &writes.name_any());
-    w.hear_job(&heard(&writes));
+    w.on_job(&applied(&writes));
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(vec![writer]), "while it works");
     // Its session has read what came of it, though another container of its pod runs on.
     let outcome = crate::contract::Outcome::default();
@@ -371,7 +371,7 @@ fn claims_are_reserved_and_only_readers_share_one() {
     w.queues.note("n", &[done]);
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
     w.queues.give_back("n", &reads("one").name_any());
-    w.hear_job(&heard(&over(writes.clone())));
+    w.on_job(&applied(&over(writes.clone())));
 
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
     assert_eq!(w.queues.reserve(&two, &[reads("two")], 16, false), Reserved::All, "readers share");
@@ -388,28 +388,28 @@ fn claims_are_reserved_and_only_readers_share_one() {
 
     // After a start they are reserved by those who run, before a session is known.
     let w = World::new();
-    w.hear_job(&Event::Init);
-    w.hear_job(&Event::InitApply(writes.into()));
+    w.on_job(&Event::Init);
+    w.on_job(&Event::InitApply(writes.into()));
     assert!(matches!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::InUse(_)));
-    w.hear_job(&Event::InitDone);
+    w.on_job(&Event::InitDone);
     assert_eq!(w.queues.reserve(&one, &[reads("one")], 16, false), Reserved::All);
 }
 
 #[test]
 fn a_job_that_cannot_start_holds_claims_and_no_place() {
     let w = World::new();
-    w.hear(&Event::Apply(session("a")));
-    w.hear(&Event::Apply(session("b")));
+    w.on_event(&Event::Apply(session("a")));
+    w.on_event(&Event::Apply(session("b")));
     let writes = job_on("writes", &owner("RestoreSession", "a"), "restore", &["data"]);
     assert!(w.reserves(&session("a"), std::slice::from_ref(&writes), 1));
-    w.hear_job(&heard(&writes));
+    w.on_job(&applied(&writes));
     assert!(!w.reserves(&session("b"), &[job("b")], 1));
     let seen =
         |is_stuck| JobSeen { is_stuck, ..job_status::see(&writes, &[], k8s_openapi::jiff::Timestamp::UNIX_EPOCH) };
     w.queues.note("n", &[seen(true)]);
     assert_eq!((w.used(), w.queues.look(&home(), Queue::jobs)), (Some(0), Some(1)));
     // What a watch says of it again changes nothing about that.
-    w.hear_job(&heard(&writes));
+    w.on_job(&applied(&writes));
     assert!(w.reserves(&session("b"), &[job("b")], 1));
     let other = job_on("other", &owner("RestoreSession", "b"), "restore", &["data"]);
     assert!(matches!(w.queues.reserve(&session("b"), &[other], 16, false), Reserved::InUse(_)));
@@ -432,7 +432,7 @@ fn a_session_takes_slots_of_each_thing_that_its_jobs_work_on() {
     let (store, events) = (&w.users.restore_batches.store, |s: &Stored<RestoreBatch>| Event::Apply(s.clone()));
     let (a, b) = (batch("a"), batch("b"));
     for session in [&a, &b] {
-        w.queues.hear_session(&w.users, &events(session), store);
+        w.queues.on_session(&w.users, &events(session), store);
     }
     let job = |of: &str, key: &str, slot: &str| {
         let mut job = job_on(key, &owner("RestoreBatch", of), "restore", &[]);
@@ -451,6 +451,6 @@ fn a_session_takes_slots_of_each_thing_that_its_jobs_work_on() {
     assert_eq!(reserves(&b, &[job("b", "3", "n/r")]), Reserved::NoRoom);
     assert_eq!(reserves(&b, &[job("b", "4", of_mock)]), Reserved::All);
     assert_eq!(w.queues.rooms(&a, 1)[of_mock].free, 0);
-    w.queues.hear_session(&w.users, &Event::Delete(b), store);
+    w.queues.on_session(&w.users, &Event::Delete(b), store);
     assert_eq!(w.queues.rooms(&a, 1)[of_mock].free, 1, "slots go with their session");
 }

@@ -11,8 +11,8 @@ use crate::api::target::RestoreTarget;
 use crate::contract::restic::{Companion, Counts, HostQuery, Pins, Preflight, Step};
 use crate::contract::{Class, Failure, Found, OUTCOME_LIMIT, OUTCOME_SLACK, Part};
 use crate::names::reason;
-use crate::plan::restore::run::Selection;
 use crate::plan::run::hosts::{HostSet, normal_path, rule_for, source_host};
+use crate::plan::run::selection::Selection;
 use crate::plan::systems::system::Open;
 
 /// A host, and which snapshots it wants.

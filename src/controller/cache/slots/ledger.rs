@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::controller::cache::slots::{All, Home, Known, Queue, Session, Taken, full_name};
+use crate::controller::cache::slots::{Home, Known, Ledger, Queue, Session, Taken, full_name};
 use crate::plan::repository::slots::queue::{Claim, Room, Work};
 use crate::plan::seen::surroundings::Writer;
 
 /// The API server gives a request up after a minute (its flag --request-timeout); twice that.
 const UNANSWERED_FOR: Duration = Duration::from_mins(2);
 
-impl All {
+impl Ledger {
     /// A session comes, or has changed. It stands in the queue for its Repository, and in those of these slots.
     pub fn enter(&mut self, kind: Cow<'static, str>, home: Option<&Home>, slots: &[String], claim: Claim) {
         let uid = claim.uid.clone();
@@ -48,7 +48,7 @@ impl All {
     /// A session is over, or gone. What it asked for, and nobody has heard of, cannot come any more.
     pub fn leave(&mut self, uid: &str) {
         self.leave_queue(uid);
-        let unheard = |name: &&String| self.jobs.get(*name).is_some_and(|t| !t.is_heard());
+        let unheard = |name: &&String| self.jobs.get(*name).is_some_and(|t| !t.is_watched());
         let gone: Vec<String> = self.of.get(uid).into_iter().flatten().filter(unheard).cloned().collect();
         gone.iter().for_each(|name| self.give_back(name));
     }
@@ -132,7 +132,7 @@ impl All {
         let may_come = |taken: &Taken| match taken.known {
             Known::Reserved | Known::Asked | Known::Unanswered => true,
             Known::Made(at) => begun.is_none_or(|begun| at >= begun),
-            Known::Heard(_) => false,
+            Known::Watched(_) => false,
         };
         let gone = self.jobs.iter().filter(|(n, t)| t.kind == kind && !there.contains(*n) && !may_come(t));
         let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
@@ -179,7 +179,7 @@ impl All {
             for other in self.users.get(claim).into_iter().flatten().filter(|other| *other != name) {
                 let Some(other) = self.jobs.get(other).filter(|o| !harmless(o)) else { continue };
                 let is_known = match other.known {
-                    Known::Heard(deleting) => deleting || other.session == new.session,
+                    Known::Watched(deleting) => deleting || other.session == new.session,
                     Known::Reserved | Known::Asked | Known::Unanswered | Known::Made(_) => false,
                 };
                 if !is_known {
