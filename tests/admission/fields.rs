@@ -125,11 +125,17 @@ fn backup_part(at: &str) -> Vec<Entry> {
     .concat()
 }
 
-const RUN: &[&str] = &["driver", "repository.name", "repository.namespace", "timeOut"];
+const RUN: &[&str] = &["repository.name", "repository.namespace", "timeOut"];
 const RESTORE: &[&str] = &["asOf", "backupSession", "cancel"];
+
+/// Restic is used; another one is refused.
+fn driver() -> Vec<Entry> {
+    refused("spec", &[("driver", json!("VolumeSnapshotter"))])
+}
 
 fn invoker() -> Vec<Entry> {
     [
+        driver(),
         used("spec", RUN),
         used("spec", &["schedule", "paused", "backupHistoryLimit"]),
         used(
@@ -170,16 +176,18 @@ fn kind(kind: &str) -> Option<(Vec<Entry>, Value)> {
     let whole = |at: &str| refused("spec", &[(at, json!(null))]);
     Some(match kind {
         "RestoreSession" => (
-            [used("spec", RUN), used("spec", RESTORE), restore_part("spec")].concat(),
+            [driver(), used("spec", RUN), used("spec", RESTORE), restore_part("spec")].concat(),
             json!({ "repository": { "name": "r" }, "target": restore }),
         ),
         "RestoreBatch" => (
             [
+                driver(),
                 used("spec", RUN),
                 used("spec", RESTORE),
                 used("spec", ORDER),
                 used("spec.backupBatch", &["name", "namespace", "members"]),
-                used("spec.members", &["driver", "timeOut"]),
+                used("spec.members", &["timeOut"]),
+                refused("spec.members", &[("driver", json!("VolumeSnapshotter"))]),
                 whole_hooks("Restore"),
                 restore_part("spec.members"),
             ]
