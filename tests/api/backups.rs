@@ -132,7 +132,7 @@ async fn a_claim_that_is_being_restored_is_backed_up_after_it_and_the_other_way_
     jobs::succeed(&cluster, &ns, "prepare").await;
     let waits = cluster.until(&backup, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
     let text = message(&waits, "Ready");
-    assert!(text.contains(&format!("RestoreSession {ns}/run restores PersistentVolumeClaim/a")), "{text}");
+    assert!(text.contains(&format!("RestoreSession {ns}/run is restoring PersistentVolumeClaim/a")), "{text}");
     let keys = jobs::keys(&cluster, &ns).await;
     assert!(keys.iter().all(|k| !k.starts_with("backup/")), "{keys:?}");
     jobs::end(&cluster, &writes, &jobs::success(&writes)).await;

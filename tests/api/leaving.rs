@@ -48,7 +48,7 @@ async fn a_canceled_batch_says_what_became_of_each_member() {
     let members = done["status"]["members"].as_array().unwrap();
     let phases: Vec<_> = members.iter().map(|m| m["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["Succeeded", "Failed", "Skipped"]);
-    let line = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (web); not touched: member 2 (c).";
+    let line = "Canceled. 1 of 3 members restored; interrupted, and maybe half restored: member 1 (web); not changed: member 2 (c).";
     assert!(done["status"]["summary"].as_str().unwrap().starts_with(line), "{:#}", done["status"]);
     let web = cluster.get(&deployment(&ns)).await;
     assert_eq!(web["spec"]["replicas"], 0, "its data is half restored");

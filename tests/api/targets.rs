@@ -189,7 +189,7 @@ async fn of_two_sessions_for_one_workload_the_later_waits() {
     jobs::succeed_of(&cluster, &ns, "preflight", &uid).await;
     let waits = cluster.until(&batch, "waiting", |o| condition(o, "Reconciling").1 == "TargetBusy").await;
     let text = message(&waits, "Ready");
-    assert!(text.contains(&format!("RestoreSession {ns}/run restores Deployment/web too")), "{text}");
+    assert!(text.contains(&format!("RestoreSession {ns}/run also restores Deployment/web")), "{text}");
     jobs::end(&cluster, &first, &jobs::success(&first)).await;
     let done = cluster.until_phase(&run, "Succeeded").await;
     assert_eq!(condition(&done, "Quiesced"), ("False", "ScaledBack"));
