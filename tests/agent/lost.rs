@@ -46,7 +46,7 @@ fn a_bucket_that_can_never_be_is_told_at_once_and_not_created() {
     for (bucket, code, class, why, said) in [
         ("b", refused, Class::Invalid, missing, "cannot be shorter than 3 characters"),
         ("BadBucket_", refused, Class::Invalid, missing, "contains invalid characters"),
-        ("good-name", refused, Class::Invalid, missing, "The store said: InvalidBucketName: told by the test"),
+        ("good-name", refused, Class::Invalid, missing, "The storage reported: InvalidBucketName: told by the test"),
         ("good-name", "ExpiredToken", Class::Transient, reason::REPOSITORY_UNREACHABLE, "400 Bad Request"),
     ] {
         for step in [Step::Prepare(Prepare {}), Step::Probe(Probe {})] {
