@@ -31,7 +31,6 @@ help: ## List the targets
 
 .PHONY: demo
 demo: $(if $(filter existing,$(CLUSTER)),,tools) ## A batch backed up, lost, and restored in order, on a real cluster
-	@cargo build --quiet --bin lifeboat --example cluster
 	@tests/demo/run
 
 ##@ Local cluster (NAME=dev, NODES=0|1|2, CLUSTER=local|existing|kind)
@@ -247,6 +246,7 @@ ci: lint verify chart test ## All that must hold before a merge
 
 .PHONY: tools tool-deny tool-fuzz clean
 tools: ## Build kubectl, helm, restic, an S3 server and a Kubernetes from their Go modules, once
+	@cargo build --bin lifeboat --example cluster
 	@$(CLUSTER_TOOL) build
 
 tool-deny:

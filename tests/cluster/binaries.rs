@@ -8,7 +8,10 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -51,23 +54,59 @@ pub fn ensure(home: &Home) -> Result<()> {
     // Several checkouts may share the folder.
     let lock = File::create(logs.join("lock")).context("cannot open the build lock")?;
     lock.lock().context("cannot take the build lock")?;
+    let mut missing = vec![];
     for module in MODULES {
         let source = project_root().join("tests/cluster/modules").join(module.name);
         let wanted = digest(&source)?;
         let stamp = logs.join(format!("{}.sha256", module.name));
-        if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
-            continue;
+        if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+            missing.push((module, source, stamp, wanted));
         }
-        host::need_go()?;
-        build(home, module, &source)?;
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    host::need_go()?;
+    let names: Vec<&str> = missing.iter().map(|(module, ..)| module.name).collect();
+    eprintln!("building the programs of the cluster from source, once: {}", names.join(", "));
+    let count = missing.len();
+    for (n, (module, source, stamp, wanted)) in missing.into_iter().enumerate() {
+        build(home, module, &source, &format!("{} of {count}: {}", n + 1, module.name))?;
         fs::write(&stamp, wanted).context("cannot write a build stamp")?;
     }
     Ok(())
 }
 
-fn build(home: &Home, module: &Module, source: &Path) -> Result<()> {
+/// How often a build says how far it is.
+const SAYS: Duration = Duration::from_secs(20);
+
+/// Says how far a build is, until `ended` is dropped: by the packages that its log has.
+fn say_progress(title: &str, log: &Path, packages: usize, started: Instant, ended: &Receiver<()>) {
+    while ended.recv_timeout(SAYS) == Err(RecvTimeoutError::Timeout) {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let built = text.lines().filter(|line| !line.starts_with("go: ")).count().min(packages);
+        let spent = started.elapsed();
+        let left = match u32::try_from(built) {
+            // Of the first packages nobody can tell.
+            Ok(done) if built * 20 > packages => {
+                let rest = spent / done * u32::try_from(packages - built).unwrap_or(u32::MAX);
+                format!(", about {} s left", rest.as_secs().div_ceil(10) * 10)
+            }
+            _ => String::new(),
+        };
+        eprintln!("  {title}: {built} of at most {packages} packages, {} s{left}", spent.as_secs());
+    }
+}
+
+/// Packages that a module is built of.
+fn packages(source: &Path, what: &str) -> usize {
+    let mut list = exec::command(&["go", "list", "-deps", what]);
+    exec::output(list.current_dir(source)).map_or(0, |text| text.lines().count())
+}
+
+fn build(home: &Home, module: &Module, source: &Path, title: &str) -> Result<()> {
     let started = Instant::now();
-    eprintln!("building {} (minutes when nothing is cached)", module.name);
+    eprintln!("  {title}");
     let fresh = home.build_logs().join(format!("{}.new", module.name));
     if fresh.exists() {
         fs::remove_dir_all(&fresh).context("cannot clear a half-finished build")?;
@@ -88,11 +127,21 @@ fn build(home: &Home, module: &Module, source: &Path) -> Result<()> {
     let what = if source.join("main.go").exists() { "." } else { "tool" };
     let mut target = fresh.clone().into_os_string();
     target.push("/");
-    let mut cmd = exec::command(&["go", "build", "-trimpath", "-buildvcs=false", "-ldflags"]);
+    let mut cmd = exec::command(&["go", "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"]);
     cmd.arg(&flags).arg("-o").arg(target).arg(what).current_dir(source).env("CGO_ENABLED", "0");
-    exec::logged(&mut cmd, &home.build_logs().join(format!("{}.log", module.name)))?;
+    let log = home.build_logs().join(format!("{}.log", module.name));
+    // Its modules are downloaded first, if they have to be.
+    let packages = packages(source, what);
+    thread::scope(|scope| {
+        let (ends, ended) = mpsc::channel::<()>();
+        let log = &log;
+        scope.spawn(move || say_progress(title, log, packages, started, &ended));
+        let built = exec::logged(&mut cmd, log);
+        drop(ends);
+        built
+    })?;
     install(home, module, &fresh)?;
-    eprintln!("built {} in {} s", module.name, started.elapsed().as_secs());
+    eprintln!("  {title}: built in {} s", started.elapsed().as_secs());
     Ok(())
 }
 
