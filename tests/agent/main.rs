@@ -16,6 +16,8 @@ mod links;
 mod lost;
 mod obstacles;
 mod process;
+#[path = "../support/repository.rs"]
+mod quick_repository;
 mod reports;
 mod repository;
 mod restore;

@@ -9,11 +9,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use lifeboat::contract::restic::{
-    Answer, Backup, Counts, HostQuery, PinnedSnapshot, Pins, Preflight, Prepare, RepositoryAccess, Restore, Restored,
-    Settings, SnapshotMade, Step, Work,
+    Answer, Backup, Counts, HostQuery, PinnedSnapshot, Pins, Preflight, RepositoryAccess, Restore, Restored, Settings,
+    SnapshotMade, Step, Work,
 };
 use lifeboat::contract::{self, Class, Failure, Found, OUTCOME_LIMIT, Outcome, Part, Run, TASK_ENV, Task};
 
+use super::quick_repository;
 use super::support::tree::{describe, difference};
 
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -146,10 +147,13 @@ impl Site {
         site
     }
 
-    /// With a repository made by the agent itself.
+    /// With an empty repository.
     pub fn new() -> Self {
         let site = Self::empty();
-        assert_eq!(*site.run(Step::Prepare(Prepare {})).answer(), Answer::Prepared { created: true });
+        for folder in ["data", "index", "locks", "snapshots"] {
+            fs::create_dir_all(site.path("repo").join(folder)).unwrap();
+        }
+        quick_repository::make(&site.path("repo"), PASSWORD);
         site
     }
 

@@ -9,10 +9,9 @@ use super::faults::assert_no_secrets;
 use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{
     LATEST, PASSWORD, backup_session, configuration, deployment, of_claim, repository, restore, secret, stateful_set,
-    store,
 };
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 
 fn at(repo: &str, manifest: &str) -> String {
     manifest.replace("{name: repo}", &format!("{{name: {repo}}}"))
@@ -65,7 +64,7 @@ async fn two_configurations_of_one_workload_leave_each_other_alone() {
     site.create(&deployment("web", 1, &[("data", "/srv")])).await;
     site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
     let before = site.get("Deployment", "web").await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&repository(&site, "other", &site.s3("endpoint"), "elsewhere")).await;
     let target = |path: &str| {
         format!(
@@ -125,7 +124,7 @@ async fn a08_a_store_over_tls_needs_its_ca_and_a_slash_before_the_prefix_changes
 async fn retention_removes_only_what_is_its_own_and_the_repository_says_what_it_holds() {
     let site = Site::new("retention").await;
     prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     seed(&site.claim("data").await, 9, 30_000);
     let only = |n: &str| configuration(n, &of_claim(n, "data", ""), "").replace("keepLast: 5", "keepLast: 1");
     site.create(&only("m0")).await;
@@ -216,7 +215,7 @@ async fn kept(site: &Site, repo: &str, repository: &Path) {
 #[ignore = "needs a node: make test-e2e"]
 async fn retention_keeps_tags_and_other_hosts_and_a_dry_run_only_says_in_a_bucket_and_in_a_volume() {
     let site = Site::new("kept").await;
-    store(&site).await;
+    quick_store(&site).await;
     seed(&site.claim("data").await, 1, 20_000);
     let vault = site.claim("vault").await;
     site.create(&repository_in("volume", "vault")).await;
@@ -238,7 +237,7 @@ spec: {{backend: {{storageSecretName: store, local: {{mountPath: /safe, subPath:
 #[ignore = "needs a node: make test-e2e"]
 async fn retention_leaves_ordinals_that_are_gone_and_a_host_has_one_invoker() {
     let site = Site::new("shared").await;
-    store(&site).await;
+    quick_store(&site).await;
     let repository = site.bucket().join("a/b");
     site.create(&stateful_set("db", 2)).await;
     for ordinal in 0..2 {
@@ -280,7 +279,7 @@ async fn retention_leaves_ordinals_that_are_gone_and_a_host_has_one_invoker() {
 #[ignore = "needs a node: make test-e2e"]
 async fn a_failed_backup_is_tried_again_as_a_session_of_its_own() {
     let site = Site::new("retry").await;
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("data").await;
     seed(&folder, 1, 1_000);
     let target = of_claim("data", "data", ", paths: [/stash-data/late]");
@@ -304,7 +303,7 @@ async fn a_failed_backup_is_tried_again_as_a_session_of_its_own() {
 #[ignore = "needs a node: make test-e2e"]
 async fn a_backup_is_taken_every_minute_and_old_sessions_go() {
     let site = Site::new("schedule").await;
-    store(&site).await;
+    quick_store(&site).await;
     seed(&site.claim("data").await, 1, 1_000);
     site.create(&configuration(
         "data",

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::harness::{Site, eventually};
-use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store, store_at};
+use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store_at};
 use super::proxy::Proxy;
-use super::store::{Tree, assert_tree, locks, prepared, seed, wipe};
+use super::store::{Tree, assert_tree, locks, prepared, quick_store, seed, wipe};
 
 /// A backup of the claim `data` that is held while it writes; the folder of the claim, and what is in it.
 async fn caught(name: &str) -> (Site, Proxy, PathBuf, Tree) {
@@ -112,7 +112,7 @@ async fn a_backup_that_is_canceled_leaves_no_lock_and_the_next_one_comes_back_wh
 async fn a_backup_without_memory_or_the_password_fails_with_the_reason_and_keeps_what_is_there() {
     let site = Site::new("backup-fails").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     seed(&site.claim("data").await, 11, 20_000);
     // restic needs 32 MiB to derive its key.
     let little = "  runtimeSettings: {container: {resources: {limits: {memory: 12Mi}}}}\n";

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::harness::{Site, condition, phase};
-use super::manifests::{LATEST, batch, of_claim, store};
-use super::store::{assert_tree, damage_largest_pack, prepared, wipe};
+use super::manifests::{LATEST, batch, of_claim};
+use super::store::{assert_tree, damage_largest_pack, prepared, quick_store, wipe};
 use super::support::tree::describe;
 
 /// Restore targets of m0 to m3, each into a claim of its name.
@@ -42,7 +42,7 @@ async fn b01_in_order_a_failed_member_stops_those_after_it_unless_told_to_contin
     let trees = prepared(&site).await;
     // Only the data is damaged: every snapshot can be resolved, and member 1 fails when it is restored.
     damage_largest_pack(&site.bucket());
-    store(&site).await;
+    quick_store(&site).await;
     let mut folders = vec![];
     for n in 0..4 {
         folders.push(site.claim(&format!("m{n}")).await);
@@ -87,7 +87,7 @@ async fn b02_side_by_side_one_failure_leaves_the_others_alone() {
     let site = Site::new("b02").await;
     let trees = prepared(&site).await;
     damage_largest_pack(&site.bucket());
-    store(&site).await;
+    quick_store(&site).await;
     let mut folders = vec![];
     // The claim of m3 is not there yet: it holds up nobody.
     for n in 0..3 {

@@ -11,9 +11,9 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, PASSWORD, batch_of, deployment, of_claim, restore, secret, store, store_at};
+use super::manifests::{LATEST, PASSWORD, batch_of, deployment, of_claim, restore, secret, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, prepared};
+use super::store::{assert_tree, prepared, quick_store};
 use super::support::tree::describe;
 
 /// Largest number of restore pods that were there at the same time, not counting those whose container has ended.
@@ -75,7 +75,7 @@ fn member(index: usize, session: &Value) -> &Value {
 async fn c07_a_job_that_no_node_takes_waits_says_so_once_and_goes_on() {
     let site = Site::new("c07").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("data").await;
     let label = format!("test.example.com/{}", site.namespace);
     let nowhere = format!("  runtimeSettings: {{pod: {{nodeSelector: {{{label}: here}}}}}}\n");
@@ -104,7 +104,7 @@ async fn c07_a_job_that_no_node_takes_waits_says_so_once_and_goes_on() {
 async fn c07_a_member_that_no_node_takes_ends_at_its_own_time_out_and_alone() {
     let site = Site::new("c07-late").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let folders = [site.claim("m0").await, site.claim("m2").await, site.claim("m3").await];
     let untouched = describe(&folders[1]);
     // Settings of the preflight's pod are those of the first member.
@@ -138,7 +138,7 @@ async fn c07_a_member_that_no_node_takes_ends_at_its_own_time_out_and_alone() {
 async fn c05_a_restore_that_is_killed_for_its_memory_ends_after_three_tries() {
     let site = Site::new("c05-memory").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let folders = [site.claim("m0").await, site.claim("m2").await];
     let untouched = describe(&folders[1]);
     // restic needs 32 MiB to derive its key.

@@ -8,9 +8,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, store};
+use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore};
 use super::proxy::Proxy;
-use super::store::{assert_tree, prepared, seed};
+use super::store::{assert_tree, prepared, quick_store, seed};
 
 /// Lets namespaces use the Repository.
 pub async fn allow(home: &Site, name: &str, allowed: Value) {
@@ -72,7 +72,7 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
     let folder = site.claim("m0").await;
     // It comes before its Repository, as it may where both are applied at once: admission has nothing to judge by.
     site.create(&of(&home, "repo", &restore("m0", &of_claim("m0", "m0", LATEST), ""))).await;
-    store(&home).await;
+    quick_store(&home).await;
     let told = {
         format!(
             "Repository {0}/repo does not exist, or its usagePolicy does not allow namespace {1}. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces.",
@@ -107,7 +107,7 @@ async fn a07_who_is_not_allowed_is_told_and_follows_the_policy_and_the_label() {
 async fn a07_a_right_is_for_one_secret_and_goes_with_the_run_even_when_it_is_deleted() {
     let (home, site) = (Site::new("a07-right-home").await, Site::new("a07-right").await);
     let trees = prepared(&home).await;
-    store(&home).await;
+    quick_store(&home).await;
     let proxy = Proxy::start(&home).await;
     home.create(&repository(&home, "held", &proxy.endpoint, "a/b")).await;
     home.kubectl(&["create", "secret", "generic", "other", "--from-literal=a=b"]);
@@ -157,7 +157,7 @@ async fn a07_a_backup_goes_to_a_repository_of_another_namespace_and_comes_back()
     let tree = seed(&folder, 7, 50_000);
     let target = of_claim("data", "data", "");
     site.create(&of(&home, "repo", &configuration("data", &target, ""))).await;
-    store(&home).await;
+    quick_store(&home).await;
     let denied = |c: &Value| phase(c) == "NotReady" && condition(c, "Stalled").1 == "RepositoryNotAllowed";
     site.until("BackupConfiguration", "data", 30, "not allowed", denied).await;
     site.create(&backup_session("early", "BackupConfiguration", "data")).await;

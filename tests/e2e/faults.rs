@@ -7,10 +7,11 @@ use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 
 use super::harness::{Site, condition, phase};
-use super::manifests::{LATEST, PASSWORD, claim, deployment, of_claim, repository, restore, secret, store, store_at};
+use super::manifests::{LATEST, PASSWORD, claim, deployment, of_claim, repository, restore, secret, store_at};
 use super::proxy::Proxy;
 use super::store::{
-    Small, assert_tree, damage_largest_pack, halve_the_index, locks, prepared, remove_largest_pack, seed, wipe,
+    Small, assert_tree, damage_largest_pack, halve_the_index, locks, prepared, quick_store, remove_largest_pack, seed,
+    wipe,
 };
 use super::support::tree::describe;
 
@@ -93,7 +94,7 @@ async fn what_is_missing_is_named_and_waited_for() {
 async fn what_stays_missing_fails_at_the_deadline_by_name() {
     let site = Site::new("deadline").await;
     prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let lonely = repository(&site, "lonely", &site.s3("endpoint"), "a/b")
         .replace("storageSecretName: store", "storageSecretName: absent");
     site.create(&lonely).await;
@@ -156,7 +157,7 @@ async fn a04_a_pack_or_an_index_that_is_gone_or_cut_is_damaged_data() {
         let site = Site::new(name).await;
         prepared(&site).await;
         harm(&site.bucket());
-        store(&site).await;
+        quick_store(&site).await;
         site.claim("data").await;
         site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
         let text = site.failed("RestoreSession", "data", "DataCorrupt").await;
@@ -172,7 +173,7 @@ async fn a04_damaged_data_is_never_a_success() {
     let site = Site::new("a04").await;
     let trees = prepared(&site).await;
     damage_largest_pack(&site.bucket());
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("data").await;
     site.create(&restore("data", &of_claim("m1", "data", LATEST), "")).await;
     let text = site.failed("RestoreSession", "data", "DataCorrupt").await;
@@ -226,7 +227,7 @@ async fn a05_a_volume_that_somebody_fills_in_the_middle_ends_the_restore_with_tr
 async fn c10_a_prune_at_work_is_waited_for_and_the_lock_of_a_dead_command_is_not() {
     let site = Site::new("c10").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("data").await;
     let untouched = describe(&folder);
     let proxy = Proxy::start(&site).await;

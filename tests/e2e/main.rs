@@ -44,5 +44,7 @@ mod tenants;
 mod two_nodes;
 mod watchman;
 
+#[path = "../support/repository.rs"]
+mod quick_repository;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, backup_session, claim, configuration, of_claim, repository, restore, store, store_at};
+use super::manifests::{LATEST, backup_session, claim, configuration, of_claim, repository, restore, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed};
 
 /// As `tests/with-cluster` sets the operator up.
 const PROBE_INTERVAL: u64 = 10;
@@ -90,7 +90,7 @@ fn files(folder: &Path) -> usize {
 #[ignore = "needs a node: make test-e2e"]
 async fn data_goes_with_its_repository_on_request_and_a_neighbours_stays() {
     let site = Site::new("wipe").await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&repository(&site, "neighbour", &site.s3("endpoint"), "a/bb")).await;
     let folder = site.claim("data").await;
     let tree = seed(&folder, 1, 20_000);

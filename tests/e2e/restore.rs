@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::harness::{Site, condition, phase};
-use super::manifests::{CLAIM_MOUNT, LATEST, deployment, of_claim, repository, restore, stateful_set, store, store_at};
+use super::manifests::{CLAIM_MOUNT, LATEST, deployment, of_claim, repository, restore, stateful_set, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 use super::support::tree::{build, describe};
 
 /// Proves: scenario 12, A01, scenario 29.
@@ -16,7 +16,7 @@ async fn a01_a_claim_comes_back_byte_for_byte() {
     let folder = site.claim("data").await;
     build(&folder, 1);
     let before = describe(&folder);
-    store(&site).await;
+    quick_store(&site).await;
 
     let backup = back_up(&site, "data", &of_claim("data", "data", "")).await;
     let made = &backup["status"]["targets"][0]["stats"][0]["snapshots"][0];
@@ -102,7 +102,7 @@ async fn what_one_deployment_backed_up_another_gets() {
         site.create(&deployment(name, 1, &[(name, "/srv")])).await;
         site.until("Deployment", name, 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
     }
-    store(&site).await;
+    quick_store(&site).await;
     let of = |name: &str, more: &str| {
         format!(
             "{{alias: {name}, ref: {{apiVersion: apps/v1, kind: Deployment, name: {name}}}, \
@@ -141,7 +141,7 @@ async fn a11_each_ordinal_of_a_stateful_set_gets_its_own_data() {
         folders.push(site.folder(&claim).await);
     }
     let want: Vec<_> = folders.iter().zip(1..).map(|(f, n)| seed(f, n, 200_000)).collect();
-    store(&site).await;
+    quick_store(&site).await;
     let target = "alias: db, ref: {apiVersion: apps/v1, kind: StatefulSet, name: db}, \
         volumeMounts: [{name: data, mountPath: /data}]";
     back_up(&site, "db", &format!("{{{target}, paths: [/data]}}")).await;
@@ -187,7 +187,7 @@ async fn a10_a_claim_that_a_pod_holds_is_restored_on_the_pods_node() {
     let folder = site.claim("data").await;
     site.create(&deployment("holder", 1, &[("data", "/data")])).await;
     site.until("Deployment", "holder", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;
-    store(&site).await;
+    quick_store(&site).await;
     // Over what is there: what differs is put right, what nobody backed up stays.
     std::fs::create_dir(folder.join("deep")).unwrap();
     std::fs::write(folder.join("who"), "spoiled").unwrap();
@@ -211,7 +211,7 @@ async fn a02_a_newer_snapshot_does_not_change_a_run_that_has_begun() {
     let trees = prepared(&site).await;
     let (data, copy) = (site.claim("data").await, site.claim("copy").await);
     let proxy = Proxy::start(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&repository(&site, "held", &proxy.endpoint, "a/b")).await;
 
     proxy.hold_after(1_000_000);

@@ -1,8 +1,8 @@
 //! Which backup is chosen, what of it, what there is to choose from, and whether there is room for it.
 
 use super::harness::Site;
-use super::manifests::{LATEST, backup_session, batch, of_claim, repository, restore, store};
-use super::store::{Small, Tree, assert_tree, files, prepared, seed, wipe};
+use super::manifests::{LATEST, backup_session, batch, of_claim, repository, restore};
+use super::store::{Small, Tree, assert_tree, files, prepared, quick_store, seed, wipe};
 use super::support::tree::describe;
 
 /// Proves: A03.
@@ -11,7 +11,7 @@ use super::support::tree::describe;
 async fn a03_nothing_to_restore_fails_and_touches_nothing() {
     let site = Site::new("a03").await;
     prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&repository(&site, "fresh", &site.s3("endpoint"), "nobody/was/here")).await;
     let folder = site.claim("data").await;
     let before = seed(&folder, 50, 1_000);
@@ -44,7 +44,7 @@ async fn a03_nothing_to_restore_fails_and_touches_nothing() {
 async fn a06_only_selected_files_come_back() {
     let site = Site::new("a06").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let cases = [
         (
             "include",
@@ -80,7 +80,7 @@ async fn a06_only_selected_files_come_back() {
 async fn a05_a_full_volume_is_refused_before_a_byte_is_written() {
     let site = Site::new("a05").await;
     prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let small = Small::new(&site, "1m").await;
     site.create(&restore("small", &of_claim("m1", "small", LATEST), "")).await;
     let text = site.failed("RestoreSession", "small", "NoSpace").await;
@@ -117,7 +117,7 @@ async fn three_nights(site: &Site) -> Vec<(Vec<Tree>, String)> {
 #[ignore = "needs a node: make test-e2e"]
 async fn a02_a_backup_is_chosen_by_time_place_tag_or_session() {
     let site = Site::new("a02").await;
-    store(&site).await;
+    quick_store(&site).await;
     let nights = three_nights(&site).await;
     let second = &nights[1].1;
     let tag = format!("lifeboat.session={}/night-2", site.namespace);
@@ -156,7 +156,7 @@ async fn a02_a_backup_is_chosen_by_time_place_tag_or_session() {
 #[ignore = "needs a node: make test-e2e"]
 async fn a02_a_batch_restores_what_its_backup_batch_names_as_it_was_together() {
     let site = Site::new("a02-batch").await;
-    store(&site).await;
+    quick_store(&site).await;
     let nights = three_nights(&site).await;
     let (a, b) = (site.folder("a").await, site.folder("b").await);
     let again = |name: &str, more: &str| {

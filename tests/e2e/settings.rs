@@ -8,9 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::harness::{Site, eventually};
-use super::manifests::{LATEST, deployment, of_claim, restore, store, store_at};
+use super::manifests::{LATEST, deployment, of_claim, restore, store_at};
 use super::proxy::Proxy;
-use super::store::{Tree, assert_tree, back_up, files, prepared, seed, wipe};
+use super::store::{Tree, assert_tree, back_up, files, prepared, quick_store, seed, wipe};
 use super::support::tree::describe;
 
 async fn enforce(site: &Site, level: &str) {
@@ -24,7 +24,7 @@ async fn enforce(site: &Site, level: &str) {
 async fn a09_where_baseline_is_enforced_owners_are_kept() {
     let site = Site::new("a09-baseline").await;
     enforce(&site, "baseline").await;
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("data").await;
     seed(&folder, 7, 50_000);
     for (file, owner, mode) in [("who", 1234, 0o4711), ("deep/er/1.txt", 4321, 0o400), ("deep", 33, 0o2750)] {
@@ -45,7 +45,7 @@ async fn a09_where_baseline_is_enforced_owners_are_kept() {
 async fn a09_where_restricted_is_enforced_nothing_is_touched_unless_owners_may_be_ignored() {
     let site = Site::new("a09-restricted").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let folder = site.claim("web").await;
     site.create(&deployment("web", 2, &[("web", "/srv")])).await;
     site.until("Deployment", "web", 60, "available", |d| d["status"]["availableReplicas"] == 2).await;

@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::harness::Site;
-use super::manifests::{backup_session, batch, claim, configuration, of_claim, store};
+use super::manifests::{PASSWORD, backup_session, batch, claim, configuration, of_claim, store};
+use super::quick_repository;
 use super::support::tree::{describe, difference, write_noise};
 
 pub type Tree = BTreeMap<String, String>;
@@ -58,6 +59,15 @@ pub async fn back_up(site: &Site, name: &str, target: &str) -> Value {
     site.succeeded("BackupSession", name).await
 }
 
+/// Secret `store` and Repository `repo`, with an empty repository that opens quickly. The Jobs of a test without one create it.
+pub async fn quick_store(site: &Site) {
+    let place = site.bucket().join("a/b");
+    if !place.join("config").exists() {
+        quick_repository::make(&place, PASSWORD);
+    }
+    store(site).await;
+}
+
 /// Puts a repository with snapshots of the hosts m0 to m3 into the test's bucket, where `manifests::store` looks.
 /// Gives their trees. m1 has nearly all the data. It is taken once and copied, to spare each test a backup.
 pub async fn prepared(site: &Site) -> &'static [Tree] {
@@ -65,7 +75,7 @@ pub async fn prepared(site: &Site) -> &'static [Tree] {
     let (made, trees) = MADE
         .get_or_init(|| async {
             let site = Site::new("prepared").await;
-            store(&site).await;
+            quick_store(&site).await;
             let (mut trees, mut targets) = (vec![], vec![]);
             for n in 0..4 {
                 let name = format!("m{n}");

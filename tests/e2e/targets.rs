@@ -5,17 +5,17 @@ use serde_json::{Value, json};
 use super::harness::{Site, condition, phase};
 use super::manifests::{
     LATEST, claim, deployment, of_claim, on_host, replicated, repository, restore, stateful_set, stateful_set_of,
-    store, template,
+    template,
 };
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 
 /// ReplicaSet and ReplicationController: quiesced, restored, and back with the replicas they had.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_replica_set_and_a_replication_controller_are_quiesced_and_restored() {
     let site = Site::new("controllers").await;
-    store(&site).await;
+    quick_store(&site).await;
     for (version, kind, name) in [("apps/v1", "ReplicaSet", "rs"), ("v1", "ReplicationController", "rc")] {
         let folder = site.claim(name).await;
         let want = seed(&folder, 1, 100_000);
@@ -41,7 +41,7 @@ async fn a_replica_set_and_a_replication_controller_are_quiesced_and_restored() 
 #[ignore = "needs a node: make test-e2e"]
 async fn a_folder_of_the_node_with_sub_paths_goes_from_one_deployment_into_another() {
     let site = Site::new("on-host").await;
-    store(&site).await;
+    quick_store(&site).await;
     let (path, folders) = site.disks(1);
     let (old, new) = (folders[0].join("old"), folders[0].join("new"));
     let want = seed(&old.join("kept"), 1, 50_000);
@@ -74,7 +74,7 @@ async fn a_folder_of_the_node_with_sub_paths_goes_from_one_deployment_into_anoth
 #[ignore = "needs a node: make test-e2e"]
 async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
     let site = Site::new("clone").await;
-    store(&site).await;
+    quick_store(&site).await;
     let (data, config) = (site.claim("data").await, site.claim("config").await);
     let want = [seed(&data, 1, 200_000), seed(&config, 2, 1_000)];
     site.create(&deployment("web", 1, &[("data", "/source/data"), ("config", "/source/config")])).await;
@@ -126,7 +126,7 @@ async fn volumes_of_a_deployment_are_cloned_into_new_claims() {
 #[ignore = "needs a node: make test-e2e"]
 async fn volumes_of_a_stateful_set_are_cloned_replica_by_replica() {
     let site = Site::new("clone-set").await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&stateful_set_of("db", 3, &["data", "config"])).await;
     let mut want = vec![];
     for n in 0..3 {
@@ -166,7 +166,7 @@ async fn volumes_of_a_stateful_set_are_cloned_replica_by_replica() {
 #[ignore = "needs a node: make test-e2e"]
 async fn a_stateful_set_is_restored_into_a_larger_one_of_another_name() {
     let site = Site::new("other-set").await;
-    store(&site).await;
+    quick_store(&site).await;
     for (name, replicas) in [("db", 2), ("big", 3)] {
         site.create(&stateful_set(name, replicas)).await;
         site.until("StatefulSet", name, 60, "ready", |s| s["status"]["readyReplicas"] == replicas).await;
@@ -197,7 +197,7 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
     let site = Site::new("rivals").await;
     let trees = prepared(&site).await;
     let proxy = Proxy::start(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&repository(&site, "held", &proxy.endpoint, "a/b")).await;
     let folder = site.claim("web").await;
     site.create(&deployment("web", 2, &[("web", "/srv")])).await;
@@ -238,7 +238,7 @@ async fn of_two_restores_of_one_workload_the_later_waits_for_the_earlier() {
 async fn what_no_job_can_write_to_is_refused_with_the_reason() {
     let site = Site::new("unreachable").await;
     prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     site.create(&claim("alone").replace("ReadWriteOnce", "ReadWriteOncePod")).await;
     site.create(&deployment("alone", 1, &[("alone", "/srv")])).await;
     site.until("Deployment", "alone", 60, "available", |d| d["status"]["availableReplicas"] == 1).await;

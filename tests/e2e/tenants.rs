@@ -20,7 +20,7 @@ use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, backup_session, of_claim, repository, restore, store, store_at};
 use super::oversized;
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 
 /// What forged restores count.
 const LIE: u64 = 4711;
@@ -251,7 +251,7 @@ async fn secret_of(bearer: &Client, home: &Site) -> u16 {
 async fn a_right_that_is_taken_back_ends_with_the_job_that_has_it() {
     let (home, rt_a) = (Site::new("rt-b-back").await, Site::new("rt-a-back").await);
     let trees = prepared(&home).await;
-    store(&home).await;
+    quick_store(&home).await;
     let proxy = Proxy::start(&home).await;
     home.create(&repository(&home, "held", &proxy.endpoint, "a/b")).await;
     allow(&home, "held", json!({ "from": "All" })).await;

@@ -13,11 +13,9 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::cluster::Turn;
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{
-    LATEST, backup_session, configuration, deployment, of_claim, on_host, restore, store, store_at,
-};
+use super::manifests::{LATEST, backup_session, configuration, deployment, of_claim, on_host, restore, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
 use super::support::tree::describe;
 
 /// Jobs of a session are on the second node.
@@ -37,7 +35,7 @@ async fn beside_others() -> (Turn, RwLockReadGuard<'static, ()>) {
 async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
     let _turn = beside_others().await;
     let site = Site::new("nodes").await;
-    store(&site).await;
+    quick_store(&site).await;
     let (path, folders) = site.disks(2);
     let want: Vec<_> = folders.iter().zip(1..).map(|(f, n)| seed(&f.join("old"), n, 100_000)).collect();
     for name in ["old", "new"] {
@@ -93,7 +91,7 @@ async fn each_node_of_a_daemon_set_gets_its_own_data_back() {
 async fn a_folder_of_a_node_is_restored_where_its_pod_ran() {
     let _turn = beside_others().await;
     let site = Site::new("pinned").await;
-    store(&site).await;
+    quick_store(&site).await;
     let (path, folders) = site.disks(2);
     let pinned = |name: &str, node: &str| {
         on_host("Deployment", name, "replicas: 1", &path).replace(
@@ -223,7 +221,7 @@ async fn an_image_that_a_node_does_not_have_is_named_and_waited_for_until_the_de
     let _turn = Turn::alone().await;
     let site = Site::new("image").await;
     let trees = prepared(&site).await;
-    store(&site).await;
+    quick_store(&site).await;
     let (data, late) = (site.claim("data").await, site.claim("late").await);
     let untouched = describe(&late);
     let missing = NoImage::take(&site);
