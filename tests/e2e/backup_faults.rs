@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::harness::{Site, eventually};
 use super::manifests::{LATEST, backup_session, configuration, of_claim, repository, restore, secret, store_at};
 use super::proxy::Proxy;
+use super::quick_repository;
 use super::store::{Tree, assert_tree, locks, prepared, quick_store, seed, wipe};
 
 /// A backup of the claim `data` that is held while it writes; the folder of the claim, and what is in it.
@@ -115,6 +116,7 @@ async fn a_backup_without_memory_or_the_password_fails_with_the_reason_and_keeps
     quick_store(&site).await;
     seed(&site.claim("data").await, 11, 20_000);
     // restic needs 32 MiB to derive its key.
+    quick_repository::slow_down(&site.bucket().join("a/b"));
     let little = "  runtimeSettings: {container: {resources: {limits: {memory: 12Mi}}}}\n";
     site.create(&configuration("little", &of_claim("little", "data", ""), little)).await;
     site.create(&secret(&site, "wrong", "not-the-password", "")).await;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, PASSWORD, batch_of, deployment, of_claim, restore, secret, store_at};
 use super::proxy::Proxy;
+use super::quick_repository;
 use super::store::{assert_tree, prepared, quick_store};
 use super::support::tree::describe;
 
@@ -142,6 +143,7 @@ async fn c05_a_restore_that_is_killed_for_its_memory_ends_after_three_tries() {
     let folders = [site.claim("m0").await, site.claim("m2").await];
     let untouched = describe(&folders[1]);
     // restic needs 32 MiB to derive its key.
+    quick_repository::slow_down(&site.bucket().join("a/b"));
     let members = [
         format!("target: {}", of_claim("m0", "m0", LATEST)),
         format!(
