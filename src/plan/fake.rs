@@ -199,7 +199,8 @@ impl Jobs {
         let (key, attempt) = (note(job, annotation::STEP_KEY), note(job, annotation::ATTEMPT).parse().unwrap());
         let mut content = json!(task(job));
         // What one that is gone may have done, the next is told.
-        if let Some(act) = content.pointer_mut("/work/mock/act").and_then(Value::as_object_mut) {
+        let mock = content["work"].get_mut("mock").and_then(|mock| mock.get_mut("act"));
+        if let Some(act) = mock.and_then(Value::as_object_mut) {
             act.remove("look_up");
         }
         let anew = self.contents.contains_key(&name);

@@ -22,9 +22,6 @@ use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
 use crate::plan::work::step::{Lone, StepState};
 use crate::plan::work::{job_spec, pod_security, process, retry};
 
-/// Key of the step that opens the repository.
-pub const PREPARE: &str = "prepare";
-
 pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 
 /// Progress is written to status at most this often.

@@ -6,8 +6,9 @@
 use crate::api::backup_session::BackupHostPhase;
 use crate::names::reason;
 use crate::plan::backup::members;
-use crate::plan::backup::pass::{PREPARE, Pass};
+use crate::plan::backup::pass::Pass;
 use crate::plan::systems::restic::backend::Access;
+use crate::plan::systems::restic::backup::PREPARE;
 use crate::text;
 
 impl Pass<'_> {

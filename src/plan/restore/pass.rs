@@ -61,17 +61,20 @@ impl Ground {
 
     /// Whether Jobs of a member can be made, or what is missing.
     pub fn for_member(&self, pass: &Pass<'_>, index: usize) -> Result<(), &str> {
-        let target = pass.run.members.get(index).and_then(|m| m.target.as_ref());
-        pass.system(index).map_or(Ok(()), |system| self.of(system, target).map(drop))
+        pass.system(index).and_then(|system| self.missing_for(system)).map_or(Ok(()), Err)
+    }
+
+    fn missing_for(&self, system: &dyn System) -> Option<&str> {
+        self.missing.as_deref().filter(|_| system.uses_repository())
     }
 
     /// What Jobs of a member stand on, or what is missing.
     pub fn of(&self, system: &dyn System, target: Option<&RestoreTarget>) -> Result<MemberGround<'_>, &str> {
+        if let Some(why) = self.missing_for(system) {
+            return Err(why);
+        }
         if system.uses_repository() {
-            return match &self.missing {
-                Some(why) => Err(why),
-                None => Ok(MemberGround { frame: Cow::Borrowed(&self.frame), access: self.access.as_ref() }),
-            };
+            return Ok(MemberGround { frame: Cow::Borrowed(&self.frame), access: self.access.as_ref() });
         }
         // Rights are given for the Secret of the Repository.
         let slot = target.and_then(|t| system.slot(t)).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::plan::run::hosts::{named, normal_path};
 use crate::plan::systems::restic::backend::Access;
 use crate::text::{short_id, size};
 
-/// The verb of [`prepare`].
+/// The verb of [`prepare`], and the key of its step.
 pub const PREPARE: &str = "prepare";
 
 /// Opens the repository, or creates it when it is known to be absent.
