@@ -11,10 +11,9 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::harness::{Site, condition, eventually, phase};
-use super::manifests::{LATEST, PASSWORD, batch_of, deployment, of_claim, restore, secret, store_at};
-use super::proxy::Proxy;
+use super::manifests::{LATEST, PASSWORD, batch_of, deployment, of_claim, restore, secret};
 use super::quick_repository;
-use super::store::{assert_tree, prepared, quick_store};
+use super::store::{assert_tree, prepared, prepared_behind_a_proxy, quick_store};
 use super::support::tree::describe;
 
 /// Largest number of restore pods that were there at the same time, not counting those whose container has ended.
@@ -184,10 +183,7 @@ enum Taken {
 }
 
 async fn taken_away(name: &str, ways: &[Taken]) {
-    let site = Site::new(name).await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy(name).await;
     let folder = site.claim("data").await;
     let beside = Beside::watch(&site);
     let pods: Api<Pod> = Api::namespaced(site.client.clone(), &site.namespace);
@@ -229,10 +225,7 @@ async fn taken_away(name: &str, ways: &[Taken]) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn half_a_file_is_not_taken_for_whole_where_what_is_there_is_kept() {
-    let site = Site::new("half").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("half").await;
     let folder = site.claim("data").await;
     proxy.hold_after(1_000_000);
     let target = of_claim("m1", "data", &format!("{LATEST}, args: ['--overwrite=never']"));
@@ -255,10 +248,7 @@ async fn half_a_file_is_not_taken_for_whole_where_what_is_there_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn a_secret_that_goes_between_preflight_and_restore_is_waited_for() {
-    let site = Site::new("secret-gone").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("secret-gone").await;
     let folder = site.claim("web").await;
     let untouched = describe(&folder);
     site.create(&deployment("web", 1, &[("web", "/srv")])).await;

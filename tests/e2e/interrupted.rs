@@ -15,7 +15,7 @@ use serde_json::json;
 use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, batch, claim, deployment, of_claim, restore, store_at};
 use super::proxy::Proxy;
-use super::store::{assert_tree, prepared};
+use super::store::{assert_tree, prepared, prepared_behind_a_proxy};
 use super::support::tree::describe;
 
 /// Restore of host m1 into Deployment `web`.
@@ -89,10 +89,7 @@ async fn c08_a_batch_that_is_deleted_in_the_middle_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c09_a_canceled_batch_says_what_is_restored_and_leaves_the_rest_alone() {
-    let site = Site::new("c09").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("c09").await;
     let [first, middle, last] = caught(&site, &proxy).await;
     let untouched = describe(&last);
 
@@ -155,10 +152,7 @@ async fn c11_a_namespace_that_is_deleted_in_the_middle_goes() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn c01_a_killed_operator_goes_on_where_it_was() {
-    let site = Site::new("c01").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("c01").await;
     let (first, middle, last) = (site.claim("m0").await, web(&site).await, site.claim("m2").await);
     proxy.hold_after(1_000_000);
     let members = [of_claim("m0", "m0", LATEST), WEB.to_owned(), of_claim("m2", "m2", LATEST)];

@@ -8,9 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::harness::{Site, eventually};
-use super::manifests::{LATEST, deployment, of_claim, restore, store_at};
+use super::manifests::{LATEST, deployment, of_claim, restore};
 use super::proxy::Proxy;
-use super::store::{Tree, assert_tree, back_up, files, prepared, quick_store, seed, wipe};
+use super::store::{Tree, assert_tree, back_up, files, prepared, prepared_behind_a_proxy, quick_store, seed, wipe};
 use super::support::tree::describe;
 
 async fn enforce(site: &Site, level: &str) {
@@ -114,10 +114,7 @@ fn mounted(pid: &str, place: &str) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn nice_ionice_and_the_scratch_volume_are_those_of_the_process() {
-    let site = Site::new("priority").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("priority").await;
     let folder = site.claim("data").await;
     let more = "  runtimeSettings: {container: {nice: {adjustment: 7}, ionice: {class: 2, classData: 6}}}
   tempDir: {medium: Memory, sizeLimit: 48Mi}
@@ -139,10 +136,7 @@ async fn nice_ionice_and_the_scratch_volume_are_those_of_the_process() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a node: make test-e2e"]
 async fn an_interim_volume_holds_the_cache_and_goes_with_the_session() {
-    let site = Site::new("interim").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("interim").await;
     let folder = site.claim("data").await;
     let more = "  interimVolumeTemplate:
     metadata: {name: room, labels: {team: blue}}

@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::harness::Site;
-use super::manifests::{PASSWORD, backup_session, batch, claim, configuration, of_claim, store};
+use super::manifests::{PASSWORD, backup_session, batch, claim, configuration, of_claim, store, store_at};
+use super::proxy::Proxy;
 use super::quick_repository;
 use super::support::tree::{describe, difference, write_noise};
 
@@ -93,6 +94,15 @@ pub async fn prepared(site: &Site) -> &'static [Tree] {
     let copied = Command::new("cp").arg("-a").arg(made).arg(site.bucket()).status().unwrap();
     assert!(copied.success());
     trees
+}
+
+/// A site with such a repository, which its Jobs reach through a proxy.
+pub async fn prepared_behind_a_proxy(name: &str) -> (Site, &'static [Tree], Proxy) {
+    let site = Site::new(name).await;
+    let trees = prepared(&site).await;
+    let proxy = Proxy::start(&site).await;
+    store_at(&site, &proxy.endpoint).await;
+    (site, trees, proxy)
 }
 
 /// The largest file of a folder of the repository.

@@ -20,7 +20,7 @@ use super::harness::{Site, condition, eventually, phase};
 use super::manifests::{LATEST, backup_session, of_claim, repository, restore, store, store_at};
 use super::oversized;
 use super::proxy::Proxy;
-use super::store::{assert_tree, back_up, prepared, quick_store, seed, wipe};
+use super::store::{assert_tree, back_up, prepared, prepared_behind_a_proxy, quick_store, seed, wipe};
 
 /// What forged restores count.
 const LIE: u64 = 4711;
@@ -340,10 +340,7 @@ async fn variables_that_nobody_can_look_through_make_no_false_restore() {
         ("TMPDIR", "/nowhere"),
         ("RESTIC_REPOSITORY", "/nowhere"),
     ];
-    let site = Site::new("rt-a-vars").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("rt-a-vars").await;
     let (plain, folder) = (site.claim("plain").await, site.claim("lied").await);
     site.create(&restore("plain", &of_claim("m1", "plain", LATEST), "")).await;
     let honest = site.succeeded("RestoreSession", "plain").await["status"]["stats"][0].clone();

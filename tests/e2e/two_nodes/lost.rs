@@ -11,9 +11,9 @@ use super::{NODE2, ON_NODE2, Silent, beside_others, caught};
 use crate::cluster::Turn;
 use crate::deaths::Beside;
 use crate::harness::{Site, component, condition, eventually, phase};
-use crate::manifests::{LATEST, of_claim, restore, store_at};
+use crate::manifests::{LATEST, of_claim, restore};
 use crate::proxy::Proxy;
-use crate::store::{assert_tree, prepared};
+use crate::store::{assert_tree, prepared, prepared_behind_a_proxy};
 
 const KUBELET: &str = "kubelet-2";
 
@@ -50,10 +50,7 @@ impl Drop for Silence {
 #[ignore = "needs two nodes: make test-e2e"]
 async fn c05_nothing_is_started_beside_a_pod_whose_node_does_not_answer() {
     let (_turn, present) = beside_others().await;
-    let site = Site::new("lost").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("lost").await;
     let folder = site.claim("data").await;
     let beside = Beside::watch(&site);
     proxy.hold_after(1_000_000);
@@ -119,10 +116,7 @@ async fn c08_a_run_that_is_deleted_while_its_node_is_lost_leaves_its_workload_do
 #[ignore = "needs two nodes: make test-e2e"]
 async fn c05_a_lost_node_that_is_removed_is_given_up_and_the_restore_goes_on_on_another() {
     let _turn = Turn::alone().await;
-    let site = Site::new("removed").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("removed").await;
     let folder = site.claim("data").await;
     proxy.hold_after(1_000_000);
     // Preferred only: the other node takes it when this one is gone.

@@ -8,9 +8,8 @@ use serde_json::Value;
 use crate::cluster::Turn;
 use crate::deaths::Beside;
 use crate::harness::Site;
-use crate::manifests::{LATEST, of_claim, restore, store_at};
-use crate::proxy::Proxy;
-use crate::store::{assert_tree, prepared};
+use crate::manifests::{LATEST, of_claim, restore};
+use crate::store::{assert_tree, prepared_behind_a_proxy};
 
 /// A node that takes no pods; it does again whatever becomes of the test.
 struct Cordoned<'s>(&'s Site, String);
@@ -34,10 +33,7 @@ impl Drop for Cordoned<'_> {
 #[ignore = "needs two nodes: make test-e2e"]
 async fn c05_a_restore_on_a_node_that_is_drained_goes_on_on_another() {
     let _turn = Turn::alone().await;
-    let site = Site::new("drain").await;
-    let trees = prepared(&site).await;
-    let proxy = Proxy::start(&site).await;
-    store_at(&site, &proxy.endpoint).await;
+    let (site, trees, proxy) = prepared_behind_a_proxy("drain").await;
     let folder = site.claim("data").await;
     let beside = Beside::watch(&site);
     proxy.hold_after(1_000_000);
