@@ -99,7 +99,7 @@ pub fn defects(seen: &Seen) -> Vec<String> {
                 }
             }
         }
-        other => wrong.push(format!("LOST RUN: not over in time, phase {other:?}: {status:#}")),
+        other => wrong.push(format!("LOST RUN: not over in time, phase {other:?}: {status}")),
     }
     wrong.extend(doubled(seen, &members));
     if let Err(why) = &seen.sound {

@@ -26,6 +26,9 @@ use super::judge::{Host, Seen, Workload, defects};
 use super::states::{self, Course};
 use super::watched::{Watched, processes};
 
+/// How long who is held waits for the victim: a probe of the Repository may be held, and nothing else starts before its end.
+const HELD: Duration = Duration::from_mins(1);
+
 /// What came of a run.
 struct Report {
     plan: Plan,
@@ -64,7 +67,8 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
                     _ = over.wait_for(|over| *over) => return,
                 }
             }
-            if strike(&field, &watched, planned, is_over).await {
+            let until = if held { soon(is_over) } else { is_over };
+            if strike(&field, &watched, planned, until).await {
                 met.borrow_mut().push((planned, rank));
             }
             if held {
@@ -158,6 +162,16 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
         states: seen,
         defects,
     }
+}
+
+/// Says that it is over at [`HELD`] from now at the latest.
+fn soon(mut over: watch::Receiver<bool>) -> watch::Receiver<bool> {
+    let (send, soon) = watch::channel(false);
+    spawn_local(async move {
+        let _ = timeout_at(tokio::time::Instant::now() + HELD, over.wait_for(|over| *over)).await;
+        send.send_replace(true);
+    });
+    soon
 }
 
 async fn workloads(field: &Field) -> Vec<Workload> {

@@ -172,6 +172,10 @@ impl Keep for Job {
             &["spec", "template", "spec", "volumes", "name"],
             &["spec", "template", "spec", "volumes", "persistentVolumeClaim", "claimName"],
             &["status", "conditions"],
+            &["status", "active"],
+            &["status", "terminating"],
+            &["status", "failed"],
+            &["status", "succeeded"],
         ],
     ];
 

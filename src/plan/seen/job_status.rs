@@ -9,7 +9,7 @@ pub mod reasons;
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -242,9 +242,31 @@ pub fn task_text(containers: &[Container]) -> Option<&str> {
         .as_deref()
 }
 
+/// The end of a Job.
+struct End<'j> {
+    failed: bool,
+    why: &'j str,
+}
+
 /// What a Job's controller says of its end.
-fn end_of(conditions: &[JobCondition]) -> Option<&JobCondition> {
-    conditions.iter().find(|c| c.status == "True" && (c.type_ == "Failed" || c.type_ == "Complete"))
+fn end_of(status: &JobStatus) -> Option<End<'_>> {
+    let mut conditions = status.conditions.iter().flatten().filter(|c| c.status == "True");
+    let condition = conditions.find(|c| c.type_ == "Failed" || c.type_ == "Complete");
+    let said = condition.map(|c| End { failed: c.type_ == "Failed", why: c.reason.as_deref().unwrap_or(&c.type_) });
+    said.or_else(|| counted(status))
+}
+
+/// The same, from its counters. A pod is counted once it has ended and is released, and a Job of ours has one pod only.
+/// The controller withholds the condition as long as it waits to hear of a pod that it has created, and if it missed that
+/// while the API server was down, it does not look again: the Job would wait until its deadline.
+fn counted(status: &JobStatus) -> Option<End<'_>> {
+    let alive = status.active.unwrap_or(0) > 0 || status.terminating.unwrap_or(0) > 0;
+    match (status.failed.unwrap_or(0), status.succeeded.unwrap_or(0)) {
+        _ if alive => None,
+        (1.., _) => Some(End { failed: true, why: "its pod failed" }),
+        (_, 1..) => Some(End { failed: false, why: "its pod succeeded" }),
+        _ => None,
+    }
 }
 
 /// The step that a Job is an attempt at, and which.
@@ -260,11 +282,11 @@ pub fn is_over(job: &Job) -> bool {
 
 /// Whether its controller calls a Job done; then none of its pods is left.
 pub fn is_complete(job: &Job) -> bool {
-    ended(job).is_some_and(|c| c.type_ == "Complete")
+    ended(job).is_some_and(|end| !end.failed)
 }
 
-fn ended(job: &Job) -> Option<&JobCondition> {
-    end_of(job.status.as_ref()?.conditions.as_deref()?)
+fn ended(job: &Job) -> Option<End<'_>> {
+    end_of(job.status.as_ref()?)
 }
 
 fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
@@ -278,7 +300,7 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));
     match (ended, died) {
         (_, Some(failure)) => JobState::Lost(failure),
-        (Some(condition), None) => JobState::Lost(without_result(job, pods, condition, message)),
+        (Some(end), None) => JobState::Lost(without_result(job, pods, &end, message)),
         (None, None) if pods.is_empty() => JobState::Active { held: podless(job, now) },
         (None, None) => {
             let held = pods.iter().find_map(|p| held(p, now));
@@ -293,9 +315,9 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
 
 /// Why a Job that is over has no outcome. Nobody removes a pod that failed by itself: when a failed Job has none left,
 /// it was deleted, and what the cluster noted about that went with it.
-fn without_result(job: &Job, pods: &[&Pod], end: &JobCondition, message: Option<&str>) -> Failure {
-    let (name, why) = (job.name_any(), end.reason.as_deref().unwrap_or(&end.type_));
-    if pods.is_empty() && end.type_ == "Failed" {
+fn without_result(job: &Job, pods: &[&Pod], end: &End<'_>, message: Option<&str>) -> Failure {
+    let (name, why) = (job.name_any(), end.why);
+    if pods.is_empty() && end.failed {
         let text = format!(
             "Job {name} ended ({why}) and its pod no longer exists: it was drained or deleted before its result was read. It is retried until the deadline."
         );

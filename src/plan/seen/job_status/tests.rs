@@ -90,6 +90,37 @@ fn an_outcome_is_believed_before_the_job_says_that_it_ended() {
     assert_eq!((seen.key.as_str(), seen.attempt), ("restore/0/app", 2));
 }
 
+/// As Kubernetes 1.36.3 left one whose pod was deleted after the API server had been away: counted, and never called failed.
+#[test]
+fn a_job_whose_pod_was_counted_is_over_without_a_condition() {
+    let counted = |status: Value| {
+        let mut job = job(json!([]));
+        job.metadata.creation_timestamp = Some(Time(at(100)));
+        let mut status = status;
+        status["uncountedTerminatedPods"] = json!({});
+        job.status = Some(serde_json::from_value(status).unwrap());
+        // As the watch keeps it.
+        serde_json::from_value::<Kept<Job>>(json!(job)).unwrap().open()
+    };
+    let failed = counted(json!({ "failed": 1, "ready": 0, "terminating": 0 }));
+    let JobState::Lost(failure) = see(&failed, &[], at(400)).state else { panic!("it waits for nobody") };
+    assert_eq!((failure.class, failure.reason.as_str()), (Class::Transient, reason::DISRUPTED));
+    assert!(is_over(&failed) && !is_complete(&failed));
+    let succeeded = counted(json!({ "succeeded": 1 }));
+    let JobState::Lost(failure) = see(&succeeded, &[], at(400)).state else { panic!("it waits for nobody") };
+    assert_eq!(failure.reason, reason::OUTCOME_LOST);
+    assert!(is_complete(&succeeded));
+    for runs in [
+        json!({ "failed": 1, "active": 1 }),
+        json!({ "failed": 1, "terminating": 1 }),
+        json!({ "active": 1 }),
+        json!({}),
+    ] {
+        let job = counted(runs.clone());
+        assert!(matches!(see(&job, &[], at(400)).state, JobState::Active { .. }) && !is_over(&job), "{runs}");
+    }
+}
+
 #[test]
 fn a_job_that_completed_without_an_outcome_is_lost_not_done() {
     let silent = pod(
