@@ -32,7 +32,7 @@ async fn main() {
     }
     let only = std::env::var("ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|o| o == name);
-    let cluster = std::sync::Arc::new(cluster::Cluster::enter().await);
+    let cluster = std::sync::Arc::new(cluster::Cluster::alone().await);
     if wanted("latency") {
         sections::latency(&cluster).await;
     }
