@@ -13,6 +13,7 @@ pub mod informers;
 pub mod invokers;
 pub mod listings;
 pub mod pages;
+pub mod queue;
 pub mod read_your_writes;
 pub mod scope;
 pub mod series;

@@ -10,21 +10,22 @@ use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender};
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use crate::controller::cache::budget::Counted;
 use crate::controller::cache::children::Children;
 use crate::controller::cache::index::{Indexed, Keys};
 use crate::controller::cache::pages::PAGE;
+use crate::controller::cache::queue::Queue;
 use crate::controller::cache::scope::{Place, Scope};
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::verdicts::Verdicts;
@@ -32,11 +33,8 @@ use crate::controller::cache::{children, scope};
 use crate::names::{annotation, label};
 use crate::plan::seen::compact::Kept;
 
-/// Looks that run at once, for each kind. A look waits for the API server only.
-const CONCURRENCY: u16 = 64;
-
 /// Whoever is woken by the changes of many is woken once for those of this long.
-const TOGETHER: Duration = Duration::from_secs(1);
+const TOGETHER: Duration = Duration::from_secs(2);
 
 /// Objects of one kind that users write, as they change. The store is filled before a change is heard of.
 pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -98,8 +96,8 @@ where
         let _ = self.handler.set(Box::new(on_event));
     }
 
-    /// A controller that is triggered by so many that it answers for several at once.
-    pub fn patient_controller(self) -> Controller<K> {
+    /// The queue of one that is triggered by so many that it answers for several at once.
+    pub fn patient_queue(self) -> Queue<K> {
         let triggered = stream::unfold(self.triggered, async |mut triggered| {
             let first = triggered.next().await?;
             tokio::time::sleep(TOGETHER).await;
@@ -109,16 +107,16 @@ where
             }
             Some((stream::iter(all), triggered))
         });
-        Controller::for_stream(self.changes, self.store.store)
-            .reconcile_on(triggered.flatten())
-            .with_config(Config::default().concurrency(CONCURRENCY))
+        Queue::new(self.store.store)
+            .on(named(self.changes, |object| Some(ObjectRef::from_obj(object))))
+            .on(triggered.flatten())
     }
 
-    /// A controller that hears of all of it.
-    pub fn controller(self) -> Controller<K> {
-        Controller::for_stream(self.changes, self.store.store)
-            .reconcile_on(self.triggered)
-            .with_config(Config::default().concurrency(CONCURRENCY))
+    /// The queue of one that hears of all of it.
+    pub fn queue(self) -> Queue<K> {
+        Queue::new(self.store.store)
+            .on(named(self.changes, |object| Some(ObjectRef::from_obj(object))))
+            .on(self.triggered)
     }
 }
 
@@ -128,14 +126,30 @@ type Handler<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>
 /// Changes of a kind.
 pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
-/// A controller that also hears of the Jobs of its objects, and their pods, and the stores of those.
+/// Whom the changes of a kind name. A watch that was closed is opened again by itself.
+fn named<K, T>(
+    changes: Changes<K>,
+    whom: impl Fn(&K) -> Option<ObjectRef<T>> + Send + 'static,
+) -> impl Stream<Item = ObjectRef<T>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + 'static,
+    T: Resource<DynamicType = ()> + 'static,
+{
+    changes.filter_map(move |change| {
+        let named = match &change {
+            Ok(object) => whom(object),
+            Err(cause) => {
+                warn!(kind = %K::kind(&()), %cause, "a watch was closed; reopening it");
+                None
+            }
+        };
+        std::future::ready(named)
+    })
+}
+
+/// A queue that also hears of the Jobs of its objects, and their pods, and the stores of those.
 /// A Repository's own Jobs stand in no queue: it has none to give.
-pub fn with_jobs<K>(
-    controller: Controller<K>,
-    client: &Client,
-    scope: &Scope,
-    slots: Option<&Slots>,
-) -> (Controller<K>, Children)
+pub fn with_jobs<K>(queue: Queue<K>, client: &Client, scope: &Scope, slots: Option<&Slots>) -> (Queue<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -148,10 +162,10 @@ where
     };
     let (jobs, changed_jobs) = changes::<Kept<Job>>(client, scope, config.clone(), children::keys_of_job, line_up);
     let (pods, changed_pods) = changes::<Kept<Pod>>(client, scope, config, children::keys_of_pod, |_, _| {});
-    let controller = controller
-        .watches_stream(changed_jobs, |job| session_of(&job.open()))
-        .watches_stream(changed_pods, |pod| session_of(&pod.open()));
-    (controller, Children { jobs, pods })
+    let queue = queue
+        .on(named(changed_jobs, |job| session_of(&job.open())))
+        .on(named(changed_pods, |pod| session_of(&pod.open())));
+    (queue, Children { jobs, pods })
 }
 
 /// Watches a kind: its store, indexed, and its changes, each heard of after the store has it.

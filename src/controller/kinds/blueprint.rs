@@ -4,12 +4,11 @@
 
 use std::sync::Arc;
 
-use kube::runtime::controller::Action;
-
 use crate::api::backup_blueprint::BackupBlueprintStatus;
 use crate::api::common::InvokerPhase;
 use crate::api::{BackupBlueprint, to_json};
 use crate::controller::apply::status;
+use crate::controller::cache::queue::Requeue;
 use crate::controller::cache::stored::Stored;
 use crate::controller::kinds::context::Context;
 use crate::controller::kinds::reconcile::Error;
@@ -22,10 +21,10 @@ use crate::plan::run::conditions::Health;
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let _room = ctx.large_objects.enter(&*stored, stored.size()).await?;
     let Some(refusal) = validity::judge(&ctx.reads.stores.verdicts, &stored).await? else {
-        return Ok(Action::await_change());
+        return Ok(Requeue::OnChange);
     };
     let object = stored.open();
     let mut list = object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
@@ -46,5 +45,5 @@ pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) 
     if object.status.as_ref() != Some(&wanted) {
         status::write_in_cluster(&ctx.writes, &object, &to_json(&wanted)).await?;
     }
-    Ok(Action::await_change())
+    Ok(Requeue::OnChange)
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action;
 
 use crate::controller::apply::invoker::InvokerStatus;
 use crate::controller::apply::{invoker as apply, objects};
+use crate::controller::cache::queue::Requeue;
 use crate::controller::cache::stored::Stored;
 use crate::controller::kinds::context::Context;
 use crate::controller::kinds::reconcile::{Error, measured};
@@ -23,11 +23,11 @@ use crate::plan::seen::identity::Identity;
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: InvokerStatus>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: InvokerStatus>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     measured(&ctx, object.as_ref(), None, Box::pin(look(object.as_ref(), &ctx))).await
 }
 
-async fn look<K: InvokerStatus>(stored: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
+async fn look<K: InvokerStatus>(stored: &Stored<K>, ctx: &Context) -> Result<Requeue, Error> {
     let _room = ctx.large_objects.enter(stored, stored.size()).await?;
     let shown = &stored.open();
     if shown.meta().deletion_timestamp.is_some() {
@@ -35,10 +35,10 @@ async fn look<K: InvokerStatus>(stored: &Stored<K>, ctx: &Context) -> Result<Act
             let namespace = stored.namespace().unwrap_or_default();
             objects::finalizer(&ctx.writes, stored, &namespace, FinalizerChange::Remove).await?;
         }
-        return Ok(Action::await_change());
+        return Ok(Requeue::OnChange);
     }
     let (seen, now) = observe::seen(&ctx.reads, &ctx.setup, stored, shown).await?;
     let plan = invoker::next(&seen, now);
     let requeue = apply::apply(&ctx.writes, stored, shown, &plan).await?;
-    Ok(requeue.map_or_else(Action::await_change, |r| Action::requeue(r + Duration::from_millis(50))))
+    Ok(requeue.map(|r| r + Duration::from_millis(50)).into())
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::Action;
 use tracing::{debug, warn};
 
 use crate::controller::apply::counters::{Measured, Reconciled};
@@ -17,6 +16,7 @@ use crate::controller::apply::fence::NotLeading;
 use crate::controller::apply::objects;
 use crate::controller::apply::objects::{Applied, Refused};
 use crate::controller::cache::children::Children;
+use crate::controller::cache::queue::Requeue;
 use crate::controller::cache::read_your_writes::LAG;
 use crate::controller::cache::stored::{Stored, UserKind};
 use crate::controller::cache::stores::Stores;
@@ -123,21 +123,21 @@ pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
 ///
 /// # Errors
 /// The API server could not be reached or refused a write; the look is repeated.
-pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let children = K::children(&ctx.reads.stores);
     measured(&ctx, object.as_ref(), Some(children), Box::pin(look(object.as_ref(), &ctx))).await
 }
 
-async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Action, Error> {
+async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Requeue, Error> {
     let _room = ctx.large_objects.enter(object, K::size(&ctx.reads.stores, object)).await?;
     if let Some(wait) = K::waits(ctx, object) {
-        return Ok(Action::requeue(wait));
+        return Ok(Requeue::After(wait));
     }
     let mut object = object.clone();
     let (mut refused, mut memory) = (Refused::default(), K::Memory::default());
     for _ in 0..ROUNDS {
         let observed = Box::pin(K::observe(ctx, &object, &memory)).await?;
-        let Some((run, mut seen)) = observed else { return Ok(Action::await_change()) };
+        let Some((run, mut seen)) = observed else { return Ok(Requeue::OnChange) };
         K::refused(&mut seen, std::mem::take(&mut refused));
         let plan = K::plan(ctx, &object, &run, &mut seen, &mut memory);
         let (done, fresh) = objects::apply(&ctx.writes, &object, plan).await?;
@@ -148,19 +148,18 @@ async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Action, E
             continue;
         }
         let Some(reported) = K::report(ctx, object, &run, &done.plan).await? else {
-            return Ok(Action::await_change());
+            return Ok(Requeue::OnChange);
         };
         object = reported;
         if !done.plan.again() && refused.jobs.is_empty() && refused.scales.is_empty() && refused.holds.is_empty() {
-            return Ok(done.plan.requeue().map_or_else(Action::await_change, Action::requeue));
+            return Ok(done.plan.requeue().into());
         }
     }
     debug!(kind = %K::kind(&()), name = object.name_any(), "more iterations than expected; reconciling again soon");
-    Ok(Action::requeue(Duration::from_secs(1)))
+    Ok(Requeue::After(Duration::from_secs(1)))
 }
 
-/// One look at an object, measured: once the stores are filled, and, where it has `children`, not before the
-/// watches have told of our own last writes.
+/// One look at an object, measured, and, where it has `children`, not before the watches have told of our own last writes.
 ///
 /// # Errors
 /// Those of the look.
@@ -168,14 +167,13 @@ pub async fn measured<K>(
     ctx: &Context,
     object: &K,
     children: Option<&Children>,
-    look: Pin<Box<impl Future<Output = Result<Action, Error>>>>,
-) -> Result<Action, Error>
+    look: Pin<Box<impl Future<Output = Result<Requeue, Error>>>>,
+) -> Result<Requeue, Error>
 where
     K: kube::Resource<DynamicType = ()>,
 {
-    ctx.filled().await;
     if children.is_some_and(|c| ctx.writes.written.is_ahead(object, c)) {
-        return Ok(Action::requeue(LAG));
+        return Ok(Requeue::After(LAG));
     }
     let measured = Measured::begin(&*ctx.writes.counters, &K::kind(&()));
     let result = look.await;
@@ -184,25 +182,24 @@ where
 }
 
 /// What happens after a failed look.
-#[allow(clippy::needless_pass_by_value, reason = "the signature that kube's Controller calls")]
-pub fn error_policy<K>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action
+pub fn error_policy<K>(object: &K, error: &Error) -> Requeue
 where
     K: kube::Resource<DynamicType = ()>,
 {
     match error {
-        Error::Busy(_) => return Action::requeue(BUSY),
-        Error::Crowded(_) => return Action::requeue(CROWDED),
+        Error::Busy(_) => return Requeue::After(BUSY),
+        Error::Crowded(_) => return Requeue::After(CROWDED),
         // Whoever leads now looks at it; this process ends.
-        Error::Kube(cause) if NotLeading::is(cause) => return Action::await_change(),
+        Error::Kube(cause) if NotLeading::is(cause) => return Requeue::OnChange,
         // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.
         Error::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-            return Action::requeue(Duration::from_millis(200));
+            return Requeue::After(Duration::from_millis(200));
         }
         Error::Kube(_) | Error::AnotherVersion => {}
     }
     warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), %error, "could not reconcile; trying again");
     if let Error::AnotherVersion = error {
-        return Action::await_change();
+        return Requeue::OnChange;
     }
-    Action::requeue(RETRY)
+    Requeue::After(RETRY)
 }

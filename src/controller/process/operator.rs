@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use kube::client::ClientBuilder;
-use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::Reporter;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, info_span};
 
 use crate::admission;
 use crate::admission::certs::CertHandle;
@@ -22,6 +21,7 @@ use crate::api::{BackupBlueprint, RestoreSession};
 use crate::controller::apply::fence::Fenced;
 use crate::controller::apply::rbac;
 use crate::controller::apply::writes::Writes;
+use crate::controller::cache::queue::{Queue, Requeue};
 use crate::controller::cache::scope::Scope;
 use crate::controller::cache::slots::Slots;
 use crate::controller::cache::sources::Source;
@@ -260,13 +260,13 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
     let left = sources.left.clone();
     let followed = consumers.clone();
     metrics.follow(Arc::new(move || followed.invokers()));
-    let (restores, of_sessions) = sources::with_jobs(sources.restores.controller(), &client, &scope, Some(&slots));
+    let (restores, of_sessions) = sources::with_jobs(sources.restores.queue(), &client, &scope, Some(&slots));
     let (restore_batches, of_batches) =
-        sources::with_jobs(sources.restore_batches.controller(), &client, &scope, Some(&slots));
-    let (backups, of_backups) = sources::with_jobs(sources.backups.controller(), &client, &scope, Some(&slots));
+        sources::with_jobs(sources.restore_batches.queue(), &client, &scope, Some(&slots));
+    let (backups, of_backups) = sources::with_jobs(sources.backups.queue(), &client, &scope, Some(&slots));
     let (repositories, of_repositories) =
-        sources::with_jobs(sources.repositories.patient_controller(), &client, &scope, None);
-    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &scope, &verdicts, |_| vec![]).controller();
+        sources::with_jobs(sources.repositories.patient_queue(), &client, &scope, None);
+    let blueprints = Source::<Stored<BackupBlueprint>>::new(&client, &scope, &verdicts, |_| vec![]).queue();
     let stores = Stores {
         scope: scope.clone(),
         repositories: stored,
@@ -295,8 +295,8 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         drive(restores, reconcile::reconcile, &context),
         drive(restore_batches, reconcile::reconcile, &context),
         drive(backups, reconcile::reconcile, &context),
-        drive(sources.configurations.controller(), invoker::reconcile, &context),
-        drive(sources.batches.controller(), invoker::reconcile, &context),
+        drive(sources.configurations.queue(), invoker::reconcile, &context),
+        drive(sources.batches.queue(), invoker::reconcile, &context),
         drive(repositories, reconcile::reconcile, &context),
         drive(blueprints, blueprint::reconcile, &context),
         async {
@@ -306,18 +306,16 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
     );
 }
 
-async fn drive<K, F, R>(controller: Controller<K>, reconcile: F, context: &Arc<Context>)
+async fn drive<K, R>(queue: Queue<K>, reconcile: impl Fn(Arc<K>, Arc<Context>) -> R, context: &Arc<Context>)
 where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-    F: FnMut(Arc<K>, Arc<Context>) -> R + Send,
-    R: Future<Output = Result<Action, Error>> + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Requeue, Error>> + Send + 'static,
 {
-    controller
-        .run(reconcile, error_policy, context.clone())
-        .for_each(async |result| {
-            if let Err(kube::runtime::controller::Error::QueueError(cause)) = result {
-                warn!(kind = %K::kind(&()), %cause, "a watch was closed; reopening it");
-            }
-        })
-        .await;
+    let look = |object: Arc<K>| {
+        // Each line of the log says which object it is about.
+        let span = info_span!("reconcile", object = %ObjectRef::from_obj(&*object));
+        let look = reconcile(object.clone(), context.clone());
+        async move { look.await.unwrap_or_else(|error| error_policy(&*object, &error)) }.instrument(span)
+    };
+    queue.run(context.filled(), look).await;
 }

@@ -1,0 +1,188 @@
+//! The work queue of a kind: whose turn it is to be reconciled, and who comes back when.
+//!
+//! An object that changed is reconciled at once; kube's own scheduler rounds each request up to the next tick of its
+//! timer, which took 1 to 2 ms of the 9 ms from a RestoreSession to its first Job. Like there, an object is reconciled
+//! once at a time, however often it changes meanwhile, and a change comes before a requeue.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::SelectAll;
+use futures::{Stream, StreamExt as _};
+use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Objects that are reconciled at once, for each kind. A look waits for the API server only.
+const CONCURRENCY: usize = 64;
+
+/// When an object is reconciled again, if nothing changes before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Requeue {
+    /// Not before something changes.
+    OnChange,
+    /// After this time.
+    After(Duration),
+}
+
+impl From<Option<Duration>> for Requeue {
+    fn from(after: Option<Duration>) -> Self {
+        after.map_or(Self::OnChange, Self::After)
+    }
+}
+
+/// Where an object stands.
+enum Stand {
+    /// It comes back then.
+    Waits(Due),
+    /// It is among the next.
+    Next,
+    /// It is being reconciled, and once more if something has changed meanwhile.
+    Runs { again: bool },
+}
+
+/// When, and a number, because several may come back at one time.
+type Due = (Instant, u64);
+
+/// Objects of a kind to be reconciled.
+pub struct Queue<K: Resource<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    asked: SelectAll<futures::stream::BoxStream<'static, ObjectRef<K>>>,
+}
+
+impl<K> Queue<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    /// Of objects of this store.
+    pub fn new(store: Store<K>) -> Self {
+        Self { store, asked: SelectAll::new() }
+    }
+
+    /// Objects that this stream names are reconciled.
+    pub fn on(mut self, asked: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Self {
+        self.asked.push(asked.boxed());
+        self
+    }
+
+    /// Reconciles, once the store is filled and it is `ready`, until the streams end. One that is not in the store is left
+    /// out.
+    pub async fn run<R>(mut self, ready: impl Future<Output = ()>, mut reconcile: impl FnMut(Arc<K>) -> R)
+    where
+        R: Future<Output = Requeue> + Send + 'static,
+    {
+        let (mut turns, mut tasks, mut is_ready) = (Turns::default(), JoinSet::new(), false);
+        let store = self.store.clone();
+        let mut ready = std::pin::pin!(async {
+            // An error says that nobody fills it any more; then the streams end.
+            let _ = store.wait_until_ready().await;
+            ready.await;
+        });
+        loop {
+            while is_ready && tasks.len() < CONCURRENCY {
+                let Some(next) = turns.next() else { break };
+                if let Some(object) = self.store.get(&next) {
+                    let look = reconcile(object);
+                    tasks.spawn(async move { (next, look.await) });
+                } else {
+                    turns.done(&next, Requeue::OnChange, Instant::now());
+                }
+            }
+            let due = turns.first_due();
+            let wait = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                asked = self.asked.next() => match asked {
+                    Some(object) => turns.ask(object),
+                    None => return,
+                },
+                Some(done) = tasks.join_next() => match done {
+                    Ok((object, requeue)) => turns.done(&object, requeue, Instant::now()),
+                    Err(error) => {
+                        if let Ok(panic) = error.try_into_panic() {
+                            std::panic::resume_unwind(panic);
+                        }
+                    }
+                },
+                () = wait => turns.wake(Instant::now()),
+                () = &mut ready, if !is_ready => is_ready = true,
+            }
+        }
+    }
+}
+
+/// Whose turn it is.
+struct Turns<K: Resource<DynamicType = ()>> {
+    stand: HashMap<ObjectRef<K>, Stand>,
+    next: VecDeque<ObjectRef<K>>,
+    waiting: BTreeMap<Due, ObjectRef<K>>,
+    count: u64,
+}
+
+impl<K: Resource<DynamicType = ()>> Default for Turns<K> {
+    fn default() -> Self {
+        Self { stand: HashMap::new(), next: VecDeque::new(), waiting: BTreeMap::new(), count: 0 }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Turns<K> {
+    /// Something has changed.
+    fn ask(&mut self, object: ObjectRef<K>) {
+        match self.stand.get_mut(&object) {
+            Some(Stand::Next) => return,
+            Some(Stand::Runs { again }) => {
+                *again = true;
+                return;
+            }
+            Some(Stand::Waits(due)) => drop(self.waiting.remove(due)),
+            None => {}
+        }
+        self.stand.insert(object.clone(), Stand::Next);
+        self.next.push_back(object);
+    }
+
+    /// Who is reconciled now.
+    fn next(&mut self) -> Option<ObjectRef<K>> {
+        let object = self.next.pop_front()?;
+        self.stand.insert(object.clone(), Stand::Runs { again: false });
+        Some(object)
+    }
+
+    /// It was reconciled.
+    fn done(&mut self, object: &ObjectRef<K>, requeue: Requeue, now: Instant) {
+        let Some(stand) = self.stand.remove(object) else { return };
+        if let Stand::Runs { again: true } = stand {
+            return self.ask(object.clone());
+        }
+        let Requeue::After(wait) = requeue else { return };
+        // A time that no clock has is never.
+        let Some(at) = now.checked_add(wait) else { return };
+        self.count += 1;
+        let due = (at, self.count);
+        self.waiting.insert(due, object.clone());
+        self.stand.insert(object.clone(), Stand::Waits(due));
+    }
+
+    /// When the first of those that wait comes back.
+    fn first_due(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Those whose time has come are among the next.
+    fn wake(&mut self, now: Instant) {
+        while self.first_due().is_some_and(|at| at <= now) {
+            let Some((_, object)) = self.waiting.pop_first() else { return };
+            self.stand.insert(object.clone(), Stand::Next);
+            self.next.push_back(object);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
