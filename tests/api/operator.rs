@@ -108,6 +108,8 @@ impl Operator {
             .args(["operator", "--job-image", image, "--identity", identity, "--port", &port.to_string()])
             .args(flags)
             .envs(env.iter().copied())
+            // As the chart has it.
+            .env("MALLOC_ARENA_MAX", "1")
             // Without the webhook nothing is sealed. Tests of that say `--code-rights true`.
             .env("LIFEBOAT_CODE_RIGHTS", (!flags.windows(2).any(|f| f == ["--webhook", "false"])).to_string())
             .stdin(Stdio::null())

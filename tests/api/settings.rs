@@ -87,6 +87,9 @@ async fn a_quota_lets_in_the_pods_of_jobs_that_have_settings() {
     let repository = json!({ "spec": { "runtimeSettings": { "container": { "resources": { "limits": amounts, "requests": amounts } } } } });
     let object = json!({ "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository", "metadata": { "name": "repo", "namespace": ns } });
     cluster.patch(&object, repository).await.unwrap();
+    cluster
+        .until(&object, "its settings are seen", |o| o["status"]["observedGeneration"] == o["metadata"]["generation"])
+        .await;
     let all: Api<Job> = Api::namespaced(cluster.client.clone(), &ns);
     all.delete(bare.metadata.name.as_deref().unwrap(), &DeleteParams::background()).await.unwrap();
     let limited = super::cluster::eventually("a Job with limits", SOON * 3, async || {

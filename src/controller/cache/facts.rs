@@ -75,7 +75,9 @@ fn facts_of_restore(run: &RestoreRun, repository: Option<(String, String)>) -> F
     let state = &run.state;
     let (over, rests) = (is_final(state.phase), state.is_final());
     let runs = state.phase == Some(RestorePhase::Running);
-    let targets = if over { vec![] } else { targets::of(run) };
+    let mut targets = if over { vec![] } else { targets::of(run) };
+    // A Vec that grows begins with room for four.
+    targets.shrink_to_fit();
     let slots = if over { vec![] } else { run.slots() };
     Facts { repository, slots, over, rests, runs, targets, ..Facts::default() }
         .saying(&state.conditions)

@@ -62,6 +62,7 @@ where
     }
 
     /// Objects that this stream names are reconciled.
+    #[must_use]
     pub fn on(mut self, asked: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Self {
         self.asked.push(asked.boxed());
         self

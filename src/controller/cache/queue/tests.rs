@@ -35,16 +35,16 @@ fn queue(count: usize) -> (Queue<ConfigMap>, UnboundedSender<ObjectRef<ConfigMap
 
 /// Lets everything that can go on go on.
 async fn settle() {
-    for _ in 0..50 {
+    for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
     let (queue, ask) = queue(1);
     let (gate, log) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(vec![])));
-    let (open, seen, began) = (gate.clone(), log.clone(), Instant::now());
+    let (open, seen) = (gate.clone(), log.clone());
     let running = tokio::spawn(queue.run(std::future::ready(()), move |object| {
         let (open, seen) = (open.clone(), seen.clone());
         async move {
@@ -64,7 +64,6 @@ async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
     gate.add_permits(9);
     settle().await;
     assert_eq!(log.lock().unwrap().len(), 2, "once more for all of them");
-    assert_eq!(began.elapsed(), Duration::ZERO, "no timer is waited for");
     // One that is not there is nobody's.
     ask.unbounded_send(named("7")).unwrap();
     settle().await;
@@ -73,27 +72,32 @@ async fn a_change_is_reconciled_at_once_and_again_if_it_comes_meanwhile() {
     running.await.unwrap();
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_asks_for_it_comes_back_and_a_change_comes_first() {
-    let (queue, ask) = queue(2);
-    let log = Arc::new(Mutex::new(vec![]));
-    let (seen, began) = (log.clone(), Instant::now());
-    let _running = tokio::spawn(queue.run(std::future::ready(()), move |object| {
-        seen.lock().unwrap().push((object.name_any(), began.elapsed().as_secs()));
-        // In the same instant, so that a number is what tells them apart.
-        async move { Requeue::After(Duration::from_secs(10)) }
-    }));
-    ask.unbounded_send(named("0")).unwrap();
-    ask.unbounded_send(named("1")).unwrap();
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    ask.unbounded_send(named("1")).unwrap();
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    let log = log.lock().unwrap().clone();
-    let of = |name: &str| log.iter().filter(|(n, _)| n == name).map(|(_, at)| *at).collect::<Vec<_>>();
-    assert_eq!((of("0"), of("1")), (vec![0, 10], vec![0, 4, 14]), "what was due at 10 is not due any more");
+#[test]
+fn who_asks_for_it_comes_back_and_a_change_comes_first() {
+    let (mut turns, began) = (Turns::<ConfigMap>::default(), Instant::now());
+    let at = |seconds: u64| began + Duration::from_secs(seconds);
+    let reconciled = |turns: &mut Turns<ConfigMap>, now: u64| {
+        turns.wake(at(now));
+        let mut all = vec![];
+        while let Some(object) = turns.next() {
+            turns.done(&object, Requeue::After(Duration::from_secs(10)), at(now));
+            all.push(object.name);
+        }
+        all
+    };
+    turns.ask(named("0"));
+    turns.ask(named("1"));
+    assert_eq!(reconciled(&mut turns, 0), ["0", "1"]);
+    assert_eq!(turns.first_due(), Some(at(10)));
+    turns.ask(named("1"));
+    assert_eq!(reconciled(&mut turns, 4), ["1"]);
+    assert_eq!(reconciled(&mut turns, 9), [""; 0]);
+    assert_eq!(reconciled(&mut turns, 10), ["0"], "what was due with it is not due any more");
+    assert_eq!(turns.first_due(), Some(at(14)));
+    assert_eq!(reconciled(&mut turns, 30), ["1", "0"], "in the order of their times");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn no_more_than_so_many_at_once_and_none_before_it_is_ready() {
     let (queue, ask) = queue(3 * CONCURRENCY);
     let (gate, now, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -111,13 +115,13 @@ async fn no_more_than_so_many_at_once_and_none_before_it_is_ready() {
     for n in 0..3 * CONCURRENCY {
         ask.unbounded_send(named(&n.to_string())).unwrap();
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    settle().await;
     assert_eq!(now.load(Ordering::SeqCst), 0, "not ready");
     ready.send(()).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    settle().await;
     assert_eq!(now.load(Ordering::SeqCst), CONCURRENCY);
     gate.add_permits(3 * CONCURRENCY);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    settle().await;
     assert_eq!((now.load(Ordering::SeqCst), most.load(Ordering::SeqCst)), (0, CONCURRENCY));
     assert_eq!(gate.available_permits(), 0, "each had its turn");
 }
