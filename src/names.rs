@@ -31,22 +31,22 @@ pub const TASK_PVC_RESTORE: &str = "pvc-restore";
 /// Mount path of a PVC whose target has no volume mounts (Stash's default).
 pub const PVC_MOUNT: &str = "/stash-data";
 
-/// The one container of a Job's pod that is ours.
+/// Lifeboat's container in a Job's pod; it has only one.
 pub const AGENT_CONTAINER: &str = "agent";
 
-/// Volumes of a Job's pod; a prefix keeps them apart from the user's.
+/// Volumes of a Job's pod; a prefix distinguishes them from volumes of the user.
 pub mod volume {
     /// The repository's password and credentials.
     pub const SECRET: &str = "lifeboat-repository-secret";
-    /// Cache and temporary files; the kubelet names it when it is full.
+    /// Cache and temporary files; the kubelet reports this name when the volume is full.
     pub const WORK: &str = "lifeboat-work";
-    /// Where the folders of a restore without mounts are made.
+    /// Volume in which the folders of a restore without mounts are created.
     pub const RESTORE_ROOT: &str = "lifeboat-restore-root";
-    /// A repository that lives on a volume.
+    /// A repository that is on a volume.
     pub const REPOSITORY: &str = "lifeboat-repository";
-    /// The claim for cache and temporary files, as Stash names it.
+    /// The PVC for cache and temporary files, with the name that Stash uses.
     pub const INTERIM: &str = "stash-interim-volume";
-    /// The token of a ServiceAccount that was made for the Job.
+    /// The token of a ServiceAccount that was created for the Job.
     pub const TOKEN: &str = "lifeboat-token";
 }
 
@@ -74,7 +74,7 @@ pub mod label {
     pub const INVOKER_TYPE: &str = "stash.appscode.com/invoker-type";
     /// Name of the invoker of a BackupSession.
     pub const INVOKER_NAME: &str = "stash.appscode.com/invoker-name";
-    /// Kind of the target of a BackupSession; of a batch, that of its first member.
+    /// Kind of the target of a BackupSession; for a batch, the kind of its first member.
     pub const TARGET_KIND: &str = "stash.appscode.com/target-kind";
     /// Name of the target of a BackupSession.
     pub const TARGET_NAME: &str = "stash.appscode.com/target-name";
@@ -144,7 +144,7 @@ macro_rules! listed {
         $(#[$of])*
         pub mod $module {
             $($(#[$doc])* pub const $name: &str = $value;)*
-            /// All of them.
+            /// All constants of this module.
             pub const ALL: &[&str] = &[$($name),*];
         }
     };
@@ -153,7 +153,7 @@ macro_rules! listed {
 listed! {
 /// Reasons, PascalCase, of conditions, events and failures.
 pub mod reason {
-    // Stash's, of conditions.
+    // Reasons of Stash, for conditions.
     /// Repository exists.
     pub const REPOSITORY_AVAILABLE: &str = "RepositoryAvailable";
     /// Repository does not exist.
@@ -197,7 +197,7 @@ pub mod reason {
     /// Deadline exceeded.
     pub const DEADLINE_EXCEEDED: &str = "FailedToCompleteWithinDeadline";
 
-    // Ours, of phases.
+    // Reasons of Lifeboat, for phases.
     /// Waits for the object that the message names.
     pub const PENDING: &str = "Pending";
     /// Resolving snapshots.
@@ -229,7 +229,7 @@ pub mod reason {
     /// No retry of a failed session was created, although it was announced.
     pub const NOT_RETRIED: &str = "NotRetried";
 
-    // Ours and Stash's, of conditions.
+    // Reasons of Lifeboat and Stash, for conditions.
     /// The workload is being scaled to zero.
     pub const SCALING_DOWN: &str = "ScalingDown";
     /// The workload is scaled to zero, and its pods still run.
@@ -279,7 +279,7 @@ pub mod reason {
     /// The target could not be looked up.
     pub const TARGET_UNKNOWN: &str = "UnableToCheckTargetAvailability";
 
-    // Ours, of failures.
+    // Reasons of Lifeboat, for failures.
     /// No snapshot for host, path or id.
     pub const SNAPSHOT_NOT_FOUND: &str = "SnapshotNotFound";
     /// The snapshot belongs to another host than the rule's.
@@ -316,7 +316,7 @@ pub mod reason {
     pub const REPOSITORY_REACHABLE: &str = "RepositoryReachable";
     /// No slot for a Job of the Repository is free.
     pub const REPOSITORY_BUSY: &str = "RepositoryBusy";
-    /// What is outside of the cluster has no place for one more Job now.
+    /// A system outside of the cluster has no free slot for another Job now.
     pub const SYSTEM_BUSY: &str = "SystemBusy";
     /// The Repository is being deleted, but is in use.
     pub const REPOSITORY_IN_USE: &str = "RepositoryInUse";
@@ -438,9 +438,9 @@ const CHILD_NAME_MAX: usize = 63;
 /// Hex digits of the hash in a child's name: 40 bits, one collision in a million at 1,400 children of one parent.
 const CHILD_HASH_LEN: usize = 10;
 
-/// Name of a child: readable prefix, then a hash over all `parts`. The same parts give the
-/// same name, so creating twice is AlreadyExists and never a duplicate; long names are
-/// hashed, never cut into a collision.
+/// Name of a child: readable prefix, then a hash over all `parts`. The same parts give the same name, so a second
+/// creation fails with AlreadyExists and never creates a duplicate. A long name is cut, and its hash prevents
+/// collisions.
 pub fn child_name(prefix: &str, parts: &[&str]) -> String {
     let hash = hash_of(parts);
     let room = CHILD_NAME_MAX - CHILD_HASH_LEN - 1;

@@ -1,27 +1,27 @@
-//! Texts for people: sizes, counts and sentences, cut to what their place can hold.
+//! Texts for users: sizes, counts and sentences, cut to the maximum length of their field.
 
-/// Longest summary; it is a column of `kubectl get`.
+/// Maximum length of a summary, which is a column of `kubectl get`.
 const SUMMARY_MAX: usize = 160;
-/// Longest message of a condition or an event (an event's note may have 1 kB).
+/// Maximum length of the message of a condition or an event (an event's note may have 1 kB).
 const MESSAGE_MAX: usize = 1000;
 
-/// As a session's one line.
+/// Cuts a text to a summary, the one line of a session.
 pub fn summary(text: &str) -> String {
     bounded(text, SUMMARY_MAX)
 }
 
-/// As the message of a condition or an event.
+/// Cuts a text to the message of a condition or an event.
 pub fn message(text: &str) -> String {
     bounded(text, MESSAGE_MAX)
 }
 
-/// With the full stop that others leave out.
+/// Adds a full stop to a text of another program that has none.
 pub fn sentence(text: &str) -> String {
     let text = text.trim_end();
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
-/// The first digits of a long id, of a snapshot for one, by which people know it.
+/// The first digits of a long id, for example of a snapshot, as users know it.
 pub fn short_id(id: &str) -> &str {
     id.char_indices().nth(8).map_or(id, |(at, _)| &id[..at])
 }
@@ -46,10 +46,10 @@ pub fn replicas(n: i32) -> String {
     count(n.into(), "replica", "replicas")
 }
 
-/// Units of sizes, each 1024 of the one before.
+/// Units of sizes, each 1024 times the previous one.
 pub const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// Bytes for people, as restic and Stash write them: `3.408 MiB`.
+/// Bytes for users, in the format of restic and Stash: `3.408 MiB`.
 pub fn size(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "three decimals are shown")]
     let mut value = bytes as f64;
@@ -65,7 +65,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.3} {}", UNITS[unit])
 }
 
-/// Bytes for people: `56 B`, `9.5 MiB`, `286 MiB`.
+/// Bytes for users: `56 B`, `9.5 MiB`, `286 MiB`.
 pub fn bytes(n: i64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 1024 {
@@ -74,7 +74,7 @@ pub fn bytes(n: i64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = n as f64 / 1024.0;
     let mut unit = 0;
-    // What would be rounded to 1024 is one of the next unit.
+    // A value that would be rounded to 1024 is 1 of the next unit.
     while value >= 1023.5 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -83,13 +83,13 @@ pub fn bytes(n: i64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// `3 MiB of 286 MiB`, in bytes where the two would read the same and are not.
+/// `3 MiB of 286 MiB`; in bytes if the two values differ but would have the same text.
 pub fn bytes_of(done: i64, all: i64) -> String {
     let (some, whole) = (bytes(done), bytes(all));
     if some == whole && done != all { format!("{done} of {all} bytes") } else { format!("{some} of {whole}") }
 }
 
-/// Cuts a text to at most `limit` bytes, as JSON has it, at a character's edge, and shows that it did.
+/// Cuts a text to at most `limit` bytes of JSON, at a character boundary, and marks the cut with `…`.
 pub fn cut(text: &mut String, limit: usize) {
     if text.chars().map(escaped).sum::<usize>() <= limit {
         return;

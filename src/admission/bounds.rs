@@ -184,7 +184,7 @@ fn judge(kind: &str, name: &str, all: &Tally, spec: Option<&Value>) -> Result<()
 /// Bytes beside a key and its value in JSON: two quotes, a colon and a comma.
 const FIELD: usize = 4;
 
-/// What an object holds.
+/// Size of an object.
 #[derive(Default)]
 struct Tally {
     bytes: usize,
@@ -211,7 +211,7 @@ impl Tally {
                     self.add(value, depth + 1);
                 }
             }
-            // What must be escaped is longer in JSON.
+            // Escaped characters are longer in JSON.
             leaf => drop(serde_json::to_writer(&mut *self, leaf)),
         }
     }
@@ -294,7 +294,7 @@ mod tests {
         let mut all = Tally::default();
         all.add(&object, 0);
         let length = object.to_string().len();
-        // A comma is counted behind the last field too.
+        // A comma is counted after the last field too.
         assert!((length..length + 5).contains(&all.bytes), "{} {length}", all.bytes);
     }
 }

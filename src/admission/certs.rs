@@ -89,7 +89,7 @@ fn params(now: Timestamp, days: i64, name: &str, dns_names: &[String]) -> Result
     let mut params = CertificateParams::new(dns_names.to_vec())?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    // rcgen speaks another crate's times; the epoch and the seconds since are all we need of it.
+    // rcgen uses the time type of another crate; only the epoch and the seconds since are needed from it.
     let epoch = date_time_ymd(1970, 1, 1);
     params.not_before = epoch + since_epoch(now.checked_sub(BACKDATE)?);
     params.not_after = epoch + since_epoch(end(now, days)?);

@@ -114,8 +114,8 @@ fn set_seal(object: &mut Value, mark: &Mark) {
     }
 }
 
-/// What must be looked up for a warning: a Repository of another namespace. An object that is wrong by itself needs
-/// none.
+/// What must be looked up for a warning: a Repository of another namespace. An object that is invalid by itself needs
+/// no lookup.
 pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
     let request = Request::read(review).ok()?;
     let (kind, object) = (kind_of(segment)?, request.subject()?);
@@ -123,8 +123,8 @@ pub fn question(segment: &str, review: &Value) -> Option<Elsewhere> {
     check(kind, object, request.old).is_empty().then_some(asked)
 }
 
-/// Answers a validating review for a path segment that names the kind. `refusal` is what came of the question of
-/// [`super::rights::question`]: what its author may not do.
+/// Responds to a validating review for a path segment that names the kind. `refusal` is the answer to the question of
+/// [`super::rights::question`]: the permissions that the author lacks.
 ///
 /// # Errors
 /// The text is not a review.
@@ -134,7 +134,7 @@ pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<
         return Ok(answer(request.uid, Map::new()));
     };
     let mut object = object.clone();
-    // The request knows the namespace even where the object does not say it.
+    // The request contains the namespace even if the object does not.
     if let (Some(namespace), Some(meta)) =
         (request.namespace.filter(|n| !n.is_empty()), object.get_mut("metadata").and_then(Value::as_object_mut))
     {
@@ -166,8 +166,8 @@ pub fn validate(segment: &str, review: &Value, refusal: Option<&str>) -> Result<
     Ok(answer(request.uid, response))
 }
 
-/// Adds a warning to an answer that admits. Of a Repository that may not be used it is no more than that: it may come
-/// after those that use it, and a refusal would tell whether it is there.
+/// Adds a warning to a response that admits the object. A Repository that may not be used causes only a warning: it may
+/// be created after the objects that use it, and a denial would reveal whether it exists.
 pub fn warn(answer: &mut Value, text: &str) {
     let Some(response) = answer.get_mut("response").and_then(Value::as_object_mut) else { return };
     if response.get("allowed") == Some(&true.into()) {

@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 /// Maximum number of fields that are checked one by one. With more fields, the author needs all permissions.
 const ASKS: usize = 100;
 
-/// What somebody wants to do.
+/// A question about the permissions of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     /// The user, as authenticated by the API server: `username`, `uid`, `groups`, `extra`.
@@ -285,7 +285,7 @@ mod tests {
             assert_eq!(question.asks[0].field, "spec.runtimeSettings.pod.nodeName");
             assert_eq!(Some(seal.as_str()), seal::sealed(&sealed(object)));
         }
-        // The seal of the mutating call answers the validating one.
+        // With the seal of the mutating call, the validating call asks nothing.
         assert_eq!(questioned(&sealed(configuration(Some("n"), false)), None), None);
         assert!(questioned(&configuration(Some("n"), false), None).is_some());
     }
@@ -300,7 +300,7 @@ mod tests {
         let elsewhere = configuration(Some("m"), false);
         assert!(matches!(marked(&elsewhere, Some(&old)), Mark::Ask(..)));
         assert!(questioned(&elsewhere, Some(&old)).is_some());
-        // One that came past the webhook: it may be paused, but gets no seal unasked.
+        // An object that bypassed the webhook: it may be paused, but gets no seal without a check.
         let unseen = configuration(Some("n"), false);
         assert!(matches!(marked(&paused, Some(&unseen)), Mark::Ask(..)));
         assert_eq!(questioned(&paused, Some(&unseen)), None);
@@ -377,7 +377,7 @@ mod tests {
         let Mark::Ask(question, _) = mark("restoresessions", &review(&object, None), &key()) else { panic!() };
         assert_eq!(question.asks.len(), ASKS + 1);
         assert!(denial(&question, &question.asks).len() < 1000);
-        // Neither is it many times many.
+        // The comparison with many old fields does not take quadratic time.
         assert!(matches!(mark("restoresessions", &review(&object, Some(&old)), &key()), Mark::Ask(..)));
     }
 }

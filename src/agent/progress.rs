@@ -16,7 +16,7 @@ use crate::contract::Progress;
 /// Interval between lines, so that the log stays short.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Answers `GET /progress` until it is dropped.
+/// Answers `GET /progress` until the future is dropped.
 pub async fn serve(port: u16, progress: watch::Receiver<Progress>) {
     let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
         Ok(listener) => listener,

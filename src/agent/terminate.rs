@@ -1,7 +1,7 @@
 //! Signals to stop.
 //!
-//! Kubernetes sends SIGTERM and, after the grace period, SIGKILL. On the first one the driver ends its program, so
-//! that the outcome can still be written.
+//! Kubernetes sends SIGTERM and, after the grace period, SIGKILL. On SIGTERM, the driver ends its program, so that
+//! the outcome can still be written.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

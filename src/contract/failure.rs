@@ -28,13 +28,13 @@ impl Failure {
 pub enum Class {
     /// The user's object or settings are wrong; only a change of them helps.
     Invalid,
-    /// Something named is not there yet; wait for it.
+    /// A named object does not exist yet; wait for it.
     Waiting,
     /// Infrastructure: try again within the deadline.
     Transient,
     /// The data is wrong or missing; trying again does not help.
     Data,
-    /// Ours or unknown; stop.
+    /// A failure of the operator, or unknown; stop.
     #[default]
     Fatal,
 }

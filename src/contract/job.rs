@@ -1,8 +1,8 @@
-//! What any system may have to know of a Job: whom it runs as, and where its Secret is.
+//! What any system may need to know about a Job: the user that it runs as, and where its Secret is.
 
 use serde::{Deserialize, Serialize};
 
-/// A user without the right to give files away.
+/// A user without the right to change the owner of files.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Runner {
     /// User id.
@@ -11,7 +11,7 @@ pub struct Runner {
     pub gids: Vec<u32>,
 }
 
-/// A Secret in another namespace than the Job's. The Job has a token that may read this one and no other.
+/// A Secret in another namespace than the Job's. The Job has a token that may read only this Secret.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct SecretPlace {
     /// Its namespace.

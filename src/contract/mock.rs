@@ -9,7 +9,7 @@ pub struct Work {
     pub endpoint: String,
     /// The shelf.
     pub shelf: String,
-    /// What is put back; none to find out what there is.
+    /// What is put back; `None` to find out what there is.
     pub act: Option<Act>,
 }
 
@@ -22,11 +22,11 @@ pub struct Act {
     pub items: u64,
     /// Id of the request, the same for every attempt.
     pub request: String,
-    /// An earlier attempt may have made it: look it up first.
+    /// An earlier attempt may have made the request: look it up first.
     pub look_up: bool,
 }
 
-/// What the look found, to be done later with this and nothing else.
+/// What the look found. Later steps use this and nothing else.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Pin {
     /// Edition of the shelf.

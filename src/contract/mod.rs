@@ -1,10 +1,9 @@
 //! What the operator asks of a Job, and what the Job answers.
 //!
-//! A [`Task`] travels as JSON in the environment variable [`TASK_ENV`] of the
-//! Job's container; an [`Outcome`] comes back as the container's termination
-//! message, which the kubelet keeps without any network or credentials. Both
-//! are versioned together: operator and agent are one binary. Neither has a
-//! secret in it. What is asked of one system stands in a folder of its own.
+//! A [`Task`] travels as JSON in the environment variable [`TASK_ENV`] of the Job's container; an [`Outcome`] comes
+//! back as the container's termination message, which the kubelet keeps without any network or credentials. Both are
+//! versioned together: operator and agent are one binary. Neither contains a secret. The work of each system has a
+//! folder of its own.
 
 mod constants;
 mod failure;

@@ -1,7 +1,7 @@
 //! What a Job answers: an outcome that always fits a termination message.
 //!
-//! What was done and why it failed may both be there. Success is never read
-//! from here alone: the plan compares what was planned with what was done.
+//! An outcome may contain both what was done and why it failed. Success is never derived from it alone: the plan
+//! compares what was planned with what was done.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub struct Outcome {
     /// What it did or found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// What is to be known of it, though it is no failure.
+    /// What is worth reporting, though it is not a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// It failed before it wrote anything to the volumes.
@@ -42,7 +42,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
-    /// Of work that looks: one for each part, in the order asked, the first of those asked for, as many as fit.
+    /// Of a look: one entry for each part, in the order asked. If not all fit, the first ones that fit.
     Found(Vec<Found>),
     /// Of work that acts on a part.
     Did(Did),
@@ -68,7 +68,7 @@ impl Answer {
 pub struct Found {
     /// The part.
     pub part: Part,
-    /// What was fixed for it, as its system writes it: what is done later is done with this and nothing else.
+    /// What was pinned for it, as its system writes it. Later steps use this and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Value>,
     /// How much there is to do.
@@ -77,7 +77,7 @@ pub struct Found {
     /// Why it cannot be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What is to be known of it, though it is no failure.
+    /// What is worth reporting, though it is not a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct Found {
 /// What was done for a part. Success is computed from it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Did {
-    /// By type, of how many how many.
+    /// Counts by type: how many of how many.
     pub tallies: Tallies,
 }
 
@@ -111,9 +111,9 @@ const MESSAGES: [usize; 4] = [usize::MAX, 1024, 256, 96];
 const MESSAGE_OF_PART: usize = 256;
 
 impl Outcome {
-    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first; then a system tells less of what it did, and work
-    /// that looks leaves its last parts out, which are asked for again. What still does not fit becomes a failure that says
-    /// so, never a silent loss.
+    /// JSON of at most [`OUTCOME_LIMIT`] bytes. Messages are cut first. Then a system reports less of what it did, and
+    /// a look leaves its last parts out, which are requested again. An outcome that still does not fit becomes a
+    /// failure that says so, never a silent loss.
     pub fn encode(&self) -> String {
         for answer in self.forms() {
             for limit in MESSAGES {
@@ -122,7 +122,7 @@ impl Outcome {
                 if let Some(text) = cut.fitting() {
                     return text;
                 }
-                // Rather another attempt at the rest than messages that say nothing.
+                // Another attempt at the remaining parts is better than messages that say nothing.
                 if limit == MESSAGE_OF_PART
                     && let Some(text) = cut.first_parts()
                 {
@@ -142,7 +142,7 @@ impl Outcome {
         serde_json::to_string(self).ok().filter(|text| text.len() <= OUTCOME_LIMIT)
     }
 
-    /// The answer, and shorter ones that stand for it.
+    /// The answer, and shorter answers that can replace it.
     fn forms(&self) -> Vec<Option<Answer>> {
         let mut forms = vec![self.answer.clone()];
         if let Some(Answer::Restic(answer)) = &self.answer {
@@ -151,7 +151,7 @@ impl Outcome {
         forms
     }
 
-    /// With the first parts of work that looks, as many as fit. The first is answered in any case.
+    /// The outcome with the first parts of a look, as many as fit. The first part is always answered.
     fn first_parts(&self) -> Option<String> {
         let Some(Answer::Found(parts)) = &self.answer else { return None };
         let with = |parts: &[Found]| Self { answer: Some(Answer::Found(parts.to_vec())), ..self.clone() };
@@ -162,7 +162,7 @@ impl Outcome {
     /// Reads a termination message.
     ///
     /// # Errors
-    /// The text is no outcome of this version or the one before; the Job's result is then unknown.
+    /// The text is not an outcome of this version or the previous one; the Job's result is then unknown.
     pub fn decode(text: &str) -> Result<Self, String> {
         let unreadable = |e: serde_json::Error| format!("the termination message is not an outcome: {e}");
         let text = text.trim();
@@ -190,7 +190,7 @@ impl Outcome {
 }
 
 impl Found {
-    /// The answer of a part whose own does not fit even alone.
+    /// The answer for a part whose own answer does not fit even alone.
     fn too_large(&self) -> Self {
         let text = "The result for this host does not fit into the result of a Job (4096 bytes). Specify fewer paths or snapshots in the rule, and restore the others in another session.";
         let failure = Some(Failure::new(Class::Invalid, reason::OUTCOME_TOO_LARGE, text));

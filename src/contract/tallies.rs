@@ -1,22 +1,23 @@
 //! How much there is to do, and how much of it was done, counted by type.
 //!
-//! Success is computed from these and from nothing else: what an exit code or a remote system calls success is a claim.
+//! Success is computed from these and from nothing else: a success that an exit code or a remote system reports is only
+//! a claim.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Of one type.
+/// The counts of one type.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Tally {
     /// How many there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub total: u64,
-    /// How many were done, or found to be as they should.
+    /// How many were done, or found to be as they should be.
     #[serde(skip_serializing_if = "is_zero")]
     pub done: u64,
-    /// How many were left out, as was asked for.
+    /// How many were left out on request.
     #[serde(skip_serializing_if = "is_zero")]
     pub skipped: u64,
     /// How many could not be done.
@@ -30,12 +31,12 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Tally {
-    /// So many, of which nothing is done yet.
+    /// A total of which nothing is done yet.
     pub fn planned(total: u64) -> Self {
         Self { total, ..Self::default() }
     }
 
-    /// So many of so many.
+    /// `done` of `total`.
     pub fn of(done: u64, total: u64) -> Self {
         Self { total, done, ..Self::default() }
     }
@@ -46,13 +47,13 @@ impl Tally {
     }
 }
 
-/// By type: `files`, `bytes`, `tables`, or what else a system has.
+/// Tallies by type: `files`, `bytes`, `tables`, or other types of a system.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Tallies(BTreeMap<String, Tally>);
 
 impl Tallies {
-    /// Of one type; none of a type that nobody counted.
+    /// The tally of one type; `None` if the type was not counted.
     pub fn get(&self, type_: &str) -> Option<Tally> {
         self.0.get(type_).copied()
     }

@@ -20,11 +20,11 @@ pub struct Task {
     /// The parts of the run that it is for, in the order in which [`Task::work`] has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
-    /// Attempt at the step, from 1: before a later one, somebody may have done it already.
+    /// Attempt at the step, from 1: an earlier attempt may have done the work already.
     #[serde(default = "first")]
     pub attempt: i32,
-    /// An earlier attempt died in a pod of this one's hostname, as its kubelet saw: what it has locked is locked by
-    /// nobody.
+    /// An earlier attempt died in a pod with the hostname of this one, as its kubelet saw: its locks are held by no
+    /// process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_death: bool,
     /// How its processes are scheduled.
@@ -62,12 +62,12 @@ pub struct Run {
     pub name: String,
 }
 
-/// A part of a run that succeeds or fails by itself: of restic, a host.
+/// A part of a run that succeeds or fails by itself: for restic, a host.
 #[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Part {
     /// Index of the member in the run.
     pub member: usize,
-    /// Its name, the only one of the run.
+    /// Its name, unique in the run.
     pub name: String,
 }
 
@@ -91,17 +91,17 @@ impl Process {
     }
 }
 
-/// For whom a Job was asked, and nothing else of its task.
+/// The parts that a Job was asked for, without the rest of its task.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Asked {
     version: u32,
-    /// As of [`Task`].
+    /// As in [`Task`].
     #[serde(default)]
     pub parts: Vec<Part>,
 }
 
 impl Work {
-    /// What restic is asked; none where another system is.
+    /// The work of restic; `None` for the work of another system.
     pub fn restic(&self) -> Option<&restic::Work> {
         match self {
             Self::Restic(work) => Some(work),
@@ -126,7 +126,7 @@ impl Task {
     /// Reads a task of this [`VERSION`] or the one before.
     ///
     /// # Errors
-    /// The text is no task, or of another version.
+    /// The text is not a task, or is of another version.
     pub fn decode(text: &str) -> Result<Self, String> {
         decode(text)
     }
@@ -141,7 +141,7 @@ impl Asked {
     /// Reads it from a task, or from what was kept of one.
     ///
     /// # Errors
-    /// As of [`Task::decode`].
+    /// As in [`Task::decode`].
     pub fn decode(text: &str) -> Result<Self, String> {
         decode(text)
     }
@@ -150,8 +150,8 @@ impl Asked {
 fn encode(document: &impl Serialize) -> String {
     // Plain data with string keys: serialising it cannot fail.
     let text = serde_json::to_string(document).unwrap_or_default();
-    // The kubelet expands $(NAME) in values of the environment: a user's pattern would take in a user's variable,
-    // quotes included. Dollar signs stand within strings only, so that each can be escaped.
+    // The kubelet expands $(NAME) in values of the environment: a user's pattern would include the value of a user's
+    // variable, with its quotes. Dollar signs occur only within strings, so that each can be escaped.
     text.replace('$', "\\u0024")
 }
 

@@ -1,7 +1,7 @@
-//! Documents of the version before, as this one has them.
+//! Converts documents of the previous version to this version.
 //!
-//! An operator is upgraded while its Jobs run: they were asked, and answer, as the one before did.
-//! Version 2 knew restic only, so that its work and its answers stood where those of any system do now.
+//! An operator is upgraded while its Jobs run: these Jobs got their tasks, and answer, in the previous version. Version
+//! 2 supported restic only, so that its work and its answers were in the place where those of any system are now.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ pub fn version(text: &str) -> serde_json::Result<u32> {
     serde_json::from_str::<Versioned>(text).map(|v| v.version)
 }
 
-/// A task of version 2. What is read is of this version: written again, it is read as such.
+/// Converts a task of version 2. The result is of this version: written again, it is read as such.
 pub fn task(old: Value) -> Value {
     let Value::Object(mut old) = old else { return old };
     let Some(step) = old.remove("step") else { return Value::Object(old) };
@@ -41,7 +41,7 @@ pub fn task(old: Value) -> Value {
     Value::Object(old)
 }
 
-/// An outcome of version 2.
+/// Converts an outcome of version 2.
 pub fn outcome(old: Value) -> Value {
     let Value::Object(mut old) = old else { return old };
     old.insert("version".to_owned(), VERSION.into());

@@ -1,8 +1,8 @@
-//! The operator: observe, plan, apply, report. The only room that talks to Kubernetes.
+//! The operator: observe, plan, apply, report. The only module that talks to Kubernetes.
 //!
 //! Every replica serves admission, health and metrics; one of them, the
-//! [`process::leader`], reconciles. What has to be remembered is in the cluster, so a
-//! new leader goes on where the old one was stopped.
+//! [`process::leader`], reconciles. All persistent state is in the cluster, so a
+//! new leader continues where the old leader stopped.
 
 pub mod apply;
 pub mod cache;

@@ -1,8 +1,7 @@
-//! One room per external system.
+//! One module per external system.
 //!
-//! A driver knows its system and `contract`, and nothing of Kubernetes or
-//! of the kinds users write. It never decides what a run does next: it does one
-//! step and says truthfully how that ended.
+//! A driver uses its system and `contract`, and does not depend on Kubernetes or on the kinds that users write. It
+//! never decides what a run does next: it does one step and reports truthfully how the step ended.
 
 pub mod control;
 pub mod done;

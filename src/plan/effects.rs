@@ -1,6 +1,6 @@
-//! What a plan asks for: objects to make, Jobs to stop, workloads to scale, status to write, events to publish.
+//! The effects of a plan: objects to create, Jobs to stop, workloads to scale, status to write, events to publish.
 //!
-//! Only `controller::apply` makes it so. Nothing here decides.
+//! Only `controller::apply` carries them out. This module makes no decisions.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::plan::seen::job_status::reasons::WARNINGS;
 use crate::plan::work::job_defaults;
 use crate::text;
 
-/// What to do about an object. What may be said of it afterwards, only `controller::apply` can tell.
+/// What to do about an object. Only `controller::apply` can tell which results may be reported afterwards.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Grants to take back; done before anything else, so that the finalizer stays until they are gone.
+    /// Grants to revoke. They are revoked before anything else, so that the finalizer stays until they are gone.
     pub revoke: Vec<GrantStatus>,
-    /// Change of the object's finalizer: it is on before anything else is done, and off after all of it.
+    /// Change of the object's finalizer. It is added before anything else is done, and removed after everything else.
     pub finalizer: Option<FinalizerChange>,
     /// Claims to create, before the Jobs that mount them.
     pub claims: Vec<PersistentVolumeClaim>,
@@ -37,7 +37,7 @@ pub struct Plan {
     pub stop_jobs: Vec<Stop>,
     /// Workloads to scale.
     pub scales: Vec<Scale>,
-    /// Workloads to say of that they stay at zero, or no longer.
+    /// Workloads whose annotation about staying at zero is set or removed.
     pub holds: Vec<Hold>,
     /// Backup sessions to create.
     pub sessions: Vec<NewSession>,
@@ -45,17 +45,18 @@ pub struct Plan {
     pub status: Option<Value>,
     /// Facts about the Repository, for its status.
     pub repository_facts: Option<Value>,
-    /// The Repository did not answer a Job. It is asked to see for itself; everybody else learns of that from its status.
+    /// The Repository did not answer a Job. The Repository is asked to check for itself; all other objects learn the
+    /// result from its status.
     pub unreachable: bool,
-    /// A session failed in the store, or on the way to it: the Repository is asked to see whether it still opens.
+    /// A session failed in the store, or on the way to it. The Repository is asked to check whether it still opens.
     pub shut: bool,
     /// Whether a Repository is being listed.
     pub listing: Listing,
     /// Events to publish.
     pub events: Vec<Event>,
-    /// Look again after this long, even if nothing changes.
+    /// Requeue after this time, even if nothing changes.
     pub requeue: Option<Duration>,
-    /// Look again at once: the status just written allows the next step.
+    /// Requeue at once: the status just written allows the next step.
     pub again: bool,
 }
 
@@ -65,20 +66,20 @@ impl Plan {
         Self::default()
     }
 
-    /// Warns once of what holds a Job up; `before` is the reason that stood in status.
+    /// Publishes one warning about what holds up a Job. `before` is the reason that was in status.
     pub fn warn_of(&mut self, held: &Failure, before: Option<&str>) {
         if before != Some(held.reason.as_str()) {
             self.events.push(Event::new(true, &held.reason, &held.message));
         }
     }
 
-    /// Stops a Job, unless it is not there or on its way out.
+    /// Stops a Job, unless it does not exist or is already being deleted.
     pub fn stop(&mut self, job: Option<&JobSeen>) {
         self.stop_jobs.extend(job.filter(|j| !j.deleting).map(Stop::of));
     }
 
-    /// Stops Jobs that cannot start with the settings that they were made with, once those are other ones: they are
-    /// made again.
+    /// Stops Jobs that cannot start with the settings they were created with, if the settings have changed since. These
+    /// Jobs are then created again.
     pub fn renew(&mut self, jobs: &[JobSeen], defaults: &RuntimeSettings) {
         let now = job_defaults::defaults_hash(defaults);
         for job in jobs.iter().filter(|j| j.waits_to_start() && j.defaults.as_ref().is_some_and(|d| *d != now)) {
@@ -86,8 +87,9 @@ impl Plan {
         }
     }
 
-    /// Removes Jobs whose agent has ended and whose pod is kept up by a container that somebody added: it would hold the
-    /// volumes until the deadline. Only once this look changes nothing: what the agents said stands in status then.
+    /// Removes Jobs whose agent has ended but whose pod is kept running by a container that was added to it: the pod
+    /// would hold the volumes until the deadline. This happens only if the reconcile changes no status: status then
+    /// contains what the agents reported.
     pub fn release(&mut self, jobs: &[JobSeen]) {
         let lingering: Vec<&JobSeen> = jobs.iter().filter(|j| j.lingers && !j.deleting).collect();
         if self.status.is_some() {
@@ -101,41 +103,41 @@ impl Plan {
         }
     }
 
-    /// Takes note of a failure that others should know of: a store that does not answer one answers nobody.
+    /// Records a failure that concerns other objects too: a store that does not answer one object answers no object.
     pub fn note(&mut self, failure: &Failure) {
         if failure.class == Class::Transient && failure.reason == reason::REPOSITORY_UNREACHABLE {
             self.unreachable = true;
         }
     }
 
-    /// Takes note of why a session ended.
+    /// Records why a session ended.
     pub fn note_end(&mut self, why: &str) {
         self.shut |= store_reasons::is_of_store(why);
     }
 
-    /// Looks again after `wait`, or sooner.
+    /// Requeues after `wait`, or sooner.
     pub fn look_again(&mut self, wait: Duration) {
         self.requeue = Some(self.requeue.map_or(wait, |r| r.min(wait)));
     }
 }
 
-/// A Job to stop: the one of this uid, not another that has its name by now.
+/// A Job to stop. Only the Job with this uid is stopped, not another Job that has its name by now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stop {
     /// Its name.
     pub name: String,
-    /// Its uid; of none that the API server knows, where it has none.
+    /// Its uid; `None` stands for no Job that the API server knows.
     pub uid: Option<String>,
 }
 
 impl Stop {
-    /// Of a Job that was seen.
+    /// The stop of a Job that was found.
     pub fn of(job: &JobSeen) -> Self {
         Self { name: job.name.clone(), uid: job.uid.clone() }
     }
 }
 
-/// Keeps what a Job says that is to be known of a host; the events that tell of what is new.
+/// Adds the new warnings of a Job about a host to `kept`. Returns an event for each new warning.
 pub fn warn(kept: &mut Vec<String>, host: &str, said: &[String]) -> Vec<Event> {
     let new: Vec<String> = said.iter().filter(|w| !kept.contains(w)).cloned().collect();
     kept.extend(new.iter().cloned());
@@ -143,24 +145,24 @@ pub fn warn(kept: &mut Vec<String>, host: &str, said: &[String]) -> Vec<Event> {
     new.iter().map(|w| Event::new(true, reason::HOST_WARNING, &format!("Host {host}: {w}"))).collect()
 }
 
-/// Whether a Repository is being listed. Only some are at once.
+/// Whether a Repository is being listed. Only some Repositories are listed at the same time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Listing {
-    /// It is not, and need not be.
+    /// No listing runs, and none is needed.
     #[default]
     None,
-    /// It is to be, and waits for its turn.
+    /// A listing is needed and waits for its turn.
     Wants,
-    /// It is.
+    /// A listing runs.
     Works,
 }
 
 /// Change of a finalizer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FinalizerChange {
-    /// Put it on.
+    /// Add the finalizer.
     Add,
-    /// Take it off.
+    /// Remove the finalizer.
     Remove,
 }
 
@@ -182,14 +184,14 @@ impl Scale {
     }
 }
 
-/// What a workload is to say of why it stays at zero.
+/// The annotation of a workload that says why it stays at zero.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hold {
-    /// As of [`Scale`].
+    /// As in [`Scale`].
     pub kind: String,
     /// Name, in the session's namespace.
     pub name: String,
-    /// The annotation; none to take it off.
+    /// The annotation; `None` removes it.
     pub note: Option<String>,
 }
 
@@ -216,9 +218,9 @@ pub struct About {
 /// An event to publish about the session, or about a workload that it restores.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
-    /// The workload; none for the session.
+    /// The workload; `None` for the session.
     pub about: Option<About>,
-    /// Something is wrong.
+    /// Whether it is a warning.
     pub warning: bool,
     /// PascalCase.
     pub reason: String,
@@ -227,7 +229,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event whose message fits one.
+    /// Creates an event. The message is cut to the length that an event allows.
     pub fn new(warning: bool, reason: &str, message: &str) -> Self {
         Self { about: None, warning, reason: reason.to_owned(), message: text::message(message) }
     }
@@ -236,12 +238,12 @@ impl Event {
 /// A right, as objects to create in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
-    /// How it stands in status.
+    /// The grant as it is recorded in status.
     pub status: GrantStatus,
-    /// Who works with it; `None` where the user names every account.
+    /// ServiceAccount that uses the grant; `None` if the user names every account.
     pub account: Option<ServiceAccount>,
     /// What it allows.
     pub role: Role,
-    /// That it allows it to them.
+    /// Binds the Role to the accounts.
     pub binding: RoleBinding,
 }

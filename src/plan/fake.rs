@@ -1,7 +1,7 @@
-//! Jobs for tests of plans: created, run for a while, end as a script says, and go in the foreground.
+//! Jobs for tests of plans: they are created, run for a while, end as a script says, and are deleted in the foreground.
 //!
-//! What a plan sees of them goes the real way: a Job object and a pod with a
-//! termination message through [`job_status::see`].
+//! A plan reads them through the real code: a Job object and a pod with a termination message go through
+//! [`job_status::see`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,9 +40,9 @@ pub fn setup() -> Setup {
     }
 }
 
-/// Looks for which a Job runs before it ends.
+/// Number of ticks that a Job runs before it ends.
 const RUNS_FOR: u32 = 1;
-/// Looks for which a deleted Job whose pod runs stays: the pod's grace.
+/// Number of ticks that a deleted Job with a running pod stays: the grace period of the pod.
 const GRACE: u32 = 3;
 
 /// How an attempt at a step ends.
@@ -50,13 +50,13 @@ const GRACE: u32 = 3;
 pub enum End {
     /// All of it done.
     Ok,
-    /// With this failure.
+    /// It fails with this class and reason.
     Fails(Class, &'static str),
-    /// The same before it has written anything.
+    /// It fails in the same way, before it has written anything.
     Untouched(Class, &'static str),
-    /// Its pod is killed for its memory.
+    /// Its pod is killed because of its memory use.
     OutOfMemory,
-    /// The Job is called failed while its pod still runs.
+    /// The Job is marked as failed while its pod still runs.
     PodLingers,
     /// Fewer entries than planned.
     Short,
@@ -64,30 +64,30 @@ pub enum End {
     Absent(Absent),
     /// Nothing was planned, nothing restored.
     Empty,
-    /// All done, and so many extraneous entries deleted; none looked for without a number.
+    /// All done, and this number of extraneous entries deleted. `None`: the Job looked for no extraneous entries.
     Deletes(Option<u64>),
-    /// All restored, and so many extraneous entries deleted, of more.
+    /// All restored, but only this number of the extraneous entries deleted.
     NotDeleted(u64, Class),
-    /// All done, but of another run.
+    /// All done, but the outcome belongs to another run.
     OtherRun,
-    /// Somebody deletes the Job while its pod runs, which then takes its grace. The Job made next ends well.
+    /// A user deletes the Job while its pod runs. The pod then takes its grace period. The Job created next ends well.
     DeletedByHand,
-    /// All done that can be, and this failure beside the answer, as restic exits with 3.
+    /// Everything possible is done, and the answer also contains this failure, as when restic exits with 3.
     Partial(Class, &'static str),
     /// Its pod waits for a node until it is stopped.
     Unschedulable,
-    /// Maintenance ends with what it found out, and perhaps a failure beside it, as the agent leaves them.
+    /// Maintenance ends with these facts, and possibly a failure, as the agent reports them.
     Maintained(RepositoryFacts, Option<(Class, &'static str)>),
     /// It runs until it is stopped.
     Never,
-    /// Its node goes away under it: it runs, and nobody hears of it again, though it is stopped.
+    /// Its node disappears. The Job runs, and reports nothing again, even after it is stopped.
     NodeGone,
 }
 
 impl End {
     /// An infrastructure failure.
     pub const TRANSIENT: Self = Self::Fails(Class::Transient, reason::REPOSITORY_UNREACHABLE);
-    /// A failure that no further attempt can mend.
+    /// A failure that no further attempt can fix.
     pub const DATA: Self = Self::Fails(Class::Data, reason::DATA_CORRUPT);
 }
 
@@ -96,7 +96,7 @@ struct FakeJob {
     job: Job,
     end: End,
     age: u32,
-    /// Looks left after it was deleted.
+    /// Ticks left after it was deleted.
     going: Option<u32>,
     /// When it was deleted.
     deleted: Option<Timestamp>,
@@ -120,12 +120,12 @@ impl FakeJob {
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     pub there: BTreeSet<(&'static str, String, String)>,
-    /// All that were ever made.
+    /// All objects that were ever created.
     pub made: BTreeSet<(&'static str, String, String)>,
 }
 
 impl Grants {
-    /// The objects of a grant, in the order of their making.
+    /// The objects of a grant, in the order of their creation.
     pub fn objects(grant: &Grant) -> Vec<(&'static str, String, String)> {
         let of = |kind, meta: &ObjectMeta| (kind, meta.namespace.clone().unwrap(), meta.name.clone().unwrap());
         let account = grant.account.as_ref().map(|a| of("ServiceAccount", &a.metadata));
@@ -146,13 +146,13 @@ impl Grants {
         self.there.insert(object);
     }
 
-    /// A Job that reads a Secret can: its account and a binding are there.
+    /// Checks that a Job that reads a Secret can do so: its account and a binding exist.
     pub fn serve(&self, job: &Job) {
         let task = task(job);
         let Some(place) = task.work.restic().and_then(|w| w.repository.secret.clone()) else { return };
         let pod = job.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
         let (account, home) = (pod.service_account_name.clone().unwrap(), job.metadata.namespace.clone().unwrap());
-        // One that is named is not made, and bound by a grant of another name.
+        // An account that the user names is not created, and the grant that binds it has another name.
         let named = !account.starts_with("lifeboat-");
         let of_ours = [("ServiceAccount", home), ("Role", place.namespace.clone()), ("RoleBinding", place.namespace)];
         for (kind, namespace) in of_ours.into_iter().filter(|_| !named) {
@@ -166,19 +166,19 @@ impl Grants {
 #[derive(Clone, Debug, Default)]
 pub struct Jobs {
     all: BTreeMap<String, FakeJob>,
-    /// Ends of the attempts at a step, by its key; what is not scripted ends well.
+    /// Ends of the attempts at a step, by its key; an attempt without a script ends well.
     pub script: BTreeMap<String, Vec<End>>,
     /// Hosts for which the preflight finds no snapshot.
     pub without_snapshot: BTreeSet<String>,
-    /// Version in which agents answer; ours where nothing is said.
+    /// Agents answer in the previous version instead of the current one.
     pub of_before: bool,
-    /// Snapshots that each host is restored from; one where nothing is said.
+    /// Number of snapshots that each host is restored from; one by default.
     pub snapshots_each: usize,
-    /// Id of the first snapshot of each host; none for one that is always the same.
+    /// Id of the first snapshot of each host; `None` for a fixed id.
     pub snapshot: Option<String>,
-    /// The path of each snapshot of a host; those beyond have several.
+    /// The path of each snapshot of a host; snapshots beyond this list have several paths.
     pub paths: Vec<String>,
-    /// The store does not answer: what is created now fails.
+    /// The store does not answer: Jobs that are created now fail.
     pub away: bool,
     /// Content of each Job that was ever created, by name.
     contents: BTreeMap<String, Value>,
@@ -193,12 +193,12 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// As the API server does: a name that is taken stays as it is. The same name must mean the same work.
+    /// Creates a Job as the API server does: an existing name stays unchanged. The same name must mean the same work.
     pub fn create(&mut self, job: &Job) {
         let name = job.name_any();
         let (key, attempt) = (note(job, annotation::STEP_KEY), note(job, annotation::ATTEMPT).parse().unwrap());
         let mut content = json!(task(job));
-        // What one that is gone may have done, the next is told.
+        // The next Job is told what a Job that is gone may have done, so this field may differ.
         let mock = content["work"].get_mut("mock").and_then(|mock| mock.get_mut("act"));
         if let Some(act) = mock.and_then(Value::as_object_mut) {
             act.remove("look_up");
@@ -225,7 +225,7 @@ impl Jobs {
         );
     }
 
-    /// Deletes one in the foreground: it stays while its pod runs.
+    /// Deletes a Job in the foreground: it stays while its pod runs.
     pub fn stop(&mut self, name: &str) {
         if let Some(job) = self.all.get_mut(name)
             && job.going.is_none()
@@ -236,7 +236,7 @@ impl Jobs {
         }
     }
 
-    /// Their session is gone, and the garbage collector has come by.
+    /// The session is deleted, and the garbage collector has removed its Jobs.
     pub fn go_with_their_owner(&mut self) {
         self.all.clear();
     }
@@ -266,7 +266,7 @@ impl Jobs {
         self.all.values().map(|j| self.seen_now(j)).collect()
     }
 
-    /// Keys of Jobs whose pods run, as far as anybody can tell.
+    /// Keys of Jobs whose pods run, as far as the cluster can tell.
     pub fn running(&self) -> Vec<String> {
         let lost = |j: &&FakeJob| j.end == End::NodeGone && j.going.is_some();
         self.all.values().filter(|j| j.runs() && !lost(j)).map(|j| note(&j.job, annotation::STEP_KEY)).collect()
@@ -285,7 +285,7 @@ impl Jobs {
         terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Looked at anew when it, or the clock, has moved on.
+    /// Reads a Job again when the Job or the clock has changed.
     fn seen_now(&self, fake: &FakeJob) -> JobSeen {
         let mut last = fake.seen.borrow_mut();
         let (_, seen) = match last.take().filter(|(at, _)| *at == self.now) {
@@ -306,7 +306,7 @@ impl Jobs {
             status = json!({ "phase": "Pending", "conditions": [condition] });
         }
         if ended {
-            // Ended, as the Job says; its pod may take longer.
+            // The Job says that it has ended; its pod may take longer.
             let condition = json!([{ "type": "Failed", "status": "True", "reason": "BackoffLimitExceeded" }]);
             job.status = serde_json::from_value(json!({ "conditions": condition })).unwrap();
             status = self.pod_status(fake);
@@ -322,7 +322,7 @@ impl Jobs {
             job_status::see_all(jobs, &[pod], self.now).remove(0)
         };
         let whole = look(&job, &pod);
-        // Plans see what the watches keep.
+        // Plans see only what the watch caches keep.
         let seen = look(&Kept::from(job).open(), &Kept::from(pod).open());
         let asks = task(&fake.job).verb == "preflight";
         let parts = if asks { whole.parts.clone() } else { vec![] };
@@ -349,7 +349,7 @@ impl Jobs {
     fn outcome(&self, task: &Task, end: &End) -> Outcome {
         let mut outcome = Outcome { version: VERSION, run: task.run.id.clone(), seconds: 1.5, ..Outcome::default() };
         match end {
-            // An agent of before does not know that there was something.
+            // An agent of the previous version does not know that a repository existed.
             End::Absent(what) if task.work.restic().is_some_and(|w| w.repository.known) && !self.of_before => {
                 let why = match what {
                     Absent::Repository => reason::REPOSITORY_MISSING,
@@ -473,12 +473,12 @@ pub fn task(job: &Job) -> Task {
     Task::decode(job_status::task_text(&job_status::pod_of(job).unwrap().containers).unwrap()).unwrap()
 }
 
-/// What restic is asked in a Job.
+/// The restic work in a Job.
 pub fn work(job: &Job) -> Work {
     task(job).work.restic().unwrap().clone()
 }
 
-/// The same, without where.
+/// The same, without the repository.
 pub fn step(job: &Job) -> Step {
     work(job).step
 }

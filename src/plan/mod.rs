@@ -1,9 +1,8 @@
 //! What should happen next: pure functions.
 //!
-//! No async, no client, no clock, no environment, no randomness: time is an
-//! argument, so that every decision can be tried thousands of times a second.
-//! A reconcile looks once ([`seen`]), decides here, applies the plan ([`effects::Plan`]), and
-//! writes the status that belongs to what was applied.
+//! No async, no client, no clock, no environment, no randomness: time is an argument, so that every decision can be
+//! tried thousands of times a second. A reconcile reads the cluster once ([`seen`]), decides here, applies the plan
+//! ([`effects::Plan`]), and writes the status that belongs to what was applied.
 
 pub mod backup;
 pub mod effects;

@@ -9,16 +9,16 @@ use crate::api::runtime::RuntimeSettings;
 pub struct Setup {
     /// Image of the Jobs.
     pub image: String,
-    /// Deadline of a run that names none.
+    /// Deadline of a run that does not specify one.
     pub default_timeout: Duration,
     /// Longest deadline that a run may name.
     pub max_timeout: Duration,
-    /// How often the Snapshots of a Repository are brought up to date by themselves; never, when zero.
+    /// Interval at which the Snapshots of a Repository are updated automatically; zero turns this off.
     pub sync_every: Duration,
     /// Jobs that may work on one Repository at once.
     pub jobs_per_repository: usize,
     /// Time between two probes of a Repository that does not answer.
     pub probe_interval: Duration,
-    /// Settings of Jobs where neither the object nor its namespace names any.
+    /// Settings of Jobs where neither the object nor its namespace specifies any.
     pub job_defaults: RuntimeSettings,
 }

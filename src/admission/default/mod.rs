@@ -196,7 +196,7 @@ mod tests {
             }});
             let mut written = canonical.clone();
             let spec = written["spec"].as_object_mut().unwrap();
-            // As published (where Parallel may go without saying), as in the proposal, or both.
+            // As published (where Parallel may be omitted), as in the proposal, or both.
             if order > 0 {
                 spec.insert("maintainOrder".into(), is_ordered.into());
             }

@@ -1,7 +1,7 @@
 //! BackupSession: one run of a backup.
 //!
-//! Names what to run and nothing else. Its spec cannot be changed, but for `cancel`:
-//! another backup is another object.
+//! It only names what to run. The spec is immutable except for `cancel`:
+//! another backup needs another object.
 
 use crate::admission::error::{Errors, FieldError};
 use crate::admission::validate::common;

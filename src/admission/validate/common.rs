@@ -98,7 +98,7 @@ pub fn task(errors: &mut Errors, at: &str, task: Option<&TaskRef>, target: Targe
     }
 }
 
-/// Whether a task other than the built-in ones is named: then the target's shape is that task's business.
+/// Whether a task other than the built-in ones is named: that task then defines the form of the target.
 pub fn has_foreign_task(task: Option<&TaskRef>) -> bool {
     task.and_then(|t| t.name.as_deref())
         .is_some_and(|n| !matches!(n, "" | names::TASK_PVC_BACKUP | names::TASK_PVC_RESTORE))

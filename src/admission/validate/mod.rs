@@ -159,7 +159,7 @@ mod tests {
         assert!(text.starts_with("spec.executionOrder: cannot be read: unknown variant `sequential`"), "{text}");
     }
 
-    /// A run cannot be changed by way of an object that is too large to be judged as a whole.
+    /// A run cannot be changed through an object that is too large to be validated as a whole.
     #[test]
     fn what_stands_beside_a_spec_does_not_unbind_it() {
         let rules = json!([{ "snapshots": ["latest"] }]);

@@ -28,7 +28,7 @@ struct Restored<'a> {
     written: &'a str,
 }
 
-/// Members that have a path open, each with what it wrote.
+/// Members that have a path open, each with its paths as written.
 type Open<'a> = BTreeMap<usize, Vec<&'a str>>;
 
 /// The open paths at a position of the pass.
@@ -177,7 +177,7 @@ mod tests {
         serde_json::from_value(json!({ "ref": reference, "volumeMounts": mounts, "rules": rules })).unwrap()
     }
 
-    /// Every pair of members, rules and paths.
+    /// Compares every pair of members, rules and paths.
     fn tried(a: &RestoreTarget, b: &RestoreTarget) -> bool {
         let meet = |x: &Restored, y: &Restored| {
             let (p, q) = (&x.rule.target_hosts, &y.rule.target_hosts);

@@ -17,14 +17,14 @@ use crate::api::volume::PvcTemplate;
 use crate::plan::run::hosts::{HostSet, TargetKind};
 use crate::plan::systems::restic::args::Command;
 
-/// Longest text of rules in a message, in bytes: two of them and what is said beside them fit into one.
+/// Longest text of rules in a message, in bytes: two such texts and the rest of the message fit into one message.
 const RULES_LENGTH: usize = 160;
 
-/// What both directions have.
+/// The fields that backups and restores share.
 pub struct Part<'a> {
     /// Path of the session's spec or of the member.
     pub at: &'a str,
-    /// Namespace of the object, where known.
+    /// Namespace of the object, if known.
     pub namespace: Option<&'a str>,
     /// Driver of the run.
     pub driver: Driver,

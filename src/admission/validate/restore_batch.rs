@@ -1,7 +1,7 @@
 //! RestoreBatch: a restore of several targets, once.
 //!
-//! Each member is a part; together they have an order and no host in common. Its
-//! spec cannot be changed, but for `cancel`: another restore is another object.
+//! Each member is a part; together they have an order and no host in common. The
+//! spec is immutable except for `cancel`: another restore needs another object.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ pub fn validate(new: &RestoreBatch, old: Option<&RestoreBatch>) -> Vec<FieldErro
     if from_backup.is_none() || spec.repository.is_some() {
         common::driver(&mut errors, "spec.driver", spec.driver);
         let of = |m: &RestoreMember| m.driver.unwrap_or(spec.driver);
-        // Of an empty list the batch itself speaks.
+        // Without members, the driver of the batch itself is checked.
         let drivers: Vec<Driver> =
             spec.members.iter().map(of).chain(spec.members.is_empty().then_some(spec.driver)).collect();
         common::repository(&mut errors, &drivers, spec.repository.as_ref());

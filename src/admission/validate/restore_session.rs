@@ -1,7 +1,7 @@
 //! RestoreSession: a restore of one target, once.
 //!
-//! A batch of one part at `spec`. Its spec cannot be changed, but for `cancel`:
-//! another restore is another object.
+//! A batch of one part at `spec`. The spec is immutable except for `cancel`:
+//! another restore needs another object.
 
 use crate::admission::error::{Errors, FieldError};
 use crate::admission::validate::common;

@@ -62,7 +62,7 @@ pub fn temp_dir(errors: &mut Errors, at: &str, settings: Option<&EmptyDirSetting
     }
 }
 
-/// A quantity of bytes as Kubernetes writes it, and more than nothing.
+/// Whether a text is a Kubernetes quantity of bytes greater than zero.
 pub fn is_size(text: &str) -> bool {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

@@ -51,8 +51,8 @@ const KINDS: [&str; 7] = [
     "DeploymentConfig",
 ];
 
-/// The reference of a target at `at`. `namespace` is that of the object, where known.
-/// With `is_elsewhere` a target without reference is refused by another message already.
+/// The reference of a target at `at`. `namespace` is the namespace of the object, if known.
+/// With `is_elsewhere`, another message already rejects a target without a reference.
 pub fn reference(
     errors: &mut Errors,
     at: &str,
@@ -78,7 +78,7 @@ pub fn reference(
     let group = target.api_version.as_deref().map(|v| v.rsplit_once('/').map_or("", |(group, _)| group));
     let is_supported = match kind {
         TargetKind::Claim | TargetKind::ReplicationController => group.is_none_or(str::is_empty),
-        // The second one is what OpenShift 3 called it.
+        // The second group is the name that OpenShift 3 used.
         TargetKind::DeploymentConfig => group.is_none_or(|g| matches!(g, "apps.openshift.io" | "")),
         kind if kind.is_workload() => group.is_none_or(|g| matches!(g, "apps" | "extensions")),
         _ => false,
@@ -126,7 +126,7 @@ fn right_version(kind: TargetKind) -> Option<&'static str> {
     }
 }
 
-/// Whether a version is of a group that Kubernetes brings: of another one, the kind may be another product's.
+/// Whether a version belongs to a group of Kubernetes itself. In another group, the kind may belong to another product.
 fn is_of_kubernetes(version: &str) -> bool {
     let group = version.rsplit_once('/').map_or("", |(group, _)| group);
     !group.contains('.') || group.ends_with(".k8s.io")
@@ -224,7 +224,7 @@ pub fn args(errors: &mut Errors, at: &str, command: Command, args: &[String]) {
     }
 }
 
-/// Patterns of restic, at a list of them; `example` is one.
+/// Patterns of restic, in a list at `at`; `example` is a valid pattern.
 pub fn patterns(errors: &mut Errors, at: &str, patterns: &[String], example: &str) {
     for (i, pattern) in patterns.iter().enumerate() {
         if pattern.trim().is_empty() {
@@ -235,7 +235,7 @@ pub fn patterns(errors: &mut Errors, at: &str, patterns: &[String], example: &st
     }
 }
 
-/// Absolute, and without `..`: `/data/../etc` would pass as a path below `/data`.
+/// Whether a path is absolute and without `..`: `/data/../etc` would pass as a path below `/data`.
 pub fn is_clean_path(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|p| p == "..") && !path.chars().any(char::is_control)
 }

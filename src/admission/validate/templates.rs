@@ -15,7 +15,8 @@ use crate::plan::restore::pvc_templates::{ORDINAL, volume_name};
 /// Maximum number of replicas: each has its own PVCs and Job.
 const MOST_REPLICAS: i32 = 1000;
 
-/// The templates of a target at `at`, and what goes with them. `namespace` is that of the object, where known.
+/// The templates of a target at `at`, and the fields that depend on them. `namespace` is the namespace of the object,
+/// if known.
 pub fn validate(errors: &mut Errors, at: &str, target: &RestoreTarget, namespace: Option<&str>) {
     if target.ref_.is_some() {
         errors.invalid(

@@ -82,7 +82,7 @@ async fn client(kubeconfig: Option<&Path>) -> Result<Client, Failure> {
     made.await.map_err(|e| trouble(reason::AGENT_FAILED, format!("The Job cannot connect to the API server: {e}.")))
 }
 
-/// One file per key, readable only by this user.
+/// Writes one file per key, readable only by this user.
 fn keep(data: impl IntoIterator<Item = (String, ByteString)>, dir: &Path) -> std::io::Result<()> {
     for (key, ByteString(value)) in data {
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(key))?;

@@ -68,7 +68,7 @@ async fn read(api: Api<Snapshot>, selector: String) -> kube::Result<BTreeMap<Str
     }
 }
 
-/// The object, then its status, which is a resource of its own.
+/// Writes the object, then its status, which is a separate resource.
 async fn write(api: Api<Snapshot>, snapshot: Snapshot) -> kube::Result<()> {
     let name = snapshot.metadata.name.clone().unwrap_or_default();
     let params = PatchParams::apply(SNAPSHOT_MANAGER).force();

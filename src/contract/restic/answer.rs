@@ -15,7 +15,7 @@ pub enum Answer {
     },
     /// Of [`Step::Backup`].
     BackedUp(Vec<SnapshotMade>),
-    /// The same where it would not fit: packed, in the order of the paths.
+    /// The same if it would not fit: packed, in the order of the paths.
     Saved(String),
     /// Of [`Step::Maintain`].
     Maintained(RepositoryFacts),
@@ -40,7 +40,7 @@ pub enum Answer {
     },
 }
 
-/// What is not there yet, and the first backup creates.
+/// What does not exist yet, and is created by the first backup.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Absent {
@@ -51,7 +51,7 @@ pub enum Absent {
 }
 
 impl Answer {
-    /// Shorter ones that stand for it, the longest first.
+    /// Shorter answers that can replace it, the longest first.
     pub fn shorter(&self) -> Vec<Self> {
         match self {
             Self::BackedUp(made) => [Detail::All, Detail::Sums, Detail::Id].map(|d| Self::Saved(pack(made, d))).into(),
@@ -59,10 +59,10 @@ impl Answer {
         }
     }
 
-    /// What a backup made of `paths`; `None` where it tells of no snapshots.
+    /// What a backup made of `paths`; `None` if the answer contains no snapshots.
     ///
     /// # Errors
-    /// What was packed does not read back.
+    /// The packed text cannot be read.
     pub fn saved(&self, paths: &[String]) -> Result<Option<Vec<Saved>>, String> {
         match self {
             Self::BackedUp(made) => {
@@ -74,13 +74,13 @@ impl Answer {
     }
 }
 
-/// What is true of a repository after a backup run.
+/// State of a repository after a backup run.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct RepositoryFacts {
     /// `restic check` found no error; `None` when it did not run.
     #[serde(default)]
     pub integrity: Option<bool>,
-    /// Retention was applied to its end, or there was none to apply.
+    /// Retention was applied completely, or there was none to apply.
     #[serde(default)]
     pub retained: bool,
     /// Size of the data in the store, bytes; `None` when it was not measured.
@@ -91,7 +91,7 @@ pub struct RepositoryFacts {
     pub snapshot_count: Option<i64>,
     /// Snapshots removed by this run's retention.
     pub removed: i64,
-    /// Snapshots that a dry run of retention would remove; `None` when it was none.
+    /// Snapshots that a dry run of retention would remove; `None` if it was not a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_remove: Option<i64>,
 }

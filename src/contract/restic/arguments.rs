@@ -1,13 +1,13 @@
-//! What arguments of restic do to files that are there already.
+//! What arguments of restic do to existing files.
 
-/// Whether restic, with these arguments, leaves files as they are that are there: also those that a restore before it has
+/// Whether restic, with these arguments, leaves existing files as they are, including files that an earlier restore has
 /// begun to write and not finished. Such a restore runs once.
 pub fn keeps_what_is_there(args: &[String]) -> bool {
     args.iter().any(|a| ["never", "if-newer"].contains(&a.trim_start_matches("--overwrite=")))
 }
 
-/// The same arguments, with which restic reads what is there: what an earlier run of it has left half written may have the
-/// size and time that it should.
+/// The same arguments, changed so that restic reads existing files: a file that an earlier run has left half written
+/// may have the expected size and time.
 pub fn reads_what_is_there(args: &[String]) -> Vec<String> {
     const TRUSTS: &str = "if-changed";
     let is_value = |at: usize| at > 0 && args[at - 1] == "--overwrite" && args[at] == TRUSTS;

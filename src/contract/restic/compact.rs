@@ -1,8 +1,7 @@
-//! Answers in few bytes, for those that would not fit a termination message as people read them.
+//! Packed answers, for answers that would not fit into a termination message in readable form.
 //!
-//! A full id is 64 digits of text and 32 bytes; a path is not told at all where
-//! whoever asked knows it by its number. Packed is only what does not fit
-//! otherwise. Nothing is guessed: what cannot be packed stays as it is.
+//! A full id is 64 digits as text and 32 bytes in binary. A path is left out if the operator knows it by its number.
+//! Only an answer that does not fit otherwise is packed. Nothing is guessed: what cannot be packed stays as it is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,13 +15,13 @@ use crate::digest::hex;
 /// Snapshots of one host that always fit the answer of a preflight, with the longest name that a host can have (38
 /// bytes each, in base64).
 pub const MOST_PINS: usize = 64;
-/// Paths of one host that always fit the answer of a backup: with all counts where these are of a usual size, and with
-/// fewer where not.
+/// Paths of one host that always fit the answer of a backup: with all counts if these are of a usual size, and with
+/// fewer counts if not.
 pub const MOST_PATHS: usize = 255;
 
 /// Bytes of a full id.
 const ID: usize = 32;
-/// Bytes of an id that only has to be told from others; status shows half of it.
+/// Bytes of an id that only has to be distinguished from others; status shows half of it.
 const SHORT_ID: usize = 8;
 /// Bytes of a time: seconds since 1970, for 35,000 years.
 const TIME: usize = 5;
@@ -52,52 +51,52 @@ pub struct SnapshotMade {
     pub seconds: f64,
 }
 
-/// How much an answer tells of each snapshot that a backup made.
+/// How much an answer reports about each snapshot that a backup made.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Detail {
-    /// That it is there.
+    /// Only that the snapshot exists.
     Id,
-    /// What was read and stored, too.
+    /// Also what was read and stored.
     Sums,
     /// All counts.
     All,
 }
 
-/// A snapshot that a backup made, as far as its answer tells.
+/// A snapshot that a backup made, as far as its answer reports it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Saved {
-    /// The snapshot. What is not known is zero; the id may be its first digits only.
+    /// The snapshot. Unknown values are zero; the id may be its first digits only.
     pub made: SnapshotMade,
-    /// What of it is known.
+    /// Which values of it are known.
     pub detail: Detail,
 }
 
-/// The snapshots of a host, as the answer of a preflight has them.
+/// The snapshots of a host, as the answer of a preflight contains them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Pins {
     /// What will be restored, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<PinnedSnapshot>,
-    /// The same where they would not fit, see [`Pins::unpacked`].
+    /// The same in packed form, if they would not fit, see [`Pins::unpacked`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<String>,
-    /// Up to two owners among it, `uid:gid,uid:gid`.
+    /// Up to two owners of what will be restored, `uid:gid,uid:gid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }
 
 impl Pins {
-    /// As a pin; none where there is nothing.
+    /// As a pin; `None` if there is nothing.
     pub fn write(&self) -> Option<Value> {
         (*self != Self::default()).then(|| serde_json::to_value(self).ok()).flatten()
     }
 
-    /// From a pin; nothing where it is none of restic's.
+    /// From a pin; empty if the pin is not restic's.
     pub fn read(pin: Option<&Value>) -> Self {
         pin.and_then(|pin| Self::deserialize(pin).ok()).unwrap_or_default()
     }
 
-    /// Packs the snapshots, where each can be. `paths` are those that were asked for, normalised.
+    /// Packs the snapshots, if each of them can be packed. `paths` are those that were asked for, normalised.
     pub fn pack(&mut self, paths: &[String]) {
         let mut bytes = Vec::with_capacity(self.snapshots.len() * PIN);
         for pin in &self.snapshots {
@@ -115,7 +114,7 @@ impl Pins {
     /// The snapshots, packed or not. `paths` are those that were asked for, normalised.
     ///
     /// # Errors
-    /// What was packed does not read back.
+    /// The packed text cannot be read.
     pub fn unpacked(&self, paths: &[String]) -> Result<Vec<PinnedSnapshot>, String> {
         let Some(packed) = &self.packed else { return Ok(self.snapshots.clone()) };
         let bytes = unpack(packed)?;
@@ -162,7 +161,7 @@ pub fn pack(made: &[SnapshotMade], detail: Detail) -> String {
         Detail::All => 2,
     }];
     for one in made {
-        // A success must not be lost for an id that is none.
+        // A success must not be lost because of an invalid id.
         let id = from_hex(&one.id).filter(|id| id.len() >= SHORT_ID).unwrap_or_else(|| vec![0; SHORT_ID]);
         bytes.extend(&id[..SHORT_ID]);
         if detail >= Detail::Sums {
@@ -181,7 +180,7 @@ pub fn pack(made: &[SnapshotMade], detail: Detail) -> String {
 /// What a backup made of these paths.
 ///
 /// # Errors
-/// The text does not read back.
+/// The text cannot be read.
 pub fn unpack_made(text: &str, paths: &[String]) -> Result<Vec<Saved>, String> {
     let bytes = unpack(text)?;
     let (detail, mut rest) = match bytes.split_first() {
@@ -219,7 +218,7 @@ fn unpack(text: &str) -> Result<Vec<u8>, String> {
     URL_SAFE_NO_PAD.decode(text).map_err(|e| format!("it is not packed as it should be: {e}"))
 }
 
-/// Seven bits a byte, the lowest first; the last byte has its highest bit clear.
+/// Seven bits per byte, the lowest first; the last byte has its highest bit clear.
 fn push(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or_default();
@@ -245,7 +244,7 @@ fn pull(bytes: &mut &[u8]) -> Result<u64, String> {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    // As restic writes it: what has capitals would not come back as it was.
+    // Only the form that restic writes is accepted: capital letters would be lost.
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
         return None;
     }

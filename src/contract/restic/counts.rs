@@ -19,7 +19,7 @@ pub struct Restored {
     /// Files or folders restic could not restore.
     #[serde(default)]
     pub errors: u64,
-    /// Entries deleted that the snapshots do not have; `None` where nothing was looked for.
+    /// Deleted entries that the snapshots do not have; `None` if the restore did not look for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<u64>,
 }
@@ -34,12 +34,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// As much as that is to be restored.
+    /// As planned tallies.
     pub fn planned(self) -> Tallies {
         Tallies::default().with(FILES, Tally::planned(self.files)).with(BYTES, Tally::planned(self.bytes))
     }
 
-    /// What is to be restored; none where nobody has counted.
+    /// What is to be restored; `None` if it was not counted.
     pub fn of_planned(tallies: &Tallies) -> Option<Self> {
         Some(Self { files: tallies.get(FILES)?.total, bytes: tallies.get(BYTES)?.total })
     }
@@ -56,7 +56,7 @@ impl Restored {
         }
     }
 
-    /// From tallies; none where they are not restic's.
+    /// From tallies; `None` if they are not restic's.
     pub fn of(tallies: &Tallies) -> Option<Self> {
         let (files, bytes) = (tallies.get(FILES)?, tallies.get(BYTES)?);
         Some(Self {

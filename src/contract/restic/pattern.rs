@@ -1,20 +1,20 @@
 //! The syntax of restic's patterns: Go's `filepath.Match` between two slashes, and `**` for any number of folders.
 //!
-//! restic refuses a malformed pattern only when it starts, and by then the workload of a restore is scaled down. So what it
-//! refuses is known here, for whoever admits a pattern and for whoever matches by it.
+//! restic rejects a malformed pattern only when it starts, and by then the workload of a restore is scaled down. So
+//! this module knows what restic rejects, for code that admits patterns and for code that matches by them.
 
 /// A character or wildcard of one part of a pattern.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
     /// `*`: any characters.
     Star,
-    /// `?`: one.
+    /// `?`: any one character.
     Any,
-    /// This one.
+    /// This character.
     One(char),
     /// `[a-z]`, or `[^a-z]`.
     Class {
-        /// All but those.
+        /// Whether the class matches all characters except the ranges.
         is_negated: bool,
         /// First and last of each range.
         ranges: Vec<(char, char)>,
@@ -26,7 +26,7 @@ pub fn split(pattern: &str) -> (bool, &str) {
     pattern.strip_prefix('!').map_or((false, pattern), |body| (true, body))
 }
 
-/// The parts of a pattern, as Go's `filepath.Clean` leaves them: restic does that with each.
+/// The parts of a pattern, as Go's `filepath.Clean` leaves them: restic cleans each pattern this way.
 pub fn cleaned(pattern: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = vec![];
     for part in pattern.split('/').filter(|p| !p.is_empty() && *p != ".") {
@@ -39,7 +39,7 @@ pub fn cleaned(pattern: &str) -> Vec<&str> {
     parts
 }
 
-/// What a part of a pattern consists of; `None` where it is malformed.
+/// The tokens of a part of a pattern; `None` if it is malformed.
 pub fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut all = vec![];
     let mut chars = text.chars().peekable();
@@ -73,10 +73,10 @@ fn bound(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
     }
 }
 
-/// Whether restic takes a pattern.
+/// Checks whether restic accepts a pattern.
 ///
 /// # Errors
-/// What is wrong with it: restic refuses it, or no program can be given it.
+/// What is wrong with it: restic rejects it, or it cannot be passed to a program.
 pub fn check(pattern: &str) -> Result<(), String> {
     no_nul(pattern)?;
     let malformed = cleaned(split(pattern).1).into_iter().find(|part| tokens(part).is_none());
@@ -87,10 +87,10 @@ pub fn check(pattern: &str) -> Result<(), String> {
     })
 }
 
-/// Whether a text can be an argument of a program.
+/// Checks whether a text can be an argument of a program.
 ///
 /// # Errors
-/// That it has a NUL character: the kernel ends arguments and variables at it, so that no program starts with one.
+/// The text has a NUL character: the kernel ends arguments and variables at it, so that no program starts with one.
 pub fn no_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err(format!("{text:?} contains a NUL character (\\u0000); remove it"));
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What restic 0.18.0 says of each ("invalid pattern(s) provided").
+    /// What restic 0.18.0 reports for each ("invalid pattern(s) provided").
     #[test]
     fn what_restic_refuses_is_refused() {
         for good in [

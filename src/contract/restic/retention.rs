@@ -1,4 +1,4 @@
-//! What of a repository is kept.
+//! What is kept of a repository.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Whether anything is removed by it at all: keeping nothing by rule means keeping everything.
+    /// Whether it removes anything at all: without any rule that keeps snapshots, everything is kept.
     pub fn keeps_something(&self) -> bool {
         let counts =
             [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly];

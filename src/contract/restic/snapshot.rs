@@ -8,7 +8,7 @@ use crate::text::short_id;
 pub const RUN_TAG_PREFIX: &str = "lifeboat.run=";
 /// Tag that names the BackupSession (`namespace/name`) of a run, so that it is found when the object is gone.
 pub const SESSION_TAG_PREFIX: &str = "lifeboat.session=";
-/// Tag that says of how many paths a host's part of a run is: with fewer it is no whole one.
+/// Tag with the number of paths of a host's part of a run: with fewer paths the part is not complete.
 pub const PATHS_TAG_PREFIX: &str = "lifeboat.paths=";
 /// Tag of a snapshot that misses files which could not be read.
 pub const INCOMPLETE_TAG: &str = "lifeboat.incomplete";

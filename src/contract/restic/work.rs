@@ -28,10 +28,11 @@ pub struct RepositoryAccess {
     /// A bucket that does not exist may be created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub create_bucket: bool,
-    /// There was a repository: one that is not there is lost, and neither created nor taken for one without snapshots.
+    /// A repository has existed: if it is not there, it is lost, and is neither created nor treated as a repository
+    /// without snapshots.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub known: bool,
-    /// The backend Secret, where no volume can bring it: the agent asks the API server for it.
+    /// The backend Secret, if no volume can provide it: the agent reads it from the API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretPlace>,
 }
@@ -73,11 +74,11 @@ pub enum Step {
     Backup(Backup),
     /// Backup, last step: retention, integrity check, size and count.
     Maintain(Maintain),
-    /// Of a Repository: list its snapshots, and make its Snapshot objects those.
+    /// Repository: list its snapshots, and make its Snapshot objects match them.
     List(List),
     /// Repository: does the store answer, and does the repository open?
     Probe(Probe),
-    /// Repository: remove every snapshot, and the data that nothing needs then.
+    /// Repository: remove every snapshot, and the data that is then not needed.
     Wipe(Wipe),
 }
 
@@ -100,10 +101,10 @@ impl Step {
 /// Hosts whose snapshots are to be resolved.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Preflight {
-    /// One query a host. Hosts whose answers do not fit the [`Outcome`] are left out of it, and asked for again.
+    /// One query per host. Hosts whose answers do not fit the [`Outcome`] are left out of it, and requested again.
     pub hosts: Vec<HostQuery>,
-    /// Hosts whose snapshots must be of one backup run, also those that other Jobs ask for: all of the session that
-    /// follow its `asOf`. [`HostQuery::together`] says which queries they are.
+    /// Hosts whose snapshots must belong to one backup run, including hosts that other Jobs ask for: all hosts of the
+    /// session that follow its `asOf`. [`HostQuery::together`] marks their queries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together: Vec<Companion>,
 }
@@ -116,10 +117,10 @@ pub struct Companion {
     /// As in [`HostQuery::tags`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Vec<String>>,
-    /// The run may lack it.
+    /// The run may have no snapshot of this host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
-    /// First digits of a snapshot that it has got already: the run is that one's.
+    /// First digits of a snapshot that is already pinned for it: the run is the run of that snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,
 }
@@ -141,7 +142,7 @@ pub struct HostQuery {
     /// Only sets that were complete at this time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
-    /// `as_of` is the session's, and the run is that of all of [`Preflight::together`].
+    /// `as_of` is the session's, and all of [`Preflight::together`] share one run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
     /// Only the run of this BackupSession, `namespace/name`.
@@ -152,22 +153,23 @@ pub struct HostQuery {
     pub previous: usize,
     /// Mount points of the target. A snapshot path outside all of them cannot be restored.
     pub mounts: Vec<String>,
-    /// Whom the restore will run as, where it cannot give files their owners and must: every entry must be theirs.
+    /// User that the restore will run as, if it must set the owners of files and cannot: every entry must belong to
+    /// that user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<Runner>,
-    /// As in [`Restore`]. What they select is counted, and told in [`Found::planned`].
+    /// As in [`Restore`]. The selected entries are counted, and reported in [`Found::planned`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
     /// As in [`Restore`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// The restore may make no device files: none may be among what is selected.
+    /// The restore may create no device files: the selection may contain none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_devices: bool,
-    /// Paths that a snapshot does not hold are left out, as long as there is something.
+    /// Paths that a snapshot does not hold are left out, as long as something is left to restore.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_empty: bool,
-    /// As in [`Restore`]: each path must hold something of what is selected.
+    /// As in [`Restore`]: each path must hold a selected entry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
 }
@@ -186,21 +188,23 @@ pub struct Restore {
     /// Further restic arguments, already checked against the allow list.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Mount points of the target, as the user wrote them; each stands below [`RESTORE_ROOT`](crate::contract::RESTORE_ROOT).
+    /// Mount points of the target, as the user wrote them; each is below
+    /// [`RESTORE_ROOT`](crate::contract::RESTORE_ROOT).
     pub mounts: Vec<String>,
     /// Nothing to restore is a success.
     #[serde(default)]
     pub allow_empty: bool,
-    /// Files may belong to whom the Job runs as.
+    /// Files may belong to the user that the Job runs as.
     #[serde(default)]
     pub ignore_owners: bool,
-    /// What the preflight has counted; the restore counts by itself where it has not.
+    /// What the preflight has counted; if it has not counted, the restore does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Counts>,
-    /// Up to two owners, `uid:gid,uid:gid`, among what is selected, with which each volume is tried before anything is written.
+    /// Up to two owners of selected entries, `uid:gid,uid:gid`. Each volume is tested with them before anything is
+    /// written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// What is selected and the snapshots do not have is deleted, once all of it is restored.
+    /// Selected entries that the snapshots do not have are deleted, after everything is restored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
 }
@@ -247,13 +251,13 @@ pub struct Own {
 /// Retention, check and statistics after a backup.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Maintain {
-    /// Snapshots of this invoker; retention never touches another's.
+    /// Snapshots of this invoker; retention never touches those of another invoker.
     pub own: Vec<Own>,
     /// What to keep. No retention is applied when every `keep` is unset.
     pub retention: Retention,
 }
 
-/// List the snapshots of the Repository that the run is of.
+/// List the snapshots of the Repository of the run.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct List {
     /// Labels that the Snapshots get besides their own: those of the Repository.

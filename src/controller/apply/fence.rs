@@ -1,7 +1,7 @@
-//! The fence around writes: each asks whether this replica still leads, before it is sent.
+//! The fence around writes: before each write is sent, the client checks whether this replica still leads.
 //!
-//! A process that was stopped in the middle of a look goes on with it before it notices that another one leads. Which
-//! replica leads is not decided here; [`leader`](crate::controller::process::leader) knows.
+//! A process that was stopped in the middle of a reconcile continues it before it notices that another replica leads.
+//! The leader is elected by [`leader`](crate::controller::process::leader), not here.
 
 use kube::Client;
 use kube::client::Body;
@@ -12,18 +12,18 @@ use kube::client::Body;
 pub struct NotLeading;
 
 impl NotLeading {
-    /// Whether this is why a request came to nothing.
+    /// Whether this is the reason why a request failed.
     pub fn is(error: &kube::Error) -> bool {
         matches!(error, kube::Error::Service(cause) if cause.is::<Self>())
     }
 }
 
-/// A client whose writes end with [`NotLeading`] while its replica does not lead. Reads go by.
+/// A client whose writes fail with [`NotLeading`] while its replica does not lead. Reads are always sent.
 #[derive(Clone)]
 pub struct Fenced(Client);
 
 impl Fenced {
-    /// The client, with writes as long as `leads`.
+    /// The client, which writes only while `leads` returns true.
     pub fn new(client: &Client, leads: impl Fn() -> bool + Clone + Send + 'static) -> Self {
         let (inner, namespace) = (client.clone(), client.default_namespace().to_owned());
         let send = move |request: hyper::Request<Body>| {

@@ -1,6 +1,7 @@
-//! The writes of a look at an invoker: a session that is due, its status, and sessions beyond its history.
+//! The writes of a reconcile of an invoker: a session that is due, its status, and sessions beyond its history limit.
 //!
-//! The session comes before the status that says so, by a name that its time fixes: created twice it is one.
+//! The session is created before the status that reports it. Its scheduled time determines its name, so that a repeated
+//! create makes no second session.
 
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ use crate::plan::run::conditions;
 
 /// A kind of invoker whose status can be written.
 pub trait InvokerStatus: Invoker {
-    /// Its status document for a plan.
+    /// The status document for a plan.
     fn status(&self, plan: &InvokerPlan) -> Value;
-    /// Its status document as it stands.
+    /// The current status document.
     fn standing(&self) -> Value;
 }
 
@@ -33,7 +34,7 @@ impl InvokerStatus for BackupConfiguration {
     fn status(&self, plan: &InvokerPlan) -> Value {
         to_json(&BackupConfigurationStatus {
             observed_generation: self.meta().generation,
-            // One target: its conditions stand in the same list, as Stash has it.
+            // One target: its conditions are in the same list, as in Stash.
             conditions: sorted(plan.conditions.iter().chain(plan.target_conditions.iter().flatten())),
             phase: Some(plan.phase),
             last_schedule_time: plan.last.clone(),
@@ -46,7 +47,7 @@ impl InvokerStatus for BackupConfiguration {
                 self.status.as_ref().and_then(|s| s.identity.as_ref()),
                 identity::of(self.spec.repository.as_ref(), [self.spec.target.as_ref()]),
             ),
-            // Until the first look that writes what stands in its place.
+            // Kept until the first reconcile that writes the field that replaces it.
             target_hash: self.status.as_ref().and_then(|s| s.target_hash.clone()).filter(|_| !plan.has_ground),
         })
     }
@@ -87,7 +88,8 @@ impl InvokerStatus for BackupBatch {
     }
 }
 
-/// What is fixed from now on: from the first time that backups of it could be taken, what was accepted last.
+/// The identity that is fixed from now on: the identity that was accepted last, from the first time that backups of the
+/// invoker could be taken.
 fn accepted(plan: &InvokerPlan, was: Option<&InvokerIdentity>, now: InvokerIdentity) -> Option<InvokerIdentity> {
     let counts = plan.has_ground || (was.is_some() && plan.phase != InvokerPhase::Invalid);
     if counts { Some(now) } else { was.cloned() }
@@ -99,7 +101,7 @@ fn sorted<'a>(conditions: impl Iterator<Item = &'a Condition>) -> Vec<Condition>
     all
 }
 
-/// Does what the plan of an invoker says, `shown` being what is kept of it as the kind has it. Answers when to look again.
+/// Applies the plan of an invoker. `shown` is the stored object in its typed form. Returns when to reconcile again.
 ///
 /// # Errors
 /// The API server could not be reached, or refused a write.
@@ -109,13 +111,13 @@ pub async fn apply<K: InvokerStatus>(
     shown: &K,
     plan: &InvokerPlan,
 ) -> kube::Result<Option<Duration>> {
-    // Without `..`: a plan cannot ask for what nobody does.
+    // Without `..`: a new field of the plan does not compile until it is handled here.
     let InvokerPlan {
         create,
         delete,
         events,
         requeue,
-        // The status document has them.
+        // These are in the status document.
         phase: _,
         has_ground: _,
         conditions: _,
@@ -136,7 +138,7 @@ pub async fn apply<K: InvokerStatus>(
     for event in events {
         status::publish(writes, stored, event).await;
     }
-    // What they came to stands in status by now.
+    // The status already contains the results of these sessions.
     let api: Api<BackupSession> = Api::namespaced(writes.client.clone(), &namespace);
     for old in delete {
         match api.delete(old, &DeleteParams::background()).await {

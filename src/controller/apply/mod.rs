@@ -1,7 +1,7 @@
-//! The writes of a decision: objects, rights, sessions, status.
+//! The writes of a plan: objects, rights, sessions, status.
 //!
-//! Nothing here decides anything. A plan becomes what was applied only here, and no other room has a client that writes;
-//! each write asks first whether this replica leads.
+//! This module makes no decisions. Plans are applied only here, and no other module has a client that writes.
+//! Each write first checks whether this replica leads.
 
 pub mod counters;
 pub mod fence;

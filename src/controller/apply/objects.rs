@@ -1,8 +1,8 @@
-//! The writes of a decision: finalizers, grants, claims, Jobs, scales. Status is written by [`super::status`].
+//! The writes of a plan: finalizers, grants, PVCs, Jobs, scales. Status is written by [`super::status`].
 //!
-//! Every write is safe to repeat: Jobs have names that their step fixes, so
-//! that a second create is AlreadyExists; scaling and deleting to the same end
-//! twice is the same as once.
+//! Every write is idempotent: the step determines the name of a Job, so
+//! that a second create returns AlreadyExists; scaling or deleting twice has
+//! the same result as once.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -29,16 +29,16 @@ use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::seen::surroundings::Surroundings;
 use crate::plan::seen::{job_status, ownership};
 
-/// A plan whose objects reached the cluster, and what the API server refused of it.
+/// A plan whose objects are written to the cluster, and the parts that the API server refused.
 pub struct Done {
-    /// What may be said about it now.
+    /// The part of the plan that may be reported now.
     pub plan: Applied,
-    /// For the next look.
+    /// Input of the next plan.
     pub refused: Refused,
 }
 
-/// What is left of a plan once its objects have reached the cluster. Only [`apply`] makes one, so that no status is
-/// written of what was not done.
+/// The rest of a plan once its objects are written to the cluster. Only [`apply`] makes it, so that no status reports
+/// a write that was not done.
 pub struct Applied {
     status: Option<Value>,
     repository_facts: Option<Value>,
@@ -50,7 +50,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Status to write; `None` leaves it as it is.
+    /// Status to write; `None` leaves the status unchanged.
     pub fn status(&self) -> Option<&Value> {
         self.status.as_ref()
     }
@@ -65,7 +65,7 @@ impl Applied {
         self.unreachable
     }
 
-    /// Whether a session failed in the store, or on the way to it.
+    /// Whether a session failed in the storage backend, or while connecting to it.
     pub fn shut(&self) -> bool {
         self.shut
     }
@@ -75,18 +75,18 @@ impl Applied {
         &self.events
     }
 
-    /// When to look again, even if nothing changes.
+    /// When to reconcile again, even if nothing changes.
     pub fn requeue(&self) -> Option<Duration> {
         self.requeue
     }
 
-    /// Whether to look again at once.
+    /// Whether to reconcile again at once.
     pub fn again(&self) -> bool {
         self.again
     }
 }
 
-/// What a plan does besides its finalizer and the rights it takes back.
+/// The writes of a plan except its finalizer and the rights that it revokes.
 struct Effects {
     stop_jobs: Vec<Stop>,
     scales: Vec<Scale>,
@@ -97,23 +97,23 @@ struct Effects {
     sessions: Vec<NewSession>,
 }
 
-/// What the API server refused. Nothing of it keeps the rest of a plan from being done.
+/// What the API server refused. A refusal does not prevent the rest of a plan.
 #[derive(Default)]
 pub struct Refused {
-    /// Jobs, as ended ones.
+    /// Jobs, represented as ended Jobs.
     pub jobs: Vec<JobSeen>,
-    /// Claims, by name.
+    /// PVCs, by name.
     pub claims: BTreeMap<String, Failure>,
     /// Scales, by [`Scale::key`].
     pub scales: BTreeMap<String, Failure>,
     /// Annotations of workloads, by [`Hold::key`].
     pub holds: BTreeMap<String, Failure>,
-    /// That rights be taken back. Then the finalizer stays, and nothing of the plan may be reported.
+    /// Revocation of rights. In this case the finalizer stays, and nothing of the plan may be reported.
     pub revoke: Option<Failure>,
 }
 
 impl Refused {
-    /// Tells the next look of it.
+    /// Adds the refusals to the input of the next plan.
     pub fn add_to(mut self, seen: &mut Surroundings) {
         seen.jobs.append(&mut self.jobs);
         seen.refused_claims = self.claims;
@@ -123,15 +123,15 @@ impl Refused {
     }
 }
 
-/// Brings a plan's objects to the cluster.
+/// Writes a plan's objects to the cluster.
 ///
 /// # Errors
-/// The API server could not be reached, or refused what is no Job, claim or scale.
+/// The API server could not be reached, or refused a write other than a Job, PVC or scale.
 pub async fn apply<K>(writes: &Writes, object: &K, plan: Plan) -> kube::Result<(Done, Option<K>)>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    // Without `..`: a plan cannot ask for what nobody does.
+    // Without `..`: a new field of the plan does not compile until it is handled here.
     let Plan {
         revoke,
         finalizer: change,
@@ -146,7 +146,7 @@ where
         repository_facts,
         unreachable,
         shut,
-        // [`super::reserve`] has it.
+        // Handled by [`super::reserve`].
         listing: _,
         events,
         requeue,
@@ -159,7 +159,7 @@ where
         for grant in &revoke {
             match rbac::take_back(writes, grant, &namespace).await {
                 Ok(()) => {}
-                // The rest of the plan does not wait for it: Jobs that shall stop are to stop.
+                // The rest of the plan does not wait for the revocation: Jobs that the plan stops must stop.
                 Err(e) if is_verdict(&e) => {
                     refused_revoke = Some(Failure::new(class(&e), reason::REFUSED_BY_API, plain(&e)));
                 }
@@ -195,13 +195,13 @@ where
 {
     let jobs: Api<Job> = Api::namespaced(writes.client.clone(), namespace);
     for Stop { name, uid } in &plan.stop_jobs {
-        // One that the API server has refused is not there.
+        // A Job that the API server refused does not exist.
         let Some(uid) = uid.clone() else { continue };
-        // In the foreground: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
+        // Foreground deletion: the Job stays until its pods are gone, so that "no Job" means "nothing runs".
         let this = Preconditions { uid: Some(uid), resource_version: None };
         match jobs.delete(name, &DeleteParams::foreground().preconditions(this)).await {
             Ok(_) => info!(namespace, job = name, session = object.name_any(), "stopping a Job"),
-            // Another one that has come to its name stays.
+            // Another Job that now has this name stays.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             Err(e) => return Err(e),
         }
@@ -236,7 +236,7 @@ where
         match claims.create(&PostParams::default(), claim).await {
             Ok(_) => info!(namespace, claim = name, session = object.name_any(), "created a claim"),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                // Whose the claim of a template is, the next look judges; one of a step must be the session's own.
+                // The next plan checks the owner of a PVC of a template. A PVC of a step must belong to the session.
                 if let Some(step) = claim.annotations().get(annotation::STEP_KEY)
                     && find(&claims, &name).await?.is_some_and(|there| !is_of_the_same(&there, claim))
                 {
@@ -310,26 +310,26 @@ where
     Ok(refused)
 }
 
-/// Why there is no claim of a step.
+/// Why a step has no PVC.
 enum NoClaim {
-    /// Somebody else's has its name.
+    /// A PVC of another owner has its name.
     Taken(Failure),
-    /// The API server refused it.
+    /// The API server refused the PVC.
     Refused(kube::Error),
 }
 
-/// Whether the API server has judged a request; a server that is busy, or a conflict, says nothing about it.
+/// Whether the API server has judged a request. A busy server or a conflict is no verdict on the request.
 fn is_verdict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if ![408, 409, 429, 503, 504].contains(&status.code))
 }
 
-/// Whether a verdict says that nothing was stored. A server that fails may have stored it: a timeout of etcd is a 500,
-/// and so is a webhook that does not answer.
+/// Whether a verdict means that nothing was stored. A server that fails may have stored the object: a timeout of etcd
+/// is a 500, and so is a webhook that does not answer.
 fn has_refused(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code))
 }
 
-/// A refused Job as one that ended: its failure goes the way of any other.
+/// A refused Job, represented as an ended Job: its failure is handled like any other.
 fn refusal(writes: &Writes, job: &Job, failure: Failure, is_unmade: bool) -> JobSeen {
     JobSeen {
         uid: None,
@@ -340,7 +340,7 @@ fn refusal(writes: &Writes, job: &Job, failure: Failure, is_unmade: bool) -> Job
     }
 }
 
-/// What the API server says to a Job, or to `what` without which it cannot run.
+/// The API server's refusal of a Job, or of `what`, which the Job needs to run.
 fn refused_by_api(job: &Job, error: &kube::Error, what: &str) -> Failure {
     let name = job.name_any();
     let what = if what.is_empty() { format!("Job {name}") } else { format!("{what} Job {name} cannot run") };
@@ -351,7 +351,7 @@ fn refused_by_api(job: &Job, error: &kube::Error, what: &str) -> Failure {
     Failure::new(class(error), reason::REFUSED_BY_API, text)
 }
 
-/// Somebody else's object has the name of one that a step makes.
+/// The failure when an object of another owner has the name of an object that a step makes.
 fn taken(kind: &str, name: &str, reason: &str) -> Failure {
     let text = format!(
         "{kind} {name} exists and was not made by this session, which needs an object of that name. Delete it, and create another session."
@@ -359,14 +359,14 @@ fn taken(kind: &str, name: &str, reason: &str) -> Failure {
     Failure::new(Class::Invalid, reason, text)
 }
 
-/// Whether what is there has the controller that it was to be made with.
+/// Whether the existing object has the same controller as the object to be made.
 fn is_of_the_same(there: &impl kube::ResourceExt, made: &impl kube::ResourceExt) -> bool {
     let controller = |o: &OwnerReference| (o.controller == Some(true)).then(|| o.uid.clone());
     let of = |all: &[OwnerReference]| all.iter().find_map(controller);
     of(there.owner_references()) == of(made.owner_references())
 }
 
-/// The object of a name, by the right to list.
+/// The object of a name, found with permission to list only.
 async fn find<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
 where
     K: Clone + DeserializeOwned + Debug,
@@ -375,7 +375,7 @@ where
     Ok(api.list(&named).await?.items.pop())
 }
 
-/// A quota or a namespace's policy may change while we wait; a malformed object stays malformed.
+/// A quota or a namespace's policy may change while the session waits; a malformed object stays malformed.
 fn class(error: &kube::Error) -> Class {
     match error {
         kube::Error::Api(status) if status.is_invalid() || status.code == 400 => Class::Invalid,
@@ -383,10 +383,11 @@ fn class(error: &kube::Error) -> Class {
     }
 }
 
-/// Puts our finalizer on, or takes it off; off an object that is being deleted goes also the one that Stash left.
+/// Adds or removes the operator's finalizer. On an object that is being deleted, also removes the finalizer that Stash
+/// left.
 ///
 /// # Errors
-/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+/// The API server could not be reached, or the object has changed since it was read (a conflict).
 pub async fn finalizer<K>(writes: &Writes, object: &K, namespace: &str, change: FinalizerChange) -> kube::Result<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -398,7 +399,7 @@ where
     if change == FinalizerChange::Add {
         all.push(FINALIZER.to_owned());
     }
-    // The resourceVersion makes it a compare-and-swap: finalizers are one list that others write too.
+    // The resourceVersion makes the patch a compare-and-swap: other controllers also write the list of finalizers.
     let patch = json!({ "metadata": { "finalizers": all, "resourceVersion": object.resource_version() } });
     let api: Api<K> = Api::namespaced(writes.client.clone(), namespace);
     let written = api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;

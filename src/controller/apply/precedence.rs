@@ -1,30 +1,30 @@
-//! Who goes first at the API server: Jobs, which do the work that users wait for. What is said about them comes a
+//! The order of writes to the API server: Jobs go first, because users wait for their work. Status writes follow a
 //! moment later, so that of many restores that begin at once none waits for the status of another.
 //!
-//! Nobody waits longer than a moment, and nothing is lost where somebody did not.
+//! A status write waits only for a moment. A status write that does not wait causes no loss.
 
 use std::time::Duration;
 
 use tokio::sync::watch::Sender;
 
-/// Longest time that a status gives way.
+/// Longest time that a status write gives way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Jobs that are being made.
+/// Number of Jobs that are being created.
 #[derive(Default)]
 pub struct Precedence(Sender<usize>);
 
-/// A Job is being made as long as this is there.
+/// A guard: a Job is being created until it is dropped.
 pub struct Making<'a>(&'a Precedence);
 
 impl Precedence {
-    /// A Job is about to be made.
+    /// Marks that a Job is about to be created.
     pub fn making(&self) -> Making<'_> {
         self.0.send_modify(|jobs| *jobs += 1);
         Making(self)
     }
 
-    /// Waits until no Job is being made, for a moment at most.
+    /// Waits until no Job is being created, for a moment at most.
     pub async fn give_way(&self) {
         let mut jobs = self.0.subscribe();
         let _ = tokio::time::timeout(PATIENCE, jobs.wait_for(|jobs| *jobs == 0)).await;
@@ -46,7 +46,7 @@ mod tests {
         let precedence = Precedence::default();
         precedence.give_way().await;
         let (one, other) = (precedence.making(), precedence.making());
-        // Nobody takes these away: it comes back all the same.
+        // The guards are not dropped: the call returns nevertheless.
         precedence.give_way().await;
         let mut waits = std::pin::pin!(precedence.give_way());
         drop(one);

@@ -1,8 +1,8 @@
-//! Grants in the cluster: made before the Jobs that need them, taken back at the end of their run.
+//! Grants in the cluster: made before the Jobs that need them, revoked at the end of their run.
 //!
-//! A run takes its rights back before its finalizer goes. But whoever may change a session may take the finalizer off,
-//! and the rights stand in another namespace, where no owner takes them along. So rights whose run is gone are looked
-//! for: at the start, now and then, and when such a run goes.
+//! A run revokes its rights before its finalizer is removed. But a user who may change a session may also remove the
+//! finalizer, and the rights are in another namespace, where no owner reference deletes them. So the operator searches
+//! for rights whose run is gone: at the start, periodically, and when a run with rights is deleted.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -29,17 +29,17 @@ use crate::controller::observe::errors::plain;
 use crate::names::{OPERATOR, annotation, label};
 use crate::plan::effects::Grant;
 
-/// How often rights whose run is gone are looked for.
+/// Interval between searches for rights whose run is gone.
 const NOW_AND_THEN: Duration = Duration::from_mins(10);
-/// The same after a run went that had some: a look at it that was under way may have given them after that.
+/// Interval after a run with rights was deleted: a reconcile in progress may have granted them after the deletion.
 const AFTERWARDS: Duration = Duration::from_secs(30);
-/// Of many runs that go at once the rights are looked for together.
+/// Delay that combines the searches of many runs that are deleted at once.
 const TOGETHER: Duration = Duration::from_millis(500);
 
-/// Makes what is not there yet.
+/// Makes the objects of a grant that do not exist yet.
 ///
 /// # Errors
-/// The API server could not be reached, or refused one of them.
+/// The API server could not be reached, or refused one of the objects.
 pub async fn make(writes: &Writes, grant: &Grant) -> kube::Result<()> {
     if let Some(account) = &grant.account {
         create(writes, account).await?;
@@ -48,7 +48,7 @@ pub async fn make(writes: &Writes, grant: &Grant) -> kube::Result<()> {
     create(writes, &grant.binding).await
 }
 
-/// Takes a right back: first the binding, after which the others are worth nothing.
+/// Revokes a right. Deletes the binding first: without it the other objects have no effect.
 ///
 /// # Errors
 /// The API server could not be reached, or refused.
@@ -62,8 +62,8 @@ async fn unbind(writes: &Writes, grant: &GrantStatus) -> kube::Result<()> {
     delete::<Role>(writes, &grant.namespace, &grant.name).await
 }
 
-/// Looks for rights whose run is gone, and takes them back, until the operator stops: once the stores are filled,
-/// in which runs are looked for. `left` says that such a run went.
+/// Searches for rights whose run is gone and revokes them, until the operator stops. Call it once the stores are
+/// filled: runs are looked up in them. `left` signals that a run with rights was deleted.
 pub async fn collect(writes: &Writes, stores: &Stores, left: &Notify) {
     let mut next = AFTERWARDS;
     loop {
@@ -85,9 +85,9 @@ async fn sweep(writes: &Writes, stores: &Stores) -> kube::Result<()> {
     for bindings in stores.scope.apis::<RoleBinding>(&writes.client) {
         let namespace = bindings.namespace().unwrap_or_default().to_owned();
         match sweep_part(writes, stores, bindings).await {
-            // The right to look has gone with the namespace, and all other rights there.
+            // The permission to list was deleted with the namespace, and so were all other rights there.
             Err(e) if scope::is_forbidden(&e) && !scope::is_there(&writes.client, &namespace).await => {}
-            // One that cannot be looked at is no reason to leave others.
+            // A namespace that cannot be listed does not prevent the search in others.
             looked => result = looked.and(result),
         }
     }
@@ -100,7 +100,7 @@ async fn sweep_part(writes: &Writes, stores: &Stores, bindings: Api<RoleBinding>
     while let Some(page) = next {
         let answer = bindings.list_metadata(&page).await?;
         for binding in &answer.items {
-            // One that stays is no reason to leave others.
+            // A binding that cannot be removed does not prevent the removal of others.
             if let Err(error) = settle(writes, stores, binding).await {
                 let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
                 warn!(namespace, name, error = plain(&error), "RBAC objects of a deleted run could not be removed");
@@ -111,7 +111,7 @@ async fn sweep_part(writes: &Writes, stores: &Stores, bindings: Api<RoleBinding>
     Ok(())
 }
 
-/// Takes the right back to which a binding belongs, if its run is gone.
+/// Revokes the right to which a binding belongs, if its run is gone.
 async fn settle(writes: &Writes, stores: &Stores, binding: &PartialObjectMeta<RoleBinding>) -> kube::Result<()> {
     let Some(run) = RunOfRight::of(binding) else { return Ok(()) };
     let gone = match run.kind.as_str() {
@@ -122,7 +122,8 @@ async fn settle(writes: &Writes, stores: &Stores, binding: &PartialObjectMeta<Ro
     };
     if gone {
         info!(kind = run.kind, namespace = run.namespace, session = run.name, "found RBAC objects of a deleted run");
-        // Only where the binding itself is: what it says may be anybody's, and the account goes with its session.
+        // Only in the namespace of the binding: any user may have written its content. The account is deleted with
+        // its session.
         unbind(writes, &run.right).await?;
     }
     Ok(())
@@ -139,7 +140,7 @@ struct RunOfRight {
 }
 
 impl RunOfRight {
-    /// `None` for a binding that is not as a grant has it, or that has an owner, which takes it along.
+    /// `None` for a binding that does not have the form of a grant, or that has an owner, with which it is deleted.
     fn of(binding: &PartialObjectMeta<RoleBinding>) -> Option<Self> {
         let (labels, notes) = (binding.labels(), binding.annotations());
         let is_named = binding.name_any().starts_with(&format!("{OPERATOR}-"));
@@ -153,7 +154,7 @@ impl RunOfRight {
         (is_named && binding.owner_references().is_empty()).then_some(run)
     }
 
-    /// The watches say so, and so does the API server.
+    /// Whether the run is gone according to both the watches and the API server.
     async fn is_gone<K>(&self, writes: &Writes, all: &Indexed<Stored<K>>) -> kube::Result<bool>
     where
         K: UserKind + Resource<Scope = NamespaceResourceScope>,
@@ -163,7 +164,7 @@ impl RunOfRight {
             return Ok(false);
         }
         let api: Api<K> = Api::namespaced(writes.client.clone(), &self.namespace);
-        // The operator may list these, and get none of them.
+        // The operator has permission to list these objects, but not to get them.
         let named = ListParams::default().fields(&format!("metadata.name={}", self.name));
         Ok(!api.list_metadata(&named).await?.items.into_iter().any(|o| is_there(o.uid())))
     }

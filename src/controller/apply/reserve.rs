@@ -1,6 +1,7 @@
-//! What a plan takes before it is applied: slots and claims for its Jobs, or a turn to be listed.
+//! What a plan reserves before it is applied: slots and PVCs for its Jobs, or a turn to be listed.
 //!
-//! Nothing of it is written to the cluster. What comes to nothing is given back when the plan is applied.
+//! Reservations are not written to the cluster. Applying the plan releases the reservations of Jobs that it cannot
+//! create.
 
 use crate::controller::cache::consumers::{Consumer, Home};
 use crate::controller::cache::listings::Listings;
@@ -10,8 +11,8 @@ use crate::plan::repository::slots::queue::Room;
 use crate::plan::seen::Seen;
 use crate::plan::seen::surroundings::Surroundings;
 
-/// The plan of a session whose Jobs have slots and claims: what others took since the look is left to them. A Repository has
-/// `most` slots.
+/// The plan of a session whose Jobs have slots and PVCs. Slots and PVCs that other sessions took since the state was
+/// observed stay with those sessions. A Repository has `most` slots.
 pub fn reserved<K: Consumer>(
     slots: &Slots,
     object: &K,
@@ -20,7 +21,7 @@ pub fn reserved<K: Consumer>(
     next: impl Fn(&Surroundings) -> Plan,
 ) -> Plan {
     let is_new = matches!(&seen.repository, Seen::Found(found) if !found.known);
-    // Once without the claims that are in use, once without any Job.
+    // Plans once without the PVCs that are in use, and once without any Job.
     for _ in 0..2 {
         let plan = next(seen);
         match slots.reserve(object, &plan.jobs, most, is_new) {
@@ -34,7 +35,7 @@ pub fn reserved<K: Consumer>(
     next(seen)
 }
 
-/// Takes note of whether a Repository is to be listed, by its plan.
+/// Records whether a Repository is to be listed, according to its plan.
 pub fn settle(listings: &Listings, home: &Home, plan: &Plan) {
     listings.settle(home, plan.listing);
 }

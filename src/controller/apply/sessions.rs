@@ -1,6 +1,6 @@
 //! Creates the backup sessions that a plan asks for.
 //!
-//! One that is there already is never changed, whoever made it.
+//! A session that already exists is never changed, regardless of its creator.
 
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
@@ -10,11 +10,11 @@ use crate::api::BackupSession;
 use crate::controller::apply::writes::Writes;
 use crate::plan::backup::sessions::NewSession;
 
-/// Creates a session. One that is there already is left alone; where its name is that of a session of another owner, or of
-/// one that somebody made by hand, it gets another.
+/// Creates a session. A session that already exists is left unchanged. If its name is taken by a session of another
+/// owner, or by a session that a user made by hand, the new session gets another name.
 ///
 /// # Errors
-/// The API server could not be reached, or refused it.
+/// The API server could not be reached, or refused the session.
 pub async fn create(writes: &Writes, new: &NewSession) -> kube::Result<()> {
     let namespace = new.session.namespace().unwrap_or_default();
     let api: Api<BackupSession> = Api::namespaced(writes.client.clone(), &namespace);
@@ -40,8 +40,8 @@ pub async fn create(writes: &Writes, new: &NewSession) -> kube::Result<()> {
     }
 }
 
-/// Whether one session belongs to the invoker that the other is made for. Anybody can name an invoker; a session of one that
-/// was deleted and created again is another's.
+/// Whether the existing session belongs to the invoker that the new session is made for. Any user can name an invoker
+/// in a session. A session of an invoker that was deleted and created again belongs to another invoker.
 fn has_owner_of(there: &BackupSession, made: &BackupSession) -> bool {
     let owner = made.owner_references().iter().find(|o| o.controller == Some(true));
     owner.is_some_and(|owner| there.owner_references().iter().any(|o| o.uid == owner.uid))

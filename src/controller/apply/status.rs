@@ -1,6 +1,7 @@
-//! Status and events, from plans that were applied and from nothing else.
+//! Status and events, only from plans that were applied.
 //!
-//! Status is written by server-side apply of what `plan` computed; a merge only tells a Repository what a session found out.
+//! Server-side apply writes the status that `plan` computed. Merge patches change only a Repository's status: they add
+//! what a session found out, and remove fields.
 
 use std::fmt::Debug;
 
@@ -26,10 +27,10 @@ use crate::plan::repository::opened;
 use crate::plan::run::conditions;
 use crate::plan::{effects, run};
 
-/// Writes the status of an applied plan and publishes its events. Gives the object as it is then.
+/// Writes the status of an applied plan and publishes its events. Returns the object as written.
 ///
 /// # Errors
-/// The API server could not be reached, or the object has changed since it was looked at (a conflict).
+/// The API server could not be reached, or the object has changed since it was read (a conflict).
 pub async fn report<K>(writes: &Writes, object: &K, plan: &Applied) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -52,11 +53,12 @@ where
     Ok(fresh)
 }
 
-/// Writes what a plan of a session found out about its Repository into the Repository's status. That it does not answer
-/// is only what one Job says: the Repository is asked to see for itself, from its own namespace.
+/// Writes what a plan of a session found out about its Repository into the Repository's status. If the Repository does
+/// not answer a Job, the status requests a probe from the Repository's own namespace, because one Job is not enough
+/// evidence.
 ///
 /// # Errors
-/// The API server could not be reached. A Repository that is gone is no error.
+/// The API server could not be reached. A Repository that no longer exists is no error.
 pub async fn repository<K: Consumer>(writes: &Writes, reads: &Reads, session: &K, plan: &Applied) -> kube::Result<()> {
     let mut facts = plan.repository_facts().cloned().unwrap_or_else(|| json!({}));
     if facts.as_object().is_none_or(serde_json::Map::is_empty) && !plan.unreachable() && !plan.shut() {
@@ -64,19 +66,19 @@ pub async fn repository<K: Consumer>(writes: &Writes, reads: &Reads, session: &K
     }
     let Some(home) = session.home(&reads.stores.consumers) else { return Ok(()) };
     let Some(found) = reads.stores.repositories.get(&home) else { return Ok(()) };
-    // Who reports first is enough: the Repository itself asks from then on.
+    // The first report is enough: from then on the Repository itself probes.
     if plan.unreachable() && found.open().status.is_none_or(|s| !is_being_asked(&s)) {
         facts["probeRequestTime"] = json!(conditions::whole_second(writes.now()));
     }
     if plan.shut() && found.open().status.is_none_or(|s| !opened::is_known(&s)) {
         facts["openRequestTime"] = json!(conditions::whole_second(writes.now()));
     }
-    // Nothing is said of a Repository by those who may not use it.
+    // A session that may not use a Repository does not write to its status.
     if facts.as_object().is_none_or(serde_json::Map::is_empty) || !usage::may_use(reads, session, &home).await {
         return Ok(());
     }
     let api: Api<Repository> = Api::namespaced(writes.client.clone(), home.namespace.as_deref().unwrap_or_default());
-    // A merge: the rest of the same status is the Repository's own reconcile's.
+    // A merge patch: the Repository's own reconcile writes the rest of the same status.
     let patch = Patch::Merge(json!({ "status": facts }));
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     match api.patch_status(&home.name, &params, &patch).await {
@@ -85,8 +87,8 @@ pub async fn repository<K: Consumer>(writes: &Writes, reads: &Reads, session: &K
     }
 }
 
-/// Applies a status document, only over the version that the decision was made from:
-/// a decision made from an older one must not turn the clock back.
+/// Applies a status document only over the version that the plan was made from:
+/// a plan made from an older version must not overwrite a newer status.
 ///
 /// # Errors
 /// The API server could not be reached, or a conflict.
@@ -105,7 +107,7 @@ where
     Ok(written)
 }
 
-/// Applies the status document of an object that is in no namespace.
+/// Applies the status document of a cluster-scoped object.
 ///
 /// # Errors
 /// The API server could not be reached.
@@ -127,8 +129,8 @@ fn document<K: Resource<DynamicType = ()>>(object: &K, status: &Value) -> Value 
     })
 }
 
-/// Takes those fields out of a Repository's status that were to go and stayed: to apply a status without a field does not
-/// remove what a merge has written, and so sessions write what they find out ([`repository`]).
+/// Removes fields from a Repository's status that the apply did not remove: applying a status without a field does not
+/// remove a field that a merge patch wrote, and sessions write what they find out by merge patch ([`repository`]).
 ///
 /// # Errors
 /// The API server could not be reached, or a conflict.
@@ -146,7 +148,7 @@ pub async fn take_out(
     Ok(written)
 }
 
-/// What stands in a status and is not wanted there, each field null.
+/// The fields that a status contains but should not contain, each with the value null.
 fn stayed(there: &Value, wanted: &Value) -> Option<Value> {
     let is_wanted = |field: &String| wanted.get(field).is_some_and(|value| !value.is_null());
     let gone = there.as_object()?.keys().filter(|field| !is_wanted(field)).map(|field| (field.clone(), Value::Null));
@@ -154,7 +156,7 @@ fn stayed(there: &Value, wanted: &Value) -> Option<Value> {
     (!gone.is_empty()).then_some(Value::Object(gone))
 }
 
-/// Whether the API server, or its store, finds an object too large. The store's own words come with code 500.
+/// Whether the API server or etcd refuses an object as too large. A message of etcd itself has code 500.
 fn is_too_large(error: &kube::Error) -> bool {
     const WORDS: [&str; 3] =
         ["request is too large", "request entity too large", "trying to send message larger than max"];
@@ -163,7 +165,7 @@ fn is_too_large(error: &kube::Error) -> bool {
     status.code == 413 || WORDS.iter().any(|words| said.contains(words))
 }
 
-/// Publishes an event about an object. One that cannot be written is left out.
+/// Publishes an event about an object. An event that cannot be written is dropped.
 pub async fn publish<K>(writes: &Writes, object: &K, event: &effects::Event)
 where
     K: Resource<DynamicType = ()>,
@@ -179,7 +181,7 @@ where
             ..ObjectReference::default()
         },
     };
-    // A recorder of its own for each event: a shared one repeats the first note it was given for a reason.
+    // Each event has its own recorder: a shared recorder repeats the first note that it was given for a reason.
     let recorder = Recorder::new(writes.client.clone(), writes.reporter.clone());
     let event = Event {
         type_: if event.warning { EventType::Warning } else { EventType::Normal },

@@ -1,6 +1,6 @@
-//! What is written to workloads: replicas, and why one stays at zero. Never their pod templates.
+//! Writes to workloads: their replicas, and the reason why a workload stays at zero. Never their pod templates.
 //!
-//! A workload that is gone is no error; to write the same twice is the same as once.
+//! A workload that no longer exists is no error. The writes are idempotent.
 
 use std::fmt::Debug;
 
@@ -24,14 +24,14 @@ enum Part {
     Status,
 }
 
-/// Sets replicas. A workload that is gone is no error.
+/// Sets replicas. A workload that no longer exists is no error.
 pub async fn scale(writes: &Writes, namespace: &str, change: &Scale) -> kube::Result<()> {
     let patch = json!({ "spec": { "replicas": change.replicas } });
     patch_part(writes, namespace, (&change.kind, &change.name), Part::Scale, patch).await
 }
 
-/// Sets the annotation, or takes it off. By way of the status subresource: it takes annotations, and the right to write
-/// it does not reach the pod template, as the right to write the workload would.
+/// Sets or removes the annotation. The write uses the status subresource: it accepts annotations, and permission to
+/// write it does not include the pod template, unlike permission to write the workload.
 pub async fn hold(writes: &Writes, namespace: &str, change: &Hold) -> kube::Result<()> {
     let patch = json!({ "metadata": { "annotations": { annotation::HELD_DOWN: change.note } } });
     patch_part(writes, namespace, (&change.kind, &change.name), Part::Status, patch).await

@@ -1,6 +1,6 @@
-//! How the operator writes: a client that asks for leadership before each write, and those who have to know of one.
+//! How the operator writes: a client that checks leadership before each write, and the components that record writes.
 //!
-//! Only the files of this room get at the client, so that no other room writes.
+//! Only the files of this module have access to the client, so that no other module writes.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::controller::cache::read_your_writes::Written;
 use crate::controller::cache::slots::Slots;
 use crate::controller::observe::reads::Clock;
 
-/// The writes of a decision.
+/// The writes of a plan.
 pub struct Writes {
-    /// Slots and claims that Jobs take.
+    /// Slots and PVCs that Jobs take.
     pub slots: Slots,
-    /// What was written, and the watches have not told yet.
+    /// Objects that were written and that the watches have not yet delivered.
     pub written: Written,
-    /// Counts what was done.
+    /// Counts the operator's work.
     pub counters: Arc<dyn Counters>,
     pub(super) client: Client,
     pub(super) reporter: Reporter,
@@ -30,7 +30,7 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// Writes by a client that asks for leadership. Events are reported by `reporter`.
+    /// Writes through a client that checks leadership. Events are reported by `reporter`.
     pub fn new(client: &Fenced, reporter: Reporter, slots: Slots, counters: Arc<dyn Counters>, clock: Clock) -> Self {
         Self {
             slots,

@@ -1,8 +1,8 @@
-//! How much text is kept of the objects of one namespace.
+//! Budget for the text that is kept of the objects of one namespace.
 //!
-//! Users fill a namespace with as many objects as its quota lets them. Of each kind, a namespace has so many bytes; of an
-//! object beyond that, no more is kept than what ends it. Small objects are not counted: thousands of them are common.
-//! Others do not notice: what a namespace has is its own.
+//! Users fill a namespace with as many objects as its quota allows. Each namespace has a budget of bytes for each kind.
+//! Of an object beyond the budget, only the parts that are needed to end it are kept. Small objects are not counted:
+//! thousands of them are common. Other namespaces are not affected: each namespace has its own budget.
 
 use std::collections::HashMap;
 
@@ -14,18 +14,18 @@ use crate::plan::seen::compact::{Keep, Kept};
 
 /// Bytes that are kept of the objects of one kind and namespace.
 pub const NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
-/// An object that has no more bytes is not counted.
+/// An object with at most this many bytes is not counted.
 pub const SMALL: usize = 4 * 1024;
 
 /// An object whose text is kept.
 pub trait Counted: ResourceExt {
     /// Bytes that are kept of it.
     fn bytes(&self) -> usize;
-    /// Whether it was let in already, and is at work: it is counted, and not cut.
+    /// Whether the object was already let in, and is at work. Such an object is counted, but not cut.
     fn is_let_in(&self) -> bool {
         false
     }
-    /// Keeps no more of it than what ends it. Its namespace would have `sum` bytes with it.
+    /// Keeps only the parts that are needed to end the object. With the object, its namespace would have `sum` bytes.
     fn cut(&mut self, sum: usize);
 }
 
@@ -42,26 +42,26 @@ impl<K: Keep> Counted for Kept<K> {
     }
 }
 
-/// What the namespaces have of one kind.
+/// Bytes that each namespace has of one kind.
 #[derive(Default)]
 pub struct Budget {
     namespaces: Ledger,
-    /// What a list has told of so far. What went while nobody listened is in no event.
+    /// Objects that a list has reported so far. Objects that were deleted while the watch was closed are in no event.
     listed: Option<Ledger>,
 }
 
-/// By namespace.
+/// Bytes by namespace.
 type Ledger = HashMap<String, Namespace>;
 
 #[derive(Default)]
 struct Namespace {
     sum: usize,
-    /// By uid.
+    /// Bytes by uid.
     of: HashMap<String, usize>,
 }
 
 impl Budget {
-    /// Follows a watch, and cuts what is too much.
+    /// Follows a watch, and cuts objects beyond the budget.
     pub fn on_event<K: Counted>(&mut self, mut event: Event<K>) -> Event<K> {
         match &mut event {
             Event::Init => self.listed = Some(Ledger::new()),
@@ -73,14 +73,14 @@ impl Budget {
     }
 
     fn weigh<K: Counted>(&mut self, object: &mut K) {
-        // What is in no namespace is an administrator's.
+        // An object in no namespace belongs to an administrator.
         let Some(name) = object.namespace() else { return };
         let bytes = Some(object.bytes()).filter(|b| *b > SMALL).unwrap_or(0);
         let uid = object.uid().unwrap_or_default();
         let before = self.namespaces.get(&name).and_then(|n| n.of.get(&uid)).copied().unwrap_or(0);
         let now = self.listed.as_ref().unwrap_or(&self.namespaces);
         let sum = now.get(&name).map_or(0, |n| n.sum - n.of.get(&uid).copied().unwrap_or(0));
-        // What was let in stays, as long as it does not grow.
+        // An object that was accepted before stays whole as long as it does not grow.
         let stays = bytes <= before || object.is_let_in();
         let with_it = sum + bytes;
         let bytes = if stays || with_it <= NAMESPACE_BYTES { bytes } else { 0 };
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(come("bad", "c", SMALL + 1), Some(NAMESPACE_BYTES + SMALL + 1));
         assert_eq!(come("bad", "small", SMALL), None);
         assert_eq!(come("good", "a", HALF), None);
-        // What was let in stays, whatever else changes of it, and may shrink and grow where there is room.
+        // An accepted object stays whole when it changes otherwise, and may shrink and grow where there is room.
         assert_eq!(come("bad", "a", HALF), None);
         assert_eq!(come("bad", "a", HALF + 1), Some(NAMESPACE_BYTES + 1));
         assert_eq!(come("bad", "c", HALF), None, "it has taken the place of the one that grew");
@@ -187,7 +187,7 @@ mod tests {
         let mut grown = object("n", "b", HALF + 1);
         grown.immutable = Some(true);
         assert_eq!(cut_at(&mut budget, Event::Apply(grown)), None);
-        // What no namespace has is not a tenant's.
+        // An object in no namespace does not belong to a tenant.
         let mut of_cluster = object("", "d", NAMESPACE_BYTES + 1);
         of_cluster.metadata.namespace = None;
         assert_eq!(cut_at(&mut budget, Event::Apply(of_cluster)), None);

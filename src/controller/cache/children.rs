@@ -1,7 +1,7 @@
 //! Jobs of one kind of object, and their pods, as last watched, and the keys by which they are found.
 //!
-//! A key goes by labels, which anybody may set. Whose child a Job is, [`ownership`](crate::plan::seen::ownership) says, which
-//! whoever reads them here asks.
+//! Keys come from labels, which any user may set. [`ownership`](crate::plan::seen::ownership) decides whose child a Job
+//! is; code that reads Jobs or pods here asks it.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,17 +21,17 @@ pub struct Children {
     pub pods: Indexed<Kept<Pod>>,
 }
 
-/// Key of what says that it belongs to a session: of the session's own namespace, where children are.
+/// Key of objects whose label names a session, in the session's own namespace, where its children are.
 pub fn of_session(namespace: &str, uid: &str) -> String {
     format!("session {namespace}/{uid}")
 }
 
-/// Key of what a label calls a session's.
+/// Key of an object whose label names a session.
 fn labelled(object: &impl kube::ResourceExt) -> Option<String> {
     Some(of_session(&object.namespace()?, object.labels().get(label::SESSION_UID)?))
 }
 
-/// Key of Jobs of a namespace that write to claims, or read them, and are not done.
+/// Key of Jobs of a namespace that write to claims or read them, and are not complete.
 pub fn in_use(namespace: &str) -> String {
     format!("claims {namespace}")
 }

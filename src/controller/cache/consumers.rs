@@ -1,6 +1,6 @@
-//! Those that use Repositories, from the watched stores: where each leads, and the keys by which they are found.
+//! Objects that use Repositories, from the watched stores: the Repository of each, and the keys that find them.
 //!
-//! Whether a namespace may use a Repository is not known here: that takes its labels, which are read in
+//! This module does not know whether a namespace may use a Repository: that needs its labels, which are read in
 //! [`usage`](crate::controller::observe::usage).
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::controller::cache::stored::{Stored, UserKind};
 /// A Repository, by name.
 pub type Home = ObjectRef<Stored<Repository>>;
 
-/// Stores of those that use Repositories.
+/// Stores of the objects that use Repositories.
 #[derive(Clone)]
 pub struct Consumers {
     /// Invokers of one target.
@@ -31,17 +31,17 @@ pub struct Consumers {
     pub restore_batches: Indexed<Stored<RestoreBatch>>,
 }
 
-/// Something that uses a Repository.
+/// An object that uses a Repository.
 pub trait Consumer: Resource<DynamicType = ()> + Clone + Send + Sync + 'static {
-    /// The Repository it uses.
+    /// The Repository that the object uses.
     fn home(&self, consumers: &Consumers) -> Option<Home>;
-    /// Keys of the slots that its Jobs take besides those on it.
+    /// Keys of the slots that its Jobs take in addition to the slots on the Repository.
     fn slots(&self) -> &[String];
-    /// Whether it needs it no more.
+    /// Whether the object no longer needs the Repository.
     fn is_over(&self) -> bool;
-    /// Whether its Jobs have rights, as far as its status says.
+    /// Whether its Jobs have rights, according to its status.
     fn has_rights(&self) -> bool;
-    /// Whether a condition of it, Reconciling or Stalled, is true for this reason.
+    /// Whether a condition of the object, Reconciling or Stalled, is True with this reason.
     fn says(&self, type_: &str, why: &str) -> bool;
 }
 
@@ -72,27 +72,27 @@ impl<K: UserKind> Consumer for Stored<K> {
     }
 }
 
-/// Namespace and name of a Repository, as Jobs and messages have them.
+/// Namespace and name of a Repository, as written in Jobs and messages.
 pub fn full_name(repository: &Home) -> String {
     format!("{}/{}", repository.namespace.as_deref().unwrap_or_default(), repository.name)
 }
 
-/// Key of what uses a Repository and is not over.
+/// Key of objects that use a Repository and are not over.
 pub fn uses(repository: &Home) -> String {
     format!("repository {}", full_name(repository))
 }
 
-/// Key of restores that may stand in the way of others at this target.
+/// Key of restores that may block other restores of this target.
 pub fn restores(namespace: &str, target: &str) -> String {
     format!("target {namespace}/{target}")
 }
 
-/// Key of restores of a namespace that have begun with a target, and not finished.
+/// Key of restores of a namespace that have started on a target and not finished.
 pub fn begun(namespace: &str) -> String {
     format!("begun {namespace}")
 }
 
-/// Key of backups that are not over; there are few, and where they lead depends on their invoker.
+/// Key of backups that are not over. There are few, and their Repository depends on their invoker.
 pub const OPEN: &str = "open";
 
 /// Key of backups of an invoker that are not over.
@@ -104,7 +104,7 @@ fn of_invoker(kind: &str, namespace: &str, name: &str) -> String {
     format!("invoker {kind} {namespace}/{name}")
 }
 
-/// Keys of whatever may use a Repository.
+/// Keys of an object that may use a Repository.
 pub fn keys<K: UserKind>(object: &Stored<K>) -> Vec<String> {
     let facts = object.facts();
     if facts.over {
@@ -120,7 +120,7 @@ pub fn keys<K: UserKind>(object: &Stored<K>) -> Vec<String> {
     home.iter().map(uses).chain(targets).chain(has_begun.then(|| begun(&namespace))).collect()
 }
 
-/// How the backups of the invokers of a store stand.
+/// State of the backups of all invokers in a store.
 fn series<K: UserKind>(store: &Indexed<Stored<K>>) -> Vec<Series> {
     let of = |object: &Arc<Stored<K>>| {
         let facts = object.facts();
@@ -133,12 +133,12 @@ fn series<K: UserKind>(store: &Indexed<Stored<K>>) -> Vec<Series> {
 }
 
 impl Consumers {
-    /// How the backups of all invokers stand.
+    /// State of the backups of all invokers.
     pub fn invokers(&self) -> Vec<Series> {
         series(&self.configurations).into_iter().chain(series(&self.batches)).collect()
     }
 
-    /// Those of one kind that use the Repository and are not over.
+    /// Objects of one kind that use the Repository and are not over.
     pub fn of<K: Consumer>(&self, all: &Indexed<K>, repository: &Home) -> Vec<ObjectRef<K>> {
         let found = all.with(&uses(repository)).into_iter().chain(all.with(OPEN));
         let found = found.filter(|o| !o.is_over() && o.home(self).as_ref() == Some(repository));

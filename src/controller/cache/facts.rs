@@ -1,7 +1,7 @@
-//! What is read of each kind without opening an object: the facts that stand beside its text.
+//! Facts of each kind: the values of an object that are read without opening it. They are kept beside its text.
 //!
-//! Each is made once, when a watch tells of the object. Whoever reads one thing of all objects of a kind reads it here;
-//! what only a look at one object needs stays in its text.
+//! The facts of an object are made once, when a watch reports the object. Code that reads a value of all objects of a
+//! kind reads it here. Values that only the reconcile of one object needs stay in its text.
 
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ impl UserKind for BackupBlueprint {
     }
 }
 
-/// What a RestoreBatch took from a BackupBatch stands in its status.
+/// The Repository of a RestoreBatch. A Repository that was taken from a BackupBatch is in the status.
 fn used(batch: &RestoreBatch) -> Option<&RepositoryRef> {
     let adopted = || batch.status.as_ref()?.adopted.as_ref()?.repository.as_ref();
     batch.spec.repository.as_ref().or_else(adopted)

@@ -1,7 +1,7 @@
-//! Objects of a watch by what they have in common, so that a look at one of ten
-//! thousand costs what it costs with ten. Clients in Go call this an indexer.
+//! Objects of a watch, found by keys that they share, so that a reconcile of one object
+//! costs as much with ten thousand objects as with ten. Clients in Go call this an indexer.
 //!
-//! An index has names only. The objects are the store's, which decides what is there.
+//! An index has names only. The objects are in the store, which decides which objects exist.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +13,7 @@ use kube::runtime::watcher::Event;
 /// Keys under which an object is found.
 pub type Keys<K> = fn(&K) -> Vec<String>;
 
-/// A store, and what in it has a key.
+/// A store, and an index of its objects by key.
 pub struct Indexed<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The store itself.
     pub store: Store<K>,
@@ -39,7 +39,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Indexed<K> {
         Self { store, index: Arc::new(RwLock::new(index)) }
     }
 
-    /// The object of a name.
+    /// The object with this name.
     pub fn get(&self, name: &ObjectRef<K>) -> Option<Arc<K>> {
         self.store.get(name)
     }
@@ -47,18 +47,18 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Indexed<K> {
     /// Objects that have a key, in no order.
     pub fn with(&self, key: &str) -> Vec<Arc<K>> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        // The store decides what is there: the two are not changed in one step.
+        // The store decides which objects exist: the store and the index are not changed in one step.
         index.by.get(key).into_iter().flatten().filter_map(|r| self.store.get(r)).collect()
     }
 
-    /// Follows the watch, after the store has.
+    /// Follows the watch. The store must have handled the event before.
     pub fn on_event(&self, event: &Event<K>) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Apply(object) | Event::InitApply(object) => index.put(object),
             Event::Delete(object) => index.remove(&ObjectRef::from_obj(object)),
             Event::Init => {}
-            // What went while nobody listened is in no event.
+            // Objects that were deleted while the watch was closed are in no event.
             Event::InitDone => {
                 let gone: Vec<_> = index.of.keys().filter(|r| self.store.get(r).is_none()).cloned().collect();
                 gone.iter().for_each(|r| index.remove(r));
@@ -74,10 +74,10 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
             return;
         }
         self.remove(&name);
-        // Uid and version, of which nobody asks the index.
+        // Uid and version: no query of the index uses them.
         name.extra = ObjectRefExtra::default();
         let name = Arc::new(name);
-        // A key that is known is kept once.
+        // A known key is stored only once.
         let shared =
             |key: &String| self.by.get_key_value(key.as_str()).map_or_else(|| key.as_str().into(), |(k, _)| k.clone());
         let keys: Box<[Arc<str>]> = keys.iter().map(shared).collect();
@@ -126,7 +126,7 @@ mod tests {
     enum Change {
         Put(u8, BTreeSet<u8>),
         Remove(u8),
-        /// The watch was lost; these are there when it is back.
+        /// The watch was lost; these objects exist when it is open again.
         Again(BTreeMap<u8, BTreeSet<u8>>),
     }
 

@@ -1,8 +1,8 @@
-//! Informers of objects that others write: targets, and what belongs to them.
+//! Informers of objects that are not Lifeboat's own: targets, and the objects that belong to them.
 //!
-//! Each kind is watched from the first time that one of it is asked for, so that
-//! an operator that restores claims watches no Deployments, and looks cost the API
-//! server nothing. Whoever is about to overwrite data asks the API server itself.
+//! Each kind is watched from the first read of an object of that kind, so that
+//! an operator that restores claims watches no Deployments, and reconciles cost the
+//! API server nothing. Code that is about to overwrite data reads from the API server itself.
 
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -27,10 +27,10 @@ use crate::controller::cache::sources;
 use crate::names::label;
 use crate::plan::seen::compact::{Keep, Kept};
 
-/// Longest wait for the first fill of a store. Beyond it the API server is asked, whose answer says what is wrong.
+/// Longest wait for the first fill of a store. After it the API server is asked, whose answer says what is wrong.
 const FILLS_WITHIN: Duration = Duration::from_secs(10);
 
-/// One kind, watched from the first question on.
+/// One kind, watched from the first read on.
 pub struct Informer<K: Keep + Sync + 'static> {
     client: Client,
     scope: Scope,
@@ -45,7 +45,7 @@ impl<K: Keep + Debug + Send + Sync + 'static> Informer<K>
 where
     K::Scope: Place,
 {
-    /// Not watched yet. Objects are found by name; `keys` says by what else.
+    /// An informer that does not watch yet. Objects are found by name, and by `keys`.
     pub fn new(client: &Client, scope: &Scope, config: watcher::Config, keys: Keys<Kept<K>>) -> Self {
         Self {
             client: client.clone(),
@@ -61,9 +61,9 @@ where
     /// The store, once it is filled; `None` when it does not fill.
     pub async fn filled(&self) -> Option<&Indexed<Kept<K>>> {
         let (indexed, _) = self.opened.get_or_init(|| self.open());
-        // Who has waited once in vain does not wait again.
+        // After one wait has timed out, no read waits again.
         let patience = if self.silent.load(Ordering::Relaxed) { Duration::ZERO } else { FILLS_WITHIN };
-        // Not the store's own `wait_until_ready`: of many who wait there at once, some are never woken.
+        // Not the store's own `wait_until_ready`: of many tasks that wait there at once, some are never woken.
         let mut filled = self.filled.subscribe();
         if let Ok(Ok(_)) = tokio::time::timeout(patience, filled.wait_for(|f| *f)).await {
             return Some(indexed);
@@ -83,7 +83,7 @@ where
             }
         };
         let (indexed, changes) = sources::changes(&self.client, &self.scope, self.config.clone(), self.keys, hear);
-        // Nobody is woken: who waits looks again by itself.
+        // A change triggers no reconcile: an object that waits is requeued anyway.
         let task = tokio::spawn(changes.for_each(async |_| {}));
         (indexed, task)
     }
@@ -136,7 +136,7 @@ impl Informers {
     /// A Namespace.
     ///
     /// # Errors
-    /// It is not watched, and the API server could not be asked.
+    /// Namespaces are not watched, and the request to the API server failed.
     pub async fn namespace(&self, name: &str) -> kube::Result<Option<Namespace>> {
         if let Some(indexed) = self.namespaces.filled().await {
             return Ok(indexed.get(&ObjectRef::new(name)).map(|n| n.open()));
@@ -177,11 +177,11 @@ pub fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
     volumes.filter_map(|v| Some(v.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
-/// A kind of [`Informers`] that lives in namespaces.
+/// A namespaced kind of [`Informers`].
 pub trait Kind:
     Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug + Send + Sync + 'static
 {
-    /// Where it is.
+    /// The informer of this kind.
     fn informer(all: &Informers) -> &Informer<Self>;
 }
 

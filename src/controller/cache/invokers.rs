@@ -1,6 +1,6 @@
 //! What BackupConfiguration and BackupBatch have in common: where their data goes, when they run, what they back up.
 //!
-//! Only what stands in the object is read. What follows from it is decided in [`plan::invoker`](crate::plan::backup::invoker).
+//! This module only reads the object. [`plan::invoker`](crate::plan::backup::invoker) decides what follows from it.
 
 use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,41 +15,41 @@ use crate::names::condition;
 use crate::plan::backup::invoker::seen::{MemberSeen, Record};
 use crate::plan::run::hosts::{HostSet, TargetKind};
 
-/// A kind that says what is backed up.
+/// A kind that defines what is backed up.
 pub trait Invoker: UserKind + Resource<Scope = NamespaceResourceScope> {
-    /// Where its data goes.
+    /// The Repository that its data goes to.
     fn reference(&self) -> Option<&RepositoryRef>;
-    /// When it runs, and what is kept of it.
+    /// When it runs, and how many of its sessions are kept.
     fn timing(&self) -> Timing<'_>;
     /// What it backs up.
     fn targets(&self) -> Vec<Option<&BackupTarget>>;
-    /// What its Jobs are made of, for each target.
+    /// Settings of its Jobs, for each target.
     fn members(&self) -> Vec<MemberSeen<'_>>;
-    /// Hosts of what it backs up.
+    /// Hosts of its targets.
     fn hosts(&self) -> Vec<HostSet>;
-    /// What was last written about it; `None` when nobody has looked at it yet.
+    /// Its last written status; `None` when it has not been reconciled yet.
     fn written(&self) -> Option<Written>;
     /// Conditions of each target, as last written.
     fn target_conditions(&self) -> Vec<Vec<Condition>>;
 }
 
-/// When an invoker runs, and what is kept of it.
+/// When an invoker runs, and how many of its sessions are kept.
 pub struct Timing<'a> {
     /// Cron expression of its sessions.
     pub schedule: Option<&'a str>,
     /// Time zone of the schedule.
     pub time_zone: Option<&'a str>,
-    /// Nothing is scheduled.
+    /// Whether no sessions are scheduled.
     pub paused: bool,
-    /// Completed sessions that are kept.
+    /// Number of completed sessions that are kept.
     pub history_limit: i32,
-    /// How a failed session is repeated.
+    /// How a failed session is retried.
     pub retry: Option<&'a RetryConfig>,
     /// Longest time of a session.
     pub time_out: Option<&'a str>,
 }
 
-/// What was last written about an invoker.
+/// The last written status of an invoker.
 #[derive(Default)]
 pub struct Written {
     /// Its phase.
@@ -62,11 +62,11 @@ pub struct Written {
     pub next: Option<Time>,
     /// The schedule that is in force.
     pub in_force: Option<ScheduleInForce>,
-    /// What became of its backups.
+    /// Results of its backups.
     pub record: Record,
 }
 
-/// Completed sessions kept when nobody says how many (Stash's documented default).
+/// Number of completed sessions that are kept when the spec sets none (Stash's documented default).
 const HISTORY: i32 = 1;
 
 impl Invoker for BackupConfiguration {

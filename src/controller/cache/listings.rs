@@ -1,8 +1,9 @@
-//! Turns: only some Repositories are listed at once, of all that are there.
+//! Turns for listings: the operator lists only some of the Repositories at once.
 //!
 //! A listing is a Job. A thousand Repositories that are written together, or whose Secrets are changed together, would
-//! start as many. Who is not let in stands in line; whoever's namespace has the fewest at work comes first, then who has
-//! waited longest. Nothing here is needed to go on: after a start, listings that were begun take their turns again.
+//! start a thousand Jobs. A Repository without a turn waits in line. The Repository whose namespace has the fewest
+//! listings at work comes first, then the Repository that has waited longest. This state is not needed to continue:
+//! after a start of the operator, listings that were already started take their turns again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +17,10 @@ use crate::controller::cache::consumers::Home;
 use crate::controller::cache::stored::Stored;
 use crate::plan::effects::Listing;
 
-/// Listings at once.
+/// Maximum number of listings at once.
 const MOST: usize = 16;
 
-/// All of them.
+/// All listings.
 #[derive(Clone)]
 pub struct Listings {
     all: Arc<Mutex<All>>,
@@ -30,7 +31,7 @@ pub struct Listings {
 struct All {
     /// Repositories that are being listed.
     held: HashSet<Home>,
-    /// Those that wait, by their number in line.
+    /// Repositories that wait, with their number in line.
     line: HashMap<Home, u64>,
     last: u64,
 }
@@ -44,7 +45,7 @@ impl All {
         counts
     }
 
-    /// Those that wait, in their order.
+    /// Repositories that wait, in their order.
     fn next(&self) -> Vec<Home> {
         let counts = self.of_namespace();
         let order = |home: &Home| counts.get(&home.namespace).copied().unwrap_or_default();
@@ -71,7 +72,7 @@ impl All {
 }
 
 impl Listings {
-    /// None yet; `trigger` wakes a Repository.
+    /// No listings yet; `trigger` wakes a Repository.
     pub fn new(trigger: UnboundedSender<Home>) -> Self {
         Self { all: Arc::default(), trigger }
     }
@@ -80,7 +81,7 @@ impl Listings {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is the turn of a Repository. Then it has it, until [`Listings::settle`] says otherwise.
+    /// Whether it is the turn of a Repository. The Repository then keeps its turn until [`Listings::settle`] ends it.
     pub fn ask(&self, home: &Home) -> bool {
         let mut all = self.lock();
         let may = all.may(home);
@@ -90,7 +91,7 @@ impl Listings {
         may
     }
 
-    /// Takes note of what a look has decided.
+    /// Records what a reconcile has decided.
     pub fn settle(&self, home: &Home, listing: Listing) {
         let mut all = self.lock();
         if listing == Listing::Wants {
@@ -101,7 +102,7 @@ impl Listings {
         }
         let mut changed = all.line.remove(home).is_some();
         if listing == Listing::Works {
-            // What was begun before a start goes on.
+            // A listing that was started before the operator continues.
             all.held.insert(home.clone());
         } else {
             changed |= all.held.remove(home);
@@ -121,7 +122,7 @@ impl Listings {
         }
     }
 
-    /// Follows the watch of Repositories: one that is gone makes room.
+    /// Follows the watch of Repositories: a deleted Repository makes room.
     pub fn on_event(&self, event: &Event<Stored<Repository>>, is_there: impl Fn(&Home) -> bool) {
         match event {
             Event::Delete(repository) => self.settle(&ObjectRef::from_obj(repository), Listing::None),
@@ -151,7 +152,7 @@ mod tests {
         (Listings::new(trigger), triggered)
     }
 
-    /// One look at a Repository that is to be listed; whether it is.
+    /// Reconciles a Repository that is to be listed; returns whether it is listed.
     fn look(all: &Listings, home: &Home) -> bool {
         let may = all.ask(home);
         all.settle(home, if may { Listing::Works } else { Listing::Wants });
@@ -200,12 +201,12 @@ mod tests {
         let (all, mut triggered) = listings();
         assert_eq!((0..=MOST).filter(|n| look(&all, &home("n", *n))).count(), MOST);
         let last = home("n", MOST);
-        // A look that finds nothing to do.
+        // A reconcile that finds nothing to do.
         assert!(all.ask(&home("n", 0)));
         all.settle(&home("n", 0), Listing::None);
         assert_eq!(woken(&mut triggered), std::slice::from_ref(&last));
         assert!(look(&all, &last));
-        // Begun before the operator was started.
+        // A listing that was started before the operator.
         all.settle(&home("n", 99), Listing::Works);
         assert!(all.ask(&home("n", 99)) && !all.ask(&home("n", 98)));
         all.on_event(&Event::InitDone, |home| home.name == "r1");

@@ -1,8 +1,8 @@
-//! What the operator knows of the cluster without asking: stores filled by watches, their indexes, and the ledgers that
-//! follow them.
+//! State of the cluster that the operator knows without a request: stores filled by watches, their indexes, and the
+//! ledgers that follow them.
 //!
-//! Nothing here decides anything, or writes to the cluster. Nothing here is needed to go on: after a start all of it is
-//! made anew from the watches.
+//! This module makes no decisions and does not write to the cluster. Its state is not needed to continue: after a start
+//! all of it is rebuilt from the watches.
 
 pub mod budget;
 pub mod children;

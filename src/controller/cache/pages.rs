@@ -1,8 +1,8 @@
-//! Lists of the API server, page by page within bounds of memory.
+//! Lists from the API server, read page by page with limited memory.
 //!
-//! Most kinds that the operator lists are filled by users, with objects of up to 1.5 MB each (etcd's limit), and after a
-//! start a dozen kinds are listed at once. So pages are read in turn, and one that becomes too long is not read to its
-//! end: it is asked for again with fewer objects. Whoever lists gets what he would have got, in other pieces.
+//! Users fill most kinds that the operator lists, with objects of up to 1.5 MB each (etcd's limit), and after a start a
+//! dozen kinds are listed at once. Therefore pages are read in turn, and a page that becomes too long is not read to
+//! its end: it is requested again with fewer objects. The caller gets the same objects, in other pages.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -26,17 +26,17 @@ pub const PAGE: u32 = 250;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Pages that are read at once.
 const AT_ONCE: usize = 2;
-/// Longest time in which a page is asked for and read. Others wait for their turn meanwhile.
+/// Longest time in which a page is requested and read. Other pages wait for their turn meanwhile.
 const PAGE_TIME: Duration = Duration::from_secs(30);
-/// Lists whose pages are known to be long, beyond which all are learned again.
+/// Maximum number of lists whose pages are known to be long. Beyond it, all are learned again.
 const MOST_LEARNED: usize = 100;
 
-/// A page was not there in time.
+/// A page was not received in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not return a page of a list within {0:?}")]
 struct TooSlow(Duration);
 
-/// What all lists have in common.
+/// State that all lists share.
 struct Pages {
     inner: Client,
     time: Duration,
@@ -45,7 +45,7 @@ struct Pages {
     learned: Mutex<HashMap<String, u32>>,
 }
 
-/// The client, but for lists by pages, which are bounded. All else, watches too, goes by.
+/// The client, with bounded paged lists. All other requests, including watches, pass through unchanged.
 pub fn bounded(client: &Client) -> Client {
     within(client, PAGE_TIME)
 }
@@ -65,11 +65,11 @@ fn within(client: &Client, time: Duration) -> Client {
     Client::new(tower::service_fn(send), namespace)
 }
 
-/// Objects that a namespace has at this moment, as the watches keep them: of one that is large, little is left before
-/// the next is read.
+/// Objects that a namespace has at this moment, in the form that the watches keep: a large object is reduced before
+/// the next object is read.
 ///
 /// # Errors
-/// The API server could not be asked, or refused.
+/// The request to the API server failed or was refused.
 pub async fn all<K>(client: Client, namespace: &str, params: &ListParams) -> kube::Result<Vec<K>>
 where
     K: Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug,
@@ -84,7 +84,7 @@ where
     Ok(all)
 }
 
-/// The page after one that was answered with this; `None` after the last.
+/// The page after a page with this answer; `None` after the last page.
 pub fn after(page: ListParams, answered: &ListMeta) -> Option<ListParams> {
     answered.continue_.as_ref().filter(|token| !token.is_empty()).map(|token| page.continue_token(token))
 }
@@ -110,7 +110,7 @@ impl Pages {
                     return Ok(Response::from_parts(answer, Body::from(page)));
                 }
                 limit = (limit / 4).max(1);
-                // Also if there is no time left for the next try.
+                // Recorded here too, because there may be no time left for the next try.
                 self.note(path.clone(), limit, asked);
             }
         };
@@ -136,7 +136,7 @@ impl Pages {
     }
 }
 
-/// Objects that are asked for at most; `None` of what is no list by pages.
+/// Maximum number of objects that a request asks for; `None` for a request that is no paged list.
 fn limit_of(uri: &Uri) -> Option<u32> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("limit=")?.parse().ok())
 }
@@ -172,7 +172,7 @@ mod tests {
 
     type Asked = Arc<Mutex<Vec<u32>>>;
 
-    /// An API server with ConfigMaps of so many bytes, and what it was asked for.
+    /// An API server with ConfigMaps of these sizes, and the limits that it was asked for.
     fn server(sizes: Vec<usize>) -> (Client, Asked) {
         let asked = Asked::default();
         let heard = asked.clone();
@@ -229,12 +229,12 @@ mod tests {
         let (client, asked) = server(sizes);
         assert_eq!(all(client.clone()).await, names(count));
         let asked = std::mem::take(&mut *asked.lock().unwrap());
-        // 100 small ones; what comes next is learned once; the last small ones come by more and more.
+        // 100 small objects; the limit for the next ones is learned once; the last small objects come in growing pages.
         assert_eq!(asked[..4], [100, 100, 25, 6], "{asked:?}");
         assert!(asked.len() < 30 && asked.contains(&1) && asked.last() > Some(&50), "{asked:?}");
     }
 
-    /// Else each list would begin with a page that is too long, and never come to an end.
+    /// Otherwise each list would begin with a page that is too long, and would never end.
     #[tokio::test]
     async fn a_page_that_was_too_long_is_remembered_where_there_was_no_time_for_the_next() {
         let asked = Asked::default();

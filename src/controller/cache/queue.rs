@@ -1,7 +1,7 @@
-//! The work queue of a kind: whose turn it is to be reconciled, and who comes back when.
+//! The work queue of a kind: which object is reconciled next, and when each object is requeued.
 //!
 //! An object that changed is reconciled at once; kube's own scheduler rounds each request up to the next tick of its
-//! timer, which took 1 to 2 ms of the 9 ms from a RestoreSession to its first Job. Like there, an object is reconciled
+//! timer, which took 1 to 2 ms of the 9 ms from a RestoreSession to its first Job. As in kube, an object is reconciled
 //! once at a time, however often it changes meanwhile, and a change comes before a requeue.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -15,7 +15,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Objects that are reconciled at once, for each kind. A look waits for the API server only.
+/// Objects that are reconciled at once, for each kind. A reconcile waits for the API server only.
 const CONCURRENCY: usize = 64;
 
 /// When an object is reconciled again, if nothing changes before.
@@ -33,17 +33,17 @@ impl From<Option<Duration>> for Requeue {
     }
 }
 
-/// Where an object stands.
+/// State of an object in the queue.
 enum Stand {
-    /// It comes back then.
+    /// It is requeued for this time.
     Waits(Due),
-    /// It is among the next.
+    /// It is among the objects that are reconciled next.
     Next,
-    /// It is being reconciled, and once more if something has changed meanwhile.
+    /// It is being reconciled. With `again` it has changed meanwhile, and is reconciled once more.
     Runs { again: bool },
 }
 
-/// When, and a number, because several may come back at one time.
+/// Time of a requeue, and a number, because several objects may be requeued for the same time.
 type Due = (Instant, u64);
 
 /// Objects of a kind to be reconciled.
@@ -56,20 +56,20 @@ impl<K> Queue<K>
 where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    /// Of objects of this store.
+    /// A queue for the objects of this store.
     pub fn new(store: Store<K>) -> Self {
         Self { store, asked: SelectAll::new() }
     }
 
-    /// Objects that this stream names are reconciled.
+    /// Adds a stream: the objects that it names are reconciled.
     #[must_use]
     pub fn on(mut self, asked: impl Stream<Item = ObjectRef<K>> + Send + 'static) -> Self {
         self.asked.push(asked.boxed());
         self
     }
 
-    /// Reconciles, once the store is filled and it is `ready`, until the streams end. One that is not in the store is left
-    /// out.
+    /// Reconciles, once the store is filled and `ready` has completed, until the streams end. An object that is not in
+    /// the store is skipped.
     pub async fn run<R>(mut self, ready: impl Future<Output = ()>, mut reconcile: impl FnMut(Arc<K>) -> R)
     where
         R: Future<Output = Requeue> + Send + 'static,
@@ -77,7 +77,7 @@ where
         let (mut turns, mut tasks, mut is_ready) = (Turns::default(), JoinSet::new(), false);
         let store = self.store.clone();
         let mut ready = std::pin::pin!(async {
-            // An error says that nobody fills it any more; then the streams end.
+            // An error means that the writer of the store is gone; then the streams end.
             let _ = store.wait_until_ready().await;
             ready.await;
         });
@@ -118,7 +118,7 @@ where
     }
 }
 
-/// Whose turn it is.
+/// Order in which objects are reconciled.
 struct Turns<K: Resource<DynamicType = ()>> {
     stand: HashMap<ObjectRef<K>, Stand>,
     next: VecDeque<ObjectRef<K>>,
@@ -133,7 +133,7 @@ impl<K: Resource<DynamicType = ()>> Default for Turns<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Turns<K> {
-    /// Something has changed.
+    /// Queues an object that has changed.
     fn ask(&mut self, object: ObjectRef<K>) {
         match self.stand.get_mut(&object) {
             Some(Stand::Next) => return,
@@ -148,21 +148,21 @@ impl<K: Resource<DynamicType = ()>> Turns<K> {
         self.next.push_back(object);
     }
 
-    /// Who is reconciled now.
+    /// Takes the object that is reconciled now.
     fn next(&mut self) -> Option<ObjectRef<K>> {
         let object = self.next.pop_front()?;
         self.stand.insert(object.clone(), Stand::Runs { again: false });
         Some(object)
     }
 
-    /// It was reconciled.
+    /// Records that an object was reconciled.
     fn done(&mut self, object: &ObjectRef<K>, requeue: Requeue, now: Instant) {
         let Some(stand) = self.stand.remove(object) else { return };
         if let Stand::Runs { again: true } = stand {
             return self.ask(object.clone());
         }
         let Requeue::After(wait) = requeue else { return };
-        // A time that no clock has is never.
+        // A time beyond the range of the clock never comes.
         let Some(at) = now.checked_add(wait) else { return };
         self.count += 1;
         let due = (at, self.count);
@@ -170,12 +170,12 @@ impl<K: Resource<DynamicType = ()>> Turns<K> {
         self.stand.insert(object.clone(), Stand::Waits(due));
     }
 
-    /// When the first of those that wait comes back.
+    /// Time of the first requeue.
     fn first_due(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Those whose time has come are among the next.
+    /// Queues the objects whose requeue time has come.
     fn wake(&mut self, now: Instant) {
         while self.first_due().is_some_and(|at| at <= now) {
             let Some((_, object)) = self.waiting.pop_first() else { return };

@@ -1,6 +1,6 @@
-//! What was written a moment ago, and the watches have not told yet. Whoever looks in
-//! between decides from what is no longer so, and writes a second time or into a conflict.
-//! Nothing here is needed to go on: an empty memory only costs such a look.
+//! The operator's own writes of the last moments, which the watches have not reported yet. A
+//! reconcile in between decides from outdated objects, and writes a second time or into a conflict.
+//! This state is not needed to continue: without it, the operator only pays for such a reconcile.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::controller::cache::children::Children;
 
-/// Longest wait for a watch to tell. What it has not told by then, it may never tell: of an API server that was
-/// restored from a backup, or of a Job that went as fast as it came.
+/// Longest wait for a watch to report a write. A write that is not reported by then may never be reported: the API
+/// server was restored from a backup, or the Job was deleted as fast as it was created.
 pub const LAG: Duration = Duration::from_secs(2);
 
 /// Versions of objects, by uid, and Jobs, by the uid of their session.
@@ -26,7 +26,8 @@ struct All {
     jobs: HashMap<String, Vec<(String, Instant)>>,
 }
 
-/// Comparable as numbers (Kubernetes API concepts, "Resource versions", since 1.35).
+/// Uid and resource version. Versions are comparable as numbers (Kubernetes API concepts, "Resource versions", since
+/// 1.35).
 fn version<K: Resource>(object: &K) -> Option<(String, u64)> {
     Some((object.uid()?, object.resource_version()?.parse().ok()?))
 }
@@ -36,24 +37,24 @@ impl Written {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of an object as a write gave it back.
+    /// Records an object that a write has returned.
     pub fn note<K: Resource>(&self, object: &K) {
         if let Some((uid, version)) = version(object) {
             let mut all = self.all();
-            // Of what is gone nobody asks again.
+            // No reconcile asks for deleted objects again.
             all.versions.retain(|_, (_, at)| at.elapsed() < LAG);
             all.versions.insert(uid, (version, Instant::now()));
         }
     }
 
-    /// Takes note of a Job that is there now.
+    /// Records a Job that exists now.
     pub fn note_job(&self, session: &str, job: &Job) {
         let mut all = self.all();
         all.jobs.retain(|_, jobs| jobs.iter().any(|(_, at)| at.elapsed() < LAG));
         all.jobs.entry(session.to_owned()).or_default().push((job.name_any(), Instant::now()));
     }
 
-    /// Whether a watch has yet to tell of a write: to the object, or of a Job of it.
+    /// Whether a watch has yet to report a write to the object, or a new Job of the object.
     pub fn is_ahead<K: Resource>(&self, object: &K, children: &Children) -> bool {
         let namespace = object.namespace().unwrap_or_default();
         let unseen = |job: &str| children.jobs.get(&ObjectRef::new(job).within(&namespace)).is_none();

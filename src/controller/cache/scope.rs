@@ -1,8 +1,9 @@
-//! The namespaces that the operator works in: all, or those that it is told.
+//! The namespaces that the operator works in: all namespaces, or the configured ones.
 //!
-//! Told some, it has rights in those only, so each is watched by itself. What reads the watches hears of one list and of
-//! one stream of changes all the same. A namespace that does not exist holds nobody up: nothing can be in it. One that
-//! exists and may not be read is waited for, because decisions need all users of a Repository.
+//! With configured namespaces, the operator has rights in those only, so each namespace is watched separately. Readers
+//! of the watches still receive one list and one stream of changes. A namespace that does not exist delays nothing: it
+//! has no objects. The operator waits for a namespace that exists and may not be read, because decisions need all users
+//! of a Repository.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -22,13 +23,13 @@ use tracing::warn;
 
 use crate::controller::cache::budget::{Budget, Counted};
 
-/// How often it is looked whether a namespace is there by now.
+/// Interval between checks whether a namespace exists by now.
 const COMES: Duration = Duration::from_secs(10);
 
 /// A namespace of `--watch-namespaces`; empty where there is none.
 ///
 /// # Errors
-/// It cannot be the name of a Namespace.
+/// The text cannot be the name of a Namespace.
 pub fn parse(text: &str) -> Result<String, String> {
     let name = text.trim();
     let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -36,12 +37,12 @@ pub fn parse(text: &str) -> Result<String, String> {
     if is_name { Ok(name.to_owned()) } else { Err(format!("{name:?} is not the name of a namespace")) }
 }
 
-/// Namespaces; none stands for all.
+/// Namespaces; an empty list stands for all namespaces.
 #[derive(Clone, Debug, Default)]
 pub struct Scope(Arc<[String]>);
 
 impl Scope {
-    /// Of these namespaces, or of all if there are none.
+    /// A scope of these namespaces, or of all namespaces if `names` is empty.
     pub fn new(mut names: Vec<String>) -> Self {
         names.retain(|n| !n.is_empty());
         names.sort();
@@ -49,7 +50,7 @@ impl Scope {
         Self(names.into())
     }
 
-    /// The namespaces; none where all are meant.
+    /// The namespaces; empty when all namespaces are meant.
     pub fn names(&self) -> &[String] {
         &self.0
     }
@@ -68,7 +69,7 @@ impl Scope {
         })
     }
 
-    /// The ways to all objects of a kind: one, or one for each namespace.
+    /// API clients for all objects of a kind: one, or one for each namespace.
     pub fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -85,7 +86,7 @@ pub async fn is_there(client: &Client, namespace: &str) -> bool {
     !matches!(Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await, Ok(None))
 }
 
-/// What the API server may not be asked for.
+/// Whether the API server has forbidden the request.
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_forbidden())
 }
@@ -94,13 +95,13 @@ pub fn is_forbidden(error: &kube::Error) -> bool {
 pub struct Part<K> {
     api: Api<K>,
     config: watcher::Config,
-    /// The only namespace of which it tells; `None` of one that tells of all.
+    /// The only namespace that the watch covers; `None` when it covers all namespaces.
     namespace: Option<String>,
 }
 
-/// Where the objects of a kind stand.
+/// Where the objects of a kind are: in namespaces, or in the cluster.
 pub trait Place {
-    /// The watches that tell of a kind.
+    /// The watches of a kind.
     fn parts<K>(client: &Client, scope: &Scope, config: &watcher::Config) -> Vec<Part<K>>
     where
         K: Resource<Scope = Self, DynamicType = ()>;
@@ -124,7 +125,7 @@ impl Place for ClusterResourceScope {
         K: Resource<Scope = Self, DynamicType = ()>,
     {
         let part = |config, namespace| Part { api: Api::all(client.clone()), config, namespace };
-        // By name, which is how the right to read some Namespaces can be given.
+        // By name, which is how the right to read some Namespaces can be granted.
         if K::kind(&()) == "Namespace" && !scope.names().is_empty() {
             let named = |n: &String| part(config.clone().fields(&format!("metadata.name={n}")), Some(n.clone()));
             return scope.names().iter().map(named).collect();
@@ -133,7 +134,7 @@ impl Place for ClusterResourceScope {
     }
 }
 
-/// What a watch tells.
+/// What a watch reports.
 enum Heard<K> {
     Event(Event<K>),
     Failed(watcher::Error),
@@ -141,7 +142,7 @@ enum Heard<K> {
     Absent,
 }
 
-/// The changes of a kind, from all of its watches, as of one. `store` is the one that follows them.
+/// The changes of a kind, from all of its watches, as one stream. `store` is the store that follows them.
 pub fn events<K>(client: &Client, parts: Vec<Part<K>>, store: Store<K>) -> BoxStream<'static, watcher::Result<Event<K>>>
 where
     K: Counted + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -179,7 +180,8 @@ fn is_refused(error: &watcher::Error) -> bool {
     }
 }
 
-/// A watch that is forbidden: rights in a namespace go with it. While it is not there, nothing more is asked.
+/// Handles a forbidden watch: rights in a namespace are deleted with it. While the namespace does not exist, the watch
+/// is not retried.
 fn refused<K: Send + 'static>(
     client: Client,
     namespace: String,
@@ -208,7 +210,7 @@ fn refused<K: Send + 'static>(
     .boxed()
 }
 
-/// Makes one list of several, and then one stream of changes.
+/// Merges several lists into one, and then their changes into one stream.
 struct Whole<K> {
     parts: Vec<Of<K>>,
     is_listed: bool,
@@ -217,11 +219,11 @@ struct Whole<K> {
 /// One namespace.
 struct Of<K> {
     name: String,
-    /// What a list has told of so far.
+    /// Objects that a list has reported so far.
     coming: HashMap<String, K>,
-    /// Until every namespace is listed: what is in this one. `None` while that is not known.
+    /// Until every namespace is listed: the objects of this namespace. `None` while they are not known.
     listed: Option<HashMap<String, K>>,
-    /// After that: names that another list has told of so far.
+    /// After that: names that another list has reported so far.
     again: HashSet<String>,
 }
 
@@ -231,7 +233,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
         Self { parts: names.into_iter().map(of).collect(), is_listed: false }
     }
 
-    /// What is told of it: nothing until all is listed, and then no list any more, which would stand for all namespaces.
+    /// Events to pass on for an event: none until all namespaces are listed. After that no list is passed on, because
+    /// it would stand for all namespaces.
     fn on_event(&mut self, index: usize, event: Event<K>, store: &Store<K>) -> Vec<Event<K>> {
         let is_listed = self.is_listed;
         let Some(part) = self.parts.get_mut(index) else { return vec![] };
@@ -261,7 +264,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
         self.list()
     }
 
-    /// A namespace that does not exist has nothing. What was in it may have gone while its watch was broken.
+    /// A namespace that does not exist has no objects. Its objects may have been deleted while its watch was broken.
     fn absent(&mut self, index: usize, store: &Store<K>) -> Vec<Event<K>> {
         let Some(part) = self.parts.get_mut(index) else { return vec![] };
         warn!(namespace = part.name, kind = %K::kind(&()), "the namespace does not exist; it is watched once it does");
@@ -273,7 +276,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Whole<K> {
         self.list()
     }
 
-    /// The list of all, once.
+    /// The list of all namespaces, once.
     fn list(&mut self) -> Vec<Event<K>> {
         if self.is_listed || self.parts.iter().any(|p| p.listed.is_none()) {
             return vec![];

@@ -1,35 +1,35 @@
-//! How the backups of each BackupConfiguration and BackupBatch stand, as Prometheus is told of it.
+//! State of the backups of each BackupConfiguration and BackupBatch, as exported to Prometheus.
 //!
-//! It stands beside the watched objects, so that whoever tells of it opens none of them. What the numbers are called, and
-//! how many are told, the metrics decide.
+//! The state is kept beside the watched objects, so that the export opens none of them. The metrics decide what the
+//! numbers are called, and how many are exported.
 
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// What is told of an invoker.
+/// Exported state of an invoker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backups {
-    /// When the last success ended, in seconds.
+    /// When the last successful backup ended, in seconds.
     pub success: Option<i64>,
-    /// When the next one is due, in seconds.
+    /// When the next backup is due, in seconds.
     pub next: Option<i64>,
-    /// Whether they are late; none where nobody expects any.
+    /// Whether backups are late; `None` when no backups are expected.
     pub late: Option<bool>,
-    /// Whether the last one succeeded, and its reason.
+    /// Whether the last backup succeeded, and its reason.
     pub result: Option<(bool, String)>,
 }
 
-/// An invoker, and what is told of it.
+/// An invoker, and its exported state.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Whose.
+    /// Labels of the invoker.
     pub labels: Labels,
-    /// What.
+    /// State of its backups.
     pub backups: Arc<Backups>,
 }
 
-/// By what an invoker is known.
+/// Labels that identify an invoker.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Labels {
     /// Its namespace.

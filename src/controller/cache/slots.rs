@@ -1,10 +1,10 @@
-//! The ledger of places on Repositories and of claims: who has taken what, kept by the watches of sessions and of Jobs,
-//! and by those who are about to make Jobs.
+//! The ledger of slots on Repositories and of claims: which Jobs have taken them. The watches of sessions and of Jobs
+//! update the ledger, and so does code that is about to create Jobs.
 //!
-//! A Job is a session's if its controller is that session, of its own namespace; labels and annotations can be
-//! anybody's. It takes a place on the Repository that this session names. What is reserved counts from before the Job is
-//! there until it is over, or is known not to be there. Nothing here is needed to go on: after a start it is made anew
-//! from the watches, before anybody looks.
+//! A Job belongs to a session if its controller is that session, in the Job's own namespace; any user can set labels
+//! and annotations. The Job takes a slot on the Repository that the session names. A reservation counts from before the
+//! Job exists until the Job is over, or is known not to exist. The ledger is not needed to continue: after a start it
+//! is rebuilt from the watches, before the first reconcile.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -32,31 +32,31 @@ pub struct Slots(Arc<Mutex<Ledger>>);
 
 #[derive(Default)]
 struct Ledger {
-    /// By Repository, or by what else Jobs take slots of.
+    /// Queues by Repository, or by another key that Jobs take slots of.
     queues: HashMap<String, Queue>,
     /// Sessions that are not over, by uid.
     sessions: HashMap<String, Session>,
-    /// Jobs that are not over, by namespace and name. Those whose session is not known are held aside: they count
-    /// once it is.
+    /// Jobs that are not over, by namespace and name. Jobs of an unknown session are held aside: they count once the
+    /// session is known.
     jobs: HashMap<String, Taken>,
     /// Names of Jobs, by uid of their session.
     of: HashMap<String, BTreeSet<String>>,
     /// Names of Jobs, by namespace and name of a claim.
     users: HashMap<String, BTreeSet<String>>,
-    /// When the Jobs of a kind of sessions were last listed anew.
+    /// When the Jobs of a kind of session were last relisted.
     listed: HashMap<String, Instant>,
-    /// Names of Jobs that were asked for without an answer, and since when.
+    /// Names of Jobs whose create request got no answer, and since when.
     unanswered: VecDeque<(Instant, String)>,
 }
 
 struct Session {
     kind: Cow<'static, str>,
     namespace: String,
-    /// Keys of its queues; that of its Repository comes first.
+    /// Keys of its queues; the key of its Repository comes first.
     keys: Vec<String>,
 }
 
-/// What a Job has taken.
+/// Slots and claims that a Job has taken.
 struct Taken {
     kind: Cow<'static, str>,
     namespace: String,
@@ -64,48 +64,49 @@ struct Taken {
     session: String,
     /// Its session, as messages name it.
     label: String,
-    /// What it takes a slot of, as it says itself. It counts only if its session has that key.
+    /// Key that the Job itself says it takes a slot of. The key counts only if the session has it.
     slot: Option<String>,
     /// Namespace and name of the claims that it mounts to work on.
     claims: Vec<String>,
-    /// It only reads them.
+    /// The Job only reads its claims.
     reads: bool,
-    /// Namespace and name of the Repository that it creates, if there is none at its place.
+    /// Namespace and name of the Repository whose repository the Job creates if it does not exist.
     prepares: Option<String>,
     known: Known,
-    /// It works: it is not suspended.
+    /// The Job works: it is not suspended.
     works: bool,
-    /// It cannot start.
+    /// The Job cannot start.
     stuck: bool,
-    /// Its session knows that it is done, though its controller does not call it so: of a pod with another container in it.
+    /// The session knows that the Job is done, although the Job controller does not report it: the pod has another
+    /// container in it.
     done: bool,
 }
 
-/// How it is known that there is a Job.
+/// How the ledger knows of a Job.
 #[derive(Clone, Copy, PartialEq)]
 enum Known {
-    /// Somebody is about to ask for it.
+    /// The operator is about to request the Job.
     Reserved,
-    /// The API server is being asked for it.
+    /// The create request is in progress.
     Asked,
-    /// It was asked, and there came no answer. It may be made still.
+    /// The create request got no answer. The API server may still create the Job.
     Unanswered,
-    /// It was made then.
+    /// The Job was created at this time.
     Made(Instant),
-    /// A watch has told of it; `true` when it is being deleted.
+    /// A watch has reported the Job; `true` when it is being deleted.
     Watched(bool),
 }
 
-/// What came of an attempt to reserve.
+/// Result of an attempt to reserve.
 #[derive(Debug, PartialEq)]
 pub enum Reserved {
-    /// All of it is reserved.
+    /// Everything is reserved.
     All,
-    /// Nothing: there is no room for so many Jobs.
+    /// Nothing is reserved: there is no room for so many Jobs.
     NoRoom,
-    /// Nothing: a Job of another session creates the repository.
+    /// Nothing is reserved: a Job of another session creates the repository.
     BeingCreated,
-    /// Nothing: Jobs of others use these claims.
+    /// Nothing is reserved: other Jobs use these claims.
     InUse(Vec<Writer>),
 }
 
@@ -124,13 +125,13 @@ impl Slots {
                 let there = store.state();
                 let uids: HashSet<String> = there.iter().filter_map(|s| s.uid()).collect();
                 self.with(|all| all.leave_all_but(&K::kind(&()), &uids));
-                // Where one leads may be known by now.
+                // The Repository of a session may be known by now.
                 there.iter().for_each(|session| self.enter(consumers, session.as_ref()));
             }
         }
     }
 
-    /// Follows the watch of a kind of invokers: they say where backups lead that were heard of before them.
+    /// Follows the watch of a kind of invokers: they name the Repository of backups that were reported before them.
     pub fn on_invoker<K: Resource<DynamicType = ()>>(&self, consumers: &Consumers, event: &Event<K>) {
         let of = |key: &str| consumers.backups.with(key).iter().for_each(|b| self.enter(consumers, b.as_ref()));
         match event {
@@ -145,7 +146,7 @@ impl Slots {
         if session.is_over() {
             return self.with(|all| all.leave(&uid));
         }
-        // A backup whose invoker is gone stays where it was.
+        // A backup whose invoker is gone stays in its queues.
         let home = session.home(consumers);
         if home.is_none() && session.slots().is_empty() {
             return;
@@ -158,7 +159,7 @@ impl Slots {
             name: session.name_any(),
             created: session.creation_timestamp().map(|t| t.0).unwrap_or_default(),
             uid,
-            // Who waits for another session must not keep it from its Jobs.
+            // A session that waits for another session must not keep that session from its Jobs.
             wants: !waits && !leaves,
             leaves,
         };
@@ -177,7 +178,7 @@ impl Slots {
                 });
             }
             Event::Delete(job) => self.with(|all| all.give_back(&job_name(job))),
-            // What was asked for before is in the list that comes, or is gone.
+            // A Job that was created before this is in the coming list, or is gone.
             Event::Init => self.with(|all| {
                 all.listed.insert(kind.into_owned(), Instant::now());
             }),
@@ -188,12 +189,13 @@ impl Slots {
         }
     }
 
-    /// Takes places and claims for Jobs that a session is about to make, all of them or none.
+    /// Reserves slots and claims for Jobs that a session is about to create, all of them or none.
     ///
-    /// Of a Repository that `is_new` one Job at a time finds out whether there is anything, and creates it: two that do so
-    /// at once leave keys of which one opens nothing (restic 0.18). One that cannot start keeps nobody.
+    /// For a Repository that `is_new`, one Job at a time checks whether a repository exists, and creates it: two Jobs
+    /// that do so at once leave keys of which one opens nothing (restic 0.18). A Job that cannot start does not block
+    /// others.
     ///
-    /// What comes to nothing is given back with [`Slots::refused`] or [`Slots::give_back`].
+    /// An unused reservation is given back with [`Slots::refused`] or [`Slots::give_back`].
     pub fn reserve<K: Consumer>(&self, session: &K, jobs: &[Job], most: usize, is_new: bool) -> Reserved {
         let uid = session.uid().unwrap_or_default();
         self.with(|all| {
@@ -224,12 +226,12 @@ impl Slots {
         })
     }
 
-    /// The API server is asked for a Job now.
+    /// Records that the API server is now asked to create a Job.
     pub fn asked(&self, namespace: &str, job: &str) {
         self.know(namespace, job, Known::Asked);
     }
 
-    /// The API server has made it.
+    /// Records that the API server has created the Job.
     pub fn made(&self, namespace: &str, job: &str) {
         self.know(namespace, job, Known::Made(Instant::now()));
     }
@@ -242,7 +244,7 @@ impl Slots {
         });
     }
 
-    /// The API server has refused to make it.
+    /// Records that the API server has refused to create the Job.
     pub fn refused(&self, namespace: &str, job: &str) {
         let name = format!("{namespace}/{job}");
         self.with(|all| {
@@ -252,7 +254,8 @@ impl Slots {
         });
     }
 
-    /// The look ended before all of its Jobs were made. One that was asked for without an answer may come all the same.
+    /// Gives a reservation back when the reconcile ended before all of its Jobs were created. A Job whose create
+    /// request got no answer may still appear.
     pub fn give_back(&self, namespace: &str, job: &str) {
         let name = format!("{namespace}/{job}");
         self.with(|all| match all.jobs.get_mut(&name) {
@@ -265,8 +268,8 @@ impl Slots {
         });
     }
 
-    /// Takes note of what a look has found of the Jobs of a session: those that cannot start hold no place, and those
-    /// that are done no claim.
+    /// Records the state in which a reconcile has found the Jobs of a session: Jobs that cannot start hold no slot, and
+    /// Jobs that are done hold no claim.
     pub fn note(&self, namespace: &str, seen: &[JobSeen]) {
         self.with(|all| {
             for job in seen {
@@ -282,7 +285,7 @@ impl Slots {
         self.with(|all| all.room(all.first_key(&uid), &uid, created, most))
     }
 
-    /// The same of what else its Jobs take slots of.
+    /// Room for Jobs of a session on each other key that they take slots of.
     pub fn rooms<K: Consumer>(&self, session: &K, most: usize) -> BTreeMap<String, Room> {
         let created = session.creation_timestamp().map(|t| t.0).unwrap_or_default();
         let uid = session.uid().unwrap_or_default();
@@ -290,7 +293,7 @@ impl Slots {
         self.with(|all| session.slots().iter().map(|key| room(all, key)).collect())
     }
 
-    /// Reads the queue of a Repository; `None` when nobody stands there.
+    /// Reads the queue of a Repository; `None` when no session is in it.
     pub fn look<T>(&self, repository: &Home, read: impl FnOnce(&Queue) -> T) -> Option<T> {
         self.with(|all| all.queues.get(&full_name(repository)).map(read))
     }
@@ -301,7 +304,7 @@ fn job_name(job: &impl kube::ResourceExt) -> String {
 }
 
 impl Taken {
-    /// Of a Job that a watch tells of; `None` where it is no child of a session of this kind.
+    /// The entry for a Job that a watch reports; `None` when the Job is not a child of a session of this kind.
     fn watched<K: Resource<DynamicType = ()>>(job: &Job) -> Option<Self> {
         let kind = K::kind(&());
         let owner = ownership::of_job(job).filter(|child| child.kind == kind)?;

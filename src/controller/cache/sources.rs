@@ -1,7 +1,7 @@
-//! Watches that fill a store and wake a reconcile in one stream, so that a
-//! reconcile never looks at a store older than what woke it.
+//! Watches that fill a store and trigger a reconcile in one stream, so that a
+//! reconcile never reads a store that is older than the change that triggered it.
 //!
-//! One source for each kind that users write. Who wakes whom is said in [`super::triggers`].
+//! Each kind that users write has one source. [`super::triggers`] defines which kinds trigger each other.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -33,16 +33,16 @@ use crate::controller::cache::{children, scope};
 use crate::names::{annotation, label};
 use crate::plan::seen::compact::Kept;
 
-/// Whoever is woken by the changes of many is woken once for those of this long.
+/// An object that is triggered by many other objects is reconciled once for all triggers within this time.
 const TOGETHER: Duration = Duration::from_secs(2);
 
-/// Objects of one kind that users write, as they change. The store is filled before a change is heard of.
+/// Objects of one kind that users write, and their changes. A change is in the store before it is reported.
 pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The store.
     pub store: Indexed<K>,
     changes: Changes<K>,
     handler: Handler<K>,
-    /// Wakes the reconcile of one.
+    /// Triggers the reconcile of one object.
     pub trigger: UnboundedSender<ObjectRef<K>>,
     triggered: UnboundedReceiver<ObjectRef<K>>,
 }
@@ -75,7 +75,7 @@ where
         Self { store, changes, handler, trigger, triggered }
     }
 
-    /// Has a change also wake those of another kind that `whom` names; they look after the store has the change.
+    /// Makes a change also trigger the objects of another kind that `whom` names. The store has the change before that.
     pub fn tell<T>(&mut self, other: &Source<T>, mut whom: impl FnMut(&K) -> Vec<ObjectRef<T>> + Send + 'static)
     where
         T: Resource<DynamicType = ()> + Clone + 'static,
@@ -84,19 +84,19 @@ where
         let changes = std::mem::replace(&mut self.changes, futures::stream::empty().boxed());
         let told = changes.inspect_ok(move |object| {
             for one in whom(object) {
-                // Nobody listens only while the operator stops.
+                // The receiver is gone only while the operator stops.
                 let _ = trigger.unbounded_send(one);
             }
         });
         self.changes = told.boxed();
     }
 
-    /// Has one more follow the store.
+    /// Sets a handler that also follows the store.
     pub fn follow(&self, on_event: impl Fn(&Event<K>, &Store<K>) + Send + Sync + 'static) {
         let _ = self.handler.set(Box::new(on_event));
     }
 
-    /// The queue of one that is triggered by so many that it answers for several at once.
+    /// The queue of a kind that is triggered so often that one reconcile handles several triggers.
     pub fn patient_queue(self) -> Queue<K> {
         let triggered = stream::unfold(self.triggered, async |mut triggered| {
             let first = triggered.next().await?;
@@ -112,7 +112,7 @@ where
             .on(triggered.flatten())
     }
 
-    /// The queue of one that hears of all of it.
+    /// The queue of a kind that receives every trigger without delay.
     pub fn queue(self) -> Queue<K> {
         Queue::new(self.store.store)
             .on(named(self.changes, |object| Some(ObjectRef::from_obj(object))))
@@ -120,13 +120,13 @@ where
     }
 }
 
-/// Somebody who follows a store; set once its watch is wired.
+/// A handler that follows a store; set once its watch is wired.
 type Handler<K> = Arc<OnceLock<Box<dyn Fn(&Event<K>, &Store<K>) + Send + Sync>>>;
 
 /// Changes of a kind.
 pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
-/// Whom the changes of a kind name. A watch that was closed is opened again by itself.
+/// Objects that the changes of a kind name. A closed watch reopens automatically.
 fn named<K, T>(
     changes: Changes<K>,
     whom: impl Fn(&K) -> Option<ObjectRef<T>> + Send + 'static,
@@ -147,8 +147,8 @@ where
     })
 }
 
-/// A queue that also hears of the Jobs of its objects, and their pods, and the stores of those.
-/// A Repository's own Jobs stand in no queue: it has none to give.
+/// A queue that also receives the changes of the Jobs of its objects and of their pods, and the stores of both.
+/// A Repository passes no `slots`: its own Jobs stand in no queue.
 pub fn with_jobs<K>(queue: Queue<K>, client: &Client, scope: &Scope, slots: Option<&Slots>) -> (Queue<K>, Children)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -168,8 +168,8 @@ where
     (queue, Children { jobs, pods })
 }
 
-/// Watches a kind: its store, indexed, and its changes, each heard of after the store has it.
-/// `hear` follows the store.
+/// Watches a kind. Returns its indexed store, and its changes, each reported after the store has it.
+/// `on_event` follows the store.
 pub fn changes<K>(
     client: &Client,
     scope: &Scope,

@@ -1,10 +1,10 @@
 //! Objects that users write, as the watches keep them.
 //!
-//! Thousands of sessions may wait, and whoever writes one may make it large. The text of an object takes a tenth of
-//! what its Rust value takes, so the text is kept, in its one form ([`admission::default`]), and parsed where somebody
-//! looks at the object. What indexes and queues read of all objects stands beside it, as [`Facts`]. Of an object that
-//! is too large, or too much for its namespace ([`super::budget`]), or cannot be read, only metadata and status are kept:
-//! enough to say so, and to end what it began. So it is with large ones that are over.
+//! Thousands of sessions may wait, and users may create large ones. The text of an object takes a tenth of the space of
+//! its Rust value. Therefore the text is kept, in its one form ([`admission::default`]), and parsed when the object is
+//! read. Values that indexes and queues read of all objects are kept beside the text, as [`Facts`]. If an object is too
+//! large, exceeds the budget of its namespace ([`super::budget`]), or cannot be read, only metadata and status are
+//! kept: enough to report this, and to end what the object started. The same applies to large objects that are over.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -33,61 +33,61 @@ use crate::plan::seen::Refusal;
 use crate::plan::seen::surroundings::Rival;
 use crate::text::cut;
 
-/// Where `kubectl apply` keeps the whole object once more.
+/// Annotation in which `kubectl apply` keeps a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What is read of an object without opening it.
+/// Values of an object that are read without opening it.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Namespace and name of the Repository that it uses.
     pub repository: Option<(String, String)>,
-    /// Keys of the slots that its Jobs take besides those on its Repository.
+    /// Keys of the slots that its Jobs take in addition to the slots on its Repository.
     pub slots: Vec<String>,
     /// The invoker of a backup.
     pub invoker: Option<InvokerRef>,
-    /// It needs its Repository no more.
+    /// The object no longer needs its Repository.
     pub over: bool,
-    /// It is over, and nothing begins it again.
+    /// The object is over, and nothing starts it again.
     pub rests: bool,
-    /// Phase Running: it was let in.
+    /// The phase is Running: the object was let in.
     pub runs: bool,
-    /// Rights of its Jobs stand in its status.
+    /// The status contains rights of its Jobs.
     pub has_rights: bool,
-    /// What other restores may have to wait for: targets of an unfinished one.
+    /// Targets of an unfinished restore, which other restores may have to wait for.
     pub targets: Vec<Rival>,
     /// Reasons of conditions that are true, by type.
     pub says: Vec<(String, String)>,
     /// Phase of a backup.
     pub backup: Option<BackupPhase>,
-    /// Nobody made it but a user: it has no owner that is its controller.
+    /// A user created the object: it has no owner that is its controller.
     pub by_hand: bool,
     /// Phase of an invoker.
     pub invoker_phase: Option<InvokerPhase>,
-    /// What Prometheus is told of the backups of an invoker.
+    /// State of the backups of an invoker, as exported to Prometheus.
     pub backups: Option<Arc<Backups>>,
-    /// Hosts of what an invoker backs up.
+    /// Hosts of the targets of an invoker.
     pub hosts: Vec<HostSet>,
     /// When the first backup into a Repository succeeded.
     pub first_backup: Option<Time>,
-    /// There was a repository in the place that a Repository names.
+    /// A repository has existed in the place that a Repository names.
     pub known: bool,
-    /// What `Ready` of a Repository says, where it is not True.
+    /// Reason and message of the `Ready` condition of a Repository, when the condition is not True.
     pub not_ready: Option<Refusal>,
     /// Whether a Repository answers.
     pub reachability: Option<Reachability>,
-    /// Where a Repository is, as restic is told it; `None` of one on a volume. Many ask for it.
+    /// URL of a Repository, as passed to restic; `None` for a Repository on a volume. It is read often.
     pub url: Option<Arc<str>>,
 }
 
 impl Facts {
-    /// Keeps of a run whether it has given rights.
+    /// Records whether a run has granted rights.
     #[must_use]
     pub fn running(mut self, run: Option<&RunStatus>) -> Self {
         self.has_rights = run.is_some_and(|r| !r.grants.is_empty());
         self
     }
 
-    /// Keeps of the conditions what anybody asks for.
+    /// Records the conditions that other code asks for.
     #[must_use]
     pub fn saying(mut self, conditions: &[Condition]) -> Self {
         const ASKED: [&str; 3] = [condition::RECONCILING, condition::STALLED, condition::REPOSITORY_FOUND];
@@ -111,26 +111,26 @@ pub trait UserKind:
     + Sync
     + 'static
 {
-    /// What is read of it without opening it.
+    /// Values of the object that are read without opening it.
     fn facts(&self) -> Facts;
 }
 
-/// Why nothing but metadata and status of an object is kept.
+/// Why only metadata and status of an object are kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Fault {
-    /// It has so many bytes.
+    /// The object is too large: it has this many bytes.
     TooLarge(usize),
-    /// Its namespace would have so many bytes of its kind with it.
+    /// With the object, its namespace would have this many bytes of its kind.
     TooMuch(usize),
-    /// Nothing: it is over, and nobody reads its spec again.
+    /// There is no fault: the object is over, and its spec is not read again.
     Over,
-    /// Its spec is not what the kind has.
+    /// Its spec does not match the kind.
     Unreadable(Arc<str>),
-    /// Its status is not: another version of the operator wrote it.
+    /// Its status does not match the kind: another version of the operator wrote it.
     UnreadableStatus,
 }
 
-/// An object as it is kept.
+/// An object as the store keeps it.
 #[derive(Clone, Debug)]
 pub struct Stored<K> {
     metadata: ObjectMeta,
@@ -143,7 +143,7 @@ pub struct Stored<K> {
 }
 
 impl<K: UserKind> Stored<K> {
-    /// Of an object as the API server gives it.
+    /// The kept form of an object that the API server has returned.
     fn of(mut object: Value) -> Result<Self, serde_json::Error> {
         let mut metadata: ObjectMeta = serde_json::from_value(object["metadata"].take())?;
         metadata.managed_fields = None;
@@ -153,7 +153,7 @@ impl<K: UserKind> Stored<K> {
         let (labels, annotations) = (metadata.labels.take(), metadata.annotations.take());
         metadata = ObjectMeta {
             name: metadata.name,
-            // A seal may be of it.
+            // A seal may cover it.
             generate_name: metadata.generate_name,
             namespace: metadata.namespace,
             uid: metadata.uid,
@@ -197,7 +197,7 @@ impl<K: UserKind> Stored<K> {
     /// The object, defaulted, as far as it was kept.
     ///
     /// # Panics
-    /// Never: the text was read by the same type when it came.
+    /// Never: the same type has already parsed the text when the object was received.
     pub fn open(&self) -> K {
         let mut object = self.outline();
         if self.fault != Some(Fault::UnreadableStatus) {
@@ -206,10 +206,10 @@ impl<K: UserKind> Stored<K> {
         object
     }
 
-    /// The same without its status, which may be the larger part.
+    /// The object without its status, which may be the larger part.
     ///
     /// # Panics
-    /// Never, likewise.
+    /// Never, for the same reason.
     pub fn outline(&self) -> K {
         #[allow(clippy::expect_used, reason = "it was read by the same type")]
         let mut object: K = serde_json::from_str(&self.text).expect("what was read once can be read again");
@@ -218,12 +218,13 @@ impl<K: UserKind> Stored<K> {
         object
     }
 
-    /// What is read of it without opening it.
+    /// Values of the object that are read without opening it.
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// What a write gave back of it, whole, as it was before the write. What a namespace has too much is not looked at.
+    /// The object that a write has returned, kept as it was before the write. An object beyond the budget of its
+    /// namespace stays without its spec.
     #[must_use]
     pub fn written(self, before: &Self) -> Self {
         match before.fault {
@@ -239,23 +240,23 @@ impl<K: UserKind> Stored<K> {
         object
     }
 
-    /// Bytes that a look at it parses: of one that is too large, those that each write gives back.
+    /// Bytes that a reconcile of the object parses. For an object that is too large: the bytes that each write returns.
     pub fn size(&self) -> usize {
         let text = if let Some(Fault::TooLarge(size)) = self.fault { size } else { self.text.len() };
         text + self.status.as_ref().map_or(0, |s| s.len())
     }
 
-    /// Whether all of it is kept.
+    /// Whether the whole object is kept.
     pub fn is_whole(&self) -> bool {
         self.fault.is_none()
     }
 
-    /// Whether its status cannot be read, so that nobody knows what was begun.
+    /// Whether its status cannot be read, so that it is unknown what was started.
     pub fn is_of_another_version(&self) -> bool {
         self.fault == Some(Fault::UnreadableStatus)
     }
 
-    /// Why it is refused, where that was known as it came.
+    /// Why the object is refused, if this was known when the object was received.
     pub fn refusal(&self) -> Option<Refusal> {
         match self.fault.as_ref()? {
             Fault::TooLarge(size) => Some(Refusal {
@@ -280,7 +281,7 @@ impl<K: UserKind> Stored<K> {
     }
 }
 
-/// What is kept in the place of labels, annotations and spec.
+/// Placeholder for labels, annotations and spec.
 fn blank<K: UserKind>() -> Value {
     json!({ "metadata": {}, "spec": to_json(&K::Spec::default()) })
 }
@@ -297,7 +298,7 @@ impl<K: UserKind> Counted for Stored<K> {
     }
 }
 
-/// An object of these parts, if the kind can read them; else why not.
+/// The object with these parts if they match the kind, else the fault.
 fn read<K: UserKind>(metadata: &ObjectMeta, body: &Value, status: Option<&Value>) -> (Option<K>, Option<Fault>) {
     let Ok(mut object) = K::deserialize(body) else {
         let errors = admission::check(&K::kind(&()), body, None);
@@ -322,7 +323,7 @@ impl<'de, K: UserKind> Deserialize<'de> for Stored<K> {
 
 impl<K: UserKind> From<K> for Stored<K> {
     fn from(object: K) -> Self {
-        // What a type writes has metadata that can be read.
+        // The metadata of an object that a type has serialized can be parsed.
         Self::of(to_json(&object)).unwrap_or_else(|_| Self {
             metadata: ObjectMeta::default(),
             text: "{}".into(),

@@ -1,6 +1,6 @@
-//! The stores of everything that users write, and of the Jobs made for it.
+//! The stores of all objects that users write, and of the Jobs that are created for them.
 //!
-//! They say "not there" of everything until they are filled; whoever decides anything waits for that.
+//! Until the stores are filled, they report every object as missing. Code that makes decisions waits for the fill.
 
 use crate::api::Repository;
 use crate::controller::cache::children::Children;
@@ -17,9 +17,9 @@ pub struct Stores {
     pub scope: Scope,
     /// Repositories.
     pub repositories: Indexed<Stored<Repository>>,
-    /// Those that use Repositories.
+    /// Objects that use Repositories.
     pub consumers: Consumers,
-    /// What validation said of what is in them.
+    /// Validation results of the objects in the stores.
     pub verdicts: Verdicts,
     /// Children of RestoreSessions.
     pub of_restore_sessions: Children,
@@ -32,7 +32,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Waits until every store has been filled once. Of several who wait here, only the last is woken.
+    /// Waits until every store has been filled once. If several tasks wait here, only the last task is woken.
     pub async fn filled(&self) {
         // An error means that the writer is gone, which only happens when the operator stops.
         let _ = self.repositories.store.wait_until_ready().await;

@@ -1,7 +1,7 @@
-//! Who hears of whose changes: one watch for each kind that users write, and triggers between them.
+//! One watch for each kind that users write, and the triggers between them.
 //!
-//! An object that uses a Repository wakes it, and it wakes them: so references are true at
-//! once, and who waits for a Repository goes on when it is there, or answers again.
+//! An object that uses a Repository wakes the Repository, and the Repository wakes these objects. So references are
+//! correct at once, and an object that waits for a Repository continues when the Repository exists or answers again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub struct Sources {
     pub restores: Source<Stored<RestoreSession>>,
     /// Restores of many targets.
     pub restore_batches: Source<Stored<RestoreBatch>>,
-    /// Told when a session is gone that had rights.
+    /// Notified when a session that had rights is gone.
     pub left: Arc<Notify>,
 }
 
@@ -82,7 +82,7 @@ impl Sources {
         all
     }
 
-    /// What wakes sessions.
+    /// The triggers that wake sessions.
     pub fn triggers(&self) -> Triggers {
         Triggers {
             backups: self.backups.trigger.clone(),
@@ -91,7 +91,7 @@ impl Sources {
         }
     }
 
-    /// Whose turn it is to be listed.
+    /// Turns for the listings of Repositories.
     pub fn listings(&self) -> Listings {
         let listings = Listings::new(self.repositories.trigger.clone());
         let hears = listings.clone();
@@ -99,7 +99,7 @@ impl Sources {
         listings
     }
 
-    /// The stores of those that use Repositories.
+    /// The stores of the objects that use Repositories.
     pub fn consumers(&self) -> Consumers {
         Consumers {
             configurations: self.configurations.store.clone(),
@@ -119,7 +119,7 @@ pub struct Triggers {
 }
 
 impl Triggers {
-    /// Wakes the sessions whose turn it is on a Repository with `most` places, as many as there is room.
+    /// Wakes the sessions that are next in line on a Repository with `most` slots, as many as there is room for.
     pub fn next_in_line(&self, slots: &Slots, repository: &Home, most: usize) {
         let next = slots.look(repository, |q| q.first(most).into_iter().cloned().collect::<Vec<Claim>>());
         for claim in next.unwrap_or_default() {
@@ -136,7 +136,7 @@ fn wake<K: Resource<DynamicType = ()> + 'static>(trigger: &UnboundedSender<Objec
     let _ = trigger.unbounded_send(ObjectRef::new(&whom.name).within(&whom.namespace));
 }
 
-/// Has the slots follow a kind of sessions, and whoever takes rights back.
+/// Makes the slots follow a kind of session, and notifies the code that revokes rights.
 fn line_up<K: Counted + Consumer + serde::de::DeserializeOwned + std::fmt::Debug>(
     source: &Source<K>,
     slots: &Slots,
@@ -152,8 +152,8 @@ fn line_up<K: Counted + Consumer + serde::de::DeserializeOwned + std::fmt::Debug
     });
 }
 
-/// Has a Repository wake its sessions when something is new that a session reads. Who else uses it is not: with
-/// thousands of sessions, each that comes would wake all others.
+/// Makes a Repository wake its sessions when a value changes that sessions read. Its list of users is no such value:
+/// with thousands of sessions, each new session would wake all others.
 fn tell_of_news<K: Consumer>(
     repositories: &mut Source<Stored<Repository>>,
     sessions: &Source<K>,
@@ -173,7 +173,7 @@ fn tell_of_news<K: Consumer>(
     });
 }
 
-/// What a session reads of its Repository.
+/// Values of a Repository that its sessions read.
 #[derive(Clone, PartialEq)]
 struct News {
     uid: Option<String>,
@@ -198,7 +198,7 @@ impl News {
     }
 }
 
-/// The Repositories that hear of a change of a user: the one it uses, and the one that it used.
+/// The Repositories that a change of a consumer wakes: the one that it uses, and the one that it used before.
 fn homes<K: Consumer>(consumers: &Consumers) -> impl FnMut(&K) -> Vec<Home> + Send + 'static {
     let consumers = consumers.clone();
     let mut last: HashMap<String, Home> = HashMap::new();

@@ -1,8 +1,8 @@
-//! Verdicts of validation, each made once for a uid and what is validated of it.
+//! Verdicts of validation, each made once for a uid and the validated content of its object.
 //!
-//! Admission bounds what validation costs; this is for what got past those bounds. Validation runs on threads of its
-//! own, under a time limit. A thread that takes longer cannot be ended, so each namespace has few of them: its other
-//! objects wait, and those of other namespaces do not.
+//! Admission limits the cost of validation; this module handles objects that got past those limits. Validation runs on
+//! its own threads, with a time limit. A thread that takes longer cannot be ended. Therefore each namespace has few
+//! threads: other objects of that namespace wait, and objects of other namespaces do not.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,17 +20,18 @@ use crate::text::cut;
 const LIMIT: Duration = Duration::from_secs(5);
 /// Validations at once for one namespace.
 const LANES: usize = 2;
-/// Validations at once for all namespaces. Tokio has 512 blocking threads, which others need too.
+/// Validations at once for all namespaces. Tokio has 512 blocking threads, which other code needs too.
 const LANES_OF_ALL: usize = 64;
-/// Verdicts that are kept: one takes about 200 bytes, and a refusal its message. Beyond it all are made again.
+/// Verdicts that are kept. A verdict takes about 200 bytes, and a refusal also its message. Beyond this number all
+/// verdicts are made again.
 const MOST: usize = 20_000;
 /// Longest message that is kept, in bytes.
 pub const MESSAGE_MAX: usize = 1024;
 
-/// What validation said: nothing, or why the object is refused.
+/// Result of validation: `None`, or why the object is refused.
 pub type Verdict = Option<Refusal>;
 
-/// There was no thread for a validation; it is to be tried again later.
+/// There was no thread for a validation; it is retried later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("other objects of the namespace are being validated; trying again later")]
 pub struct Busy;
@@ -69,7 +70,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Key of what is judged on behalf of an object, beside the object itself.
+/// Key of the verdict on content that is validated on behalf of an object, in addition to the object itself.
 pub fn part(uid: &str) -> String {
     format!("{uid}/part")
 }
@@ -80,10 +81,10 @@ impl Verdicts {
         Self(Arc::new(Inner { limit, known: Mutex::default(), all, lanes: Mutex::default() }))
     }
 
-    /// The verdict on the object of a uid: as it is known of this version, or as `validate` makes it now.
+    /// The verdict on the object with this uid: the known verdict on this version, or a new verdict from `validate`.
     ///
     /// # Errors
-    /// There was no thread to make it.
+    /// There was no thread to make the verdict.
     pub async fn judge(
         &self,
         (kind, uid): (&str, &str),
@@ -126,11 +127,11 @@ impl Verdicts {
         let mut running = tokio::task::spawn_blocking(move || {
             let _ = begins.send(());
             let verdict = validate();
-            // Only now, also where nobody waits for it any more.
+            // Only now, also when the caller no longer waits for the verdict.
             drop(held);
             verdict
         });
-        // Its time counts from when it has a thread.
+        // The time limit counts from when the validation has a thread.
         if tokio::time::timeout(self.0.limit, begun).await.is_err() {
             return Err(Busy);
         }
@@ -170,7 +171,7 @@ impl Verdicts {
         all.remove(&part(uid));
     }
 
-    /// Forgets those of a kind that are gone.
+    /// Forgets the objects of a kind that are gone.
     pub fn keep(&self, kind: &str, there: &HashSet<String>) {
         let owner = |key: &str| key.strip_suffix("/part").unwrap_or(key).to_owned();
         lock(&self.0.known).retain(|key, known| known.kind != kind || there.contains(&owner(key)));
@@ -231,7 +232,7 @@ mod tests {
         let ended = Arc::new(Mutex::new(ended));
         let judge = async |namespace: &str, uid: String| {
             let ended = ended.clone();
-            // Until the test lets it go.
+            // Blocks until the test releases it.
             let slow = move || {
                 let _ = lock(&ended).recv();
                 None
@@ -247,9 +248,9 @@ mod tests {
             assert_eq!(judge("bad", format!("more-{i}")).await, Err(Busy));
         }
         assert_eq!(verdicts.0.all.available_permits(), LANES_OF_ALL - LANES);
-        // Not tried again.
+        // The validation is not repeated.
         assert_eq!(judge("bad", "slow-0".into()).await.unwrap().unwrap().reason, reason::VALIDATION_TIMED_OUT);
-        // Others do not notice.
+        // Other namespaces are not affected.
         let other = verdicts.judge(("RestoreSession", "other"), "1", "good", || Some(wrong())).await;
         assert_eq!(other, Ok(Some(wrong())));
         drop(end);

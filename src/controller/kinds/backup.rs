@@ -1,7 +1,7 @@
 //! Reconciles BackupSession.
 //!
-//! Here stands in what it differs from the other kinds of the loop. What a look reads stands in
-//! [`observe::backup`](crate::controller::observe::backup); what follows is decided in [`plan::backup`](crate::plan::backup).
+//! This file contains only the differences from the other kinds of the loop. The reads of a reconcile are in
+//! [`observe::backup`](crate::controller::observe::backup); the decisions are in [`plan::backup`](crate::plan::backup).
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Planned for BackupSession {
     ) -> Result<Option<Stored<Self>>, Error> {
         status::repository(&ctx.writes, &ctx.reads, &object, applied).await?;
         let Some(written) = status::report(&ctx.writes, &object, applied).await? else { return Ok(Some(object)) };
-        // What is written about an ended session, of the one that follows it, is no second end.
+        // A later write to an ended session, about the session that retries it, is not counted as a second end.
         if !is_over(run.state.phase) {
             count(ctx, run, &written.open());
         }
@@ -90,7 +90,7 @@ impl Planned for BackupSession {
     }
 }
 
-/// Bytes that a look at a session opens of its invoker.
+/// Bytes of its invoker that a reconcile of a session opens.
 fn size_of_invoker(stores: &Stores, session: &Stored<BackupSession>) -> usize {
     let (Some(invoker), Some(namespace)) = (&session.facts().invoker, session.namespace()) else { return 0 };
     if invoker.kind == "BackupBatch" {

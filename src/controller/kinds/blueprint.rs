@@ -1,6 +1,6 @@
-//! Reconciles BackupBlueprint, of which there is nothing to do yet but to say so.
+//! Reconciles BackupBlueprint, which the operator does not act on yet: it only reports this.
 //!
-//! It is in no namespace, and has no Jobs and no plan. Only what is wrong with it is written into its status.
+//! BackupBlueprint is cluster-scoped, and has no Jobs and no plan. The operator writes only errors into its status.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::names::{condition, reason};
 use crate::plan::run::conditions;
 use crate::plan::run::conditions::Health;
 
-/// One look at a blueprint.
+/// Reconciles a blueprint once.
 ///
 /// # Errors
-/// The API server could not be reached or refused a write; the look is repeated.
+/// The API server could not be reached or refused a write; the reconcile is retried.
 pub async fn reconcile(stored: Arc<Stored<BackupBlueprint>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let _room = ctx.large_objects.enter(&*stored, stored.size()).await?;
     let Some(refusal) = validity::judge(&ctx.reads.stores.verdicts, &stored).await? else {

@@ -1,6 +1,7 @@
-//! What every reconcile shares: reads, writes, the setup, and who waits for what.
+//! What every reconcile shares: reads, writes, the setup, and which objects wait for what.
 //!
-//! Only this room has it. Lower rooms take what they need of it as arguments, so that they can do without an operator.
+//! Only this module has the context. Lower modules take what they need as arguments, so that they work without an
+//! operator.
 
 use std::time::{Duration, Instant};
 
@@ -18,32 +19,32 @@ use crate::plan::setup::Setup;
 pub struct Context {
     /// How the operator is set up.
     pub setup: Setup,
-    /// What a decision is made from.
+    /// The input of decisions.
     pub reads: Reads,
-    /// What is done about it.
+    /// The writes that follow from decisions.
     pub writes: Writes,
-    /// Room for looks at large objects.
+    /// Room for reconciles of large objects.
     pub large_objects: LargeObjects,
     /// Which Repositories are listed.
     pub listings: Listings,
     /// Wakes sessions.
     pub triggers: Triggers,
-    /// Since when every store has been filled; nobody looks before.
+    /// The time since which every store has been filled; no object is reconciled before.
     pub filled: Sender<Option<Instant>>,
 }
 
-/// After a start, everything that is there wants a look.
+/// Duration of the start, in which all existing objects need a reconcile.
 const STARTS_FOR: Duration = Duration::from_secs(5);
 
 impl Context {
-    /// Waits until every store has been filled once: before that, "not there" is not known.
-    /// The one waiter of each store; looks wait for what it says.
+    /// Waits until every store has been filled once: before that, the absence of an object is not known.
+    /// This is the only waiter of each store; reconciles wait for its result.
     pub async fn fill(&self) {
         self.reads.stores.filled().await;
         self.filled.send_replace(Some(Instant::now()));
     }
 
-    /// Whether the operator has only just begun.
+    /// Whether the operator has just started.
     pub fn is_starting(&self) -> bool {
         self.filled.borrow().is_none_or(|at| at.elapsed() < STARTS_FOR)
     }

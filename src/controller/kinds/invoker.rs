@@ -1,7 +1,7 @@
 //! Reconciles BackupConfiguration and BackupBatch: their readiness, their schedule, their history.
 //!
-//! Their plan has a type of its own, so they do not go through the loop of [`super::reconcile`]: one look is one round.
-//! Nothing is decided here.
+//! Their plan has its own type, so they do not use the loop of [`super::reconcile`]: one reconcile is one round.
+//! This module makes no decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::plan::backup::invoker;
 use crate::plan::effects::FinalizerChange;
 use crate::plan::seen::identity::Identity;
 
-/// One look at an invoker.
+/// Reconciles an invoker once.
 ///
 /// # Errors
-/// The API server could not be reached or refused a write; the look is repeated.
+/// The API server could not be reached or refused a write; the reconcile is retried.
 pub async fn reconcile<K: InvokerStatus>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     measured(&ctx, object.as_ref(), None, Box::pin(look(object.as_ref(), &ctx))).await
 }

@@ -1,7 +1,8 @@
-//! Room for looks at large objects, of which few are open at once.
+//! Memory limit for reconciles of large objects, of which few are open at once.
 //!
-//! Whoever waits for room keeps one of the places for looks, of which each kind has a few. So of one namespace few wait:
-//! others come again, and looks at objects of other namespaces go on meanwhile.
+//! A reconcile that waits for room occupies one of the few concurrent reconciles of its kind. So only a few objects of
+//! one namespace wait. Further objects of that namespace are retried later, and objects of other namespaces are
+//! reconciled in the meantime.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,27 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::ResourceExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// An object of more bytes takes room while it is looked at; those that people write have a few thousand.
+/// An object of more bytes takes room while it is reconciled. Objects that users write have a few thousand bytes.
 const LARGE: usize = 16 * 1024;
-/// KiB of text that looks at large objects have open at once. As Rust values, with the plans made of them, they take
-/// about 30 times as much. A whole one of the largest, in any case, and no second beside it: the threads are others' too.
+/// KiB of text that reconciles of large objects have open at once. As Rust values, with the plans made from them, the
+/// objects take about 30 times as much. One object of the maximum size always fits, but no second beside it, because
+/// other work shares the threads.
 const AT_ONCE: usize = 1024;
-/// Large objects of one namespace that are looked at, or wait for room.
+/// Number of large objects of one namespace that are being reconciled or wait for room.
 const OF_NAMESPACE: usize = 8;
 
-/// Others of the namespace wait for room already; it is to be tried again later.
+/// Other objects of the namespace already wait for room; the object is retried later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("other large objects of the namespace are being processed; trying again later")]
 pub struct Crowded;
 
-/// All of it.
+/// The room for all large objects.
 #[derive(Clone)]
 pub struct LargeObjects {
     space: Arc<Semaphore>,
     of: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// Room for one; none for what is small.
+/// Room for one object; empty for a small object.
 pub struct Room {
     _space: Option<OwnedSemaphorePermit>,
     _place: Option<Place>,
@@ -42,23 +44,23 @@ impl Default for LargeObjects {
 }
 
 impl LargeObjects {
-    /// Waits for room to look at an object, and at what belongs to it: so many bytes.
+    /// Waits for room to reconcile an object and what belongs to it, which together have `bytes` bytes.
     ///
     /// # Errors
-    /// Too many of its namespace wait.
+    /// Too many objects of its namespace wait.
     pub async fn enter(&self, object: &impl ResourceExt, bytes: usize) -> Result<Room, Crowded> {
         if bytes <= LARGE {
             return Ok(Room { _space: None, _place: None });
         }
         let place = Place::take(&self.of, object.namespace().unwrap_or_default())?;
         let kib = u32::try_from(bytes.div_ceil(1024).min(AT_ONCE)).unwrap_or(u32::MAX);
-        // Never closed.
+        // The semaphore is never closed.
         let space = self.space.clone().acquire_many_owned(kib).await.ok();
         Ok(Room { _space: space, _place: Some(place) })
     }
 }
 
-/// One of a namespace's.
+/// One of the places of a namespace.
 struct Place {
     of: Arc<Mutex<HashMap<String, usize>>>,
     namespace: String,
@@ -117,7 +119,7 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(objects.enter(&bad, large).await.err(), Some(Crowded));
         }
-        // What is small never waits, and another namespace has places of its own.
+        // A small object never waits, and another namespace has its own places.
         assert!(objects.enter(&bad, LARGE).await.is_ok());
         let mut other = Box::pin(objects.enter(&good, large));
         assert!(other.as_mut().now_or_never().is_none());

@@ -1,7 +1,7 @@
 //! One reconcile loop, and one file for each kind that users write.
 //!
-//! A reconcile observes, has `plan` decide, applies, and reports. What it reads and what it writes stands in the rooms
-//! below; a file here only says in which order, and in what the kind differs.
+//! A reconcile observes, has `plan` decide, applies, and reports. The reads and writes are in the lower modules. A file
+//! here defines only their order and the differences of its kind.
 
 pub mod backup;
 pub mod blueprint;

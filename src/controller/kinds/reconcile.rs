@@ -1,7 +1,7 @@
 //! The reconcile loop: observe, plan, apply, report, and again while a written intent allows the next step.
 //!
-//! What is special to a kind stands in the file of the kind, as its [`Planned`]. What follows a look that failed is decided
-//! here for all of them.
+//! The specifics of a kind are in the file of the kind, as its [`Planned`]. This file handles failed reconciles of all
+//! kinds.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,26 +26,27 @@ use crate::controller::kinds::large_objects::Crowded;
 use crate::controller::observe::errors::Error as Unseen;
 use crate::plan::effects::Plan;
 
-/// Rounds of one look. A round that writes an intent is followed by one that acts on it; a
-/// three-host restore takes four at most, and a loop without end would be a defect.
+/// Maximum rounds of one reconcile. A round that writes an intent is followed by a round that acts on it. A
+/// three-host restore takes four rounds at most, and an endless loop would be a defect.
 const ROUNDS: usize = 8;
 
-/// Wait before a failed look is repeated. Conflicts are gone by then; a server that is away is not asked too often.
+/// Wait before a failed reconcile is retried. Conflicts are resolved by then, and an unreachable API server is not
+/// asked too often.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Why a look at an object failed. It is always repeated.
+/// Why a reconcile of an object failed. A failed reconcile is always retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server could not be reached, or refused a write.
     #[error("{0}")]
     Kube(#[from] kube::Error),
-    /// It could not be validated yet.
+    /// The object could not be validated yet.
     #[error("{0}")]
     Busy(#[from] Busy),
-    /// Others of its namespace are looked at.
+    /// Other large objects of its namespace are being reconciled.
     #[error("{0}")]
     Crowded(#[from] Crowded),
-    /// Nobody knows what was begun for it.
+    /// The operator cannot know what was started for the object.
     #[error("its status was written by another version of the operator, and cannot be read; nothing is done")]
     AnotherVersion,
 }
@@ -60,48 +61,48 @@ impl From<Unseen> for Error {
     }
 }
 
-/// Wait before an object is looked at again that could not be validated, because others of its namespace take long.
+/// Wait before the retry of an object that could not be validated because other objects of its namespace take long.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Wait before a large object is looked at again of which too many of its namespace are.
+/// Wait before the retry of a large object when too many large objects of its namespace are being reconciled.
 const CROWDED: Duration = Duration::from_secs(1);
 
-/// An object as `plan` has it, and what is seen of it.
+/// An object in the form that `plan` uses, and its observed surroundings.
 pub type Observed<K> = (<K as Planned>::Run, <K as Planned>::Seen);
 
-/// A kind whose looks end in a [`Plan`].
+/// A kind whose reconciles make a [`Plan`].
 pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
-    /// The object, as `plan` has it.
+    /// The object, in the form that `plan` uses.
     type Run: Send + Sync;
-    /// What is seen of it.
+    /// The observed surroundings of the object.
     type Seen: Send;
-    /// What one look remembers from round to round.
+    /// State that one reconcile keeps from round to round.
     type Memory: Default + Send + Sync;
 
-    /// Its Jobs. Nobody looks before the watches have told of our own last writes.
+    /// Its Jobs. An object is not reconciled before the caches contain the operator's own last writes.
     fn children(stores: &Stores) -> &Children;
 
-    /// Bytes that a look at it opens.
+    /// Bytes that a reconcile of the object opens.
     fn size(_: &Stores, object: &Stored<Self>) -> usize {
         object.size()
     }
 
-    /// How long it can wait for a look after a start, if it can.
+    /// How long the object can wait for its reconcile after a start; `None` if it cannot wait.
     fn waits(_: &Context, _: &Stored<Self>) -> Option<Duration> {
         None
     }
 
-    /// What a plan is made from; `None` where nothing is to be done.
+    /// The input of a plan; `None` if there is nothing to do.
     fn observe(
         ctx: &Context,
         object: &Stored<Self>,
         memory: &Self::Memory,
     ) -> impl Future<Output = Result<Option<Observed<Self>>, Error>> + Send;
 
-    /// Adds what the API server refused in the round before.
+    /// Adds what the API server refused in the previous round.
     fn refused(seen: &mut Self::Seen, refused: Refused);
 
-    /// The plan, with what its Jobs need reserved.
+    /// The plan, with slots and PVCs reserved for its Jobs.
     fn plan(
         ctx: &Context,
         object: &Stored<Self>,
@@ -110,7 +111,7 @@ pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
         memory: &mut Self::Memory,
     ) -> Plan;
 
-    /// Writes the status of a plan that was applied. Gives the object as it is then; `None` once it is gone.
+    /// Writes the status of a plan that was applied. Returns the object as written; `None` once it is gone.
     fn report(
         ctx: &Context,
         object: Stored<Self>,
@@ -119,10 +120,10 @@ pub trait Planned: UserKind + kube::Resource<Scope = NamespaceResourceScope> {
     ) -> impl Future<Output = Result<Option<Stored<Self>>, Error>> + Send;
 }
 
-/// One look at an object.
+/// Reconciles an object once.
 ///
 /// # Errors
-/// The API server could not be reached or refused a write; the look is repeated.
+/// The API server could not be reached or refused a write; the reconcile is retried.
 pub async fn reconcile<K: Planned>(object: Arc<Stored<K>>, ctx: Arc<Context>) -> Result<Requeue, Error> {
     let children = K::children(&ctx.reads.stores);
     measured(&ctx, object.as_ref(), Some(children), Box::pin(look(object.as_ref(), &ctx))).await
@@ -144,7 +145,7 @@ async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Requeue, 
         object = fresh.map_or_else(|| object.clone(), |fresh| fresh.written(&object));
         refused = done.refused;
         if refused.revoke.is_some() || !refused.scales.is_empty() {
-            // What it says of rights, or of a workload, is not so.
+            // The status of the plan is wrong about the rights or the workload, so it is not reported.
             continue;
         }
         let Some(reported) = K::report(ctx, object, &run, &done.plan).await? else {
@@ -159,10 +160,11 @@ async fn look<K: Planned>(object: &Stored<K>, ctx: &Context) -> Result<Requeue, 
     Ok(Requeue::After(Duration::from_secs(1)))
 }
 
-/// One look at an object, measured, and, where it has `children`, not before the watches have told of our own last writes.
+/// Reconciles an object once and measures it. With `children`, the reconcile does not start before the caches contain
+/// the operator's own last writes.
 ///
 /// # Errors
-/// Those of the look.
+/// The errors of the reconcile.
 pub async fn measured<K>(
     ctx: &Context,
     object: &K,
@@ -181,7 +183,7 @@ where
     result
 }
 
-/// What happens after a failed look.
+/// What happens after a failed reconcile.
 pub fn error_policy<K>(object: &K, error: &Error) -> Requeue
 where
     K: kube::Resource<DynamicType = ()>,
@@ -189,9 +191,10 @@ where
     match error {
         Error::Busy(_) => return Requeue::After(BUSY),
         Error::Crowded(_) => return Requeue::After(CROWDED),
-        // Whoever leads now looks at it; this process ends.
+        // The new leader reconciles the object; this process ends.
         Error::Kube(cause) if NotLeading::is(cause) => return Requeue::OnChange,
-        // Somebody wrote, or deleted it, between our look and our write: the watch brings what is true now.
+        // Another client wrote or deleted the object between the operator's read and write: the watch delivers the
+        // new state.
         Error::Kube(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
             return Requeue::After(Duration::from_millis(200));
         }

@@ -1,7 +1,7 @@
-//! Reconciles Repository: who uses it, its own Jobs, its end.
+//! Reconciles Repository: its users, its own Jobs, its deletion.
 //!
-//! Here stands in what it differs from the other kinds of the loop. It takes no slots: it has them to give, and wakes the
-//! sessions whose turn it is.
+//! This file contains only the differences from the other kinds of the loop. A Repository takes no slots: it grants
+//! slots, and wakes the sessions whose turn it is.
 
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
@@ -49,7 +49,7 @@ impl Planned for Repository {
         let ledger = &ctx.writes.slots;
         let (waiting, at_work, slots) =
             ledger.look(&home, |q| (q.len(), q.jobs(), queue::slots(q, most))).unwrap_or_default();
-        // A change of a session brought us here; perhaps it made room.
+        // This reconcile may follow the change of a session, which may have freed a slot.
         ctx.triggers.next_in_line(ledger, &home, most);
         let seen = observe::surroundings(&ctx.reads, &ctx.setup, stored, &run).await?;
         Ok(Some((run, RepositorySurroundings { waiting, at_work, slots, ..seen })))

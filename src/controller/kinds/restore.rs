@@ -1,7 +1,7 @@
 //! Reconciles RestoreSession and RestoreBatch.
 //!
-//! Here stands in what they differ from the other kinds of the loop. What a look reads stands in
-//! [`observe::restore`](crate::controller::observe::restore); what follows is decided in
+//! This file contains only the differences from the other kinds of the loop. The reads of a reconcile are in
+//! [`observe::restore`](crate::controller::observe::restore); the decisions are in
 //! [`plan::restore`](crate::plan::restore).
 
 use std::time::Duration;
@@ -29,15 +29,15 @@ use crate::plan::seen::surroundings::Surroundings;
 
 /// A kind that is a restore.
 pub trait Restore: UserKind + Resource<Scope = NamespaceResourceScope> {
-    /// The restore in it.
+    /// The restore that the object describes.
     fn run(&self) -> RestoreRun;
-    /// Where its Jobs are watched.
+    /// The cache of its Jobs.
     fn jobs(stores: &Stores) -> &Children;
-    /// Whether status calls it running, and was written of the spec that it has now.
+    /// Whether its status has the phase Running and was written for the current spec.
     fn goes_on(&self) -> bool;
 }
 
-/// What can wait after a start is looked at between one and two of these later.
+/// After a start, an object that can wait is reconciled after one to two times this duration.
 const LATER: Duration = Duration::from_secs(5);
 
 impl Restore for RestoreSession {
@@ -92,8 +92,8 @@ impl<K: Restore> Planned for K {
         if run.is_over() && at_rest && !jobs::runs(children, &run.id, ctx.now()) {
             return Ok(None);
         }
-        // Whoever ends waits for no verdict. What runs was judged, by an operator with other limits, maybe; a verdict of
-        // today would leave its workload at zero.
+        // A run that is ending does not wait for a verdict. A running run was judged before, possibly by an operator
+        // with other limits; a new verdict would leave its workload at zero.
         let is_let_in = run.is_leaving() || (whole.goes_on() && object.is_whole());
         let refusal = observe::refusal(&ctx.reads, object, &whole, is_let_in).await?;
         let most = ctx.setup.jobs_per_repository;
@@ -130,7 +130,8 @@ impl<K: Restore> Planned for K {
     }
 }
 
-/// Whether it waits for its Jobs, and for nothing of us. After a start those go first who wait for us.
+/// Whether the object waits only for its Jobs and not for the operator. After a start, objects that wait for the
+/// operator go first.
 fn only_waits<K: Restore>(object: &Stored<K>, ctx: &Context) -> bool {
     object.meta().deletion_timestamp.is_none()
         && object.is_whole()
@@ -138,7 +139,7 @@ fn only_waits<K: Restore>(object: &Stored<K>, ctx: &Context) -> bool {
         && jobs::runs(K::jobs(&ctx.reads.stores), &Identity::of(object), ctx.now())
 }
 
-/// From 0 to 1, by a random id: many that wait do not come back at once.
+/// A number from 0 to 1, derived from a random UID, so that many waiting objects are not reconciled at the same time.
 fn share(uid: &str) -> f64 {
     let digits = uid.get(..4).and_then(|d| u16::from_str_radix(d, 16).ok());
     f64::from(digits.unwrap_or_default()) / f64::from(u16::MAX)

@@ -1,6 +1,6 @@
-//! What a look at a backup reads: its invoker, those that back up beside it, its targets and its Jobs.
+//! Reads of the reconcile of a backup: its invoker, other invokers of the same place, its targets and its Jobs.
 //!
-//! The order matters where a comment says so: a restore first marks a workload, and is over then.
+//! The order of reads matters where a comment says so: a restore first marks a workload, and is over after that.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ use crate::plan::seen::target::TargetSeen;
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::setup::Setup;
 
-/// The session with what its invoker says, and why nothing is done for that invoker.
+/// The session with the settings of its invoker, and why nothing is done for that invoker.
 ///
 /// # Errors
 /// The API server could not be reached, or the object could not be validated yet.
@@ -44,7 +44,7 @@ pub async fn run(
     let id = Identity::of(object);
     let reference = object.spec.invoker.clone().unwrap_or_default();
     let own = validity::judge(&reads.stores.verdicts, stored).await?;
-    // A session that is not valid names nothing that could be looked up.
+    // A session that is not valid names no invoker that could be looked up.
     let (invoker, theirs) = match own {
         None => invoker(reads, setup, &id.namespace, &reference).await?,
         Some(_) => (None, None),
@@ -53,7 +53,7 @@ pub async fn run(
         let i = s.facts().invoker.as_ref();
         i.is_some_and(|i| i.kind == reference.kind && i.name == reference.name)
     };
-    // Of two that were created at once, the later by name steps back.
+    // Of two sessions that were created at the same time, the later by name steps back.
     let before_us = |s: &Stored<BackupSession>| {
         (s.creation_timestamp(), s.name_any()) < (object.creation_timestamp(), object.name_any())
     };
@@ -108,8 +108,8 @@ async fn invoker(
     }
 }
 
-/// Other invokers that back up into the same place. One of another namespace counts only where it may use the Repository:
-/// whoever may not must not get in the way of those who may.
+/// Other invokers that back up into the same place. An invoker of another namespace counts only if it may use the
+/// Repository: an invoker that may not use it must not block invokers that may.
 fn neighbours(reads: &Reads, invoker: &Invoker) -> Vec<Neighbour> {
     let place = place(reads, &invoker.id.namespace, invoker.repository.as_ref());
     let consumers = &reads.stores.consumers;
@@ -125,12 +125,12 @@ fn neighbours(reads: &Reads, invoker: &Invoker) -> Vec<Neighbour> {
     found
 }
 
-/// Whether another invoker backs up into the place of this one.
+/// Whether another invoker backs up into the place of this invoker.
 fn is_beside<K: UserKind>(reads: &Reads, invoker: &Invoker, own: Option<&String>, other: &Stored<K>) -> bool {
     let facts = other.facts();
     let is_other = other.uid().as_ref() != Some(&invoker.id.uid);
     let is_near = other.namespace().as_ref() == Some(&invoker.id.namespace);
-    // Its target may be away, so that it is not Ready; its backups are there all the same.
+    // Its target may be missing, so that the invoker is not Ready; its backups exist all the same.
     let may_use = facts.invoker_phase != Some(InvokerPhase::Invalid)
         && other.says(condition::REPOSITORY_FOUND, reason::REPOSITORY_AVAILABLE);
     let is_in_use = facts.invoker_phase == Some(InvokerPhase::Ready) || may_use;
@@ -142,13 +142,13 @@ fn name<K: Resource<DynamicType = ()>>(object: &K) -> String {
     format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Whether somebody else has the Repository, so that this one backs nothing up into it.
+/// Whether another invoker has the Repository, so that this invoker does not back up into it.
 fn is_refused<K: Consumer>(invoker: &K) -> bool {
     invoker.says(condition::STALLED, reason::REPOSITORY_TAKEN)
 }
 
-/// Where a reference leads: the namespace of the Repository, and its URL or, for a volume, its name. Two namespaces
-/// that reach one bucket are strangers: what one writes there must not hold up the other.
+/// The place that a reference names: the namespace of the Repository, and its URL or, for a volume, its name. Two
+/// namespaces that reach one bucket are independent: writes of one namespace must not block the other.
 fn place(reads: &Reads, namespace: &str, reference: Option<&RepositoryRef>) -> Option<String> {
     let reference = reference?;
     Some(place_of(reads, preconditions::home(reference, namespace), &reference.name))
@@ -201,7 +201,8 @@ fn of_batch(object: BackupBatch) -> Invoker {
     }
 }
 
-/// Claims of targets that a restore has begun with. Between two of its tries it has no Job, and their data is half restored.
+/// Claims of targets that a restore has started on. Between two attempts the restore has no Job, and the data of the
+/// targets is half restored.
 async fn between(reads: Reader<'_>, begun: Vec<Rival>) -> Vec<Writer> {
     let of = async |rival: Rival| {
         let claims = match targets::target(reads, None, Some(&rival.reference)).await {
@@ -214,8 +215,8 @@ async fn between(reads: Reader<'_>, begun: Vec<Rival>) -> Vec<Writer> {
     join_all(begun.into_iter().map(of)).await.concat()
 }
 
-/// What a look at a backup finds. How much room there is for its Jobs, and what the API server has refused, the caller knows:
-/// as much as may be, and nothing.
+/// Observed state for a backup. The caller knows how much room there is for its Jobs, and what the API server has
+/// refused. Here the room is the maximum, and nothing is refused.
 ///
 /// # Errors
 /// The API server could not be reached.
@@ -227,14 +228,14 @@ pub async fn surroundings(
 ) -> kube::Result<Surroundings> {
     let namespace = &run.id.namespace;
     let members = run.invoker.as_ref().map(|i| i.members.as_slice()).unwrap_or_default();
-    // Before the targets: a restore that leaves data half restored first marks the workload, and then it is over. Asked in
-    // the other order, it could be over here, and its mark not be there yet.
+    // Restores are read before the targets: a restore that leaves data half restored first marks the workload, and is
+    // over after that. In the other order, the targets could be read before the mark, and the restores after the end.
     let named = members.iter().filter_map(|m| m.target.as_ref()?.ref_.as_ref());
     let (rivals, begun) = (conflicts::rivals(&reads.stores, &run.id, named), conflicts::begun(&reads.stores, &run.id));
     let mut writers = conflicts::writers(&reads.stores, &run.id, reads.now());
     writers.extend(between(reads.cached(namespace), begun).await);
     let references = members.iter().map(|m| m.target.as_ref().and_then(|t| t.ref_.as_ref()));
-    // Hosts are counted by replicas that somebody may just have changed.
+    // Hosts are counted by replicas, which may just have been changed.
     let targets = join_all(references.map(|r| targets::target(reads.live(namespace), None, r)));
     let reference = run.invoker.as_ref().and_then(|i| i.repository.as_ref());
     let repository = repository::referenced(reads, reference, namespace, false);
@@ -243,7 +244,7 @@ pub async fn surroundings(
     let mut jobs = jobs::cached(reads, &reads.stores.of_backup_sessions, &run.id).await?;
     let has_rights = run.state.run.as_ref().is_some_and(|r| !r.grants.is_empty());
     if has_rights && !jobs.iter().any(JobSeen::is_active) {
-        // Watches lag behind. Before rights are taken back because no Job needs them, that must be so.
+        // Watches lag behind. Before rights are revoked because no Job needs them, the API server must confirm that.
         jobs = jobs::live(reads, &run.id).await?;
     }
     let progress = reads.progress.of(&jobs).await;

@@ -1,7 +1,7 @@
-//! Whether an object may have what it asks for, where that can run code or raises rights.
+//! Whether an object may have the settings that it asks for, if they can run code or raise rights.
 //!
-//! The controller takes such an object only with the webhook's seal, or in a namespace that an administrator has opened for
-//! that. Who made the object is asked by the webhook, and not here.
+//! The controller accepts such an object only with the webhook's seal, or in a namespace that an administrator has
+//! opened for that. The webhook checks the author of the object; this module does not.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ where
     let namespace = object.namespace().unwrap_or_default();
     let labels =
         async { Ok(reads.informers.namespace(&namespace).await?.and_then(|n| n.metadata.labels).unwrap_or_default()) };
-    // Many look at restores; they need not carry the room for a read that few make.
+    // Boxed: the many reconciles of restores need not carry the memory for a read that few of them make.
     Box::pin(judge(reads.seals.as_deref(), object, labels)).await
 }
 
-/// `labels` are those of the object's Namespace. They are read only for an object that asks for something.
+/// `labels` are the labels of the object's Namespace. They are read only for an object that asks for rights.
 ///
 /// # Errors
 /// The labels or the key could not be read.

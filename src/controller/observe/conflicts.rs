@@ -1,7 +1,6 @@
-//! What other sessions of the namespace do that a session must not meet: targets that they restore, claims that their
-//! Jobs use.
+//! Conflicts of a session with other sessions of the namespace: targets that they restore, claims that their Jobs use.
 //!
-//! The watches lag behind. Of what was begun a moment ago the slots know, which are reserved after this.
+//! The watches lag behind. The slots, which are reserved after this, know the work that was started a moment ago.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +20,8 @@ use crate::plan::seen::job_status::pod_of;
 use crate::plan::seen::surroundings::{Rival, Writer};
 use crate::plan::seen::{job_status, ownership};
 
-/// Targets of other unfinished restores of the namespace that are this session's too; of each the one that goes first.
+/// Targets of this session that other unfinished restores of the namespace have too; for each target the restore that
+/// goes first.
 pub fn rivals<'t>(stores: &Stores, id: &Identity, targets: impl IntoIterator<Item = &'t TargetRef>) -> Vec<Rival> {
     let wanted: BTreeSet<String> = targets.into_iter().filter_map(hosts::target_key).collect();
     let mut found = vec![];
@@ -35,7 +35,7 @@ pub fn rivals<'t>(stores: &Stores, id: &Identity, targets: impl IntoIterator<Ite
     found
 }
 
-/// Targets that restores of the namespace have begun with, and not finished.
+/// Targets that restores of the namespace have started on and not finished.
 pub fn begun(stores: &Stores, id: &Identity) -> Vec<Rival> {
     let key = consumers::begun(&id.namespace);
     let (sessions, batches) = (stores.consumers.restores.with(&key), stores.consumers.restore_batches.with(&key));
@@ -60,7 +60,7 @@ fn users_of_claims(kinds: &[&Children], id: &Identity, now: Timestamp) -> Vec<Wr
         let mut jobs: Vec<_> = children.jobs.with(&in_use(&id.namespace)).into_iter().filter_map(of).collect();
         jobs.retain(|(child, _)| child.uid != id.uid);
         jobs.sort_by(|(a, _), (b, _)| a.uid.cmp(&b.uid));
-        // Pods of a session are opened once, however many Jobs it has, and not together with those of others.
+        // Pods of a session are opened once, however many Jobs it has, and not together with pods of other sessions.
         for jobs in jobs.chunk_by(|(a, _), (b, _)| a.uid == b.uid) {
             let Some((child, _)) = jobs.first() else { continue };
             let pods = children.pods.with(&of_session(&id.namespace, &child.uid));

@@ -1,19 +1,19 @@
 //! Why something could not be observed, and how users read it.
 //!
-//! What it means for an object is decided elsewhere; here nothing is tried again.
+//! Other modules decide what an error means for an object; this module does not retry.
 
 use crate::controller::cache::verdicts::Busy;
 
-/// Why something could not be observed. It is always tried again.
+/// Why something could not be observed. The read is always retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server could not be reached, or refused a read.
     #[error("{0}")]
     Kube(#[from] kube::Error),
-    /// It could not be validated yet.
+    /// The object could not be validated yet.
     #[error("{0}")]
     Busy(#[from] Busy),
-    /// Nobody knows what was begun for it.
+    /// It is unknown what was started for the object.
     #[error("its status was written by another version of the operator, and cannot be read; nothing is done")]
     AnotherVersion,
 }

@@ -1,6 +1,6 @@
-//! What a look at an invoker reads: its Repository, its targets and its sessions.
+//! Reads of the reconcile of an invoker: its Repository, its targets and its sessions.
 //!
-//! Targets are read from the watches: that one of them is there is only a condition here, and nothing is overwritten.
+//! Targets are read from the watches: here the existence of a target is only a condition, and nothing is overwritten.
 
 use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
@@ -19,7 +19,7 @@ use crate::plan::run::hosts::display;
 use crate::plan::seen::identity::Identity;
 use crate::plan::setup::Setup;
 
-/// What is seen of an invoker, `shown` being what is kept of it as the kind has it.
+/// The observed state of an invoker. `shown` is the kept part of the object, in the type of its kind.
 ///
 /// # Errors
 /// The API server could not be reached, or the object could not be validated yet.
@@ -63,7 +63,7 @@ pub async fn seen<'a, K: Invoker>(
         retry: timing.retry,
         paused: timing.paused,
         reference: shown.reference(),
-        // Of one that cannot be read nobody knows how many it keeps.
+        // The history limit of an invoker that cannot be read is unknown.
         history_limit: if stored.is_whole() { timing.history_limit } else { i32::MAX },
         refusal,
         repository: repository::referenced(reads, shown.reference(), &namespace, false).await,

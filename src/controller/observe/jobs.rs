@@ -1,6 +1,6 @@
-//! Jobs of a session: as the watches have them, or as the API server has them where that is not enough.
+//! Jobs of a session: from the watches, or from the API server where the watches are not enough.
 //!
-//! Whose a Job is, its controller says; labels and annotations can be anybody's.
+//! The controller of a Job decides which session the Job belongs to; any user can set labels and annotations.
 
 use std::fmt::Debug;
 
@@ -20,12 +20,12 @@ use crate::plan::seen::identity::Identity;
 use crate::plan::seen::job_status::JobSeen;
 use crate::plan::seen::{job_status, ownership};
 
-/// Jobs of a session, each with what became of it. Jobs and pods are watched apart: after a break a Job can be known
-/// to have ended before its pod is known at all. Its result stands in that pod, so the API server is asked for it; else
-/// what was done would be done again.
+/// Jobs of a session, each with its result. Jobs and pods are watched separately: after a break, the end of a Job can
+/// be known before its pod is known. The result of the Job is in that pod, so the API server is asked for the pod;
+/// otherwise completed work would be repeated.
 ///
 /// # Errors
-/// It was asked, and could not be reached.
+/// The API server was asked, and could not be reached.
 pub async fn cached(reads: &Reads, children: &Children, id: &Identity) -> kube::Result<Vec<JobSeen>> {
     let (mut jobs, mut pods) = watched(children, id);
     if jobs.iter().any(|job| job_status::is_over(job) && !pods.iter().any(|pod| job_status::is_of(pod, job))) {
@@ -49,7 +49,7 @@ fn see(jobs: &[Job], pods: &[Pod], now: Timestamp) -> Vec<JobSeen> {
     job_status::see_all(&jobs.iter().collect::<Vec<_>>(), &pods.iter().collect::<Vec<_>>(), now)
 }
 
-/// What the API server has of one kind that says that it belongs to a session.
+/// Objects of one kind from the API server whose label names a session.
 async fn listed<K>(reads: &Reads, id: &Identity) -> kube::Result<Vec<K>>
 where
     K: Keep + Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Debug,
@@ -61,7 +61,7 @@ where
 /// Jobs of a session as the API server has them at this moment.
 ///
 /// # Errors
-/// They could not be listed: nobody knows then whether anything runs.
+/// The Jobs could not be listed: it is unknown whether any Job runs.
 pub async fn live(reads: &Reads, id: &Identity) -> kube::Result<Vec<JobSeen>> {
     let mut jobs: Vec<Job> = listed(reads, id).await?;
     let mut pods: Vec<Pod> = listed(reads, id).await?;

@@ -1,7 +1,8 @@
 //! The reads of a decision: everything that `plan` may depend on.
 //!
-//! All of it goes through [`reads::Reads`], which takes a client and stores. Nothing here writes to the cluster, or knows
-//! of a leader. What is read is watched where that is enough, so that a look costs the API server nothing.
+//! All reads go through [`reads::Reads`], which takes a client and stores. This module does not write to the cluster,
+//! and uses no leader election. Reads use the watches where that is enough, so that a reconcile costs the API server
+//! nothing.
 
 pub mod backup;
 pub mod code_rights;

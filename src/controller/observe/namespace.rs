@@ -1,6 +1,6 @@
-//! What a Namespace says: its labels, its Pod Security level, its settings of Jobs.
+//! Values that are read from a Namespace: its labels, its Pod Security level, its settings of Jobs.
 //!
-//! Who may not read Namespaces goes without: each question says what is taken then.
+//! The operator also works without the right to read Namespaces: each function says which value is used then.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ pub async fn labels(reads: &Reads, namespace: &str) -> Seen<BTreeMap<String, Str
     }
 }
 
-/// Pod Security level that a namespace enforces. Without the right to look, only what the API server then
-/// refuses shows it.
+/// Pod Security level that a namespace enforces. Without the right to read Namespaces, only refusals of the
+/// API server show it.
 ///
 /// # Errors
 /// The API server could not be reached.
@@ -36,8 +36,8 @@ pub async fn pod_security(reads: &Reads, namespace: &str) -> kube::Result<Level>
     }
 }
 
-/// Settings of Jobs of a namespace that the object does not name, `chart` being those of the chart; what is wrong with its
-/// annotation. Without the right to look, those of the chart.
+/// Settings of Jobs that the object does not set, from its namespace; or what is wrong with the annotation of the
+/// namespace. `chart` contains the settings of the chart, which apply without the right to read Namespaces.
 ///
 /// # Errors
 /// The API server could not be reached.

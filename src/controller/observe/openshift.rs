@@ -1,7 +1,7 @@
-//! OpenShift's DeploymentConfig, of which only what a target needs is read. It is never watched: where its API is
+//! OpenShift's DeploymentConfig. Only the fields that a target needs are read. It is never watched: where its API is
 //! absent, as on most clusters, a watch would fail for ever.
 //!
-//! Its scale is written as that of any other workload.
+//! Its scale is written like the scale of any other workload.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::{Api, Client, CustomResource};
 use serde::{Deserialize, Serialize};
 
-/// What of a DeploymentConfig is read (OpenShift API reference, "DeploymentConfig [apps.openshift.io/v1]").
+/// Fields of a DeploymentConfig that are read (OpenShift API reference, "DeploymentConfig [apps.openshift.io/v1]").
 #[derive(Clone, CustomResource, Debug, Deserialize, Serialize)]
 #[kube(
     group = "apps.openshift.io",
@@ -21,22 +21,22 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentConfigSpec {
-    /// Pods that are wanted.
+    /// Number of desired pods.
     #[serde(default)]
     pub replicas: i32,
     /// Labels of its pods.
     #[serde(default)]
     pub selector: Option<BTreeMap<String, String>>,
-    /// What its pods are made of.
+    /// Template of its pods.
     #[serde(default)]
     pub template: Option<PodTemplateSpec>,
 }
 
-/// What of its status is read.
+/// Fields of its status that are read.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentConfigStatus {
-    /// Generation that its controller has looked at last.
+    /// Generation that its controller has observed last.
     #[serde(default)]
     pub observed_generation: Option<i64>,
     /// Pods that its controller counts.
@@ -44,31 +44,31 @@ pub struct DeploymentConfigStatus {
     pub replicas: i32,
 }
 
-/// What became of a question.
+/// Result of a read.
 pub enum Answer {
-    /// It is there.
+    /// The DeploymentConfig exists.
     Found(Box<DeploymentConfig>),
-    /// There is none of this name.
+    /// No DeploymentConfig has this name.
     Missing,
     /// The cluster does not know the kind.
     NoSuchApi,
 }
 
-/// Said to who names one where there are none.
+/// Message for a user who names a DeploymentConfig in a cluster without this kind.
 pub const NO_SUCH_API: &str =
     "This cluster does not have apps.openshift.io/v1, so DeploymentConfig is not available. Use a Deployment instead.";
 
-/// Asks the API server.
+/// Reads a DeploymentConfig from the API server.
 ///
 /// # Errors
-/// It could not be asked, or refused.
+/// The request failed or was refused.
 pub async fn get(client: Client, namespace: &str, name: &str) -> kube::Result<Answer> {
     let error = match Api::<DeploymentConfig>::namespaced(client.clone(), namespace).get(name).await {
         Ok(found) => return Ok(Answer::Found(Box::new(found))),
         Err(e) => e,
     };
     let code = if let kube::Error::Api(status) = &error { status.code } else { 0 };
-    // Where there is no such API nobody has a right to it either, and that is said first.
+    // If the API does not exist, the operator has no right to it either, and the API server reports that first.
     if ![403, 404].contains(&code) {
         return Err(error);
     }

@@ -1,6 +1,6 @@
-//! Asks running Jobs how far they are. Best effort: an answer that does not come is no fault.
+//! Asks running Jobs for their progress. Best effort: a missing answer is not an error.
 //!
-//! The only question that goes to a pod and not to the API server. Nothing is decided by its answer.
+//! This is the only request that goes to a pod and not to the API server. No decision depends on its answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use hyper_util::rt::TokioExecutor;
 use crate::contract::{PROGRESS_PORT, Progress};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 
-/// A Job answers from memory; what takes longer is a network that drops packets.
+/// A Job answers from memory; if an answer takes longer, the network drops packets.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The answer is one small JSON object.
 const ANSWER_LIMIT: usize = 4096;
 
-/// The client that asks.
+/// The client that asks Jobs for their progress.
 #[derive(Clone, Debug)]
 pub struct ProgressClient(Client<HttpConnector, Empty<Bytes>>);
 

@@ -1,7 +1,7 @@
-//! Where the reads of a decision go: the API server, and the stores that watches fill.
+//! Sources of the reads of a decision: the API server, and the stores that watches fill.
 //!
-//! [`Reads`] takes a client and stores. It knows of no leader, of no slots and of no metrics, so that whoever wants to
-//! know what the operator would see can look with it. It never writes.
+//! [`Reads`] takes a client and stores. It uses no leader election, no slots and no metrics, so that any code can use
+//! it to see what the operator would see. It never writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::plan::seen::compact::Kept;
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The webhook's seals, by which an object is known whose author may run code.
+/// The webhook's seals, which identify an object whose author may run code.
 pub trait Seals: Send + Sync {
-    /// The key that they are made with; `None` where no webhook makes any.
+    /// The key that the seals are made with; `None` when no webhook makes seals.
     fn key(&self) -> BoxFuture<'_, kube::Result<Option<Arc<Key>>>>;
 }
 
@@ -38,22 +38,22 @@ pub trait Seals: Send + Sync {
 pub struct Reads {
     /// The API server.
     pub client: Client,
-    /// What users write, and the Jobs made for it.
+    /// Objects that users write, and the Jobs that are created for them.
     pub stores: Stores,
-    /// Targets, and what belongs to them.
+    /// Targets, and the objects that belong to them.
     pub informers: Informers,
-    /// Which backend Secrets are there.
+    /// Which backend Secrets exist.
     pub secrets: Secrets,
-    /// Asks running Jobs how far they are.
+    /// Asks running Jobs for their progress.
     pub progress: ProgressClient,
-    /// The seals that objects need which ask for rights. With `None`, whoever may create an object may set all of its
-    /// fields.
+    /// The seals that objects need if they ask for rights. With `None`, a user who may create an object may set all of
+    /// its fields.
     pub seals: Option<Arc<dyn Seals>>,
     clock: Clock,
 }
 
 impl Reads {
-    /// Reads from a client and stores, by the local clock, of a cluster where nobody needs a seal.
+    /// Reads from a client and stores, by the local clock, of a cluster where no object needs a seal.
     pub fn new(client: Client, stores: Stores) -> Self {
         Self {
             informers: Informers::new(&client, &stores.scope),
@@ -78,16 +78,17 @@ impl Reads {
         Self { clock, ..self }
     }
 
-    /// The time; the only place where decisions get it.
+    /// The current time; decisions get the time only here.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// An object as a store has it. One that it does not have is asked for: a session created together with its
-    /// invoker can be seen before it, and what is skipped as without invoker is never looked at again.
+    /// An object from a store. An object that is not in the store is read from the API server: a session that was
+    /// created together with its invoker can be seen before the invoker, and a session that is skipped because it has
+    /// no invoker is never reconciled again.
     ///
     /// # Errors
-    /// The API server had to be asked, and could not be or refused.
+    /// A request to the API server was needed, and failed or was refused.
     pub async fn current<K>(
         &self,
         store: &Indexed<Stored<K>>,
@@ -103,7 +104,7 @@ impl Reads {
         }
     }
 
-    /// One namespace from the watches, which lag behind by as much as the API server takes to tell.
+    /// One namespace from the watches, which lag behind by the time that the API server takes to report changes.
     pub fn cached<'a>(&'a self, namespace: &'a str) -> Reader<'a> {
         Reader { reads: self, namespace, now: false }
     }
@@ -124,15 +125,15 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The way to the API server.
+    /// The client for the API server.
     pub fn client(&self) -> Client {
         self.reads.client.clone()
     }
 
-    /// The object of a name.
+    /// The object with this name.
     ///
     /// # Errors
-    /// The API server had to be asked, and could not be or refused.
+    /// A request to the API server was needed, and failed or was refused.
     pub async fn get<K: Kind>(&self, name: &str) -> kube::Result<Option<K>> {
         match self.watched_kind::<K>().await {
             Some(indexed) => Ok(indexed.get(&ObjectRef::new(name).within(self.namespace)).map(|o| o.open())),
@@ -140,19 +141,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The same, past the watches.
+    /// The same reader, without the watches.
     #[must_use]
     pub fn at_once(self) -> Self {
         Self { now: true, ..self }
     }
 
-    /// Pods whose labels match. Ours may be left out.
+    /// Pods whose labels match. Lifeboat's own pods may be left out.
     ///
     /// # Errors
-    /// The API server had to be asked, and could not be or refused.
+    /// A request to the API server was needed, and failed or was refused.
     pub async fn pods(&self, selector: &Selector) -> kube::Result<Vec<Pod>> {
         match self.watched_kind::<Pod>().await {
-            // Those of others stand with their labels outside; a namespace may have many, and a batch many targets.
+            // The labels of other pods are kept outside of the text; a namespace may have many pods, and a batch many
+            // targets.
             Some(indexed) => {
                 let all = indexed.with(self.namespace).into_iter();
                 Ok(all.filter(|p| selector.matches(p.labels())).map(|p| p.open()).collect())
@@ -164,7 +166,7 @@ impl<'a> Reader<'a> {
     /// Names of autoscalers that scale a workload up from zero.
     ///
     /// # Errors
-    /// The API server had to be asked, and could not be or refused.
+    /// A request to the API server was needed, and failed or was refused.
     pub async fn scalers(&self, kind: &str, name: &str) -> kube::Result<Vec<String>> {
         let key = scaler_of(self.namespace, kind, name);
         let Some(indexed) = self.watched_kind::<HorizontalPodAutoscaler>().await else {
@@ -175,22 +177,22 @@ impl<'a> Reader<'a> {
         Ok(indexed.with(&key).iter().map(|a| a.name_any()).collect())
     }
 
-    /// Objects as the API server has them, and as the watches keep them.
+    /// Objects from the API server, in the form that the watches keep.
     async fn listed<K: Kind>(&self, selector: &Selector) -> kube::Result<Vec<K>> {
         pages::all(self.reads.client.clone(), self.namespace, &ListParams::default().labels_from(selector)).await
     }
 
-    /// Pods that use any of these claims. Ours may be left out.
+    /// Pods that use any of these claims. Lifeboat's own pods may be left out.
     ///
     /// # Errors
-    /// The API server had to be asked, and could not be or refused.
+    /// A request to the API server was needed, and failed or was refused.
     pub async fn users_of(&self, names: &[&str]) -> kube::Result<Vec<Pod>> {
         let Some(indexed) = self.watched_kind::<Pod>().await else {
             let mut all: Vec<Pod> = self.listed(&Selector::default()).await?;
             all.retain(|pod| claims(pod).any(|c| names.contains(&c)));
             return Ok(all);
         };
-        // One may use several.
+        // A pod may use several claims.
         let mut found = BTreeMap::new();
         for pod in names.iter().flat_map(|name| indexed.with(&user_of(self.namespace, name))) {
             found.entry(pod.name_any()).or_insert_with(|| pod.open());
@@ -198,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(found.into_values().collect())
     }
 
-    /// The store of the kind, where it may be read from.
+    /// The store of the kind, if this reader may use it.
     async fn watched_kind<K: Kind>(&self) -> Option<&'a Indexed<Kept<K>>> {
         if self.now { None } else { K::informer(&self.reads.informers).filled().await }
     }

@@ -1,6 +1,7 @@
-//! Repositories: one that a session or an invoker refers to, and the surroundings of one that is looked at itself.
+//! Reads of Repositories: one that a session or an invoker refers to, and the surroundings of one that is reconciled
+//! itself.
 //!
-//! Users of other namespaces learn no more of it here than its owner would tell them.
+//! Users of other namespaces learn no more about a Repository here than its owner would tell them.
 
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -19,7 +20,8 @@ use crate::plan::seen::{Refusal, Seen};
 use crate::plan::setup::Setup;
 use crate::plan::systems::restic::backend;
 
-/// The Repository of a reference, and whether its Secret is there: as was heard lately, or `now`.
+/// The Repository of a reference, and whether its Secret exists: according to a recent answer, or at this moment with
+/// `now`.
 pub async fn referenced(
     reads: &Reads,
     reference: Option<&RepositoryRef>,
@@ -41,7 +43,7 @@ pub async fn referenced(
     } else {
         Seen::Missing
     };
-    // Its volume would be mounted by our Jobs. Who may not use it learns nothing of that.
+    // Lifeboat's Jobs would mount its volume. A namespace that may not use the Repository learns nothing of that.
     if policy::verdict(policy, home, namespace, &labels) == Verdict::Allowed {
         match code_rights::refusal(reads, &outline).await {
             Ok(None) => {}
@@ -62,7 +64,8 @@ pub async fn referenced(
     Seen::Found(RepositorySeen { spec, first_backup, known, secret, labels, unreachable, not_ready })
 }
 
-/// What users of a Repository learn of why it is not ready: those of other namespaces only what a session would tell them.
+/// What users of a Repository learn about why it is not ready. Users of other namespaces learn only what a session
+/// would tell them.
 fn told(said: Refusal, near: bool) -> Refusal {
     if near || store_reasons::is_of_opening(&said.reason) {
         return said;
@@ -70,8 +73,8 @@ fn told(said: Refusal, near: bool) -> Refusal {
     Refusal { message: "its owner can see why.".to_owned(), ..said }
 }
 
-/// What a look at a Repository finds. Who stands in its queue, and whether it is its turn to be listed, the caller knows:
-/// nobody, and no.
+/// Observed state for a Repository. The caller knows which sessions stand in its queue, and whether it is its turn to
+/// be listed. Here the queue is empty, and it is not its turn.
 ///
 /// # Errors
 /// The API server could not be reached, or the object could not be validated yet.
@@ -86,7 +89,7 @@ pub async fn surroundings(
         refusal = code_rights::refusal(reads, &object.outline()).await?;
     }
     let name = run.spec.backend.as_ref().and_then(|b| b.storage_secret_name.clone()).unwrap_or_default();
-    // One that somebody may just have mended is asked for anew.
+    // A Secret that a user may just have corrected is read again.
     let shut = opened::is_shut(&run.state);
     let version = reads.secrets.version(&reads.client, &run.id.namespace, &name, shut).await;
     let (secret, secret_version) = match version {
@@ -110,13 +113,13 @@ pub async fn surroundings(
     })
 }
 
-/// Another Repository whose data could be the same. One that is being wiped out itself protects nothing, nor does one of
-/// another namespace through which that store was never opened: anybody can write down a bucket. Those of other
-/// namespaces are not named.
+/// Another Repository whose data could be the same. A Repository that is itself being wiped out protects nothing.
+/// Neither does a Repository of another namespace through which that store was never opened: any user can name a
+/// bucket. Repositories of other namespaces are not named.
 fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
-    // Asked where data is to be removed; whoever asks looks at all Repositories.
+    // Asked only if data is to be removed, because the check reads all Repositories.
     let mine = run.spec.backend.as_ref().filter(|_| run.id.deleting)?;
-    // Where one is, of which not all is kept, is not known.
+    // The place of a Repository that is not kept whole is unknown.
     let is_near = |namespace: Option<String>| namespace.as_ref() == Some(&run.id.namespace);
     let unknown = |r: &Stored<Repository>| !r.is_whole() && is_near(r.namespace());
     let goes = |r: &Repository| r.metadata.deletion_timestamp.is_some() && r.spec.wipe_out == Some(true);
@@ -135,7 +138,7 @@ fn shares_data_with(reads: &Reads, run: &RepositoryRun) -> Option<String> {
     near.min().or_else(|| others.first().map(|_| "a Repository of another namespace".to_owned()))
 }
 
-/// Whether a namespace is being deleted. Not knowing holds nothing up that would otherwise go.
+/// Whether a namespace is being deleted; `false` if that is unknown, which delays nothing that would otherwise go.
 async fn namespace_ends(reads: &Reads, name: &str) -> bool {
     matches!(reads.informers.namespace(name).await, Ok(Some(n)) if n.metadata.deletion_timestamp.is_some())
 }

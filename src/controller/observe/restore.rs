@@ -1,7 +1,7 @@
-//! What a look at a restore reads: whether it is let in, its targets, its Jobs, and members that it takes from a
+//! Reads of the reconcile of a restore: whether it is let in, its targets, its Jobs, and members that it takes from a
 //! BackupBatch.
 //!
-//! Watches lag behind. Where data is about to be overwritten, or rights are taken back, the API server itself is asked.
+//! Watches lag behind. Before data is overwritten or rights are revoked, the API server itself is asked.
 
 use std::collections::BTreeMap;
 
@@ -26,17 +26,17 @@ use crate::plan::seen::target::TargetSeen;
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::setup::Setup;
 
-/// Why nothing is done for a restore, `whole` being what is kept of it as the kind has it.
+/// Why nothing is done for a restore. `whole` is the kept part of the object, in the type of its kind.
 ///
 /// # Errors
-/// It could not be validated yet, or what its author may do could not be read.
+/// The restore could not be validated yet, or the rights of its author could not be read.
 pub async fn refusal<K: UserKind>(
     reads: &Reads,
     object: &Stored<K>,
     whole: &K,
     is_let_in: bool,
 ) -> Result<Option<Refusal>, Error> {
-    // Of what is not whole: it looks like a spec that was changed, and is none.
+    // Only an object that is not whole has this refusal: its spec looks changed, but is not.
     if is_let_in && !object.is_of_another_version() {
         return Ok(object.refusal());
     }
@@ -46,8 +46,8 @@ pub async fn refusal<K: UserKind>(
     }
 }
 
-/// What a look at a restore finds. How much room there is for its Jobs, and what the API server has refused, the caller knows:
-/// as much as may be, and nothing.
+/// Observed state for a restore. The caller knows how much room there is for its Jobs, and what the API server has
+/// refused. Here the room is the maximum, and nothing is refused.
 ///
 /// # Errors
 /// The API server could not be reached, or the object could not be validated yet.
@@ -59,10 +59,10 @@ pub async fn surroundings(
     children: &Children,
 ) -> Result<Surroundings, Error> {
     let namespace = &run.id.namespace;
-    // What is watched lags behind. On the way out that must not be: a Job made a moment ago, and not seen yet, would
-    // write on after all is said to have stopped.
+    // Watches lag behind. A restore that is being torn down must not use them: a Job that was created a moment ago, and
+    // is not seen yet, would continue to write after the restore has reported that all Jobs have stopped.
     let watched = if run.is_leaving() { None } else { Some(jobs::cached(reads, children, &run.id).await?) };
-    // Nor where rights are taken back because no Job needs them.
+    // The same applies when rights are revoked because no Job needs them.
     let needed = |jobs: &Vec<JobSeen>| run.state.run.grants.is_empty() || jobs.iter().any(JobSeen::is_active);
     let jobs = match watched.filter(needed) {
         Some(jobs) => jobs,
@@ -101,9 +101,9 @@ pub async fn surroundings(
     })
 }
 
-/// Whether it scales workloads and writes under them, or is about to: its snapshots are known. Watches lag behind,
-/// and a workload that was scaled a moment ago, by us or by somebody else, must be seen as it is. Nor is one scaled for
-/// a restore that cannot go on, because its Secret has gone.
+/// Whether the restore scales workloads and writes under them, or is about to: its snapshots are known. Watches lag
+/// behind, and a workload that was scaled a moment ago, by the operator or another client, must be seen as it is. A
+/// workload is also not scaled for a restore that cannot continue because its Secret is gone.
 fn touches_workloads(run: &RestoreRun, jobs: &[JobSeen]) -> bool {
     let begun =
         run.state.members.iter().any(|m| m.quiesce.is_some() || m.stats.iter().any(|h| !h.snapshots.is_empty()));
@@ -116,7 +116,7 @@ async fn targets(reads: Reader<'_>, beside: Reader<'_>, run: &RestoreRun) -> Vec
     join_all(references.iter().enumerate().map(|(i, r)| target(reads, beside, run, i, r.as_ref()))).await
 }
 
-/// `beside` is where pods of others and autoscalers are looked for: as lately as the watch has them.
+/// `beside` reads other pods that use the claims, and autoscalers: as recent as the watch has them.
 async fn target(
     reads: Reader<'_>,
     beside: Reader<'_>,
@@ -126,14 +126,14 @@ async fn target(
 ) -> TargetSeen {
     let spec = run.members.get(index).and_then(|m| m.target.as_ref());
     if let Some(spec) = spec.filter(|t| !t.volume_claim_templates.is_empty()) {
-        // What was made a moment ago must be seen.
+        // Claims that were created a moment ago must be seen.
         return targets::made_claims(reads.at_once(), &run.id, spec).await;
     }
     let mut seen = targets::target(reads, Some(beside), reference).await;
     let state = run.state.members.get(index);
     let uncounted = state.is_none_or(|m| m.stats.is_empty());
     if uncounted && TargetKind::of(reference).is_workload() && matches!(seen, TargetSeen::Found(_)) {
-        // Its hosts are counted once, and not by replicas that somebody has just changed.
+        // The hosts of a workload are counted once, and not by replicas that have just been changed.
         seen = targets::target(reads.at_once(), Some(beside), reference).await;
     }
     let quiesced = state.is_some_and(|m| m.quiesce.is_some());
@@ -141,13 +141,13 @@ async fn target(
         && target.is_scalable()
         && !quiesced
     {
-        // A warning is all that hangs on it: who may not list them goes without.
+        // Only a warning depends on the autoscalers: without the right to list them, there is no warning.
         target.autoscalers = beside.scalers(&target.kind, &target.name).await.unwrap_or_default();
     }
     seen
 }
 
-/// Members that are still to be taken from a BackupBatch, judged as if they stood in the RestoreBatch itself.
+/// Members that are still to be taken from a BackupBatch, validated as if they were in the RestoreBatch itself.
 async fn source(
     reads: &Reads,
     run: &RestoreRun,
@@ -165,7 +165,7 @@ async fn source(
         Ok(_) => None,
         Err(e) => return Ok((Seen::Unknown(plain(&e)), None)),
     };
-    // Before anything of it is looked at: messages and status would show it.
+    // Before any part of the BackupBatch is used: messages and status would show it.
     let verdict = match batch.as_ref().and_then(|b| from_backup_batch::repository(b, reference, &run.id.namespace)) {
         Some(repository) => usage::verdict(reads, &repository, &run.id.namespace).await,
         None => None,
@@ -178,7 +178,7 @@ async fn source(
         }
     }
     let Some(batch) = batch else { return Ok((Seen::Missing, None)) };
-    // What its author may not do, nobody does for him.
+    // The operator does nothing for the author of the BackupBatch that the author may not do.
     if let Some(e) = code_rights::refusal(reads, &batch).await? {
         let message =
             format!("{} is not valid: {}", from_backup_batch::display(reference, &run.id.namespace), e.message);

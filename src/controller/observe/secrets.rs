@@ -1,6 +1,6 @@
-//! Whether a backend Secret is there, and in which version. Asked for by name and for metadata only:
-//! a watch would need the right to list the Secrets of the whole cluster. An answer
-//! serves all who use the same Repository, for a short while.
+//! Whether a backend Secret exists, and in which version. The Secret is read by name, and only its
+//! metadata: a watch would need the right to list the Secrets of the whole cluster. An answer
+//! serves all objects that use the same Repository, for a short time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use crate::controller::observe::errors::plain;
 use crate::plan::seen::Seen;
 
-/// One that was there counts as there for this long. A Job whose Secret has gone does not start and says so.
+/// A Secret that existed counts as existing for this long. A Job whose Secret is gone does not start and reports it.
 const THERE_FOR: Duration = Duration::from_secs(30);
-/// One that was missing is not asked for again before this.
+/// A Secret that was missing is not read again before this time.
 const MISSING_FOR: Duration = Duration::from_secs(2);
 
-/// What was last heard of each. Who asks while another does waits for the same answer.
+/// The last answer for each Secret. A caller that asks during the request of another caller waits for the same answer.
 #[derive(Default)]
 pub struct Secrets(Mutex<HashMap<(String, String), Arc<Known>>>);
 
@@ -28,7 +28,7 @@ type Known = tokio::sync::Mutex<Option<Answer>>;
 #[derive(Clone)]
 struct Answer {
     at: Instant,
-    /// Its version, where it is there.
+    /// Version of the Secret, if it exists.
     version: Option<Arc<str>>,
 }
 
@@ -39,7 +39,7 @@ impl Answer {
 }
 
 impl Secrets {
-    /// Whether the Secret is there; with `now`, as the API server says at this moment. None is named by "".
+    /// Whether the Secret exists; with `now`, as the API server says at this moment. An empty name means no Secret.
     pub async fn look(&self, client: &Client, namespace: &str, name: &str, now: bool) -> Seen<()> {
         match self.version(client, namespace, name, now).await {
             Seen::Found(_) => Seen::Found(()),

@@ -1,7 +1,7 @@
-//! Targets: what a run restores or backs up, as one look finds it.
+//! Targets: what a run restores or backs up, as one reconcile finds it.
 //!
-//! Whether that is from a watch or from the API server is the [`Reader`]'s matter. A target that is not there is a finding,
-//! and one that cannot be read is another.
+//! The [`Reader`] decides whether a target is read from a watch or from the API server. A target that does not exist
+//! and a target that cannot be read are different results.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::plan::seen::identity::Identity;
 use crate::plan::seen::pvc::Made;
 use crate::plan::seen::target::{ClaimSeen, MOST_HOSTS, PodSeen, Target, TargetSeen};
 
-/// The target of a member. Pods of others that use a workload's claims are looked for in `beside`, where there is one.
+/// The target of a member. If `beside` is set, it is used to find other pods that use a workload's claims.
 pub async fn target(reads: Reader<'_>, beside: Option<Reader<'_>>, reference: Option<&TargetRef>) -> TargetSeen {
     let Some(reference) = reference else { return TargetSeen::Missing("no target".into()) };
     let name = reference.name.clone().unwrap_or_default();
@@ -57,7 +57,7 @@ pub async fn target(reads: Reader<'_>, beside: Option<Reader<'_>>, reference: Op
     }
 }
 
-/// A target, and for a workload what selects its pods.
+/// A target, and for a workload the selector of its pods.
 type Found = Option<(Target, Option<LabelSelector>)>;
 
 /// Adds the pods that use the workload's claims and are not its own.
@@ -113,7 +113,7 @@ async fn replication_controller(reads: Reader<'_>, name: &str) -> kube::Result<F
     workload(reads, target, selector, spec.template.and_then(|t| t.spec)).await.map(Some)
 }
 
-/// `None` where there is no such kind.
+/// `None` if the cluster does not have this kind.
 async fn deployment_config(reads: Reader<'_>, name: &str) -> kube::Result<Option<Found>> {
     let found = match openshift::get(reads.client(), reads.namespace, name).await? {
         Answer::Found(found) => found,
@@ -160,13 +160,14 @@ async fn workload(
     Ok((target, Some(selector)))
 }
 
-/// Whether a workload's controller may act on other replicas than are asked for: of the generation that it has looked at
-/// last, and of the pods that it counts.
+/// Whether a workload's controller may act on a different number of replicas than the desired one, according to the
+/// generation that it has observed last, and the pods that it counts.
 fn is_catching_up(meta: &ObjectMeta, observed: Option<i64>, wanted: i32, counted: i32) -> bool {
     observed.is_some_and(|seen| Some(seen) < meta.generation) || (wanted == 0 && counted > 0)
 }
 
-/// What is the same of every workload that can be scaled. `seen` by its controller are the generation and the pods.
+/// Fields that all workloads have that can be scaled. `seen` contains the generation and the number of pods that its
+/// controller has observed.
 fn of(meta: &ObjectMeta, replicas: i32, seen: (Option<i64>, i32)) -> Target {
     let mut held_down = meta.annotations.as_ref().and_then(|a| a.get(annotation::HELD_DOWN)).cloned();
     held_down.iter_mut().for_each(held_note::bound);
@@ -179,7 +180,7 @@ fn controller(meta: &ObjectMeta) -> Option<String> {
     Some(format!("{}/{}", owner.kind, owner.name))
 }
 
-/// The claims that a restore makes, as they are.
+/// The claims that a restore creates, in their current state.
 pub async fn made_claims(reads: Reader<'_>, id: &Identity, spec: &RestoreTarget) -> TargetSeen {
     let look = async {
         let mut target = Target { to_make: wanted(spec, id), ..Target::default() };
@@ -212,8 +213,8 @@ async fn stateful_set(reads: Reader<'_>, name: &str) -> kube::Result<Found> {
         ..of(&found.metadata, spec.replicas.unwrap_or(1), seen)
     };
     let (mut target, own) = workload(reads, target, spec.selector, spec.template.spec).await?;
-    // Scaled to zero, its hosts are those that a restore had which left it so, or else those whose claims are still
-    // there: all of its templates', without a gap.
+    // If the StatefulSet is scaled to zero, its hosts are the hosts of the restore that left it so. Otherwise its hosts
+    // are those whose claims still exist: the claims of all its templates, without a gap.
     let held = Note::valid(&target).map(|n| n.replicas).filter(|n| *n > 0);
     let last = if target.replicas > 0 { target.replicas } else { held.unwrap_or(MOST_HOSTS) }.min(MOST_HOSTS);
     for count in 0..last {
@@ -264,7 +265,7 @@ fn names(claims: &BTreeMap<String, ClaimSeen>) -> Vec<&str> {
     claims.keys().map(String::as_str).collect()
 }
 
-/// Whether a pod is not over and not ours.
+/// Whether a pod is not over and not one of Lifeboat's own.
 fn counts(pod: &Pod) -> bool {
     let ours = pod.labels().get(label::MANAGED_BY).is_some_and(|v| v == label::MANAGED_BY_VALUE);
     let over = matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));

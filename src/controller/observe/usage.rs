@@ -1,6 +1,8 @@
-//! Who uses a Repository and may: the reads behind its references, and the rule that a BackupBatch has it to itself.
+//! Objects that use a Repository and may: the reads for its references, and the rule that a BackupBatch has its
+//! Repository to itself.
 //!
-//! Whoever its usagePolicy keeps out does not use it: he neither holds it nor stands in the way of those who may.
+//! An object that the usagePolicy denies does not use the Repository: it neither holds the Repository nor blocks the
+//! objects that may use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,7 +31,7 @@ fn names<K: Consumer>(found: Vec<ObjectRef<K>>) -> Vec<(Option<String>, String)>
     found.into_iter().map(|r| (r.namespace, r.name)).collect()
 }
 
-/// Who uses the Repository, in a stable order. Of backups the invoker is named, not each session.
+/// Objects that use the Repository, in a stable order. For backups the invoker is named, not each session.
 pub async fn references(reads: &Reads, repository: &Stored<Repository>) -> Vec<Reference> {
     let (users, home) = (&reads.stores.consumers, ObjectRef::from_obj(repository));
     let mut all = vec![];
@@ -52,11 +54,11 @@ pub async fn references(reads: &Reads, repository: &Stored<Repository>) -> Vec<R
     all
 }
 
-/// Why nothing is done for an invoker: what is wrong with it, or else that another one has its Repository. A run of it may
-/// take `max_timeout`.
+/// Why nothing is done for an invoker: what is wrong with it, or else that another invoker has its Repository. A run of
+/// the invoker may take `max_timeout`.
 ///
 /// # Errors
-/// What its author may do could not be read.
+/// The rights of its author could not be read.
 pub async fn refused<K: Invoker>(
     reads: &Reads,
     object: &Stored<K>,
@@ -75,7 +77,7 @@ pub async fn refused<K: Invoker>(
     })
 }
 
-/// Why an invoker may not use its Repository: another one has it.
+/// Why an invoker may not use its Repository: another invoker has the Repository.
 async fn rivalry<K: UserKind>(reads: &Reads, object: &Stored<K>) -> Option<Refusal> {
     let (users, me) = (&reads.stores.consumers, rival(object));
     let home = object.home(users)?;
@@ -84,7 +86,7 @@ async fn rivalry<K: UserKind>(reads: &Reads, object: &Stored<K>) -> Option<Refus
     all.extend(users.batches.with(&consumers::uses(&home)).iter().map(|o| rival(o.as_ref())));
     let namespaces = all.iter().chain([&me]).map(|r| r.namespace.clone()).collect();
     let verdicts = verdicts(reads, &home, reads.stores.repositories.get(&home).as_deref(), namespaces).await;
-    // Who may not use it, or perhaps not, is told that, and not who else does.
+    // An invoker that may not use the Repository, or perhaps may not, learns that, and not which others use it.
     if verdicts.get(&me.namespace) != Some(&Verdict::Allowed) {
         return None;
     }
@@ -103,14 +105,14 @@ fn rival<K: UserKind>(object: &Stored<K>) -> Rival {
     }
 }
 
-/// What a Repository's usagePolicy says to a namespace; `None` while there is no such Repository.
+/// The verdict of a Repository's usagePolicy on a namespace; `None` while the Repository does not exist.
 pub async fn verdict(reads: &Reads, reference: &RepositoryRef, namespace: &str) -> Option<Verdict> {
     let home = ObjectRef::new(&reference.name).within(preconditions::home(reference, namespace));
     let repository = reads.stores.repositories.get(&home)?;
     verdicts(reads, &home, Some(&repository), [namespace.to_owned()].into()).await.remove(namespace)
 }
 
-/// Whether the usagePolicy of a Repository lets a session's namespace use it, for certain.
+/// Whether the usagePolicy of a Repository certainly lets a session's namespace use it.
 pub async fn may_use<K: Consumer>(reads: &Reads, session: &K, home: &Home) -> bool {
     let Some(namespace) = session.meta().namespace.clone() else { return false };
     let repository = reads.stores.repositories.get(home);
@@ -118,7 +120,8 @@ pub async fn may_use<K: Consumer>(reads: &Reads, session: &K, home: &Home) -> bo
     verdicts.get(&namespace) == Some(&Verdict::Allowed)
 }
 
-/// What the usagePolicy says to each namespace. A Repository that is not there yet has none, and is its own namespace's.
+/// The verdict of the usagePolicy on each namespace. A Repository that does not exist yet has no usagePolicy, and
+/// belongs to its own namespace.
 async fn verdicts(
     reads: &Reads,
     home: &Home,
@@ -141,7 +144,7 @@ async fn verdicts(
     all
 }
 
-/// Whether a namespace is kept out for certain. While that is not known, who may be using the Repository counts.
+/// Whether a namespace is certainly denied. While that is unknown, objects that may be using the Repository count.
 fn is_denied(verdicts: &BTreeMap<String, Verdict>, namespace: &str) -> bool {
     matches!(verdicts.get(namespace), Some(Verdict::Denied(_)))
 }

@@ -1,7 +1,7 @@
 //! Validation inside the controller: the same functions that the webhook calls, so that
-//! an object means the same with the webhook absent. What is kept of an object is defaulted already.
+//! an object means the same with the webhook absent. The kept part of an object is already defaulted.
 //!
-//! Who may write an object is not asked here; [`super::code_rights`] does.
+//! This module does not check who may write an object; [`super::code_rights`] does.
 
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
@@ -13,10 +13,10 @@ use crate::controller::cache::verdicts::{Verdict, Verdicts, part};
 use crate::controller::observe::errors::Error;
 use crate::plan::seen::Refusal;
 
-/// Why the webhook would not have let the object in.
+/// Why the webhook would have rejected the object.
 ///
 /// # Errors
-/// It could not be validated yet, or its status cannot be read.
+/// The object could not be validated yet, or its status cannot be read.
 pub async fn judge<K: UserKind>(verdicts: &Verdicts, object: &Stored<K>) -> Result<Verdict, Error> {
     if object.is_of_another_version() {
         return Err(Error::AnotherVersion);
@@ -25,18 +25,19 @@ pub async fn judge<K: UserKind>(verdicts: &Verdicts, object: &Stored<K>) -> Resu
         return Ok(Some(refusal));
     }
     let (uid, namespace) = (object.uid().unwrap_or_default(), object.namespace().unwrap_or_default());
-    // Of what is validated, only the spec can change, and with it the generation: the identity of an invoker in its
-    // status is only ever that of a spec which was let in.
+    // Of the validated content only the spec can change, and with it the generation: the identity of an invoker in its
+    // status always comes from a spec that was let in.
     let version = object.meta().generation.unwrap_or_default().to_string();
     let judged = object.clone();
     let validate = move || examine(&judged.open());
     Ok(verdicts.judge((&K::kind(&()), &uid), &version, &namespace, validate).await?)
 }
 
-/// The same of an object that stands nowhere, but is made of one that does, `of`, and of others; `version` is that of all.
+/// The verdict on an object that is not in the cluster, but is made of an existing object, `of`, and of other objects;
+/// `version` is the version of all of them.
 ///
 /// # Errors
-/// It could not be validated yet.
+/// The object could not be validated yet.
 pub async fn judge_part<K>(verdicts: &Verdicts, of: &str, version: &str, object: K) -> Result<Verdict, Error>
 where
     K: Resource<DynamicType = ()> + Serialize + Send + Sync + 'static,

@@ -1,12 +1,13 @@
-//! Keeps the webhook's certificate, one Secret that all replicas share, and what the API server needs to ask us: the CA
-//! that it trusts, and the path with the token that it is known by.
+//! Maintains the webhook's certificate, in one Secret that all replicas share, and what the API server needs to call
+//! the webhook: the CA that it trusts, and the path with the token that identifies it.
 //!
-//! Whoever finds the Secret missing or due makes a new certificate; create and
-//! replace go by resourceVersion, so that of two replicas one wins and the other
-//! reads. Order matters: the API server is told to trust a new CA before any
-//! replica shows a certificate of it, and trusts the old CA until the rotation
-//! after. A Secret without our annotation is somebody else's (cert-manager's):
-//! used, never changed. Nothing of a Secret is ever logged.
+//! A replica that finds the Secret missing or due for rotation makes a new
+//! certificate. Create and replace use the resourceVersion, so that of two
+//! replicas one wins and the other reads. Order matters: the API server is
+//! configured to trust a new CA before any replica serves a certificate of it,
+//! and trusts the old CA until the next rotation. A Secret without the
+//! operator's annotation belongs to another component (cert-manager): the
+//! operator uses it and never changes it. The content of a Secret is never logged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,60 +29,60 @@ use crate::admission::server::PathToken;
 use crate::controller::process::code_rights::Vouching;
 use crate::names::{MANAGER, OPERATOR, label};
 
-/// How often Secret and configurations are looked at when all is well.
+/// Interval between checks of the Secret and the webhook configurations when there is no error.
 const INTERVAL: Duration = Duration::from_mins(10);
-/// How soon after something went wrong.
+/// Wait before the next check after an error.
 const RETRY: Duration = Duration::from_secs(10);
-/// Tries at a write that another replica may win.
+/// Attempts at a write that another replica may win.
 const TRIES: usize = 5;
-/// Marks the Secret as ours, and says when its certificate runs out.
+/// Marks the Secret as the operator's, and contains the expiry time of its certificate.
 const NOT_AFTER: &str = "lifeboat.stash.appscode.com/not-after";
-/// The names the certificate is for: it is made again when they change.
+/// The DNS names of the certificate: it is reissued when they change.
 const DNS_NAMES: &str = "lifeboat.stash.appscode.com/dns-names";
 
-/// Why the certificate is not in order.
+/// Why the certificate is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server does not do what is asked.
+    /// The API server refuses a request.
     #[error("the API server refuses: {0}")]
     Kube(#[from] kube::Error),
     /// The certificate cannot be made or used.
     #[error(transparent)]
     Cert(#[from] CertError),
-    /// Somebody else's Secret lacks a key.
+    /// A Secret that the operator does not own lacks a key.
     #[error("Secret {0} has no key {1}; add it, or delete the Secret so that the operator creates a new one")]
     Incomplete(String, &'static str),
-    /// Others keep changing what is to be changed.
+    /// Other clients repeatedly change the object that the operator writes.
     #[error("{0} is repeatedly changed by other clients")]
     Contended(String),
 }
 
-/// What the Secret holds.
+/// The content of the Secret.
 struct Stored {
     ca: String,
     old_ca: Option<String>,
     cert: String,
     key: String,
-    /// Ours: when it runs out, and for which names it is.
+    /// Expiry time and DNS names, if the Secret is the operator's.
     ours: Option<(Timestamp, String)>,
 }
 
-/// Keeps Secret, handle and webhook configurations in order.
+/// Maintains the Secret, the handle and the webhook configurations.
 pub struct Keeper {
     client: Client,
     namespace: String,
     secret: String,
     /// Name of both webhook configurations.
     webhooks: String,
-    /// Names that the certificate is for.
+    /// DNS names of the certificate.
     names: Vec<String>,
     handle: Arc<CertHandle>,
-    /// The certificate that the handle has.
+    /// The certificate that is loaded in the handle.
     loaded: String,
 }
 
 impl Keeper {
-    /// For a webhook behind this Service of its namespace; nothing is loaded yet.
+    /// A keeper for a webhook behind this Service in its namespace. No certificate is loaded yet.
     pub fn new(
         client: Client,
         namespace: &str,
@@ -95,7 +96,7 @@ impl Keeper {
         Self { client, namespace, secret, webhooks, names, handle, loaded: String::new() }
     }
 
-    /// Keeps them until `shutdown` ends, and has the server know the token as soon as there is one.
+    /// Maintains them until `shutdown` ends, and passes the token to the server as soon as it is known.
     pub async fn maintain(
         mut self,
         vouching: Arc<Vouching>,
@@ -104,7 +105,7 @@ impl Keeper {
     ) {
         tokio::pin!(shutdown);
         loop {
-            // Another replica may have made a new key. Without one there is a certificate all the same.
+            // Another replica may have made a new key. The certificate does not depend on a key.
             let path = vouching.path_token().await;
             if let Ok(path) = &path {
                 token.set(path);
@@ -129,12 +130,12 @@ impl Keeper {
         }
     }
 
-    /// Once: Secret, then trust, then use.
+    /// One pass: ensure the Secret, then set the trust, then load the certificate.
     async fn pass(&mut self, token: Option<&str>, now: Timestamp) -> Result<(), Error> {
         let secrets = Api::namespaced(self.client.clone(), &self.namespace);
         let stored = ensure(&secrets, &self.secret, &self.names, now).await?;
         let trust = format!("{}{}", stored.ca, stored.old_ca.as_deref().unwrap_or_default());
-        // Without trust a new certificate is of no use; but without any certificate there is nothing to wait for.
+        // A new certificate is not loaded before it is trusted, unless no certificate is loaded at all.
         let trusted = trust_in_all(&self.client, &self.webhooks, &trust, token).await;
         if self.loaded != stored.cert && (trusted.is_ok() || !self.handle.is_loaded()) {
             self.handle.load(&stored.cert, &stored.key)?;
@@ -145,7 +146,7 @@ impl Keeper {
     }
 }
 
-/// The Secret as it should be, made or renewed where needed.
+/// The Secret in its desired state, created or renewed if needed.
 async fn ensure(api: &Api<Secret>, name: &str, names: &[String], now: Timestamp) -> Result<Stored, Error> {
     for _ in 0..TRIES {
         let found = api.get_opt(name).await?;
@@ -153,7 +154,7 @@ async fn ensure(api: &Api<Secret>, name: &str, names: &[String], now: Timestamp)
         let old_ca = match stored {
             Some(Ok(stored)) if !is_due(&stored, names, now) => return Ok(stored),
             Some(Ok(stored)) => Some(stored.ca),
-            // Somebody else's, and incomplete: not ours to fill.
+            // The Secret belongs to another component and is incomplete: the operator does not complete it.
             Some(Err(error)) if found.as_ref().is_some_and(|s| !is_ours(s)) => return Err(error),
             Some(Err(_)) | None => None,
         };
@@ -165,7 +166,7 @@ async fn ensure(api: &Api<Secret>, name: &str, names: &[String], now: Timestamp)
         };
         match written {
             Ok(_) => info!(secret = name, "a new certificate for the webhook is in its Secret"),
-            // Another replica was first (409), or the Secret went away in between (404): look again.
+            // Another replica was first (409), or the Secret was deleted in between (404): read again.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => return Err(error.into()),
         }
@@ -192,7 +193,7 @@ fn read(secret: &Secret, name: &str) -> Result<Stored, Error> {
     };
     let annotation = |key: &str| secret.metadata.annotations.as_ref().and_then(|a| a.get(key)).cloned();
     let ours = annotation(NOT_AFTER).map(|at| {
-        // A date that cannot be read is one that is over.
+        // A date that cannot be parsed counts as expired.
         (at.parse().unwrap_or(Timestamp::UNIX_EPOCH), annotation(DNS_NAMES).unwrap_or_default())
     });
     Ok(Stored {
@@ -236,19 +237,19 @@ async fn trust_in_all(client: &Client, name: &str, ca: &str, token: Option<&str>
     trust_in(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), name, ca, token).await
 }
 
-/// Writes CA and paths into one configuration, and nothing else of it: the rest is the chart's.
+/// Writes only the CA and the paths into one configuration: the chart owns the rest.
 async fn trust_in<K>(api: &Api<K>, name: &str, ca: &str, token: Option<&str>) -> Result<(), Error>
 where
     K: Resource + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     for _ in 0..TRIES {
-        // Not there: the webhook is switched off.
+        // Without the configuration the webhook is switched off.
         let Some(found) = api.get_opt(name).await? else { return Ok(()) };
         let Some(patch) = trust_patch(&crate::api::to_json(&found), ca, token) else { return Ok(()) };
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         match api.patch(name, &params, &Patch::Json::<()>(patch)).await {
             Ok(_) => info!(webhooks = name, "the API server trusts the webhook's certificate"),
-            // A test of the patch failed (422), or somebody wrote (409) or deleted (404) meanwhile.
+            // A test of the patch failed (422), or another client wrote (409) or deleted (404) in the meantime.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
             Err(error) => return Err(error.into()),
         }
@@ -256,8 +257,8 @@ where
     Err(Error::Contended(format!("webhook configuration {name}")))
 }
 
-/// The patch that makes every webhook of a configuration trust this CA, and ask at the path with this token; `None`
-/// where all do. A webhook has its path by its name: `default.restoresessions.…` asks at `/default/restoresessions/…`.
+/// The patch that sets this CA and the path with this token in every webhook of a configuration; `None` if all have
+/// them. The name of a webhook determines its path: `default.restoresessions.…` uses `/default/restoresessions/…`.
 fn trust_patch(configuration: &Value, ca: &str, token: Option<&str>) -> Option<json_patch::Patch> {
     let ca = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, ca);
     let webhooks = configuration.get("webhooks").and_then(Value::as_array)?;
@@ -276,7 +277,7 @@ fn trust_patch(configuration: &Value, ca: &str, token: Option<&str>) -> Option<j
         });
         let changes: Vec<Value> = changes.collect();
         if !changes.is_empty() {
-            // Positions may have changed since it was read; names tell.
+            // Positions may have changed since the configuration was read, so the patch tests the name.
             operations.push(json!({ "op": "test", "path": format!("/webhooks/{i}/name"), "value": name }));
             operations.extend(changes);
         }

@@ -1,9 +1,9 @@
-//! The operator's clock goes by the API server's.
+//! The operator's clock follows the API server's clock.
 //!
-//! Deadlines stand in status and may be read by another replica, and what the
-//! API server stamps (a Job's creation) is compared with now: both go wrong where
-//! a node's clock does. Every response of the API server carries its time, so
-//! that nobody has to be asked for it.
+//! Deadlines are in status and may be read by another replica, and timestamps of
+//! the API server (a Job's creation) are compared with the current time: both are
+//! wrong if a node's clock is wrong. Every response of the API server carries its
+//! time, so that no extra request is needed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,29 +11,30 @@ use hyper::{HeaderMap, header};
 use jiff::fmt::rfc2822::DateTimeParser;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// Seconds of difference that are no difference: the header has whole seconds, and a response takes its time.
+/// Seconds of difference that are ignored: the header has whole seconds, and a response takes time to arrive.
 const NOISE: i64 = 2;
 
-/// Local time, put right.
+/// Local time, corrected.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Mutex<Ahead>>);
 
 /// Seconds by which the API server is ahead.
 #[derive(Debug, Default)]
 struct Ahead {
-    /// As it is reckoned with.
+    /// The offset in use.
     used: i64,
-    /// As it was heard once. A response that lay about unread shows a wrong time, but not twice the same.
+    /// The offset of the last response. A response that was read late shows a wrong time, but not the same wrong time
+    /// twice.
     heard: i64,
 }
 
 impl Clock {
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.right(Timestamp::now())
     }
 
-    /// Takes note of a response.
+    /// Records the time of a response.
     pub fn observe(&self, headers: &HeaderMap) {
         let date = headers.get(header::DATE).and_then(|d| d.to_str().ok());
         if let Some(theirs) = date.and_then(|d| DateTimeParser::new().parse_timestamp(d).ok()) {

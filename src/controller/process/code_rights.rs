@@ -1,7 +1,7 @@
-//! Who may run code, on the cluster's side: what users may do, and the key of seals.
+//! Which users may run code, on the cluster's side: the permissions of users, and the key of seals.
 //!
 //! The webhook of every replica asks the API server about the author of an object. The key is in a Secret of the
-//! operator's own that all replicas share; it is made once, and again where somebody deletes it. What the controller does
+//! operator that all replicas share. It is created once, and again if the Secret is deleted. What the controller does
 //! with an object that has no seal is decided in [`code_rights`](crate::controller::observe::code_rights).
 
 use std::collections::BTreeMap;
@@ -27,25 +27,26 @@ use crate::controller::observe::reads::Seals;
 use crate::names::{OPERATOR, label};
 use crate::plan::work::rights::{Ask, Right};
 
-/// For all that is asked about one object, as for the owners of Repositories.
+/// Deadline for all questions about one object, the same as for the owners of Repositories.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Most questions about one object, but for the first. One that asks for more is for those who may create pods.
+/// Maximum number of questions about one object, apart from the first. An object that needs more questions requires
+/// permission to create pods.
 const QUESTIONS: usize = 8;
 /// Secret with the key, and the key in it.
 const SECRET: (&str, &str) = ("lifeboat-code-rights", "key");
 
-/// How the operator is told to go about it.
+/// Configuration of the permission check.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Whether anybody is asked anything. If not, whoever may create an object may set all of its fields.
+    /// Whether permissions are checked. If not, a user who may create an object may set all of its fields.
     pub enabled: bool,
-    /// Groups whose members are not asked about.
+    /// Groups whose members are not checked.
     pub groups: Vec<String>,
-    /// The webhook is served, so that there are seals.
+    /// Whether the webhook is served, so that there are seals.
     pub webhook: bool,
 }
 
-/// What users may do, and what the controller believes.
+/// Checks the permissions of users, and verifies seals for the controller.
 pub struct Vouching {
     client: Client,
     namespace: String,
@@ -54,12 +55,12 @@ pub struct Vouching {
 }
 
 impl Vouching {
-    /// For an operator in this namespace.
+    /// The permission check of an operator in this namespace.
     pub fn new(client: Client, namespace: String, policy: Policy) -> Arc<Self> {
         Arc::new(Self { client, namespace, policy, key: ArcSwapOption::empty() })
     }
 
-    /// What the webhook asks; `None` where it asks nothing.
+    /// The permission check for the webhook; `None` if the check is off.
     pub fn gate(self: &Arc<Self>) -> Option<Gate> {
         if !self.policy.enabled {
             return None;
@@ -87,21 +88,21 @@ impl Vouching {
         })
     }
 
-    /// The seals that the controller wants to see; `None` where it believes everybody.
+    /// The seals that the controller requires; `None` if it requires none.
     pub fn seals(self: &Arc<Self>) -> Option<Arc<dyn Seals>> {
         let me: Arc<dyn Seals> = self.clone();
         self.policy.enabled.then_some(me)
     }
 
-    /// What the API server is known by, when it asks the webhook. Looks whether there is another key.
+    /// The token that identifies the API server when it calls the webhook. Reads the key again, in case it has changed.
     ///
     /// # Errors
-    /// The key could not be read or made.
+    /// The key could not be read or created.
     pub async fn path_token(&self) -> kube::Result<String> {
         Ok(self.read().await?.path_token())
     }
 
-    /// The key, as it was read last.
+    /// The key that was read last.
     async fn key(&self) -> kube::Result<Arc<Key>> {
         match self.key.load_full() {
             Some(key) => Ok(key),
@@ -133,7 +134,7 @@ impl Vouching {
         Ok(key)
     }
 
-    /// Whether somebody may do all that a question takes.
+    /// Whether the user of a question has all permissions that it requires.
     async fn ask(&self, question: &Question) -> Result<(), String> {
         let groups = question.user.get("groups").and_then(Value::as_array).into_iter().flatten();
         if groups.filter_map(Value::as_str).any(|g| self.policy.groups.iter().any(|known| known == g)) {
@@ -147,7 +148,7 @@ impl Vouching {
         }
     }
 
-    /// Whether an administrator has opened a namespace; no, where the API server does not say so in time.
+    /// Whether an administrator has opened a namespace; false if the API server does not answer in time.
     async fn is_open(&self, namespace: &str) -> bool {
         if namespace.is_empty() {
             return false;
@@ -157,7 +158,7 @@ impl Vouching {
         matches!(found, Ok(Ok(Some(found))) if is_opened(found.labels()))
     }
 
-    /// What somebody may not do of it.
+    /// The requests of a question that its user may not make.
     async fn denied(&self, question: &Question) -> kube::Result<Vec<Ask>> {
         if self.may(question, &Right::Pods).await? {
             return Ok(vec![]);
@@ -165,7 +166,7 @@ impl Vouching {
         let mut others: Vec<&Right> = question.asks.iter().map(|a| &a.right).filter(|r| **r != Right::Pods).collect();
         others.sort();
         others.dedup();
-        // One that is refused anyway needs no further question.
+        // An object that is refused anyway needs no further question.
         let is_lost = others.len() > QUESTIONS || question.asks.iter().any(|a| a.right == Right::Pods);
         let may =
             if is_lost { vec![] } else { try_join_all(others.iter().map(|right| self.may(question, right))).await? };

@@ -2,7 +2,7 @@
 //!
 //! Ready means "can answer admission reviews and would reconcile as leader". It
 //! must not mean "leads": a rollout waits for the new replica to be ready
-//! before it stops the old one, which only then gives leadership back.
+//! before it stops the old replica, which only then releases leadership.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -18,7 +18,7 @@ use axum::routing::get;
 use crate::controller::process::metrics::Metrics;
 use crate::serve::{Limits, serve_at};
 
-/// Where it listens; the chart's probes and Service say the same.
+/// The address of the port; the chart's probes and Service use the same.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 
 /// What a replica still waits for before it is ready. Clones share it.
@@ -28,17 +28,17 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not ready until each of these is there.
+    /// Not ready until each of these things is found.
     pub fn waiting_for(things: impl IntoIterator<Item = &'static str>) -> Self {
         Self { missing: Arc::new(Mutex::new(things.into_iter().collect())) }
     }
 
-    /// This one is there.
+    /// Marks a thing as found.
     pub fn found(&self, thing: &'static str) {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).remove(thing);
     }
 
-    /// This one is gone again, or was found to be needed.
+    /// Marks a thing as missing: it is gone again, or is needed after all.
     pub fn lacks(&self, thing: &'static str) {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(thing);
     }

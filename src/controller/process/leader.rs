@@ -3,10 +3,10 @@
 //! Every write carries the resourceVersion that was read, so of two candidates
 //! that see the same expired Lease one gets a conflict. Clocks of different
 //! machines are never compared: a Lease has expired when a candidate has itself
-//! watched one unchanged record for as long as the record says, by its own
+//! seen one unchanged record for as long as the record says, by its own
 //! monotonic clock. A leader counts from before it sent a renewal, a candidate
-//! from after it saw one, and a leader gives up earlier than a candidate takes
-//! over: the difference is the time it has to stop what it is doing.
+//! from after it saw the renewal, and a leader gives up earlier than a candidate
+//! takes over: the difference is the time that the leader has to stop its work.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,18 +23,18 @@ use tracing::{error, info, warn};
 
 use crate::controller::apply::fence::Fenced;
 
-/// How fast leadership moves. The defaults put a successor to work within 10 s of a
-/// leader that was killed: it sees the last renewal after at most `retry` (1 s) and
-/// waits `lease` (8 s) from there. After a graceful stop it is `retry` alone.
+/// How fast leadership moves. With the defaults a successor starts to work within 10 s
+/// after a leader was killed: it sees the last renewal after at most `retry` (1 s) and
+/// waits `lease` (8 s) from there. After a graceful stop it waits only `retry`.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// How long a candidate watches an unchanged record before it takes over. Whole seconds.
     pub lease: Duration,
     /// Pause between renewals.
     pub renew: Duration,
-    /// Age of the last renewal at which the leader stops being one; less than `lease`.
+    /// Age of the last renewal at which the leader gives up leadership; less than `lease`.
     pub give_up: Duration,
-    /// Pause between looks of a candidate, and after a failed renewal.
+    /// Pause between checks of a candidate, and after a failed renewal.
     pub retry: Duration,
     /// Longest wait for one answer of the API server, so that one lost packet is not a lost lease.
     pub request: Duration,
@@ -50,7 +50,7 @@ impl Timing {
             lease,
             renew: scaled(usual.renew),
             give_up: scaled(usual.give_up),
-            // Whoever waits looks as often: a Lease may be given back at any time.
+            // With a longer lease a candidate does not check less often: a Lease may be released at any time.
             retry: usual.retry.min(scaled(usual.retry)),
             request: scaled(usual.request),
         }
@@ -72,18 +72,18 @@ impl Default for Timing {
 /// What a candidate does about a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Nobody leads, or the one who did has not been heard of: try to take it.
+    /// No replica leads, or the leader has not renewed in time: try to take the Lease.
     Take,
-    /// The record names this candidate, from a life before this one or a write whose answer was lost.
+    /// The record names this candidate, from an earlier process or from a write whose answer was lost.
     Hold,
-    /// Somebody leads; look again in this time at the latest.
+    /// Another replica leads; check again after this time at the latest.
     Wait(Duration),
 }
 
-/// Longest lease that is believed, so that a wrong record cannot stop the operator for ever.
+/// Longest lease that is accepted, so that a wrong record cannot stop the operator for ever.
 const LEASE_MAX: Duration = Duration::from_mins(1);
 
-/// The decision, from the record and for how long this candidate has seen it unchanged.
+/// The decision, from the record and the time for which this candidate has seen it unchanged.
 pub fn decide(record: Option<&LeaseSpec>, us: &str, unchanged: Duration) -> Decision {
     let Some(record) = record else { return Decision::Take };
     match record.holder_identity.as_deref().unwrap_or_default() {
@@ -99,8 +99,8 @@ pub fn decide(record: Option<&LeaseSpec>, us: &str, unchanged: Duration) -> Deci
     }
 }
 
-/// The record that takes a Lease over. A new term even under the same name: a process
-/// that finds a term it did not start knows that it was replaced.
+/// The record that takes a Lease over. It begins a new term even under the same name: a
+/// process that finds a term it did not start knows that it was replaced.
 fn claim(before: Option<&LeaseSpec>, us: &str, lease: Duration, now: Timestamp) -> LeaseSpec {
     let transitions = before.and_then(|b| b.lease_transitions).unwrap_or(0);
     let same = before.is_some_and(|b| b.holder_identity.as_deref() == Some(us));
@@ -114,7 +114,7 @@ fn claim(before: Option<&LeaseSpec>, us: &str, lease: Duration, now: Timestamp) 
     }
 }
 
-/// The record of a leader that stopped of its own will.
+/// The record of a leader that stopped gracefully.
 fn released(held: &LeaseSpec, now: Timestamp) -> LeaseSpec {
     LeaseSpec {
         holder_identity: None,
@@ -124,7 +124,7 @@ fn released(held: &LeaseSpec, now: Timestamp) -> LeaseSpec {
     }
 }
 
-/// Whether two records are of the same term of the same leader.
+/// Whether two records belong to the same term of the same leader.
 fn same_term(a: Option<&LeaseSpec>, b: Option<&LeaseSpec>) -> bool {
     a.zip(b).is_some_and(|(a, b)| a.holder_identity == b.holder_identity && a.acquire_time == b.acquire_time)
 }
@@ -139,13 +139,13 @@ enum Error {
     Taken(String),
 }
 
-/// The sender is gone once the Lease was lost, and until then says until when it is held.
+/// Whether the Lease is held. The sender sends the time until which it is held, and is dropped once it is lost.
 fn holds(until: &watch::Receiver<Instant>) -> bool {
     until.has_changed().is_ok() && Instant::now() < *until.borrow()
 }
 
 /// Leadership. Dropping it stops the renewals but leaves the Lease to expire, because
-/// whoever drops it may still be at work; [`Leader::release`] says that nobody is.
+/// the process may still be at work; [`Leader::release`] states that all work has stopped.
 pub struct Leader {
     until: watch::Receiver<Instant>,
     stop: Option<oneshot::Sender<()>>,
@@ -156,7 +156,7 @@ impl Leader {
     /// Waits until this process leads, however long that takes.
     ///
     /// `identity` is the name of the Pod: a restarted container takes its own Lease back at
-    /// once, and no two Pods share one.
+    /// once, and no two Pods share a name.
     pub async fn acquire_with(client: Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
         let candidate = Candidate {
             api: Api::namespaced(client, namespace),
@@ -177,21 +177,22 @@ impl Leader {
         holds(&self.until)
     }
 
-    /// The client, but for writes of a process that leads no more.
+    /// The client, which refuses writes once this process no longer leads.
     pub fn fence(&self, client: &Client) -> Fenced {
         let until = self.until.clone();
         Fenced::new(client, move || holds(&until))
     }
 
-    /// Ends when leadership is lost. The process should then end too: no state of a former leader is worth keeping.
+    /// Ends when leadership is lost. The process should then end too: the state of a former leader is not needed.
     pub async fn lost(&mut self) {
         while self.until.changed().await.is_ok() {}
     }
 
-    /// Gives leadership back, so that a successor need not wait for the Lease to expire. Call it when all work has stopped.
+    /// Releases leadership, so that a successor need not wait for the Lease to expire. Call it when all work has
+    /// stopped.
     pub async fn release(mut self) {
         if let Some(stop) = self.stop.take() {
-            // An error means that leadership was lost before: there is nothing to give back.
+            // An error means that leadership was lost before: there is nothing to release.
             let _ = stop.send(());
         }
         let _ = (&mut self.task).await;
@@ -204,7 +205,7 @@ impl Drop for Leader {
     }
 }
 
-/// One process that would lead.
+/// A process that is a candidate for leadership.
 struct Candidate {
     api: Api<Lease>,
     name: String,
@@ -218,7 +219,7 @@ impl Candidate {
         Ok(timeout(limit, call).await.map_err(|_| Error::Silence(limit))??)
     }
 
-    /// Stands until elected; answers with the Lease and the moment before it was asked for.
+    /// Waits until elected. Returns the Lease and the time before the request for it was sent.
     async fn elected(&self) -> (Lease, Instant) {
         let mut seen: Option<(Option<LeaseSpec>, Instant)> = None;
         loop {
@@ -255,7 +256,7 @@ impl Candidate {
         let spec = Some(claim(record.as_ref(), &self.identity, self.timing.lease, Timestamp::now()));
         let sent = Instant::now();
         let won = if let Some(found) = found {
-            // The resourceVersion of what was read goes along: whoever was first, wins.
+            // The write carries the resourceVersion that was read: the first writer wins.
             let lease = Lease { spec, ..found };
             self.limited(self.api.replace(&self.name, &PostParams::default(), &lease)).await?
         } else {
@@ -265,7 +266,7 @@ impl Candidate {
         Ok(Ok((won, sent)))
     }
 
-    /// Renews until told to stop, or until leadership is lost; the sender's end tells which is over.
+    /// Renews until told to stop or until leadership is lost. The sender is dropped at the end.
     async fn reign(self, mut lease: Lease, until: watch::Sender<Instant>, mut stopped: oneshot::Receiver<()>) {
         let mut pause = self.timing.renew;
         loop {
@@ -313,8 +314,8 @@ impl Candidate {
         }
     }
 
-    /// Writes what `next` makes of the held record. On a conflict it looks once whether the
-    /// term is still ours: an annotation, or a write of our own whose answer was lost, is no reason to go.
+    /// Writes what `next` makes of the held record. On a conflict it checks once whether the
+    /// term is still this process's: neither an annotation nor its own write whose answer was lost ends leadership.
     async fn write(&self, lease: &mut Lease, next: impl Fn(&LeaseSpec) -> LeaseSpec) -> Result<(), Error> {
         for last in [false, true] {
             let wanted = Lease { spec: lease.spec.as_ref().map(&next), ..lease.clone() };

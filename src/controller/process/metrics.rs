@@ -1,9 +1,9 @@
-//! What the operator counts, for Prometheus to fetch at `/metrics`.
+//! The operator's metrics, which Prometheus scrapes at `/metrics`.
 //!
 //! Counting never fails and never changes an outcome. Labels take few values:
 //! kinds, phases, steps and the reasons of `names::reason`; never a namespace
-//! or a name, of which a cluster has thousands, but for [`backups`], which are
-//! bounded. Each help text says what the number means and when to be woken by it.
+//! or a name, of which a cluster has thousands, except in [`backups`], which are
+//! bounded. Each help text states what the number means and when to alert on it.
 
 pub mod backups;
 mod reasons;
@@ -52,12 +52,12 @@ struct OutcomeLabels {
     reason: String,
 }
 
-/// Seconds of a reconcile: some reads and writes of the API server, from 1 ms to 16 s.
+/// Seconds of a reconcile: some reads from and writes to the API server, from 1 ms to 16 s.
 const RECONCILE_BUCKETS: [f64; 8] = [0.001, 0.004, 0.016, 0.064, 0.25, 1.0, 4.0, 16.0];
 /// Seconds of a run: from a small volume (seconds) to the default timeOut (24 h).
 const RUN_BUCKETS: [f64; 10] = [5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 10_800.0, 36_000.0, 86_400.0];
 
-/// The counters. Cloning is cheap and counts into the same ones.
+/// The counters. Cloning is cheap, and clones share the counters.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -137,7 +137,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Whether this replica leads. Who does not, does not know how backups stand.
+    /// Sets whether this replica leads. A replica that does not lead exports no backup metrics.
     pub fn leading(&self, leads: bool) {
         self.leader.set(if leads { 1.0 } else { 0.0 });
         if !leads {
@@ -145,7 +145,7 @@ impl Metrics {
         }
     }
 
-    /// Where invokers are read that backups are told of.
+    /// Sets the source of the invokers of the backup metrics.
     pub fn follow(&self, reader: Reader) {
         self.backups.follow(Some(reader));
     }
@@ -153,7 +153,7 @@ impl Metrics {
     /// All numbers, as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        // Writing to a String cannot fail; an empty answer would be seen by whoever fetches it.
+        // Writing to a String cannot fail; an empty answer would be visible at the scrape.
         let _ = text::encode(&mut out, &self.registry);
         out
     }

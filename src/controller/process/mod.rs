@@ -1,6 +1,7 @@
 //! The operator's process: what runs in it, which replica leads, and what it serves.
 //!
-//! Every replica runs all of it but the reconciles, which only the leader does. Nothing here decides about an object.
+//! Every replica runs everything except the reconciles, which only the leader runs. This module makes no decisions
+//! about objects.
 
 pub mod certificates;
 pub mod clock;

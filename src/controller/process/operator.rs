@@ -1,7 +1,7 @@
 //! The operator's process: what runs, in which order it starts, and how it ends.
 //!
-//! Stores, reads and writes are put together here and nowhere else. Writes get a client that asks for leadership, so
-//! that a process which lost it ends before it does harm.
+//! Stores, reads and writes are assembled only here. Writes get a client that checks leadership, so that a process that
+//! lost leadership ends before it does harm.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,30 +49,31 @@ use crate::plan::setup::Setup;
 /// Name of the Lease, and of the Service of the webhook.
 const LEASE: &str = "lifeboat";
 
-/// What a replica is not ready without.
+/// What a replica needs to be ready.
 const DEFINITIONS: &str = "custom resource definitions";
-/// The same of an operator that is told its namespaces.
+/// What a replica also needs to be ready if the operator is configured with a list of namespaces.
 const RIGHTS: &str = "rights in the namespaces that are watched";
 
 /// Longest silence of an answer or a watch.
 const SILENCE: Duration = Duration::from_secs(90);
-/// How the operator calls itself to the API server.
+/// User agent of the operator in requests to the API server.
 const AGENT: &str = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
 
 /// How the operator is started.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How runs are done.
+    /// Settings of runs.
     pub setup: Setup,
-    /// Namespace of the operator itself: of its Lease and its Secrets. Operators of one namespace are replicas of one.
+    /// Namespace of the operator itself, with its Lease and its Secrets. Operators in the same namespace are replicas
+    /// of one operator.
     pub namespace: String,
-    /// The namespaces that it works in.
+    /// The namespaces that the operator works in.
     pub scope: Scope,
     /// Name of this replica; a Pod's name.
     pub identity: String,
-    /// How long its Lease holds without being renewed.
+    /// How long its Lease is valid without a renewal.
     pub lease: Duration,
-    /// Serve the webhook.
+    /// Whether to serve the webhook.
     pub webhook: bool,
     /// Name of the webhook's Service.
     pub service: String,
@@ -84,18 +85,18 @@ pub struct Options {
     pub webhook_port: u16,
     /// Port of health and metrics.
     pub port: u16,
-    /// Whether it is asked who may run code.
+    /// Whether the permission of users to run code is checked.
     pub code_rights: bool,
-    /// Groups whose members may run code without being asked about.
+    /// Groups whose members may run code without a check.
     pub code_groups: Vec<String>,
 }
 
 /// Runs the operator until a signal, or until leadership is lost.
 ///
 /// # Errors
-/// There is no way to the API server, or leadership was lost: the process should end, and be started again.
+/// The API server cannot be found, or leadership was lost: the process should end and be restarted.
 pub async fn run(options: Options) -> Result<(), String> {
-    // While the Lease is asked for: the first objects would wait for it.
+    // Runs while the Lease is being acquired: otherwise the first objects would wait for it.
     drop(tokio::task::spawn_blocking(admission::bounds::prepare));
     let clock = Clock::default();
     let client = client(&clock).await.map_err(|e| format!("cannot find the API server: {e}"))?;
@@ -120,7 +121,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     tokio::pin!(leading);
     let result = tokio::select! {
         () = signal() => {
-            // Everybody hears it; who holds something lets go of it, first of all the Lease.
+            // All tasks receive the stop and release what they hold, first of all the Lease.
             let _ = stop.send(true);
             leading.await
         }
@@ -137,14 +138,14 @@ pub async fn run(options: Options) -> Result<(), String> {
 /// A client whose every response sets the clock, and whose lists are bounded.
 async fn client(clock: &Clock) -> Result<Client, kube::Error> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    // The API server says something on every watch once a minute; one on which nothing comes has lost its way.
+    // The API server sends something on every watch once a minute; a watch without data is broken.
     config.read_timeout = Some(SILENCE);
     let clock = clock.clone();
     let hear = tower::util::MapResponseLayer::new(move |response: hyper::Response<_>| {
         clock.observe(response.headers());
         response
     });
-    // Audit logs say who asked.
+    // Audit logs show the user agent.
     let name = tower::util::MapRequestLayer::new(|mut request: hyper::Request<_>| {
         request.headers_mut().insert(hyper::header::USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
         request
@@ -193,7 +194,7 @@ async fn signal() {
     }
 }
 
-/// Waits for leadership, reconciles while it lasts, and gives it back.
+/// Waits for leadership, reconciles while it lasts, and releases it.
 async fn lead(
     client: Client,
     clock: Clock,
@@ -225,8 +226,8 @@ async fn lead(
     result
 }
 
-/// Waits until the API server serves our kinds, which may be installed after the operator, and lets it read them in each
-/// namespace that there is.
+/// Waits until the API server serves the operator's kinds, which may be installed after the operator, and until the
+/// operator may read them in each namespace that exists.
 async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
     let params = kube::api::ListParams::default().limit(1);
     for api in scope.apis::<RestoreSession>(client) {
@@ -238,7 +239,7 @@ async fn definitions(client: &Client, scope: &Scope, readiness: &Readiness) {
                 readiness.lacks(RIGHTS);
                 error!(%cause, namespace, "no right to read a namespace of --watch-namespaces; the chart makes Roles for those of watchNamespaces");
             } else {
-                // Its watches say so, and begin once it is there.
+                // The watches of the missing namespace report it, and begin once the namespace exists.
                 break;
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -289,7 +290,8 @@ async fn reconcile_all(client: Fenced, clock: Clock, options: &Options, vouching
         filled: tokio::sync::watch::Sender::default(),
     });
     info!(image = context.setup.image, namespaces = ?scope.names(), "reconciling");
-    // One task: a store's `wait_until_ready` wakes only who asked last, which of several tasks leaves the others asleep.
+    // One task: a store's `wait_until_ready` wakes only its last caller. With several tasks the others would stay
+    // asleep.
     futures::join!(
         context.fill(),
         drive(restores, reconcile::reconcile, &context),
@@ -312,7 +314,7 @@ where
     R: Future<Output = Result<Requeue, Error>> + Send + 'static,
 {
     let look = |object: Arc<K>| {
-        // Each line of the log says which object it is about.
+        // Each line of the log contains its object.
         let span = info_span!("reconcile", object = %ObjectRef::from_obj(&*object));
         let look = reconcile(object.clone(), context.clone());
         async move { look.await.unwrap_or_else(|error| error_policy(&*object, &error)) }.instrument(span)

@@ -1,8 +1,9 @@
-//! What owners of Repositories allow, for the webhook: every replica answers, also those that watch nothing.
+//! What owners of Repositories allow, for the webhook: every replica answers, including replicas that watch nothing.
 //!
-//! Best effort. Of what does not answer soon, the controller judges before
-//! anything runs, by the same function and in the same words. A Repository that is
-//! not there yet is spoken of as one that may not be used: nobody learns which it is.
+//! Best effort. If the API server does not answer soon, the controller judges
+//! before anything runs, with the same function and the same message. A Repository
+//! that does not exist gets the same message as a Repository that may not be used,
+//! so that a user cannot tell which of the two it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use crate::plan::repository::usage_policy;
 use crate::plan::repository::usage_policy::Verdict;
 use crate::plan::seen::Seen;
 
-/// For all reads of one question: within the two seconds that the API server waits for the webhook (the chart's
-/// `webhook.timeoutSeconds`), past which it would admit objects unseen.
+/// Deadline for all reads of one question: less than the two seconds that the API server waits for the webhook (the
+/// chart's `webhook.timeoutSeconds`), after which it would admit objects without a check.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Answers by looking at the cluster.
+/// Answers by reading from the cluster.
 pub fn owners(client: Client, scope: Scope) -> Owners {
     Arc::new(move |asked| {
         let (client, outside) = (client.clone(), scope.outside(&asked.home));
@@ -47,7 +48,7 @@ fn unknown(asked: &Elsewhere, error: &str) -> Option<String> {
 async fn refusal(client: &Client, asked: &Elsewhere) -> kube::Result<Option<String>> {
     let Elsewhere { home, name, namespace } = asked;
     let denial = || Some(usage_policy::denial(&format!("{home}/{name}"), namespace));
-    // Without a word, it would tell from one that may not be used.
+    // No message would reveal that the Repository does not exist.
     let Some(found) = Api::<Repository>::namespaced(client.clone(), home).get_opt(name).await? else {
         return Ok(denial());
     };
@@ -75,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// What a read is answered with.
+    /// The answer to a read.
     #[derive(Clone, Debug)]
     enum Answer {
         Silence,
@@ -83,7 +84,7 @@ mod tests {
     }
     use Answer::{Says, Silence};
 
-    /// What is said about a Repository, and the paths that were read.
+    /// The message about a Repository, and the paths that were read.
     async fn ask(repository: Answer, namespace: Answer) -> (Option<String>, Vec<String>) {
         let paths = Arc::<Mutex<Vec<String>>>::default();
         let read = paths.clone();

@@ -1,4 +1,4 @@
-//! The doing half of a second system, which exists in tests only: one line asks, one line answers.
+//! The driver of a second system, which exists in tests only: a request is one line, and so is the response.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::drivers::control::Control;
 use crate::drivers::done::Done;
 use crate::names::reason;
 
-/// How often a request that is at work is looked at.
+/// Interval at which the driver queries the state of a running request.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Looks at a shelf, or has its items put back.
+/// Queries a shelf, or requests that its items are restored.
 pub async fn act(task: &Task, work: &Work, secret_dir: &Path, control: Control) -> Done {
     let token = std::fs::read_to_string(secret_dir.join("token")).unwrap_or_default();
     let server = Server { work, token: token.trim() };
@@ -67,7 +67,7 @@ impl Server<'_> {
         Ok(Answer::Found(vec![found]))
     }
 
-    /// The request, or that there is none.
+    /// The state of the request; `None` if the system does not know the request.
     async fn find(&self, act: &Act) -> Result<Option<(String, Tally)>, Failure> {
         let words = self.ask(&format!("find {}", act.request)).await?;
         let state = words.first().cloned().unwrap_or_default();
@@ -82,7 +82,7 @@ impl Server<'_> {
         };
         if known.is_none() {
             let asked = self.ask(&format!("restore {} {}", act.request, act.edition)).await;
-            // A reply that is lost says nothing of what was done.
+            // If the response is lost, it is not known what the system did.
             known = match (asked, self.find(act).await) {
                 (_, Ok(Some(known))) => Some(known),
                 (Err(failure), Ok(None)) => return Done::untouched(failure),
@@ -119,7 +119,7 @@ impl Server<'_> {
             }
             known = match self.find(act).await {
                 Ok(known) => known,
-                // It goes on by itself.
+                // The system continues the request by itself.
                 Err(failure) => return Done::of(did(last), Some(failure)),
             };
         }

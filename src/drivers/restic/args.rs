@@ -2,7 +2,7 @@
 //!
 //! Pure, so that the flags that keep data safe can be checked in a test: restores
 //! never lock, retention always names its hosts, positional values always follow `--`.
-//! No secret passes through here.
+//! No argument contains a secret.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -74,7 +74,7 @@ pub fn snapshots(ids: &[String]) -> Vec<String> {
     argv
 }
 
-/// Lists the entries of a snapshot below a folder, each folder before what is in it.
+/// Lists the entries of a snapshot below a folder, each folder before its content.
 pub fn ls(id: &str, folder: &str) -> Vec<String> {
     let mut argv = list(["ls", "--json", "--no-lock", "--recursive", "--", id]);
     argv.extend(Some(folder.to_owned()).filter(|f| f != "/"));
@@ -173,9 +173,9 @@ fn keep(retention: &Retention, beside: i64) -> Vec<String> {
         ("--keep-yearly", retention.keep_yearly),
     ];
     let mut argv: Vec<String> = Vec::new();
-    // Zero is restic's own "not set".
+    // In restic, zero means "not set".
     for (flag, count) in counts.into_iter().filter_map(|(f, c)| Some((f, c.filter(|c| *c != 0)?))) {
-        // A negative number is restic's "all".
+        // In restic, a negative number means "all".
         let count = if count < 0 { count } else { count.saturating_add(beside) };
         argv.extend([flag.to_owned(), count.to_string()]);
     }

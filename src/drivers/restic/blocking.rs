@@ -12,32 +12,32 @@ use crate::contract::{Class, Failure};
 use crate::drivers::restic::run::STUCK;
 use crate::names::reason;
 
-/// Stack of a walk through a tree: some KiB for each folder on the way. Memory is taken only for what is used of it.
+/// Stack of a walk through a tree: some KiB for each folder on the path. Only the used part of it takes memory.
 pub const STACK: usize = 64 << 20;
 /// Time for the work to notice that it must stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it moves.
+/// Interval between checks for progress.
 const TICK: Duration = Duration::from_millis(500);
 
-/// What the work tells whoever waits for it.
+/// State that the work shares with the caller that waits for it.
 #[derive(Debug, Default)]
 pub struct Shared {
     stop: AtomicBool,
-    /// Becomes true when the agent is told to stop.
+    /// Becomes true when the agent receives a signal to stop.
     told: Option<watch::Receiver<bool>>,
-    /// Grows as long as it gets on.
+    /// Increases while the work makes progress.
     pub moved: AtomicU64,
     /// Entries deleted.
     pub deleted: AtomicU64,
 }
 
 impl Shared {
-    /// For work that stops when the agent is told to.
+    /// For work that stops when the agent receives a signal to stop.
     pub fn of(stop: &watch::Receiver<bool>) -> Arc<Self> {
         Arc::new(Self { told: Some(stop.clone()), ..Self::default() })
     }
 
-    /// Whether it is to stop.
+    /// Whether the work must stop.
     pub fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.told.as_ref().is_some_and(|told| *told.borrow())
     }
@@ -46,19 +46,19 @@ impl Shared {
 /// Why work has not ended.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// The agent was told to stop.
+    /// The agent received a signal to stop.
     Stopped,
-    /// Nothing has moved for as long as it may.
+    /// The work made no progress within the time limit.
     Stuck,
-    /// There was no thread for it.
+    /// The thread could not be started.
     NotStarted(std::io::Error),
-    /// It panicked.
+    /// The work panicked.
     Broken,
 }
 
 impl Unfinished {
-    /// The failure of a step whose work it is. `work` names it, `when` says when it was stopped, and `stuck` what it means
-    /// that a volume does not answer.
+    /// The failure of the step. `work` is the name of the work, `when` is when the agent was stopped, and `stuck`
+    /// returns the failure if a volume does not respond.
     pub fn failure(self, work: &str, when: &str, stuck: impl FnOnce() -> Failure) -> Failure {
         let failed = |class, text| Failure::new(class, reason::AGENT_FAILED, text);
         match self {
@@ -70,16 +70,16 @@ impl Unfinished {
     }
 }
 
-/// The agent was told to stop.
+/// The failure if the agent received a signal to stop.
 pub fn stopped(when: &str) -> Failure {
     let text = format!("The agent was stopped {when}. It is retried until the deadline.");
     Failure::new(Class::Transient, reason::TERMINATED, text)
 }
 
-/// Does the work, which moves at least each [`STUCK`], and looks whether it is to stop.
+/// Runs the work, which must make progress within each [`STUCK`] and check whether it must stop.
 ///
 /// # Errors
-/// It did not end, and may still be at work.
+/// The work did not end, and may still be running.
 pub async fn run<T: Send + 'static>(
     shared: Arc<Shared>,
     work: impl FnOnce(&Shared) -> T + Send + 'static,
@@ -87,10 +87,11 @@ pub async fn run<T: Send + 'static>(
     run_within(STUCK, GRACE, shared, work).await
 }
 
-/// The same, where nothing may move for `limit`, and which is waited for so long once it is to stop.
+/// The same, with `limit` as the maximum time without progress, and `grace` as the time to wait for the work after it
+/// must stop.
 ///
 /// # Errors
-/// It did not end, and may still be at work.
+/// The work did not end, and may still be running.
 pub async fn run_within<T: Send + 'static>(
     limit: Duration,
     grace: Duration,
@@ -101,7 +102,7 @@ pub async fn run_within<T: Send + 'static>(
     let (told, span) = (shared.clone(), tracing::Span::current());
     let work = move || {
         let ended = span.in_scope(|| work(&told));
-        // Nobody waits any more where it was given up.
+        // There is no receiver if the caller no longer waits.
         let _ = tell.send(ended);
     };
     let thread = std::thread::Builder::new().name("volumes".to_owned()).stack_size(STACK);

@@ -83,7 +83,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of this process. The capability decides, not the user id: root in a container may not have it.
+    /// Identity of this process. The capability decides, not the user id: root in a container may not have it.
     pub fn of_process() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut gids: Vec<u32> =
@@ -92,12 +92,12 @@ impl Identity {
         Self { uid: rustix::process::geteuid().as_raw(), gids, chown: has_capability(&status, CAP_CHOWN) }
     }
 
-    /// Of the restore Job, in another pod.
+    /// Identity of the restore Job, which runs in another pod.
     pub fn of(runner: &Runner) -> Self {
         Self { uid: runner.uid, gids: runner.gids.clone(), chown: false }
     }
 
-    /// Whether any owner can be given.
+    /// Whether any owner can be set.
     pub fn may_chown(&self) -> bool {
         self.chown
     }
@@ -164,7 +164,7 @@ pub fn owners_are_kept(root: &Path, mounts: &[String], owners: &str) -> Result<(
         let folder = below(root, &clean(mount));
         let file = name_for_a_try(&folder);
         let last_change = folder.metadata().and_then(|m| m.modified());
-        // Left by an attempt that was killed.
+        // An attempt that was killed may have left the file.
         let _ = std::fs::remove_file(&file);
         let tried = try_owner(&file, uid, gid);
         let _ = std::fs::remove_file(&file);

@@ -44,14 +44,14 @@ pub struct Counted {
     pub devices: (u64, Vec<String>),
     /// The first entry whose owner the Job cannot set, and that owner.
     pub unowned: Option<(String, u32, u32)>,
-    /// Its paths, if requested.
+    /// Paths of the entries, if requested.
     pub keys: Keys,
 }
 
 /// User and mounts of the restore.
 #[derive(Debug)]
 pub struct Asker<'a> {
-    /// The owners that it can set; `None` if owners are not restored.
+    /// The owners that the user can set; `None` if owners are not restored.
     pub identity: Option<&'a Identity>,
     /// Mount points, normalised. Their owners are not changed, because they belong to the volume.
     pub mounts: &'a [String],
@@ -71,7 +71,7 @@ pub async fn count(
     asker: &Asker<'_>,
 ) -> Result<Counted, Failure> {
     if below.patterns.is_empty() {
-        // Nothing of it is selected.
+        // No entry of the path is selected.
         return Ok(Counted { is_held: true, ..Counted::default() });
     }
     let start = || Count::new(root, below, asker);
@@ -123,7 +123,7 @@ struct Count<'a> {
     asker: &'a Asker<'a>,
     /// The mount that the path is in.
     mount: &'a str,
-    /// Files by inode, size and time: one with several names is restored once.
+    /// Files by inode, size and time: a file with several names is restored once.
     files: HashSet<(u64, u64, u64)>,
     counted: Counted,
 }
@@ -191,7 +191,7 @@ impl Counted {
         restored.files == self.counts.files && (self.counts.bytes..=self.most).contains(&restored.bytes)
     }
 
-    /// Adds what is selected of another path.
+    /// Adds the selected entries of another path.
     pub fn add(&mut self, other: Self) {
         self.counts.files += other.counts.files;
         self.counts.bytes += other.counts.bytes;
@@ -249,7 +249,7 @@ mod tests {
         pattern::select("/data", &[], &[]).unwrap()
     }
 
-    /// The list does not show which of them were hard links.
+    /// The list does not show which of the files were hard links.
     #[test]
     fn bytes_have_bounds_where_files_may_be_hard_links_of_each_other() {
         for (entries, bytes, most) in [

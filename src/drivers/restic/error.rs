@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// restic, told to end, calls that the cause.
+    /// When restic is told to end, it reports this as the cause.
     #[test]
     fn what_was_tried_to_no_avail_is_said() {
         let cause = "Stat(<config/>) returned error, retrying after 1s: client.GetObject: Bucket name contains invalid characters";
@@ -241,7 +241,7 @@ mod tests {
         assert!(failure.message.contains("invalid characters") && !failure.message.contains("canceled"), "{failure:?}");
     }
 
-    /// Tried with restic 0.18.0: the first of them. Whatever a file is called, its error is that of an item.
+    /// The first case was tried with restic 0.18.0. An error of a file is an error of an item, whatever its name.
     #[test]
     fn names_of_files_are_no_signs() {
         let long = format!("/timeout/{}", "x".repeat(500));
@@ -294,7 +294,7 @@ mod tests {
         assert!(failure.message.contains("/a"));
     }
 
-    /// What restic 0.18.0 says. Of all else it is not known what it has done.
+    /// The first texts are those of restic 0.18.0. After any other text, it is not known what restic has done.
     #[test]
     fn what_refuses_its_arguments_has_done_nothing() {
         let began = |end: End, lines: &[&str]| {

@@ -105,7 +105,7 @@ fn refused(mount: &str, error: Errno) -> Failure {
             format!("{what} Enlarge the volume, or restore fewer files."),
         );
     }
-    // Not retried alone: lost data may still be read from memory, and be counted as restored.
+    // Not retried automatically: lost data may still be read from memory, and be counted as restored.
     let text = format!("{what} Check the volume, and restore again.");
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }

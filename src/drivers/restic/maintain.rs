@@ -127,7 +127,7 @@ async fn check(repository: &Repository, facts: &mut RepositoryFacts) -> Result<(
         return Ok(());
     }
     let mut failure = repository.failure(&ran, "check the repository");
-    // Only restic's own result is damage; a lock or a network error does not.
+    // Only restic's own result counts as damage; a lock or a network error does not.
     let verdict = |t: &str| t.contains("repository contains errors") || t.contains("repository index is damaged");
     if matches!(ran.end, End::Exited(1))
         && (ran.report.fatal.as_deref().is_some_and(verdict) || ran.report.tail().any(verdict))

@@ -221,7 +221,7 @@ fn is_in_the_way(place: &Path, meta: &Metadata) -> bool {
     meta.is_file() && (meta.nlink() > 1 || rustix::fs::access(place, Access::READ_OK).is_err())
 }
 
-/// Removes one name if it is still an obstacle: the last name of a file is not.
+/// Removes one name if it is still an obstacle: the last name of a file is not an obstacle.
 fn take_away(place: &Path, time: &str, only_older: bool, shared: &Shared) -> io::Result<()> {
     shared.moved.fetch_add(1, Ordering::Relaxed);
     let meta = match place.symlink_metadata() {

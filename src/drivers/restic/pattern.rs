@@ -97,7 +97,7 @@ pub fn select(root: &str, include: &[String], exclude: &[String]) -> Result<Belo
 /// The deepest folder that contains all possible matches of a pattern. The pattern begins with a slash.
 fn folder_of(pattern: &str) -> String {
     let mut parts: Vec<&str> = pattern.split('/').filter(|p| !p.is_empty()).collect();
-    // It also matches no folder; then the part before it matches.
+    // `**` also matches no folder; then the part before it matches.
     while parts.last() == Some(&"**") {
         parts.pop();
     }
@@ -200,7 +200,7 @@ impl LeftOut {
         let rule = |pattern: &String| {
             let (is_negated, body) = split(pattern);
             let (names, is_anywhere) = (cleaned(body), !body.starts_with('/'));
-            // No path matches it.
+            // No path matches the pattern.
             if is_anywhere && names.first().is_none_or(|first| *first == "..") {
                 return None;
             }
@@ -285,7 +285,7 @@ fn narrow(pattern: &str, root: &str) -> Vec<String> {
     let base = escape(root);
     let mut positions = BTreeSet::from([0]);
     for name in root.split('/').filter(|p| !p.is_empty()) {
-        // It matches a parent folder, and thereby everything below it.
+        // The pattern matches a parent folder, and thereby everything below that folder.
         if closure(&compiled, &positions).contains(&parts.len()) {
             return vec![base];
         }

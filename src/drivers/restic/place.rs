@@ -7,7 +7,7 @@ use crate::contract::restic::RepositoryAccess;
 /// Location of a repository.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    /// If it is not on a volume.
+    /// The bucket; `None` if the repository is on a volume.
     bucket: Option<Bucket>,
     /// There was a repository before.
     known: bool,
@@ -21,7 +21,7 @@ struct Bucket {
 }
 
 impl Place {
-    /// Of the repository in a Job's task.
+    /// Location of the repository in a Job's task.
     pub fn of(access: &RepositoryAccess) -> Self {
         Self { bucket: bucket(&access.url), known: access.known }
     }

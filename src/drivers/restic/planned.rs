@@ -13,7 +13,7 @@ use crate::drivers::restic::paths::{clean, within};
 /// Required space of one file system.
 #[derive(Debug, Default, PartialEq)]
 pub struct Need {
-    /// A mount of it, as the user wrote it.
+    /// A mount of the file system, as the user wrote it.
     pub mount: String,
     /// Bytes that do not exist yet.
     pub bytes: u64,

@@ -1,7 +1,7 @@
 //! Decides whether a restore with more bytes than planned is complete.
 //!
 //! The list of a snapshot does not say which files are hard links, so bytes are planned by an estimate
-//! ([`super::count`]). restic knows them.
+//! ([`super::count`]). restic itself detects hard links.
 
 use crate::contract::Failure;
 use crate::contract::restic::{Counts, PinnedSnapshot};

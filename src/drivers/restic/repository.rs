@@ -227,7 +227,7 @@ impl Repository {
         self.document_within(args, Limit::Whole(LOOK)).await
     }
 
-    /// The same with another bound.
+    /// The same, with another limit.
     pub async fn document_within(&self, args: Vec<String>, limit: Limit) -> Ran {
         self.run(args, limit, true, &mut |_| {}).await
     }
@@ -305,7 +305,7 @@ impl Repository {
         }
     }
 
-    /// All of it.
+    /// All warnings of the step.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -353,7 +353,7 @@ impl Repository {
             if !locks.iter().any(|(_, lock)| lock.hostname == me) {
                 return tried > 0;
             }
-            // They would be removed too, and must be watched first.
+            // restic would also remove old locks of other hosts, and these must be watched first.
             if tried == UNLOCKS || locks.iter().any(|(_, lock)| lock.hostname != me && lock.is_old()) {
                 break;
             }
@@ -444,13 +444,13 @@ struct Lock {
 }
 
 impl Lock {
-    /// It was not renewed for a long time, by our clock.
+    /// Whether the lock was not renewed for a long time, by the clock of this machine.
     fn is_old(&self) -> bool {
         Timestamp::now().duration_since(self.time) >= STALE_LOCK
     }
 }
 
-/// Name of this machine, or container, as restic's locks have it.
+/// Name of this machine, or container, as in restic's locks.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }

@@ -47,7 +47,7 @@ struct Part<'a> {
     obstacles: Obstacles,
 }
 
-/// The work.
+/// The plan of a restore.
 struct Planning<'a> {
     parts: Vec<Part<'a>>,
     total: Counts,
@@ -306,7 +306,7 @@ async fn dry_run(
     }
 }
 
-/// Bytes of the snapshots, the same data counted once; `None` when restic cannot say.
+/// Bytes of the snapshots, the same data counted once; `None` if restic cannot compute them.
 async fn distinct_bytes(repository: &Repository, step: &Restore) -> Option<u64> {
     let mut ids: Vec<&str> = step.snapshots.iter().map(|p| p.id.as_str()).collect();
     ids.sort_unstable();
@@ -388,7 +388,7 @@ async fn write(repository: &Repository, step: &Restore, parts: &[Part<'_>], tota
         match recount::holds(repository, parts.iter().map(|p| (p.pin, &*p.root, &p.below)), answer.restored, total)
             .await
         {
-            // Each run restored everything that restic counted, and restic knows the hard links.
+            // Each run restored everything that restic counted, and restic detects the hard links.
             Ok(true) => answer.planned = answer.restored,
             Ok(false) => {
                 let mut found = incomplete(answer.restored, total, "");

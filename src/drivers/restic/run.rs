@@ -63,7 +63,7 @@ pub struct Invocation {
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: Vec<(String, String)>,
-    /// Bound in time.
+    /// Time limit.
     pub limit: Limit,
     /// Standard output is one document, not lines.
     pub document: bool,
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(ran(script, Limit::Idle(Duration::from_millis(800))).await.end, End::Exited(0));
     }
 
-    /// A list of many snapshots says nothing before its end.
+    /// A list of many snapshots has no output before its end.
     #[tokio::test]
     async fn what_reads_a_good_deal_is_at_work_and_what_does_not_is_stuck() {
         let limit = Duration::from_millis(800);
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(ran("sleep 60", Limit::Looking(limit)).await.end, End::Stuck(limit));
     }
 
-    /// As one that waits for a volume that does not answer: no signal to its group reaches it.
+    /// Like a process that waits for a volume that does not respond: no signal to its group reaches the process.
     #[tokio::test]
     async fn what_no_signal_ends_is_left_behind() {
         let (tell, stop) = watch::channel(false);

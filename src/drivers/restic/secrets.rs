@@ -40,8 +40,8 @@ pub struct Secrets {
     pub values: Vec<String>,
 }
 
-/// Some editors write it at the beginning of a text file. restic removes it from a password that it reads from a file
-/// (`internal/textfile`).
+/// Some editors write this character at the beginning of a text file. restic removes it from a password that it reads
+/// from a file (`internal/textfile`).
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Shorter secrets are not redacted, because they would match ordinary words.
@@ -209,7 +209,8 @@ fn private_file(work: &Path, name: &str, content: &str) -> Result<String, Failur
     Ok(text(&path))
 }
 
-/// A value of an ini file. Back quotes keep `#`, `;` and quotes as they are (go-ini, which restic's client reads it with).
+/// A value of an ini file. Back quotes preserve `#`, `;` and quotes (go-ini, with which restic's client reads the
+/// file).
 fn ini(value: &str) -> Result<String, Failure> {
     if value.contains(['\n', '\r', '`']) {
         return Err(Failure::new(

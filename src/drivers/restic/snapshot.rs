@@ -69,7 +69,7 @@ impl Snapshot {
         self.tags.as_deref().unwrap_or_default()
     }
 
-    /// The first one: a backup sets its own tags before those of the user.
+    /// The first run tag: a backup sets its own tags before those of the user.
     pub fn run_tag(&self) -> Option<&str> {
         self.tags().iter().map(String::as_str).find(|t| t.starts_with(RUN_TAG_PREFIX))
     }

@@ -22,7 +22,7 @@ const SHARE: u64 = 4;
 /// Memory of the Job's container.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
-    /// Its limit, in bytes; `None` when it has none.
+    /// Memory limit of the container, in bytes; `None` without a limit.
     pub limit: Option<u64>,
     /// Free memory of the node, in bytes; 0 if unknown.
     pub free: u64,

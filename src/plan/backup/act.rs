@@ -1,7 +1,8 @@
-//! One host of a backup: its Job is created, looked at, read, and tried again.
+//! One host of a backup: its Job is created, observed, read, and retried.
 //!
-//! Nothing is written to a target, so a Job needs no announcement. It waits for whoever restores what it would
-//! read: a snapshot of half a restore is no backup, and retention would let it push out the last good one.
+//! A backup writes nothing to a target, so a Job needs no announcement. A Job waits for sessions that restore the data
+//! that it would read: a snapshot of a half-finished restore is no backup, and retention would remove the last good
+//! snapshot in favor of it.
 
 use crate::api::backup_batch::BackupMember;
 use crate::api::backup_session::{BackupHostPhase, HostBackupStats};
@@ -27,12 +28,12 @@ fn is_late(pass: &Pass<'_>, index: usize) -> bool {
     pass.expired || pass.now.targets[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
 }
 
-/// Seconds a Job of the member may take: to the nearer of both deadlines.
+/// Seconds that a Job of the member may take, until the earlier of both deadlines.
 fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.targets[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }
 
-/// The verb of its Jobs, and the beginning of their keys.
+/// Verb of backup Jobs, and prefix of their keys.
 const BACKUP: &str = "backup";
 
 /// Key of a host's backup within the run.
@@ -40,7 +41,7 @@ pub fn key(member: usize, host: &str) -> String {
     format!("{BACKUP}/{member}/{host}")
 }
 
-/// Moves one host on. Its target may be gone: what runs already is read all the same.
+/// Advances one host. Its target may be gone: a Job that already runs is read nevertheless.
 pub fn back_up(
     pass: &mut Pass<'_>,
     spec: &BackupMember,
@@ -72,13 +73,13 @@ pub fn back_up(
         Stand::Done(_, outcome) => read(pass, spec, index, host, outcome),
         Stand::Lost(_, failure) => fail(pass, index, host, failure),
         Stand::Absent { .. } if late => run_out(pass, index, host, None),
-        // Two that read the same files do no harm, but one is enough.
+        // Two Jobs that read the same files do no harm, but one is enough.
         Stand::Absent { alone: false } => pass.plan.look_again(LOOK_AT_RUNNING),
         Stand::Absent { alone: true } => create(pass, spec, target, index, host, ground, key),
     }
 }
 
-/// Past the deadline. What held the host up is told with it.
+/// Ends a host that is past the deadline. The message includes what held the host up.
 fn run_out(pass: &mut Pass<'_>, index: usize, host: usize, held: Option<&Failure>) {
     let slot = &pass.now.targets[index].stats[host];
     let silence = pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned()));
@@ -97,7 +98,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, host: usize, held: Option<&Failure
     end(pass, index, host, &late);
 }
 
-/// The host waits for something; nothing is created for it meanwhile.
+/// The host waits for something; no Job is created for it meanwhile.
 fn hold(pass: &mut Pass<'_>, index: usize, host: usize, why: &str, text: String) {
     let slot = &mut pass.now.targets[index].stats[host];
     if why != reason::TARGET_BUSY && slot.reason.as_deref() != Some(why) {
@@ -186,8 +187,8 @@ fn create(
     );
 }
 
-/// Who restores the target, or writes to a claim of it. One that has not begun waits for this Job instead, so that
-/// nobody waits in a circle.
+/// Message about the session that restores the target, or that writes to a PVC of the target. A restore that has not
+/// begun waits for this Job instead, so there is no circular wait.
 fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Option<String> {
     let target = spec.target.as_ref()?.ref_.as_ref().and_then(hosts::target_key);
     let rival = pass.seen.rivals.iter().find(|r| r.begun && Some(&r.target) == target.as_ref());
@@ -202,7 +203,7 @@ fn restored_meanwhile(pass: &Pass<'_>, spec: &BackupMember, reach: &Reach) -> Op
     })
 }
 
-/// Takes what a Job answered.
+/// Takes over the outcome of a Job.
 pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize, outcome: &Outcome) {
     let is_ours = outcome.run == pass.run.id.uid;
     let made = spec.target.as_ref().filter(|_| is_ours).map(|t| restic::backup::made(outcome, t)).unwrap_or_default();
@@ -229,7 +230,7 @@ pub fn read(pass: &mut Pass<'_>, spec: &BackupMember, index: usize, host: usize,
     }
 }
 
-/// A failed attempt: another one, or the end of the host.
+/// Handles a failed attempt: retries the host, or ends it.
 fn fail(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let late = is_late(pass, index);
     let slot = &mut pass.now.targets[index].stats[host];
@@ -248,7 +249,7 @@ fn end(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     slot.reason = Some(failure.reason.clone());
     slot.error = Some(failure.message.clone());
     let name = slot.hostname.clone();
-    // The end of a session of one host says the same.
+    // The event at the end of a session with one host says the same.
     if pass.now.targets.iter().map(|t| t.stats.len()).sum::<usize>() == 1 {
         return;
     }

@@ -1,4 +1,4 @@
-//! The session's phase, conditions and one line; and what is now known of the Repository.
+//! The session's phase, conditions and summary line, and what is now known about the Repository.
 
 use serde_json::{Map, Value};
 
@@ -21,13 +21,13 @@ use crate::plan::systems::restic::backup::RepositoryFacts;
 use crate::text;
 use crate::text::hosts as count_of;
 
-/// The backup is not taken, and says why.
+/// Skips the backup and says why.
 pub fn skip(pass: &mut Pass<'_>, text: &str) {
     conditions::set(&mut pass.now.conditions, condition::BACKUP_SKIPPED, true, reason::BACKUP_SKIPPED, text, pass.at);
     end(pass, BackupPhase::Skipped, reason::BACKUP_SKIPPED, text);
 }
 
-/// The session is not valid; the words are admission's.
+/// Skips a session that is not valid, with the message of admission.
 pub fn refuse(pass: &mut Pass<'_>, text: &str) {
     let list = &mut pass.now.conditions;
     conditions::set(list, condition::VALIDATION_PASSED, false, reason::VALIDATION_FAILED, text, pass.at);
@@ -46,17 +46,17 @@ pub fn wait_loudly(pass: &mut Pass<'_>, text: &str) {
     wait(pass, text);
 }
 
-/// The backup goes on, and this is what it does.
+/// Marks the session as running, and says what it does.
 pub fn go_on(pass: &mut Pass<'_>, why: &str, text: &str) {
     pass.now.phase = Some(BackupPhase::Running);
     say(pass, Health::Reconciling, why, text);
 }
 
-/// The backup goes on.
+/// Marks the session as running, or as waiting for the gate, and says how far it is.
 pub fn stand(pass: &mut Pass<'_>) {
     let idle = !pass.seen.jobs.iter().any(JobSeen::is_active);
     if let Some((why, text)) = pass.gate.refusal().filter(|_| idle).map(|(why, text)| (why, text.to_owned())) {
-        // What was begun goes on; what was not waits.
+        // A session that has begun keeps its phase. A session that has not begun waits.
         pass.now.phase.get_or_insert(BackupPhase::Pending);
         return say(pass, Health::Reconciling, why, &format!("Waiting: {text}"));
     }
@@ -84,7 +84,7 @@ pub fn stand(pass: &mut Pass<'_>) {
     say(pass, Health::Reconciling, &why, &text);
 }
 
-/// How far the hosts are that are being backed up: by bytes, where they say so.
+/// Progress of the hosts by bytes, as far as they report it.
 fn percent(hosts: &[&HostBackupStats]) -> String {
     let known = || hosts.iter().filter_map(|h| h.progress).filter(|p| p.bytes_total > 0);
     let of = |what: fn(&Progress) -> i64| known().fold(0_i128, |all, p| all + i128::from(what(&p)));
@@ -95,14 +95,14 @@ fn percent(hosts: &[&HostBackupStats]) -> String {
     }
 }
 
-/// Says in the conditions what retention and check came to, and to the Repository what was found out about it. True
-/// when retention was applied.
+/// Writes the results of retention and check to the conditions, and the facts found about the repository to the
+/// Repository. Returns true when retention was applied.
 pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure: Option<&Failure>) -> bool {
     let at = pass.at;
     let list = &mut pass.now.conditions;
     let text = failure.map(|f| f.message.clone());
     let integrity = facts.and_then(|f| f.integrity);
-    // An agent of before says nothing of it; where nothing failed, retention did not either.
+    // An agent of an earlier version does not report retention. If nothing failed, retention did not fail either.
     let retained = facts.is_some_and(|f| f.retained || failure.is_none());
     let (value, why) = if retained { (true, reason::RETENTION_APPLIED) } else { (false, reason::RETENTION_FAILED) };
     let would_go = facts.and_then(|f| f.would_remove);
@@ -136,7 +136,8 @@ pub fn maintained(pass: &mut Pass<'_>, facts: Option<&RepositoryFacts>, failure:
     retained
 }
 
-/// Tells the Repository of a backup that succeeded, and has it listed after one that did not and left, or removed, snapshots.
+/// Reports a successful backup to the Repository. After a failed backup that left or removed snapshots, requests a
+/// listing.
 fn tell_repository(pass: &mut Pass<'_>, phase: BackupPhase) {
     let now = Some(conditions::whole_second(pass.at));
     let made = pass.now.targets.iter().flat_map(|t| &t.stats).any(|h| !h.snapshots.is_empty());
@@ -148,7 +149,8 @@ fn tell_repository(pass: &mut Pass<'_>, phase: BackupPhase) {
         RepositoryStatus {
             first_backup_time: seen.and_then(|r| r.first_backup.clone()).or_else(|| now.clone()),
             last_backup_time: now,
-            // The place that its Jobs worked on: a session ends otherwise as soon as another one is seen.
+            // The place that the session's Jobs worked on: the session ends with a failure as soon as another place is
+            // seen.
             known_place: seen.and_then(|r| r.spec.backend.as_ref()).and_then(backend::place),
             ..RepositoryStatus::default()
         }
@@ -163,13 +165,13 @@ fn tell_repository(pass: &mut Pass<'_>, phase: BackupPhase) {
     }
 }
 
-/// Says that retention was not applied to all of it.
+/// Says that retention was not applied to all hosts and paths.
 pub fn shared(pass: &mut Pass<'_>, text: &str) {
     let list = &mut pass.now.conditions;
     conditions::set(list, condition::RETENTION_POLICY_APPLIED, false, reason::RETENTION_FAILED, text, pass.at);
 }
 
-/// Draws the conclusion when every member is over. `left` is what failed after the backup itself.
+/// Ends the session when every member is over. `left` is the failure after the backup itself.
 pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
     if pass.expired {
         let text = "Failed to complete backup before the deadline.";
@@ -195,7 +197,7 @@ pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
     }
     let mut order = [condition::RETENTION_POLICY_APPLIED, condition::REPOSITORY_INTEGRITY_VERIFIED];
     if left.is_some_and(|f| f.class == Class::Data) {
-        // Damage outranks everything else.
+        // Damage is reported before everything else.
         order.reverse();
     }
     let of = |type_: &&str| pass.now.conditions.iter().find(|c| c.type_ == **type_ && c.status == "False");
@@ -209,7 +211,7 @@ pub fn conclude(pass: &mut Pass<'_>, left: Option<&Failure>) {
     end(pass, BackupPhase::Succeeded, reason::SUCCEEDED, &text);
 }
 
-/// Reason and text of a member that failed: those of its host, or what it never got over.
+/// Reason and text of a failed member: those of its failed host, or those of its failed condition.
 fn why(target: &BackupTargetStatus) -> (String, String) {
     if let Some(host) = target.stats.iter().find(|h| h.phase == Some(BackupHostPhase::Failed)) {
         let why = host.reason.clone().unwrap_or_else(|| reason::MEMBER_FAILED.to_owned());
@@ -219,7 +221,7 @@ fn why(target: &BackupTargetStatus) -> (String, String) {
         return (reason::MEMBER_FAILED.to_owned(), String::new());
     };
     let text = c.message.clone().unwrap_or_default();
-    // What may still come is waited for until the deadline, and no longer.
+    // The session waits until the deadline, and no longer, for something that may still appear.
     if [reason::TARGET_NOT_AVAILABLE, reason::PENDING].contains(&c.reason.as_deref().unwrap_or_default()) {
         return (reason::DEADLINE_EXCEEDED.to_owned(), format!("Not started before the deadline. Last: {text}"));
     }
@@ -247,11 +249,11 @@ pub fn end(pass: &mut Pass<'_>, phase: BackupPhase, why: &str, text: &str) {
     pass.plan.note_end(why);
     say(pass, health, why, text);
     pass.event(phase != BackupPhase::Succeeded, why, text);
-    // What holds the session goes, and what follows it is made, after this status is written.
+    // The finalizer is removed, and the retry session is created, after this status is written.
     pass.plan.again = pass.run.id.held || pass.now.next_retry.is_some();
 }
 
-/// The session's line and its kstatus conditions.
+/// Sets the session's summary line and its kstatus conditions.
 fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
     pass.now.summary = Some(text::summary(said));
     conditions::set_health(&mut pass.now.conditions, health, why, &text::message(said), pass.at);

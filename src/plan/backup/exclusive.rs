@@ -1,9 +1,9 @@
-//! Invokers that stand in each other's way on one Repository.
+//! Conflicts between invokers that use the same Repository.
 //!
-//! A BackupBatch has its Repository to itself. Two BackupConfigurations may share one as
-//! long as no host of the one can be a host of the other: restic knows a backup by its
-//! host, and retention would remove the other's snapshots. Who was created first keeps
-//! the Repository, so that an object that comes later never takes it from one that works.
+//! A BackupBatch does not share its Repository. Two BackupConfigurations may share a Repository as long as no host of
+//! one can be a host of the other: restic identifies a backup by its host, and retention would remove the other's
+//! snapshots. The invoker that was created first keeps the Repository, so a later object never takes it from a working
+//! one.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::names::reason;
 use crate::plan::run::hosts::HostSet;
 use crate::plan::seen::Refusal;
 
-/// An invoker, as far as it may stand in another's way.
+/// An invoker, with what decides whether it conflicts with another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rival {
     /// Kind.
@@ -20,7 +20,7 @@ pub struct Rival {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Uid; decides between two that were created in the same second.
+    /// Uid; decides between two invokers that were created in the same second.
     pub uid: String,
     /// When it was created.
     pub created: Timestamp,
@@ -38,7 +38,7 @@ impl Rival {
     }
 }
 
-/// Why `me` may not use the Repository that messages name as `repository`, given all that refer to it.
+/// Why `me` may not use the Repository that messages name as `repository`, given all invokers that refer to it.
 pub fn refusal(me: &Rival, all: &[Rival], repository: &str) -> Option<Refusal> {
     let mut earlier: Vec<&Rival> = all.iter().filter(|r| (r.created, &r.uid) < (me.created, &me.uid)).collect();
     earlier.sort_by_key(|r| (r.created, &r.uid));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever comes later changes nothing for who was there, and the first is never refused.
+        /// A later invoker changes nothing for the earlier ones, and the first invoker is never refused.
         #[test]
         fn who_was_there_stays(kinds in prop::collection::vec((any::<bool>(), 0usize..3), 1..8)) {
             let all: Vec<Rival> = kinds.iter().zip(1i64..).map(|((batch, alias), n)| {
@@ -122,7 +122,7 @@ mod tests {
             for count in 1..all.len() {
                 prop_assert_eq!(&refused(&all[..count])[..], &verdicts[..count]);
             }
-            // Of those that are not refused, no two collide.
+            // No two of the invokers that are not refused collide.
             let kept: Vec<Rival> = all.iter().zip(&verdicts).filter(|(_, v)| !**v).map(|(r, _)| r.clone()).collect();
             prop_assert!(refused(&kept).iter().all(|v| !v));
         }

@@ -1,4 +1,4 @@
-//! What follows the hosts of a session: retention and the check of the repository.
+//! What follows the backup of the hosts: retention and the check of the repository.
 
 use crate::names::reason;
 use crate::plan::backup::pass::{Ground, Pass};

@@ -1,4 +1,4 @@
-//! Members of a backup: begun in their order, their hosts found, backed up (`host`), counted.
+//! Members of a backup: they are started in order, and their hosts are found, backed up (`act`) and counted.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::plan::seen::job_status::JobState;
 use crate::plan::seen::target::{Target, TargetSeen};
 use crate::plan::work::retry;
 
-/// Moves every member on as far as order allows; true when all are over.
+/// Advances every member as far as the order allows. Returns true when all members are over.
 pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool {
     for index in 0..pass.now.targets.len() {
         if member_is_over(&pass.now.targets[index]) {
@@ -51,7 +51,7 @@ pub fn advance(pass: &mut Pass<'_>, invoker: &Invoker, ground: &Ground) -> bool 
     pass.now.targets.iter().all(member_is_over)
 }
 
-/// Hosts that have a new snapshot, each with the path of it.
+/// Hosts that have a new snapshot, each with the path of the snapshot.
 pub fn backed_up(pass: &Pass<'_>) -> Vec<(String, String)> {
     let hosts = pass.now.targets.iter().flat_map(|t| &t.stats);
     hosts
@@ -61,8 +61,9 @@ pub fn backed_up(pass: &Pass<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Parts what only this invoker backs up, hosts by path, from what another one backs up under the same name; of that it
-/// says who does. Nobody can tell whose those snapshots are, so that no retention may touch them.
+/// Separates what only this invoker backs up, hosts by path, from what another invoker backs up under the same name.
+/// For the latter, a message names the other invoker: the snapshots of the two cannot be distinguished, so retention
+/// must not touch them.
 pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (BTreeMap<String, Vec<String>>, Option<String>) {
     let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut shared = None;
@@ -82,8 +83,8 @@ pub fn own(pass: &Pass<'_>, done: Vec<(String, String)>) -> (BTreeMap<String, Ve
     (own, shared)
 }
 
-/// Ends a session in the middle: its invoker is another one than it was begun with, or is gone, so that what it has is put
-/// under names and into a place that nobody asks for any more; or its status cannot be written.
+/// Ends a running session. Its invoker was changed or deleted, so its data would be stored under names and in a place
+/// that are no longer requested; or its status cannot be written.
 pub fn give_up(pass: &mut Pass<'_>, why: &str, text: &str) {
     let running = pass.seen.jobs.iter().filter(|j| !j.deleting && matches!(j.state, JobState::Active { .. }));
     pass.plan.stop_jobs.extend(running.map(Stop::of));
@@ -124,8 +125,9 @@ fn member(pass: &mut Pass<'_>, invoker: &Invoker, index: usize, ground: &Ground)
     }
 }
 
-/// The target of a member, and in its conditions whether it is there. One whose hosts are known may go while they
-/// are backed up: what runs is read to its end. One that never came has failed at the deadline.
+/// Finds the target of a member, and sets the condition that says whether the target exists. A target whose hosts are
+/// known may be deleted while they are backed up: running Jobs are read to their end. A member whose target never
+/// appears fails at the deadline.
 fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
     let status = &mut pass.now.targets[index];
     let name = display(&status.ref_.clone().unwrap_or_default());
@@ -149,7 +151,7 @@ fn find<'a>(pass: &mut Pass<'a>, index: usize) -> Option<&'a Target> {
     target
 }
 
-/// Counts the hosts of a member, once; false when there are none, or not yet.
+/// Counts the hosts of a member once. Returns false when there are no hosts, or none yet.
 fn count(pass: &mut Pass<'_>, invoker: &Invoker, target: &Target, index: usize) -> bool {
     let Some(target_spec) = &invoker.members[index].target else { return false };
     let set = HostSet::of(TargetKind::of_name(&target.kind), target_spec.alias.as_deref());
@@ -192,9 +194,9 @@ fn count(pass: &mut Pass<'_>, invoker: &Invoker, target: &Target, index: usize) 
     true
 }
 
-/// Says that a host of the member is a host of another one too. Which hosts a target has may depend on the names of
-/// nodes, which nobody knew when the manifest was admitted. One name for two makes the newest snapshot of the one
-/// the newest of the other.
+/// Message for a member that has a host of another member. The hosts of a target may depend on node names, which are
+/// not known when the manifest is admitted. With one name for two hosts, the newest snapshot of one host is the newest
+/// of the other.
 fn taken(pass: &Pass<'_>, index: usize, stats: &[HostBackupStats]) -> Option<String> {
     let others = pass.now.targets.iter().enumerate().filter(|(i, _)| *i != index);
     let mut others = others.flat_map(|(i, t)| t.stats.iter().map(move |h| (i, t, h)));

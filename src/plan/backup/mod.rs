@@ -1,10 +1,9 @@
 //! What happens next to a backup: the state machine of BackupSession.
 //!
-//! Prepare the repository (open it, or create it when it is known to be absent);
-//! back up each host, members in parallel or in order; then retention, check and
-//! statistics. A backup writes nothing to its targets, so its Jobs need no
-//! announcement, and what a crash leaves behind is found again by name. A session
-//! that failed is followed by another one, as often as its invoker says.
+//! The session prepares the repository (opens it, or creates it when it is known to be absent), backs up each host with
+//! members in parallel or in order, and then runs retention, check and statistics. A backup writes nothing to its
+//! targets, so its Jobs need no announcement, and Jobs that a crash leaves behind are found again by name. A failed
+//! session is followed by a retry session, as often as its invoker allows.
 
 mod act;
 mod conclude;
@@ -49,7 +48,8 @@ use crate::plan::work::rbac::{Rights, Settled};
 use crate::plan::work::step::StepState;
 use crate::plan::work::{rbac, retry};
 
-/// Nobody says how long a session without invoker may take, so it waits as long as an apply of both could.
+/// Longest wait of a session for its invoker. No limit is known without the invoker, so this is the time that an apply
+/// of both can take.
 const INVOKER_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What to do next about a backup.
@@ -70,10 +70,10 @@ pub fn next(run: &BackupRun, seen: &Surroundings, setup: &Setup, now: Timestamp)
     };
     let over = is_over(run.state.phase);
     if run.id.deleting || (over && run.id.held) {
-        // What runs goes with its owner, and its rights before it.
+        // Running Jobs are deleted with the session that owns them. Their rights are removed first.
         pass.release();
     } else if over {
-        // A cancel that comes now changes nothing of it; who compares generations must not wait for ever.
+        // A cancel after the end has no effect. Clients that compare generations must not wait forever.
         pass.now.observed_generation = pass.now.observed_generation.and(run.id.generation);
         if has_retry_due(&run.state) {
             pass.follow();
@@ -194,7 +194,7 @@ impl Pass<'_> {
         self.maintain(invoker, &ground, done);
     }
 
-    /// A session may be applied before its invoker; for a while it waits.
+    /// A session may be applied before its invoker, so it waits for the invoker for a while.
     fn wait_for_invoker(&mut self) {
         let text = format!("{} does not exist.", self.run.invoker_label);
         let run = self.now.run.get_or_insert_with(Default::default);
@@ -230,7 +230,7 @@ impl Pass<'_> {
         }
     }
 
-    /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
+    /// Frame and access of new Jobs. The Jobs mount the Secret, or need a grant to read it.
     fn stand_on(&mut self, invoker: &Invoker, access: Access) -> Ground {
         let runtime = invoker.runtime.as_ref();
         let defaults = self.seen.defaults();
@@ -251,7 +251,7 @@ impl Pass<'_> {
         };
         let settled = rights.settle(&mut self.plan);
         if !(written.grants.is_empty() || self.run.id.held || self.run.id.deleting) {
-            // Somebody has taken it off a session that has rights in another namespace.
+            // The finalizer was removed from a session that has rights in another namespace.
             return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
         }
         if settled == Settled::Gone {
@@ -259,17 +259,17 @@ impl Pass<'_> {
         }
         if let Settled::Announce(grant) = settled {
             if !self.run.id.held {
-                // It is held until they are taken back.
+                // The finalizer stays until the rights are revoked.
                 return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
             }
-            // All else waits until that is written.
+            // Everything else waits until the grant is written to status.
             let mut announced = self.run.state.clone();
             announced.run.get_or_insert_default().grants.push(grant);
             return Plan { status: Some(to_json(&announced)), again: true, ..Plan::nothing() };
         }
         self.warn_of_missing();
         size::bound_backup(&mut self.now);
-        // One that is being deleted is written no more.
+        // The status of a session that is being deleted is no longer written.
         if self.now != self.run.state && !self.run.id.deleting {
             self.plan.status = Some(to_json(&self.now));
         }

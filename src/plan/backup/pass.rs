@@ -1,4 +1,4 @@
-//! One pass over one backup: what it reads, and what it is about to say and do.
+//! One reconcile pass over one backup: its input, and the status and actions that it plans.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 /// Progress is written to status at most this often.
 pub const LOOK_AT_PROGRESS: Duration = Duration::from_secs(5);
 
-/// What new Jobs stand on.
+/// What new Jobs are built from.
 pub struct Ground {
     pub frame: JobFrame,
     pub access: Access,
@@ -40,11 +40,11 @@ pub(super) struct Pass<'a> {
     pub at: Timestamp,
     pub now: BackupSessionStatus,
     pub expired: bool,
-    /// To its Repository.
+    /// Gate to the Repository.
     pub gate: Gate,
-    /// What new Jobs need to read the Secret of another namespace.
+    /// Grant that new Jobs need to read the Secret of another namespace.
     pub grant: Option<Grant>,
-    /// Nothing of it shall run any more, so that rights go before its Jobs do.
+    /// No Job of the session shall run any more, so the rights are removed before the Jobs.
     pub ended: bool,
     pub plan: Plan,
 }
@@ -63,7 +63,7 @@ impl<'a> Pass<'a> {
         self.seen.jobs.iter().find(|j| j.key == key && j.attempt == attempt)
     }
 
-    /// Whether the namespace lets the pod of a Job in.
+    /// Whether the namespace admits the pod of a Job.
     pub fn may_run(&self, job: &Job) -> Result<(), crate::contract::Failure> {
         env::check_task(job)?;
         pod_security::check_job(self.seen.pod_security, job)
@@ -73,7 +73,8 @@ impl<'a> Pass<'a> {
         self.plan.events.push(Event::new(warning, reason, message));
     }
 
-    /// Scratch volume of the Jobs that belong to no host. Of several members none speaks for them.
+    /// Scratch volume of the Jobs that belong to no host. With several members there is none, because no single member
+    /// decides.
     pub fn temp_dir(&self) -> Option<&'a EmptyDirSettings> {
         match self.run.invoker.as_ref().map(|i| i.members.as_slice()) {
             Some([only]) => only.temp_dir.as_ref(),
@@ -81,7 +82,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A step that belongs to no host: created, tried again, or read.
+    /// Advances a step that belongs to no host: its Job is created, retried, or read.
     pub fn lone_step(&mut self, name: &str, ground: &Ground, work: Work) -> StepState {
         let (run, seen, temp_dir) = (self.run, self.seen, self.temp_dir());
         let runtime = run.invoker.as_ref().and_then(|i| i.runtime.as_ref());
@@ -108,7 +109,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Takes the finalizer off, after its rights are taken back.
+    /// Removes the finalizer, after the rights are revoked.
     pub fn release(&mut self) {
         self.ended = true;
         if self.run.id.held {
@@ -116,7 +117,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Sessions that may follow this one.
+    /// Number of retry sessions that may follow this one.
     pub fn retries_left(&self) -> i32 {
         let configured = self.run.invoker.as_ref().and_then(|i| i.retry.as_ref());
         self.run.retry_left.or(configured.map(|c| c.max_retry.unwrap_or(1))).unwrap_or(0)

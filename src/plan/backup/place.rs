@@ -1,6 +1,6 @@
-//! One session, one place: its repository is where it was opened, from the first Job to the last.
+//! A session works on one place: its repository stays where it was opened, from the first Job to the last.
 //!
-//! Each Job is told where the repository is as the Repository says it at that moment. Somebody may change that while the
+//! Each Job gets the location that the Repository names at that moment. A user may change the Repository while the
 //! session runs.
 
 use crate::api::backup_session::BackupHostPhase;
@@ -12,7 +12,7 @@ use crate::plan::systems::restic::backup::PREPARE;
 use crate::text;
 
 impl Pass<'_> {
-    /// Notes which place the next Job opens. Until one has opened it, somebody may correct what is written wrong.
+    /// Notes which place the next Job opens. Until a Job has opened it, a user may correct a wrong location.
     pub(super) fn note_place(&mut self, access: &Access) {
         let steps = || self.now.run.iter().flat_map(|r| &r.steps);
         let (done, attempt) = steps().find(|s| s.name == PREPARE).map_or((false, 1), |s| (s.done, s.attempt));
@@ -21,14 +21,14 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether the repository is in another place than the one that was opened: snapshots in the one, and retention in the
-    /// other, would be no backup.
+    /// Whether the repository is in another place than the one that was opened. Snapshots in one place and retention in
+    /// another would be no backup.
     pub(super) fn is_moved(&mut self, access: &Access) -> bool {
         let (run, place) = (self.now.run.get_or_insert_default(), access.place());
         *run.place.get_or_insert_with(|| place.clone()) != place
     }
 
-    /// Ends a session whose ground has changed under it.
+    /// Ends a session whose invoker or backend has changed while the session runs.
     pub(super) fn break_off(&mut self, what: &str) {
         let done = self.now.targets.iter().flat_map(|t| &t.stats);
         let done = done.filter(|h| h.phase == Some(BackupHostPhase::Succeeded)).count();

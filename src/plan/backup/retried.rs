@@ -1,4 +1,4 @@
-//! What follows a session that failed: another one, as often as its invoker says, and none after a cancel.
+//! Retry of a failed session: another session is created, as often as the invoker allows, and none after a cancel.
 
 use crate::names::reason;
 use crate::plan::backup::pass::Pass;
@@ -6,7 +6,7 @@ use crate::plan::backup::sessions;
 use crate::plan::work::retry;
 
 impl Pass<'_> {
-    /// Makes the session that follows a failed one, when it is time.
+    /// Creates the session that retries a failed one, when it is due.
     pub(super) fn follow(&mut self) {
         if self.run.canceled {
             self.now.retried = Some(false);

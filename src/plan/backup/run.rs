@@ -15,32 +15,32 @@ use crate::plan::seen::identity::Identity;
 pub struct BackupRun {
     /// The session.
     pub id: Identity,
-    /// The invoker, where it is there.
+    /// The invoker, if it exists.
     pub invoker: Option<Invoker>,
     /// How messages name the invoker: kind and name.
     pub invoker_label: String,
-    /// Why the session itself is not valid; the surroundings say it of the invoker.
+    /// Why the session itself is not valid. The surroundings hold the same for the invoker.
     pub refusal: Option<Refusal>,
-    /// Name of another session of the invoker that runs.
+    /// Name of another running session of the invoker.
     pub running: Option<String>,
-    /// Sessions that may follow this one, where it says so itself.
+    /// Number of retry sessions that may follow this one, if the session sets it itself.
     pub retry_left: Option<i32>,
-    /// It is to end, or is ending already, because somebody canceled it.
+    /// The session was canceled: it is to end, or is ending already.
     pub canceled: bool,
     /// Other invokers that back up into the same place.
     pub others: Vec<Neighbour>,
-    /// How it stands, as last written.
+    /// Its status, as last written.
     pub state: BackupSessionStatus,
 }
 
-/// What a BackupConfiguration or BackupBatch says.
+/// The spec of a BackupConfiguration or BackupBatch.
 #[derive(Clone, Debug, Default)]
 pub struct Invoker {
     /// The object.
     pub id: Identity,
-    /// Nothing starts by itself.
+    /// No session starts by itself.
     pub paused: bool,
-    /// What follows a failed session.
+    /// How a failed session is retried.
     pub retry: Option<RetryConfig>,
     /// Where the data goes.
     pub repository: Option<RepositoryRef>,
@@ -71,7 +71,7 @@ impl Invoker {
     }
 }
 
-/// Another invoker with the same repository: what its snapshots are known by.
+/// Another invoker with the same repository, with what identifies its snapshots.
 #[derive(Clone, Debug)]
 pub struct Neighbour {
     /// Its kind and name.
@@ -81,7 +81,7 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Whether a snapshot of this host and path could be its own.
+    /// Whether a snapshot of this host and path could belong to this invoker.
     pub fn has(&self, host: &str, path: &str) -> bool {
         self.targets.iter().any(|(hosts, paths)| hosts.contains(host) && paths.iter().any(|p| p == path))
     }

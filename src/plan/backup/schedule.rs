@@ -1,13 +1,10 @@
 //! Schedules: cron expressions with the meaning that Kubernetes CronJobs give them.
 //!
-//! The reference is robfig/cron's `ParseStandard`: five fields, names, ranges,
-//! steps, descriptors and `@every`; the time zone is an argument. It differs
-//! where clocks are changed, because a night without its backup, or with two, is
-//! nobody's wish: a time that the clock leaves out runs when the clock jumps,
-//! and one that it shows twice runs the first time. Where the hour is `*`, hours
-//! are counted as they pass instead: none is left out, and none repeated.
-//! Reads no clock: the time to search from is an argument, and the search ends
-//! after [`HORIZON_DAYS`].
+//! The reference is robfig/cron's `ParseStandard`: five fields, names, ranges, steps, descriptors and `@every`; the
+//! time zone is an argument. It differs at clock changes, so that every night has one backup, not none or two: a time
+//! that the clock skips runs when the clock jumps, and a time that the clock shows twice runs the first time. Where the
+//! hour is `*`, elapsed hours count instead: none is skipped, and none is repeated. This module reads no clock: the
+//! time to search from is an argument, and the search ends after [`HORIZON_DAYS`].
 
 use std::time::Duration;
 
@@ -21,13 +18,13 @@ use crate::plan::run::duration;
 /// Days searched for the next run: two leap years are at most eight years apart (2096 and 2104).
 const HORIZON_DAYS: usize = 8 * 366;
 
-/// A schedule that was understood.
+/// A parsed schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule(Kind);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    /// `@every`: so long after the last time.
+    /// `@every`: this long after the last time.
     Every(Duration),
     /// Five fields.
     Fields(Box<Fields>),
@@ -87,7 +84,7 @@ impl Schedule {
             return Err("is empty; write for example \"0 3 * * *\" or @daily".to_owned());
         }
         if let Some(after) = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) {
-            // One way to say it, and the one that Kubernetes has for CronJobs.
+            // There is one way to set a time zone, the one that Kubernetes has for CronJobs.
             let (zone, rest) = after.split_once(char::is_whitespace).unwrap_or((after, "0 3 * * *"));
             return Err(format!(
                 "{text:?} contains a time zone; set it in spec.timeZone instead: schedule: {:?}, timeZone: {zone}",
@@ -98,7 +95,7 @@ impl Schedule {
         Ok(Self(kind))
     }
 
-    /// The newest time that has come: after `after`, and neither before `oldest` nor after `now`, by the clocks of
+    /// The newest scheduled time after `after` that is neither before `oldest` nor after `now`, by the clocks of
     /// `zone`. `@every` counts from `after`.
     pub fn newest(&self, after: Timestamp, oldest: Timestamp, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         match &self.0 {
@@ -133,11 +130,11 @@ impl Schedule {
 impl Fields {
     fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let first_on = |date: Date| self.instants(date, zone).filter(|t| *t > after).min();
-        // One day early: where clocks go back over midnight, yesterday's date comes again.
+        // The search starts one day early: where clocks go back over midnight, yesterday's date comes again.
         let mut date = after.to_zoned(zone.clone()).date().yesterday().ok()?;
         for _ in 0..HORIZON_DAYS {
             if let Some(found) = first_on(date) {
-                // For the same reason tomorrow's first may come before today's second pass.
+                // For the same reason, the first instant of tomorrow may come before the second pass of today.
                 let next = date.tomorrow().ok().and_then(first_on);
                 return Some(next.map_or(found, |n| n.min(found)));
             }
@@ -150,7 +147,7 @@ impl Fields {
     fn last(&self, begin: Timestamp, end: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let day = |t: Timestamp| t.to_zoned(zone.clone()).date();
         let last_on = |date: Date| self.instants(date, zone).filter(|t| (begin..=end).contains(t)).max();
-        // A day more at both ends, for the same reason.
+        // The search covers one more day at both ends, for the same reason.
         let first = day(begin).yesterday().ok()?;
         let mut date = day(end).tomorrow().ok()?;
         while date >= first {
@@ -163,7 +160,7 @@ impl Fields {
         None
     }
 
-    /// Every instant of this date, in no order.
+    /// Every instant of this date, in no particular order.
     fn instants<'a>(&'a self, date: Date, zone: &'a TimeZone) -> impl Iterator<Item = Timestamp> + 'a {
         let is_day = self.month.has(date.month()) && self.day_matches(date);
         let hours = (0..24).filter(move |h| is_day && self.hour.has(*h));
@@ -199,7 +196,7 @@ fn passed(after: Timestamp, every: Duration, now: Timestamp) -> u64 {
     u64::try_from(now.as_second() - after.as_second()).unwrap_or(0) / every.as_secs().max(1)
 }
 
-/// The time so many intervals after another.
+/// The time `count` intervals after `after`.
 fn nth(after: Timestamp, every: Duration, count: u64) -> Option<Timestamp> {
     let whole = Timestamp::from_second(after.as_second()).ok()?;
     whole.checked_add(Duration::from_secs(every.as_secs().checked_mul(count)?)).ok()
@@ -331,14 +328,14 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The schedule, and its time zone; none where a version of before wrote one that this one does not know.
+/// The schedule and its time zone. `None` if an earlier version wrote one that this version does not know.
 pub fn parsed(in_force: &ScheduleInForce) -> Option<(Schedule, TimeZone)> {
     Some((Schedule::parse(&in_force.schedule).ok()?, zone(in_force.time_zone.as_deref()).ok()?))
 }
 
-/// No time that stands in status is later than the next one of the schedule, unless a clock was ahead when it was written.
-/// Such a time does not count: until it came, no backup would be taken, and none would be missed. Clocks that differ a
-/// little do no harm.
+/// The latest time that counts: the next scheduled time. Status holds a later time only if a clock was ahead when it
+/// was written. Such a time does not count: until it came, no backup would be taken, and none would be missed. Small
+/// clock differences do no harm.
 pub fn latest(in_force: &ScheduleInForce, now: Timestamp) -> Option<Timestamp> {
     let (schedule, zone) = parsed(in_force)?;
     schedule.upcoming(now, now, &zone)

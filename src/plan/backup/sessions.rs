@@ -1,7 +1,7 @@
-//! Sessions that the operator makes itself: of a scheduled time, and after a failed one.
+//! Sessions that the operator creates: for a scheduled time, and as a retry of a failed session.
 //!
-//! Their names say what they are made for, so that making one twice is
-//! AlreadyExists and never a second backup.
+//! The name of a session says what the session is created for. A second creation therefore fails with AlreadyExists and
+//! never makes a second backup.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,10 @@ use crate::names;
 use crate::names::{GROUP, label};
 use crate::plan::seen::identity::Identity;
 
-/// Longest name: Stash's sessions fit a label, and scripts may count on it.
+/// Longest name. Names of Stash's sessions fit a label value, and scripts may rely on that.
 const NAME_MAX: usize = 63;
-/// Letters of the invoker's name that stay in a name that would be too long: beside a time and a hash there is room for these.
+/// Letters of the invoker's name that are kept when the session's name would be too long. A time and a hash need the
+/// rest.
 const NAME_CUT: usize = 36;
 
 /// A session to create.
@@ -25,17 +26,17 @@ const NAME_CUT: usize = 36;
 pub struct NewSession {
     /// The session.
     pub session: BackupSession,
-    /// Its name if somebody else's session has the one in it.
+    /// Name to use if a foreign session already has the name in `session`.
     pub other_name: String,
 }
 
-/// A time as names have it: date and time of day in UTC, `20270115-0800`; with seconds where it has any.
+/// A time as used in names: date and time of day in UTC, `20270115-0800`; with seconds if they are not zero.
 fn stamp(due: Timestamp) -> String {
     let form = if due.as_second().rem_euclid(60) == 0 { "%Y%m%d-%H%M" } else { "%Y%m%d-%H%M%S" };
     due.strftime(form).to_string()
 }
 
-/// The session of a scheduled time.
+/// The session for a scheduled time.
 pub fn scheduled(
     invoker: &Identity,
     target: Option<&TargetRef>,
@@ -48,7 +49,7 @@ pub fn scheduled(
     named(format!("{}-{stamp}", invoker.name), other_name, invoker, target, retry_left)
 }
 
-/// The session after a failed one. The second of them is `x-retry-2`, not `x-retry-1-retry-1`.
+/// The session that retries a failed one. The second retry is `x-retry-2`, not `x-retry-1-retry-1`.
 pub fn retry(invoker: &Identity, target: Option<&TargetRef>, failed: &Identity, retry_left: i32) -> NewSession {
     let (root, nth) = failed
         .name
@@ -59,7 +60,8 @@ pub fn retry(invoker: &Identity, target: Option<&TargetRef>, failed: &Identity, 
     named(format!("{root}-retry-{nth}"), other_name, invoker, target, Some(retry_left))
 }
 
-/// Stash's labels over the invoker's own, as scripts select by them. `target` is that of the first member.
+/// The invoker's own labels, overridden by Stash's labels, because scripts select by them. `target` is the target of
+/// the first member.
 fn labels(invoker: &Identity, target: Option<&TargetRef>) -> BTreeMap<String, String> {
     let said = |of: fn(&TargetRef) -> Option<&String>| target.and_then(of).filter(|t| !t.is_empty()).cloned();
     let namespace = target.map(|_| said(|t| t.namespace.as_ref()).unwrap_or_else(|| invoker.namespace.clone()));

@@ -5,7 +5,7 @@ use crate::api::backup_session::{
 };
 use crate::names::condition;
 
-/// Whether a failed session is still to be followed by another one.
+/// Whether the retry session of a failed session is still to be created.
 pub fn has_retry_due(state: &BackupSessionStatus) -> bool {
     state.phase == Some(BackupPhase::Failed) && state.next_retry.is_some() && state.retried.is_none()
 }
@@ -31,7 +31,7 @@ pub fn host_is_over(host: &HostBackupStats) -> bool {
     matches!(host.phase, Some(BackupHostPhase::Succeeded | BackupHostPhase::Failed))
 }
 
-/// Whether the way out was begun because of a cancel, which nothing takes back.
+/// Whether the teardown was begun because of a cancel. A cancel cannot be undone.
 pub fn is_being_canceled(state: &BackupSessionStatus) -> bool {
     !is_over(state.phase) && state.conditions.iter().any(|c| c.type_ == condition::CANCELED)
 }

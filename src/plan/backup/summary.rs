@@ -1,13 +1,13 @@
 //! What a session has backed up, in one line: how much, and which snapshots.
 //!
-//! Status has sizes as text, as Stash writes them, to three decimals: enough for a sum of two digits.
+//! The status has sizes as text with three decimals, as Stash writes them. That is enough for a sum of two digits.
 
 use crate::api::backup_session::{BackupTargetStatus, HostBackupStats, SnapshotStats};
 use crate::text;
 use crate::text::UNITS;
 use crate::text::hosts as count_of;
 
-/// Snapshots that are named; the others are counted. The line is a column of `kubectl get`.
+/// Number of snapshots that are named; the others are counted. The line is a column of `kubectl get`.
 const NAMED: usize = 3;
 
 /// `Backed up 1 host: 6 files, 20 KiB, snapshot 66506cf9.`
@@ -19,7 +19,7 @@ pub fn backed_up(targets: &[BackupTargetStatus]) -> String {
     format!("Backed up {}{what}.", count_of(hosts.len()))
 }
 
-/// Files and bytes of all of them; nothing where a Job has not told those of each.
+/// Files and bytes of all snapshots; `None` if a Job has not reported them for each snapshot.
 fn amount(snapshots: &[&SnapshotStats]) -> Option<String> {
     let files =
         snapshots.iter().map(|s| s.file_stats?.total_files).try_fold(0_i64, |all, n| Some(all.saturating_add(n?)));
@@ -31,7 +31,7 @@ fn amount(snapshots: &[&SnapshotStats]) -> Option<String> {
     Some(format!("{}, {}", text::count(files, "file", "files"), text::bytes(bytes)))
 }
 
-/// The first of them by name, in the order of the hosts.
+/// Names of the first snapshots, in the order of the hosts.
 pub fn names(snapshots: &[&SnapshotStats]) -> Option<String> {
     let names: Vec<&str> = snapshots.iter().filter_map(|s| s.name.as_deref()).collect();
     match names[..] {
@@ -44,7 +44,7 @@ pub fn names(snapshots: &[&SnapshotStats]) -> Option<String> {
     }
 }
 
-/// Bytes that such a text means: `3.408 MiB`.
+/// Bytes of a size in text form: `3.408 MiB`.
 fn bytes(text: &str) -> Option<i64> {
     let (number, unit) = text.split_once(' ')?;
     let power = UNITS.iter().position(|u| *u == unit)?;
@@ -86,7 +86,7 @@ mod tests {
             "{text}"
         );
         assert!(text.starts_with("Backed up 1000 hosts: 360000 files, 8.0 EiB"), "{text}");
-        // Of some nobody told how large they are.
+        // The size of some snapshots was not reported.
         assert_eq!(of(&[target(&[("a", Some(1)), ("b", None)])]), "Backed up 1 host: snapshots a and b.");
         assert_eq!(of(&[target(&[])]), "Backed up 1 host.");
     }

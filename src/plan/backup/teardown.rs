@@ -1,7 +1,9 @@
-//! The way out of a session that is canceled: its Jobs are stopped, what they had made by then is kept, and it fails.
+//! Teardown of a canceled session: its Jobs are stopped, the snapshots that they made by then are kept, and the session
+//! fails.
 //!
-//! A backup writes to nobody's volumes, so there is nothing to undo. Jobs end in the foreground and by SIGTERM: restic takes
-//! its lock off on the way. A lock of one that was killed all the same is taken off by the next Job, as after any crash.
+//! A backup does not write to the volumes of a target, so there is nothing to undo. Jobs are deleted in the foreground
+//! and end by SIGTERM, so restic removes its lock. If a Job is killed nevertheless, the next Job removes its lock, as
+//! after any crash.
 
 use crate::api::backup_session::{
     BackupHostPhase, BackupPhase, BackupTargetPhase, BackupTargetStatus, HostBackupStats,
@@ -18,12 +20,12 @@ use crate::plan::work::retry;
 use crate::plan::work::step::LOOK_AT_RUNNING;
 use crate::text::hosts as count_of;
 
-/// What to do about a session that is canceled. No other follows it.
+/// Decides what to do about a canceled session. No retry session follows it.
 pub fn cancel(pass: &mut Pass<'_>) {
     pass.now.observed_generation = pass.run.id.generation;
     take_answers(pass);
     if is_done(pass) {
-        // It came too late: nothing is left to do but to read.
+        // The cancel came too late: only the last answer is left to be read.
         conditions::remove(&mut pass.now.conditions, condition::CANCELED);
         return pass.step();
     }
@@ -49,13 +51,13 @@ fn is_done(pass: &Pass<'_>) -> bool {
         pass.now.run.iter().flat_map(|r| &r.steps).find(|s| s.name == "maintain" && !s.done).map(|s| s.attempt);
     let job = attempt.and_then(|attempt| pass.job("maintain", attempt));
     let ended = job.is_some_and(|j| {
-        // What was stopped says that it was. What would be tried again was kept from it.
+        // A Job that was stopped does not count. Neither does a failure whose retry the cancel prevented.
         matches!(&j.state, JobState::Done(outcome) if !j.deleting && !outcome.failure.as_ref().is_some_and(|f| retry::again(f, None)))
     });
     ended && !pass.seen.jobs.iter().any(JobSeen::is_active)
 }
 
-/// Takes what Jobs answered that have ended while the session is being canceled.
+/// Reads the outcomes of Jobs that have ended while the session is being canceled.
 fn take_answers(pass: &mut Pass<'_>) {
     let Some(invoker) = &pass.run.invoker else { return };
     for (index, spec) in invoker.members.iter().enumerate().take(pass.now.targets.len()) {
@@ -71,7 +73,7 @@ fn take_answers(pass: &mut Pass<'_>) {
     }
 }
 
-/// Closes a member as it stands.
+/// Ends a member in its present state.
 fn cut_off(target: &mut BackupTargetStatus, at: k8s_openapi::jiff::Timestamp) {
     if status::member_is_over(target) {
         return;

@@ -9,8 +9,8 @@ use crate::plan::run::hosts::{HostSet, TargetKind, named};
 use crate::plan::run::size::Size;
 use crate::plan::seen::target::{Target, TargetSeen};
 
-/// Why none of it is begun: with the hosts that its targets have, as far as they are there. `None` where it can be, or has
-/// begun already: what comes later is judged member by member.
+/// Why the backup cannot begin, judged by the hosts of the targets that exist. `None` if it can begin, or has begun
+/// already: hosts that appear later are judged member by member.
 pub fn refusal(pass: &Pass<'_>, invoker: &Invoker) -> Option<String> {
     let waits = |h: &HostBackupStats| h.phase == Some(BackupHostPhase::Pending) && h.snapshots.is_empty();
     if !pass.now.targets.iter().flat_map(|t| &t.stats).all(waits) {
@@ -30,7 +30,7 @@ pub fn refusal(pass: &Pass<'_>, invoker: &Invoker) -> Option<String> {
     size.backup_refusal()
 }
 
-/// Why a member cannot be begun beside those whose hosts are counted.
+/// Why a member cannot begin in addition to the members whose hosts are counted.
 pub fn refusal_of(pass: &Pass<'_>, invoker: &Invoker, index: usize, target: &Target) -> Option<String> {
     let mut size = begin(invoker);
     for (status, spec) in pass.now.targets.iter().zip(&invoker.members) {
@@ -44,7 +44,7 @@ pub fn refusal_of(pass: &Pass<'_>, invoker: &Invoker, index: usize, target: &Tar
 
 fn begin(invoker: &Invoker) -> Size {
     let written = to_json(&invoker.members).to_string().len();
-    // What users wrote stands in the invoker; in the session stand the references to the targets.
+    // The invoker holds what users wrote; the session holds the references to the targets.
     Size { members: invoker.members.len(), written: written.min(invoker.members.len() * 1024), ..Size::default() }
 }
 

@@ -1,9 +1,9 @@
-//! A Repository that is being deleted: not under those who use it, and its data only on request.
+//! Deletion of a Repository: it waits while objects use the Repository, and removes the data only on request.
 //!
-//! With `wipeOut: true` a Job removes the data, but never data that another Repository of
-//! the cluster could mean. The intent stands in status before the Job exists, and taking
-//! `wipeOut` back stops it. In a namespace that is being deleted nothing is held up:
-//! the Secret goes with it, and no Job can be made there.
+//! With `wipeOut: true` a Job removes the data, but never data that another Repository of the cluster could refer to.
+//! The intent is written to status before the Job is created, and resetting `wipeOut` stops the Job. In a namespace
+//! that is being deleted, the deletion does not wait: the Secret is deleted with the namespace, and no Job can be
+//! created there.
 
 use std::time::Duration;
 
@@ -23,17 +23,17 @@ use crate::plan::work::step::StepState;
 
 /// Key of the step.
 const WIPE: &str = "wipe";
-/// How to go without.
+/// How to delete the Repository without removing the data.
 const KEEP: &str = "To delete the Repository and keep the data, set spec.wipeOut: false.";
-/// Users are named up to this many.
+/// Number of objects using the Repository that a message names.
 const NAMED: usize = 5;
-/// What holds a deletion up is looked for this often; a watch tells of most of it.
+/// Interval of checks on what holds a deletion up; a watch reports most of it.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
-/// What failed is tried again this often: somebody may have repaired the Secret, or the store.
+/// Retry interval after a failure: a user may have repaired the Secret or the store.
 const TRY_AGAIN: Duration = Duration::from_mins(1);
 
-/// What to do about it.
+/// Advances the deletion.
 pub fn advance(pass: &mut Pass<'_>) {
     if !pass.run.id.held && !pass.run.stash {
         return;
@@ -47,13 +47,13 @@ pub fn advance(pass: &mut Pass<'_>) {
     if pass.run.spec.wipe_out == Some(true) && pass.run.spec.backend.as_ref().is_some_and(backend::can_be_wiped) {
         return wipe(pass);
     }
-    // wipeOut was taken back: what was begun is stopped first.
+    // wipeOut was reset: a Job that has begun is stopped first.
     if is_stopped(pass) {
         release(pass);
     }
 }
 
-/// Stops what removes data; true when nothing does.
+/// Stops Jobs that remove data. Returns true when there are none.
 fn is_stopped(pass: &mut Pass<'_>) -> bool {
     let mut stopped = true;
     for job in pass.seen.jobs.iter().filter(|j| j.key == WIPE && j.is_active()) {
@@ -68,7 +68,7 @@ fn is_stopped(pass: &mut Pass<'_>) -> bool {
 
 fn release(pass: &mut Pass<'_>) {
     pass.plan.finalizer = Some(FinalizerChange::Remove);
-    // It is gone then.
+    // The Repository is gone then.
     pass.now = pass.run.state.clone();
 }
 
@@ -87,7 +87,7 @@ fn wait_for_users(pass: &mut Pass<'_>) {
         "Deletion waits, because it is used by {}{more}. Delete them, or change them to another Repository.",
         names.join(", ")
     );
-    // Those who wait for a store that is away must be able to end.
+    // Sessions that wait for a store that does not answer must be able to end.
     if let Some(access) = pass.access() {
         probe::advance(pass, &access);
     }
@@ -98,7 +98,7 @@ fn not_removed(why: &str) -> String {
     format!("The data could not be removed: {why} It is retried every minute. {KEEP}")
 }
 
-/// Whether it was said already that the last attempt failed for this reason.
+/// Whether the conditions already say that the last attempt failed for this reason.
 fn is_stalled(list: &[Condition], why: &str) -> bool {
     list.iter().any(|c| c.type_ == condition::STALLED && c.status == "True" && c.reason.as_deref() == Some(why))
 }
@@ -151,7 +151,7 @@ fn wipe(pass: &mut Pass<'_>) {
     }
 }
 
-/// Says once why it stays.
+/// Says why the Repository is not deleted yet. The event is published once.
 fn hold(pass: &mut Pass<'_>, health: Health, why: &str, text: &str) {
     pass.say(health, why, text);
     let said = |list: &[Condition]| list.iter().find(|c| c.type_ == condition::READY).map(|c| c.message.clone());

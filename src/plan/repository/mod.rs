@@ -1,4 +1,4 @@
-//! What happens next to a Repository: is it valid, is its Secret there, who uses it.
+//! What happens next to a Repository: is it valid, does its Secret exist, which objects use it.
 //!
 //! A Repository can own Jobs, as a session does: each is a [`step`](crate::plan::work::step) with
 //! an entry in status, made by [`Pass::lone_step`], and watched by the same labels.
@@ -24,13 +24,13 @@ use crate::plan::effects::{FinalizerChange, Plan};
 use crate::plan::repository::pass::{Pass, RepositoryRun, RepositorySurroundings};
 use crate::plan::setup::Setup;
 
-/// Users that are listed in status.
+/// Number of objects using the Repository that status lists.
 const LISTED: usize = 100;
 
 /// What to do next about a Repository.
 pub fn next(run: &RepositoryRun, seen: &RepositorySurroundings, setup: &Setup, now: Timestamp) -> Plan {
     let mut pass = Pass { run, seen, setup, at: now, now: run.state.clone(), plan: Plan::nothing() };
-    // A status has a limit; who holds it is decided by all of them.
+    // The size of a status is limited. All references, not only the listed ones, decide about the finalizer.
     pass.now.references = seen.references.iter().take(LISTED).cloned().collect();
     if run.id.deleting {
         finalize::advance(&mut pass);

@@ -1,7 +1,7 @@
-//! Whether a repository opens, with the Secret and the spec that it has now: what `Ready` of a Repository says.
+//! Whether a repository opens with its present Secret and spec: the condition `Ready` of a Repository.
 //!
-//! The Job that lists its Snapshots opens it. What it was opened with stands in status, so that it is opened again when
-//! one of both has changed, and after a session that failed in the store.
+//! The Job that lists its Snapshots opens the repository. Status stores what it was opened with, so that it is opened
+//! again when the Secret or the spec has changed, and after a session that failed in the store.
 
 use std::time::Duration;
 
@@ -16,21 +16,23 @@ use crate::plan::repository::store_reasons::is_of_store;
 use crate::plan::repository::{known, pass};
 use crate::plan::run::conditions::Health;
 
-/// No watch tells of a Secret: the operator may not list them. One of a repository that opens is looked at this often.
+/// Interval of checks on the Secret of a repository that opens. No watch reports a Secret: the operator may not list
+/// Secrets.
 const LOOK_AT_SECRET: Duration = Duration::from_mins(5);
 
-/// Why the repository could not be opened when it was last tried; none when it could, or was not tried yet.
+/// Why the repository could not be opened when it was last tried; `None` if it could, or was not tried yet.
 pub fn failure(list: &[Condition]) -> Option<&Condition> {
     let of_store = |c: &&Condition| c.reason.as_deref().is_some_and(is_of_store);
     list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False").filter(of_store)
 }
 
-/// Whether somebody may be about to correct its Secret: the repository did not open, or its store does not answer.
+/// Whether a user may be about to correct the Secret: the repository did not open, or its store does not answer.
 pub fn is_shut(status: &RepositoryStatus) -> bool {
     failure(&status.conditions).is_some() || status.reachability.as_ref().is_some_and(|r| !r.reachable)
 }
 
-/// Whether it is known not to open, or about to be tried: a session that fails in the store tells nothing new.
+/// Whether the repository is known not to open, or is about to be tried. A session that fails in the store then tells
+/// nothing new.
 pub fn is_known(status: &RepositoryStatus) -> bool {
     let sync = status.sync.as_ref();
     let requested = status.open_request_time.as_ref();
@@ -42,27 +44,27 @@ pub fn is_known(status: &RepositoryStatus) -> bool {
 /// What the repository would be opened with now.
 pub(super) fn with(pass: &Pass<'_>) -> OpenedWith {
     let spec = &pass.run.spec;
-    // Who may use it, and what becomes of its data, opens nothing.
+    // Which namespaces may use the Repository, and what happens to its data, does not affect opening.
     let parts = [to_json(&spec.backend), to_json(&spec.create), to_json(&spec.runtime_settings)];
     let parts = parts.map(|part| part.to_string());
     let spec_hash = Some(hash_of(&parts.each_ref().map(String::as_str)));
     OpenedWith { secret_version: pass.seen.secret_version.clone(), spec_hash }
 }
 
-/// When it is to be opened because of what has happened since it was last tried.
+/// When the repository is to be opened because of a change since it was last tried.
 pub(super) fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
     pass::every(pass)?;
-    // What an operator of before has tried it with is not known.
+    // It is not known what an earlier version of the operator tried it with.
     if sync.tried.as_ref().is_some_and(|tried| *tried != with(pass)) {
         return Some(pass.at);
     }
     let tried = sync.tried_time.as_ref()?.0;
     let requested = pass.run.state.open_request_time.as_ref()?.0;
-    // A store that can be read, and not written, fails every session.
+    // A store that can be read but not written fails every session.
     (requested > tried).then(|| tried.checked_add(SOONEST).unwrap_or(tried))
 }
 
-/// Looks at the Secret again in time.
+/// Requeues to check the Secret again.
 pub(super) fn look_again(pass: &mut Pass<'_>) {
     if pass::every(pass).is_some() {
         let shut = failure(&pass.now.conditions).is_some();
@@ -70,7 +72,7 @@ pub(super) fn look_again(pass: &mut Pass<'_>) {
     }
 }
 
-/// Whether it was opened with what it has now.
+/// Whether the repository was opened with its present Secret and spec.
 pub(super) fn is_open(pass: &Pass<'_>, sync: &SyncStatus) -> bool {
     match &sync.opened {
         Some(opened) => *opened == with(pass),
@@ -78,7 +80,7 @@ pub(super) fn is_open(pass: &Pass<'_>, sync: &SyncStatus) -> bool {
     }
 }
 
-/// Says it in `Ready`.
+/// Sets the condition `Ready`.
 pub(super) fn tell(pass: &mut Pass<'_>) {
     if let Some(failed) = failure(&pass.now.conditions).cloned() {
         let (why, text) = (failed.reason.unwrap_or_default(), failed.message.unwrap_or_default());

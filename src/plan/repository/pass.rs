@@ -1,4 +1,4 @@
-//! One pass over one Repository: what it reads, and what it is about to say and do.
+//! One reconcile pass over one Repository: its input, and the status and actions that it plans.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::plan::work::step::{Lone, StepState};
 use crate::plan::work::{job_defaults, job_spec, rbac, step};
 use k8s_openapi::jiff::SignedDuration;
 
-/// A missing Secret is looked for this often.
+/// Interval of checks for a missing Secret.
 pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
 
 /// A Repository.
@@ -37,7 +37,7 @@ pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(10);
 pub struct RepositoryRun {
     /// The Repository; its uid is the id of the run of its Jobs.
     pub id: Identity,
-    /// What it says.
+    /// Its spec.
     pub spec: RepositorySpec,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -45,11 +45,11 @@ pub struct RepositoryRun {
     pub sync_request: Option<String>,
     /// It carries Stash's finalizer.
     pub stash: bool,
-    /// How it stands, as last written.
+    /// Its status, as last written.
     pub state: RepositoryStatus,
 }
 
-/// What a look found around a Repository.
+/// What a reconcile found around a Repository.
 #[derive(Clone, Debug)]
 pub struct RepositorySurroundings {
     /// Why it is not valid.
@@ -58,21 +58,21 @@ pub struct RepositorySurroundings {
     pub secret: Seen<()>,
     /// Version of that Secret.
     pub secret_version: Option<String>,
-    /// It is its turn to be listed, of all Repositories.
+    /// It is the turn of this Repository, of all Repositories, to be listed.
     pub may_list: bool,
-    /// Who uses it, in a stable order.
+    /// Objects that use it, in a stable order.
     pub references: Vec<Reference>,
     /// Its own Jobs.
     pub jobs: Vec<JobSeen>,
-    /// Sessions that are not over; they wait for it when it does not answer.
+    /// Number of sessions that are not over; they wait for the store when it does not answer.
     pub waiting: usize,
-    /// Jobs of sessions that work on it.
+    /// Number of Jobs of sessions that work on it.
     pub at_work: usize,
-    /// Its places, where more are wanted than there are.
+    /// Its slots, if more are wanted than exist.
     pub slots: Option<Slots>,
     /// Another Repository whose data could be the same, as messages name it.
     pub shares_data_with: Option<String>,
-    /// Settings of its Jobs that it does not name; what is wrong with them.
+    /// Settings of its Jobs that the Repository does not set, or what is wrong with them.
     pub job_defaults: Result<RuntimeSettings, String>,
     /// Its namespace is being deleted.
     pub namespace_ends: bool,
@@ -90,22 +90,23 @@ pub(super) struct Pass<'a> {
 /// Key of the step.
 pub const LIST: &str = "list";
 
-/// After a listing that failed, the next one comes no sooner than this.
+/// Shortest wait between a failed listing and the next one.
 pub const SOONEST: SignedDuration = SignedDuration::from_mins(1);
 
-/// What is said of a listing that failed, after why, where there are Snapshots.
+/// Text after the reason of a failed listing, if there are Snapshots.
 pub const OUT_OF_DATE: &str = " The Snapshots may be out of date.";
 
-/// What is said where a backup has made what the last listing did not find.
+/// Message when a backup has made snapshots that the last listing did not find.
 pub const BEING_LISTED: &str = "A backup has ended since the last listing. The Snapshots are being listed.";
 
-/// How often it is done by itself; `None` for never.
+/// Interval of listings without a request; `None` for never.
 pub(super) fn every(pass: &Pass<'_>) -> Option<SignedDuration> {
     SignedDuration::try_from(pass.setup.sync_every).ok().filter(|e| !e.is_zero())
 }
 
 impl Pass<'_> {
-    /// How its Jobs reach the repository, once it is valid and its Secret is there; the conditions say why not.
+    /// How its Jobs reach the repository, if the Repository is valid and its Secret exists; otherwise the conditions
+    /// say why not.
     pub fn ground(&mut self) -> Option<Access> {
         let access = self.reached();
         let list = &mut self.now.conditions;
@@ -144,7 +145,7 @@ impl Pass<'_> {
         None
     }
 
-    /// How its Jobs reach the repository, if they can; without a word.
+    /// How its Jobs reach the repository, if they can; does not change the conditions.
     pub fn access(&self) -> Option<Access> {
         let there =
             self.seen.refusal.is_none() && self.seen.secret == Seen::Found(()) && self.seen.job_defaults.is_ok();
@@ -161,7 +162,7 @@ impl Pass<'_> {
         format!("{}/{}", self.run.id.namespace, self.run.id.name)
     }
 
-    /// A step of its own: its Job is created, tried again, or read. `limit` bounds each attempt.
+    /// Advances a step of the Repository: its Job is created, retried, or read. `limit` bounds each attempt.
     pub fn lone_step(&mut self, name: &str, access: &Access, limit: Duration, work: Work) -> StepState {
         let entry = step::entry(&mut self.now.steps, name);
         let turn = (entry.attempt, entry.pod_deaths.unwrap_or(0));
@@ -170,7 +171,7 @@ impl Pass<'_> {
             run: &self.run.id.uid,
             at: self.at,
             expired: false,
-            // Its steps touch no files, so that every level lets them in.
+            // The steps touch no files, so every Pod Security level admits them.
             pod_security: Level::Privileged,
             jobs: &self.seen.jobs,
             steps: &mut self.now.steps,
@@ -180,12 +181,12 @@ impl Pass<'_> {
         lone.advance(name, |_, _| job)
     }
 
-    /// The Job of an attempt at a step of its own, and of how many deaths it comes after.
+    /// The Job of an attempt at a step of the Repository; `deaths` is the number of pod deaths before it.
     pub fn job(&self, name: &str, (attempt, deaths): (i32, i32), access: &Access, limit: Duration, work: Work) -> Job {
         let id = &self.run.id;
         let runtime = self.run.spec.runtime_settings.as_ref();
         let account = (name == LIST).then(|| self.right_to_list().status.name);
-        // Its own settings can change while a Job waits.
+        // The Repository's settings can change while a Job waits.
         let frame =
             JobFrame::of(self.setup, id, label::COMPONENT_REPOSITORY, &access.display, account, self.job_settings());
         let needs = restic::needs(access, &work);
@@ -200,7 +201,7 @@ impl Pass<'_> {
         job_defaults::over(self.run.spec.runtime_settings.as_ref(), &defaults)
     }
 
-    /// What the Job that lists needs, for the account that it gets.
+    /// Grant that the listing Job needs, for its service account.
     pub fn right_to_list(&self) -> Grant {
         let none = RuntimeSettings::default();
         let defaults = self.seen.job_defaults.as_ref().unwrap_or(&none);

@@ -1,4 +1,4 @@
-//! The ground every run stands on: its Repository, the right to use it, and the backend Secret.
+//! Preconditions of every run: its Repository, the right to use it, and the backend Secret.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -15,19 +15,19 @@ use crate::plan::seen::repository::RepositorySeen;
 use crate::plan::systems::restic::backend;
 use crate::plan::systems::restic::backend::Access;
 
-/// Why a run has no ground.
+/// Why the preconditions of a run are not met.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NoGround {
     /// Something is missing that may appear.
     Waiting(String),
-    /// The Repository's owner does not allow it. It is looked at again: he may.
+    /// The Repository's owner does not allow it. It is checked again, because the owner may allow it later.
     Denied(Failure),
     /// It can never work as it is written.
     Refused(Failure),
 }
 
-/// Namespace of the Repository that an object of `namespace` refers to. One that is empty says nothing, as charts
-/// write it whose value is not set.
+/// Namespace of the Repository that an object of `namespace` refers to. An empty namespace counts as not set: charts
+/// write it when their value is not set.
 pub fn home<'a>(reference: &'a RepositoryRef, namespace: &'a str) -> &'a str {
     reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace)
 }
@@ -38,7 +38,8 @@ pub fn display(reference: Option<&RepositoryRef>, namespace: &str) -> String {
     format!("{home}/{}", reference.map(|r| r.name.as_str()).unwrap_or_default())
 }
 
-/// Checks Repository, its usagePolicy and its Secret, says so in the conditions, and works out how Jobs reach the repository.
+/// Checks the Repository, its usagePolicy and its Secret, sets the conditions, and determines how Jobs reach the
+/// repository.
 ///
 /// # Errors
 /// What is missing, not allowed, or wrong.
@@ -53,7 +54,7 @@ pub fn check(
     let home = reference.map_or(namespace, |r| home(r, namespace));
     let repository = match seen {
         Seen::Found(r) => r,
-        // Of another namespace, nobody learns whether it is there.
+        // An object of another namespace must not learn whether the Repository exists.
         Seen::Missing if home != namespace => return Err(deny(&display, namespace, list, at)),
         Seen::Missing => {
             let text = format!("Repository {display} does not exist.");
@@ -118,7 +119,7 @@ pub fn check(
     }
 }
 
-/// What is said to who may not use a Repository, and no more of it.
+/// Tells an object that it may not use the Repository, and nothing else about the Repository.
 fn deny(display: &str, namespace: &str, list: &mut Vec<Condition>, at: Timestamp) -> NoGround {
     let text = usage_policy::denial(display, namespace);
     set(list, condition::REPOSITORY_FOUND, false, reason::REPOSITORY_NOT_ALLOWED, &text, at);
@@ -126,11 +127,11 @@ fn deny(display: &str, namespace: &str, list: &mut Vec<Condition>, at: Timestamp
     NoGround::Denied(Failure::new(Class::Invalid, reason::REPOSITORY_NOT_ALLOWED, text))
 }
 
-/// What new Jobs stand on, where their default settings can be read: a Job without them may not be let in, or be where it
-/// must not be.
+/// Returns `found` if the default settings of new Jobs can be read. A Job without these settings may not be admitted,
+/// or may run where it must not.
 ///
 /// # Errors
-/// They cannot be read, or what stood in the way before.
+/// The default settings cannot be read, or `found` is an error.
 pub fn with_defaults<T>(found: Result<T, NoGround>, defaults: &Result<RuntimeSettings, String>) -> Result<T, NoGround> {
     let access = found?;
     defaults.as_ref().map_err(|text| NoGround::Waiting(text.clone()))?;

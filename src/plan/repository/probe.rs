@@ -1,12 +1,11 @@
-//! A store that does not answer: one small Job asks it once in a while, for all who wait.
+//! A store that does not answer: one small Job probes it at intervals, for all sessions that wait.
 //!
-//! A session that finds it silent asks for a probe, and no more: it may be its own network
-//! that is at fault. A probe opens the repository from the Repository's own namespace. Once
-//! that has found the store silent, no session starts anything on it, and it is asked again: once
-//! a minute while somebody waits, at once where its spec or its Secret has changed, and else more
-//! and more seldom, for `Ready`. When that works, or fails for a reason that is an answer, everybody
-//! goes on. A probe that cannot run says nothing of the store; after a few of them those who
-//! wait try for themselves, because their Jobs, with settings of their own, may be able to run.
+//! A session that finds the store silent only requests a probe: the session's own network may be at fault. A probe
+//! opens the repository from the Repository's own namespace. Once a probe has found the store silent, no session starts
+//! anything on it, and the store is probed again: once a minute while a session waits, at once when the spec or the
+//! Secret has changed, and otherwise at growing intervals, for `Ready`. When a probe succeeds, or fails for a reason
+//! that is an answer, all sessions go on. A probe that cannot run says nothing about the store. After a few such
+//! probes, waiting sessions try for themselves, because their Jobs, with settings of their own, may be able to run.
 
 use std::time::Duration;
 
@@ -31,10 +30,10 @@ const PROBE: &str = "probe";
 /// Longest time of a probe, its pod's start included. It opens a repository, and does nothing else.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Probes in a row that came to nothing, after which those who wait try for themselves.
+/// Number of consecutive probes without a result, after which waiting sessions try for themselves.
 const MOST_LOST: i32 = 3;
 
-/// Asks again when it is time. True while the store does not answer.
+/// Probes the store again when it is due. Returns true while the store does not answer.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     if pass.now.reachability.is_none() && pass.now.probe_request_time.is_none() {
         drop_old(pass);
@@ -80,7 +79,7 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) -> bool {
     silent
 }
 
-/// Times of a clock that was ahead say nothing, and nobody waits for them.
+/// Drops times of a clock that was ahead, so that nothing waits for them.
 fn drop_future(pass: &Pass<'_>, known: &mut Reachability) {
     let latest = pass.at.checked_add(interval(pass)).unwrap_or(Timestamp::MAX);
     known.next_probe_time.take_if(|t| t.0 > latest);
@@ -94,14 +93,15 @@ fn interval(pass: &Pass<'_>) -> SignedDuration {
     SignedDuration::try_from(pass.setup.probe_interval).unwrap_or(SignedDuration::MAX)
 }
 
-/// What it is asked with now, and who asked for its Snapshots: after a change of these, what is known is of before.
+/// Hash of what the store is probed with now, and of the request for its Snapshots. After a change of these, the known
+/// result is outdated.
 fn asked_with(pass: &Pass<'_>) -> String {
     let with = opened::with(pass);
     let parts = [with.secret_version, with.spec_hash, pass.run.sync_request.clone()].map(Option::unwrap_or_default);
     hash_of(&parts.each_ref().map(String::as_str))
 }
 
-/// When it is asked next; `None` as long as nobody wants to know.
+/// When the next probe is due; `None` as long as the result is not needed.
 fn due(pass: &Pass<'_>, known: &Reachability) -> Option<Timestamp> {
     if !known.reachable && known.asked_with.as_ref() != Some(&asked_with(pass)) {
         return Some(pass.at);
@@ -112,12 +112,12 @@ fn due(pass: &Pass<'_>, known: &Reachability) -> Option<Timestamp> {
     if known.reachable {
         return None;
     }
-    // `Ready` says that it does not answer: that must not stay so for ever. As with listings that fail, each wait is as long
-    // as the silence so far.
+    // `Ready` says that the store does not answer: that must not stay so forever. As with failed listings, each wait is
+    // as long as the silence so far.
     let every = pass::every(pass)?;
     let Some(last) = known.last_probe_time.as_ref().map(|t| t.0) else { return Some(pass.at) };
     let due = last.checked_add(last.duration_since(known.since.0).max(pass::SOONEST).min(every)).ok()?;
-    // A probe that came to nothing is no reason to hurry.
+    // A probe without a result does not shorten the wait.
     Some(known.next_probe_time.as_ref().map_or(due, |t| due.max(t.0)))
 }
 
@@ -141,13 +141,13 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
                 known.reachable = false;
                 known.message = Some(text::message(&f.message));
                 known.last_probe_time = Some(conditions::whole_second(pass.at));
-                // Not written where a crash came before.
+                // Not set if the operator crashed before it was written.
                 known.asked_with.get_or_insert_with(|| asked_with(pass));
             }
-            // It opened, or there was an answer: what is wrong now is told to each who asks.
+            // The repository opened, or the store answered: each session that uses it gets the present error itself.
             _ => answered(pass, known),
         },
-        // A Job that came to nothing says nothing of the store.
+        // A Job without a result says nothing about the store.
         Stand::Lost(_, failure) => {
             lost = entry_lost.saturating_add(1);
             if !known.reachable {
@@ -160,10 +160,10 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
         }
         Stand::Absent { .. } => {
             if pass.seen.waiting == 0 && !known.reachable {
-                // Nobody tells of a Secret that was corrected.
+                // No watch reports a corrected Secret.
                 pass.plan.look_again(LOOK_FOR_MISSING);
             }
-            // Where nobody wants to know, whoever comes wakes us.
+            // If the result is not needed, a new session wakes the Repository.
             let Some(due) = due(pass, known) else { return };
             if let Some(wait) = retry::left(due, pass.at) {
                 pass.plan.look_again(wait);
@@ -177,7 +177,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
             return;
         }
     }
-    // It may have been made just before a crash, with no time written.
+    // The Job may have been created just before a crash, with no time written.
     let next = || pass.at.checked_add(interval).ok().map(conditions::whole_second);
     let is_open = !known.reachable || lost > 0;
     if is_open && known.next_probe_time.as_ref().is_none_or(|t| t.0 <= pass.at) {
@@ -185,7 +185,7 @@ fn probe(pass: &mut Pass<'_>, access: &Access, known: &mut Reachability) {
     }
     let entry = step::entry(&mut pass.now.steps, PROBE);
     step::begin_again(entry);
-    // In status, so that a restart does not count anew.
+    // Kept in status, so that the count survives a restart.
     entry.pod_deaths = Some(lost).filter(|n| *n > 0);
     pass.plan.again = true;
 }
@@ -196,7 +196,7 @@ fn cannot_ask(why: &str) -> String {
     ))
 }
 
-/// Lets those who wait try for themselves. Whoever finds the store silent says so, and probes begin anew.
+/// Lets waiting sessions try for themselves. A session that finds the store silent says so, and probes begin again.
 fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
     let said = format!(
         "{MOST_LOST} consecutive Jobs that check the storage did not run, so sessions use it without this check. Last: {why}"
@@ -213,7 +213,7 @@ fn give_way(pass: &mut Pass<'_>, known: &mut Reachability, why: &str) {
     };
 }
 
-/// Whether anything was done on the repository after this time, by which it is known to answer.
+/// Whether a listing or a backup succeeded after this time, so that the store is known to answer.
 fn has_worked(status: &RepositoryStatus, since: Timestamp) -> bool {
     let listed = status.sync.as_ref().and_then(|s| s.last_time.as_ref());
     [listed, status.last_backup_time.as_ref()].into_iter().flatten().any(|t| t.0 > since)
@@ -227,7 +227,7 @@ fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
         since: if was_away { now.clone() } else { known.since.clone() },
         message: None,
         last_probe_time: Some(now),
-        // Stays: a store that comes and goes is not asked more often.
+        // Kept, so that a store that comes and goes is not probed more often.
         next_probe_time: known.next_probe_time.clone().filter(|t: &Time| t.0 > pass.at),
         asked_with: known.asked_with.clone(),
     };
@@ -236,7 +236,7 @@ fn answered(pass: &mut Pass<'_>, known: &mut Reachability) {
     }
 }
 
-/// Probes whose result stands in status.
+/// Removes probe Jobs whose result is in status.
 fn drop_old(pass: &mut Pass<'_>) {
     let written = pass.run.state.steps.iter().find(|s| s.name == PROBE).map_or(0, |s| s.attempt);
     attempt::stop_earlier(&mut pass.plan, &pass.seen.jobs, PROBE, written);

@@ -1,5 +1,6 @@
-//! Who holds the places for Jobs on a Repository, for its status: said while sessions wait for one, so that whoever
-//! waits sees for whom. It changes with each Job, so it is written together with something else, or now and then.
+//! Which namespaces hold the slots for Jobs on a Repository, for its status. It is set while sessions wait for a slot,
+//! so that users see what the sessions wait for. It changes with each Job, so it is written together with another
+//! change, or at an interval.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -9,10 +10,10 @@ use crate::plan::repository::pass::Pass;
 use crate::plan::run::conditions;
 use crate::plan::work::retry;
 
-/// By itself it is written this often: a Repository with a thousand sessions is written a few times a minute.
+/// Interval of writes without another change: a Repository with a thousand sessions is written a few times a minute.
 const EVERY: SignedDuration = SignedDuration::from_secs(30);
 
-/// Says it when it is due. Everything else of the status must be decided.
+/// Sets the slots in status when they are due. Everything else in the status must be decided before.
 pub(super) fn tell(pass: &mut Pass<'_>) {
     if pass.plan.finalizer == Some(FinalizerChange::Remove) {
         return;

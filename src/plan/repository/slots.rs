@@ -1,8 +1,8 @@
-//! May a session make Jobs on its Repository now?
+//! Whether a session may create Jobs on its Repository now.
 //!
-//! Two reasons say no. The store does not answer: then nobody asks but the Repository
-//! itself, once in a while. Too many Jobs work on it already: then those wait for their turn
-//! in its [`Queue`]. What already runs is never touched, and a deadline keeps running.
+//! Two reasons prevent it. If the store does not answer, only the Repository itself probes it from time to time. If too
+//! many Jobs work on the Repository already, sessions wait for their turn in its [`Queue`]. Running Jobs are never
+//! touched, and a deadline keeps running.
 
 pub mod queue;
 
@@ -14,17 +14,17 @@ use crate::plan::repository::slots::queue::{LONG, Room};
 use crate::plan::seen::Seen;
 use crate::plan::seen::repository::RepositorySeen;
 
-/// The first in the queue look for room this often. No watch tells one session of another's Jobs.
+/// Requeue interval of the first sessions in the queue. No watch tells a session about Jobs of another session.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(3);
-/// The last in a long queue look this often.
+/// Requeue interval of the last sessions in a long queue.
 const LOOK_FROM_AFAR: Duration = Duration::from_secs(30);
-/// A change of the Repository wakes who waits for it; this is for one that was missed.
+/// A change of the Repository wakes the sessions that wait for it; this interval is for a missed change.
 const LOOK_FOR_STORE: Duration = Duration::from_mins(1);
 
 /// The gate of one session for one pass.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    /// Reason and text for who is turned away.
+    /// Reason and text for a session that is turned away.
     shut: (&'static str, String),
     free: usize,
     wait: Duration,
@@ -51,7 +51,7 @@ impl Gate {
                 turned_away: false,
             };
         }
-        // In steps: a status that counts down is written over and over.
+        // In steps, because a status that counts down is written again and again.
         let ahead = match room.ahead {
             0..20 => room.ahead.to_string(),
             20..LONG => "more than 20".to_owned(),
@@ -66,17 +66,17 @@ impl Gate {
         };
         let turns = u32::try_from(room.ahead / 16).unwrap_or(u32::MAX).saturating_add(1);
         let wait = LOOK_FOR_ROOM.saturating_mul(turns).min(LOOK_FROM_AFAR);
-        // The text is there in any case: the last place may be taken within the pass.
+        // The text is always set: the last slot may be taken within the pass.
         Self { shut: (reason::REPOSITORY_BUSY, text), free: room.free, wait, turned_away: false }
     }
 
-    /// The gate to what else Jobs take slots of.
+    /// The gate to another resource whose slots Jobs take.
     pub fn to(key: &str, room: Room) -> Self {
         let text = format!("{key} has no free slot for another Job of this namespace; {} are before it.", room.ahead);
         Self { shut: (reason::SYSTEM_BUSY, text), free: room.free, wait: LOOK_FOR_ROOM, turned_away: false }
     }
 
-    /// Whether anything may be begun.
+    /// Whether the session may begin anything.
     pub fn is_open(&mut self, plan: &mut Plan) -> bool {
         let open = self.free > 0;
         if !open {
@@ -86,14 +86,14 @@ impl Gate {
         open
     }
 
-    /// Takes the place of one Job; false when there is none.
+    /// Takes the slot of one Job. Returns false when no slot is free.
     pub fn admit(&mut self, plan: &mut Plan) -> bool {
         let open = self.is_open(plan);
         self.free = self.free.saturating_sub(1);
         open
     }
 
-    /// Reason and text when the store does not answer, whether anybody was turned away or not.
+    /// Reason and text when the store does not answer, whether the session was turned away or not.
     pub fn silence(&self) -> Option<(&'static str, &str)> {
         (self.shut.0 == reason::REPOSITORY_UNREACHABLE).then_some((self.shut.0, self.shut.1.as_str()))
     }

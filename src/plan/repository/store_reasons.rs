@@ -1,4 +1,4 @@
-//! Reasons by which the store, or the way to it, fails, so that every session would.
+//! Reasons for which the store, or the way to it, fails, so that every session would fail.
 
 use crate::names::reason;
 
@@ -19,7 +19,7 @@ pub fn is_of_store(why: &str) -> bool {
     OF_STORE.contains(&why)
 }
 
-/// Whether `Ready` has this reason because the repository did not open, or nobody has tried yet.
+/// Whether `Ready` has this reason because the repository did not open, or was not tried yet.
 pub fn is_of_opening(why: &str) -> bool {
     is_of_store(why) || why == reason::NOT_OPENED
 }

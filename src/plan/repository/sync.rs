@@ -1,9 +1,8 @@
-//! When the Snapshots of a Repository are brought up to date: at first, after a backup, when
-//! somebody asks, and now and then for what others did to the repository. That opens it, so it is
-//! also done to know whether it opens, see [`opened`].
+//! When the Snapshots of a Repository are brought up to date: at first, after a backup, on request of a user, and at an
+//! interval for what others did to the repository. An update opens the repository, so it also shows whether the
+//! repository opens, see [`opened`].
 //!
-//! That it is begun stands in status before the Job and its right are made, and what the Job
-//! came to before they go.
+//! The start is written to status before the Job and its grant are created, and the result before they are deleted.
 
 #[cfg(test)]
 mod tests;
@@ -31,18 +30,18 @@ use crate::plan::work::step::{Lone, StepState};
 use crate::plan::work::{retry, step};
 use crate::text;
 
-/// Longest time until it has failed, further attempts included. Thousands of snapshots take a minute or two.
+/// Deadline of an update, further attempts included. Thousands of snapshots take a minute or two.
 const LIMIT: SignedDuration = SignedDuration::from_mins(15);
 
-/// Longest time for which a store that was open is tried again before it is called what it is. Who waits for its turn
-/// waits for that.
+/// Longest time for which a store that was open is retried before its failure is reported. Repositories that wait for
+/// their turn wait this long.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
-/// A Job that has not started after this long gives its turn to others.
+/// A Job that has not started after this long gives its turn to other Repositories.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(2);
-/// Who waits for its turn is woken when it comes; this is for one that was missed.
+/// A Repository that waits for its turn is woken when the turn comes; this interval is for a missed wake-up.
 const LOOK_FOR_TURN: Duration = Duration::from_mins(1);
 
-/// Begins, goes on with, or ends bringing the Snapshots up to date.
+/// Begins, continues, or ends an update of the Snapshots.
 pub fn advance(pass: &mut Pass<'_>, access: &Access) {
     if known::is_not_created(&pass.now) && known::is_behind(&pass.now) {
         let list = &mut pass.now.conditions;
@@ -57,7 +56,7 @@ pub fn advance(pass: &mut Pass<'_>, access: &Access) {
 }
 
 fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
-    // What the last one came to stands in status.
+    // The result of the last Job is in status.
     for job in pass.seen.jobs.iter().filter(|j| j.key == LIST) {
         pass.plan.stop(Some(job));
     }
@@ -92,16 +91,16 @@ fn begin_when_due(pass: &mut Pass<'_>, sync: &mut SyncStatus) {
     pass.plan.revoke.append(&mut sync.grants);
 }
 
-/// When it is due by itself.
+/// When an update is due without a request.
 fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
     let every = every(pass)?;
-    // A time of a clock that was ahead is none.
+    // A time of a clock that was ahead does not count.
     let latest = pass.at.checked_add(SOONEST).unwrap_or(Timestamp::MAX);
     let tried = sync.tried_time.as_ref().map(|tried| tried.0).filter(|tried| *tried <= latest);
     let Some(tried) = tried else { return Some(pass.at) };
     let list = &pass.run.state.conditions;
     let failing = list.iter().find(|c| c.type_ == condition::SNAPSHOTS_SYNCED && c.status == "False");
-    // Each wait is as long as it has failed so far, so that the waits double.
+    // Each wait is as long as the listing has failed so far, so the waits double.
     let wait = failing.map(|c| tried.duration_since(c.last_transition_time.0).max(SOONEST).min(every));
     tried.checked_add(wait.unwrap_or(every)).ok()
 }
@@ -109,7 +108,7 @@ fn due(pass: &Pass<'_>, sync: &SyncStatus) -> Option<Timestamp> {
 fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &SyncBegun) {
     let grant = pass.right_to_list().status;
     if !sync.grants.contains(&grant) {
-        // Its account has changed. Nothing is made before that stands in status.
+        // The Job's service account has changed. Nothing is created before that is in status.
         sync.grants.push(grant);
         if pass.seen.jobs.iter().all(|j| j.key != LIST) {
             sync.begun = Some(SyncBegun { with: Some(opened::with(pass)), ..begun.clone() });
@@ -162,11 +161,11 @@ fn go_on(pass: &mut Pass<'_>, access: &Access, sync: &mut SyncStatus, begun: &Sy
     let now = conditions::whole_second(pass.at);
     sync.tried_time = Some(now.clone());
     conclude(pass, sync, now, result);
-    // The Job and its right go in the next pass, after this status is written.
+    // The Job and its grant are deleted in the next pass, after this status is written.
     pass.plan.again = true;
 }
 
-/// Takes down what a listing has found.
+/// Records the result of a listing.
 fn found(
     pass: &mut Pass<'_>,
     sync: &mut SyncStatus,
@@ -174,11 +173,11 @@ fn found(
     snapshots: u64,
     absent: Option<Absent>,
 ) -> Result<Option<Absent>, Failure> {
-    // Of the spec as it was when the Job began.
+    // Whether the spec is the one with which the Job began.
     let is_here = begun.with.as_ref().is_none_or(|with| with.spec_hash == opened::with(pass).spec_hash);
     let is_new = known::wished(&pass.now) == begun.backup_time;
     if absent.is_some() && is_here && is_new && known::was_here(&pass.run.spec, Some(&pass.now)) {
-        // A Job that an operator of before has made does not know better.
+        // A Job that an earlier version of the operator created does not know that a repository was there.
         let text = "There is no repository any more, and there was one before.";
         return Err(Failure::new(Class::Invalid, reason::REPOSITORY_MISSING, text));
     }
@@ -189,20 +188,20 @@ fn found(
         if absent.is_none() {
             pass.now.known_place = backend::place(backend);
         } else if is_new {
-            // They are of another place.
+            // Integrity and size are those of another place.
             (pass.now.integrity, pass.now.total_size) = (None, None);
         }
     }
     Ok(absent)
 }
 
-/// A Job that has not started for a while keeps nobody waiting for its turn.
+/// Whether the Job has not started for a while. It then does not keep other Repositories waiting for their turn.
 fn is_stuck(pass: &Pass<'_>, begun: &SyncBegun) -> bool {
     let stuck = |j: &JobSeen| j.key == LIST && matches!(&j.state, JobState::Active { held: Some(_) });
     pass.at.duration_since(begun.time.0) > STUCK_AFTER && pass.seen.jobs.iter().any(stuck)
 }
 
-/// Whether this attempt has failed, and another one is to follow, for a reason that every session would meet.
+/// Whether this attempt has failed for a reason that every session would meet, and another attempt is to follow.
 fn is_shut(pass: &Pass<'_>, attempt: i32) -> bool {
     let entry = pass.now.steps.iter().find(|s| s.name == LIST && s.attempt > attempt);
     entry.and_then(|s| s.reason.as_deref()).is_some_and(store_reasons::is_of_store)
@@ -213,7 +212,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Resul
     entry.done = true;
     let last = entry.reason.take().zip(entry.message.take());
     let (value, why, text) = match result {
-        // What the last backup has made was not there yet.
+        // The snapshots of the last backup were not there yet.
         Ok(Some(_)) if known::wished(&pass.now) != sync.backup_time => {
             sync.last_time = Some(now);
             (true, reason::SNAPSHOTS_LISTED.to_owned(), BEING_LISTED.to_owned())
@@ -232,7 +231,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Resul
             (true, why.to_owned(), text)
         }
         Err(failure) => {
-            // The deadline says less than what kept it from being met.
+            // The last failure says more than the missed deadline.
             let late = failure.reason == reason::DEADLINE_EXCEEDED;
             let (why, said) = last.filter(|_| late).unwrap_or((failure.reason, failure.message));
             let text = told(pass, sync, &why, said);
@@ -246,7 +245,7 @@ fn conclude(pass: &mut Pass<'_>, sync: &mut SyncStatus, now: Time, result: Resul
     conditions::set(&mut pass.now.conditions, condition::SNAPSHOTS_SYNCED, value, &why, text, pass.at);
 }
 
-/// What is said of a listing that failed: why, and then what that means for what was listed before.
+/// Message for a failed listing: why it failed, and what that means for the Snapshots that were listed before.
 fn told(pass: &mut Pass<'_>, sync: &SyncStatus, why: &str, said: String) -> String {
     if known::is_loss(why) && known::was_here(&pass.run.spec, Some(&pass.now)) {
         pass.now.known_place = pass.run.spec.backend.as_ref().and_then(backend::place);

@@ -1,5 +1,5 @@
-//! Who may use a Repository: its usagePolicy against the namespace that refers to it.
-//! The webhook and the controller both judge here, each with what it has read.
+//! Decides which namespaces may use a Repository: its usagePolicy against the namespace that refers to it. The webhook
+//! and the controller both use this check, each with the objects that it has read.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,28 @@ use kube::core::{Selector, SelectorExt as _};
 use crate::api::repository::{FromNamespaces, UsagePolicy};
 use crate::plan::seen::Seen;
 
-/// Why a namespace may not use a Repository, or not yet.
+/// Whether a namespace may use a Repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It may.
+    /// The namespace may use it.
     Allowed,
-    /// The policy says no; how messages put what it allows.
+    /// The policy does not allow it; the text says what the policy allows.
     Denied(String),
-    /// The labels of the namespace could not be looked up; why.
+    /// The labels of the namespace could not be looked up; the text says why.
     Unknown(String),
 }
 
-/// What is said to an object of `namespace` about `repository` (namespace and name) of another namespace, whether it is
-/// not there or may not be used: who may not use a Repository is not told that it exists, nor what its policy says.
+/// Message for an object of `namespace` that refers to `repository` (namespace and name) of another namespace. The text
+/// is the same whether the Repository does not exist or may not be used: a namespace that may not use a Repository must
+/// not learn that it exists, nor what its policy says.
 pub fn denial(repository: &str, namespace: &str) -> String {
     format!(
         "Repository {repository} does not exist, or its usagePolicy does not allow namespace {namespace}. Its owner can create it, or change its spec.usagePolicy.allowedNamespaces."
     )
 }
 
-/// Whether objects of `namespace` may refer to a Repository of namespace `home`. Of its own namespace they always may.
+/// Whether objects of `namespace` may refer to a Repository of namespace `home`. Objects of its own namespace always
+/// may.
 pub fn verdict(
     policy: Option<&UsagePolicy>,
     home: &str,
@@ -56,7 +58,8 @@ pub fn asks_for_labels(policy: Option<&UsagePolicy>, home: &str, namespace: &str
     home != namespace && policy.is_some_and(|p| p.allowed_namespaces.from == FromNamespaces::Selector)
 }
 
-/// A selector that is missing or cannot be read allows nobody: admission has refused it, where it was asked.
+/// A selector that is missing or cannot be read allows no namespace. The admission webhook refuses it, if it was
+/// called.
 fn matched(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> Verdict {
     let Some(Ok(selector)) = selector.map(|s| Selector::try_from(s.clone())) else {
         return Verdict::Denied("no namespace, because its selector cannot be read".to_owned());

@@ -1,4 +1,4 @@
-//! One host of a member: announced, its Job created, what became of it read and judged.
+//! Restores one host of a member: announces it, creates its Job, reads and judges the result.
 
 use crate::api::restore_session::HostPhase;
 use crate::api::target::RestoreTarget;
@@ -19,7 +19,7 @@ use crate::plan::work::job_spec::frame::JobParts;
 use crate::plan::work::job_spec::{env, interim};
 use crate::plan::work::{attempt, job_spec, retry};
 
-/// All hosts of a member. True when they are over.
+/// Restores all hosts of a member. True when they are over.
 pub fn all(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) -> bool {
     for host in 0..pass.now.members[index].stats.len() {
         restore(pass, index, host, ground);
@@ -27,7 +27,7 @@ pub fn all(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) -> bool {
     pass.now.members[index].stats.iter().all(|h| is_over(h.phase))
 }
 
-/// One host: announce, create its Job, read what became of it.
+/// Restores one host: announces it, creates its Job, reads the result.
 fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>) {
     let entry = &pass.now.members[index].stats[host];
     if is_over(entry.phase) {
@@ -41,7 +41,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Groun
         entry.not_before = Some(conditions::whole_second(pass.at));
         return create(pass, index, host, ground, key, 1);
     };
-    // One writer at a time: a Job that is called failed may have a pod that still writes.
+    // One writer at a time: a Job that is reported as failed may have a pod that still writes.
     let stand = attempt::look(&mut pass.plan, &pass.seen.jobs, &key, attempt);
     let is_quiet = |j: &JobSeen| j.address.is_none() && matches!(j.state, JobState::Active { held: None });
     if pass.job(&key, attempt).is_some_and(|j| !is_quiet(j)) {
@@ -59,7 +59,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Groun
             attempt::hold(&mut pass.plan, entry, held);
             let moves = job.address.is_some();
             pass.plan.look_again(if moves { LOOK_AT_PROGRESS } else { job.next_look() });
-            // It would delete what they write. It is tried again when they are gone.
+            // The Job would delete what the pods write. It is retried when the pods are gone.
             if extraneous::must_stop(pass, index) {
                 extraneous::note_uncounted(pass, index, host);
                 pass.plan.stop(Some(job));
@@ -67,7 +67,7 @@ fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Groun
         }
         Stand::Done(_, outcome) => read(pass, index, host, outcome),
         Stand::Lost(job, failure) => {
-            // What the API server did not take has never run.
+            // A Job that the API server did not accept has never run.
             if job.is_unmade && failure.reason == reason::REFUSED_BY_API {
                 held::note_unwritten(&mut pass.now.members[index].stats[host]);
             } else if failure.class != Class::Invalid {
@@ -80,7 +80,8 @@ fn restore(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Groun
     }
 }
 
-/// Says that a member has Jobs: not in a status of its own, but with the first that tells more.
+/// Sets the conditions that say that a member has Jobs. They get no status write of their own, but go with the first
+/// write that says more.
 fn say_created(pass: &mut Pass<'_>, index: usize) {
     let at = pass.at;
     let list = &mut pass.now.members[index].conditions;
@@ -102,7 +103,7 @@ fn say_created(pass: &mut Pass<'_>, index: usize) {
     );
 }
 
-/// Takes what a Job answered.
+/// Takes the result of a Job.
 pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
     let (Some(system), Some(target)) = (pass.system(index), &pass.run.members[index].target) else { return };
     let failure = judge(outcome, &pass.run.id.uid, system, target);
@@ -122,43 +123,44 @@ pub fn read(pass: &mut Pass<'_>, index: usize, host: usize, outcome: &Outcome) {
             entry.reason = None;
             entry.not_before = None;
         }
-        // Without counts it had not begun to write.
+        // Without counts, the Job had not begun to write.
         Some(failure) if outcome.answer.is_none() => fail_host(pass, index, host, &failure),
         Some(failure) => fail_host(pass, index, host, &broken_off(pass, index, &failure)),
     }
 }
 
-/// The failure of an attempt that may have left its work half done: where the next one would take it for whole, there is
-/// none.
+/// The failure of an attempt that may have left its work half done. If the next attempt would take that work for
+/// complete, there is no next attempt.
 fn broken_off(pass: &Pass<'_>, index: usize, failure: &Failure) -> Failure {
     let once = if retry::again(failure, None) { runs_once(pass, index) } else { None };
     once.map_or_else(|| failure.clone(), |system| system.half_done(&failure.message))
 }
 
-/// The system of a member, if what one attempt has begun another would not finish. Past its end a run has no other anyway.
+/// The system of a member, if another attempt would not finish what one attempt has begun. A late or canceled run has
+/// no other attempt anyway.
 fn runs_once(pass: &Pass<'_>, index: usize) -> Option<&'static dyn System> {
     let system = pass.system(index)?;
     let once = system.runs_once(pass.run.members[index].target.as_ref()?);
     (once && !is_late(pass, index) && !pass.run.canceled).then_some(system)
 }
 
-/// How the try stands of which no Job is there.
+/// Stage of an attempt that has no Job.
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    /// It is to begin: a Job is made once that is written.
+    /// The attempt is to begin. Its Job is created once that is written.
     ToBegin,
-    /// Its first Job is to be made.
+    /// Its first Job is to be created.
     First,
-    /// Its Job is to be made, or made once more.
+    /// Its Job is to be created, or created again.
     Any,
 }
 
-/// Where the try stands. None where that is all there is to do now.
+/// Stage of the attempt. `None` if there is nothing more to do now.
 fn stage(pass: &mut Pass<'_>, index: usize, host: usize, key: &str, attempt: i32) -> Option<Stage> {
     let was = pass.was.members.get(index).and_then(|m| m.stats.get(host));
     let entry = &mut pass.now.members[index].stats[host];
     if !held::can_be_known(entry) {
-        // What its Job will say of the data changes nothing.
+        // Whatever the Job reports, the data does not count as untouched.
         let announced = was.is_some_and(|h| h.attempt == Some(attempt) && h.unwritten == entry.unwritten);
         pass.plan.again |= !announced;
         return announced.then_some(Stage::Any);
@@ -186,7 +188,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
     let entry = &pass.now.members[index].stats[host];
     let was_at_work = entry.progress.is_some() || held::is_unknown(entry);
     if let Some(system) = runs_once(pass, index).filter(|_| was_at_work) {
-        // Somebody has deleted it, and it may have been at work.
+        // The Job was deleted, and it may have been at work.
         let failure = system.half_done("The Job no longer exists, and its result is not known.");
         return fail_host(pass, index, host, &failure);
     }
@@ -201,7 +203,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
         pass.plan.again = true;
     }
     if stage == Stage::First && !ready {
-        // Nothing was asked for: it is still to begin.
+        // No Job was requested, so the attempt is still to begin.
         pass.now.members[index].stats[host].not_before = Some(conditions::whole_second(pass.at));
     }
     if ready && stage != Stage::ToBegin {
@@ -209,7 +211,7 @@ fn create(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground
     }
 }
 
-/// Whether a Job of a host can be made now.
+/// Whether a Job of a host can be created now.
 fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>, key: &str) -> bool {
     let name = &pass.now.members[index].stats[host].hostname;
     let Some(reach) = ground.and_then(|_| pass.reaches.get(&(index, name.clone()))) else {
@@ -220,7 +222,7 @@ fn is_ready(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Grou
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }
-    // Who began to use the volumes since the last try would lose what it writes.
+    // A pod that began to use the volumes since the last attempt would lose what it writes.
     if let Some(text) = extraneous::in_use(pass, index) {
         let entry = &mut pass.now.members[index].stats[host];
         entry.reason = Some(reason::TARGET_BUSY.to_owned());
@@ -256,7 +258,7 @@ fn make(pass: &mut Pass<'_>, index: usize, host: usize, ground: Option<&Ground>,
     pass.plan.look_again(FIRST_LOOK);
 }
 
-/// Why a Job has not done what it was asked.
+/// Why a Job has not done its work.
 fn judge(outcome: &Outcome, run: &str, system: &dyn System, target: &RestoreTarget) -> Option<Failure> {
     if outcome.failure.is_some() {
         return outcome.failure.clone();
@@ -268,7 +270,7 @@ fn judge(outcome: &Outcome, run: &str, system: &dyn System, target: &RestoreTarg
     system.verdict(outcome, target)
 }
 
-/// A failed attempt: another one, or the end of the host.
+/// Handles a failed attempt: retries, or fails the host.
 fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) {
     let late = is_late(pass, index) || pass.run.canceled;
     let entry = &mut pass.now.members[index].stats[host];
@@ -281,7 +283,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     entry.not_before = None;
     let name = entry.hostname.clone();
     let label = member_label(index, &pass.now.members[index]);
-    // The end of a run of one host says the same.
+    // If the run has only one host, the event at its end says the same.
     if pass.now.members.iter().map(|m| m.stats.len()).sum::<usize>() > 1 {
         let of = if pass.now.members.len() > 1 { format!(" of {label}") } else { String::new() };
         let text = format!("Restore of host {name}{of} failed: {}", failure.message);
@@ -289,7 +291,7 @@ fn fail_host(pass: &mut Pass<'_>, index: usize, host: usize, failure: &Failure) 
     }
 }
 
-/// Seconds a Job of the member may take: to the nearer of both deadlines.
+/// Seconds a Job of the member may take: until the earlier of both deadlines.
 fn seconds_left(pass: &Pass<'_>, index: usize) -> i64 {
     retry::seconds_left(pass.now.members[index].deadline.as_ref(), pass.at).min(pass.seconds_left())
 }

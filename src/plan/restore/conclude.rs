@@ -1,4 +1,4 @@
-//! The run's phase, conditions and one line, from its members.
+//! Computes the run's phase, conditions and summary from its members.
 
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, QuiesceState, RestorePhase};
@@ -12,7 +12,7 @@ use crate::plan::seen::job_status::{JobSeen, STOP_PATIENCE};
 use crate::text;
 use crate::text::hosts;
 
-/// Draws the conclusion of a pass: over, or where it stands.
+/// Concludes a pass: ends the run, or reports its current state.
 pub fn conclude(pass: &mut Pass<'_>) {
     let at = pass.at;
     conditions::set(
@@ -55,7 +55,7 @@ pub fn late(pass: &mut Pass<'_>) {
     conditions::set(list, condition::DEADLINE_EXCEEDED, true, why, text, pass.at);
 }
 
-/// Says what a run waits for that has not begun.
+/// Says what a run that has not begun waits for.
 pub fn wait(pass: &mut Pass<'_>, text: &str) {
     pass.now.phase = Some(RestorePhase::Pending);
     say(pass, Health::Reconciling, reason::PENDING, &format!("Waiting: {text}"));
@@ -80,11 +80,11 @@ pub fn end(pass: &mut Pass<'_>, phase: RestorePhase, why: &str, text: &str) {
     say(pass, health, why, text);
     pass.event(phase != RestorePhase::Succeeded, why, text);
     given_up(pass);
-    // The finalizer goes in the next pass, after this status is written.
+    // The finalizer is removed in the next pass, after this status is written.
     pass.plan.again = true;
 }
 
-/// Tells of Jobs that were stopped and not waited for any longer.
+/// Warns of Jobs that were stopped and are no longer waited for.
 pub fn given_up(pass: &mut Pass<'_>) {
     for job in pass.seen.jobs.iter().filter(|j| j.given_up) {
         let text = format!(
@@ -96,7 +96,7 @@ pub fn given_up(pass: &mut Pass<'_>) {
     }
 }
 
-/// The run's line and its kstatus conditions.
+/// Sets the run's summary and its kstatus conditions.
 pub fn say(pass: &mut Pass<'_>, health: Health, why: &str, said: &str) {
     pass.now.summary = Some(text::summary(said));
     conditions::set_health(&mut pass.now.conditions, health, why, &text::message(said), pass.at);
@@ -108,7 +108,7 @@ fn limit(pass: &Pass<'_>) -> String {
 
 fn success(pass: &Pass<'_>) -> String {
     let count: usize = pass.now.members.iter().map(|m| m.stats.len()).sum();
-    // What Jobs say of themselves may be any number.
+    // The counts that Jobs report may be any number.
     let restored = || pass.now.members.iter().flat_map(|m| &m.stats).filter_map(|h| h.restored);
     let files = restored().fold(0i64, |all, c| all.saturating_add(c.files));
     let bytes = restored().fold(0i64, |all, c| all.saturating_add(c.bytes));
@@ -136,7 +136,7 @@ fn failure(pass: &Pass<'_>, index: usize) -> String {
     )
 }
 
-/// The reason of the first failed host, or why the member has none, or that it failed.
+/// The reason of the first failed host. Without one, the reason why the member was refused, or that it failed.
 fn why(pass: &Pass<'_>, index: usize) -> String {
     let member = &pass.now.members[index];
     let host = member.stats.iter().find(|h| h.phase == Some(HostPhase::Failed)).and_then(|h| h.reason.clone());
@@ -161,7 +161,7 @@ pub fn upper(text: &str) -> String {
     chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// Where an unfinished run stands: what it waits for, else what it does.
+/// The current state of an unfinished run: what it waits for, otherwise what it does.
 fn standing(pass: &mut Pass<'_>) -> (String, String) {
     let missing = [condition::REPOSITORY_FOUND, condition::BACKEND_SECRET_FOUND];
     for type_ in missing {

@@ -1,9 +1,8 @@
 //! Two restores of one target at once: one of them waits.
 //!
-//! Sessions know nothing of each other, so each looks at the unfinished ones of
-//! its namespace. Who has begun goes on; of those that have not, the one that
-//! was created first goes first, unless it waits for something that is missing.
-//! Who has begun never waits for a target, so that nobody waits in a circle.
+//! Sessions do not know of each other, so each session looks at the unfinished sessions of its namespace. A session
+//! that has begun goes on. Of the sessions that have not begun, the one that was created first goes first, unless it
+//! waits for something that is missing. A session that has begun never waits for a target, so there is no deadlock.
 
 use crate::api::restore_session::RestorePhase;
 use crate::plan::restore::pass::Pass;
@@ -14,12 +13,14 @@ use crate::plan::seen::job_status;
 use crate::plan::seen::surroundings::Rival;
 use crate::plan::seen::target::Reach;
 
-/// Targets of a session that it has not finished with; those it may still give way at only where it is about to begin.
+/// Targets that a session has not finished. A target that it has not begun counts only if the session is about to
+/// begin.
 pub fn of(other: &RestoreRun) -> Vec<Rival> {
     if other.is_over() {
         return vec![];
     }
-    // What waits for a Repository or a Secret may wait for a day; one that nobody has looked at is about to begin.
+    // A session that waits for a Repository or a Secret may wait for a day. A session that was not reconciled yet is
+    // about to begin.
     let about_to_begin = !other.is_leaving() && other.state.phase != Some(RestorePhase::Pending);
     let targets = other.targets();
     let member = |i: usize| other.state.members.get(i);
@@ -48,8 +49,8 @@ pub(super) fn ahead(pass: &Pass<'_>, index: usize) -> Option<String> {
     reaches.into_iter().find_map(|(_, reach)| elsewhere(pass, reach))
 }
 
-/// A Job that writes to one of these claims already, or reads it for a backup: of another session, or for another host
-/// of this run.
+/// A Job that already writes to one of these claims, or reads it for a backup. The Job is of another session, or for
+/// another host of this run.
 pub(super) fn writing(pass: &Pass<'_>, own_key: &str, reach: &Reach) -> Option<String> {
     let jobs = pass.seen.jobs.iter().filter(|j| j.is_active() && j.key != own_key);
     let about_to = pass.plan.jobs.iter().map(|j| job_status::see(j, &[], pass.at));

@@ -1,8 +1,8 @@
-//! `extraneous: Delete`: before a Job that deletes can exist, nobody else may have a file where it looks.
+//! `extraneous: Delete`: a Job that deletes is created only if no other pod or host has files where it looks.
 //!
-//! Pods that use the volumes would lose what they are writing, so the member waits for them. Another host of
-//! the run that restores into the same folder of a volume would lose what it has got back, so the member that
-//! deletes is refused. What deletes inside of one host is the agent's to know: it has the names.
+//! Pods that use the volumes would lose what they are writing, so the member waits for them. Another host of the run
+//! that restores into the same folder of a volume would lose its restored files, so the member that deletes is refused.
+//! Inside of one host, the agent decides what is deleted: it has the names.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::plan::run::conditions;
 use crate::plan::run::hosts::{is_within, parts};
 use crate::text::entries;
 
-/// Takes note of what a try has deleted, also one that failed afterwards.
+/// Records what an attempt has deleted, even if it failed afterwards.
 pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> {
     let now = i64::try_from(deleted?).unwrap_or(i64::MAX);
     host.deleted = Some(host.deleted.unwrap_or(0).saturating_add(now));
@@ -33,19 +33,19 @@ pub fn note(host: &mut HostRestoreStats, deleted: Option<u64>) -> Option<Event> 
     (now > 0).then(|| Event::new(false, reason::EXTRANEOUS_DELETED, &text))
 }
 
-/// Whether a member deletes what is extraneous.
+/// Whether a member deletes extraneous files.
 fn is_exact(pass: &Pass<'_>, index: usize) -> bool {
     pass.run.members[index].target.as_ref().is_some_and(RestoreTarget::is_exact)
 }
 
-/// Takes note of a try that ended without saying what it had deleted.
+/// Records that an attempt ended without reporting what it had deleted.
 pub fn note_uncounted(pass: &mut Pass<'_>, index: usize, host: usize) {
     if is_exact(pass, index) {
         pass.now.members[index].stats[host].more_deleted = Some(true);
     }
 }
 
-/// The same of every host that is cut off in the middle, by a cancel or the deadline for example.
+/// The same for every host that is interrupted, by a cancel or the deadline for example.
 pub fn note_cut_off(pass: &mut Pass<'_>) {
     for index in 0..pass.now.members.len().min(pass.run.members.len()) {
         for host in 0..pass.now.members[index].stats.len() {
@@ -57,7 +57,7 @@ pub fn note_cut_off(pass: &mut Pass<'_>) {
     }
 }
 
-/// What was deleted in all; nothing where no host was to be exact.
+/// What was deleted in total. `None` if no host was to be exact.
 pub fn deleted(members: &[RestoreMemberStatus]) -> Option<String> {
     let hosts = || members.iter().flat_map(|m| &m.stats);
     let all = hosts().filter_map(|h| h.deleted).reduce(i64::saturating_add)?;
@@ -65,7 +65,7 @@ pub fn deleted(members: &[RestoreMemberStatus]) -> Option<String> {
     Some(format!("Deleted {least}{}.", entries(all)))
 }
 
-/// Why a member that deletes must wait: pods use its volumes that are not scaled down for it.
+/// Why a member that deletes must wait: pods that are not scaled down for it use its volumes.
 pub fn in_use(pass: &Pass<'_>, index: usize) -> Option<String> {
     let spec = pass.run.members[index].target.as_ref().filter(|t| t.is_exact())?;
     let target = target_of(pass.seen, index)?;
@@ -82,12 +82,12 @@ pub fn in_use(pass: &Pass<'_>, index: usize) -> Option<String> {
     })
 }
 
-/// Whether a Job that deletes must not go on: somebody has begun to use the volumes.
+/// Whether a Job that deletes must be stopped, because other pods have begun to use the volumes.
 pub fn must_stop(pass: &Pass<'_>, index: usize) -> bool {
     is_exact(pass, index) && (is_broken(&pass.now.members[index]) || in_use(pass, index).is_some())
 }
 
-/// Fails members of which one would delete what another one restores or writes, before they begin.
+/// Fails members before they begin if one would delete what another one restores or writes.
 pub fn refuse_shared(pass: &mut Pass<'_>) {
     while let Some((index, why, text)) = clash(pass) {
         let at = pass.at;
@@ -108,7 +108,7 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
     let mut volumes: BTreeMap<String, Vec<Spot<'_>>> = BTreeMap::new();
     for member in all.clone() {
         let status = &pass.now.members[member];
-        // What was never begun restores nothing.
+        // A member that ended without having begun restores nothing.
         if !member_is_over(status.phase) || is_started(status) {
             for spot in status.stats.iter().flat_map(|host| places::of_host(pass, member, host)) {
                 if spot.deletes && !spot.is_claim && is_open(member) {
@@ -130,7 +130,7 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
             }
             around.push(spot);
         }
-        // Folders of one volume by subPath, of which a link on the volume can make one: the kubelet follows it.
+        // Different subPaths of one volume can be one folder, through a link on the volume: the kubelet follows it.
         let first = spots.iter().find(|s| s.deletes)?;
         let apart = |s: &&Spot<'_>| {
             (s.member, s.host) != (first.member, first.host)
@@ -146,7 +146,8 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
             return Some((ends.member, reason::EXTRANEOUS_OF_ANOTHER, text(pass, volume, deletes, other)));
         }
     }
-    // A member that waits for pods of another one would wait for ever: those go down in its own turn only.
+    // A member that waits for pods of another member would wait forever: those pods are scaled down only in that
+    // member's own turn.
     all.clone().filter(|i| is_open(*i) && is_exact(*i)).find_map(|index| {
         let used = users(pass, index);
         let mut others = all.clone().filter(|other| *other != index);
@@ -163,8 +164,8 @@ fn clash(pass: &Pass<'_>) -> Option<(usize, &'static str, String)> {
     })
 }
 
-/// Whether one of two places that are one in the other loses what the other one gets. Paths of one mount are
-/// known to the agent, which keeps what any snapshot of its host holds.
+/// Whether, of two places where one contains the other, a restore to one deletes what is restored to the other. Paths
+/// of one mount are known to the agent, which keeps what any snapshot of its host contains.
 fn meets(a: &Spot<'_>, b: &Spot<'_>) -> bool {
     (a.deletes || b.deletes) && ((a.member, a.host) != (b.member, b.host) || a.mount != b.mount)
 }

@@ -1,8 +1,7 @@
-//! The members of a RestoreBatch that names a BackupBatch instead of writing them down.
+//! The members of a RestoreBatch that names a BackupBatch instead of listing members.
 //!
-//! Turned around once, when the run begins: what was backed up becomes what is
-//! restored. Knows nothing of whether the result makes sense; that is admission's,
-//! which judges it as if a user had written it.
+//! The members are converted once, when the run begins: what was backed up becomes what is restored. This module does
+//! not check whether the result makes sense. Admission checks it as if a user had written it.
 
 use kube::ResourceExt as _;
 
@@ -17,7 +16,7 @@ use crate::plan::repository::preconditions;
 use crate::plan::repository::preconditions::NoGround;
 use crate::plan::repository::usage_policy::Verdict;
 
-/// Namespace of a BackupBatch that an object of `namespace` names. One that is empty says nothing.
+/// Namespace of a BackupBatch that an object of `namespace` names. An empty namespace counts as not set.
 pub fn home<'a>(reference: &'a BackupBatchRef, namespace: &'a str) -> &'a str {
     reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace)
 }
@@ -27,13 +26,14 @@ pub fn display(reference: &BackupBatchRef, namespace: &str) -> String {
     format!("BackupBatch {}/{}", home(reference, namespace), reference.name)
 }
 
-/// Whether a restore in `namespace` may take anything from the BackupBatch: of its own namespace always, else only with
-/// the consent of that one. It gives it by an annotation, or by the usagePolicy of a Repository of its own. A Repository
-/// of a third namespace speaks for nobody but itself. `verdict` is what its usagePolicy says, if it is there.
+/// Whether a restore in `namespace` may take anything from the BackupBatch: from its own namespace always, from another
+/// namespace only with the consent of that namespace. That namespace consents by an annotation, or by the usagePolicy
+/// of a Repository of its own. A Repository of a third namespace consents only for itself. `verdict` is what the
+/// usagePolicy of the Repository says, if it exists.
 ///
 /// # Errors
-/// It may not, or that is not known. A BackupBatch that is not there is spoken of as one that may not be used: nobody
-/// learns which it is.
+/// It may not, or that is not known. A BackupBatch that does not exist gives the same message as one that may not be
+/// used, so that users do not learn which it is.
 pub fn consent(
     batch: Option<&BackupBatch>,
     reference: &BackupBatchRef,
@@ -74,7 +74,7 @@ pub fn adopt(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -
     let mut all: Vec<RestoreMember> =
         batch.spec.members.iter().map(|m| member(m, batch.spec.runtime_settings.as_ref())).collect();
     if home(reference, namespace) != namespace {
-        // They may hold what is nobody else's to see, and would run in Jobs of this namespace.
+        // The settings may contain data that no other namespace may see, and would be used in Jobs of this namespace.
         all.iter_mut().for_each(|m| m.runtime_settings = None);
     }
     let alias = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.alias.clone()).unwrap_or_default();
@@ -94,7 +94,7 @@ pub fn adopt(batch: &BackupBatch, reference: &BackupBatchRef, namespace: &str) -
         };
         reference.members.iter().enumerate().map(find).collect::<Result<_, _>>()?
     };
-    // Where the BackupBatch says no namespace it means its own, which may not be ours.
+    // If the BackupBatch sets no namespace, its own is meant, which may not be the one of the restore.
     Ok(Adopted { from: reference.clone(), repository: repository(batch, reference, namespace), members })
 }
 
@@ -116,7 +116,7 @@ fn member(member: &BackupMember, of_all: Option<&crate::api::runtime::RuntimeSet
     }
 }
 
-/// Arguments and excludes are of the backup: what it left out is in no snapshot.
+/// Arguments and excludes apply only to the backup: what it left out is in no snapshot.
 fn target(target: &BackupTarget) -> RestoreTarget {
     // Without paths, each volume was backed up as a whole: the set of one run.
     let rule = if target.paths.is_empty() {
@@ -133,8 +133,8 @@ fn target(target: &BackupTarget) -> RestoreTarget {
     }
 }
 
-/// The task of the other direction, as tasks are named: `pvc-backup` and `pvc-restore`. Parameters of a backup are none
-/// of a restore.
+/// The restore task of a backup task, as tasks are named: `pvc-backup` and `pvc-restore`. Parameters of a backup do not
+/// apply to a restore.
 fn task(task: &TaskRef) -> Option<TaskRef> {
     let name = task.name.as_ref().filter(|n| !n.is_empty())?;
     Some(TaskRef { name: Some(name.replacen("backup", "restore", 1)), params: vec![] })
@@ -213,7 +213,7 @@ mod tests {
         assert!(failure.message.contains("BackupBatch prod/shop") && !failure.message.contains("namespace prod only"));
         let away = ask(Some("prod"), Some(Verdict::Unknown("away".into())));
         assert_eq!(away, Err(NoGround::Waiting("away".into())));
-        // What is not there is denied in the same words: neither the batch, nor its Repository.
+        // A missing batch and a missing Repository are denied with the same message.
         let missing = consent(None, &reference(Some("prod"), &[]), "test", None);
         assert_eq!(
             (missing, ask(Some("prod"), None)),

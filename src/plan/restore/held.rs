@@ -1,7 +1,7 @@
-//! A workload whose data is half restored stays at zero, and says why in an annotation.
+//! A workload whose data is half restored stays at zero. An annotation on it says why.
 //!
-//! Its data counts as touched from the moment status announces the first try of a host, because a Job may exist
-//! from then on. It counts as untouched again only where every try has ended with an answer that it wrote nothing.
+//! Its data counts as touched from the moment status announces the first attempt of a host, because a Job may exist
+//! from then on. It counts as untouched again only if every attempt has ended with an answer that it wrote nothing.
 
 use std::collections::BTreeSet;
 
@@ -28,24 +28,25 @@ pub fn is_half(host: &HostRestoreStats) -> bool {
     host.attempt.is_some() && host.phase != Some(HostPhase::Succeeded) && host.unwritten != host.attempt
 }
 
-/// Notes that the current try of a host has ended before it wrote anything.
+/// Notes that the current attempt of a host has ended before it wrote anything.
 pub fn note_unwritten(host: &mut HostRestoreStats) {
     if can_be_known(host) {
         host.unwritten = host.attempt;
     }
 }
 
-/// Notes that a Job of the current try may have run and is gone, so that nobody will know what it did.
+/// Notes that a Job of the current attempt may have run and is gone, so that its result stays unknown.
 pub fn note_unknown(host: &mut HostRestoreStats) {
     host.unwritten = Some(0);
 }
 
-/// Whether a Job of it may have run of which nobody knows what it did.
+/// Whether a Job of the host may have run with an unknown result.
 pub fn is_unknown(host: &HostRestoreStats) -> bool {
     host.unwritten == Some(0)
 }
 
-/// Whether the current try can say that nothing was written: it is known of all before it, and of all its Jobs.
+/// Whether the current attempt can tell that nothing was written: this is known of all earlier attempts, and no Job of
+/// the current attempt has an unknown result.
 pub fn can_be_known(host: &HostRestoreStats) -> bool {
     match host.attempt {
         Some(1) => host.unwritten.is_none(),
@@ -53,7 +54,7 @@ pub fn can_be_known(host: &HostRestoreStats) -> bool {
     }
 }
 
-/// Members with the workload of this one, itself among them, by index.
+/// Members with the same workload as this member, including itself, by index.
 fn same<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = (usize, &'p RestoreMemberStatus)> {
     let own = hosts::target_key(&pass.now.members[index].ref_);
     let is_same =
@@ -66,7 +67,7 @@ fn spots_of<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = Spot<'
     pass.now.members[index].stats.iter().flat_map(move |host| places::of_host(pass, index, host))
 }
 
-/// Members with another target that restore into a volume of this one, of those that are so.
+/// Members with another target that satisfy `is_so` and restore into a volume of this member.
 fn beside(pass: &Pass<'_>, index: usize, is_so: impl Fn(&RestoreMemberStatus) -> bool) -> Vec<usize> {
     let own: Vec<usize> = same(pass, index).map(|(i, _)| i).collect();
     let found = pass.now.members.iter().enumerate().filter(|(i, m)| !own.contains(i) && is_so(m)).map(|(i, _)| i);
@@ -83,20 +84,22 @@ pub fn is_written_beside(pass: &Pass<'_>, index: usize) -> bool {
     !beside(pass, index, |m| is_started(m) && m.stats.iter().any(|h| !is_over(h.phase))).is_empty()
 }
 
-/// What this run has left half restored on volumes of the workload: members and hosts.
+/// Members and hosts that this run has left half restored on volumes of the workload.
 fn halves<'p>(pass: &'p Pass<'_>, index: usize) -> Vec<(usize, &'p HostRestoreStats)> {
     let beside = beside(pass, index, |m| m.stats.iter().any(is_half));
     let of = |i: usize| pass.now.members[i].stats.iter().filter(|h| is_half(h)).map(move |h| (i, h));
     same(pass, index).map(|(i, _)| i).chain(beside).flat_map(of).collect()
 }
 
-/// What the user wants to become of a member's workload. Of a spec that was changed under its run nothing is read.
+/// Whether the user wants a member's workload to stay down after a failure. A spec that was changed during its run is
+/// not read.
 fn stays_down(pass: &Pass<'_>, index: usize) -> bool {
     let target = pass.run.members.get(index).and_then(|m| m.target.as_ref()).filter(|_| !pass.run.is_changed());
     target.and_then(|t| t.after_failure) != Some(AfterFailure::ScaleBack)
 }
 
-/// Whether this run has left data of the workload half restored, with nobody wanting it back so.
+/// Whether this run has left data of the workload half restored, and the user does not want the workload back like
+/// that.
 fn is_ours(pass: &Pass<'_>, index: usize) -> bool {
     halves(pass, index).iter().any(|(i, _)| stays_down(pass, *i))
 }
@@ -109,7 +112,7 @@ pub fn must_stay(pass: &Pass<'_>, index: usize) -> bool {
     if is_ours(pass, index) {
         return true;
     }
-    // Left so by an earlier restore: only a whole one ends that, or one after which it is wanted back whatever came of it.
+    // Left at zero by an earlier restore. Only a complete restore ends that, or one whose `afterFailure` is ScaleBack.
     is_found_held(pass, index)
         && !has_half(pass, index)
         && !(is_restored(pass, index) && (left_over(pass, index).is_none() || !stays_down(pass, index)))
@@ -125,13 +128,13 @@ fn has_half(pass: &Pass<'_>, index: usize) -> bool {
     !halves(pass, index).is_empty()
 }
 
-/// Whether this run has restored every host of the workload that it was to.
+/// Whether this run has restored every host of the workload that it was to restore.
 fn is_restored(pass: &Pass<'_>, index: usize) -> bool {
     let is_whole = |h: &HostRestoreStats| h.phase == Some(HostPhase::Succeeded);
     same(pass, index).all(|(_, m)| !m.stats.is_empty() && m.stats.iter().all(is_whole))
 }
 
-/// What of an earlier restore's half-restored data this one has not restored, as messages name it.
+/// The half-restored data of an earlier restore that this restore has not restored, as messages name it.
 fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     let note = target_of(pass.seen, index)?.held_down.as_deref().and_then(|text| Note::read(text).ok())?;
     if note.uid == pass.run.id.uid {
@@ -147,7 +150,7 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
         let is_it = |s: &&Spot<'_>| s.volume == volume && (s.only.is_none() || s.only == place.only);
         spots.iter().filter(is_it).filter(|s| is_within(&place.path, &s.path)).collect::<Vec<_>>()
     };
-    // Files that are half there, and not in the snapshots of this one, are as they were, unless such files are deleted.
+    // Partial files that are not in the snapshots of this restore stay as they are, unless such files are deleted.
     let ends = |spot: &&Spot<'_>, place: &Place| {
         let is_of_same = || !place.snapshots.is_empty() && place.snapshots.iter().all(|id| spot.snapshots.contains(id));
         spot.deletes || (!place.deleting && is_of_same())
@@ -169,8 +172,8 @@ fn left_over(pass: &Pass<'_>, index: usize) -> Option<String> {
     })
 }
 
-/// Whether a host has all files of its snapshots. One that restored none, or left alone what was there or what only had the
-/// right size and time, may have left what is half restored as it was.
+/// Whether a host has all files of its snapshots. A restore that wrote no files, or skipped existing files or files
+/// with only the right size and time, may have left half-restored data as it was.
 fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
     let spec = pass.run.members.get(member).and_then(|m| m.target.as_ref());
     host.phase == Some(HostPhase::Succeeded)
@@ -179,8 +182,9 @@ fn is_written(pass: &Pass<'_>, member: usize, host: &HostRestoreStats) -> bool {
         && spec.zip(pass.system(member)).is_some_and(|(t, system)| system.restores_all(t))
 }
 
-/// What this run leaves half restored of a workload, beside what its note says already of this run, and of an earlier one
-/// that this one has not restored. Nothing where that is not known: the spec was changed, a volume is gone.
+/// Places of a workload that are half restored: those of this run, those that its note already has of this run, and
+/// those of an earlier run that this run has not restored. Empty if they are not known: the spec was changed, a volume
+/// is gone.
 fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
     let is_found = is_found_held(pass, index);
     let stays = |n: &&Note| n.uid == pass.run.id.uid || (is_found && left_over(pass, index).is_some());
@@ -208,13 +212,13 @@ fn places(pass: &Pass<'_>, index: usize, before: Option<&Note>) -> Vec<Place> {
     places
 }
 
-/// What an earlier restore has left where its note names no place.
+/// Text for what an earlier restore has left if its note names no place.
 const UNKNOWN: &str = "all that is half restored, as far as is known";
 
-/// What is said of a workload that `afterFailure: ScaleBack` brings back all the same.
+/// Text about a workload that `afterFailure: ScaleBack` brings back despite half-restored data.
 pub const RUNS_ON_HALF: &str = " Its data may be half restored, and afterFailure is ScaleBack.";
 
-/// Whether data of a workload is half restored, by this run or by one before.
+/// Whether data of a workload is half restored, by this run or an earlier one.
 pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
     let comes_back_so = |m: &RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| q.held == Some(false));
     let has_all = || is_restored(pass, index) && left_over(pass, index).is_none();
@@ -222,8 +226,8 @@ pub fn is_on_half(pass: &Pass<'_>, index: usize) -> bool {
     has_half(pass, index) || of_before
 }
 
-/// Notes of a workload that is back whether data is half restored that an earlier restore had left so. Its own note, which
-/// says what that is, goes next.
+/// Records, for a workload that is back, whether data that an earlier restore left half restored is still half
+/// restored. The annotation on the workload, which lists that data, is removed next.
 pub fn settle(pass: &mut Pass<'_>, index: usize) {
     if !is_on_half(pass, index) {
         return;
@@ -234,7 +238,7 @@ pub fn settle(pass: &mut Pass<'_>, index: usize) {
     }
 }
 
-/// The note on a workload that is at zero, where it has one. What cannot be read is ignored, and said.
+/// The note on a workload that is at zero, if it has one. A note that cannot be read is ignored, and an event says so.
 pub fn found(pass: &mut Pass<'_>, target: &Target) -> Option<Note> {
     match Note::of(target)? {
         Ok(note) => Some(note),
@@ -250,7 +254,7 @@ pub fn found(pass: &mut Pass<'_>, target: &Target) -> Option<Note> {
     }
 }
 
-/// Leaves the workload at zero. True once it says so itself.
+/// Leaves the workload at zero. True once its annotation says so.
 pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
     let replicas = quiesce.replicas;
@@ -265,7 +269,7 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     };
     let note = match there {
         Some(note) if !ours || note.says(&wanted) => note,
-        // None, one that cannot be read, of an earlier restore, or that does not know yet of all.
+        // No note, or a note that cannot be read, is of an earlier restore, or does not list everything yet.
         _ => return write(pass, index, target, &wanted),
     };
     let (at, name) = (pass.at, &target.display);
@@ -288,7 +292,7 @@ pub fn leave_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     true
 }
 
-/// What to do about it.
+/// What to do about a workload that stays at zero.
 fn remedy(target: &Target, note: &Note, namespace: &str) -> String {
     let (key, replicas) = (annotation::HELD_DOWN, note.replicas);
     let again = match replicas {
@@ -311,7 +315,7 @@ fn hold(target: &Target, note: Option<String>) -> Hold {
     Hold { kind: target.kind.clone(), name: target.name.clone(), note }
 }
 
-/// One try to annotate it. True when a session that goes has tried for long enough.
+/// Tries once to annotate the workload. True when a session that is being deleted has tried for long enough.
 fn write(pass: &mut Pass<'_>, index: usize, target: &Target, note: &Note) -> bool {
     let hold = hold(target, Some(note.write()));
     let Some(refused) = pass.seen.refused_holds.get(&hold.key()).cloned() else {
@@ -328,7 +332,8 @@ fn write(pass: &mut Pass<'_>, index: usize, target: &Target, note: &Note) -> boo
     refused_once(pass, index, &refused.reason, &text, &text)
 }
 
-/// Takes the note off a workload that is up. True when it has none; whoever does not let us take it off keeps it.
+/// Removes the note from a workload that is up. True when the workload has none, or when the removal is refused: then
+/// the note stays.
 pub fn is_off(pass: &mut Pass<'_>, target: &Target) -> bool {
     if target.held_down.as_deref().is_none_or(|t| Note::read(t).is_err()) {
         return true;
@@ -369,7 +374,7 @@ fn why(pass: &Pass<'_>, index: usize) -> String {
     host.map(|h| format!("Host {}: {}", h.hostname, h.error.clone().unwrap_or_default())).unwrap_or_default()
 }
 
-/// That it has come back, for every member whose record says that it was left at zero.
+/// Records that the workload is back, for every member whose record says that it was left at zero.
 pub fn is_back(pass: &mut Pass<'_>, index: usize, text: &str) {
     let at = pass.at;
     let all: Vec<usize> = same(pass, index).filter(|(_, m)| is_held(m)).map(|(i, _)| i).collect();

@@ -1,6 +1,6 @@
-//! What a workload says of why it stays at zero: an annotation, so that it outlives the session that left it there.
+//! The annotation on a workload that says why it stays at zero. It outlives the session that left the workload there.
 //!
-//! Whoever may write it can scale the workload anyway. It is read all the same as what a stranger wrote.
+//! A user who may write the annotation can scale the workload anyway. It is still read as untrusted input.
 
 use std::collections::BTreeSet;
 
@@ -10,23 +10,24 @@ use crate::names::annotation;
 use crate::plan::seen::target::Target;
 use crate::text::cut;
 
-/// Longest annotation that is read, bytes. Ours have at most [`PLACES_MAX`], [`WHY_MAX`] twice, and some hundred more.
+/// Longest annotation that is read, in bytes. Lifeboat writes at most [`PLACES_MAX`], [`WHY_MAX`] twice, and some
+/// hundred more.
 const READ_MAX: usize = 32_768;
-/// Stands for one that is longer.
+/// Stands for an annotation that is longer.
 const TOO_LONG: &str = "longer than is read";
 /// Longest reason, bytes.
 const WHY_MAX: usize = 512;
-/// Most replicas that are taken from an annotation; nothing that shares volumes has as many.
+/// Most replicas that are taken from an annotation. No workload that shares volumes has as many.
 const MOST_REPLICAS: i32 = 10_000;
 /// Most bytes of places that are written.
 const PLACES_MAX: usize = 24_576;
 /// Longest name of a session, `Kind/namespace/name`: twice 253 characters and a kind.
 const SESSION_MAX: usize = 600;
 
-/// What the name of a folder of a node begins with, among volumes.
+/// Prefix of the volume name of a folder on a node.
 pub const ON_NODE: &str = "node ";
 
-/// Keeps no more of an annotation than is read.
+/// Replaces an annotation that is too long to be read.
 pub fn bound(text: &mut String) {
     if text.len() > READ_MAX {
         TOO_LONG.clone_into(text);
@@ -36,7 +37,7 @@ pub fn bound(text: &mut String) {
 /// The annotation, as JSON.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Note {
-    /// Replicas that it comes back to; 0 where it had none before.
+    /// Replicas that the workload is scaled back to. 0 if it had none before.
     pub replicas: i32,
     /// The session that left it down, `Kind/namespace/name`.
     pub session: String,
@@ -46,7 +47,7 @@ pub struct Note {
     pub why: String,
     /// Since when, RFC 3339.
     pub since: String,
-    /// What is half restored; nothing where that is not known, so that no restore can be known to have restored it.
+    /// What is half restored. Empty if that is not known; then no restore can be known to have restored it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
 }
@@ -58,10 +59,11 @@ pub struct Place {
     pub volumes: Vec<String>,
     /// The folder in each of them.
     pub path: String,
-    /// Stands for what the rule left out; none where it restored all that is there.
+    /// Stands for what the rule left out. `None` if the rule restored everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
-    /// The snapshots whose files are half there, by the first digits of their ids. Another one may not have all of them.
+    /// The snapshots whose files are half restored, by the first digits of their ids. Another snapshot may not have all
+    /// of these files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<String>,
     /// Files that no snapshot has may be half deleted.
@@ -73,39 +75,39 @@ impl Note {
     /// As the annotation's value.
     pub fn write(&self) -> String {
         let mut note = Self { places: written(self.places.clone()), ..self.clone() };
-        // Of what is left, JSON doubles a character at most.
+        // In the text that is left, JSON at most doubles a character.
         note.why = note.why.replace(char::is_control, " ");
         cut(&mut note.why, WHY_MAX);
         serde_json::to_string(&note).unwrap_or_default()
     }
 
-    /// Whether it says of the workload what another one says.
+    /// Whether the note says the same of the workload as another note.
     pub fn says(&self, other: &Self) -> bool {
         (&self.uid, self.replicas) == (&other.uid, other.replicas)
             && written(self.places.clone()) == written(other.places.clone())
     }
 
-    /// The node that half-restored folders of a node are on, where all are on one.
+    /// The node of the half-restored folders on nodes, if all are on one node.
     pub fn node(&self) -> Option<&str> {
         let mut nodes = self.places.iter().flat_map(|p| &p.volumes).filter_map(|v| v.strip_prefix(ON_NODE));
         let first = nodes.next()?;
         nodes.all(|n| n == first).then_some(first)
     }
 
-    /// Of a workload that is at zero; nothing where it has none. Of one that is up it does not count.
+    /// The note of a workload that is at zero, if it has one. The note of a workload that is up does not count.
     pub fn of(target: &Target) -> Option<Result<Self, &'static str>> {
         target.held_down.as_deref().filter(|_| target.replicas == 0).map(Self::read)
     }
 
-    /// The same, of one that can be read.
+    /// The same, if the note can be read.
     pub fn valid(target: &Target) -> Option<Self> {
         Self::of(target)?.ok()
     }
 
-    /// From the annotation's value.
+    /// Reads a note from the annotation's value.
     ///
     /// # Errors
-    /// It is not what we write.
+    /// The value is not what Lifeboat writes.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         if text.len() > READ_MAX || text == TOO_LONG {
             return Err("is longer than 32768 bytes");
@@ -122,7 +124,7 @@ impl Note {
 }
 
 impl Place {
-    /// At most so many bytes as JSON.
+    /// Upper bound of its length as JSON, in bytes.
     fn bytes(&self) -> usize {
         let text = |t: &String| serde_json::to_string(t).map_or(t.len(), |t| t.len() + 1);
         let all = |list: &[String]| list.iter().map(text).sum::<usize>();
@@ -130,7 +132,8 @@ impl Place {
     }
 }
 
-/// Places as an annotation holds them: of too many, their whole volumes; of too many of those, none.
+/// Places as an annotation holds them. Too many places are replaced by their whole volumes, and too many volumes by an
+/// empty list.
 fn written(places: Vec<Place>) -> Vec<Place> {
     let is_too_long = |places: &[Place]| places.iter().map(Place::bytes).sum::<usize>() > PLACES_MAX;
     if !is_too_long(&places) {

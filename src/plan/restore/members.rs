@@ -1,4 +1,4 @@
-//! Members: begun in their order, restored host by host (`host`), closed.
+//! Starts members in their order, restores them host by host (`act`), and closes them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -15,8 +15,8 @@ use crate::plan::run::{conditions, duration};
 use crate::plan::seen::job_status::{JobSeen, JobState};
 use crate::plan::work::retry;
 
-/// Moves every member on as far as order allows. Without ground, of which the text says what is missing,
-/// nothing begins; what was begun is read, and its workload scaled back.
+/// Advances every member as far as the order allows. Without ground (the text says what is missing) nothing begins;
+/// members that were begun are read, and their workloads are scaled back.
 pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
     let settled = pin::is_settled(pass);
     let started = pass.now.members.iter().any(is_started);
@@ -48,7 +48,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Result<&Ground, &str>) {
     }
 }
 
-/// A member one of whose hosts cannot be restored is not begun.
+/// A member is not begun if one of its hosts cannot be restored.
 fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
     let at = pass.at;
     let status = &mut pass.now.members[index];
@@ -59,7 +59,7 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
     if let Some(host) = failed {
         let text = format!("Host {}: {}", host.hostname, host.error.clone().unwrap_or_default());
         let why = host.reason.clone().unwrap_or_default();
-        // The error stands beside the host, and in what becomes of the run.
+        // The error is in the entry of the host, and in the result of the run.
         let said = format!("Host {} cannot be restored; its entry in stats has the error.", host.hostname);
         conditions::set(&mut status.conditions, condition::SNAPSHOTS_PINNED, false, &why, said, at);
         fail_member(status, &text);
@@ -75,7 +75,7 @@ fn settle_preflight(pass: &mut Pass<'_>, index: usize) {
     }
 }
 
-/// A member's own clock runs from its start, not while it waits for its turn.
+/// A member's own timeout counts from its start, not while it waits for its turn.
 fn start_clock(pass: &mut Pass<'_>, index: usize) {
     let limit = pass.run.members[index].time_out.as_deref().and_then(|t| duration::parse(t).ok());
     let Some(limit) = limit.and_then(|l| SignedDuration::try_from(l).ok()) else { return };
@@ -87,7 +87,7 @@ fn start_clock(pass: &mut Pass<'_>, index: usize) {
     }
 }
 
-/// Nothing is scaled down for a restore that could not go on at once.
+/// A workload is scaled down only for a restore that can go on at once.
 fn may_begin(pass: &mut Pass<'_>, index: usize, ground: bool) -> bool {
     ground && is_pinned(&pass.now.members[index]) && pass.is_open(index)
 }
@@ -96,7 +96,7 @@ fn is_pinned(status: &RestoreMemberStatus) -> bool {
     !status.stats.is_empty() && status.stats.iter().all(|h| !h.snapshots.is_empty() || is_over(h.phase))
 }
 
-/// Order: whether a member's turn has come. Marks those that never get one.
+/// Whether a member's turn in the order has come. Marks members that never get a turn.
 fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -> bool {
     let blocker = pass.now.members[..index]
         .iter()
@@ -125,7 +125,7 @@ fn may_follow(pass: &mut Pass<'_>, index: usize, settled: bool, started: bool) -
     earlier_over && (started || settled)
 }
 
-/// One member, one pass.
+/// Runs one pass over one member.
 fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     pass.now.phase = Some(RestorePhase::Running);
     pass.now.members[index].phase = Some(MemberPhase::Running);
@@ -140,7 +140,8 @@ fn restore(pass: &mut Pass<'_>, index: usize, ground: Option<&Ground>) {
     }
 }
 
-/// Past the deadline: read what is done, stop what runs, scale back, fail what is not over.
+/// Ends a member after the deadline: reads finished Jobs, stops active Jobs, scales back, and fails hosts that are not
+/// over.
 fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let started = is_started(&pass.now.members[index]);
     let held = pin::held(pass);
@@ -151,7 +152,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
             continue;
         }
         let key = status::key(index, &entry.hostname);
-        // It may have ended in time while nobody looked.
+        // The Job may have ended in time without having been read.
         if let Some(JobSeen { state: JobState::Done(outcome), deleting: false, .. }) =
             entry.attempt.and_then(|a| pass.job(&key, a))
         {
@@ -175,7 +176,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
     let not_down = held_up(pass, index);
     extraneous::note_cut_off(pass);
     for entry in pass.now.members[index].stats.iter_mut().filter(|h| !is_over(h.phase)) {
-        // What was not begun waited for its workload.
+        // A host that was not begun waited for its workload.
         if let (None, None, Some((why, text))) = (entry.attempt, &entry.error, &not_down) {
             entry.reason = why.clone().or(entry.reason.take());
             entry.error = Some(text.clone());
@@ -212,7 +213,7 @@ fn run_out(pass: &mut Pass<'_>, index: usize, missing: Option<&str>) {
         )
     });
     let status = &mut pass.now.members[index];
-    // As it was said while it waited.
+    // The same text as while the member waited.
     let missing = missing.map(ToOwned::to_owned);
     let waited_for = missing.or_else(|| status.message.clone()).or(kept).or(held.map(|(_, text)| text)).or(looks);
     let waited_for = waited_for.unwrap_or_else(|| "It was still waiting.".to_owned());

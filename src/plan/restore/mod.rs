@@ -1,17 +1,14 @@
 //! What happens next to a restore: the state machine of RestoreSession and RestoreBatch.
 //!
-//! One pass goes from the status as it stands (`was`) to the status as it shall
-//! stand (`now`), and lists effects. Two rules keep a crash between any two
-//! writes harmless. Intent before effect: an effect that scales a workload or
-//! overwrites data is listed only if `was`, the written status, announces it.
-//! Same name for the same step: an effect that is listed twice happens once.
+//! One pass computes the new status (`now`) from the current status (`was`), and lists effects. Two rules keep a crash
+//! between any two writes harmless. Intent before effect: an effect that scales a workload or overwrites data is listed
+//! only if `was`, the written status, announces it. Same name for the same step: an effect that is listed twice happens
+//! once.
 //!
-//! The order: repository and Secret are there; each target is there and a Job
-//! can reach it; a preflight Job resolves every host's snapshots, which are
-//! pinned; nobody else restores the same; claims that are to be made are made;
-//! a member's workload is quiesced; its hosts are restored; the workload is
-//! scaled back; the run ends. Whoever deletes, cancels or changes it goes another
-//! way out, at any point.
+//! The order: Repository and Secret exist; each target exists and a Job can reach it; a preflight Job resolves every
+//! host's snapshots, which are pinned; no other session restores the same target; claims are created; a member's
+//! workload is quiesced; its hosts are restored; the workload is scaled back; the run ends. A run that is deleted,
+//! canceled or changed is torn down instead, at any point.
 
 mod act;
 mod conclude;
@@ -70,7 +67,7 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     if run.id.deleting {
         teardown::leave(&mut pass);
     } else if run.is_over() {
-        // A spec that is changed now changes nothing; who compares generations must not wait for ever.
+        // A change of the spec has no effect now. A client that compares generations must not wait forever.
         pass.now.observed_generation = run.id.generation;
         teardown::stop_all(&mut pass);
         pass.release();
@@ -84,9 +81,9 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
         pass.step();
     }
     let plan = pass.finish();
-    // The API server puts no finalizer on what is being deleted.
-    // Nor does anybody else take it off a run that has rights in another namespace.
-    // Nor off one whose workload is down: whoever replaces the object takes every finalizer off it.
+    // The API server adds no finalizer to an object that is being deleted. A run that has rights in another namespace,
+    // or whose workload is down, gets its finalizer back if it was removed: a client that replaces the object removes
+    // every finalizer.
     let stands =
         !run.state.run.grants.is_empty() || (!run.is_over() && run.state.members.iter().any(status::is_started));
     if run.id.held || run.id.deleting {
@@ -95,12 +92,13 @@ pub fn next(run: &RestoreRun, seen: &Surroundings, setup: &Setup, now: Timestamp
     if leaves_something(&plan) {
         return Plan { finalizer: Some(FinalizerChange::Add), again: true, ..Plan::nothing() };
     }
-    // What stands already waits for nothing: its finalizer goes with whatever else is to be written.
+    // A run that has such rights or workloads does not wait for its finalizer: it is added with the other writes.
     let finalizer = plan.finalizer.or(stands.then_some(FinalizerChange::Add));
     Plan { finalizer, ..plan }
 }
 
-/// Whether a deletion would have to undo something of it. A preflight only reads, and goes with its owner.
+/// Whether a deletion would have to undo something of the plan. A preflight Job only reads, and is deleted with its
+/// owner.
 fn leaves_something(plan: &Plan) -> bool {
     let made = !(plan.scales.is_empty() && plan.holds.is_empty() && plan.claims.is_empty() && plan.grants.is_empty());
     made || !plan.jobs.iter().all(job_status::is_preflight)
@@ -116,19 +114,19 @@ impl Pass<'_> {
         let too_long = || {
             let own = limits::too_long("spec.timeOut", self.run.time_out.as_deref(), longest);
             let own = own.or_else(|| self.unsupported());
-            // What began before there was a limit ends within it.
+            // A run that began before there was a limit ends within the limit.
             own.or_else(|| self.run.members.iter().enumerate().find_map(of_member)).filter(|_| !self.has_begun())
         };
         if let Some(refusal) = &self.seen.refusal.clone().or_else(too_long) {
             if refusal.reason == reason::REPOSITORY_NOT_ALLOWED {
-                // Of the BackupBatch that it names.
+                // The refusal is about the BackupBatch that the run names.
                 let (list, text) = (&mut self.now.conditions, refusal.message.as_str());
                 conditions::set(list, condition::REPOSITORY_FOUND, false, &refusal.reason, text, self.at);
                 return self.keep_out(&Failure::new(Class::Invalid, &refusal.reason, text));
             }
             self.now.phase = Some(RestorePhase::Invalid);
             let text = &refusal.message;
-            // Said of another spec.
+            // This condition is about another spec.
             self.now.conditions.retain(|c| c.type_ != condition::REPOSITORY_FOUND);
             conditions::set(
                 &mut self.now.conditions,
@@ -144,7 +142,7 @@ impl Pass<'_> {
         let namespace = &self.run.id.namespace;
         if let Some(source) = self.run.untaken() {
             if self.was.is_denied() {
-                // It may take them now.
+                // The run may take the members now.
                 self.now.conditions.retain(|c| c.type_ != condition::REPOSITORY_FOUND);
             }
             targets::members(self, &from_backup_batch::display(source, namespace));
@@ -182,7 +180,7 @@ impl Pass<'_> {
         }
         pin::advance(self, ground.as_ref().ok());
         if too_large::refuse(self) {
-            // Its Jobs are stopped once this is written.
+            // The Jobs of the run are stopped once this status is written.
             self.plan.jobs.clear();
             return;
         }
@@ -190,15 +188,15 @@ impl Pass<'_> {
         conclude::conclude(self);
     }
 
-    /// The usagePolicy keeps a run out. Its Jobs and rights end at once. One that has not begun is called invalid, and
-    /// follows when the policy changes; one that has is ended.
+    /// Handles a run that the usagePolicy does not allow. Its Jobs and rights end at once. A run that has not begun
+    /// becomes invalid, and goes on when the policy changes. A run that has begun is ended.
     fn keep_out(&mut self, failure: &Failure) {
         self.kept_out = true;
         teardown::stop_all(self);
         if self.has_begun() {
             let text = format!("{} The run is being ended: its Jobs are stopped.", failure.message);
             conclude::say(self, Health::Reconciling, &failure.reason, &text);
-            // What is scaled back comes when this is written.
+            // Workloads are scaled back once this status is written.
             self.plan.again = true;
         } else {
             self.stay_out(failure);
@@ -222,8 +220,8 @@ impl Pass<'_> {
         self.plan.look_again(LOOK_FOR_MISSING);
     }
 
-    /// What new Jobs stand on. They have the Secret mounted, or need a grant to read it.
-    /// Without a Repository, members go on that use none.
+    /// What new Jobs need to be created. They have the Secret mounted, or need a grant to read it. Without a
+    /// Repository, members that use none go on.
     fn stand_on(&mut self, access: Result<Option<Access>, String>) -> Result<Ground, String> {
         let defaults = self.seen.job_defaults.clone()?;
         if let Ok(Some(access)) = &access {
@@ -236,7 +234,7 @@ impl Pass<'_> {
         Ok(Ground::new(self.frame(), access))
     }
 
-    /// A member whose driver is declared only.
+    /// The refusal of a member whose driver is declared but not supported.
     fn unsupported(&self) -> Option<Refusal> {
         let index = (0..self.run.members.len()).find(|index| self.system(*index).is_none())?;
         let text = format!("Driver {:?} of member {index} is not supported yet; use Restic.", self.run.driver(index));
@@ -267,21 +265,21 @@ impl Pass<'_> {
             Settled::Keep => {}
             Settled::Gone => self.now.run.grants.clear(),
             Settled::Announce(grant) => {
-                // All else waits until that is written.
+                // Everything else waits until this status is written.
                 let mut announced = self.was.clone();
                 announced.run.grants.push(grant);
                 let status = Some(announced.document(&self.run.id.kind));
                 return Plan { status, again: true, ..Plan::nothing() };
             }
         }
-        // One that is being deleted says only what keeps it.
+        // A session that is being deleted reports only what blocks its deletion.
         let silent = self.run.id.deleting
             && (refused::refused(&self.now.members).is_none() || self.plan.finalizer == Some(FinalizerChange::Remove));
         if !silent {
             self.warn_of_missing();
         }
         if !silent && self.now != *self.was {
-            // As documents: what a kind's status does not hold is no difference.
+            // Compared as documents: a field that the status of the kind does not have is no difference.
             let document = self.now.document(&self.run.id.kind);
             self.plan.status = Some(document).filter(|d| *d != self.was.document(&self.run.id.kind));
         }

@@ -1,4 +1,4 @@
-//! One pass over one restore: what it reads, and what it is about to say and do.
+//! One pass over one restore: what it reads, the status it is about to write, and the effects it plans.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,16 +38,16 @@ pub fn target_of(seen: &Surroundings, member: usize) -> Option<&crate::plan::see
     }
 }
 
-/// What new Jobs stand on.
+/// What new Jobs need to be created.
 pub struct Ground {
     frame: JobFrame,
-    /// How they reach the Repository; none where no member uses one.
+    /// How they reach the Repository. `None` if no member uses one.
     access: Option<Access>,
     /// Why the Repository cannot be used now.
     missing: Option<String>,
 }
 
-/// What a new Job of a member stands on.
+/// What a new Job of a member needs to be created.
 pub struct MemberGround<'g> {
     pub frame: Cow<'g, JobFrame>,
     pub access: Option<&'g Access>,
@@ -59,7 +59,7 @@ impl Ground {
         Self { frame, access, missing }
     }
 
-    /// Whether Jobs of a member can be made, or what is missing.
+    /// Whether Jobs of a member can be created, or what is missing.
     pub fn for_member(&self, pass: &Pass<'_>, index: usize) -> Result<(), &str> {
         pass.system(index).and_then(|system| self.missing_for(system)).map_or(Ok(()), Err)
     }
@@ -68,7 +68,7 @@ impl Ground {
         self.missing.as_deref().filter(|_| system.uses_repository())
     }
 
-    /// What Jobs of a member stand on, or what is missing.
+    /// What Jobs of a member need to be created, or what is missing.
     pub fn of(&self, system: &dyn System, target: Option<&RestoreTarget>) -> Result<MemberGround<'_>, &str> {
         if let Some(why) = self.missing_for(system) {
             return Err(why);
@@ -76,7 +76,7 @@ impl Ground {
         if system.uses_repository() {
             return Ok(MemberGround { frame: Cow::Borrowed(&self.frame), access: self.access.as_ref() });
         }
-        // Rights are given for the Secret of the Repository.
+        // Rights are granted only for the Secret of the Repository.
         let slot = target.and_then(|t| system.slot(t)).unwrap_or_default();
         let frame = JobFrame { repository: slot, account: None, ..self.frame.clone() };
         Ok(MemberGround { frame: Cow::Owned(frame), access: None })
@@ -88,31 +88,31 @@ pub(super) struct Pass<'a> {
     pub run: &'a RestoreRun,
     pub seen: &'a Surroundings,
     pub setup: &'a Setup,
-    /// The clock, as an argument.
+    /// The current time, passed as an argument.
     pub at: Timestamp,
     /// Status as written: effects may rely on it.
     pub was: &'a RestoreState,
-    /// Status as it shall be.
+    /// Status as it is to be written.
     pub now: RestoreState,
     /// The deadline has passed.
     pub expired: bool,
-    /// How to reach each host, by member and host name; filled for targets that are there.
+    /// How to reach each host, by member and host name. Filled for targets that exist.
     pub reaches: BTreeMap<(usize, String), Reach>,
-    /// To its Repository.
+    /// Gate to the Repository of the run.
     pub gate: Gate,
-    /// To what else its Jobs take slots of, by key.
+    /// Gates to everything else that its Jobs take slots of, by key.
     pub gates: BTreeMap<String, Gate>,
     /// What new Jobs need to read the Secret of another namespace.
     pub grant: Option<Grant>,
-    /// Its Repository may not be used any more, so that rights go before its Jobs do.
+    /// The Repository may no longer be used, so rights are revoked before the Jobs are gone.
     pub kept_out: bool,
     pub plan: Plan,
 }
 
-/// Objects that are missing are looked for this often; nothing tells us when they appear.
+/// Interval at which missing objects are looked up. The operator is not notified when they appear.
 pub const LOOK_FOR_MISSING: Duration = Duration::from_secs(3);
 
-/// Pods of a workload that is scaled, and counters of running Jobs, are looked at this often.
+/// Interval at which pods of a workload that is scaled, and counters of running Jobs, are read.
 pub const LOOK_AT_RUNNING: Duration = Duration::from_secs(1);
 
 /// Progress is written to status at most this often.
@@ -123,13 +123,13 @@ pub fn is_late(pass: &Pass<'_>, index: usize) -> bool {
     pass.expired || pass.now.members[index].deadline.as_ref().is_some_and(|d| pass.at >= d.0)
 }
 
-/// What is particular to the restore Job of a host.
+/// The parts that are specific to the restore Job of a host.
 pub fn job_parts<'p>(pass: &Pass<'p>, index: usize, key: String, needs: Needs, reach: &Reach) -> JobParts<'p> {
     let member = &pass.run.members[index];
     JobParts {
         key,
         attempt: 1,
-        // It locks nothing.
+        // The Job locks nothing.
         deaths: 0,
         needs,
         runtime: member.runtime_settings.as_ref(),
@@ -149,7 +149,7 @@ impl<'a> Pass<'a> {
             setup,
             at: now,
             was: &run.state,
-            // What was not valid has begun nothing, so a changed one begins anew.
+            // An invalid run has begun nothing, so it starts again when its spec is changed.
             now: if run.state.is_final() && !run.is_over() { run.state.anew() } else { run.state.clone() },
             expired: false,
             reaches: BTreeMap::new(),
@@ -165,14 +165,14 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Starts the clock and gives every member its entry.
+    /// Sets the start time and the deadline, and gives every member its entry.
     pub fn begin(&mut self) {
         self.now.observed_generation = self.run.id.generation;
         let start = self.now.run.start_time.get_or_insert_with(|| conditions::whole_second(self.at)).0;
         self.now.run.id.clone_from(&self.run.id.uid);
         self.now.run.spec_hash.get_or_insert_with(|| self.run.spec_hash.clone());
         let asked = self.run.time_out.as_deref().and_then(|t| duration::parse(t).ok());
-        // One that is longer is refused below; this is for what was stored before there was a limit.
+        // A longer timeout is refused below. The limit here is for sessions that were stored before there was a limit.
         let limit = asked.unwrap_or(self.setup.default_timeout).min(self.setup.max_timeout);
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
         let deadline =
@@ -194,8 +194,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Whether it says that anything was begun. To have waited for its Repository is no beginning, nor is a Job that
-    /// has not been read: anybody in its namespace can make one.
+    /// Whether status says that anything was begun. Waiting for the Repository does not count. A Job that was not read
+    /// does not count either: any user of the namespace can create one.
     pub fn has_begun(&self) -> bool {
         let tried = self.now.run.steps.iter().any(|s| s.done || s.attempt > 1);
         tried || self.now.members.iter().any(status::is_started)
@@ -217,7 +217,7 @@ impl<'a> Pass<'a> {
         self.system(index)?.slot(self.run.members.get(index)?.target.as_ref()?)
     }
 
-    /// The gate to what the Jobs of a member take slots of; none where nobody knows of it yet.
+    /// The gate whose slots the Jobs of a member take. `None` if it is not known yet.
     fn gate_of(&mut self, index: usize) -> (Option<&mut Gate>, &mut Plan) {
         let gate = match self.slot(index) {
             None => Some(&mut self.gate),
@@ -226,19 +226,19 @@ impl<'a> Pass<'a> {
         (gate, &mut self.plan)
     }
 
-    /// Whether Jobs of a member may be made now.
+    /// Whether Jobs of a member may be created now.
     pub fn is_open(&mut self, index: usize) -> bool {
         let (gate, plan) = self.gate_of(index);
         gate.is_none_or(|gate| gate.is_open(plan))
     }
 
-    /// Takes the slot of one Job of a member; false when there is none.
+    /// Takes the slot of one Job of a member. False if no slot is free.
     pub fn admit(&mut self, index: usize) -> bool {
         let (gate, plan) = self.gate_of(index);
         gate.is_none_or(|gate| gate.admit(plan))
     }
 
-    /// Reason and text where a Job got no slot in this pass.
+    /// Reason and text, if a Job got no slot in this pass.
     pub fn refusal(&self) -> Option<(&'static str, &str)> {
         std::iter::once(&self.gate).chain(self.gates.values()).find_map(Gate::refusal)
     }
@@ -248,7 +248,7 @@ impl<'a> Pass<'a> {
         (0..self.run.members.len()).any(|index| self.system(index).is_some_and(System::uses_repository))
     }
 
-    /// The parts of a member that is outside of the cluster; none where its target is in the cluster.
+    /// The parts of a member that is outside of the cluster. `None` if its target is in the cluster.
     pub fn parts_outside(&self, index: usize) -> Option<Vec<String>> {
         self.system(index)?.parts(self.run.members.get(index)?.target.as_ref()?)
     }
@@ -258,7 +258,8 @@ impl<'a> Pass<'a> {
         rule_for(&self.run.members.get(index)?.target.as_ref()?.rules, part)
     }
 
-    /// Whether anything is to be restored to a part: it has a rule, or is outside of the cluster, where none is needed.
+    /// Whether anything is to be restored to a part: it has a rule, or is outside of the cluster, where no rule is
+    /// needed.
     pub fn is_asked_for(&self, index: usize, part: &str) -> bool {
         self.rule(index, part).is_some() || self.parts_outside(index).is_some()
     }
@@ -280,7 +281,7 @@ impl<'a> Pass<'a> {
         self.plan.events.push(Event::new(warning, reason, message));
     }
 
-    /// Takes the finalizer off a run that is over, after its rights are taken back.
+    /// Removes the finalizer of a run that is over, after its rights are revoked.
     pub fn release(&mut self) {
         self.kept_out = true;
         if self.run.id.held || (self.run.id.deleting && self.run.id.held_by_stash) {

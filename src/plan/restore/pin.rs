@@ -1,10 +1,9 @@
 //! Preflight: every host's snapshots are resolved and pinned before data is touched.
 //!
-//! A preflight Job only reads, so it needs no announcement. Its answers are
-//! taken from the Jobs of the current attempt; a fault of the infrastructure
-//! makes the next attempt, any other fault is a fault of the hosts asked for.
-//! Hosts that a Job leaves out, because its answer has no room for them, are asked
-//! for by another one, whose key is another because its hosts are fewer.
+//! A preflight Job only reads, so it needs no announcement. Answers are taken from the Jobs of the current attempt. A
+//! fault of the infrastructure leads to the next attempt; any other fault is a fault of the hosts that were asked for.
+//! Hosts that a Job leaves out, because its answer has no room for them, are asked for by another Job, whose key
+//! differs because it has fewer hosts.
 
 use k8s_openapi::api::core::v1::PodSpec;
 
@@ -28,7 +27,7 @@ use crate::plan::work::{attempt, job_spec, pod_security, retry};
 /// Key of preflight steps, and name of the step in status.
 pub const PREFLIGHT: &str = "preflight";
 
-/// Takes answers, and asks for what is still open.
+/// Takes answers, and requests Jobs for the hosts that are still open.
 pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     let attempt = take_answers(pass);
     if let Some(ground) = ground.filter(|_| !pass.expired) {
@@ -53,7 +52,7 @@ pub fn advance(pass: &mut Pass<'_>, ground: Option<&Ground>) {
     }
 }
 
-/// Asks for parts of members that are as `first`, as far as there are slots.
+/// Requests Jobs for parts of members with the same system and connection as `first`, as far as there are slots.
 fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, attempt: i32) {
     let (Some(system), Some(target)) = (pass.system(first), &pass.run.members[first].target) else { return };
     let Ok(MemberGround { frame, access }) = ground.of(system, Some(target)) else { return };
@@ -99,19 +98,19 @@ fn look(pass: &mut Pass<'_>, ground: &Ground, first: usize, parts: Vec<Part>, at
     }
 }
 
-/// The run-level entry of this step, made when it is not there.
+/// The run-level entry of this step, created if it does not exist.
 fn step<'p>(pass: &'p mut Pass<'_>) -> &'p mut StepStatus {
     work::step::entry(&mut pass.now.run.steps, PREFLIGHT)
 }
 
-/// Reads the Jobs of the current attempt; the attempt that is current afterwards.
+/// Reads the Jobs of the current attempt. Returns the attempt that is current afterwards.
 fn take_answers(pass: &mut Pass<'_>) -> i32 {
     let attempt = step(pass).attempt;
     let jobs: Vec<&JobSeen> = pass.seen.jobs.iter().filter(|j| j.key.starts_with(PREFLIGHT)).collect();
     let mut fault = None;
     for job in jobs {
         if job.attempt < attempt {
-            // Its fault stands in status; two attempts at once would only fill the namespace.
+            // Its fault is in status. Two attempts at once would only fill the namespace.
             if pass.was.run.steps.iter().any(|s| s.name == PREFLIGHT && s.attempt == attempt) {
                 pass.plan.stop(Some(job));
             }
@@ -163,7 +162,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
             return attempt;
         }
         let entry = work::step::entry(&mut pass.now.run.steps, PREFLIGHT);
-        // That it is tried again is known.
+        // The result is not needed: it is known already that the attempt is retried.
         let _ = attempt::again(&mut pass.plan, entry, &failure, pass.at, false);
         entry.done = false;
         return entry.attempt;
@@ -171,7 +170,7 @@ fn take_answers(pass: &mut Pass<'_>) -> i32 {
     attempt
 }
 
-/// Whether it answers for any host that it was asked for. One that does not would not by another Job either.
+/// Whether the Job answers for any host that it was asked for. If it does not, another Job would not either.
 fn answers_some(job: &JobSeen, answers: &[Found]) -> bool {
     job.parts.is_empty() || job.parts.iter().any(|part| answers.iter().any(|a| a.part == *part))
 }
@@ -180,8 +179,8 @@ fn refused(part: Part, failure: Failure) -> Found {
     Found { part, failure: Some(failure), ..Found::default() }
 }
 
-/// Fails every host that is not begun and whose Job the namespace would not let in: with nothing touched, and at
-/// once rather than when its Job has waited for a pod until the deadline.
+/// Fails every host that is not begun and whose Job the namespace would not admit. The host fails at once and with
+/// nothing touched, not after its Job has waited for a pod until the deadline.
 fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
     let level = pass.seen.pod_security;
     if level == pod_security::Level::Privileged {
@@ -205,8 +204,8 @@ fn refuse_forbidden(pass: &mut Pass<'_>, ground: &Ground) {
     }
 }
 
-/// The pod that will restore a host, as far as Pod Security judges it: a whole Job for each host would be made at each
-/// look.
+/// The pod that will restore a host, as far as Pod Security checks it. Otherwise a whole Job would be built for each
+/// host at each reconcile.
 fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> Option<PodSpec> {
     let system = pass.system(part.member)?;
     let target = pass.run.members[part.member].target.as_ref()?;
@@ -216,9 +215,10 @@ fn restore_pod(pass: &Pass<'_>, ground: &Ground, part: &Part, reach: &Reach) -> 
     Some(job_spec::guarded_pod(&ground.frame, &parts))
 }
 
-/// Whom the restore of a host will run as, where every file must be theirs, and whether it may make no device files.
+/// The user that the restore of a host will run as, if every file must belong to that user, and whether the restore may
+/// not create device files.
 fn limits(pass: &Pass<'_>, ground: &Ground, part: &Part, target: &RestoreTarget) -> (Option<Runner>, bool) {
-    // Its volumes do not matter here.
+    // The volumes of the host do not matter here.
     let Some(pod) = restore_pod(pass, ground, part, &Reach::default()) else { return (None, false) };
     let keep = target.ownership != Some(Ownership::Ignore);
     (pod_security::runner(&pod).filter(|_| keep), !pod_security::makes_devices(&pod))
@@ -238,7 +238,7 @@ pub fn held(pass: &Pass<'_>) -> Option<(String, String)> {
     said.or_else(|| pass.gate.silence().map(|(why, text)| (why.to_owned(), text.to_owned())))
 }
 
-/// Pins what a host was answered, or fails it. A host that is pinned stays as it is.
+/// Pins the answer for a host, or fails the host. A host that is pinned does not change.
 fn take(pass: &mut Pass<'_>, answer: &Found) {
     let Part { member, name } = &answer.part;
     let Some(system) = pass.system(*member) else { return };
@@ -272,7 +272,7 @@ fn is_open(host: &HostRestoreStats) -> bool {
     !is_pinned(host) && !is_over(host.phase)
 }
 
-/// Hosts that are not resolved yet and can be: their target is there and reachable.
+/// Hosts that are not resolved yet and can be: their target exists and is reachable.
 fn open(pass: &Pass<'_>) -> Vec<Part> {
     let members = pass.now.members.iter().zip(&pass.run.members).enumerate();
     let unfinished = members.filter(|(_, (status, _))| !member_is_over(status.phase));

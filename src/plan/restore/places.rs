@@ -11,11 +11,11 @@ use crate::plan::run::hosts::{HostSet, is_within, normal_path, parts, rule_for};
 use crate::plan::seen::target::Reach;
 use crate::text::short_id;
 
-/// Where a host restores to.
+/// A place that a host restores to.
 pub struct Spot<'a> {
-    /// What the volume is, whatever pods call it.
+    /// Identity of the volume, whatever its name in pods.
     pub volume: String,
-    /// Whether it is a PersistentVolumeClaim: of another volume nobody knows who else uses it.
+    /// Whether it is a PersistentVolumeClaim. For other volumes it is unknown which other pods use them.
     pub is_claim: bool,
     /// The path in the volume.
     pub path: String,
@@ -27,11 +27,11 @@ pub struct Spot<'a> {
     pub host: &'a str,
     /// Where the volume is mounted.
     pub mount: String,
-    /// It deletes what is there and not its own.
+    /// Whether the restore deletes files there that are not its own.
     pub deletes: bool,
-    /// The snapshots from which, by the first digits of their ids.
+    /// The snapshots that are restored there, by the first digits of their ids.
     pub snapshots: Vec<String>,
-    /// Stands for what is not restored there; none where all that the snapshot has is.
+    /// Stands for what is not restored there. `None` if everything in the snapshot is restored.
     pub only: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
         let place = HostSet::of_restore(spec).place(&host.hostname, host.node.as_deref());
         target_of(pass.seen, member)?.reach(&spec.volume_mounts, &place, false, true).ok()
     };
-    // A member that is over is not looked at any more by others.
+    // `pass.reaches` has no entries for a member that is over.
     let computed = if pass.reaches.contains_key(&(member, host.hostname.clone())) { None } else { of_target() };
     let Some(reach) = pass.reaches.get(&(member, host.hostname.clone())).or(computed.as_ref()) else { return vec![] };
     let mounts: Vec<(String, &VolumeMount)> = reach.mounts.iter().map(|m| (normal_path(&m.mount_path), m)).collect();
@@ -77,7 +77,7 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
         if let Some((own, mount)) = around {
             all.extend(spot(&root, &root.path, own, mount, spec.is_exact()));
         }
-        // What is mounted below is written to, and not looked through.
+        // Volumes that are mounted below are written to, but not searched.
         let own = around.map(|(at, _)| at);
         for (at, mount) in mounts.iter().filter(|(at, _)| Some(at) != own && is_within(at, &root.path)) {
             all.extend(spot(&root, at, at, mount, false));
@@ -86,7 +86,7 @@ pub fn of_host<'p>(pass: &'p Pass<'_>, member: usize, host: &'p HostRestoreStats
     all
 }
 
-/// The snapshots of what is restored there.
+/// The snapshots that are restored there.
 fn from(host: &HostRestoreStats, root: &Root) -> Vec<String> {
     let has = |path: &str| is_within(path, &root.path) || is_within(&root.path, path);
     let pins = host.snapshots.iter().filter(|s| s.path.as_deref().is_none_or(has));
@@ -96,7 +96,7 @@ fn from(host: &HostRestoreStats, root: &Root) -> Vec<String> {
 /// A folder that a host restores, as its pods name it.
 struct Root {
     path: String,
-    /// What is restored lies somewhere in it: the snapshot has several paths, and status does not say which.
+    /// The restored data is somewhere in it: the snapshot has several paths, and status does not say which.
     is_vague: bool,
 }
 
@@ -106,7 +106,7 @@ fn roots(paths: &[String], host: &HostRestoreStats, mounts: &[(String, &VolumeMo
     if !paths.is_empty() {
         return paths.iter().map(root).collect();
     }
-    // Which paths a snapshot holds is not known before it is found.
+    // The paths of a snapshot are not known before it is found.
     if host.snapshots.is_empty() {
         return somewhere(false).collect();
     }
@@ -114,7 +114,7 @@ fn roots(paths: &[String], host: &HostRestoreStats, mounts: &[(String, &VolumeMo
     host.snapshots.iter().filter_map(|s| s.path.as_ref()).map(root).chain(vague.into_iter().flatten()).collect()
 }
 
-/// What a volume is, and the folder of it that is the volume's root.
+/// Identity of a volume, and the folder in it that is the volume's root.
 fn identity(volume: &Volume, reach: &Reach) -> (String, String) {
     if let Some(claim) = &volume.persistent_volume_claim {
         return (format!("PersistentVolumeClaim {}", claim.claim_name), String::new());

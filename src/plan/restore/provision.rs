@@ -1,4 +1,4 @@
-//! The claims of a member's templates: announced in one pass, made in the next.
+//! The claims of a member's templates: announced in one pass, created in the next.
 
 use crate::api::Condition;
 use crate::api::restore_batch::RestoreMemberStatus;
@@ -8,9 +8,9 @@ use crate::plan::restore::pass::{LOOK_FOR_MISSING, Pass, target_of};
 use crate::plan::restore::status::{fail_member, is_started};
 use crate::plan::run::conditions;
 
-/// True when every claim that the member restores into is there.
+/// True when every claim that the member restores into exists.
 pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
-    // One that is lost later is not made anew: an empty claim would pass for a restored one.
+    // A claim that is lost later is not created again: an empty claim would look like a restored one.
     if is_started(&pass.now.members[index]) {
         return true;
     }
@@ -47,7 +47,7 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     }
     let announced = pass.was.members.get(index).is_some_and(|m| said(m).is_some());
     if announced {
-        // One that was refused is tried again; until it is there, status says why it is not.
+        // A claim that was refused is retried. Until it exists, status says why it does not.
         status.message = refused(status);
         pass.plan.claims.extend(missing.into_iter().map(|w| w.claim.clone()));
     } else {
@@ -59,7 +59,7 @@ pub fn ensure(pass: &mut Pass<'_>, index: usize) -> bool {
     false
 }
 
-/// Why a claim is not there, if it was refused.
+/// Why a claim does not exist, if it was refused.
 pub fn refused(status: &RestoreMemberStatus) -> Option<String> {
     let made = |reason: &str| [reason::CREATING_CLAIMS, reason::CLAIMS_CREATED].contains(&reason);
     said(status).filter(|c| !c.reason.as_deref().is_some_and(made))?.message.clone()

@@ -1,9 +1,8 @@
-//! Claims that a restore makes from its target's volumeClaimTemplates.
+//! Claims that a restore creates from its target's volumeClaimTemplates.
 //!
-//! Their names are those of the templates, so a claim that exists may be
-//! somebody else's. It is used only if a restore of this name made it from this
-//! very template; anything else is left alone and said. They belong to no
-//! session: data must outlive the object that brought it back.
+//! Their names are those of the templates, so an existing claim may have another origin. It is used only if a restore
+//! of this name created it from the same template; any other claim is not changed, and the restore reports it. The
+//! claims have no owner reference to the session: data must outlive the object that restored it.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +18,7 @@ use crate::plan::seen::identity::Identity;
 use crate::plan::seen::pvc::{Made, Wanted};
 use crate::plan::seen::target::{ClaimSeen, Target};
 
-/// What stands for a replica's number in a template.
+/// Placeholder for a replica's number in a template.
 pub const ORDINAL: &str = "${POD_ORDINAL}";
 
 /// Name of the volume of a template: its name without the ordinal.
@@ -41,7 +40,7 @@ pub fn wanted(target: &RestoreTarget, session: &Identity) -> Vec<Wanted> {
     (0..replicas).flat_map(of_replica).collect()
 }
 
-/// The template with the ordinal in every text.
+/// The template with the ordinal filled into every text.
 fn fill(value: Value, ordinal: &str) -> Value {
     match value {
         Value::String(text) => text.replace(ORDINAL, ordinal).into(),
@@ -82,10 +81,11 @@ fn claim(template: &Value, session: &Identity) -> PersistentVolumeClaim {
     }
 }
 
-/// Whether a claim stands in the way of one that is to be made: not ours, made otherwise, or in use.
+/// Whether an existing claim conflicts with a claim that is to be created: it has another origin or another template,
+/// or it is in use.
 ///
 /// # Errors
-/// What stands there, and what to do; of the class `Waiting` if it goes by itself.
+/// Names the existing claim, and what to do. The class is `Waiting` if the claim is already being deleted.
 pub fn may_use(wanted: &Wanted, target: &Target, session: &Identity) -> Result<(), Failure> {
     let name = &wanted.name;
     let Some(seen) = target.claims.get(name) else { return Ok(()) };

@@ -1,7 +1,7 @@
-//! A member's workload, out of the way for the restore. It comes back by `resume`.
+//! Quiesces the workload of a member for the restore. `resume` scales it back.
 //!
-//! Announced with its replicas, scaled to zero, and its pods waited for. Who refuses that,
-//! or undoes it, is named in status; nothing of the data was touched by then.
+//! The workload is announced with its replicas, scaled to zero, and its pods are waited for. If that is refused or
+//! undone, status names the cause; no data was touched by then.
 
 use std::collections::BTreeSet;
 
@@ -24,31 +24,32 @@ use crate::plan::run::hosts::{TargetKind, display};
 use crate::plan::seen::target::Target;
 use crate::text::sentence;
 
-/// A scale is there at the next look. What is up again this long after the API server has taken it is somebody's doing.
+/// A scale is visible at the next reconcile. If the workload is up again this long after the API server accepted the
+/// scale, a user or another controller has scaled it up.
 const SCALED_WITHIN: SignedDuration = SignedDuration::from_secs(3);
-/// Somebody who scales a workload up again and again may stop within this time, from when it was noticed: a
-/// HorizontalPodAutoscaler looks every 15 seconds, KEDA every 30. The workload starts and stops meanwhile.
+/// A user or controller that scales a workload up repeatedly may stop within this time, from when it was noticed: a
+/// HorizontalPodAutoscaler checks every 15 seconds, KEDA every 30. The workload starts and stops meanwhile.
 const FIGHT_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// True when the workload is out of the way. Announced in one pass, scaled in the next.
+/// True when the workload is quiesced. It is announced in one pass and scaled in the next.
 pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let status = &pass.now.members[index];
     let announced_only = status.quiesce.as_ref().is_none_or(|q| q.state == QuiesceState::Announced);
     if !announced_only || status.stats.iter().any(|h| h.attempt.is_some()) {
         watch_over(pass, index);
-        // It was out of the way before; and what is gone since then is in nobody's.
+        // The workload was quiesced before. A workload that was deleted since then needs no quiescing.
         return true;
     }
     if pass.parts_outside(index).is_some() {
         return true;
     }
     let Some(target) = target_of(pass.seen, index) else { return false };
-    // One that is at zero because its data is half restored has no pods that could run on.
+    // A workload that is at zero because its data is half restored has no pods that could keep running.
     let is_held = pass.now.members[index].quiesce.is_some() || Note::valid(target).is_some();
     let wanted = is_held || pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
     let name = target.display.clone();
     let at = pass.at;
-    // Before anything is scaled; the workload's own pods are waited for anyway.
+    // Checked before anything is scaled. The workload's own pods are waited for anyway.
     if let Some(text) = extraneous::in_use(pass, index) {
         pass.now.members[index].message = Some(text);
         pass.plan.look_again(LOOK_FOR_MISSING);
@@ -68,7 +69,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     let status = &mut pass.now.members[index];
     match status.quiesce.as_ref().map(|q| q.state) {
         None if shared.is_some() => {
-            // Announced already, by a member with the same workload: its replicas are the true ones.
+            // Already announced by another member with the same workload, whose record has the correct replicas.
             let ref_ = status.ref_.clone();
             let state = QuiesceState::Announced;
             status.quiesce = shared.map(|replicas| QuiesceStatus { ref_, replicas, state, held: None });
@@ -84,7 +85,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
             false
         }
         None if target.replicas == 0 && target.pods.is_empty() => {
-            // Out of the way already; recorded all the same, so that it is noticed when it comes back too early.
+            // Already at zero. It is recorded anyway, so that the operator notices if it comes back too early.
             let ref_ = status.ref_.clone();
             let (held, replicas) = (note.as_ref().map(|_| true), note.as_ref().map_or(0, |n| n.replicas));
             status.quiesce = Some(QuiesceStatus { ref_, replicas, state: QuiesceState::Quiesced, held });
@@ -145,7 +146,7 @@ pub fn quiesce(pass: &mut Pass<'_>, index: usize) -> bool {
     }
 }
 
-/// Scales what is announced to zero, and waits for its pods. True when the last one is gone.
+/// Scales the announced workload to zero and waits for its pods. True when the last pod is gone.
 fn scale_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     let at = pass.at;
     if pass.was.members.get(index).is_none_or(|m| m.quiesce.is_none()) {
@@ -174,7 +175,7 @@ fn scale_down(pass: &mut Pass<'_>, index: usize, target: &Target) -> bool {
     true
 }
 
-/// Why a member has not begun whose workload is at zero: its controller does not know yet.
+/// Why a member whose workload is at zero has not begun: the controller of the workload has not observed it yet.
 pub fn waits_for_controller(pass: &Pass<'_>, index: usize) -> Option<String> {
     let wanted = pass.run.members[index].target.as_ref().and_then(|t| t.quiesce) != Some(Quiesce::Never);
     let target = target_of(pass.seen, index).filter(|t| wanted && t.replicas == 0 && t.is_catching_up)?;
@@ -192,7 +193,7 @@ fn waits_for_pods(target: &Target) -> String {
     format!("Waiting for pods of {} to end: {}.", target.display, pods.join(", "))
 }
 
-/// One try to scale it to zero, and what is to be said of those before.
+/// Tries once to scale the workload to zero, and reports on earlier tries.
 fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
     let at = pass.at;
     let name = &target.display;
@@ -219,7 +220,7 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
     let said = of_quiesce(status).cloned();
     let since = said.as_ref().map_or(SignedDuration::ZERO, |c| at.duration_since(c.last_transition_time.0));
     let mut set = |why: &str, text: &str| {
-        // Its time counts anew.
+        // The condition is removed first, so that its time starts again.
         conditions::remove(&mut status.conditions, condition::QUIESCED);
         conditions::set(&mut status.conditions, condition::QUIESCED, false, why, text, at);
     };
@@ -240,7 +241,7 @@ fn ask_for_zero(pass: &mut Pass<'_>, index: usize, target: &Target) {
             pass.event(true, reason::SCALED_UP_AGAIN, &text);
         }
         reason::WAITING_FOR_PODS => {}
-        // Written only where the API server takes the scale.
+        // This is written only if the API server accepts the scale.
         why => {
             let announced = said.as_ref().filter(|_| why == reason::SCALING_DOWN).and_then(|c| c.message.clone());
             let text =
@@ -261,7 +262,7 @@ fn again_and_again(name: &str) -> String {
     )
 }
 
-/// Ends a member whose workload cannot be scaled down. None of its data was touched; its workload goes the way back.
+/// Ends a member whose workload cannot be scaled down. None of its data was touched; its workload is scaled back.
 fn give_up(pass: &mut Pass<'_>, index: usize, why: &str, text: &str) {
     let at = pass.at;
     let status = &mut pass.now.members[index];
@@ -282,7 +283,7 @@ fn is_refused(status: &RestoreMemberStatus) -> bool {
     of_quiesce(status).is_some_and(|c| c.reason.as_deref() == Some(reason::REFUSED_BY_API))
 }
 
-/// Why a workload that was announced is not out of the way yet: a reason, where there is one of its own, and a text.
+/// Why an announced workload is not quiesced yet: a reason, if it has its own, and a text.
 pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)> {
     let status = &pass.now.members[index];
     status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Announced)?;
@@ -299,7 +300,7 @@ pub fn held_up(pass: &Pass<'_>, index: usize) -> Option<(Option<String>, String)
     Some((said.reason.clone(), said.message.clone()?))
 }
 
-/// Says that a workload is out of the way, and who else is not.
+/// Says that a workload is quiesced, and which other pods still use its volumes.
 fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<String>) {
     let at = pass.at;
     let list = &mut pass.now.members[index].conditions;
@@ -315,10 +316,10 @@ fn say_quiet(pass: &mut Pass<'_>, index: usize, name: &str, others: &BTreeSet<St
     pass.event(true, reason::NOT_QUIESCED, &text);
 }
 
-/// What pods may do that run on.
+/// What pods that keep running may do.
 const RISK: &str = "They may read partially written files, and overwrite restored files.";
 
-/// What to do about a workload whose replicas are its owner's.
+/// What to do about a workload whose replicas are set by its owner.
 pub fn instead_of(owner: &str) -> String {
     let kind = owner.split('/').next().unwrap_or_default();
     if TargetKind::of_name(kind).is_scalable() {
@@ -328,7 +329,7 @@ pub fn instead_of(owner: &str) -> String {
     }
 }
 
-/// What it means that the pods of a target stay, where there are any.
+/// What it means that the pods of a target keep running, if there are any.
 fn stays(target: &Target, wanted: bool, others: &BTreeSet<String>) -> Option<String> {
     let name = &target.display;
     let why = match TargetKind::of_name(&target.kind) {
@@ -351,7 +352,7 @@ fn stays(target: &Target, wanted: bool, others: &BTreeSet<String>) -> Option<Str
     Some(format!("{why}: its pods keep running during the restore.{beside} {RISK}"))
 }
 
-/// Autoscalers stand still at zero, unless zero is theirs too.
+/// An autoscaler does nothing at zero replicas, unless its own minimum is zero too.
 fn interference(target: &Target) -> String {
     if target.autoscalers.is_empty() {
         return String::new();
@@ -362,8 +363,9 @@ fn interference(target: &Target) -> String {
     )
 }
 
-/// Notices that somebody else scales the workload up while it is restored: its pods then read what is half
-/// written, or write over it. The restore goes on, for stopping it half way would leave less, but it is no success.
+/// Notices that a user or another controller scales the workload up while it is restored. Its pods then read
+/// half-written files, or overwrite them. The restore goes on, because stopping it half way would leave less, but it
+/// does not count as a success.
 fn watch_over(pass: &mut Pass<'_>, index: usize) {
     let replicas = target_of(pass.seen, index).map_or(0, |t| t.replicas);
     let at = pass.at;
@@ -380,7 +382,7 @@ fn watch_over(pass: &mut Pass<'_>, index: usize) {
     pass.event(true, reason::QUIESCE_BROKEN, &text);
 }
 
-/// Replicas that another member of the run has recorded of the same workload.
+/// Replicas that another member of the run has recorded for the same workload.
 fn shared_record(pass: &Pass<'_>, index: usize) -> Option<i32> {
     let scaled = |q: &&QuiesceStatus| matches!(q.state, QuiesceState::Announced | QuiesceState::Quiesced);
     others(pass, index).find_map(|m| m.quiesce.as_ref().filter(scaled).map(|q| q.replicas))

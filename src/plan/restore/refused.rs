@@ -1,4 +1,4 @@
-//! What the API server refuses of a workload's way back: said in status, and tried again.
+//! Handles a workload whose scale-back the API server refuses: reports the refusal in status, and retries.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -8,12 +8,12 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::names::condition;
 use crate::plan::run::conditions;
 
-/// For so long a session that is being deleted tries to scale back what it is refused. A webhook or its node may be
-/// away for as long: pods of a dead node are moved after five minutes, and start.
+/// Time for which a session that is being deleted retries a refused scale-back. A webhook or its node may be away that
+/// long: pods of a dead node are moved after five minutes, and start.
 pub const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// Says what the API server refused of a workload's way back, and looks again. True when a session that goes has tried
-/// for long enough; `last` is what is said then.
+/// Reports what the API server refused when scaling a workload back, and requeues. True when a session that is being
+/// deleted has tried for long enough; `last` is reported then.
 pub fn refused_once(pass: &mut Pass<'_>, index: usize, why: &str, text: &str, last: &str) -> bool {
     let at = pass.at;
     let status = &mut pass.now.members[index];
@@ -31,17 +31,17 @@ pub fn refused_once(pass: &mut Pass<'_>, index: usize, why: &str, text: &str, la
     false
 }
 
-/// That a workload could not be scaled back yet.
+/// The condition that a workload could not be scaled back yet.
 pub fn refusal(status: &RestoreMemberStatus) -> Option<&Condition> {
     status.conditions.iter().find(|c| c.type_ == condition::SCALED_BACK && c.status == "False")
 }
 
-/// Why a workload of the run is not back, where the API server refuses it: reason and text.
+/// Why a workload of the run is not back, if the API server refuses it: reason and text.
 pub fn why_refused(members: &[RestoreMemberStatus]) -> Option<(String, String)> {
     members.iter().find_map(|m| refusal(m)).and_then(|c| Some((c.reason.clone()?, c.message.clone()?)))
 }
 
-/// The text of that.
+/// Only the text of [`why_refused`].
 pub fn refused(members: &[RestoreMemberStatus]) -> Option<String> {
     why_refused(members).map(|(_, text)| text)
 }

@@ -1,9 +1,10 @@
-//! What one look at a run has begun and made in its earlier rounds.
+//! What one reconcile of a run has begun and created in its earlier rounds.
 //!
-//! That a Job has written nothing says something of the data only if it is the only one that its try ever had. Status
-//! alone cannot tell: the operator may die between the write that begins a try and the Job, or after it, and somebody
-//! may delete that Job. So a try is begun in one round, and its Job made in a later one of the same look. A look that
-//! finds a try begun, and no Job, does not know what an earlier one was, and believes no other.
+//! A Job that has written nothing shows that the data is untouched only if it is the only Job that its attempt ever
+//! had. Status alone cannot tell: the operator may die between the write that begins an attempt and the creation of the
+//! Job, or after it, and a user may delete that Job. So an attempt is begun in one round, and its Job is created in a
+//! later round of the same reconcile. A reconcile that finds an attempt begun, but no Job, does not know what an
+//! earlier Job did, and does not trust a later one.
 
 use std::collections::BTreeSet;
 
@@ -13,20 +14,20 @@ use crate::plan::effects::Plan;
 use crate::plan::restore::status;
 use crate::plan::seen::job_status;
 
-/// Tries of hosts: the step, and the attempt at it.
+/// Attempts of hosts: the step, and the number of the attempt.
 type Tries = BTreeSet<(String, i32)>;
 
-/// The rounds of one look before this one.
+/// The earlier rounds of one reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
-    /// Tries that were begun before the look. None in its first round: all that are begun were so before.
+    /// Attempts that were begun before the reconcile. `None` in its first round: every begun attempt was begun before.
     before: Option<Tries>,
-    /// Tries whose Jobs were asked for in it. What is watched may not have them yet.
+    /// Attempts whose Jobs were requested in this reconcile. The caches may not contain those Jobs yet.
     asked: Tries,
 }
 
 impl Rounds {
-    /// With one more round: the status that it has read, and its plan.
+    /// Adds one more round: the status that it has read, and its plan.
     #[must_use]
     pub fn after(mut self, members: &[RestoreMemberStatus], plan: &Plan) -> Self {
         self.before.get_or_insert_with(|| begun(members));
@@ -34,25 +35,25 @@ impl Rounds {
         self
     }
 
-    /// Whether a Job of a try that is begun would be its first one for certain.
+    /// Whether a new Job of a begun attempt would certainly be its first one.
     pub fn is_first(&self, key: &str, attempt: i32) -> bool {
         let of = (key.to_owned(), attempt);
         self.before.as_ref().is_some_and(|before| !before.contains(&of)) && !self.asked.contains(&of)
     }
 
-    /// Whether the Job of a try was asked for a moment ago.
+    /// Whether the Job of an attempt was requested in an earlier round.
     pub fn has_asked(&self, key: &str, attempt: i32) -> bool {
         self.asked.contains(&(key.to_owned(), attempt))
     }
 
-    /// As if no try had been begun before.
+    /// Rounds as if no attempt had been begun before.
     #[cfg(test)]
     pub fn blind() -> Self {
         Self { before: Some(Tries::new()), asked: Tries::new() }
     }
 }
 
-/// Whether a Job of the current try of a host may exist, or may have.
+/// Whether a Job of the current attempt of a host may exist, or may have existed.
 pub fn is_begun(host: &HostRestoreStats) -> bool {
     host.attempt.is_some() && host.not_before.is_none()
 }

@@ -1,4 +1,4 @@
-//! A restore as the plan sees it: a RestoreSession is a batch of one.
+//! A restore as the plan sees it: a RestoreSession is a batch with one member.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
@@ -25,35 +25,35 @@ pub struct RestoreRun {
     pub id: Identity,
     /// Where the data comes from.
     pub repository: Option<RepositoryRef>,
-    /// How members are restored that do not say so themselves.
+    /// Driver of members that do not set one.
     pub driver: Driver,
-    /// Its members; none yet while they still have to be taken from `source`.
+    /// Its members. Empty while they still have to be taken from `source`.
     pub members: Vec<RestoreMember>,
     /// BackupBatch that names the members.
     pub source: Option<BackupBatchRef>,
-    /// Which backup is restored, where the rules do not say so themselves.
+    /// Which backup is restored, if the rules do not say so.
     pub selection: Selection,
-    /// It is to end, or is ending already, because somebody canceled it.
+    /// The run is to end, or is ending already, because it was canceled.
     pub canceled: bool,
-    /// Hash of what is written that the run is planned from.
+    /// Hash of the spec, as written, that the run is planned from.
     pub spec_hash: String,
     /// Members run one after another.
     pub sequential: bool,
     /// Members after a failed one are not started.
     pub stop: bool,
-    /// Longest time it may take, as written.
+    /// Longest time the run may take, as written.
     pub time_out: Option<String>,
-    /// How it stands, as last written.
+    /// State of the run, as last written.
     pub state: RestoreState,
-    /// What the look at it has done in earlier rounds.
+    /// What the current reconcile has done in earlier rounds.
     pub rounds: Rounds,
 }
 
 impl RestoreRun {
-    /// With the hash of what it is planned from, as it is written.
+    /// Sets the hash of the spec, as written, that the run is planned from.
     fn hashed(mut self) -> Self {
         let order = if self.sequential { "sequential" } else { "parallel" };
-        // Runs of a version that knew one driver have none in theirs.
+        // Runs of a version that had only one driver do not have the driver in their hash.
         let order = if self.driver == Driver::Restic { order.to_owned() } else { format!("{order} {:?}", self.driver) };
         let what = [to_json(&self.repository), to_json(&self.members), to_json(&self.source)];
         let select =
@@ -63,7 +63,7 @@ impl RestoreRun {
         self
     }
 
-    /// How a member is restored.
+    /// Driver of a member.
     pub fn driver(&self, member: usize) -> Driver {
         self.members.get(member).and_then(|m| m.driver).unwrap_or(self.driver)
     }
@@ -88,7 +88,7 @@ impl RestoreRun {
         self.source.as_ref().filter(|_| self.taken().is_none())
     }
 
-    /// What was taken from the BackupBatch when the run began counts, whatever the BackupBatch says now.
+    /// Uses what was taken from the BackupBatch when the run began, whatever the BackupBatch says now.
     fn adopted(mut self) -> Self {
         if let Some(adopted) = self.taken().cloned() {
             self.repository = self.repository.or(adopted.repository);
@@ -97,13 +97,13 @@ impl RestoreRun {
         self
     }
 
-    /// Whether the spec is another than the one the run was begun with. The webhook refuses that; without it,
-    /// what was pinned and scaled belongs to a plan that nobody can look up any more.
+    /// Whether the spec differs from the one that the run began with. The webhook refuses such a change. Without the
+    /// webhook, what was pinned and scaled belongs to a plan that can no longer be looked up.
     pub fn is_changed(&self) -> bool {
         !self.state.is_final() && self.state.run.spec_hash.as_ref().is_some_and(|h| *h != self.spec_hash)
     }
 
-    /// The target of each member: as written, or, where a workload is scaled down, the one that was.
+    /// The target of each member: as written, or, if a workload was scaled down, that workload.
     pub fn targets(&self) -> Vec<Option<TargetRef>> {
         let written = |m: &RestoreMember| m.target.as_ref().and_then(|t| t.ref_.clone());
         let scaled = |s: &RestoreMemberStatus| s.quiesce.as_ref().map(|q| q.ref_.clone());
@@ -114,18 +114,18 @@ impl RestoreRun {
     }
 }
 
-/// How a restore stands.
+/// State of a restore.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RestoreState {
-    /// Generation last looked at.
+    /// Generation that was last reconciled.
     pub observed_generation: Option<i64>,
     /// Phase.
     pub phase: Option<RestorePhase>,
-    /// One line for people.
+    /// One line for users.
     pub summary: Option<String>,
     /// How long it took.
     pub duration: Option<String>,
-    /// When it fails if it has not ended.
+    /// Time at which the run fails if it has not ended.
     pub deadline: Option<Time>,
     /// What was observed of the run.
     pub conditions: Vec<Condition>,
@@ -149,7 +149,7 @@ const MEMBER_CONDITIONS: [&str; 7] = [
 ];
 
 impl RestoreRun {
-    /// Of a RestoreSession whose spec was defaulted.
+    /// The run of a RestoreSession whose spec was defaulted.
     pub fn of_session(object: &RestoreSession) -> Self {
         let s = object.spec.clone();
         let member = RestoreMember {
@@ -160,7 +160,7 @@ impl RestoreRun {
             temp_dir: s.temp_dir,
             interim_volume_template: s.interim_volume_template,
             hooks: s.hooks,
-            // Its own time is the run's.
+            // The timeout of the session is the timeout of the run.
             time_out: None,
             rules: s.rules,
         };
@@ -184,7 +184,7 @@ impl RestoreRun {
         .hashed()
     }
 
-    /// Of a RestoreBatch whose spec was defaulted.
+    /// The run of a RestoreBatch whose spec was defaulted.
     pub fn of_batch(object: &RestoreBatch) -> Self {
         let spec = object.spec.clone();
         let sequential = is_sequential(spec.execution_order, spec.maintain_order);
@@ -213,12 +213,12 @@ impl RestoreRun {
 }
 
 impl RestoreRun {
-    /// Whether it goes another way out than to its end: deleted, canceled, withdrawn or changed.
+    /// Whether the run is being ended early: deleted, canceled, withdrawn or changed.
     pub fn is_leaving(&self) -> bool {
         self.id.deleting || self.canceled || self.state.is_withdrawn() || self.is_changed()
     }
 
-    /// Whether nothing more is to be done. An invalid object that was changed is looked at again.
+    /// Whether nothing more is to be done. An invalid object that was changed is reconciled again.
     pub fn is_over(&self) -> bool {
         let changed = self.state.observed_generation != self.id.generation && !self.canceled;
         self.state.is_final() && !(changed && self.state.phase == Some(RestorePhase::Invalid))
@@ -256,7 +256,7 @@ impl RestoreState {
         }
     }
 
-    /// Of the status of a RestoreBatch.
+    /// The state in the status of a RestoreBatch.
     pub fn of_batch(status: RestoreBatchStatus) -> Self {
         Self {
             observed_generation: status.observed_generation,
@@ -305,7 +305,7 @@ impl RestoreState {
         })
     }
 
-    /// Whether the way out was begun because of a cancel, which nothing takes back.
+    /// Whether the run is being ended because of a cancel, which cannot be undone.
     fn is_being_canceled(&self) -> bool {
         !self.is_final() && self.conditions.iter().any(|c| c.type_ == condition::CANCELED)
     }
@@ -315,12 +315,13 @@ impl RestoreState {
         is_final(self.phase) && !self.is_denied()
     }
 
-    /// Whether the usagePolicy of its Repository keeps it out: it goes on when that changes.
+    /// Whether the usagePolicy of its Repository does not allow the run. The run goes on when that changes.
     pub fn is_denied(&self) -> bool {
         self.phase == Some(RestorePhase::Invalid) && self.is_not_allowed()
     }
 
-    /// Whether the usagePolicy of its Repository changed under it, so that it is being ended; nothing takes that back.
+    /// Whether the usagePolicy of its Repository changed during the run, so that the run is being ended. This cannot be
+    /// undone.
     pub fn is_withdrawn(&self) -> bool {
         !is_final(self.phase) && self.is_not_allowed()
     }
@@ -331,7 +332,7 @@ impl RestoreState {
         why == Some(reason::REPOSITORY_NOT_ALLOWED)
     }
 
-    /// A new beginning. What was given stays on the list until it is taken back.
+    /// The state of a run that starts again. Granted rights stay on the list until they are revoked.
     #[must_use]
     pub fn anew(&self) -> Self {
         let run = RunStatus { grants: self.run.grants.clone(), ..RunStatus::default() };

@@ -1,8 +1,7 @@
-//! A member's workload, back at its replicas, unless its data is half restored (`held`).
+//! Scales a member's workload back to its replicas, unless its data is half restored (`held`).
 //!
-//! One that the API server does not let us scale back is tried again and again: it
-//! must come back. Only a session that is being deleted lets go of it in the end, for
-//! its finalizer would hold up a namespace, and says what is left to do.
+//! If the API server refuses the scale, it is retried without end: the workload must come back. Only a session that is
+//! being deleted gives up in the end, because its finalizer would block a namespace. It then says what is left to do.
 
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::QuiesceState;
@@ -20,9 +19,9 @@ use crate::plan::run::{conditions, hosts};
 use crate::plan::seen::target::{Target, TargetSeen};
 use crate::text::sentence;
 
-/// True when the workload has its replicas back, or stays down, or there is nothing to give back.
+/// True when the workload has its replicas back, or stays down, or there is nothing to scale back.
 pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
-    // A workload that several members restore, or whose volumes they do, comes back after the last of them.
+    // A workload is scaled back after the last of the members that restore it or its volumes.
     let busy = |m: &RestoreMemberStatus| !member_is_over(m.phase) && m.stats.iter().any(|h| !is_over(h.phase));
     let in_use = others(pass, index).any(|m| m.quiesce.is_some() && busy(m)) || held::is_written_beside(pass, index);
     let on_the_way_out = pass.run.is_leaving();
@@ -45,7 +44,7 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
         Some(TargetSeen::Found(target)) if broken && is_somebodys(pass, index, target) => leave_to_others(pass, index),
         Some(TargetSeen::Missing(_)) if broken => leave_to_others(pass, index),
         Some(TargetSeen::Found(target)) if held::must_stay(pass, index) && target.replicas != 0 => {
-            // Somebody has scaled it up, and has it now.
+            // A user or another controller has scaled the workload up, and controls it now.
             let status = &mut pass.now.members[index];
             status.quiesce.iter_mut().for_each(|q| q.state = QuiesceState::Broken);
             let text = format!(
@@ -79,8 +78,8 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
             held::is_back(pass, index, &text);
             true
         }
-        // Only once status says that its hosts are over: after a crash in between, a workload that is up would
-        // look as if somebody else had scaled it.
+        // Only once status says that its hosts are over. Otherwise, after a crash in between, a workload that is up
+        // would look as if a user or another controller had scaled it.
         Some(TargetSeen::Found(_)) if !(written || on_the_way_out) => {
             pass.plan.again = true;
             false
@@ -103,14 +102,15 @@ pub fn resume(pass: &mut Pass<'_>, index: usize) -> bool {
     }
 }
 
-/// Leaves a workload to whoever has it now; what kept it from coming back is over.
+/// Leaves a workload to the user or controller that has scaled it. What kept it from being scaled back no longer
+/// applies.
 fn leave_to_others(pass: &mut Pass<'_>, index: usize) -> bool {
     conditions::remove(&mut pass.now.members[index].conditions, condition::SCALED_BACK);
     true
 }
 
-/// A workload that cannot be read, because the right to do so or its API is gone, can be neither scaled nor marked. It is
-/// treated as one that the API server refuses to scale.
+/// A workload that cannot be read, because the right to do so or its API is gone, can be neither scaled nor marked. It
+/// is treated like a workload that the API server refuses to scale.
 fn unread(pass: &mut Pass<'_>, index: usize, why: &str) -> bool {
     let Some(quiesce) = &pass.now.members[index].quiesce else { return true };
     let (name, why, minutes) = (display(&quiesce.ref_), sentence(why), PATIENCE.as_mins());
@@ -131,8 +131,8 @@ fn unread(pass: &mut Pass<'_>, index: usize, why: &str) -> bool {
     refused_once(pass, index, reason::TARGET_UNKNOWN, &text, &last)
 }
 
-/// Whether a workload that somebody else scaled is left to him: it is up, or another member gives it back, or the run
-/// has ended long ago. One that he left at zero comes back.
+/// Whether a workload that a user or another controller scaled is left as it is: it is up, or another member scales it
+/// back, or the run has ended long ago. A workload that they left at zero is scaled back.
 fn is_somebodys(pass: &Pass<'_>, index: usize, target: &Target) -> bool {
     let status = &pass.now.members[index];
     let scaled = |s: QuiesceState| matches!(s, QuiesceState::Announced | QuiesceState::Quiesced);
@@ -141,13 +141,13 @@ fn is_somebodys(pass: &Pass<'_>, index: usize, target: &Target) -> bool {
     target.replicas != 0 || nothing || member_is_over(status.phase) || others(pass, index).any(gives_back)
 }
 
-/// One try to scale it back. True when a session that goes has tried for long enough.
+/// Tries once to scale the workload back. True when a session that is being deleted has tried for long enough.
 fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) -> bool {
     let name = &target.display;
     let scale = Scale { kind: target.kind.clone(), name: target.name.clone(), replicas };
     let status = &mut pass.now.members[index];
     let Some(refused) = pass.seen.refused_scales.get(&scale.key()) else {
-        // Until it is back, status says why it is not.
+        // Until the workload is back, status says why it is not.
         if let Some(text) = refusal(status).and_then(|c| c.message.clone()) {
             status.message = Some(text);
         }
@@ -171,8 +171,8 @@ fn give_back(pass: &mut Pass<'_>, index: usize, target: &Target, replicas: i32) 
     refused_once(pass, index, &refused.reason, &text, &last)
 }
 
-/// That it has its replicas back. Called once its record says so; several members that it comes back for at once tell of it
-/// once.
+/// Publishes that the workload has its replicas back. Called once its record says so. Several members whose workload
+/// comes back at the same time publish this once.
 pub fn is_back(pass: &mut Pass<'_>, index: usize, target: &Target) {
     let resumed = |m: &RestoreMemberStatus| m.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Resumed);
     let own = hosts::target_key(&pass.now.members[index].ref_);

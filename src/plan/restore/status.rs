@@ -1,4 +1,4 @@
-//! What the status of a restore says of its members and hosts, and how a member's is closed.
+//! What the status of a restore says of its members and hosts, and how a member's status is closed.
 
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, HostRestoreStats, MemberPhase, QuiesceState, RestorePhase};
@@ -14,7 +14,7 @@ pub fn key(member: usize, host: &str) -> String {
     format!("{RESTORE}/{member}/{host}")
 }
 
-/// A host, as Jobs are told of it.
+/// A host, as it is passed to Jobs.
 pub fn part(member: usize, host: &str) -> Part {
     Part { member, name: host.to_owned() }
 }
@@ -30,7 +30,7 @@ pub fn member_label(index: usize, status: &RestoreMemberStatus) -> String {
     format!("member {index} ({name})")
 }
 
-/// Whether it is fixed what a host is restored from.
+/// Whether the snapshots that a host is restored from are pinned.
 pub fn is_pinned(host: &HostRestoreStats) -> bool {
     !host.snapshots.is_empty()
 }
@@ -56,12 +56,12 @@ pub fn is_started(status: &RestoreMemberStatus) -> bool {
     status.quiesce.is_some() || status.stats.iter().any(|h| h.attempt.is_some())
 }
 
-/// Whether somebody else scaled its workload up during the restore.
+/// Whether a user or another controller scaled its workload up during the restore.
 pub fn is_broken(status: &RestoreMemberStatus) -> bool {
     status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Broken)
 }
 
-/// The member's phase once all its hosts are over and its workload is back.
+/// Sets the member's phase once all its hosts are over and its workload is back.
 pub fn close(status: &mut RestoreMemberStatus) {
     let failed: Vec<String> = status
         .stats
@@ -91,7 +91,7 @@ pub fn is_held(status: &RestoreMemberStatus) -> bool {
     status.quiesce.as_ref().is_some_and(|q| q.state == QuiesceState::Held)
 }
 
-/// What is to be known of a workload that was left at zero.
+/// Message about a workload that was left at zero.
 pub fn held_text(status: &RestoreMemberStatus) -> Option<String> {
     let quiesce = status.quiesce.as_ref().filter(|q| q.state == QuiesceState::Held)?;
     let (name, replicas) = (display(&quiesce.ref_), quiesce.replicas);
@@ -107,7 +107,7 @@ pub fn held_text(status: &RestoreMemberStatus) -> Option<String> {
     })
 }
 
-/// The same of all members, each workload once, to follow another text.
+/// The same for all members, each workload once, to be appended to another text.
 pub fn held_texts(members: &[RestoreMemberStatus]) -> String {
     let mut all: Vec<String> = members.iter().filter_map(held_text).collect();
     all.dedup();

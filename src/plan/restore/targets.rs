@@ -1,4 +1,4 @@
-//! Targets: is each there, which hosts has it, how does a Job reach each.
+//! Targets: whether each exists, which hosts it has, and how a Job reaches each host.
 
 use crate::api::Condition;
 use crate::api::common::Quiesce;
@@ -13,7 +13,7 @@ use crate::plan::run::hosts::{HostSet, Place, display, rule_for, source_host};
 use crate::plan::seen::Seen;
 use crate::plan::seen::target::{Reach, TargetSeen};
 
-/// Takes the members from a BackupBatch, once: from the next pass on they are those in status.
+/// Takes the members from a BackupBatch, once. From the next pass on, the members in status are used.
 pub fn members(pass: &mut Pass<'_>, display: &str) {
     let text = match &pass.seen.source {
         Seen::Found(adopted) => {
@@ -37,7 +37,7 @@ pub fn members(pass: &mut Pass<'_>, display: &str) {
     }
 }
 
-/// Looks at every member's target: is it there, which hosts has it, how does a Job reach each.
+/// Looks up every member's target: whether it exists, which hosts it has, and how a Job reaches each host.
 pub fn targets(pass: &mut Pass<'_>) {
     for index in 0..pass.run.members.len() {
         if !member_is_over(pass.now.members[index].phase) {
@@ -53,7 +53,7 @@ fn taken(pass: &Pass<'_>, index: usize, host: &str) -> Option<String> {
     Some(member_label(i, other))
 }
 
-/// A member whose parts are outside of the cluster: what is there, its look finds out.
+/// Handles a member whose parts are outside of the cluster. Its preflight finds out what exists there.
 fn outside(pass: &mut Pass<'_>, index: usize, parts: Vec<String>) {
     let name = member_label(index, &pass.now.members[index]);
     if pass.now.members[index].stats.is_empty() {
@@ -122,7 +122,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         at,
     );
     let set = HostSet::of_restore(spec);
-    // Once a workload is quiesced its replicas no longer count its hosts: status does.
+    // Once a workload is quiesced, its hosts are counted from status and no longer from its replicas.
     let known = !status.stats.is_empty();
     let waits = |text: String| Some(text).filter(|_| !known);
     if let Some(text) = target.too_many().and_then(waits) {
@@ -173,7 +173,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         return;
     }
     let status = &mut pass.now.members[index];
-    // What will be scaled to zero does not hold its volumes by the time a Job mounts them.
+    // A workload that will be scaled to zero no longer holds its volumes when a Job mounts them.
     let live = !(target.is_scalable() && spec.quiesce != Some(Quiesce::Never));
     let mut waiting = None;
     for (place, host) in &all {
@@ -188,7 +188,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
             }
             Err(failure) if failure.class == Class::Waiting || is_started(status) => waiting = Some(failure),
             Err(failure) => {
-                // Its reason would be lost otherwise: the member has no host that could carry it.
+                // The reason would be lost otherwise, because the member has no host entry that could hold it.
                 let (list, text) = (&mut status.conditions, &failure.message);
                 conditions::set(list, condition::RESTORE_EXECUTOR_ENSURED, false, &failure.reason, text, at);
                 fail_member(status, text);
@@ -204,7 +204,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
                 ..HostRestoreStats::default()
             });
         }
-        // Noted before the workload's pods go, which tell it.
+        // The node is known from the workload's pods, so it is recorded before they are gone.
         if let Some(entry) = status.stats.iter_mut().find(|h| h.hostname == *host) {
             entry.node = entry.node.take().or(home);
         }
@@ -222,7 +222,7 @@ fn find_one(pass: &mut Pass<'_>, index: usize) {
         pass.plan.look_again(LOOK_FOR_MISSING);
     } else {
         status.message = None;
-        // What was missing is there.
+        // The object that was missing exists now.
         let is_past = |c: &Condition| c.type_ == condition::RESTORE_EXECUTOR_ENSURED && c.status == "False";
         status.conditions.retain(|c| !is_past(c) || c.reason.as_deref() != Some(reason::TARGET_NOT_AVAILABLE));
     }

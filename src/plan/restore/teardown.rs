@@ -1,9 +1,9 @@
-//! The way out before the end: Jobs are stopped, then workloads scaled back, or annotated where their data is half
-//! restored, and only then is it over.
+//! Ends a run early: Jobs are stopped, then workloads are scaled back, or annotated if their data is half restored.
+//! Only then is the run over.
 //!
-//! A session that is deleted goes this way, and its status is no longer written.
-//! So does one that is canceled, and one whose spec is changed under its run: half of
-//! one plan and half of another would restore what nobody asked for.
+//! A session that is deleted is torn down, and its status is no longer written. A session that is canceled is torn down
+//! too, and so is a session whose spec is changed during its run: half of one plan and half of another would restore a
+//! state that the user did not ask for.
 
 use crate::api::restore_batch::RestoreMemberStatus;
 use crate::api::restore_session::{HostPhase, MemberPhase, RestorePhase};
@@ -29,7 +29,8 @@ pub fn leave(pass: &mut Pass<'_>) {
     }
 }
 
-/// What to do about a session that is canceled. What is restored stays so; what was not begun is not touched.
+/// What to do about a session that is canceled. Restored data stays restored; members that were not begun are not
+/// touched.
 pub fn cancel(pass: &mut Pass<'_>) {
     if pass.now.run.spec_hash.is_none() {
         pass.begin();
@@ -37,7 +38,7 @@ pub fn cancel(pass: &mut Pass<'_>) {
     pass.now.observed_generation = pass.run.id.generation;
     take_answers(pass);
     let at = pass.at;
-    // A run whose status is refused for its size goes the same way, and says that.
+    // A run whose status is refused for its size is ended the same way, with that as the reason.
     let large = size::was_refused(&pass.now.conditions);
     let why = if large { reason::RUN_TOO_LARGE } else { reason::CANCELED };
     if !is_out(pass) {
@@ -56,7 +57,7 @@ pub fn cancel(pass: &mut Pass<'_>) {
         cut |= cut_off(member);
     }
     if !cut {
-        // It came too late: the run had nothing left to do.
+        // The cancel came too late: the run had nothing left to do.
         conditions::remove(&mut pass.now.conditions, condition::CANCELED);
         conclude(pass);
         return;
@@ -69,21 +70,22 @@ pub fn cancel(pass: &mut Pass<'_>) {
     conclude::end(pass, RestorePhase::Failed, why, &text);
 }
 
-/// The same where nothing of it is said any more: what was restored as a whole may start.
+/// Takes the answers without publishing events, so that a workload whose data is completely restored may start.
 fn take_answers_quietly(pass: &mut Pass<'_>) {
     let events = pass.plan.events.len();
     take_answers(pass);
     pass.plan.events.truncate(events);
 }
 
-/// Takes what Jobs answered that have ended while the run is being canceled.
+/// Takes the answers of Jobs that have ended while the run is being canceled.
 fn take_answers(pass: &mut Pass<'_>) {
     for index in 0..pass.now.members.len().min(pass.run.members.len()) {
         for host in 0..pass.now.members[index].stats.len() {
             let entry = &pass.now.members[index].stats[host];
             let job = entry.attempt.and_then(|a| pass.job(&key(index, &entry.hostname), a));
             let Some(JobSeen { state: JobState::Done(outcome), deleting, .. }) = job else { continue };
-            // What would have been tried again was kept from it by the cancel, and so was what says that it was stopped.
+            // A failure that would have been retried is not taken, because the cancel prevented the retry. Neither is
+            // the answer of a Job that was stopped.
             let tries = |f: &Failure| *deleting || retry::again(f, retry::deaths(f, entry.pod_deaths));
             if !is_over(entry.phase) && !outcome.failure.as_ref().is_some_and(tries) {
                 read(pass, index, host, outcome);
@@ -92,7 +94,7 @@ fn take_answers(pass: &mut Pass<'_>) {
     }
 }
 
-/// Closes a member as it stands. True if it was kept from ending by itself.
+/// Closes a member as it is. True if the cancel kept it from ending by itself.
 fn cut_off(status: &mut RestoreMemberStatus) -> bool {
     if member_is_over(status.phase) {
         return false;
@@ -160,7 +162,7 @@ fn canceled(members: &[RestoreMemberStatus]) -> String {
     format!("Canceled. {done} of {} members restored{groups}.{kept}", members.len())
 }
 
-/// What to do about a session whose Repository may not be used any more. What it has restored stays so.
+/// What to do about a session whose Repository may no longer be used. Restored data stays restored.
 pub fn withdraw(pass: &mut Pass<'_>) {
     pass.kept_out = true;
     take_answers_quietly(pass);
@@ -186,14 +188,14 @@ fn half_restored(pass: &Pass<'_>) -> String {
     let named = pass.now.members.iter().enumerate().filter(|(_, m)| half(m));
     let named = named.map(|(i, m)| member_label(i, m)).collect::<Vec<_>>().join(", ");
     if !named.is_empty() && pass.now.members.len() == 1 {
-        // A workload that stays down says what to do.
+        // The text about a workload that stays down says what to do.
         let remedy = if status::held_texts(&pass.now.members).is_empty() { ": restore it again" } else { "" };
         return format!(" It may be half restored{remedy}.");
     }
     if named.is_empty() { named } else { format!(" May be half restored; restore again: {named}.") }
 }
 
-/// Fails what is not over.
+/// Fails every member and host that is not over.
 fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
     extraneous::note_cut_off(pass);
     for member in pass.now.members.iter_mut().filter(|m| !member_is_over(m.phase)) {
@@ -211,7 +213,7 @@ fn fail_unfinished(pass: &mut Pass<'_>, why: &str, text: &str) {
     }
 }
 
-/// What to do about a session whose spec was changed under its run.
+/// What to do about a session whose spec was changed during its run.
 pub fn abandon(pass: &mut Pass<'_>) {
     if !is_out(pass) {
         return;
@@ -229,13 +231,13 @@ pub fn abandon(pass: &mut Pass<'_>) {
     conclude::end(pass, RestorePhase::Failed, &why, &text);
 }
 
-/// True when nothing of the run runs any more and every workload has its replicas.
+/// True when no Job of the run is active any more and every workload has its replicas.
 fn is_out(pass: &mut Pass<'_>) -> bool {
     if stop_all(pass) {
         pass.plan.look_again(LOOK_AT_RUNNING);
         return false;
     }
-    // Every workload that was announced as scaled down gets its replicas back, or stays down where its data is half
+    // Every workload that was announced as scaled down gets its replicas back, or stays down if its data is half
     // restored.
     let mut back = true;
     for index in 0..pass.now.members.len() {
@@ -243,7 +245,7 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
     }
     if !back {
         match refused::why_refused(&pass.now.members) {
-            // Tried again at the pace of what is missing.
+            // Retried at the interval for missing objects.
             Some((why, text)) => say(pass, Health::Reconciling, &why, &text),
             None => pass.plan.look_again(LOOK_AT_RUNNING),
         }
@@ -251,8 +253,8 @@ fn is_out(pass: &mut Pass<'_>) -> bool {
     back
 }
 
-/// Stops whatever still runs; true while something does. After the end that is what a replica left that was stopped
-/// in the middle of a write and did not know yet that another one leads.
+/// Stops every active Job. True while there is one. After the end of the run, such a Job was left by an operator
+/// replica that was stopped in the middle of a write and did not know yet that another replica leads.
 pub fn stop_all(pass: &mut Pass<'_>) -> bool {
     let mut active = false;
     for job in pass.seen.jobs.iter().filter(|j| j.is_active()) {

@@ -1,8 +1,7 @@
-//! Whether a restore is too large for its own status, known before anything is touched.
+//! Checks whether a restore is too large for its own status, before anything is touched.
 //!
-//! How many snapshots a host is restored from, the preflight finds out, which only
-//! reads. Until then the rules say how many there will be at least. A run that has
-//! begun goes on: what is refused then are members that have not.
+//! The preflight, which only reads, finds out how many snapshots a host is restored from. Until then the rules say how
+//! many there will be at least. A run that has begun goes on: only members that have not begun are refused then.
 
 use crate::api::restore_session::{HostRestoreStats, RestorePhase};
 use crate::api::target::RestoreTarget;
@@ -15,7 +14,7 @@ use crate::plan::run::conditions;
 use crate::plan::run::hosts::rule_for;
 use crate::plan::run::size::Size;
 
-/// Refuses the run, or what has not begun of it, where it is too large. True when the run is over by that.
+/// Refuses the run, or its members that have not begun, if it is too large. True if this ends the run.
 pub fn refuse(pass: &mut Pass<'_>) -> bool {
     let is_open = |pass: &Pass<'_>, i: usize| {
         let member = &pass.now.members[i];
@@ -45,7 +44,7 @@ pub fn refuse(pass: &mut Pass<'_>) -> bool {
 }
 
 fn size(pass: &Pass<'_>) -> Size {
-    // What was taken from a BackupBatch stands in status, once.
+    // What was taken from a BackupBatch is in status, once.
     let taken = pass.now.adopted.as_ref().map(|a| to_json(a).to_string().len() / 2);
     let written = taken.unwrap_or_else(|| to_json(&pass.run.members).to_string().len());
     let mut size = Size { members: pass.now.members.len(), written, ..Size::default() };
@@ -58,7 +57,7 @@ fn size(pass: &Pass<'_>) -> Size {
     size
 }
 
-/// Bytes of the path of each snapshot: of those that are fixed, or of those that the rule names.
+/// Bytes of the path of each snapshot: of the pinned snapshots, or of those that the rule names.
 fn paths(host: &HostRestoreStats, target: &RestoreTarget) -> Vec<usize> {
     if !host.snapshots.is_empty() {
         return host.snapshots.iter().map(|s| s.path.as_ref().map_or(0, String::len)).collect();

@@ -1,4 +1,4 @@
-//! Who else uses what a member restores: pods of others, and other members with the same workload.
+//! Other users of what a member restores: pods of other workloads, and other members with the same workload.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::api::restore_batch::RestoreMemberStatus;
 use crate::plan::restore::pass::{Pass, target_of};
 use crate::plan::run::hosts;
 
-/// Pods of others that use what is restored. Nobody scales them down.
+/// Pods of other workloads that use the restored claims. They are not scaled down.
 pub fn users(pass: &Pass<'_>, index: usize) -> BTreeSet<String> {
     let Some(target) = target_of(pass.seen, index) else { return BTreeSet::new() };
     let reaches = pass.reaches.iter().filter(|((member, _), _)| *member == index);
@@ -23,7 +23,7 @@ pub fn named(pods: &BTreeSet<String>) -> String {
     names.join(", ") + &more
 }
 
-/// Other members of the run with the same target, however each of them writes it.
+/// Other members of the run with the same target, however the target is written.
 pub fn others<'p>(pass: &'p Pass<'_>, index: usize) -> impl Iterator<Item = &'p RestoreMemberStatus> {
     let own = hosts::target_key(&pass.now.members[index].ref_);
     let same = move |m: &RestoreMemberStatus| own.is_some() && hosts::target_key(&m.ref_) == own;

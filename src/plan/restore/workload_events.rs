@@ -1,6 +1,8 @@
-//! What `kubectl describe` shows beside a workload that a restore scales: who did it, and that it is back.
+//! Events that `kubectl describe` shows for a workload that a restore scales: which session scaled it, and that it is
+//! back.
 //!
-//! Each event goes with a change of status, so that none is published twice in a loop; a crash may lose one.
+//! Each event is published with a change of status, so that no event is published twice in a loop. A crash may lose an
+//! event.
 
 use crate::names::reason;
 use crate::plan::effects::FinalizerChange;
@@ -20,7 +22,7 @@ pub fn tell(pass: &mut Pass<'_>, index: usize, target: &Target, warning: bool, w
     pass.plan.events.push(Event { about: Some(about), ..Event::new(warning, why, text) });
 }
 
-/// That it is about to be scaled to zero.
+/// Publishes that the workload is about to be scaled to zero.
 pub fn goes_down(pass: &mut Pass<'_>, index: usize, target: &Target) {
     let text = format!(
         "Scaling from {} to 0 replicas for {}. It is scaled back after the restore.",
@@ -30,7 +32,8 @@ pub fn goes_down(pass: &mut Pass<'_>, index: usize, target: &Target) {
     tell(pass, index, target, false, reason::SCALING_DOWN, &text);
 }
 
-/// A session that is deleted writes no status, so what it says of a workload that is back goes with its last write.
+/// A session that is being deleted writes no status, so its event about a workload that is back goes with its last
+/// write.
 pub fn once(plan: &mut Plan, deleting: bool) {
     if deleting && plan.finalizer != Some(FinalizerChange::Remove) {
         plan.events.retain(|e| e.about.is_none() || e.warning);

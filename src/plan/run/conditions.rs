@@ -1,4 +1,4 @@
-//! Conditions as a pure merge: times move only when something said changes.
+//! Conditions as a pure merge: a time changes only with the value of its condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -9,16 +9,16 @@ use crate::names::condition as types;
 /// Value of a condition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Value {
-    /// It holds.
+    /// The condition holds.
     True,
-    /// It does not.
+    /// The condition does not hold.
     False,
-    /// Nobody could tell.
+    /// It could not be determined.
     Unknown,
 }
 
 impl Value {
-    /// As it stands in the object.
+    /// The value as text in the object.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -34,7 +34,7 @@ impl From<bool> for Value {
     }
 }
 
-/// Sets a condition. Its time changes only with its value; an equal one is left as it is.
+/// Sets a condition. Its time changes only with its value; an equal condition is left as it is.
 pub fn set(
     list: &mut Vec<Condition>,
     type_: &str,
@@ -65,12 +65,12 @@ pub fn set(
     order(list);
 }
 
-/// Ready first, because people read from the top; the rest by name, so that nothing moves about.
+/// Sorts the conditions: Ready first, because users read from the top; the others by name, so that the order is stable.
 pub fn order(list: &mut [Condition]) {
     list.sort_by(|a, b| (a.type_ != types::READY, &a.type_).cmp(&(b.type_ != types::READY, &b.type_)));
 }
 
-/// Takes a condition out.
+/// Removes a condition.
 pub fn remove(list: &mut Vec<Condition>, type_: &str) {
     list.retain(|c| c.type_ != type_);
 }
@@ -87,16 +87,16 @@ pub enum Health {
     Ready,
     /// On its way: Reconciling.
     Reconciling,
-    /// Stuck until somebody acts: Stalled.
+    /// Stuck until a user acts: Stalled.
     Stalled,
 }
 
-/// What Reconciling says: the text stands in Ready, once.
+/// Message of Reconciling. Only Ready holds the actual text.
 const IN_PROGRESS: &str = "In progress. The condition Ready says what is being done, or what it waits for.";
-/// What Stalled says.
+/// Message of Stalled.
 const NO_FURTHER: &str = "This state is final. The condition Ready says why.";
 
-/// Sets the kstatus conditions. All have the reason, and Ready the text.
+/// Sets the kstatus conditions. All have the reason; Ready also has the text.
 pub fn set_health(list: &mut Vec<Condition>, health: Health, reason: &str, message: &str, now: Timestamp) {
     set(list, types::READY, health == Health::Ready, reason, message, now);
     let others =
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(get("Ready"), Some(ready));
             assert_eq!(list.len(), 1 + usize::from(other.is_some()));
             assert!(other.is_none_or(|t| get(t) == Some("True")));
-            // Of what only waits, it must be true too.
+            // The text must also be true for an object that only waits.
             let said = list.iter().find(|c| c.type_ == "Reconciling").and_then(|c| c.message.as_deref());
             assert!(said.is_none_or(|text| text.contains("or what it waits for")), "{said:?}");
             let texts: std::collections::BTreeSet<_> = list.iter().map(|c| &c.message).collect();

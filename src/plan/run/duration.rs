@@ -1,4 +1,4 @@
-//! Durations as Go writes them, which is how users of Kubernetes do.
+//! Durations in Go syntax, as Kubernetes users write them.
 
 use std::time::Duration;
 

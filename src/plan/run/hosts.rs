@@ -1,8 +1,7 @@
 //! Hosts: the restic host names of a target, and the rule that each follows.
 //!
-//! What the KEP says of aliases, as functions: one host for most kinds, one per
-//! ordinal of a StatefulSet, one per node of a DaemonSet. Knows nothing of what
-//! exists in a cluster.
+//! Implements the aliases of the KEP as functions: one host for most kinds, one per ordinal of a StatefulSet, one per
+//! node of a DaemonSet. This module does not know what exists in a cluster.
 
 use crate::api::common::{Rule, TargetRef};
 use crate::api::target::{BackupTarget, RestoreTarget};
@@ -12,7 +11,7 @@ use crate::names::PVC_MOUNT;
 const DEFAULT_HOST: &str = "host-0";
 const DEFAULT_ORDINAL_PREFIX: &str = "host";
 
-/// Kinds of targets, as far as hosts go.
+/// Kinds of targets, as far as hosts depend on them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TargetKind {
     /// No ref at all.
@@ -75,9 +74,9 @@ impl TargetKind {
 /// Where a host of a target is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Place {
-    /// Its ordinal; 0 where there are none.
+    /// Its ordinal; 0 if there are no ordinals.
     pub ordinal: i32,
-    /// The node it is tied to, where it is tied to one.
+    /// The node that the host is tied to, if any.
     pub node: Option<String>,
 }
 
@@ -93,10 +92,10 @@ impl Place {
     }
 }
 
-/// All hosts a target can have, before anyone counts its replicas.
+/// All hosts that a target can have, before its replicas are counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HostSet {
-    /// Just this one.
+    /// Only this host.
     One(String),
     /// `<prefix>-0`, `<prefix>-1` and so on.
     Ordinals(String),
@@ -115,8 +114,8 @@ impl HostSet {
         }
     }
 
-    /// Hosts of the target of a restore: of its ref, or of the claims that are made for it. Those are one host a
-    /// replica, however many templates there are.
+    /// Hosts of the target of a restore: of its ref, or of the PVCs that are created for it. These PVCs are one host
+    /// per replica, however many templates there are.
     pub fn of_restore(target: &RestoreTarget) -> Self {
         let alias = target.alias.as_deref();
         if target.volume_claim_templates.is_empty() {
@@ -167,7 +166,7 @@ impl HostSet {
         })
     }
 
-    /// Name of the host at this place; of the only host, wherever it is.
+    /// Name of the host at this place; a set of one host has the same name at every place.
     pub fn host(&self, place: &Place) -> String {
         let node = place.node.as_deref().unwrap_or_default();
         match self {
@@ -178,7 +177,7 @@ impl HostSet {
         }
     }
 
-    /// The place of a host of these, on the node that was noted for it.
+    /// The place of a host of this set, on the node that was noted for it.
     pub fn place(&self, host: &str, node: Option<&str>) -> Place {
         let ordinal = match self {
             Self::Ordinals(prefix) => {
@@ -194,7 +193,7 @@ fn is_ordinal(s: &str) -> bool {
     !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()) && (s == "0" || !s.starts_with('0'))
 }
 
-/// The alias a target gets when it names none; none for a DaemonSet, whose hosts are then bare node names.
+/// The alias of a target that names none; `None` for a DaemonSet, whose hosts are then bare node names.
 pub fn default_alias(kind: TargetKind) -> Option<&'static str> {
     match kind {
         TargetKind::StatefulSet => Some(DEFAULT_ORDINAL_PREFIX),
@@ -203,7 +202,7 @@ pub fn default_alias(kind: TargetKind) -> Option<&'static str> {
     }
 }
 
-/// The rule a host follows: the one that names it, else the one that names none.
+/// The rule that a host follows: the rule that names the host, otherwise the rule that names no host.
 pub fn rule_for<'a>(rules: &'a [Rule], host: &str) -> Option<&'a Rule> {
     rules
         .iter()
@@ -216,7 +215,7 @@ pub fn source_host<'a>(rule: &'a Rule, host: &'a str) -> &'a str {
     rule.source_host.as_deref().filter(|s| !s.is_empty()).unwrap_or(host)
 }
 
-/// The names that a path goes through; none of `/`.
+/// The components of a path; none for `/`.
 pub fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|p| !p.is_empty() && *p != ".")
 }
@@ -238,14 +237,14 @@ pub fn display(target: &TargetRef) -> String {
     format!("{}/{}", target.kind.as_deref().unwrap_or_default(), target.name.as_deref().unwrap_or_default())
 }
 
-/// A target as two sessions name the same one: kind and name, whatever the version says.
+/// Key by which two sessions name the same target: kind and name, whatever the version says.
 pub fn target_key(target: &TargetRef) -> Option<String> {
     let name = target.name.as_deref().filter(|n| !n.is_empty())?;
     (TargetKind::of(Some(target)) != TargetKind::AppBinding)
         .then(|| format!("{}/{name}", target.kind.as_deref().unwrap_or_default().to_lowercase()))
 }
 
-/// Hosts a target can have, and what of it is backed up: one snapshot a path.
+/// Hosts that a target can have, and the paths that are backed up: one snapshot per path.
 pub fn named(target: &BackupTarget) -> (HostSet, Vec<String>) {
     let hosts = HostSet::of(TargetKind::of(target.ref_.as_ref()), target.alias.as_deref());
     let mounts = || target.volume_mounts.iter().map(|m| normal_path(&m.mount_path)).collect::<Vec<_>>();

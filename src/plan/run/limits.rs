@@ -7,7 +7,7 @@ use crate::api::common::ExecutionOrder;
 use crate::names::reason;
 use crate::plan::seen::Refusal;
 
-/// Why a run may not take as long as this field says; `longest` is what the operator was set up with.
+/// Why a run may not take as long as this field says; `longest` is the limit that the operator is configured with.
 pub fn too_long(field: &str, time_out: Option<&str>, longest: Duration) -> Option<Refusal> {
     let asked = time_out.filter(|t| duration::parse(t).is_ok_and(|t| t > longest))?;
     let message = format!(
@@ -17,7 +17,7 @@ pub fn too_long(field: &str, time_out: Option<&str>, longest: Duration) -> Optio
     Some(Refusal { reason: reason::INVALID.to_owned(), message })
 }
 
-/// Whether members run one after another, in whichever of the two ways a batch says it.
+/// Whether members run one after another, in either of the two ways that a batch can say it.
 pub fn is_sequential(order: Option<ExecutionOrder>, maintain: Option<bool>) -> bool {
     order.map_or(maintain == Some(true), |o| o == ExecutionOrder::Sequential)
 }

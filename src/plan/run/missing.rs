@@ -1,5 +1,5 @@
-//! Warnings of what somebody waits for: one event for each object and cause. Whether one is due is read from the
-//! conditions, before and after a look, so that looks that find the same again say nothing.
+//! Warnings about missing objects: one event for each object and cause. Whether an event is due is read from the
+//! conditions before and after a reconcile, so a reconcile that finds the same again publishes nothing.
 
 use crate::api::Condition;
 use crate::names::{condition, reason};
@@ -7,29 +7,29 @@ use crate::plan::effects::{Event, Plan};
 use crate::plan::repository::store_reasons;
 use crate::text;
 
-/// Conditions that say that something is not there.
+/// Conditions that report a missing object.
 const FOUND: [&str; 5] = [
     condition::REPOSITORY_FOUND,
     condition::BACKEND_SECRET_FOUND,
     condition::BACKUP_TARGET_FOUND,
     condition::RESTORE_TARGET_FOUND,
-    // Of a restore that cannot begin: a claim of its target is not there.
+    // For a restore that cannot begin: a PVC of its target does not exist.
     condition::RESTORE_EXECUTOR_ENSURED,
 ];
-/// What they say then. What could not be looked up is not known to be missing.
+/// Reasons of these conditions for a missing object. An object that could not be looked up is not known to be missing.
 const MISSING: [&str; 3] =
     [reason::REPOSITORY_NOT_AVAILABLE, reason::BACKEND_SECRET_NOT_AVAILABLE, reason::TARGET_NOT_AVAILABLE];
-/// Reasons whose texts may differ from look to look.
+/// Reasons whose texts may differ between reconciles.
 const UNKNOWN: [&str; 3] = [reason::REPOSITORY_UNKNOWN, reason::BACKEND_SECRET_UNKNOWN, reason::TARGET_UNKNOWN];
 
-/// Reason and message of the condition that says why something waits.
+/// Reason of the condition with this message, if the condition is not True.
 pub fn reason_of<'a>(list: &'a [Condition], message: &str) -> Option<&'a str> {
     let said = list.iter().find(|c| FOUND.contains(&c.type_.as_str()) && c.message.as_deref() == Some(message));
     said.filter(|c| c.status != "True")?.reason.as_deref()
 }
 
 impl Plan {
-    /// Warns of what conditions newly call missing.
+    /// Warns of objects that the conditions newly report as missing.
     pub fn warn_of_missing(&mut self, before: &[Condition], now: &[Condition]) {
         let says = |c: &&Condition| FOUND.contains(&c.type_.as_str()) && c.status == "False";
         for c in now.iter().filter(says) {
@@ -41,7 +41,7 @@ impl Plan {
         }
     }
 
-    /// Warns of what a run says that it waits for, when it did not say so before.
+    /// Warns of what a run waits for, if the conditions did not say so before.
     pub fn warn_of_wait(&mut self, before: &[Condition], message: &str) {
         let said = text::message(message);
         let is_said = |c: &Condition| {
@@ -53,12 +53,12 @@ impl Plan {
     }
 }
 
-/// The warning that an object is not ready, when it did not say so before, or for another reason.
+/// The warning that an object is not ready, if the conditions did not say so before, or gave another reason.
 pub fn not_ready(before: &[Condition], now: &[Condition]) -> Option<Event> {
     let ready = |list: &[Condition]| list.iter().find(|c| c.type_ == condition::READY).cloned();
     let now = ready(now).filter(|c| c.status != "True")?;
     let why = now.reason.clone().unwrap_or_default();
-    // That comes by itself.
+    // The repository is opened without user action.
     if why == reason::NOT_OPENED {
         return None;
     }

@@ -1,11 +1,11 @@
 //! Which backup a restore takes.
 
-/// Which backup a session restores, where a rule does not select by itself.
+/// Which backup a session restores, if a rule does not select one itself.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// The newest that was complete at this time, RFC 3339.
+    /// The newest backup that was complete at this time, RFC 3339.
     pub as_of: Option<String>,
-    /// What this BackupSession made, `namespace/name`.
+    /// The backup that this BackupSession made, `namespace/name`.
     pub session: Option<String>,
 }
 

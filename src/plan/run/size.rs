@@ -1,9 +1,8 @@
-//! How large a run may be: its hosts, and the status that it can come to.
+//! How large a run may be: its hosts, and the size that its status can reach.
 //!
-//! A status that the API server does not take stops a run in the middle, so the
-//! size is estimated before anything is touched, and too high rather than too low. Every text in
-//! a status is bounded here, by what there is room for. [`shorten`] is for the status
-//! that is refused all the same: the run then ends.
+//! A run stops in the middle if the API server rejects its status. The size is therefore estimated before anything is
+//! touched, and too high rather than too low. Every text in a status is bounded here by the available room. [`shorten`]
+//! is for a status that is rejected nevertheless: the run then ends.
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -21,33 +20,33 @@ use crate::plan::seen::target::MOST_HOSTS;
 use crate::text;
 use crate::text::cut;
 
-/// Bytes of a whole object that are always taken: etcd takes requests of 1.5 MiB (`--max-request-bytes`), less 72 KiB
-/// for what is around the object and for what users write into its metadata.
+/// Bytes of a whole object that are always accepted: etcd accepts requests of 1.5 MiB (`--max-request-bytes`), less 72
+/// KiB for what is around the object and for what users write into its metadata.
 const OBJECT: usize = (1 << 20) + (440 << 10);
-/// Bytes of an object apart from its hosts, members and spec: conditions, grants, and who owns which field of them.
+/// Bytes of an object apart from its hosts, members and spec: conditions, grants, and their managed fields.
 const FRAME: usize = 24 << 10;
-/// Bytes of a host of a restore apart from names, texts and snapshots, with who owns which of its fields. Proven by a test.
+/// Bytes of a host of a restore apart from names, texts and snapshots, with its managed fields. Proven by a test.
 const RESTORED_HOST: usize = 1050;
-/// The same of a backup.
+/// The same for a backup.
 const BACKED_UP_HOST: usize = 830;
-/// Bytes of a snapshot to be restored, its path apart.
+/// Bytes of a snapshot to be restored, without its path.
 const PIN: usize = 130;
-/// Bytes of a snapshot that was made, its path apart.
+/// Bytes of a snapshot that was made, without its path.
 const SNAPSHOT: usize = 330;
-/// Bytes of a member, its hosts and the texts of its conditions apart.
+/// Bytes of a member, without its hosts and the texts of its conditions.
 const MEMBER: usize = 2500;
-/// Texts of a member: of each kind of condition, and its own.
+/// Number of texts of a member: one for each kind of condition, and its own.
 const MEMBER_TEXTS: usize = 9;
 /// Bytes of texts of hosts, and of members, that a run has room for.
 const TEXTS: usize = 200 << 10;
-/// A text of a host or member is never cut to less: what happened, to what.
+/// Shortest limit of a text of a host or member: it must say what happened, and to what.
 const TEXT_MIN: usize = 200;
-/// And never longer, see [`text::message`].
+/// Longest limit of such a text, see [`text::message`].
 const TEXT_MAX: usize = 1000;
-/// Longest reason; ours have at most 40 characters.
+/// Longest reason; the operator's own reasons have at most 40 characters.
 const REASON_MAX: usize = 64;
 
-/// What a run comes to.
+/// Size of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Size {
     /// Hosts.
@@ -63,10 +62,10 @@ pub struct Size {
 }
 
 impl Size {
-    /// A host; `name` and `node` stand in its status, and a path with each snapshot.
+    /// Adds a host. Its status holds `name` and `node`, and a path with each snapshot.
     pub fn add_host(&mut self, name: &str, node: Option<&str>, paths: impl IntoIterator<Item = usize>) {
         self.hosts += 1;
-        // Also as the host whose backup is restored, and as the key by which fields are owned.
+        // The name also stands as the host whose backup is restored, and as the key of the managed fields.
         self.names += 3 * name.len() + node.map_or(0, str::len);
         for path in paths {
             self.snapshots += 1;
@@ -76,7 +75,7 @@ impl Size {
 
     fn bytes(&self, host: usize, snapshot: usize) -> usize {
         let texts = self.hosts * text_limit(self.hosts) + self.members * MEMBER_TEXTS * member_text_limit(self.members);
-        // What users write stands in an annotation of kubectl once more.
+        // kubectl stores what users write a second time, in an annotation.
         FRAME
             + 2 * self.written
             + self.names
@@ -86,12 +85,12 @@ impl Size {
             + self.members * MEMBER
     }
 
-    /// Why a restore of this size cannot be; `None` where it can.
+    /// Why a restore of this size is not possible; `None` if it is.
     pub fn restore_refusal(&self) -> Option<String> {
         self.refusal(self.bytes(RESTORED_HOST, PIN))
     }
 
-    /// Why a backup of this size cannot be; `None` where it can.
+    /// Why a backup of this size is not possible; `None` if it is.
     pub fn backup_refusal(&self) -> Option<String> {
         self.refusal(self.bytes(BACKED_UP_HOST, SNAPSHOT))
     }
@@ -112,7 +111,7 @@ impl Size {
     }
 }
 
-/// Bytes that a text of each of so many hosts may have.
+/// Bytes that a text of a host may have, with this many hosts.
 pub fn text_limit(hosts: usize) -> usize {
     (TEXTS / hosts.max(1)).clamp(TEXT_MIN, TEXT_MAX)
 }
@@ -121,7 +120,7 @@ fn member_text_limit(members: usize) -> usize {
     (TEXTS / (members.max(1) * MEMBER_TEXTS)).clamp(TEXT_MIN, TEXT_MAX)
 }
 
-/// Cuts every text of a restore to what there is room for.
+/// Cuts every text of a restore to the available room.
 pub fn bound_restore(list: &mut [Condition], members: &mut [RestoreMemberStatus], run: &mut RunStatus) {
     let of_member = member_text_limit(members.len());
     let of_host = text_limit(members.iter().map(|m| m.stats.len()).sum());
@@ -137,7 +136,7 @@ pub fn bound_restore(list: &mut [Condition], members: &mut [RestoreMemberStatus]
     }
 }
 
-/// Cuts every text of a backup to what there is room for.
+/// Cuts every text of a backup to the available room.
 pub fn bound_backup(status: &mut BackupSessionStatus) {
     let of_member = member_text_limit(status.targets.len());
     let of_host = text_limit(status.targets.iter().map(|t| t.stats.len()).sum());
@@ -167,7 +166,7 @@ fn bound_conditions(list: &mut [Condition], limit: usize) {
     }
 }
 
-/// Cuts warnings to the room that the error of their host has left; those beyond that are left out.
+/// Cuts warnings to the room that the error of their host has left; further warnings are left out.
 fn bound_all(texts: &mut Vec<String>, limit: usize) {
     let mut room = limit;
     texts.retain_mut(|text| {
@@ -184,11 +183,12 @@ fn bound_text(text: &mut Option<String>, limit: usize) {
     }
 }
 
-/// Why a run ends whose status the API server does not take.
+/// Message for a run that ends because the API server rejects its status.
 pub const REFUSED: &str = "The API server rejects the status of the run, because it is too large. The run is ended. Split its members into several sessions.";
 
-/// The status of a run in short, in place of one that the API server finds too large: what the way out needs, and that
-/// the run is to go it. Of one that has ended, how it ended. `None` for what is no run.
+/// A shortened status of a run, in place of a status that is too large for the API server. It holds what the teardown
+/// needs, and that the run is to be torn down; for a run that has ended, it holds how the run ended. `None` for an
+/// object that is no run.
 pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
     match kind {
         "RestoreSession" => {
@@ -231,7 +231,7 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
             }
             short.conditions.retain(kept);
             if !is_over(short.phase) {
-                // Its Jobs are stopped by the next look, which ends it.
+                // The next reconcile stops the Jobs and ends the session.
                 short.phase = Some(BackupPhase::Running);
                 conditions::set_health(&mut short.conditions, Health::Reconciling, reason::RUN_TOO_LARGE, REFUSED, at);
                 short.summary = Some(text::summary(REFUSED));
@@ -242,18 +242,18 @@ pub fn shorten(kind: &str, status: &Value, at: Timestamp) -> Option<Value> {
     }
 }
 
-/// Conditions by which it is known how a run stands.
+/// Whether the condition is one that says how a run stands.
 fn kept(c: &Condition) -> bool {
     [condition::READY, condition::RECONCILING, condition::STALLED, condition::CANCELED].contains(&c.type_.as_str())
 }
 
-/// A restore goes the way of one that is canceled: Jobs are stopped, workloads scaled back.
+/// Tears a restore down like a canceled one: Jobs are stopped, and workloads are scaled back.
 fn leave(list: &mut Vec<Condition>, at: Timestamp) {
     conditions::set(list, condition::CANCELED, false, reason::RUN_TOO_LARGE, REFUSED, at);
     conditions::set_health(list, Health::Reconciling, reason::RUN_TOO_LARGE, REFUSED, at);
 }
 
-/// Whether the API server has found a status of this run too large before.
+/// Whether the API server has rejected a status of this run as too large before.
 pub fn was_refused(list: &[Condition]) -> bool {
     list.iter().any(|c| c.reason.as_deref() == Some(reason::RUN_TOO_LARGE) && c.message.as_deref() == Some(REFUSED))
 }

@@ -1,10 +1,10 @@
-//! What the watches keep of objects that others define: as much as is read, and compact.
+//! What the watch caches keep of kinds that others define: only what is read, in compact form.
 //!
-//! Thousands of Jobs may wait, among thousands of pods. The types of the API are large where they are empty as well:
-//! a container takes 2 KB, a volume 3, and a Job nearly 15, most of it a template that nobody looks at again. So what
-//! is kept of an object is pruned, and stands as text until somebody looks at it. Whoever reads more keeps it here.
+//! Thousands of Jobs may wait, among thousands of pods. The types of the API are large even when they are empty: a
+//! container takes 2 KB, a volume 3, and a Job nearly 15, most of it a template that is not read again. So an object is
+//! pruned, and kept as text until it is read. Code that reads more fields must add them here.
 //!
-//! Most of these kinds are filled by users, with up to 1.5 MB an object: what is not read is not even taken in.
+//! Users fill most of these kinds, with up to 1.5 MB per object: fields that are not read are not even deserialized.
 
 mod part;
 
@@ -29,9 +29,9 @@ use crate::plan::restore::held_note;
 use crate::plan::seen::compact::part::{Part, Place};
 use crate::plan::seen::job_status;
 
-/// Labels of our Jobs and pods that are read.
+/// Labels of the operator's Jobs and pods that are read.
 const LABELS: [&str; 4] = [label::SESSION_KIND, label::SESSION_UID, label::STEP, label::MANAGED_BY];
-/// What is read of the metadata of every kind.
+/// Metadata that is read of every kind.
 const METADATA: [&Place; 8] = [
     &["metadata", "name"],
     &["metadata", "namespace"],
@@ -42,7 +42,7 @@ const METADATA: [&Place; 8] = [
     &["metadata", "deletionTimestamp"],
     &["metadata", "ownerReferences"],
 ];
-/// Annotations of our Jobs and pods that are read.
+/// Annotations of the operator's Jobs and pods that are read.
 const OUR_ANNOTATIONS: [&Place; 5] = [
     &["metadata", "annotations", annotation::SESSION_NAME],
     &["metadata", "annotations", annotation::REPOSITORY],
@@ -51,22 +51,22 @@ const OUR_ANNOTATIONS: [&Place; 5] = [
     &["metadata", "annotations", annotation::DEFAULTS],
 ];
 
-/// A kind that is kept.
+/// A kind that is kept in a watch cache.
 pub trait Keep: Resource<DynamicType = ()> + Clone + Default + Serialize + DeserializeOwned {
-    /// What is taken in of it, beside [`METADATA`].
+    /// Fields that are read in addition to [`METADATA`].
     const READ: &'static [&'static [&'static Place]];
 
-    /// Takes off what nobody reads, where that depends on what it is.
+    /// Removes fields that are not read, where that depends on the object.
     fn prune(&mut self) {}
 
-    /// Whether it is looked for by its labels, which then stand outside of its text.
+    /// Whether the object is found by its labels, which are then kept outside of its text.
     fn is_found_by_labels(&self) -> bool {
         false
     }
 }
 
-/// An object as it is kept. Its metadata is no more than what tells it from others, and what it is looked for by; all
-/// else is known when it is opened.
+/// An object as it is kept. Its metadata contains only what identifies the object, and what it is found by. All other
+/// fields are available when the object is opened.
 #[derive(Clone, Debug)]
 pub struct Kept<K> {
     metadata: ObjectMeta,
@@ -95,14 +95,14 @@ impl<K: Keep> Kept<K> {
         self.text.len() + labels.map(|(key, value)| key.len() + value.len()).sum::<usize>()
     }
 
-    /// Keeps nothing but what tells it from others.
+    /// Drops everything except what identifies the object.
     pub fn forget(&mut self) {
         let mut known = K::default();
         *known.meta_mut() = ObjectMeta { labels: None, ..self.metadata.clone() };
         *self = Self::keep(known);
     }
 
-    /// Of an object of which no more was taken in than is read.
+    /// Keeps an object of which only the needed fields were read.
     fn keep(mut object: K) -> Self {
         object.prune();
         let labels = if object.is_found_by_labels() { object.meta_mut().labels.take() } else { None };
@@ -214,7 +214,8 @@ impl Keep for Pod {
         ],
     ];
 
-    /// Ours as a Job's; of others, which claims they use, and where.
+    /// The operator's own pods are pruned like its Jobs. Of other pods, only the claims that they use, and where, are
+    /// kept.
     fn prune(&mut self) {
         let (ours, asks) = (!self.is_found_by_labels(), job_status::is_preflight(self));
         if ours {
@@ -241,7 +242,7 @@ impl Keep for Pod {
     }
 }
 
-/// Where a DaemonSet's pods say for which node they are.
+/// Field in which a DaemonSet's pods name the node that they are for.
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 impl Keep for PersistentVolumeClaim {
@@ -300,16 +301,16 @@ impl Keep for ReplicationController {
 /// Why a workload that can be scaled stays at zero.
 const NOTE: [&Place; 1] = [&["metadata", "annotations", annotation::HELD_DOWN]];
 
-/// How far the controller of a workload that can be scaled is.
+/// Progress of the controller of a workload that can be scaled.
 const COUNTED: [&Place; 2] = [&["status", "observedGeneration"], &["status", "replicas"]];
 
-/// Anybody may have written it, of any length.
+/// Limits the length of the annotation, which any user may have written.
 fn bound_note(meta: &mut ObjectMeta) {
     let note = meta.annotations.as_mut().and_then(|all| all.get_mut(annotation::HELD_DOWN));
     note.into_iter().for_each(held_note::bound);
 }
 
-/// What is read of workloads of all kinds.
+/// Fields that are read of workloads of all kinds.
 const WORKLOAD: [&Place; 6] = [
     &["spec", "replicas"],
     &["spec", "selector"],
@@ -332,7 +333,7 @@ fn prune_labels(meta: &mut ObjectMeta) {
     meta.labels.iter_mut().for_each(|all| all.retain(|key, _| LABELS.contains(&key.as_str())));
 }
 
-/// Whom the agent was told to ask for, where somebody asks.
+/// The agent's container with only the parts that its task asks for; empty if `asks` is false.
 fn task(asks: bool, containers: &[Container]) -> Vec<Container> {
     let told = job_status::task_text(containers).filter(|_| asks).and_then(|t| Asked::decode(t).ok());
     let container = |task: Asked| {
@@ -378,7 +379,7 @@ mod tests {
             "annotations": { annotation::ATTEMPT: "2", "note": "long" } })
     }
 
-    /// That all is kept which plans read is tried wherever a plan is, see [`crate::plan::fake`].
+    /// Every test of a plan checks that everything that plans read is kept, see [`crate::plan::fake`].
     #[test]
     fn of_a_job_what_is_read_stays_and_the_rest_goes() {
         for step in ["preflight", "restore"] {
@@ -401,7 +402,7 @@ mod tests {
         }
     }
 
-    /// The user's variables come first, and the definitions let in 250.
+    /// The user's variables come first, and the custom resource definitions allow 250.
     #[test]
     fn of_a_preflight_with_many_variables_stays_whom_it_asks_for() {
         let mut template = template();

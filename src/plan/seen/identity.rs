@@ -33,9 +33,9 @@ pub struct Identity {
     pub created: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
-    /// Since when it is being deleted, or what the cluster calls so.
+    /// Time since which it is being deleted, according to the cluster.
     pub deleted: Option<Timestamp>,
-    /// It carries our finalizer.
+    /// It carries the operator's finalizer.
     pub held: bool,
     /// It carries a finalizer that Stash left.
     pub held_by_stash: bool,
@@ -67,7 +67,7 @@ impl Identity {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 
-    /// How an agent is told whose Job it does.
+    /// The run that a Job belongs to, as its agent gets it.
     pub fn told(&self) -> Run {
         Run {
             id: self.uid.clone(),

@@ -1,8 +1,8 @@
-//! What became of a Job: from the Job and its pods to one verdict.
+//! The state of a Job: one verdict from the Job and its pods.
 //!
-//! An agent's outcome is its container's termination message. A Job that ended
-//! without a readable one is an infrastructure failure, never a success. Why a
-//! pod does not start is told apart, so that status can say what to do.
+//! An agent's outcome is its container's termination message. A Job that ended without a readable one is an
+//! infrastructure failure, never a success. The reasons why a pod does not start are distinguished, so that status can
+//! say what to do.
 
 mod pod_status;
 pub mod reasons;
@@ -23,7 +23,7 @@ use crate::plan::seen::job_status::pod_status::{death, held, is_dead, is_startin
 pub struct JobSeen {
     /// Its name.
     pub name: String,
-    /// Its uid: what is stopped is this one, and no other that has come to its name.
+    /// Its uid: only this Job is stopped, not another Job that has its name by now.
     pub uid: Option<String>,
     /// Key of the step within the run.
     pub key: String,
@@ -31,44 +31,48 @@ pub struct JobSeen {
     pub attempt: i32,
     /// It is being deleted; its pods may still run.
     pub deleting: bool,
-    /// It was told to stop more than [`STOP_PATIENCE`] ago. Its node does not answer, and nobody can say whether it runs.
+    /// It was told to stop more than [`STOP_PATIENCE`] ago. Its node does not answer, so it is not known whether it
+    /// runs.
     pub given_up: bool,
-    /// It has no pod yet, or one that its node is starting.
+    /// It has no pod yet, or a pod that its node is starting.
     pub starts: bool,
-    /// Hash of the settings that it was made with, of others than its session's; none where an older operator made it.
+    /// Hash of the default settings that it was created with, which its session does not contain; `None` if an older
+    /// operator created it.
     pub defaults: Option<String>,
-    /// It could not start for [`PLACE_PATIENCE`], so it holds no place on its Repository.
+    /// It could not start for [`PLACE_PATIENCE`], so it holds no slot of its Repository.
     pub is_stuck: bool,
     /// Address of its running pod, where progress can be asked for.
     pub address: Option<String>,
-    /// Its agent has ended, and a container that somebody added to its pod runs on with the volumes.
+    /// Its agent has ended, but a container that was added to its pod still runs and holds the volumes.
     pub lingers: bool,
-    /// What became of it.
+    /// State of the Job.
     pub state: JobState,
-    /// The parts of the run that it is for. Of watched ones only those of a preflight are known, see [`crate::plan::seen::compact`].
+    /// The parts of the run that it is for. For Jobs from the watch caches, only the parts of a preflight are known,
+    /// see [`crate::plan::seen::compact`].
     pub parts: Vec<Part>,
     /// Claims that it writes to.
     pub writes: Vec<String>,
-    /// It was never made: the API server has refused it, or what it needs. Of a server that has failed this is not known.
+    /// It was never created: the API server has rejected it, or an object that it needs. If the API server has failed,
+    /// this is not known.
     pub is_unmade: bool,
 }
 
-/// What became of a Job.
+/// State of a Job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobState {
-    /// Not over. `held` says what keeps its pod from running.
+    /// The Job is not over. `held` says what keeps its pod from running.
     Active {
         /// Why it does not run yet; `None` when it runs or is just starting.
         held: Option<Failure>,
     },
-    /// Its agent left an outcome.
+    /// The agent left an outcome.
     Done(Box<Outcome>),
-    /// It ended without an outcome that can be read.
+    /// The Job ended without a readable outcome.
     Lost(Failure),
 }
 
 impl JobSeen {
-    /// Whether it has not begun, because of something that other settings could change.
+    /// Whether it has not started, for a reason that other settings could change.
     pub fn waits_to_start(&self) -> bool {
         let why = match &self.state {
             JobState::Active { held: Some(failure) } => failure.reason.as_str(),
@@ -78,13 +82,13 @@ impl JobSeen {
             .contains(&why)
     }
 
-    /// Whether something of it may still run, as far as that can be waited for.
+    /// Whether a pod of it may still run. A Job that is given up does not count.
     pub fn is_active(&self) -> bool {
         !self.given_up && (self.deleting || matches!(self.state, JobState::Active { .. }))
     }
 
-    /// When to look again at one that works, if no watch tells of it before: patience runs out, and a node falls
-    /// silent, without a word.
+    /// When to check a Job again that is not over, if no watch event comes before: a time limit passes, or a node stops
+    /// responding, without an event.
     pub fn next_look(&self) -> Duration {
         match self.state {
             JobState::Active { held: None } if self.starts => FIRST_LOOK,
@@ -93,17 +97,17 @@ impl JobSeen {
     }
 }
 
-/// A Job gets its pod within a second; after this long something refuses the pod.
+/// A Job gets its pod within a second; after this time something rejects the pod.
 const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// By then a Job that was just made has its pod, or it is known that it gets none.
+/// After this time a new Job has its pod, or it is known that the Job gets none.
 pub const FIRST_LOOK: Duration = Duration::from_secs(12);
 
-/// A cluster that adds a node for a pod takes some three minutes, and a volume or an image about as long; after this a
-/// Job that still does not start waits for somebody to act, and gives its place on the Repository up.
+/// A cluster that adds a node for a pod takes about three minutes, and a volume or an image about as long. A Job that
+/// still does not start after this time waits for a user to act, and gives up its slot of the Repository.
 pub const PLACE_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// Reads every Job, and every pod whose Job is gone. A Job that somebody deletes may leave a pod that still
-/// ends, or runs on: until it is over it stands for its Job, so that no second one writes beside it.
+/// Reads every Job, and every pod whose Job is gone. A Job that a user deletes may leave a pod that is still ending, or
+/// still running: until the pod is over it stands for its Job, so that no second Job writes beside it.
 pub fn see_all(jobs: &[&Job], pods: &[&Pod], now: Timestamp) -> Vec<JobSeen> {
     let has_job = |pod: &Pod| jobs.iter().any(|j| is_of(pod, j));
     let orphans = pods.iter().filter(|p| !has_job(p)).map(|p| see_orphan(p, now));
@@ -141,8 +145,9 @@ fn outcome_text<'p>(pods: &[&'p Pod]) -> Option<&'p str> {
     pods.iter().find_map(|p| terminated(p)?.message.as_deref().filter(|m| !m.trim().is_empty()))
 }
 
-/// A pod has 20 seconds to end, and a node that answers confirms it within seconds; it counts as gone after 40 seconds
-/// without a word. Twice that. Whoever leaves a run does not wait for a Job any longer: the node may never come back.
+/// A pod has 20 seconds to end, and a node that answers confirms it within seconds; a node counts as gone after 40
+/// seconds without a message. This is twice that time. A run that is being torn down waits no longer than this for a
+/// Job: its node may never come back.
 pub const STOP_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Reads one Job and those of `pods` that are its own.
@@ -172,12 +177,12 @@ pub fn see(job: &Job, pods: &[&Pod], now: Timestamp) -> JobSeen {
     }
 }
 
-/// Whether a Job that does not start has given its place up; then its status says so. Others would wait for nothing, as
-/// long as its deadline lets it stand. A pod on a node that fell silent may be at work.
+/// Whether a Job that does not start has given up its slot; its status then says so. Otherwise other Jobs would wait
+/// for the slot in vain, until the deadline of this Job. A pod on a node that stopped responding may still work.
 fn gives_place_up(job: &Job, state: &mut JobState, now: Timestamp) -> bool {
     let JobState::Active { held: Some(why) } = state else { return false };
     let age = job.creation_timestamp().map(|t| now.duration_since(t.0));
-    // A Repository's own Jobs take no place.
+    // A Repository's own Jobs take no slot.
     let has_place = job.labels().get(label::SESSION_KIND).is_none_or(|kind| kind != "Repository");
     let stuck = has_place && why.reason != reason::NODE_LOST && age.is_some_and(|age| age > PLACE_PATIENCE);
     if stuck {
@@ -187,7 +192,8 @@ fn gives_place_up(job: &Job, state: &mut JobState, now: Timestamp) -> bool {
     stuck
 }
 
-/// Whether a pod was made for a Job. An owner is of the same namespace: a reference to one of another is a forgery.
+/// Whether a pod was created for a Job. An owner is in the same namespace: a reference to an owner in another namespace
+/// is a forgery.
 pub fn is_of(pod: &Pod, job: &Job) -> bool {
     let controls = |uid: &String| pod.owner_references().iter().any(|o| &o.uid == uid && o.controller == Some(true));
     job.metadata.uid.as_ref().is_some_and(controls) && pod.metadata.namespace == job.metadata.namespace
@@ -198,7 +204,8 @@ fn read(message: &str) -> Option<Outcome> {
     Outcome::decode(message).ok().map(reasons::known)
 }
 
-/// Whether it finds out what there is to restore; it only reads. When it fails, its hosts stand in its task only.
+/// Whether the object belongs to a preflight, which finds out what there is to restore and only reads. If a preflight
+/// fails, its hosts are known only from its task.
 pub fn is_preflight(labelled: &impl kube::ResourceExt) -> bool {
     labelled.labels().get(label::STEP).is_some_and(|s| s == "preflight")
 }
@@ -217,7 +224,7 @@ pub fn uses(job: &Job) -> (Vec<String>, bool) {
     (pod.filter(|_| works).map(claims).unwrap_or_default(), step == Some("backup"))
 }
 
-/// Claims that a Job mounts to work on; a repository's own is not among them.
+/// Claims that a Job mounts to work on, without a repository's own claim.
 pub fn claims(pod: &PodSpec) -> Vec<String> {
     let volumes = pod.volumes.iter().flatten();
     let of_target = volumes.filter(|v| v.name != volume::REPOSITORY);
@@ -229,7 +236,7 @@ fn parts(pod: &PodSpec) -> Vec<Part> {
     asked.map(|a| a.parts).unwrap_or_default()
 }
 
-/// What the agent in a Job's pod is told.
+/// The task that the agent in a Job's pod gets.
 pub fn task_text(containers: &[Container]) -> Option<&str> {
     containers
         .iter()
@@ -248,7 +255,7 @@ struct End<'j> {
     why: &'j str,
 }
 
-/// What a Job's controller says of its end.
+/// What the Job controller reports about the end of a Job.
 fn end_of(status: &JobStatus) -> Option<End<'_>> {
     let mut conditions = status.conditions.iter().flatten().filter(|c| c.status == "True");
     let condition = conditions.find(|c| c.type_ == "Failed" || c.type_ == "Complete");
@@ -256,9 +263,10 @@ fn end_of(status: &JobStatus) -> Option<End<'_>> {
     said.or_else(|| counted(status))
 }
 
-/// The same, from its counters. A pod is counted once it has ended and is released, and a Job of ours has one pod only.
-/// The controller withholds the condition as long as it waits to hear of a pod that it has created, and if it missed that
-/// while the API server was down, it does not look again: the Job would wait until its deadline.
+/// The same, from the counters of the Job. A pod is counted once it has ended and is released, and the operator's Jobs
+/// have one pod only. The Job controller withholds the condition as long as it waits for the watch event of a pod that
+/// it has created. If it missed that event while the API server was down, it does not check again, and the Job would
+/// wait until its deadline.
 fn counted(status: &JobStatus) -> Option<End<'_>> {
     let alive = status.active.unwrap_or(0) > 0 || status.terminating.unwrap_or(0) > 0;
     match (status.failed.unwrap_or(0), status.succeeded.unwrap_or(0)) {
@@ -269,18 +277,18 @@ fn counted(status: &JobStatus) -> Option<End<'_>> {
     }
 }
 
-/// The step that a Job is an attempt at, and which.
+/// The step that a Job is an attempt at, and the number of the attempt.
 pub fn attempt_of(job: &Job) -> Option<(String, i32)> {
     let note = |key: &str| job.annotations().get(key);
     Some((note(annotation::STEP_KEY)?.clone(), note(annotation::ATTEMPT)?.parse().ok()?))
 }
 
-/// Whether its controller calls a Job ended.
+/// Whether the Job controller reports that a Job has ended.
 pub fn is_over(job: &Job) -> bool {
     ended(job).is_some()
 }
 
-/// Whether its controller calls a Job done; then none of its pods is left.
+/// Whether the Job controller reports a Job as complete; then none of its pods is left.
 pub fn is_complete(job: &Job) -> bool {
     ended(job).is_some_and(|end| !end.failed)
 }
@@ -296,7 +304,7 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     }
     let ended = ended(job);
     let died = pods.iter().find_map(|p| death(p));
-    // Before Kubernetes 1.31 a Job was called failed while its pod was still ending.
+    // Before Kubernetes 1.31 a Job was marked as failed while its pod was still ending.
     let ended = ended.filter(|_| pods.iter().all(|p| is_dead(p)));
     match (ended, died) {
         (_, Some(failure)) => JobState::Lost(failure),
@@ -305,7 +313,7 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
         (None, None) => {
             let held = pods.iter().find_map(|p| held(p, now));
             match held {
-                // No wait heals it, so it is over; whoever reads that stops the Job.
+                // A failure that waiting cannot fix ends the attempt; the caller then stops the Job.
                 Some(failure) if failure.class == Class::Invalid => JobState::Lost(failure),
                 held => JobState::Active { held },
             }
@@ -313,8 +321,8 @@ fn state(job: &Job, pods: &[&Pod], now: Timestamp) -> JobState {
     }
 }
 
-/// Why a Job that is over has no outcome. Nobody removes a pod that failed by itself: when a failed Job has none left,
-/// it was deleted, and what the cluster noted about that went with it.
+/// Why a Job that is over has no outcome. A pod that failed by itself is never removed: if a failed Job has no pod
+/// left, the pod was deleted, and what the cluster recorded about that was deleted with it.
 fn without_result(job: &Job, pods: &[&Pod], end: &End<'_>, message: Option<&str>) -> Failure {
     let (name, why) = (job.name_any(), end.why);
     if pods.is_empty() && end.failed {
@@ -328,7 +336,7 @@ fn without_result(job: &Job, pods: &[&Pod], end: &End<'_>, message: Option<&str>
     Failure::new(Class::Transient, reason::OUTCOME_LOST, text)
 }
 
-/// What keeps a Job without a pod. The refusal itself stands only in events.
+/// Why a Job has no pod. Only events contain the rejection itself.
 fn podless(job: &Job, now: Timestamp) -> Option<Failure> {
     // Its pod is gone already.
     if job.metadata.deletion_timestamp.is_some() {

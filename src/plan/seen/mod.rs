@@ -1,6 +1,6 @@
 //! Facts found in the cluster: what a decision may depend on.
 //!
-//! The controller's reads fill these types; nothing here reads, and nothing decides.
+//! The controller's reads fill these types. This module neither reads nor decides.
 
 pub mod compact;
 pub mod identity;

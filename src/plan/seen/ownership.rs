@@ -1,10 +1,9 @@
-//! Whose child a Job or a pod is.
+//! Which object a Job or a pod belongs to.
 //!
-//! Labels and annotations are text that anybody may write who may create pods
-//! somewhere. A Job counts as a child only of its controller owner, by uid and in
-//! the namespace of both, and only under the name that its step computes. A pod
-//! counts only as the pod of such a Job. Whoever can forge that may write Jobs in
-//! the owner's own namespace, and can lie to that namespace only.
+//! Any user who may create pods in some namespace can write labels and annotations. A Job counts as a child only of its
+//! controller owner, by uid and in the namespace of both, and only under the name that its step computes. A pod counts
+//! only as the pod of such a Job. A user who can forge that may write Jobs in the owner's own namespace, and can
+//! deceive that namespace only.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,7 +15,7 @@ use crate::plan::seen::identity::Identity;
 use crate::plan::seen::job_status::is_of;
 use crate::plan::work::job_spec::frame;
 
-/// What a Job is for, and whose it is.
+/// The step that a Job is for, and the owner of the Job.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Child {
     /// Namespace of both.
@@ -40,7 +39,8 @@ impl Child {
             && (&self.namespace, &self.kind, &self.name, &self.uid) == (&id.namespace, &id.kind, &id.name, &id.uid)
     }
 
-    /// Of the marks on a Job or its pod, if `job` is the name that a step with these marks gives a Job of its owner.
+    /// Reads the labels and annotations of a Job or its pod. Returns a child only if `job` is the name that a step with
+    /// these marks gives a Job of its owner.
     fn named(marks: &impl ResourceExt, kind: &str, name: &str, uid: &str, job: &str) -> Option<Self> {
         let note = |key| marks.annotations().get(key).map(String::as_str);
         let (key, verb) = (note(annotation::STEP_KEY)?, marks.labels().get(label::STEP)?);
@@ -57,7 +57,7 @@ impl Child {
     }
 }
 
-/// Component of the Jobs of a kind; none of a kind that owns none.
+/// Component of the Jobs of a kind; `None` for a kind that owns no Jobs.
 fn component_of(kind: &str) -> Option<&'static str> {
     match kind {
         "RestoreSession" | "RestoreBatch" => Some(label::COMPONENT_RESTORE),
@@ -72,14 +72,14 @@ fn controller(owned: &impl ResourceExt) -> Option<&OwnerReference> {
     owned.owner_references().iter().find(|o| o.controller == Some(true))
 }
 
-/// Whose child a Job is; none of a Job that is nobody's.
+/// The child that a Job is; `None` for a Job without a valid owner.
 pub fn of_job(job: &Job) -> Option<Child> {
     let owner = controller(job)?;
     let ours = owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
     ours.then(|| Child::named(job, &owner.kind, &owner.name, &owner.uid, &job.name_any())).flatten()
 }
 
-/// Whose child's pod a pod is, where the Job itself is gone; none where no step could have made a Job of that name.
+/// The child that a pod belongs to, if the Job itself is gone; `None` if no step could have created a Job of that name.
 pub fn of_pod(pod: &Pod) -> Option<Child> {
     let job = controller(pod).filter(|o| o.kind == "Job" && o.api_version == "batch/v1")?;
     let mark = |key| pod.labels().get(key).map(String::as_str);
@@ -87,7 +87,7 @@ pub fn of_pod(pod: &Pod) -> Option<Child> {
     Child::named(pod, mark(label::SESSION_KIND)?, session, mark(label::SESSION_UID)?, &job.name)
 }
 
-/// Drops the Jobs that are no children of this object, and the pods that are no children's.
+/// Drops the Jobs that are not children of this object, and the pods that do not belong to its children.
 pub fn retain_children(id: &Identity, jobs: &mut Vec<Job>, pods: &mut Vec<Pod>) {
     jobs.retain(|job| of_job(job).is_some_and(|c| c.is_of(id)));
     pods.retain(|pod| jobs.iter().any(|job| is_of(pod, job)) || of_pod(pod).is_some_and(|c| c.is_of(id)));
@@ -218,7 +218,7 @@ mod tests {
         ] {
             assert_eq!(left(&[], std::slice::from_ref(&forged)).1, 0, "{what}, Job gone");
         }
-        // Beside its Job, the uid of the Job tells.
+        // While the Job exists, its uid decides.
         let other = forge("/metadata/ownerReferences/0/uid", "another".into());
         let elsewhere = forge("/metadata/namespace", "other".into());
         let uncontrolled = forge("/metadata/ownerReferences/0/controller", json!(false));

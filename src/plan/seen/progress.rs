@@ -1,9 +1,9 @@
-//! Progress of a running Job, as its agent tells it.
+//! Progress of a running Job, as its agent reports it.
 
 use crate::api::restore_session::Progress;
 use crate::contract;
 
-/// How far a Job says that it is, as status has it.
+/// Converts the progress that a Job reports to the form that status uses.
 pub fn progress(p: &contract::Progress) -> Progress {
     let i = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     #[allow(clippy::cast_possible_truncation, reason = "clamped to a percentage")]

@@ -1,10 +1,11 @@
-//! Claims that a restore makes from its templates: those that are wanted, and who made one that is there.
+//! Claims that a restore creates from its templates: the claims that are needed, and the session that created an
+//! existing one.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::names::{annotation, label};
 
-/// A claim that is to be there.
+/// A claim that must exist.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     /// Its name.
@@ -17,19 +18,19 @@ pub struct Wanted {
     pub claim: PersistentVolumeClaim,
 }
 
-/// Who made a claim, as its annotations say.
+/// The session that created a claim, according to the claim's annotations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Made {
     /// Session, as `RestoreSession/name`.
     pub session: String,
     /// Its uid.
     pub uid: String,
-    /// Hash of what it was made from.
+    /// Hash of the template that it was created from.
     pub template: String,
 }
 
 impl Made {
-    /// Read from a claim; `None` where no restore made it.
+    /// Reads it from a claim; `None` if no restore created the claim.
     pub fn of(claim: &PersistentVolumeClaim) -> Option<Self> {
         let note = |key: &str| claim.metadata.annotations.as_ref()?.get(key).cloned();
         let mark = |key: &str| claim.metadata.labels.as_ref()?.get(key).cloned();

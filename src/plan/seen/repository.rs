@@ -1,4 +1,4 @@
-//! A Repository as a session that refers to it finds it.
+//! A Repository, as a session that refers to it sees it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct RepositorySeen {
     pub spec: RepositorySpec,
     /// When the first backup through it succeeded.
     pub first_backup: Option<Time>,
-    /// There was a repository in the place that it names.
+    /// A repository has existed in the place that the Repository names.
     pub known: bool,
     /// Whether its backend Secret is there; only its metadata was read.
     pub secret: Seen<()>,
@@ -30,8 +30,8 @@ pub struct RepositorySeen {
 /// A Repository that does not answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Silence {
-    /// Since when.
+    /// Time since which it does not answer.
     pub since: Timestamp,
-    /// What was said.
+    /// The error message.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! What one look at the cluster found: all that a decision may depend on.
+//! The cluster as it was read for one reconcile: everything that a decision may depend on.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use crate::plan::seen::target::TargetSeen;
 use crate::plan::seen::{Refusal, Seen};
 use crate::plan::work::pod_security::Level;
 
-/// A target that another session of the namespace restores, or is about to.
+/// A target that another session of the namespace restores, or is about to restore.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rival {
     /// The session, as messages name it.
     pub session: String,
-    /// When it was created, and its uid: of two that have not begun, the earlier goes first.
+    /// Creation time and uid of the session: of two sessions that have not begun, the earlier one goes first.
     pub order: (Option<Timestamp>, String),
     /// The target, as [`crate::plan::run::hosts::target_key`] has it.
     pub target: String,
     /// The same, as it is written.
     pub reference: TargetRef,
-    /// Its data may be touched, or its workload scaled, already.
+    /// The data of the target may already be changed, or its workload scaled.
     pub begun: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Writer {
     pub reads: bool,
 }
 
-/// What a look found of the surroundings of a session.
+/// The surroundings of a session, as they were read for one reconcile.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Why the object is not valid.
@@ -54,15 +54,15 @@ pub struct Surroundings {
     pub targets: Vec<TargetSeen>,
     /// Pod Security level that its namespace enforces.
     pub pod_security: Level,
-    /// Settings of its Jobs that the object does not name; what is wrong with them.
+    /// Default settings of its Jobs, for fields that the object does not set; or what is wrong with them.
     pub job_defaults: Result<RuntimeSettings, String>,
     /// Its Jobs.
     pub jobs: Vec<JobSeen>,
-    /// Room for more of them on its Repository.
+    /// Room for more Jobs on its Repository.
     pub room: Room,
-    /// The same of what else its Jobs take slots of, by key.
+    /// Room for more Jobs on the other systems of which its Jobs take slots, by key.
     pub rooms: BTreeMap<String, Room>,
-    /// Targets of other sessions that are this one's too.
+    /// Targets that other sessions have in common with this session.
     pub rivals: Vec<Rival>,
     /// Claims that Jobs of other sessions write to, or read.
     pub writers: Vec<Writer>,
@@ -72,21 +72,21 @@ pub struct Surroundings {
     pub refused_scales: BTreeMap<String, Failure>,
     /// Annotations of workloads that the API server refused, by [`crate::plan::effects::Hold::key`].
     pub refused_holds: BTreeMap<String, Failure>,
-    /// What the API server said when rights were to be taken back, a moment ago.
+    /// What the API server answered a moment ago to the revocation of rights.
     pub refused_revoke: Option<Failure>,
-    /// Progress of running Jobs, by name, as far as it could be had.
+    /// Progress of running Jobs, by name, as far as it is known.
     pub progress: BTreeMap<String, Progress>,
 }
 
 impl Surroundings {
-    /// What room there was is gone. There are `most` slots of each kind.
+    /// Marks all slots as taken. There are `most` slots of each kind.
     pub fn no_room(&mut self, most: usize) {
         let none = Room { free: 0, ahead: most };
         self.room = none;
         self.rooms.values_mut().for_each(|room| *room = none);
     }
 
-    /// Settings of Jobs that name none. Where they cannot be read, nothing is built.
+    /// Default settings of Jobs. If they cannot be read, no Job is built.
     pub fn defaults(&self) -> RuntimeSettings {
         self.job_defaults.clone().unwrap_or_default()
     }

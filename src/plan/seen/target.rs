@@ -1,8 +1,8 @@
 //! A target as it was found in the cluster, and the volumes a Job mounts to reach it.
 //!
-//! A Job can reach claims, host paths, NFS and the like. What lives and dies with
-//! a pod (emptyDir), or is made by the cluster (ConfigMap, Secret), is refused
-//! with the reason. A host path is on one node, and so is its Job.
+//! A Job can reach claims, host paths, NFS and the like. A volume that is deleted with its pod (emptyDir), or that is
+//! created by the cluster (ConfigMap, Secret), is rejected with the reason. A host path is on one node, and so is its
+//! Job.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ use crate::names::{PVC_MOUNT, reason};
 use crate::plan::run::hosts::{Place, TargetKind, normal_path};
 use crate::plan::seen::pvc::{Made, Wanted};
 
-/// Most hosts of one target, and of one run: each has a Job, and an entry in a status that must fit into etcd. An API
-/// server takes any number of replicas, so nothing may count to it.
+/// Maximum number of hosts of one target, and of one run: each host has a Job, and an entry in a status that must fit
+/// into etcd. The API server accepts any number of replicas, so no loop may count up to that number.
 pub const MOST_HOSTS: i32 = 1000;
 
 /// A target, or why it is not there.
@@ -41,12 +41,12 @@ pub struct Target {
     pub uid: String,
     /// Its annotation that says why it stays at zero, as it is written.
     pub held_down: Option<String>,
-    /// Node that its pods ran on before a restore left it at zero, where folders of that node are half restored.
+    /// Node that its pods ran on before a restore left it at zero, if folders of that node are half restored.
     pub left_on: Option<String>,
-    /// Replicas asked for; 1 for a claim.
+    /// Requested replicas; 1 for a claim.
     pub replicas: i32,
-    /// Its controller has not taken note of what is asked for, or counts pods: it may still start some. A workload that no
-    /// controller has ever looked at has none, and whoever begins with it reads what is asked for.
+    /// Its controller has not observed the requested replicas, or counts pods: it may still start pods. A workload that
+    /// no controller has ever observed has no pods, and a controller that starts with it reads the requested replicas.
     pub is_catching_up: bool,
     /// First ordinal of a StatefulSet.
     pub first_ordinal: i32,
@@ -58,21 +58,21 @@ pub struct Target {
     pub claim_templates: Vec<String>,
     /// A StatefulSet deletes its claims when it is scaled down.
     pub deletes_claims: bool,
-    /// Nodes a DaemonSet should run on; `None` while nobody has counted them.
+    /// Nodes a DaemonSet should run on; `None` until they are counted.
     pub desired_nodes: Option<i32>,
     /// Taints that the pod template tolerates.
     pub tolerations: Vec<Toleration>,
-    /// What controls the workload, as `Deployment/web`: a ReplicaSet's replicas are not its own.
+    /// What controls the workload, as `Deployment/web`: a controlled ReplicaSet does not decide on its replicas.
     pub controller: Option<String>,
     /// HorizontalPodAutoscalers that scale it up from zero.
     pub autoscalers: Vec<String>,
-    /// Claims that are made for the restore; then there is no workload.
+    /// Claims that are created for the restore; then there is no workload.
     pub to_make: Vec<Wanted>,
     /// How the containers of its pods mount volumes.
     pub mounts: Vec<VolumeMount>,
     /// Pods that are not over and belong to the workload, or mount the claim.
     pub pods: Vec<PodSeen>,
-    /// Pods that are not the workload's, and mount its claims; our own Jobs' are not among them.
+    /// Pods that do not belong to the workload, and mount its claims, except pods of the operator's own Jobs.
     pub others: Vec<PodSeen>,
     /// Claims that were looked up.
     pub claims: BTreeMap<String, ClaimSeen>,
@@ -85,7 +85,7 @@ pub struct PodSeen {
     pub name: String,
     /// Node, once it has one.
     pub node: Option<String>,
-    /// Node that it is meant for: a DaemonSet makes each of its pods for one.
+    /// Node that it is meant for: a DaemonSet creates each of its pods for one node.
     pub meant_for: Option<String>,
     /// Claims it mounts.
     pub claims: Vec<String>,
@@ -102,9 +102,9 @@ pub struct ClaimSeen {
     pub access_modes: Vec<String>,
     /// It is a device, and holds no files.
     pub is_block: bool,
-    /// It is going; its name is still taken.
+    /// It is being deleted; its name is still taken.
     pub is_going: bool,
-    /// The restore that made it, where one did.
+    /// The restore that created it, if a restore did.
     pub made: Option<Made>,
 }
 
@@ -117,7 +117,7 @@ pub struct Reach {
     pub mounts: Vec<VolumeMount>,
     /// Node the Job must run on, because a running pod holds a volume there, or because it is the host's home.
     pub node: Option<String>,
-    /// Node that the host's volumes are on, whatever runs: noted before the workload's pods go.
+    /// Node that the host's volumes are on, whether or not a pod runs: recorded before the workload's pods are removed.
     pub home: Option<String>,
     /// Taints to tolerate on that node.
     pub tolerations: Vec<Toleration>,
@@ -172,7 +172,7 @@ impl Target {
         })
     }
 
-    /// What its hosts cannot be counted for yet.
+    /// Why its hosts cannot be counted yet.
     pub fn uncounted(&self) -> Option<String> {
         if TargetKind::of_name(&self.kind) != TargetKind::DaemonSet {
             return None;
@@ -192,7 +192,8 @@ impl Target {
         TargetKind::of_name(&self.kind).is_scalable()
     }
 
-    /// The node that the volumes of a host are on: a node's own for a DaemonSet; for host paths, where its pod runs.
+    /// The node that the volumes of a host are on: for a DaemonSet, the host's node; for host paths, the node where its
+    /// pod runs.
     fn home(&self, asked: &[VolumeMount], place: &Place) -> Result<Option<String>, Failure> {
         let on_host = |m: &&VolumeMount| self.volumes.iter().any(|v| v.name == m.name && v.host_path.is_some());
         if place.node.is_some() || TargetKind::of_name(&self.kind) == TargetKind::Claim {
@@ -205,7 +206,7 @@ impl Target {
         let nodes: BTreeSet<&str> = pods.filter_map(|p| p.node.as_deref()).collect();
         match Vec::from_iter(nodes)[..] {
             [node] => Ok(Some(node.to_owned())),
-            // Of a StatefulSet each pod may have been on a node of its own.
+            // Each pod of a StatefulSet may have been on a different node.
             [] if !is_set && self.left_on.is_some() => Ok(self.left_on.clone()),
             [] => Err(Failure::new(
                 Class::Waiting,
@@ -236,8 +237,8 @@ impl Target {
     /// What a Job mounts to reach one host. `live` says that pods which hold its volumes will stay.
     ///
     /// # Errors
-    /// A volume that does not exist, that a Job cannot reach, that cannot be written where `writes` says that it is, or
-    /// that is held in a way no second pod can share.
+    /// A volume does not exist, cannot be reached by a Job, cannot be written although `writes` is set, or is held in a
+    /// way that no second pod can share.
     pub fn reach(&self, asked: &[VolumeMount], place: &Place, live: bool, writes: bool) -> Result<Reach, Failure> {
         let mut reach = Reach { home: self.home(asked, place)?, ..Reach::default() };
         reach.node.clone_from(&reach.home);
@@ -270,13 +271,14 @@ impl Target {
         Ok(reach)
     }
 
-    /// Whether a mount gives no more than the containers have. A claim is the namespace's; any other volume is a folder of
-    /// a node, or of a server, of which the workload may have been given a part only, or to read only: Jobs are root there.
+    /// Whether a mount gives no more access than the containers have. A claim belongs to the namespace. Any other
+    /// volume is a folder of a node, or of a server, and the workload may have been given only a part of it, or only
+    /// read access. Jobs are root there.
     fn is_within_its_own(&self, volume: &Volume, asked: &VolumeMount, writes: bool) -> Result<(), &'static str> {
         if volume.persistent_volume_claim.is_some() {
             return Ok(());
         }
-        // A folder that is named by variables of a container is another for each pod.
+        // A folder that is named by variables of a container is different for each pod.
         let its = |m: &&VolumeMount| m.name == volume.name && m.sub_path_expr.is_none();
         let within: Vec<&VolumeMount> = self.mounts.iter().filter(its).filter(|m| is_below(asked, m)).collect();
         if within.is_empty() {
@@ -321,7 +323,7 @@ impl Target {
                     ),
                 ));
             }
-            // Whatever is scaled down, pods of others stay.
+            // Pods that do not belong to the workload stay, even if the workload is scaled down.
             let stay = self.pods.iter().filter(|_| live).chain(&self.others);
             let Some(pod) = stay.into_iter().find(|p| p.node.is_some() && p.claims.contains(&name)) else { continue };
             let shared = claim.access_modes.iter().any(|m| m == "ReadWriteMany" || m == "ReadOnlyMany");
@@ -343,7 +345,7 @@ impl Target {
         Ok(())
     }
 
-    /// The first volume that is asked for and that the workload does not have.
+    /// The first requested volume that the workload does not have.
     pub fn missing_volume(&self, asked: &[VolumeMount]) -> Option<Failure> {
         let is_claim = TargetKind::of_name(&self.kind) == TargetKind::Claim;
         let missing = asked.iter().find(|m| !is_claim && self.volume(&m.name, 0).is_none())?;
@@ -400,7 +402,7 @@ pub fn claim_volume(name: &str, claim: &str) -> Volume {
     }
 }
 
-/// Whether a mount is of the same folder of a volume as another, or of one below it.
+/// Whether a mount uses the same folder of a volume as another mount, or a folder below it.
 fn is_below(asked: &VolumeMount, other: &VolumeMount) -> bool {
     let parts = |m: &VolumeMount| -> Vec<String> {
         let path = m.sub_path.as_deref().unwrap_or_default();
@@ -410,7 +412,7 @@ fn is_below(asked: &VolumeMount, other: &VolumeMount) -> bool {
     asked.is_some_and(|asked| asked.starts_with(&other) && !asked.contains(&"..".to_owned()))
 }
 
-/// Whether the volume says of itself that it is read-only, whichever kind it is.
+/// Whether the volume is declared as read-only, whichever kind of volume it is.
 fn is_read_only(volume: &Volume) -> bool {
     let sources = crate::api::to_json(volume);
     sources.as_object().into_iter().flatten().any(|(_, source)| source["readOnly"] == true)

@@ -1,4 +1,5 @@
-//! The planning half of each system: what its Jobs are asked, and what their answers mean. No two know each other.
+//! The planning half of each system: the tasks of its Jobs, and the meaning of their answers. No system depends on
+//! another.
 
 #[cfg(test)]
 pub mod mock;
@@ -9,7 +10,7 @@ use crate::api::common::Driver;
 use crate::plan::systems::restic::system::Restic;
 use crate::plan::systems::system::System;
 
-/// The system of a driver; none of one that is declared only.
+/// The system of a driver; `None` for a driver that is only declared.
 pub fn of(driver: Driver) -> Option<&'static dyn System> {
     match driver {
         Driver::Restic => Some(&Restic),

@@ -1,7 +1,7 @@
-//! What a system is to a restore: how a member is looked at, pinned, restored and judged.
+//! The interface of a system to a restore: how a member is looked at, pinned, restored and judged.
 //!
-//! A run knows members, parts and Jobs, and no system by its name. Every answer here is a pure function of what it is
-//! given.
+//! A run handles members, parts and Jobs, and does not depend on a particular system. Every method is a pure function
+//! of its arguments.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -12,7 +12,8 @@ use crate::api::target::RestoreTarget;
 use crate::contract::{Class, Failure, Found, Outcome, Part, Runner, Work};
 use crate::names::reason;
 use crate::plan::run::selection::Selection;
-/// How Jobs reach the Repository of a session. It is restic's, and others may keep their data in one.
+/// How Jobs reach the Repository of a session. The type belongs to restic, but other systems may keep their data in a
+/// Repository too.
 pub use crate::plan::systems::restic::backend::Access;
 use crate::plan::work::job_spec::frame::Needs;
 
@@ -21,7 +22,7 @@ use crate::plan::work::job_spec::frame::Needs;
 pub enum Role {
     /// It finds out what there is to do, and changes nothing.
     Look,
-    /// It does it.
+    /// It does the work.
     Act,
 }
 
@@ -31,19 +32,19 @@ pub struct Open<'a> {
     pub part: Part,
     /// Its target.
     pub target: &'a RestoreTarget,
-    /// Its rule; none of a part that is outside of the cluster.
+    /// Its rule; `None` for a part outside of the cluster.
     pub rule: Option<&'a Rule>,
     /// Where its volumes are mounted.
     pub mounts: Vec<String>,
-    /// Whom its restore will run as, where every file must be theirs.
+    /// User that its restore will run as, if every file must belong to that user.
     pub runner: Option<Runner>,
-    /// Its restore can make no device files.
+    /// Its restore can create no device files.
     pub no_devices: bool,
 }
 
-/// What looks are about, besides the parts.
+/// The context of looks, besides the parts.
 pub struct Looking<'a> {
-    /// How Jobs reach the Repository; of a system that uses none, none.
+    /// How Jobs reach the Repository; `None` for a system that uses no Repository.
     pub access: Option<&'a Access>,
     /// Which backup the session restores, where a rule does not say so.
     pub selection: &'a Selection,
@@ -51,7 +52,7 @@ pub struct Looking<'a> {
     pub began: Timestamp,
     /// All members of the run.
     pub members: &'a [RestoreMember],
-    /// The members of this system: how far each part is.
+    /// The members of this system, with the state of each part.
     pub parts: Vec<(&'a RestoreTarget, &'a [HostRestoreStats])>,
 }
 
@@ -59,19 +60,20 @@ pub struct Looking<'a> {
 pub struct Acting<'a> {
     /// Id of the run.
     pub run: &'a str,
-    /// How Jobs reach the Repository; of a system that uses none, none.
+    /// How Jobs reach the Repository; `None` for a system that uses no Repository.
     pub access: Option<&'a Access>,
-    /// How it stands: what was pinned for it.
+    /// Its state, with what was pinned for it.
     pub host: &'a HostRestoreStats,
     /// Its member.
     pub member: &'a RestoreMember,
     /// Its target.
     pub target: &'a RestoreTarget,
-    /// Its rule; none of a part that is outside of the cluster.
+    /// Its rule; `None` for a part outside of the cluster.
     pub rule: Option<&'a Rule>,
     /// Where its volumes are mounted.
     pub mounts: Vec<String>,
-    /// An earlier Job may have done it, or a part of it: what is there is looked up first, and nothing is done twice.
+    /// An earlier Job may have done the work, or a part of it: the existing state is looked up first, and nothing is
+    /// done twice.
     pub may_have_acted: bool,
 }
 
@@ -80,41 +82,42 @@ pub trait System: Sync {
     /// Whether the data comes from the Repository of the session.
     fn uses_repository(&self) -> bool;
 
-    /// Key of the slots that its Jobs take one of each, where it is not the Repository: what they connect to.
+    /// Key of the slots of which each of its Jobs takes one, if that is not the Repository: the system that the Jobs
+    /// connect to.
     fn slot(&self, target: &RestoreTarget) -> Option<String>;
 
-    /// The parts of a member that is outside of the cluster; none where its target is in the cluster: then they are the
-    /// hosts of that.
+    /// The parts of a member outside of the cluster; `None` if its target is in the cluster: then the parts are the
+    /// hosts of the target.
     fn parts(&self, target: &RestoreTarget) -> Option<Vec<String>>;
 
-    /// What is asked before anything is touched, a Job each, and for which parts.
+    /// The work of the looks before anything is changed, one Job each, and the parts that each is for.
     fn look(&self, open: Vec<Open<'_>>, about: &Looking<'_>) -> Vec<(Vec<Part>, Work)>;
 
-    /// Pins what was found for a part: what is done later is done with this and nothing else.
+    /// Pins what was found for a part. Later steps use this and nothing else.
     ///
     /// # Errors
     /// The answer cannot be read, or there is nothing to restore.
     fn pin(&self, host: &mut HostRestoreStats, found: &Found, rule: Option<&Rule>) -> Result<(), Failure>;
 
-    /// Whether a part that failed so has nothing to restore.
+    /// Whether a part with this failure has nothing to restore.
     fn has_nothing(&self, failure: &Failure) -> bool;
 
-    /// The restore of a part as it is pinned; none where it cannot be asked for now.
+    /// The restore of a part as it is pinned; `None` if it cannot be requested now.
     fn act(&self, acting: Acting<'_>) -> Option<Work>;
 
     /// What the pod of such a Job needs.
     fn needs(&self, target: &RestoreTarget, access: Option<&Access>, role: Role) -> Needs;
 
-    /// Takes down what a Job says that it has done. The entries that it says it has deleted.
+    /// Records what a Job reports as done. Returns the number of entries that it reports as deleted.
     fn note(&self, host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64>;
 
     /// Why a Job has not restored its part. Success is computed from tallies, never from an exit code alone.
     fn verdict(&self, outcome: &Outcome, target: &RestoreTarget) -> Option<Failure>;
 
-    /// Whether what one attempt has begun, another one would not finish.
+    /// Whether another attempt would not finish what one attempt has begun.
     fn runs_once(&self, target: &RestoreTarget) -> bool;
 
-    /// Why a restore that [`runs_once`](Self::runs_once) is not tried again.
+    /// Why a restore that [`runs_once`](Self::runs_once) is not retried.
     fn half_done(&self, why: &str) -> Failure {
         let text = format!(
             "{why} It may be done in part, and is not tried again. Look at what is there before you create another one."

@@ -1,8 +1,9 @@
-//! Attempts at a step: how the one at work stands, and what follows one that failed.
+//! Attempts at a step: the state of the current attempt, and what follows a failed one.
 //!
-//! Every Job of every run goes through here: the looks at hosts, their restores and backups, the steps that stand
-//! alone ([`step`](super::step)), and probes. Status keeps which attempt is at work, when the next one is due, and why
-//! the last one failed. The Job of an attempt always has the same name, so a crash between two writes loses nothing.
+//! This module handles every Job of every run: the looks at hosts, their restores and backups, the steps that stand
+//! alone ([`step`](super::step)), and probes. Status records the current attempt, when the next attempt is due, and why
+//! the last attempt failed. The Job of an attempt always has the same name, so a crash between two writes loses
+//! nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -17,29 +18,29 @@ use crate::plan::work::retry;
 
 /// An entry of status that keeps the attempts at a step.
 pub trait Attempts {
-    /// What it keeps.
+    /// Returns what the entry keeps.
     fn kept(&mut self) -> Kept<'_>;
 }
 
 /// What status keeps of the attempts at a step.
 pub struct Kept<'a> {
-    /// The attempt at work, from 1.
+    /// The current attempt, from 1.
     pub attempt: Number<'a>,
-    /// How many died of themselves, see [`retry::deaths`].
+    /// Number of attempts whose pod died by itself, see [`retry::deaths`].
     pub pod_deaths: &'a mut Option<i32>,
     /// When the attempt is due.
     pub not_before: &'a mut Option<Time>,
-    /// Why the last one failed, or what holds this one up.
+    /// Why the last attempt failed, or what holds up this one.
     pub reason: &'a mut Option<String>,
     /// The same as a text.
     pub message: &'a mut Option<String>,
 }
 
-/// A number of an attempt, as an entry has it.
+/// The number of an attempt, as a status entry stores it.
 pub enum Number<'a> {
-    /// Always there.
+    /// Always set.
     Always(&'a mut i32),
-    /// Not there before the first.
+    /// Not set before the first attempt.
     Once(&'a mut Option<i32>),
 }
 
@@ -80,23 +81,23 @@ impl Attempts for HostBackupStats {
     }
 }
 
-/// How the Job of an attempt stands.
+/// State of the Job of an attempt.
 #[derive(Clone, Copy)]
 pub enum Stand<'j> {
-    /// It runs, or something holds it up.
+    /// The Job runs, or something holds it up.
     Active(&'j JobSeen, Option<&'j Failure>),
-    /// It has answered.
+    /// The Job has left an outcome.
     Done(&'j JobSeen, &'j Outcome),
-    /// It has ended, or cannot start, and there is no answer.
+    /// The Job has ended, or cannot start, and there is no outcome.
     Lost(&'j JobSeen, &'j Failure),
-    /// There is none.
+    /// There is no Job.
     Absent {
-        /// Nor is there one of an earlier attempt, whose pod may still write.
+        /// There is no Job of an earlier attempt either, whose pod could still write.
         alone: bool,
     },
 }
 
-/// Looks at the Job of an attempt, and stops those of earlier ones.
+/// Checks the Job of an attempt, and stops Jobs of earlier attempts.
 pub fn look<'j>(plan: &mut Plan, jobs: &'j [JobSeen], key: &str, attempt: i32) -> Stand<'j> {
     let alone = stop_earlier(plan, jobs, key, attempt);
     let Some(job) = jobs.iter().find(|j| j.key == key && j.attempt == attempt) else { return Stand::Absent { alone } };
@@ -110,7 +111,7 @@ pub fn look<'j>(plan: &mut Plan, jobs: &'j [JobSeen], key: &str, attempt: i32) -
     }
 }
 
-/// Stops Jobs of earlier attempts, because what they came to stands in status. True if there was none.
+/// Stops Jobs of earlier attempts, because status contains their results. Returns true if there were none.
 pub fn stop_earlier(plan: &mut Plan, jobs: &[JobSeen], key: &str, attempt: i32) -> bool {
     let mut alone = true;
     for earlier in jobs.iter().filter(|j| j.key == key && j.attempt < attempt) {
@@ -120,14 +121,14 @@ pub fn stop_earlier(plan: &mut Plan, jobs: &[JobSeen], key: &str, attempt: i32) 
     alone
 }
 
-/// Stops a Job whose pod can never start: it is still there.
+/// Stops a Job whose pod can never start, because the Job still exists.
 pub fn give_up(plan: &mut Plan, job: &JobSeen, failure: &Failure) {
     if failure.class == Class::Invalid {
         plan.stop(Some(job));
     }
 }
 
-/// Says what holds the Job of an attempt up, or that nothing does. It is an event when it is new.
+/// Records what holds up the Job of an attempt, or that nothing does. A new reason is also published as an event.
 pub fn hold(plan: &mut Plan, entry: &mut impl Attempts, held: Option<&Failure>) {
     let kept = entry.kept();
     if let Some(failure) = held {
@@ -137,11 +138,11 @@ pub fn hold(plan: &mut Plan, entry: &mut impl Attempts, held: Option<&Failure>) 
     *kept.message = held.map(|f| f.message.clone());
 }
 
-/// Announces the attempt after one that failed.
+/// Schedules the attempt after a failed one.
 ///
 /// # Errors
-/// There is none: the failure is not of a kind that is tried again, its pod died too often, or it is too `late`. How many
-/// pods died is given.
+/// There is no further attempt: the failure is not of a kind that is retried, its pod died too often, or it is too
+/// `late`. The error is the number of pods that died.
 pub fn again(
     plan: &mut Plan,
     entry: &mut impl Attempts,

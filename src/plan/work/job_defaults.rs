@@ -1,8 +1,9 @@
-//! Settings that Jobs have where the object names none: of the chart for all namespaces, and of one namespace by an
-//! annotation on it.
+//! Default settings of Jobs, for fields that the object does not set: from the chart for all namespaces, and from an
+//! annotation on a namespace for that namespace.
 //!
-//! A short list of fields, each bounded, and no Secret's content: variables by value only. An object's field goes before
-//! the namespace's, and that before the chart's; variables are told apart by name.
+//! A short list of fields, each bounded, without the content of any Secret: variables are set by value only. A field of
+//! the object takes precedence over that of the namespace, and that over the chart's. Variables are distinguished by
+//! name.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ const ENTRIES: usize = 50;
 /// Suffixes of quantities.
 const UNITS: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/// The fields, and nothing else, so that a misspelt one is told.
+/// The allowed fields. Any other field is an error, so that a misspelt field is reported.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Fields {
@@ -82,7 +83,8 @@ enum Effect {
     NoExecute,
 }
 
-/// By value: what a Secret holds has no place in an annotation, and a reference would be one into another namespace.
+/// A variable with a value: the content of a Secret must not be in an annotation, and a reference would point into
+/// another namespace.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Variable {
@@ -138,7 +140,7 @@ fn is_quantity(text: &str) -> bool {
     number && (UNITS.contains(&unit) || exponent)
 }
 
-/// Reads the settings of a text in JSON. An empty text says nothing.
+/// Reads the settings from a text in JSON. An empty text sets nothing.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -173,7 +175,7 @@ pub fn parse(text: &str) -> Result<RuntimeSettings, String> {
     Ok(RuntimeSettings { pod: Some(Box::new(pod)), container: Some(Box::new(container)) })
 }
 
-/// The same of the annotation of a namespace, over those of the chart.
+/// Reads the settings from the annotation of a namespace, over those of the chart.
 ///
 /// # Errors
 /// What is wrong with the annotation, which the text names.
@@ -212,7 +214,7 @@ fn check(fields: &Fields) -> Result<(), String> {
             return Err(format!("env: the value of {name} has a NUL character"));
         }
     }
-    // What the API server would refuse of a pod stands here with the name of the annotation.
+    // What the API server would reject in a pod is reported here, with the name of the annotation.
     for (key, value) in &fields.node_selector {
         if !is_label_key(key) || !is_label_value(value) {
             return Err(format!("nodeSelector: {key:?}: {value:?} is not a valid label"));
@@ -265,7 +267,7 @@ fn is_label_value(text: &str) -> bool {
     text.len() <= 63 && ends && text.bytes().all(inner)
 }
 
-/// The key of a label: a name, and before it perhaps a domain and a slash.
+/// The key of a label: a name, optionally preceded by a domain and a slash.
 fn is_label_key(text: &str) -> bool {
     let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));
     !name.is_empty() && is_label_value(name) && domain.is_none_or(is_name)
@@ -282,8 +284,8 @@ fn is_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(part)
 }
 
-/// Settings where the upper ones go before the lower: a field that the upper have is theirs as a whole, and of `env`
-/// each variable by its name. Of the lower only the fields of this file count.
+/// Merges settings. `upper` takes precedence over `lower`: a field that `upper` sets is taken from it as a whole, and
+/// `env` is merged by the name of each variable. Of `lower`, only the fields of this file count.
 pub fn over(upper: Option<&RuntimeSettings>, lower: &RuntimeSettings) -> RuntimeSettings {
     let mut all = upper.cloned().unwrap_or_default();
     if let Some(lower) = lower.pod.as_deref() {
@@ -306,7 +308,7 @@ pub fn over(upper: Option<&RuntimeSettings>, lower: &RuntimeSettings) -> Runtime
         if container.resources.as_ref().is_none_or(|r| *r == ResourceRequirements::default()) {
             container.resources.clone_from(&lower.resources);
         }
-        // The lower first: the later of two variables may name the earlier.
+        // Variables of `lower` come first: a later variable may refer to an earlier one.
         let theirs = lower.env.iter().filter(|v| container.env.iter().all(|own| own.name != v.name));
         let mut env: Vec<_> = theirs.cloned().collect();
         env.append(&mut container.env);
@@ -315,24 +317,24 @@ pub fn over(upper: Option<&RuntimeSettings>, lower: &RuntimeSettings) -> Runtime
     all
 }
 
-/// Whether settings say which account; `default` is one, too.
+/// Whether settings name an account; `default` counts as one.
 fn names_account(pod: &PodRuntimeSettings) -> bool {
     pod.service_account_name.as_ref().is_some_and(|name| !name.is_empty())
 }
 
-/// The account that a user names for a Job. `default` is none: every pod of the namespace that names none has it, and
-/// would get the right of the run.
+/// The account that a user names for a Job. `default` does not count: every pod of the namespace that names no account
+/// has it, and would get the right of the run.
 pub fn named_account(settings: &PodRuntimeSettings) -> Option<&str> {
     settings.service_account_name.as_deref().filter(|name| !["", "default"].contains(name))
 }
 
-/// The account that a Job with these settings gets by name, over the defaults.
+/// The account that a Job with these settings gets by name: from its settings, or else from the defaults.
 pub fn account<'a>(settings: Option<&'a RuntimeSettings>, defaults: &'a RuntimeSettings) -> Option<&'a str> {
     let pods = [settings, Some(defaults)].into_iter().flatten().filter_map(|s| s.pod.as_deref());
     named_account(pods.into_iter().find(|pod| names_account(pod))?)
 }
 
-/// Tells settings of Jobs apart.
+/// Hash that distinguishes settings of Jobs.
 pub fn defaults_hash(defaults: &RuntimeSettings) -> String {
     hash_of(&[&to_json(defaults).to_string()])
 }

@@ -1,7 +1,7 @@
 //! The Job of a step: one pod, one container, no Kubernetes credentials but those of a grant.
 //!
-//! What the user's runtimeSettings say wins, field by field, over the defaults of the namespace and of the chart
-//! and over what is set here, except for what the step cannot work without (its mounts and command).
+//! The user's runtimeSettings take precedence, field by field, over the defaults of the namespace and of the chart and
+//! over what is set here, except for what the step cannot work without (its mounts and command).
 
 pub mod env;
 pub mod frame;
@@ -33,28 +33,30 @@ use crate::plan::work::job_spec::interim::interim_name;
 
 /// Unprivileged user of the image, for steps that touch no files of the user's.
 const NOBODY: i64 = 65532;
-/// What root keeps in order to read any file, and to restore it with owner and mode.
-/// All of these are allowed by the `baseline` Pod Security Standard.
+/// Capabilities that root keeps in order to read any file, and to restore it with owner and mode. All of these are
+/// allowed by the `baseline` Pod Security Standard.
 pub(super) const FILE_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"];
 /// Where every client in a pod looks for its token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Seconds for which a token is good: the least that Kubernetes gives. The kubelet renews it while the pod runs.
+/// Lifetime of a token in seconds: the shortest that Kubernetes allows. The kubelet renews the token while the pod
+/// runs.
 const TOKEN_SECONDS: i64 = 600;
-/// Room for a Secret that the agent reads: twice the most that a Secret may hold (1 MiB).
+/// Size limit of the volume for a Secret that the agent reads: twice the maximum size of a Secret (1 MiB).
 const SECRET_ROOM: &str = "2Mi";
 /// Seconds a pod gets to end its data mover and leave an outcome.
 const GRACE_SECONDS: i64 = 20;
-/// Seconds past the run's deadline after which a Job ends by itself. The plan ends it in time, and says what it waited for:
-/// a Job that is faster takes its pod away, and the reason with it. This is for a time without an operator.
+/// Seconds past the run's deadline after which a Job ends by itself. The plan ends the Job in time, and reports what it
+/// waited for. A Job that ends earlier removes its pod, and the reason is lost. This limit is for a time without an
+/// operator.
 const OVERTIME_SECONDS: i64 = 30;
 
-/// Hostname of the pod of an attempt: that of the attempt before, if that one died of itself, else one of its own.
+/// Hostname of the pod of an attempt: that of the previous attempt if its pod died by itself, otherwise a new one.
 ///
-/// restic writes it into its locks, and calls those of its own host stale whose process is gone. That is right only
-/// where nothing else of this name can run: a kubelet has seen the end of a pod that died of itself, but one that was
-/// taken away may run on, on a node that is cut off.
+/// restic writes the hostname into its locks. It treats a lock of its own host as stale if the process is gone. That is
+/// correct only if nothing else with this hostname can run: a kubelet has seen the end of a pod that died by itself,
+/// but a pod that was taken away may still run on a node that is cut off.
 fn hostname(frame: &JobFrame, verb: &str, parts: &JobParts<'_>) -> String {
-    // Every end of another kind makes the difference grow, so no earlier name comes back.
+    // Every other kind of end increases the difference, so no earlier name is reused.
     job_name(frame, verb, &parts.key, parts.attempt.saturating_sub(parts.deaths))
 }
 
@@ -73,7 +75,8 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
     .into();
-    // Not of the pod: a Service, or a workload that is restored, could take it for one of its own.
+    // The pod does not get these labels: a Service, or a workload that is restored, could select the pod as one of its
+    // own.
     let mut job_labels = frame.labels.clone();
     job_labels.extend(labels.clone());
     let notes: BTreeMap<String, String> = [
@@ -102,7 +105,7 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            // The plan decides about a further attempt, with a name of its own: the Job never does.
+            // Only the plan decides about a further attempt, which gets a name of its own. The Job never does.
             backoff_limit: Some(0),
             active_deadline_seconds: Some(parts.seconds_left.max(1).saturating_add(OVERTIME_SECONDS)),
             template: PodTemplateSpec {
@@ -119,8 +122,8 @@ pub fn job(frame: &JobFrame, task: &Task, parts: JobParts<'_>) -> Job {
     }
 }
 
-/// The pod of a step as far as [`pod_security`] judges it, without what the user may have set at length. A look asks for
-/// that of each host.
+/// The pod of a step as far as [`pod_security`] checks it, without the user's settings that may be long. A reconcile
+/// needs it for each host.
 ///
 /// [`pod_security`]: crate::plan::work::pod_security
 pub fn guarded_pod(frame: &JobFrame, parts: &JobParts<'_>) -> PodSpec {
@@ -148,7 +151,7 @@ fn pod(frame: &JobFrame, task: &Task, parts: &JobParts<'_>) -> PodSpec {
         hostname: Some(hostname(frame, &task.verb, parts)),
         restart_policy: Some("Never".into()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        // A grant's token is a volume of its own: short-lived, and gone with the pod.
+        // The token of a grant is a separate volume: it is short-lived, and gone with the pod.
         automount_service_account_token: Some(settings.automount_service_account_token.unwrap_or(false)),
         enable_service_links: Some(settings.enable_service_links.unwrap_or(false)),
         service_account_name: account,
@@ -174,15 +177,15 @@ fn touches_files(parts: &JobParts<'_>) -> bool {
     parts.needs.files && !parts.unowned || parts.needs.own_files
 }
 
-/// Who the pod runs as: what the user says, field by field, and what fits it where the user says nothing.
-/// No fsGroup of ours: it would change the group of the user's files.
+/// User and rights of the pod: the user's settings, field by field, and suitable values where there are none. The
+/// operator sets no fsGroup: it would change the group of the user's files.
 fn security(runtime: Option<&RuntimeSettings>, files: bool) -> (PodSecurityContext, SecurityContext) {
     let pod = runtime.and_then(|r| r.pod.as_ref()?.security_context.clone()).unwrap_or_default();
     let container = runtime.and_then(|r| r.container.as_ref()?.security_context.clone()).unwrap_or_default();
     let chosen = container.run_as_user.or(pod.run_as_user);
     let root = files && container.run_as_non_root.or(pod.run_as_non_root) != Some(true);
     let user = chosen.unwrap_or(if root { 0 } else { NOBODY });
-    // A group of ours goes with a user of ours only.
+    // The operator sets a group only together with a user of its own.
     let group = chosen.is_none().then_some(user);
     let privileged = container.privileged == Some(true);
     let capabilities = Capabilities {
@@ -201,7 +204,7 @@ fn security(runtime: Option<&RuntimeSettings>, files: bool) -> (PodSecurityConte
             ..pod
         },
         SecurityContext {
-            // The API server refuses the one beside the other.
+            // The API server rejects `allowPrivilegeEscalation: false` together with `privileged: true`.
             allow_privilege_escalation: container.allow_privilege_escalation.or((!privileged).then_some(false)),
             read_only_root_filesystem: container.read_only_root_filesystem.or(Some(true)),
             capabilities: container.capabilities.clone().or(Some(capabilities)),
@@ -281,7 +284,7 @@ fn volumes(frame: &JobFrame, parts: &JobParts<'_>) -> (Vec<Volume>, Vec<VolumeMo
         mounts.push(at(volume::INTERIM, INTERIM_DIR, false));
     }
     if needs.writes {
-        // Parents of the mount points are made here and nowhere else.
+        // Parent folders of the mount points are created in this volume and nowhere else.
         volumes.push(Volume {
             name: volume::RESTORE_ROOT.into(),
             empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -306,7 +309,8 @@ fn volumes(frame: &JobFrame, parts: &JobParts<'_>) -> (Vec<Volume>, Vec<VolumeMo
 fn mounted_secret(name: &str) -> Volume {
     Volume {
         name: volume::SECRET.into(),
-        // World-readable in a pod of one container: without an fsGroup no other mode serves every user the pod may run as.
+        // The files are world-readable, in a pod of one container: without an fsGroup no other mode works for every
+        // user that the pod may run as.
         secret: Some(SecretVolumeSource {
             secret_name: Some(name.to_owned()),
             default_mode: Some(0o444),
@@ -316,7 +320,7 @@ fn mounted_secret(name: &str) -> Volume {
     }
 }
 
-/// Room for a Secret that the agent reads: in memory as a mounted one, never on the node's disk.
+/// Volume for a Secret that the agent reads: in memory like a mounted Secret, never on the node's disk.
 fn kept_secret() -> Volume {
     let room = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(Quantity(SECRET_ROOM.into())) };
     Volume { name: volume::SECRET.into(), empty_dir: Some(room), ..Volume::default() }

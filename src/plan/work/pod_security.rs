@@ -1,11 +1,9 @@
-//! What a pod may do in a namespace that enforces a Pod Security Standard, asked before anything is done.
+//! What a pod may do in a namespace that enforces a Pod Security Standard, checked before anything is done.
 //!
-//! The API server refuses the pods of a Job, not the Job, so that a Job which is
-//! refused looks like one that waits. Read from the standard ("Pod Security
-//! Standards", Kubernetes documentation), as far as a Job of ours and
-//! runtimeSettings can come near it. What the cluster's administrator has set
-//! for namespaces without a label cannot be seen; such a refusal shows as a Job
-//! without a pod.
+//! The API server rejects the pods of a Job, not the Job, so a rejected Job looks like a Job that waits. The rules
+//! follow the standard ("Pod Security Standards", Kubernetes documentation), as far as the operator's Jobs and
+//! runtimeSettings can come near it. What the cluster's administrator has set for namespaces without a label cannot be
+//! seen; such a rejection shows as a Job without a pod.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, SecurityContext, Volume};
@@ -17,7 +15,7 @@ use crate::plan::seen::job_status::pod_of;
 
 /// Label of a namespace that says which level is enforced.
 pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
-/// What `baseline` allows to be added.
+/// Capabilities that `baseline` allows a pod to add.
 const BASELINE_CAPABILITIES: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -37,17 +35,17 @@ const BASELINE_CAPABILITIES: [&str; 13] = [
 /// What a namespace enforces.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Level {
-    /// Nothing that could be seen.
+    /// No level was found.
     #[default]
     Privileged,
-    /// No known way to more rights.
+    /// Forbids known ways to more rights.
     Baseline,
-    /// No root, no way to it, and only volumes that belong to the cluster.
+    /// Forbids root, ways to become root, and volumes that do not belong to the cluster.
     Restricted,
 }
 
 impl Level {
-    /// Of the label's value; the API server takes one that it does not know for `restricted`.
+    /// The level from the label's value. The API server treats an unknown value as `restricted`.
     pub fn of(label: Option<&str>) -> Self {
         match label {
             None | Some("privileged") => Self::Privileged,
@@ -56,7 +54,7 @@ impl Level {
         }
     }
 
-    /// As it is written.
+    /// The level, as a label spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Privileged => "privileged",
@@ -66,7 +64,7 @@ impl Level {
     }
 }
 
-/// Whether a pod may be made; all that stands against it, if not.
+/// Checks whether a pod may be created. The error lists everything that forbids it.
 ///
 /// # Errors
 /// What the level forbids in it.
@@ -83,7 +81,7 @@ pub fn check(level: Level, pod: &PodSpec, namespace: &str) -> Result<(), Failure
     Err(Failure::new(Class::Invalid, reason::POD_SECURITY, text))
 }
 
-/// The same, of a Job.
+/// The same, for a Job.
 ///
 /// # Errors
 /// What the level forbids in its pod.
@@ -92,7 +90,7 @@ pub fn check_job(level: Level, job: &Job) -> Result<(), Failure> {
     pod_of(job).map_or(Ok(()), |pod| check(level, pod, namespace))
 }
 
-/// Whether it is only root, or the rights of root, that the level forbids.
+/// Whether the level forbids only root, or the rights of root.
 pub fn is_about_root(level: Level, pod: &PodSpec) -> bool {
     let mut without = pod.clone();
     without.security_context.get_or_insert_with(PodSecurityContext::default).run_as_user = Some(65_532);
@@ -180,12 +178,12 @@ fn volume(level: Level, v: &Volume) -> Option<String> {
     (level == Level::Restricted && !of_the_cluster).then(|| format!("volume {} is not of an allowed type", v.name))
 }
 
-/// Whether a pod may make device files.
+/// Whether a pod may create device files.
 pub fn makes_devices(pod: &PodSpec) -> bool {
     has_capability(pod, "MKNOD")
 }
 
-/// Whether a pod runs as root with a capability that runtimes give (containerd, `defaultUnixCaps`).
+/// Whether a pod runs as root with a capability that container runtimes grant (containerd, `defaultUnixCaps`).
 fn has_capability(pod: &PodSpec, name: &str) -> bool {
     let of_pod = pod.security_context.clone().unwrap_or_default();
     let own = pod.containers.first().and_then(|c| c.security_context.clone()).unwrap_or_default();
@@ -195,7 +193,7 @@ fn has_capability(pod: &PodSpec, name: &str) -> bool {
     own.privileged == Some(true) || (own.run_as_user.or(of_pod.run_as_user) == Some(0) && is_given)
 }
 
-/// Whom a pod runs as, where that user can give no file away; `None` where it can.
+/// The user that a pod runs as, if that user cannot change the owner of files; `None` if it can.
 pub fn runner(pod: &PodSpec) -> Option<Runner> {
     let of_pod = pod.security_context.clone().unwrap_or_default();
     let own = pod.containers.first().and_then(|c| c.security_context.clone()).unwrap_or_default();

@@ -1,11 +1,9 @@
 //! Grants: the one right that a Job may need, for the time of its run.
 //!
-//! A grant is a Role that allows just what the Job does, a RoleBinding, and a
-//! ServiceAccount in the namespace of the run; where the user names accounts of
-//! his own, those are bound. Its name is made of the run's uid and of what it
-//! allows, so that creating it twice is once, and a different one is another. It
-//! stands in the status of the run before it is made, and is gone before the
-//! run's finalizer.
+//! A grant is a Role that allows only what the Job does, a RoleBinding, and a ServiceAccount in the namespace of the
+//! run. If the user names accounts, those are bound instead. The name of a grant is derived from the run's uid and from
+//! what the grant allows: creating the same grant twice has no effect, and a different grant has a different name. A
+//! grant is recorded in the status of the run before it is created, and is removed before the run's finalizer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,45 +23,45 @@ use crate::plan::effects::{Event, FinalizerChange, Grant, Plan};
 use crate::plan::seen::identity::Identity;
 use crate::plan::work::job_defaults;
 
-/// For so long rights that the API server does not let us take back hold a session that is over or being deleted:
-/// its finalizer would hold up a namespace. As long as a workload that cannot be scaled back.
+/// How long rights that the API server does not let the operator revoke hold a session that is over or being deleted:
+/// its finalizer would hold up a namespace. The limit is the same as for a workload that cannot be scaled back.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
-/// What is refused is tried again this often.
+/// Interval at which a rejected revocation is retried.
 const TRY_AGAIN: Duration = Duration::from_mins(2);
 
-/// Whether a session that is over since `end`, or being deleted since `deleted`, is not held any longer by rights that
-/// cannot be taken back.
+/// Whether a session that is over since `end`, or being deleted since `deleted`, is no longer held by rights that
+/// cannot be revoked.
 pub fn give_up(end: Option<Timestamp>, deleted: Option<Timestamp>, now: Timestamp) -> bool {
     end.into_iter().chain(deleted).max().is_some_and(|since| now.duration_since(since) > PATIENCE)
 }
 
-/// The rights of a run in one pass. There are some only while a Job is at work that needs them.
+/// The rights of a run in one pass. Rights exist only while a Job that needs them runs.
 pub struct Rights<'a> {
     /// What its Jobs need.
     pub wanted: Option<Grant>,
-    /// What stands in status: it may have been made.
+    /// Grants recorded in status. They may have been created.
     pub announced: &'a [GrantStatus],
-    /// A Job is at work.
+    /// A Job runs.
     pub at_work: bool,
-    /// What the API server said a moment ago, when they were to be taken back.
+    /// What the API server answered a moment ago to the revocation of the rights.
     pub refused: Option<&'a Failure>,
-    /// The run is not held by them any longer, see [`give_up`].
+    /// The rights no longer hold the run, see [`give_up`].
     pub give_up: bool,
 }
 
-/// What becomes of the rights in status.
+/// Result for the rights in status.
 #[derive(Debug, PartialEq)]
 pub enum Settled {
     /// They stay.
     Keep,
-    /// None is left once the plan is applied.
+    /// No right is left once the plan is applied.
     Gone,
-    /// This one is written there before anything else is done.
+    /// This grant is written to status before anything else is done.
     Announce(GrantStatus),
 }
 
 impl Rights<'_> {
-    /// Gives new Jobs what they need, and takes back what none needs any more.
+    /// Grants new Jobs the rights that they need, and revokes rights that no Job needs any more.
     pub fn settle(self, plan: &mut Plan) -> Settled {
         if !plan.jobs.is_empty() {
             let Some(grant) = self.wanted else { return Settled::Keep };
@@ -88,7 +86,7 @@ impl Rights<'_> {
         );
         plan.events.push(Event::new(true, reason::RIGHT_NOT_TAKEN_BACK, &text));
         if self.give_up {
-            // Whoever reads the event knows them; nobody tries again.
+            // The event names the remaining rights. The operator does not try again.
             return Settled::Gone;
         }
         if plan.finalizer == Some(FinalizerChange::Remove) {
@@ -99,7 +97,7 @@ impl Rights<'_> {
     }
 }
 
-/// To read one Secret of another namespace. `settings` are those of each Job of the run, over `defaults`.
+/// A grant to read one Secret of another namespace. `settings` are those of each Job of the run, over `defaults`.
 pub fn to_read<'a>(
     id: &Identity,
     secret: &SecretPlace,
@@ -116,7 +114,7 @@ pub fn to_read<'a>(
     grant(id, &secret.namespace, vec![rule], settings, defaults)
 }
 
-/// To keep the Snapshots of a Repository's own namespace, for a Job of the Repository with these settings.
+/// A grant to maintain the Snapshots of a Repository's own namespace, for a Job of the Repository with these settings.
 pub fn to_list(id: &Identity, settings: Option<&RuntimeSettings>, defaults: &RuntimeSettings) -> Grant {
     let group = |resource: &str, verbs: &[&str]| PolicyRule {
         api_groups: Some(vec![SNAPSHOT_GROUP.into()]),
@@ -152,7 +150,7 @@ fn grant<'a>(
     Grant {
         account: accounts.contains(&None).then(|| ServiceAccount {
             metadata: at(&id.namespace),
-            // A pod that is not one of ours gets no token unasked.
+            // A pod that is not the operator's gets no token unless it asks for one.
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         }),
@@ -170,7 +168,7 @@ fn grant<'a>(
     }
 }
 
-/// An owner only in the run's own namespace: owners do not reach into another one.
+/// Metadata with an owner reference only in the run's own namespace: owner references cannot cross namespaces.
 fn meta(id: &Identity, name: &str, namespace: &str) -> ObjectMeta {
     let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

@@ -1,8 +1,8 @@
-//! How often, and after how long, a step is tried again.
+//! How often, and after how long, a step is retried.
 //!
-//! Infrastructure is tried again until the run's deadline; a container that is
-//! killed for its memory or evicted gets a few tries of its own, because the next one will
-//! most likely end the same way. Data and configuration are not tried again.
+//! Infrastructure failures are retried until the run's deadline. A container that is killed for its memory or evicted
+//! gets only a few attempts, because the next attempt will most likely end the same way. Failures of data and
+//! configuration are not retried.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::names::reason;
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// Longest wait: a repository that is down is asked at most once a minute.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Tries of a step whose pod dies of its own needs.
+/// Number of attempts at a step whose pod dies by itself.
 const POD_DEATH_TRIES: i32 = 3;
 
 /// Wait before the attempt after `attempt`.
@@ -25,15 +25,15 @@ pub fn wait_after(attempt: i32) -> Duration {
     LONGEST_WAIT.min(FIRST_WAIT * 2u32.pow(doublings))
 }
 
-/// Deaths of a step's pod by its own doing, this failure counted in. Other failures count nothing: a store that
-/// was away for an hour must not use up what is there for memory.
+/// Number of times that a step's pod died by itself, including this failure. Other failures are not counted: a store
+/// that was away for an hour must not use up the attempts reserved for memory.
 pub fn deaths(failure: &Failure, before: Option<i32>) -> Option<i32> {
     let died = [reason::OOM_KILLED, reason::EVICTED, reason::OUTCOME_LOST, reason::INIT_CONTAINER_FAILED]
         .contains(&failure.reason.as_str());
     if died { Some(before.unwrap_or(0).saturating_add(1)) } else { before }
 }
 
-/// Whether a step that failed so is tried again; `deaths` as [`deaths`] has counted them.
+/// Whether a step with this failure is retried; `deaths` is the count from [`deaths`].
 pub fn again(failure: &Failure, deaths: Option<i32>) -> bool {
     match failure.class {
         Class::Transient | Class::Waiting => deaths.is_none_or(|n| n < POD_DEATH_TRIES),
@@ -46,18 +46,18 @@ pub fn not_before(attempt: i32, now: Timestamp) -> Timestamp {
     now.checked_add(wait_after(attempt)).unwrap_or(now)
 }
 
-/// Time left until the next attempt at `due`; `None` when it has come. No wait is longer than the longest one: a time beyond
-/// that was written by a clock that was ahead.
+/// Time left until the next attempt at `due`; `None` if that time has passed. A wait longer than the longest one is
+/// ignored: its time was written by a clock that was ahead.
 pub fn pause(due: Option<&Time>, now: Timestamp) -> Option<Duration> {
     left(due?.0, now).filter(|wait| *wait <= LONGEST_WAIT)
 }
 
-/// Time left until `then`; `None` when it has come.
+/// Time left until `then`; `None` if that time has passed.
 pub fn left(then: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(then.duration_since(now)).ok().filter(|d| !d.is_zero())
 }
 
-/// Whole seconds that a Job may take until `deadline`, at least one; as many as can be where there is none.
+/// Whole seconds that a Job may take until `deadline`, at least one; the maximum if there is no deadline.
 pub fn seconds_left(deadline: Option<&Time>, now: Timestamp) -> i64 {
     deadline.map_or(i64::MAX, |d| (d.0.as_second() - now.as_second()).max(1))
 }

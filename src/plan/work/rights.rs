@@ -1,9 +1,9 @@
-//! Which rights the fields of an object ask for, besides the one to create the object.
+//! Which rights the fields of an object require, besides the right to create the object.
 //!
-//! A Job of ours runs our program with our settings; a field that lets its author run other code in it, read what
-//! the Job may read, or raise the rights of its pod, asks for more. What is known to be harmless is listed here, and
-//! everything else counts, so a field that a later Kubernetes adds counts too. Works on the object as JSON in its one
-//! form; the webhook and the controller both read it here.
+//! A Job runs the operator's program with the operator's settings. A field that lets its author run other code in the
+//! Job, read what the Job may read, or raise the rights of its pod requires more. Fields that are known to be harmless
+//! are listed here. Every other field counts, so a field that a later Kubernetes version adds counts too. The object is
+//! read as JSON in its one form; the webhook and the controller both read it here.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::plan::work::job_spec::FILE_CAPABILITIES;
 
-/// A right in the namespace of the object. Who may create pods needs none of the others: his pods may use every
-/// Secret, ConfigMap and ServiceAccount of the namespace, and make claims.
+/// A right in the namespace of the object. A user who may create pods needs none of the others: the user's pods may use
+/// every Secret, ConfigMap and ServiceAccount of the namespace, and create claims.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Right {
     /// To create pods.
@@ -25,30 +25,31 @@ pub enum Right {
     ConfigMap(String),
 }
 
-/// A field, and the right that it asks for.
+/// A field, and the right that it requires.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
     /// Path such as `spec.runtimeSettings.pod.nodeName`.
     pub field: String,
-    /// What its author must be allowed.
+    /// Right that the author of the field must have.
     pub right: Right,
-    /// What the field says.
+    /// Value of the field.
     pub value: Value,
-    /// Only the webhook asks. The controller takes it as it is: without it no Repository could do anything.
+    /// Only the webhook checks this right. The controller accepts the field as it is: otherwise no Repository could do
+    /// anything.
     pub at_admission_only: bool,
 }
 
-/// Environment that changes no more than how the agent counts time and threads, and what it logs. Any other name may run
-/// code (`LD_PRELOAD`, `PATH`) or lead to files and addresses (`AWS_SHARED_CREDENTIALS_FILE`, or a proxy, which is sent
-/// the credentials of a store without TLS).
+/// Variables that change only how the agent counts time and threads, and what it logs. Any other variable may run code
+/// (`LD_PRELOAD`, `PATH`) or lead to files and addresses (`AWS_SHARED_CREDENTIALS_FILE`, or a proxy, which receives the
+/// credentials of a store without TLS).
 const HARMLESS_ENV: [&str; 6] = ["AWS_DEFAULT_REGION", "AWS_REGION", "GOGC", "GOMAXPROCS", "RUST_LOG", "TZ"];
 
-/// What the fields of an object of this kind ask for, in the order of the fields.
+/// Rights that the fields of an object of this kind require, in the order of the fields.
 pub fn asked(kind: &str, object: &Value) -> Vec<Ask> {
     let mut asks = Asks(vec![]);
     let Some(spec) = object.get("spec").and_then(Value::as_object) else { return vec![] };
     match kind {
-        // Code in so many words. They run nothing yet.
+        // A Function and a Task contain code. They run nothing yet.
         "Function" => asks.pods("spec", &object["spec"]),
         "Task" => asks.each(spec, "spec", &["steps"]),
         "Repository" => {
@@ -66,7 +67,7 @@ pub fn asked(kind: &str, object: &Value) -> Vec<Ask> {
     asks.0
 }
 
-/// The text of what the asks of an object say, the same however its keys are ordered.
+/// The content of the asks of an object as text, independent of the order of its keys.
 pub fn content(asks: &[Ask]) -> String {
     let asks = asks.iter().filter(|a| !a.at_admission_only);
     asks.map(|a| format!("{}={}", a.field, sorted(&a.value))).collect::<Vec<_>>().join("\n")
@@ -97,7 +98,7 @@ impl Asks {
         }
     }
 
-    /// Everything but what is harmless.
+    /// Asks for every field that is not harmless.
     fn each(&mut self, all: &Map<String, Value>, at: &str, harmless: &[&str]) {
         for (key, value) in all.iter().filter(|(key, _)| !harmless.contains(&key.as_str())) {
             self.pods(&format!("{at}.{key}"), value);
@@ -126,13 +127,15 @@ impl Asks {
         for (key, value) in pod {
             let field = format!("{at}.{key}");
             match key.as_str() {
-                // Where the pod runs; the scheduler and quotas still have their say. And what has no effect.
+                // These fields decide where the pod runs, within what the scheduler and quotas allow, or have no
+                // effect.
                 "nodeSelector"
                 | "tolerations"
                 | "topologySpreadConstraints"
                 | "readinessGates"
                 | "serviceAccountAnnotations" => {}
-                // Pods that others may or must not be beside are pods of any namespace: they would wait, or tell where they are.
+                // Pod affinity and anti-affinity can name pods of any namespace: those pods would wait, or reveal where
+                // they run.
                 "affinity" => self.each(map(Some(value)), &field, &["nodeAffinity"]),
                 "serviceAccountName" if value == "default" => {}
                 "automountServiceAccountToken" | "enableServiceLinks" if value == false => {}
@@ -142,7 +145,8 @@ impl Asks {
                         self.ask(&format!("{field}[{i}]"), Right::Secret(text(secret, "name")), secret);
                     }
                 }
-                // Labels and annotations too: Services, network policies and injectors of sidecars go by them.
+                // This includes labels and annotations: Services, network policies and sidecar injectors depend on
+                // them.
                 _ => self.pods(&field, value),
             }
         }
@@ -180,7 +184,7 @@ impl Asks {
         }
     }
 
-    /// Of a pod or of a container.
+    /// The securityContext of a pod or of a container.
     fn security(&mut self, at: &str, context: &Map<String, Value>) {
         let is_user = |v: &Value| v.as_i64().is_some_and(|n| n > 0);
         let is_default = |v: &Value| *v == serde_json::json!({ "type": "RuntimeDefault" });
@@ -192,7 +196,7 @@ impl Asks {
                 "supplementalGroups" => list(Some(value)).iter().all(is_user),
                 "fsGroupChangePolicy" | "supplementalGroupsPolicy" => true,
                 "seccompProfile" | "appArmorProfile" => is_default(value),
-                // They stand in place of ours. Without `drop: [ALL]` the runtime adds its own.
+                // They replace the operator's own. Without `drop: [ALL]` the container runtime adds its defaults.
                 "capabilities" => {
                     let all = |key| list(value.get(key)).iter().filter_map(Value::as_str);
                     all("drop").any(|c| c == "ALL") && all("add").all(|c| FILE_CAPABILITIES.contains(&c))
@@ -205,7 +209,8 @@ impl Asks {
         }
     }
 
-    /// A claim that is made. Some fields bind it to a volume that is there, or fill it, or speak to who provisions it.
+    /// A claim that the operator creates. Some fields bind it to an existing volume, fill it, or control its
+    /// provisioner.
     fn claim(&mut self, at: &str, template: Option<&Value>) {
         let Some(template) = template else { return };
         let spec = map(template.get("spec"));
@@ -225,10 +230,11 @@ impl Asks {
         {
             let field = "spec.backend.storageSecretName".to_owned();
             let right = Right::Secret(name.clone());
-            // With all that says where its credentials are sent: another store is asked about again.
+            // The value includes everything that says where the credentials are sent: a change to another store is
+            // checked again.
             self.0.push(Ask { field, right, value: Value::Object(backend.clone()), at_admission_only: true });
         }
-        // Paths of a node, servers, drivers: all that a pod may mount, but for claims of the namespace.
+        // Paths of a node, servers, drivers: everything that a pod may mount, except claims of the namespace.
         let harmless = ["mountPath", "subPath", "persistentVolumeClaim"];
         self.each(map(backend.get("local")), "spec.backend.local", &harmless);
     }
@@ -300,7 +306,7 @@ mod tests {
         assert_eq!(asks("RestoreSession", &json!({ "spec": 1 })), []);
     }
 
-    /// The settings of a Repository's own Jobs ask for what those of a session do.
+    /// The settings of a Repository's own Jobs require the same rights as those of a session.
     #[test]
     fn settings_of_a_repository_ask_for_as_much_as_those_of_a_session() {
         let settings = json!({
@@ -340,7 +346,7 @@ mod tests {
             let field = format!("spec.runtimeSettings.{outer}.{key}");
             assert_eq!(asks("RestoreSession", &session(settings)), [(field, Right::Pods)]);
         }
-        // Beside which pods of any namespace it must run, or which then cannot run there.
+        // Pods of any namespace beside which the pod must run, or which then cannot run there.
         for key in ["podAffinity", "podAntiAffinity"] {
             let terms =
                 json!({ "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "kubernetes.io/os" }] });

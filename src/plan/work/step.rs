@@ -1,8 +1,7 @@
-//! A step that stands alone: its Job is created, tried again, and read.
+//! A step that stands alone: its Job is created, retried, and read.
 //!
-//! What the plan keeps of it is one entry of status: which attempt is at work, when the
-//! next is due, and why the last one failed. A crash between two writes loses nothing,
-//! because the Job of an attempt always has the same name.
+//! The plan keeps one status entry for it: the current attempt, when the next attempt is due, and why the last attempt
+//! failed. A crash between two writes loses nothing, because the Job of an attempt always has the same name.
 
 use std::time::Duration;
 
@@ -20,41 +19,41 @@ use crate::plan::work::job_spec::env;
 use crate::plan::work::pod_security::Level;
 use crate::plan::work::{attempt, pod_security, retry};
 
-/// Running Jobs are looked at this often; a watch tells of their end.
+/// Interval at which running Jobs are checked; a watch reports their end.
 pub const LOOK_AT_RUNNING: Duration = Duration::from_secs(10);
 
-/// How a step stands.
+/// State of a step.
 #[derive(Debug, PartialEq)]
 pub enum StepState {
     /// Its Job runs, or the next attempt is not due yet.
     Running,
-    /// It is over; the outcome is there in the pass that reads it first, and empty afterwards.
+    /// The step is over. The outcome is set in the pass that reads it first, and empty afterwards.
     Done(Box<Outcome>),
-    /// It failed, and is not tried again.
+    /// The step failed, and is not retried.
     Failed(Failure),
 }
 
 /// What a step needs of the pass that it is part of.
 pub struct Lone<'a> {
-    /// Id of the run that the answer must be of.
+    /// Id of the run that the answer must belong to.
     pub run: &'a str,
     /// The clock.
     pub at: Timestamp,
     /// The deadline has passed.
     pub expired: bool,
-    /// What the namespace of its Jobs enforces.
+    /// Pod Security level that the namespace of its Jobs enforces.
     pub pod_security: Level,
     /// The Jobs of the run.
     pub jobs: &'a [JobSeen],
     /// The entries of status.
     pub steps: &'a mut Vec<StepStatus>,
-    /// Whether its Job may be made now; none for Jobs that always may.
+    /// Decides whether its Job may be created now; `None` for Jobs that always may.
     pub gate: Option<&'a mut Gate>,
     /// Where effects are listed.
     pub plan: &'a mut Plan,
 }
 
-/// The entry of a step, made when it is not there.
+/// The entry of a step. It is created if it does not exist.
 pub fn entry<'a>(steps: &'a mut Vec<StepStatus>, name: &str) -> &'a mut StepStatus {
     let at = steps.iter().position(|s| s.name == name).unwrap_or_else(|| {
         steps.push(StepStatus { name: name.to_owned(), attempt: 1, ..StepStatus::default() });
@@ -63,13 +62,14 @@ pub fn entry<'a>(steps: &'a mut Vec<StepStatus>, name: &str) -> &'a mut StepStat
     &mut steps[at]
 }
 
-/// Makes a step that is over do its work once more. Attempts count on, so that no name of a Job comes twice.
+/// Makes a step that is over do its work once more. Attempt numbers continue, so that no Job name is used twice.
 pub fn begin_again(entry: &mut StepStatus) {
     *entry = StepStatus { name: entry.name.clone(), attempt: entry.attempt.saturating_add(1), ..StepStatus::default() };
 }
 
 impl Lone<'_> {
-    /// Moves the step on. `job` builds the Job of an attempt, given how many before it died of themselves.
+    /// Advances the step. `job` builds the Job of an attempt, given the number of earlier attempts whose pod died by
+    /// itself.
     pub fn advance(self, name: &str, job: impl FnOnce(i32, i32) -> Job) -> StepState {
         let entry = entry(self.steps, name);
         let attempt = entry.attempt;

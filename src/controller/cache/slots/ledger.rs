@@ -1,6 +1,6 @@
-//! The books of the ledger: Jobs, the sessions that they are of, and the queues that follow from both.
+//! The data of the ledger: Jobs, their sessions, and the queues that follow from both.
 //!
-//! They know of no watch and of no API server: [`Slots`](super::Slots) tells them what was heard and what was asked for.
+//! This module uses no watch and no API server: [`Slots`](super::Slots) passes in the watch events and the requests.
 //! Every change of a Job is counted into the queue of its session at once.
 
 use std::borrow::Cow;
@@ -13,11 +13,11 @@ use crate::controller::cache::slots::{Home, Known, Ledger, Queue, Session, Taken
 use crate::plan::repository::slots::queue::{Claim, Room, Work};
 use crate::plan::seen::surroundings::Writer;
 
-/// The API server gives a request up after a minute (its flag --request-timeout); twice that.
+/// Twice the time after which the API server gives up a request: one minute (its flag --request-timeout).
 const UNANSWERED_FOR: Duration = Duration::from_mins(2);
 
 impl Ledger {
-    /// A session comes, or has changed. It stands in the queue for its Repository, and in those of these slots.
+    /// Adds or updates a session. It stands in the queue of its Repository, and in the queues of these slots.
     pub fn enter(&mut self, kind: Cow<'static, str>, home: Option<&Home>, slots: &[String], claim: Claim) {
         let uid = claim.uid.clone();
         let namespace = home.and_then(|h| h.namespace.as_deref()).unwrap_or_default();
@@ -34,18 +34,19 @@ impl Ledger {
         }
     }
 
-    /// The queue that a session stands in first.
+    /// Key of the first queue of a session.
     pub fn first_key(&self, uid: &str) -> &str {
         self.sessions.get(uid).and_then(|s| s.keys.first()).map_or("", String::as_str)
     }
 
-    /// What a Job takes a slot of: what it says, if its session has that key, else that of the Repository.
+    /// Key that a Job takes a slot of: the key that the Job names if its session has it, else the key of the
+    /// Repository.
     pub fn key_of<'a>(&'a self, job: &'a Taken) -> &'a str {
         let known = |key: &&String| self.sessions.get(&job.session).is_some_and(|s| s.keys.contains(key));
         job.slot.as_ref().filter(known).map_or_else(|| self.first_key(&job.session), String::as_str)
     }
 
-    /// A session is over, or gone. What it asked for, and nobody has heard of, cannot come any more.
+    /// Removes a session that is over or gone. Jobs that it requested and no watch has reported can no longer appear.
     pub fn leave(&mut self, uid: &str) {
         self.leave_queue(uid);
         let unheard = |name: &&String| self.jobs.get(*name).is_some_and(|t| !t.is_watched());
@@ -70,7 +71,7 @@ impl Ledger {
         }
     }
 
-    /// What the Jobs of a session take of these slots.
+    /// Slots with this key that the Jobs of a session take.
     fn work(&self, uid: &str, key: &str) -> Work {
         let Some(session) = self.sessions.get(uid) else { return Work::default() };
         let names = self.of.get(uid).into_iter().flatten();
@@ -92,7 +93,7 @@ impl Ledger {
     }
 
     pub fn take(&mut self, name: String, mut taken: Taken) {
-        // A watch that tells again does not know of its pod.
+        // A repeated watch event of a Job contains nothing about its pod.
         if let Some(before) = self.jobs.get(&name) {
             (taken.stuck, taken.done) = (before.stuck, before.done);
         }
@@ -125,8 +126,8 @@ impl Ledger {
         self.count(&taken.session);
     }
 
-    /// Forgets Jobs that a new list does not have. One that is about to be made, or was made after the list was begun,
-    /// may be there all the same.
+    /// Forgets Jobs that a new list does not contain. A Job that is about to be created, or was created after the list
+    /// was started, may exist all the same.
     pub fn give_back_all_but(&mut self, kind: &str, there: &HashSet<String>) {
         let begun = self.listed.get(kind).copied();
         let may_come = |taken: &Taken| match taken.known {
@@ -139,7 +140,7 @@ impl Ledger {
         gone.iter().for_each(|name| self.give_back(name));
     }
 
-    /// Forgets what was asked for so long ago that it is not made any more.
+    /// Forgets Jobs that were requested so long ago that the API server no longer creates them.
     pub fn forget_unanswered(&mut self, now: Instant) {
         while let Some((_, name)) = self.unanswered.pop_front_if(|(at, _)| now.duration_since(*at) > UNANSWERED_FOR) {
             if self.jobs.get(&name).is_some_and(|taken| taken.known == Known::Unanswered) {
@@ -169,9 +170,9 @@ impl Ledger {
         new.prepares.is_some() && self.jobs.values().any(|other| creates(other) && !other.done && !other.stuck)
     }
 
-    /// Claims of a Job that others use in a way that it cannot share. Only readers share. Of Jobs of its own session the
-    /// plan knows as soon as a watch has told of them; so it does of those of others that are being stopped, and for how
-    /// long they are waited for.
+    /// Claims of a Job that other Jobs use in a way that it cannot share. Only readers share. The plan knows the Jobs
+    /// of the same session as soon as a watch has reported them. It also knows the Jobs of other sessions that are
+    /// being stopped, and how long to wait for them.
     pub fn conflicts(&self, name: &str, new: &Taken) -> Vec<Writer> {
         let mut found = vec![];
         let harmless = |other: &&Taken| other.done || (other.reads && new.reads);

@@ -1,8 +1,8 @@
-//! What Prometheus is told of the backups of each BackupConfiguration and BackupBatch.
+//! Metrics of the backups of each BackupConfiguration and BackupBatch.
 //!
-//! Read from the watched objects when somebody asks, so that what is gone is not told any more. The only metrics with the
-//! names of objects in their labels: there are at most [`MOST`] of each, and how many are left out is a number too. Those
-//! that are late come first.
+//! The metrics are computed from the watched objects at each scrape, so that deleted objects have no series. These are
+//! the only metrics with names of objects in their labels: each has at most [`MOST`] series, and the number of invokers
+//! left out is a metric too. Invokers with late backups come first.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use prometheus_client::metrics::MetricType;
 use crate::controller::cache::series::{Backups, Labels, Series};
 use crate::controller::process::metrics::reasons::known;
 
-/// Most invokers that are told of: some megabytes of text.
+/// Maximum number of invokers in the metrics: some megabytes of text.
 const MOST: usize = 10_000;
 
 /// Metrics of each invoker, and what they mean.
@@ -48,23 +48,23 @@ struct ResultLabels {
     reason: &'static str,
 }
 
-/// Where the invokers are read; none on a replica that does not lead.
+/// The source of the invokers; none on a replica that does not lead.
 pub type Reader = Arc<dyn Fn() -> Vec<Series> + Send + Sync>;
 
-/// What a metric says of an invoker.
+/// The value of a metric for an invoker.
 type Number = fn(&Backups) -> Option<i64>;
 
-/// Tells of them. Clones share what they read.
+/// Exports the backup metrics. Clones share their source.
 #[derive(Clone, Default)]
 pub struct Exporter(Arc<RwLock<Option<Reader>>>);
 
 impl Exporter {
-    /// Reads here from now on.
+    /// Sets the source of the invokers from now on.
     pub fn follow(&self, reader: Option<Reader>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = reader;
     }
 
-    /// Those that are told of, and how many are not.
+    /// The invokers in the metrics, and the number of invokers left out.
     fn read(&self, most: usize) -> (Vec<Series>, usize) {
         let reader = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut all = reader.map(|read| read()).unwrap_or_default();

@@ -1,10 +1,11 @@
-//! Reasons as label values: those that there are, and one for all others.
+//! Reasons as label values: the known reasons, and one value for all others.
 //!
-//! A reason may be what a Job said. Whoever can make a Job say something must not be able to fill Prometheus with series.
+//! A reason may come from the output of a Job. A user who controls that output must not be able to fill Prometheus with
+//! series.
 
 use crate::names::reason::ALL;
 
-/// What is said of a reason that nobody knows.
+/// The label value of an unknown reason.
 const OTHER: &str = "Other";
 
 /// The reason itself, or `Other`.

@@ -104,7 +104,7 @@ const SIGNS: &[Sign] = &[
             "deadline exceeded",
             "server misbehaving",
             "temporary failure in name resolution",
-            // Of a HEAD request, which has no body with details.
+            // The response to a HEAD request, which has no body with details.
             "400 bad request",
             "500 internal server error",
             "502 bad gateway",
@@ -122,7 +122,7 @@ const SIGNS: &[Sign] = &[
         reason: reason::REPOSITORY_UNREACHABLE,
         remedy: "The storage does not answer as expected; it is retried until the deadline.",
     },
-    // Names data that could not be loaded: damage, unless one of the texts above gives another cause.
+    // These texts name data that could not be loaded: damage, unless one of the texts above gives another cause.
     Sign {
         words: &[
             "failed to load pack",
@@ -137,7 +137,7 @@ const SIGNS: &[Sign] = &[
         reason: reason::DATA_CORRUPT,
         remedy: DAMAGED,
     },
-    // Or one of the texts above gives the cause.
+    // The snapshot is missing, unless one of the texts above gives another cause.
     Sign {
         words: &["failed to find snapshot"],
         class: Class::Data,

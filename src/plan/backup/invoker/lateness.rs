@@ -1,8 +1,8 @@
-//! Whether backups come as their schedule asks for them, and what became of the last one.
+//! Whether backups succeed as scheduled, and the result of the last backup.
 //!
-//! What is known of the last backup and the last success stands in the invoker's status: its sessions go, by the limit of its
-//! history or by hand. Backups are late when two times of the schedule have come since the last success: more than one
-//! period is without a backup. They stay so until one succeeds, whatever else changes.
+//! The invoker's status stores the last backup and the last success, because the sessions are deleted by the history
+//! limit or by hand. Backups are late when two scheduled times have passed since the last success: more than one period
+//! has no backup. They stay late until a backup succeeds, whatever else changes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::plan::run::conditions;
 use crate::plan::run::conditions::Value;
 use crate::plan::work::retry;
 
-/// Puts down what became of the backups, and judges whether they are late. `list` is that of the invoker's conditions.
+/// Records the results of the backups, and decides whether backups are late. `list` holds the invoker's conditions.
 pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Condition>, now: Timestamp) {
     let latest = plan.in_force.as_ref().and_then(|in_force| schedule::latest(in_force, now));
     plan.record = seen.record.with(&seen.sessions, seen.created, latest.unwrap_or(Timestamp::MAX));
@@ -30,7 +30,7 @@ pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Cond
         return conditions::remove(list, condition::BACKUPS_LATE);
     };
     let was_late = conditions::is(list, condition::BACKUPS_LATE, Value::True);
-    // Another schedule, or another time zone, makes no backup.
+    // Another schedule or time zone does not end the lateness.
     let stays = was_late && plan.record.success == seen.record.success;
     if now < late && !stays {
         let text = format!("Backups are late from {late} on if none succeeds before.");
@@ -45,7 +45,7 @@ pub fn judge(seen: &InvokerSeen<'_>, plan: &mut InvokerPlan, list: &mut Vec<Cond
     conditions::set(list, condition::BACKUPS_LATE, true, reason::BACKUPS_LATE, text, now);
 }
 
-/// The second time that is due after the last success, or since the schedule is in force.
+/// The second scheduled time after the last success, or after the schedule came into force.
 fn late_from(in_force: &ScheduleInForce, success: Option<&Time>) -> Option<Timestamp> {
     let (schedule, zone) = schedule::parsed(in_force)?;
     let base = success.map_or(in_force.since.0, |t| t.0.max(in_force.since.0));

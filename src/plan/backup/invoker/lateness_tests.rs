@@ -1,4 +1,4 @@
-//! Backups that stop, and what is left of those that are gone.
+//! Tests of backups that are late, and of the record of deleted sessions.
 
 use super::super::next;
 use super::super::tests::{after, at, seen};
@@ -20,7 +20,7 @@ fn session(name: &str, ended: i64, phase: BackupPhase) -> SessionSeen {
     }
 }
 
-/// Daily at 02:00, from the beginning of time.
+/// Daily at 02:00, for an invoker created at the Unix epoch.
 fn daily() -> InvokerSeen<'static> {
     InvokerSeen { schedule: Some("0 2 * * *"), ..seen(None) }
 }
@@ -74,11 +74,11 @@ fn backups_are_late_when_the_second_time_has_come_and_until_one_succeeds() {
         ready.message.as_ref().unwrap().contains("but backups are late: see the condition BackupsLate"),
         "{ready:?}"
     );
-    // It is told once.
+    // The event is published once.
     invoker = after(&invoker, &plan);
     let plan = next(&invoker, at(3 * DAY));
     assert_eq!((value(&plan), plan.events.len()), ("True", 0));
-    // Another schedule makes no backup. A success, by hand as well, does.
+    // Another schedule does not end the lateness. A success does, also of a session created by hand.
     invoker = InvokerSeen { schedule: Some("0 4 * * *"), ..after(&invoker, &plan) };
     let plan = next(&invoker, at(3 * DAY + 1));
     assert_eq!((value(&plan), plan.in_force.clone().unwrap().since), ("True", Time(at(3 * DAY + 1))));
@@ -89,7 +89,8 @@ fn backups_are_late_when_the_second_time_has_come_and_until_one_succeeds() {
     assert_eq!((value(&plan), plan.events.len()), ("False", 0));
     let ready = plan.conditions.iter().find(|c| c.type_ == condition::READY).unwrap();
     assert_eq!(ready.message.as_deref(), Some("Ready to take backups."));
-    // And once more when they are late again: from then on two times are 3 days 04:00 and 4 days 04:00.
+    // The event is published once more when backups are late again: from then on, two times are 3 days 04:00 and 4 days
+    // 04:00.
     invoker = after(&invoker, &plan);
     assert_eq!(value(&next(&invoker, at(4 * DAY + 4 * hour - 1))), "False");
     assert_eq!(next(&invoker, at(4 * DAY + 4 * hour)).events.len(), 1);
@@ -102,7 +103,7 @@ fn what_keeps_backups_from_being_taken_makes_them_late_too() {
         invoker.repository = Seen::Missing;
         let missing = next(&invoker, at(2 * DAY));
         invoker.refusal = Some(Refusal { reason: "Invalid".into(), message: "spec.x: is wrong".into() });
-        // Of one that cannot be read nobody knows its schedule; the one in force stands in status.
+        // The schedule of an invoker that cannot be read is unknown; status stores the schedule in force.
         invoker.schedule = None;
         (missing, next(&invoker, at(2 * DAY)))
     };
@@ -126,7 +127,7 @@ fn one_that_is_paused_is_not_late_and_one_without_a_schedule_says_nothing() {
     let paused = InvokerSeen { paused: true, ..late.clone() };
     let plan = next(&paused, at(3 * DAY + 1));
     assert_eq!(said(&plan), Some(("False", reason::PAUSED, "Scheduled backups are paused.")));
-    // What came while it was paused was not due.
+    // Scheduled times during the pause were not due.
     let again = InvokerSeen { paused: false, ..after(&paused, &plan) };
     assert_eq!(value(&next(&again, at(9 * DAY))), "False");
     for schedule in [None, Some("")] {
@@ -141,7 +142,7 @@ fn one_that_is_paused_is_not_late_and_one_without_a_schedule_says_nothing() {
 fn the_record_outlives_the_sessions_and_is_of_this_invoker() {
     let mut invoker = InvokerSeen { created: at(1000), schedule: None, ..seen(None) };
     invoker.sessions = vec![
-        // Of an invoker that had the name before.
+        // A session of an earlier invoker with the same name.
         session("before", 999, BackupPhase::Succeeded),
         session("good", 2000, BackupPhase::Succeeded),
         session("bad", 3000, BackupPhase::Failed),
@@ -159,7 +160,7 @@ fn the_record_outlives_the_sessions_and_is_of_this_invoker() {
     let mut gone = after(&invoker, &plan);
     gone.sessions.clear();
     assert_eq!(next(&gone, at(8000)).record, plan.record);
-    // An older one that is still there takes nothing back.
+    // An older session that still exists does not change the record.
     gone.sessions = vec![session("good", 2000, BackupPhase::Succeeded)];
     assert_eq!(next(&gone, at(8000)).record, plan.record);
 }
@@ -168,7 +169,7 @@ fn the_record_outlives_the_sessions_and_is_of_this_invoker() {
 fn a_success_of_a_clock_that_was_ahead_makes_no_backup_on_time() {
     let mut invoker = after(&daily(), &next(&daily(), at(10)));
     invoker.sessions = vec![session("ahead", 365 * DAY, BackupPhase::Succeeded)];
-    // As it was put down while the clock was ahead.
+    // As it was recorded while the clock was ahead.
     invoker = after(&invoker, &next(&invoker, at(365 * DAY)));
     assert_eq!((&invoker.record.success, value(&next(&invoker, at(365 * DAY)))), (&Some(Time(at(365 * DAY))), "False"));
     let plan = next(&invoker, at(3 * DAY));

@@ -1,10 +1,9 @@
 //! What happens next to a BackupConfiguration or BackupBatch: is it ready, and is a backup due.
 //!
-//! The schedule is computed from what is in the cluster: since when it counts and
-//! the last scheduled time stand in status, and a session's name is made of the
-//! time it is due for, so that a restart neither loses nor doubles one. Of several
-//! times that were missed, the newest is made up for, once. A time before the
-//! schedule was written, or while it was paused, was not missed.
+//! The schedule is computed from objects in the cluster. Status holds the time since which the schedule counts, and the
+//! last scheduled time. A session's name contains the time for which the session is due, so a restart neither loses nor
+//! duplicates a session. Of several missed times, only the newest is made up for, once. A time before the schedule was
+//! written, or while it was paused, does not count as missed.
 
 pub mod lateness;
 mod ready;
@@ -25,18 +24,19 @@ use crate::plan::repository::preconditions::NoGround;
 use crate::plan::run::conditions::{Health, Value};
 use crate::plan::run::{conditions, missing};
 
-/// Missing things are looked for this often.
+/// Interval of checks for missing objects.
 const LOOK_FOR_MISSING: Duration = Duration::from_secs(5);
-/// Sessions that are not over are looked at this often.
+/// Interval of checks on sessions that are not over.
 const LOOK_AT_SESSIONS: Duration = Duration::from_secs(5);
-/// What keeps it from being ready is looked at again this often: nothing waits for it.
+/// Interval of checks on what keeps the invoker from being ready. Nothing waits for the result.
 const LOOK_FOR_OBSTACLE: Duration = Duration::from_mins(1);
-/// What it backs up may go without a word to it. A look reads what is watched anyway, and asks the API server nothing.
+/// Interval of checks on a ready invoker: its targets may be deleted without an event for the invoker. A reconcile
+/// reads only what is watched anyway, and sends no request to the API server.
 const LOOK_AT_READY: Duration = Duration::from_mins(5);
-/// How far back a missed time is made up for. Longer ago, the backup it asked for is no longer what it was.
+/// Oldest missed time that is made up for. After a longer time, the backup is no longer the one that was scheduled.
 const MISSED_HORIZON: Duration = Duration::from_hours(24);
 
-/// How long a session that a user made is kept after its end, whatever the limit says.
+/// How long a session that a user created is kept after its end, regardless of the history limit.
 const KEPT_BY_HAND: Duration = Duration::from_hours(24);
 
 /// What to do next about an invoker.
@@ -121,7 +121,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     }
     let kept = seen.sessions.iter().filter(|s| is_over(s.phase)).filter_map(|s| s.kept_by_hand(now)).min();
     kept.into_iter().for_each(|wait| plan.look_again(wait));
-    // What is removed of the history depends on sessions that another watch may show earlier than the store has them.
+    // The sessions to remove depend on sessions that another watch may show before the store contains them.
     if seen.sessions.iter().any(|s| !is_over(s.phase) || s.has_retry_due) {
         plan.look_again(LOOK_AT_SESSIONS);
     }
@@ -130,7 +130,7 @@ pub fn next(seen: &InvokerSeen<'_>, now: Timestamp) -> InvokerPlan {
     plan
 }
 
-/// The schedule whose times count, and since when.
+/// The schedule that is in force, and since when.
 fn in_force(seen: &InvokerSeen<'_>, now: Timestamp) -> Option<ScheduleInForce> {
     let schedule = seen.schedule.filter(|s| !s.is_empty() && !seen.paused)?;
     let same = |f: &&ScheduleInForce| f.schedule == schedule && f.time_zone.as_deref() == seen.time_zone;
@@ -142,7 +142,7 @@ fn in_force(seen: &InvokerSeen<'_>, now: Timestamp) -> Option<ScheduleInForce> {
     }))
 }
 
-/// Makes up for the newest time that has come, and says when the next one does.
+/// Creates a session for the newest scheduled time that has passed, and sets the next scheduled time.
 fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     let Some(in_force) = &plan.in_force else { return };
     let Some((schedule, zone)) = schedule::parsed(in_force) else { return };
@@ -160,9 +160,9 @@ fn schedule(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     until_next.into_iter().for_each(|wait| plan.look_again(wait));
 }
 
-/// Completed sessions beyond the limit, newest first. The newest success is always kept, and so is
-/// a failed one until the session that follows it is there. What a user made is read by a user, so the limit does not
-/// count it for a day.
+/// Completed sessions beyond the history limit, newest first. The newest successful session is always kept. A failed
+/// session is kept until its retry session exists. For a day, the limit does not count a session that a user created,
+/// so that the user can read it.
 fn surplus(seen: &InvokerSeen<'_>, now: Timestamp) -> Vec<String> {
     let mut done: Vec<&SessionSeen> = seen.sessions.iter().filter(|s| is_over(s.phase)).collect();
     done.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
@@ -174,7 +174,7 @@ fn surplus(seen: &InvokerSeen<'_>, now: Timestamp) -> Vec<String> {
 }
 
 impl SessionSeen {
-    /// How long it is still kept because a user made it.
+    /// Remaining time for which the session is kept because a user created it.
     fn kept_by_hand(&self, now: Timestamp) -> Option<Duration> {
         let end = self.ended.unwrap_or(self.created).checked_add(KEPT_BY_HAND).ok()?;
         crate::plan::work::retry::left(end, now).filter(|_| self.by_hand)

@@ -1,5 +1,5 @@
-//! Whether a backup that began now could be taken: what `Ready` of a BackupConfiguration and BackupBatch says. It is asked
-//! in the words of the session that would find out.
+//! Whether a backup that began now could be taken: the condition `Ready` of a BackupConfiguration and BackupBatch. The
+//! messages are those of the session that would meet the obstacle.
 
 use k8s_openapi::api::core::v1::VolumeMount;
 use k8s_openapi::jiff::Timestamp;
@@ -20,8 +20,8 @@ use crate::plan::work::job_spec::frame::{JobFrame, JobParts};
 use crate::plan::work::pod_security::Level;
 use crate::plan::work::{job_defaults, job_spec, pod_security};
 
-/// Why a backup that began now would wait or fail, of what is known before. It holds up no schedule: it may be gone in
-/// time.
+/// Why a backup that began now would wait or fail, as far as it is known before. An obstacle does not stop the
+/// schedule: it may be gone in time.
 pub fn obstacle(seen: &InvokerSeen<'_>, plan: &InvokerPlan, access: &Access) -> Option<(String, String)> {
     let mut targets = plan.target_conditions.iter().flatten();
     let of_target = targets.find(|c| c.type_ == condition::BACKUP_TARGET_FOUND && c.status != "True");
@@ -56,7 +56,7 @@ fn forbidden(seen: &InvokerSeen<'_>, access: &Access, defaults: &RuntimeSettings
         return None;
     }
     let frame = JobFrame {
-        // Pod Security does not judge it.
+        // Pod Security does not check the image.
         image: String::new(),
         owner: seen.id.owner(),
         namespace: seen.id.namespace.clone(),
@@ -90,7 +90,7 @@ fn found_why(failure: &Failure) -> &'static str {
     }
 }
 
-/// How a Job reaches the first host of a target; or the first thing that a session would fail with, or wait for, as
+/// How a Job reaches the first host of a target, or the first obstacle that would make a session fail or wait, as
 /// [`backup`] finds it.
 ///
 /// [`backup`]: crate::plan::backup
@@ -105,7 +105,8 @@ fn reach(found: &Target, mounts: &[VolumeMount]) -> Result<Reach, Failure> {
     found.reach(mounts, &place, true, false)
 }
 
-/// Says of each target whether it is there. One that is missing holds up no schedule: it may be there in time.
+/// Sets a condition for each target that says whether the target exists. A missing target does not stop the schedule:
+/// it may exist in time.
 pub fn targets(seen: &InvokerSeen<'_>, now: Timestamp, plan: &mut InvokerPlan) {
     for (index, (name, target)) in seen.targets.iter().enumerate() {
         let mut list = seen.target_conditions.get(index).cloned().unwrap_or_default();

@@ -26,7 +26,7 @@ pub struct InvokerSeen<'a> {
     pub id: Identity,
     /// When it was created.
     pub created: Timestamp,
-    /// Nobody has looked at it before.
+    /// The invoker was not reconciled before.
     pub is_new: bool,
     /// Its schedule.
     pub schedule: Option<&'a str>,
@@ -34,17 +34,17 @@ pub struct InvokerSeen<'a> {
     pub time_zone: Option<&'a str>,
     /// The schedule that was in force, as last written.
     pub in_force: Option<ScheduleInForce>,
-    /// What follows a failed session.
+    /// How a failed session is retried.
     pub retry: Option<&'a RetryConfig>,
     /// The first of its targets, which the labels of its sessions name.
     pub first_target: Option<&'a TargetRef>,
-    /// What its Jobs are made of, for each target.
+    /// Settings of its Jobs, for each target.
     pub members: Vec<MemberSeen<'a>>,
     /// Pod Security level that its namespace enforces.
     pub pod_security: Level,
-    /// Settings of its Jobs that it does not name; what is wrong with them.
+    /// Settings of its Jobs that the invoker does not set, or what is wrong with them.
     pub job_defaults: Result<RuntimeSettings, String>,
-    /// No scheduled backups.
+    /// Scheduled backups are paused.
     pub paused: bool,
     /// Its Repository's reference.
     pub reference: Option<&'a RepositoryRef>,
@@ -54,7 +54,7 @@ pub struct InvokerSeen<'a> {
     pub refusal: Option<Refusal>,
     /// Its Repository.
     pub repository: Seen<RepositorySeen>,
-    /// What it backs up, as it was found, with how messages name each.
+    /// Its targets as they were found, each with its name in messages.
     pub targets: Vec<(String, TargetSeen)>,
     /// Conditions of each target as last written.
     pub target_conditions: Vec<Vec<Condition>>,
@@ -64,11 +64,11 @@ pub struct InvokerSeen<'a> {
     pub conditions: Vec<Condition>,
     /// The last scheduled time as last written.
     pub last: Option<Time>,
-    /// What became of its backups, as last written.
+    /// Results of its backups, as last written.
     pub record: Record,
 }
 
-/// What the Job that backs a target up is made of.
+/// Settings of the Job that backs a target up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemberSeen<'a> {
     /// What it mounts, and where.
@@ -77,7 +77,7 @@ pub struct MemberSeen<'a> {
     pub runtime: Option<&'a RuntimeSettings>,
     /// Its scratch volume.
     pub temp_dir: Option<&'a EmptyDirSettings>,
-    /// The claim in place of that.
+    /// The PVC in place of the scratch volume.
     pub interim: Option<&'a PvcTemplate>,
 }
 
@@ -88,15 +88,15 @@ pub struct SessionSeen {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
-    /// When it ended, where it has begun.
+    /// When it ended, if it has begun.
     pub ended: Option<Timestamp>,
-    /// A user made it.
+    /// A user created it.
     pub by_hand: bool,
     /// Its phase.
     pub phase: Option<BackupPhase>,
     /// Why it is in that phase, in one word.
     pub reason: Option<String>,
-    /// It failed, and the session that follows it is not made yet.
+    /// It failed, and its retry session is not created yet.
     pub has_retry_due: bool,
 }
 
@@ -109,7 +109,7 @@ pub struct InvokerPlan {
     pub delete: Vec<String>,
     /// Its phase.
     pub phase: InvokerPhase,
-    /// Backups of it can be taken, as far as its Repository is concerned: what names them is fixed from then on.
+    /// Backups can be taken as far as the Repository is concerned. From then on, what names the backups is fixed.
     pub has_ground: bool,
     /// Its conditions.
     pub conditions: Vec<Condition>,
@@ -121,33 +121,33 @@ pub struct InvokerPlan {
     pub next: Option<Time>,
     /// The schedule that is in force.
     pub in_force: Option<ScheduleInForce>,
-    /// What became of its backups.
+    /// Results of its backups.
     pub record: Record,
     /// Events to publish.
     pub events: Vec<Event>,
-    /// When to look again.
+    /// When to reconcile again.
     pub requeue: Option<Duration>,
 }
 
 impl InvokerPlan {
-    /// Looks again after this time, if not sooner.
+    /// Requeues after this time, if not sooner.
     pub fn look_again(&mut self, after: Duration) {
         self.requeue = Some(self.requeue.map_or(after, |before| before.min(after)));
     }
 }
 
-/// What became of the backups of an invoker.
+/// Results of the backups of an invoker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
-    /// The last one that ended.
+    /// The last backup that ended.
     pub last: Option<LastBackup>,
-    /// When the last one that succeeded ended.
+    /// When the last successful backup ended.
     pub success: Option<Time>,
 }
 
 impl Record {
-    /// With what sessions say that are there. Those of an invoker that had the same name before do not count, nor do times
-    /// after `latest`.
+    /// The record, updated from the existing sessions. Sessions of an earlier invoker with the same name do not count,
+    /// and neither do times after `latest`.
     #[must_use]
     pub fn with(&self, sessions: &[SessionSeen], created: Timestamp, latest: Timestamp) -> Self {
         let mut all = self.clone();
@@ -156,7 +156,7 @@ impl Record {
         for session in sessions {
             let ended = session.ended.filter(|t| (created..=latest).contains(t));
             let Some(ended) = ended.map(conditions::whole_second) else { continue };
-            // One that was skipped is no backup: what became of the last one stands.
+            // A skipped session is no backup: the record of the last backup stays.
             let Some(phase @ (BackupPhase::Succeeded | BackupPhase::Failed)) = session.phase else { continue };
             if phase == BackupPhase::Succeeded && all.success.as_ref().is_none_or(|t| t.0 < ended.0) {
                 all.success = Some(ended.clone());

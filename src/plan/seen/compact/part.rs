@@ -1,4 +1,5 @@
-//! Reads of a JSON document what stands at given places. All else is skipped while it is read, and takes no memory.
+//! Reads the values at given places of a JSON document. Everything else is skipped while it is read, and takes no
+//! memory.
 
 use std::fmt;
 
@@ -6,24 +7,25 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// A place: names of fields, from the outside. Lists have none: a place in a list is one in each of its items.
+/// A place: names of fields, from the outermost. Lists have no names: a place in a list is a place in each of its
+/// items.
 pub type Place = [&'static str];
 
-/// Most fields of an object, and items of a list, that are read. Nothing that works has as many; what has is read as
-/// far as that. A container has at most 250 variables of the user's, and ours.
+/// Maximum number of fields of an object, and of items of a list, that are read. Objects that work have fewer; of a
+/// larger object, the rest is ignored. A container has at most 250 variables of the user's, and the operator's.
 const MOST: usize = 300;
 
-/// What stands at these places, and below; all of it where one of them is empty.
+/// The values at these places, and below; the whole document if one of the places is empty.
 #[derive(Clone)]
 pub struct Part<'a>(Vec<&'a Place>);
 
 impl<'a> Part<'a> {
-    /// Of these places of a document.
+    /// Selects these places of a document.
     pub fn of(places: impl IntoIterator<Item = &'a Place>) -> Self {
         Self(places.into_iter().collect())
     }
 
-    /// What of it stands in a field.
+    /// The part of it within a field.
     fn below(&self, field: &str) -> Option<Self> {
         if self.is_all() {
             return Some(self.clone());

@@ -1,8 +1,8 @@
-//! Why a pod ended without an outcome, and why one does not get as far as to run.
+//! Why a pod ended without an outcome, and why a pod does not start to run.
 //!
-//! The class decides: what the cluster does to pods is tried again, what a pod
-//! does to itself a few times, what no try can mend is not. Written for the reader
-//! of a status: what happened to which pod, and what to do.
+//! The class of a failure decides about a retry. What the cluster does to pods is retried. What a pod does to itself is
+//! retried a few times. What no retry can fix is not retried. The messages are written for the reader of a status: what
+//! happened to which pod, and what to do.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -12,10 +12,10 @@ use crate::contract::{Class, Failure};
 use crate::names::{AGENT_CONTAINER, reason, volume};
 use crate::text::sentence;
 
-/// A pod that should be gone for this long has a node that does not answer: a kubelet removes one within seconds.
+/// If a pod should have been gone for this long, its node does not answer: a kubelet removes a pod within seconds.
 const GONE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
-/// A container is made within seconds of its volumes; attaching those of a cloud takes up to a minute or so.
+/// A container is created within seconds of its volumes; attaching cloud volumes takes up to about a minute.
 const START_PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Phase of a pod; empty when it has none.
@@ -23,8 +23,8 @@ pub fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
-/// What the kubelet says of the agent's container. Policies and service meshes add others to every pod: how one of those
-/// ends, or that it never does, says nothing of the agent.
+/// What the kubelet reports about the agent's container. Policies and service meshes add other containers to every pod:
+/// whether and how such a container ends says nothing about the agent.
 fn agent(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.iter().flatten().find(|c| c.name == AGENT_CONTAINER)
 }
@@ -47,21 +47,21 @@ pub fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
     end(agent(pod)?)
 }
 
-/// Whether its kubelet calls all of the pod ended.
+/// Whether the kubelet reports that all of the pod has ended.
 fn is_over(pod: &Pod) -> bool {
     matches!(phase(pod), "Failed" | "Succeeded")
 }
 
-/// Whether the agent of the pod does not run any more.
+/// Whether the agent of the pod no longer runs.
 pub fn is_dead(pod: &Pod) -> bool {
     is_over(pod) || terminated(pod).is_some()
 }
 
-/// What is said of an init container: Jobs are made without.
+/// Text about an init container: the operator creates Jobs without one.
 const NOT_OURS: &str = "A policy or webhook of the cluster added it; the agent starts after it has ended.";
 
-/// Whether the agent has ended, and a container that was added to the pod runs on with its volumes. Without one, the
-/// kubelet is about to call the pod ended.
+/// Whether the agent has ended, but a container that was added to the pod still runs and holds its volumes. Without
+/// such a container, the kubelet is about to report the pod as ended.
 pub fn lingers(pod: &Pod) -> bool {
     let mut others =
         pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).filter(|c| c.name != AGENT_CONTAINER);
@@ -92,7 +92,7 @@ pub fn death(pod: &Pod) -> Option<Failure> {
             format!("Pod {name} was removed by the cluster ({what}): {detail} It is retried until the deadline.");
         return Some(Failure::new(Class::Transient, reason::DISRUPTED, text));
     }
-    // Told to stop before the agent could hear of it, it says nothing.
+    // A pod that is told to stop before its agent can notice it leaves no message.
     if pod.metadata.deletion_timestamp.is_some() {
         let text =
             format!("Pod {name} or its Job was deleted before it had a result. It is retried until the deadline.");
@@ -110,7 +110,7 @@ pub fn death(pod: &Pod) -> Option<Failure> {
     ))
 }
 
-/// A container that somebody added, and that must have ended well before the agent begins.
+/// An init container that was added to the pod, and that must succeed before the agent starts.
 fn init_failed(pod: &str, container: &ContainerStatus) -> Option<Failure> {
     let end = end(container).filter(|e| e.exit_code != 0)?;
     let name = &container.name;
@@ -125,7 +125,7 @@ fn init_failed(pod: &str, container: &ContainerStatus) -> Option<Failure> {
     Some(failure)
 }
 
-/// By the kubelet: the node ran short, or the pod went past a limit of its own.
+/// Eviction by the kubelet: the node ran short, or the pod exceeded a limit of its own.
 fn evicted(name: &str, why: &str) -> Failure {
     if why.contains("EmptyDir") && why.contains(volume::WORK) {
         let text = format!(
@@ -166,7 +166,7 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
                 );
                 return Some(Failure::new(Class::Waiting, reason::CONTAINER_NOT_CREATED, text));
             }
-            // One with `restartPolicy: Always` that must be up before the agent begins.
+            // An init container with `restartPolicy: Always` that must be up before the agent starts.
             "CrashLoopBackOff" => {
                 let last = container.last_state.as_ref().and_then(|s| s.terminated.as_ref());
                 let code = last.map(|t| format!(" It last ended with exit code {}", t.exit_code)).unwrap_or_default();
@@ -180,7 +180,7 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
             _ => {}
         }
     }
-    // The scheduler's own errors, such as a conflict with another writer, mostly go at its next try.
+    // The scheduler's own errors, such as a conflict with another writer, usually disappear at its next attempt.
     let lasts = |c: &PodCondition| {
         let since = c.last_transition_time.as_ref();
         c.reason.as_deref() != Some("SchedulerError") || since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
@@ -214,19 +214,20 @@ pub fn held(pod: &Pod, now: Timestamp) -> Option<Failure> {
 /// An init container that keeps the agent waiting.
 fn endless(pod: &Pod) -> Option<&str> {
     let specs = || pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
-    // A sidecar runs on beside the agent; only its start is waited for.
+    // A sidecar keeps running beside the agent; only its start is waited for.
     let sidecar = |name: &str| specs().any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"));
     let runs = |c: &&ContainerStatus| c.state.as_ref().is_some_and(|s| s.running.is_some());
     let found = init_containers(pod).find(|c| runs(c) && !(sidecar(&c.name) && c.started == Some(true)));
     found.map(|c| c.name.as_str())
 }
 
-/// Whether a node has it, and its kubelet has not started it.
+/// Whether the pod has a node whose kubelet has not started it.
 pub fn is_starting(pod: &Pod) -> bool {
     phase(pod) == "Pending" && condition(pod, "PodScheduled").is_some_and(|c| c.status == "True")
 }
 
-/// A kubelet that cannot mount a volume says so in events only, and the container waits as one that is just being made.
+/// A kubelet that cannot mount a volume reports it in events only, and the container waits like a container that is
+/// being created.
 fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
     let since = condition(pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
     let state = agent(pod).and_then(|c| c.state.as_ref());
@@ -234,13 +235,13 @@ fn is_stuck(pod: &Pod, now: Timestamp) -> bool {
     is_starting(pod) && !is_made && since.is_some_and(|t| now.duration_since(t.0) > START_PATIENCE)
 }
 
-/// The node controller calls a pod not ready whose kubelet has fallen silent, and leaves what the kubelet last
-/// said of its containers. One that should be gone and is not has no kubelet that ends it.
+/// The node controller marks a pod as not ready if its kubelet stops responding, and keeps what the kubelet last
+/// reported about its containers. A pod that should be gone but is not has no kubelet that ends it.
 fn is_lost(pod: &Pod, now: Timestamp) -> bool {
     let is = |type_: &str, value: &str| condition(pod, type_).is_some_and(|c| c.status == value);
     let gated = condition(pod, "Ready").and_then(|c| c.reason.as_deref()) == Some("ReadinessGatesNotReady");
     let silent = phase(pod) == "Running" && is("ContainersReady", "True") && is("Ready", "False") && !gated;
-    // The time in it is when the pod must have ended, its grace included.
+    // The deletion timestamp is the time when the pod must have ended, including its grace period.
     let overdue = pod.metadata.deletion_timestamp.as_ref().is_some_and(|t| now.duration_since(t.0) > GONE_PATIENCE);
     silent || overdue
 }

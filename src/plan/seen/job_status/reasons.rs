@@ -1,14 +1,14 @@
 //! The reasons that an agent may give for a failure.
 //!
-//! A termination message is written by whatever ran in the container, and its
-//! reason becomes a label of metrics and a word that scripts read. One that no
-//! agent gives is replaced, so that the set is closed; the text beside it stays.
+//! A termination message is written by any program that ran in the container. Its reason becomes a label of metrics and
+//! a word that scripts read. A reason that no agent gives is replaced, so that the set is closed; the text beside it is
+//! kept.
 
 use crate::contract::{Answer, Failure, Outcome};
 use crate::names::reason as r;
 use crate::text::cut;
 
-/// All of them, as drivers and agent give them.
+/// All reasons that drivers and agent give.
 const OF_AGENTS: [&str; 32] = [
     r::ACCESS_DENIED,
     r::AGENT_FAILED,
@@ -44,10 +44,10 @@ const OF_AGENTS: [&str; 32] = [
     r::WRONG_PASSWORD,
 ];
 
-/// Bytes of a warning.
+/// Maximum size of a warning, in bytes.
 const WARNING_BYTES: usize = 512;
 
-/// The outcome, with no reason but those that agents give.
+/// The outcome, with only the reasons that agents give.
 pub fn known(mut outcome: Outcome) -> Outcome {
     outcome.failure.iter_mut().for_each(close);
     bound(&mut outcome.warnings);
@@ -60,7 +60,7 @@ pub fn known(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-/// Warnings stand in status, which has no room for what anybody writes.
+/// Bounds the warnings: status contains them, and has no room for text of any size.
 fn bound(warnings: &mut Vec<String>) {
     warnings.truncate(WARNINGS);
     warnings.iter_mut().for_each(|w| cut(w, WARNING_BYTES));
@@ -72,7 +72,7 @@ fn close(failure: &mut Failure) {
     }
 }
 
-/// Most warnings of a host.
+/// Maximum number of warnings of a host.
 pub const WARNINGS: usize = 8;
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::contract::{Answer, Class, Failure, Outcome};
 use crate::names::reason;
 use crate::text;
 
-/// The restore of what is pinned. `may_have_written`: an earlier Job may have, so that restic reads all that is there.
+/// The restore of what is pinned. `may_have_written`: an earlier Job may have written files, so that restic reads all
+/// existing files.
 pub fn step(
     host: &HostRestoreStats,
     target: &RestoreTarget,
@@ -43,7 +44,7 @@ pub fn step(
     })
 }
 
-/// Whether what one attempt has begun, another one would take for whole and not finish.
+/// Whether another attempt would treat files that one attempt has begun as complete, and not finish them.
 pub fn keeps_files(target: &RestoreTarget) -> bool {
     keeps_what_is_there(&target.args)
 }
@@ -53,7 +54,7 @@ pub fn restores_all(target: &RestoreTarget) -> bool {
     !keeps_what_is_there(&target.args) && reads_what_is_there(&target.args) == target.args
 }
 
-/// Why a restore that [`keeps_files`] is not tried again.
+/// Why a restore that [`keeps_files`] is not retried.
 pub fn half_written(why: &str) -> Failure {
     let text = format!(
         "{why} Files may be half written, and with --overwrite never or if-newer restic would keep them, so the restore is not retried. Remove the restored files, or remove --overwrite, and create another restore."
@@ -61,7 +62,7 @@ pub fn half_written(why: &str) -> Failure {
     Failure::new(Class::Data, reason::INCOMPLETE, text)
 }
 
-/// Takes down what a Job says that it restored. The entries that it says it has deleted.
+/// Records what a Job reports as restored. Returns the number of entries that it reports as deleted.
 pub fn note(host: &mut HostRestoreStats, outcome: &Outcome) -> Option<u64> {
     let restored = restored(outcome)?;
     host.planned = Some(counts(restored.planned));

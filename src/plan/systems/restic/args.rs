@@ -1,16 +1,15 @@
-//! The restic arguments a user may add, and what planning reads out of them.
+//! The restic arguments that a user may add, and what planning reads from them.
 //!
-//! An allow list: an argument that is not named here could point restic at
-//! another repository, password or target, or change what its counts mean. What
-//! is refused is named. Knows the words only; restic itself judges the values
-//! that are more than a number or a word of a short list.
+//! This is an allow list: an argument that is not named here could point restic at another repository, password or
+//! target, or change what its counts mean. The error names each rejected argument. Only the words are checked here;
+//! restic itself validates the values that are more than a number or a word of a short list.
 
 use crate::contract::restic::pattern;
 
-/// Tags that begin so are the operator's own: by them it knows of which run and session a snapshot is.
+/// Prefix of the operator's own tags, which tell it the run and session of a snapshot.
 const OWN_TAGS: &str = "lifeboat.";
 
-/// What a command does with the arguments.
+/// The command that gets the arguments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
     /// `restic backup`.
@@ -30,7 +29,7 @@ enum Value {
     Pattern,
     /// A whole number.
     Number,
-    /// A whole number from here to there.
+    /// A whole number between these limits, inclusive.
     Between(u32, u32),
     /// Tags, separated by commas.
     Tags,
@@ -40,7 +39,7 @@ enum Value {
     Word(&'static [&'static str]),
 }
 
-/// Buffers of restic grow with it: 4294967295 takes all memory of a node that sets no limit.
+/// restic's buffers grow with this number: 4294967295 takes all memory of a node that sets no limit.
 const MOST_READERS: u32 = 64;
 /// restic's own limits of a pack, in MiB (restic, `internal/repository/repository.go`).
 const PACK_MIB: (u32, u32) = (4, 128);
@@ -94,10 +93,10 @@ pub struct Argument {
     pub value: Option<String>,
 }
 
-/// Reads a list, in which a value stands behind a `=` or as the next item.
+/// Reads a list in which a value follows a `=` or is the next item.
 ///
 /// # Errors
-/// Position and text of everything that may not stand there.
+/// Position and message of everything that is not allowed.
 pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(usize, String)>> {
     let mut found = Vec::new();
     let mut wrong = Vec::new();
@@ -115,18 +114,18 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
             Value::Flag => joined,
             _ => joined.or_else(|| items.next_if(|(_, next)| !next.starts_with("--")).map(|(_, next)| next.clone())),
         };
-        // A restore only asks for snapshots by its tags.
+        // A restore uses its tags only to select snapshots.
         let own = value.as_deref().filter(|_| command == Command::Backup && name == "--tag").and_then(own_tag);
         match own.map_or_else(|| fits(name, *kind, value.as_deref()), Err) {
             Ok(()) => found.push(Argument { index, name: name.to_owned(), value }),
             Err(text) => wrong.push((index, text)),
         }
     }
-    // Of several restic takes the last.
+    // If the argument is given several times, restic takes the last one.
     if let [_, second, ..] = found.iter().filter(|a| a.name == "--overwrite").collect::<Vec<_>>()[..] {
         wrong.push((second.index, format!("{} is specified twice; remove one of them", second.name)));
     }
-    // restic refuses both together, which would be known only when the workload is down.
+    // restic rejects both together, which would be known only after the workload is scaled down.
     let of = |name: &str| found.iter().find(|a| a.name == name);
     if let (Some(include), Some(exclude)) = (of("--include-xattr"), of("--exclude-xattr")) {
         let text = format!("{} cannot be combined with {}; remove one of them", include.name, exclude.name);
@@ -135,7 +134,7 @@ pub fn parse(command: Command, args: &[String]) -> Result<Vec<Argument>, Vec<(us
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
 }
 
-/// The tag of a list that only the operator may give, and why.
+/// The error message for a tag in a list that only the operator may set.
 fn own_tag(list: &str) -> Option<String> {
     let tag = list.split(',').map(str::trim).find(|t| t.starts_with(OWN_TAGS))?;
     Some(format!("--tag {tag:?} begins with {OWN_TAGS:?}, which is reserved; use another tag"))
@@ -146,12 +145,13 @@ fn unknown(command: Command, item: &str, name: &str) -> String {
     if names.iter().any(|n| item.strip_prefix(n).is_some_and(|rest| rest.starts_with(char::is_whitespace))) {
         return format!("{item:?} contains an argument and its value; write --name=value");
     }
-    // restic joins them with what a restore includes anyway, so that the one would select everything, and refuses the other.
+    // restic joins `--iinclude` with what a restore includes anyway, so that it would select everything, and rejects
+    // `--iexclude`.
     if command == Command::Restore && ["--iinclude", "--iexclude"].contains(&name) {
         let field = if name == "--iinclude" { "include" } else { "exclude" };
         return format!("{name:?} is not allowed; use rules[].{field}, with [jJ][pP][gG] to ignore case");
     }
-    // It deletes before everything is restored, and what another snapshot of the host has brought.
+    // `--delete` deletes before everything is restored, and deletes what another snapshot of the host has restored.
     if command == Command::Restore && name == "--delete" {
         return format!("{name:?} is not allowed; use target.extraneous: Delete");
     }
@@ -163,7 +163,7 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
         (Value::Flag, None | Some("true" | "false")) => Ok(()),
         (Value::Flag, Some(_)) => Err(format!("{name} takes no value")),
         (_, None | Some("")) => Err(format!("{name} requires a value; write {name}=value")),
-        // For a restore, no tag would mean any snapshot.
+        // For a restore, an empty tag would mean any snapshot.
         (Value::Tags, Some(v)) if v.split(',').any(|tag| tag.trim().is_empty()) => {
             Err(format!("{name} {v:?} has an empty tag; write tags separated by commas"))
         }
@@ -184,7 +184,7 @@ fn fits(name: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// A size that restic takes; units of 1024 (restic 0.18, `ui.ParseBytes`).
+/// A size that restic accepts; units of 1024 (restic 0.18, `ui.ParseBytes`).
 fn is_size(text: &str) -> bool {
     let unit = |c: char| "bkmgt".find(c.to_ascii_lowercase());
     let (number, power) = match text.char_indices().next_back() {
@@ -195,7 +195,8 @@ fn is_size(text: &str) -> bool {
     number.bytes().all(|b| b.is_ascii_digit()) && number.parse::<i64>().is_ok_and(|n| n.checked_mul(factor).is_some())
 }
 
-/// Tags that a list of arguments names: all of one inner list, or all of another, as `--tag a,b --tag c` means.
+/// Tags in a list of arguments: a snapshot has all tags of one inner list, or all of another, as `--tag a,b --tag c`
+/// means.
 pub fn tags(args: &[String]) -> Vec<Vec<String>> {
     let mut tags = Vec::new();
     let mut items = args.iter();
@@ -210,7 +211,7 @@ pub fn tags(args: &[String]) -> Vec<Vec<String>> {
     tags
 }
 
-/// The list without its tags: a restore has used them to choose the snapshot, and names that by its id.
+/// The list without its tags: a restore has used the tags to choose the snapshot, and refers to the snapshot by its id.
 pub fn without_tags(args: &[String]) -> Vec<String> {
     let mut rest = Vec::new();
     let mut items = args.iter();
@@ -261,7 +262,7 @@ mod tests {
             (&["--iinclude=*.jpg"], "rules[].include"),
             (&["--iexclude", "*.jpg"], "rules[].exclude"),
             (&["--delete"], "extraneous: Delete"),
-            // What would do the same under another name.
+            // Arguments that would do the same under another name.
             (&["--include=*.jpg"], "\"--include\" is not allowed"),
             (&["--include-file=/stash-data/list"], "--include-file"),
             (&["--iinclude-file", "/stash-data/list"], "--iinclude-file"),
@@ -300,7 +301,7 @@ mod tests {
         assert!(parse(Command::Backup, &list(&["--read-concurrency=64", "--pack-size", "128", "--tag=a, b"])).is_ok());
     }
 
-    /// What restic 0.18 takes of each, measured.
+    /// Sizes that restic 0.18 accepts, measured.
     #[test]
     fn sizes_are_those_of_restic() {
         assert!(["1", "0", "1k", "1K", "500M", "1G", "1T", "7b", "9223372036854775807"].into_iter().all(is_size));
@@ -311,7 +312,8 @@ mod tests {
         }
     }
 
-    /// With them, one who backs up into a shared repository could pass his snapshots off as those of another's backup.
+    /// With these tags, a user who backs up into a shared repository could pass snapshots off as those of another
+    /// user's backup.
     ///
     /// Closes: row 13 of the attacks of tenants.
     #[test]

@@ -1,4 +1,4 @@
-//! From a Repository to how a Job reaches it.
+//! How a Job reaches the repository of a Repository.
 
 use k8s_openapi::api::core::v1::Volume;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -25,13 +25,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// What tells two places of a run apart, as a hash. Here endpoints count, other than in [`place`]: two can lead to two
-    /// stores, and half of a run in each would be none.
+    /// Hash that distinguishes two places of a run. Unlike in [`place`], endpoints count here: two endpoints can lead
+    /// to two stores, and a run that is half in each of them is not a whole run.
     pub fn place(&self) -> String {
         hash_of(&[&self.told.url, &to_json(&self.local).to_string()])
     }
 
-    /// The same for Jobs of another namespace than the Repository's, `home`: they cannot mount its Secret, nor its claim.
+    /// The access for Jobs in another namespace than the Repository's, `home`: they can mount neither its Secret nor
+    /// its claim.
     ///
     /// # Errors
     /// The repository is on a claim.
@@ -52,7 +53,7 @@ impl Access {
 /// Works out how to reach a repository.
 ///
 /// # Errors
-/// The Repository names no backend that is built, or no Secret.
+/// The Repository names no supported backend, or no Secret.
 pub fn of(spec: &RepositorySpec, display: &str) -> Result<Access, Failure> {
     let wrong = |reason, text: String| Failure::new(Class::Invalid, reason, format!("Repository {display}: {text}"));
     let backend = spec.backend.clone().unwrap_or_default();
@@ -96,14 +97,14 @@ pub fn can_be_wiped(backend: &Backend) -> bool {
     backend.s3.is_some() && backend.local.is_none()
 }
 
-/// Bucket and prefix of a backend in one; none of a volume.
+/// Bucket and prefix of a backend in one text; `None` for a volume.
 pub fn store(backend: &Backend) -> Option<String> {
     let s3 = backend.s3.as_ref()?;
     Some(format!("{}{}", s3.bucket, normal_path(s3.prefix.as_deref().unwrap_or_default())))
 }
 
-/// What tells two places of repositories apart: bucket and prefix, or the volume and the folder in it. Endpoints do not: two
-/// can lead to the same store.
+/// Text that distinguishes two places of repositories: bucket and prefix, or the volume and the folder in it. Endpoints
+/// do not count: two endpoints can lead to the same store.
 pub fn place(backend: &Backend) -> Option<String> {
     let Some(local) = &backend.local else { return store(backend) };
     let volume = local.volume("repository").ok()?;
@@ -111,8 +112,8 @@ pub fn place(backend: &Backend) -> Option<String> {
     Some(format!("volume-{}", hash_of(&[&to_json(&volume).to_string(), &folder])))
 }
 
-/// Whether the data of the two could be the same: one bucket, and one prefix within the other. Two endpoints can be
-/// two names of one store, so they tell nothing apart.
+/// Whether two backends could share data: they have the same bucket, and one prefix is within the other. Two endpoints
+/// can be two names of one store, so they do not count.
 pub fn could_share_data(a: &Backend, b: &Backend) -> bool {
     let (Some(a), Some(b)) = (&a.s3, &b.s3) else { return false };
     let (one, other) =
@@ -120,11 +121,12 @@ pub fn could_share_data(a: &Backend, b: &Backend) -> bool {
     a.bucket == b.bucket && (is_within(&one, &other) || is_within(&other, &one))
 }
 
-/// What stands for itself in a path of a URL (RFC 3986, "unreserved"). restic decodes all else again, so that the data is at
-/// the prefix as it is written: raw, `#` and `?` would cut it off, and two repositories would be one.
+/// Characters that are encoded in a path of a URL: all except "unreserved" characters (RFC 3986). restic decodes them
+/// again, so that the data is at the prefix as it is written. Without encoding, `#` and `?` would cut the prefix off,
+/// and two repositories would be one.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// As restic wants it. A leading slash of the prefix, common in published manifests, makes no difference.
+/// The URL as restic expects it. A leading slash of the prefix, common in published manifests, makes no difference.
 fn s3_url(endpoint: &str, bucket: &str, prefix: &str) -> String {
     let scheme = if endpoint.contains("://") { "" } else { "https://" };
     let path: Vec<String> =

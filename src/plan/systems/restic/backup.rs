@@ -22,8 +22,8 @@ pub fn prepare(access: &Access, temp_dir: Option<&EmptyDirSettings>) -> Work {
     work(access, settings(temp_dir, false), Step::Prepare(Prepare {}))
 }
 
-/// Retention, check and statistics after a backup of what only this invoker backs up, hosts by path. Also whether retention
-/// removes anything by its rules.
+/// Retention, check and statistics after a backup. `own` is what only this invoker backs up, hosts by path. Also
+/// returns whether the rules of the retention remove anything.
 pub fn maintain(
     access: &Access,
     temp_dir: Option<&EmptyDirSettings>,
@@ -36,7 +36,7 @@ pub fn maintain(
     (work(access, settings(temp_dir, false), Step::Maintain(Maintain { own, retention })), retains)
 }
 
-/// What a Job says of the repository that it has maintained.
+/// What a Job reports about the repository that it has maintained.
 pub fn facts(outcome: &Outcome) -> Option<&RepositoryFacts> {
     match &outcome.answer {
         Some(Answer::Restic(restic::Answer::Maintained(facts))) => Some(facts),
@@ -44,7 +44,7 @@ pub fn facts(outcome: &Outcome) -> Option<&RepositoryFacts> {
     }
 }
 
-/// The backup of a host whose volumes are mounted there.
+/// The backup of a host whose volumes are mounted at `mounts`.
 pub fn back_up(access: &Access, settings: Settings, host: &str, target: &BackupTarget, mounts: Vec<String>) -> Work {
     let named: Vec<String> = target.paths.iter().map(|p| normal_path(p)).collect();
     let paths = if named.is_empty() { mounts.clone() } else { named };
@@ -58,14 +58,14 @@ pub fn back_up(access: &Access, settings: Settings, host: &str, target: &BackupT
     work(access, settings, step)
 }
 
-/// The snapshots that a Job says it has made.
+/// The snapshots that a Job reports as created.
 pub fn made(outcome: &Outcome, target: &BackupTarget) -> Vec<SnapshotStats> {
     let Some(Answer::Restic(answer)) = &outcome.answer else { return vec![] };
     let saved = answer.saved(&named(target).1).ok().flatten().unwrap_or_default();
     saved.iter().map(snapshot).collect()
 }
 
-/// What was not told is left out: zero would say that there was nothing.
+/// Values that were not reported are left out: zero would say that there was nothing.
 fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
     let i = |n: u64| i64::try_from(n).ok();
     let (sums, all) = (*detail >= Detail::Sums, *detail == Detail::All);
@@ -85,7 +85,7 @@ fn snapshot(Saved { made, detail }: &Saved) -> SnapshotStats {
     }
 }
 
-/// What is kept of the snapshots.
+/// Which snapshots are kept.
 fn retention(policy: &RetentionPolicy) -> Retention {
     let p = policy.clone();
     Retention {

@@ -1,4 +1,4 @@
-//! What restic is asked before anything is touched: which snapshots each host is restored from, and how much that is.
+//! The look of restic before anything is changed: which snapshots each host is restored from, and how much that is.
 
 use std::collections::BTreeSet;
 
@@ -15,21 +15,21 @@ use crate::plan::run::hosts::{HostSet, normal_path, rule_for, source_host};
 use crate::plan::run::selection::Selection;
 use crate::plan::systems::system::Open;
 
-/// A host, and which snapshots it wants.
+/// A host, and the snapshots that it wants.
 pub type Query = (Part, HostQuery);
 
-/// Bytes that one pinned snapshot takes in an answer, its path apart: id (64), time (35) and JSON around them.
+/// Bytes that one pinned snapshot takes in an answer, without its path: id (64), time (35) and JSON around them.
 const ANSWER_BYTES: usize = 180;
-/// Digits by which a snapshot that is pinned already is named.
+/// Number of digits that name a snapshot that is already pinned.
 const PINNED_DIGITS: usize = 16;
-/// Reasons by which there is nothing to restore.
+/// Reasons that mean that there is nothing to restore.
 const NO_DATA: [&str; 3] = [reason::SNAPSHOT_NOT_FOUND, reason::REPOSITORY_MISSING, reason::NOTHING_TO_RESTORE];
 
-/// What is asked for a host. `began` is when the run did.
+/// The query for a host. `began` is when the run began.
 pub fn query(open: Open<'_>, selection: &Selection, began: Timestamp) -> Option<Query> {
     let Open { part, target, rule, mounts, runner, no_devices } = open;
     let rule = rule?;
-    // A rule that selects by itself is not narrowed down by what the session says of the others.
+    // A rule with a selection of its own is not narrowed down by the selection of the session.
     let of_session = if selects(rule) { &Selection::default() } else { selection };
     let query = HostQuery {
         source_host: source_host(rule, &part.name).to_owned(),
@@ -51,27 +51,27 @@ pub fn query(open: Open<'_>, selection: &Selection, began: Timestamp) -> Option<
     Some((part, query))
 }
 
-/// The step that asks for these, and for whom it is.
+/// The step that runs these queries, and the parts that it is for.
 pub fn step(queries: Vec<Query>, together: Vec<Companion>) -> (Vec<Part>, Step) {
     let (asked, hosts): (Vec<Part>, Vec<HostQuery>) = queries.into_iter().unzip();
     (asked, Step::Preflight(Preflight { hosts, together }))
 }
 
-/// Whether a rule says by itself which backup it takes.
+/// Whether a rule itself says which backup it takes.
 fn selects(rule: &Rule) -> bool {
     rule.as_of.is_some() || rule.previous.is_some() || rule.snapshots.iter().any(|s| s != "latest")
 }
 
-/// A time that the run knows the backups of: what is yet to come may be there for one host and not yet for the next, so a
-/// later time means when the run began.
+/// Limits a time to the start of the run. A backup that is made later may exist for one host and not yet for the next,
+/// so a later time means the time when the run began.
 fn not_later(began: Timestamp, as_of: &str) -> String {
     // Status has whole seconds, cut off.
     let last = began.saturating_add(SignedDuration::from_secs(1)).unwrap_or(began);
     if as_of.parse::<Timestamp>().is_ok_and(|at| at > last) { last.to_string() } else { as_of.to_owned() }
 }
 
-/// The hosts that follow the session's `asOf`, of all members, so that every Job of the preflight chooses the same run.
-/// What a target is not there yet for is known where it has only one host.
+/// The hosts of all members that follow the session's `asOf`, so that every Job of the preflight chooses the same run.
+/// If a target does not exist yet, its hosts are known only if it has one host.
 pub fn together<'a>(
     selection: &Selection,
     members: impl IntoIterator<Item = (&'a RestoreTarget, &'a [HostRestoreStats])>,
@@ -102,7 +102,7 @@ pub fn together<'a>(
     all.into_iter().collect()
 }
 
-/// Lists of which one must match in full, each with further tags.
+/// Lists of tags of which one must match in full, each extended by further tags.
 fn with_tags(mut lists: Vec<Vec<String>>, more: &[String]) -> Vec<Vec<String>> {
     if lists.is_empty() && !more.is_empty() {
         lists.push(vec![]);
@@ -111,8 +111,9 @@ fn with_tags(mut lists: Vec<Vec<String>>, more: &[String]) -> Vec<Vec<String>> {
     lists
 }
 
-/// Splits queries so that each chunk's answers most likely fit one termination message. How many snapshots `latest` is,
-/// one a path that was backed up, nobody knows here: what does not fit is left out and asked for again.
+/// Splits queries so that each chunk's answers most likely fit into one termination message. The number of snapshots
+/// that `latest` means, one per path that was backed up, is not known here: an answer that does not fit is left out,
+/// and requested again.
 pub fn chunks(queries: Vec<Query>) -> Vec<Vec<Query>> {
     let mut chunks: Vec<Vec<Query>> = vec![];
     let mut room = 0;
@@ -134,8 +135,8 @@ pub fn chunks(queries: Vec<Query>) -> Vec<Vec<Query>> {
     chunks
 }
 
-/// Whether a host that failed so has nothing to restore: a repository that nothing was ever backed up into is as empty as
-/// one without a snapshot of the host.
+/// Whether a host with this failure has nothing to restore: a repository without any backup is as empty as a repository
+/// without a snapshot of the host.
 pub fn has_no_data(failure: &Failure) -> bool {
     NO_DATA.contains(&failure.reason.as_str())
 }

@@ -25,7 +25,7 @@ pub fn work(access: &Access, settings: Settings, step: Step) -> OfSystem {
     OfSystem::Restic(Box::new(Work { repository: access.told.clone(), settings, step }))
 }
 
-/// What the pod of a Job needs that does this.
+/// What the pod of a Job with this work needs.
 pub fn needs(access: &Access, work: &OfSystem) -> Needs {
     work.restic().map(|work| needs_of(access, &work.step)).unwrap_or_default()
 }
@@ -73,7 +73,7 @@ pub fn settings(temp_dir: Option<&EmptyDirSettings>, interim: bool) -> Settings 
     Settings { no_cache: temp_dir.and_then(|t| t.disable_caching).unwrap_or(false), interim }
 }
 
-/// Counts as status has them.
+/// Counts in the form that status uses.
 pub fn counts(c: contract::restic::Counts) -> api::restore_session::Counts {
     api::restore_session::Counts {
         files: i64::try_from(c.files).unwrap_or(i64::MAX),

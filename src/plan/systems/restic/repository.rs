@@ -22,7 +22,8 @@ pub fn wipe(access: &Access) -> Work {
     work(access, Settings::default(), Step::Wipe(Wipe {}))
 }
 
-/// How many snapshots a Job has listed, and what is not there to be listed; none where it says nothing of that.
+/// Number of snapshots that a Job has listed, and what does not exist to be listed; `None` if the Job does not report
+/// this.
 pub fn listed(outcome: &Outcome) -> Option<(u64, Option<Absent>)> {
     match &outcome.answer {
         Some(contract::Answer::Restic(Answer::Listed { snapshots, absent, .. })) => Some((*snapshots, *absent)),

@@ -1,7 +1,7 @@
-//! Snapshot objects: what each restic snapshot looks like as one, and what has to be done about those that are there.
+//! Snapshot objects: the object for each restic snapshot, and the changes to objects that exist.
 //!
-//! The names are a function of the listing alone, so that two Jobs at once write
-//! the same. Only what differs is written; a snapshot itself never changes.
+//! The names depend only on the listing, so that two Jobs at the same time write the same objects. Only differences are
+//! written; a snapshot itself never changes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,12 +24,12 @@ const SHORT: usize = 8;
 /// Longest name of an object.
 const NAME_MAX: usize = 253;
 
-/// A Snapshot that is there, as far as it matters.
+/// The relevant content of an existing Snapshot.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Existing {
     /// Hash of what was last written.
     content: String,
-    /// Its status was written too, and its labels are as they were.
+    /// Its status was written too, and its labels are unchanged.
     whole: bool,
 }
 
@@ -54,12 +54,12 @@ pub struct Listing<'a> {
     run: &'a Run,
     labels: &'a BTreeMap<String, String>,
     listed: &'a [Listed],
-    /// Snapshots by short id; where two share one, their names tell more.
+    /// Number of snapshots by short id. If two snapshots share a short id, their names contain more.
     short: BTreeMap<Cow<'a, str>, usize>,
 }
 
 impl<'a> Listing<'a> {
-    /// Of the Repository that the run is of, with the labels it gives to its Snapshots.
+    /// The listing of the Repository of the run, with the labels that it gives to its Snapshots.
     pub fn new(run: &'a Run, labels: &'a BTreeMap<String, String>, listed: &'a [Listed]) -> Self {
         let mut counts = BTreeMap::new();
         for one in listed {
@@ -73,7 +73,7 @@ impl<'a> Listing<'a> {
         format!("{REPOSITORY}={}", label_value(&self.run.name))
     }
 
-    /// Snapshots that are not there as they should be.
+    /// Snapshots that are missing, or not as they should be.
     pub fn to_write<'l>(
         &'l self,
         there: &'l BTreeMap<String, Existing>,
@@ -85,7 +85,7 @@ impl<'a> Listing<'a> {
         })
     }
 
-    /// Names of those that are of no snapshot.
+    /// Names of existing Snapshots without a restic snapshot.
     pub fn to_remove(&self, there: &BTreeMap<String, Existing>) -> Vec<String> {
         let wanted: std::collections::BTreeSet<String> = self.listed.iter().map(|one| self.name(&one.id)).collect();
         there.keys().filter(|name| !wanted.contains(*name)).cloned().collect()
@@ -132,7 +132,7 @@ impl<'a> Listing<'a> {
                     kind: <Repository as kube::Resource>::kind(&()).into_owned(),
                     name: self.run.name.clone(),
                     uid: self.run.id.clone(),
-                    // It goes with the Repository, and does not hold its deletion up.
+                    // The Snapshot is deleted with the Repository, and does not hold up its deletion.
                     controller: Some(true),
                     block_owner_deletion: None,
                 }]),
@@ -144,7 +144,8 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The digits that an id is called by; of what is no id of restic, which may be any text, those of its hash.
+/// The first digits of an id, which names contain. For a text that is not a restic id, which may be any text, the
+/// digits of its hash.
 fn short(id: &str) -> Cow<'_, str> {
     let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
     match id.get(..SHORT).filter(|begin| begin.bytes().all(is_digit)) {
@@ -178,7 +179,7 @@ mod tests {
         all.into_iter().map(|s| s.metadata.name.unwrap()).collect()
     }
 
-    /// What is there once all was written.
+    /// The Snapshots that exist after everything was written.
     fn written(listing: &Listing<'_>) -> BTreeMap<String, Existing> {
         listing.to_write(&BTreeMap::new()).map(|s| (s.metadata.name.clone().unwrap(), Existing::of(&s))).collect()
     }
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(names[2], "repo-87654321");
     }
 
-    /// Found by fuzzing: the name was made of all of an id that has no eight digits.
+    /// Found by fuzzing: the name contained the whole of an id that does not begin with eight digits.
     #[test]
     fn what_is_no_id_makes_a_name_all_the_same() {
         let (run, labels) = (run(&"r".repeat(250)), BTreeMap::new());
@@ -233,7 +234,7 @@ mod tests {
         let half = Snapshot { status: None, ..listing.object(&all[1]) };
         there.insert("repo-22222222".into(), Existing::of(&half));
         assert_eq!(names(listing.to_write(&there)), ["repo-22222222"]);
-        // Somebody changed a label.
+        // A user changed a label.
         let mut other = listing.object(&all[0]);
         other.metadata.labels.as_mut().unwrap().remove(REPOSITORY);
         there.insert("repo-11111111".into(), Existing::of(&other));
@@ -267,7 +268,7 @@ mod tests {
     }
 
     proptest! {
-        /// From any state to any other in one go, and then nothing is to do.
+        /// The objects change from any state to any other in one pass, and then nothing is left to do.
         #[test]
         fn any_listing_follows_any_other(
             before in prop::collection::btree_set("[0-9a-f]{8}[ab]", 0..20),

@@ -1,8 +1,8 @@
-//! What a Job's container is told: its task, and which variables of the user's it gets beside it.
+//! The environment of a Job's container: its task, and the user's variables that it gets in addition.
 //!
-//! The kubelet takes the last of two variables of one name, and those of `env` before
-//! those that `envFrom` brings, which nobody can look through here. So ours stand
-//! last, once, and also where we have nothing to say.
+//! If two variables have the same name, the kubelet takes the last one, and prefers those of `env` over those of
+//! `envFrom`, whose content is not known here. So the operator's variables come last, once each, and are also set where
+//! they have no value.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::EnvVar;
@@ -11,13 +11,13 @@ use crate::contract::{Class, Failure, TASK_ENV, TASK_LIMIT, Task, WORK_DIR};
 use crate::names::reason;
 use crate::plan::seen::job_status::{pod_of, task_text};
 
-/// Variables that begin so are the operator's own.
+/// Prefix of the operator's own variables.
 const OWN: &str = "LIFEBOAT_";
-/// Variables by which the loader of programs takes in libraries, from a volume of the user's for example: the agent would
-/// be another program. Empty is as good as not set (ld.so(8)).
+/// Variables that make the dynamic loader load libraries, from a volume of the user for example: the agent would become
+/// another program. An empty variable is the same as an unset one (ld.so(8)).
 const EMPTY: [&str; 3] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"];
 
-/// Variables of the container: the user's, and ours.
+/// Variables of the container: the user's, and the operator's.
 pub fn variables(mut users: Vec<EnvVar>, task: &Task) -> Vec<EnvVar> {
     let fixed = [("HOME", WORK_DIR.to_owned()), ("TMPDIR", WORK_DIR.to_owned()), (TASK_ENV, task.encode())];
     let fixed = fixed.into_iter().chain(EMPTY.map(|name| (name, String::new())));
@@ -28,7 +28,7 @@ pub fn variables(mut users: Vec<EnvVar>, task: &Task) -> Vec<EnvVar> {
     users
 }
 
-/// Whether the kernel would start a program with what the agent is told.
+/// Checks whether the kernel would start the agent with this task.
 ///
 /// # Errors
 /// The task is larger than a variable can be: the container could never be started.

@@ -1,4 +1,4 @@
-//! What a Job is made of beside its task: what all Jobs of a run share, and what is particular to one.
+//! Inputs of a Job besides its task: those that all Jobs of a run share, and those of a single Job.
 
 use std::collections::BTreeMap;
 
@@ -28,14 +28,14 @@ pub struct JobFrame {
     pub component: &'static str,
     /// Repository that the Job works on, by namespace and name.
     pub repository: String,
-    /// ServiceAccount of a grant that the Jobs need; one that the user names goes before it.
+    /// ServiceAccount of a grant that the Jobs need; an account that the user names takes precedence.
     pub account: Option<String>,
-    /// Settings where those of a Job name none.
+    /// Default settings, for fields that the settings of a Job do not set.
     pub defaults: RuntimeSettings,
 }
 
 impl JobFrame {
-    /// Of the Jobs of `id` on a repository; `account` is a ServiceAccount made for them.
+    /// The frame for the Jobs of `id` on a repository; `account` is a ServiceAccount created for them.
     pub fn of(
         setup: &Setup,
         id: &Identity,
@@ -57,15 +57,15 @@ impl JobFrame {
     }
 }
 
-/// What the pod of a Job needs for its work. The system whose work it is says so.
+/// What the pod of a Job needs for its work. The system that does the work defines it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Needs {
     /// It reads or writes the user's files as their owner would.
     pub files: bool,
-    /// It writes files of its own to one of `volumes`, as root: somebody else may own the folder.
+    /// It writes files of its own to one of `volumes`, as root: another user may own the folder.
     pub own_files: bool,
-    /// The target's volumes are mounted below [`RESTORE_ROOT`], to be written to. Otherwise they are where the user says, and
-    /// only read.
+    /// The target's volumes are mounted below [`RESTORE_ROOT`], and are written to. Otherwise they are mounted where
+    /// the user says, and only read.
     ///
     /// [`RESTORE_ROOT`]: crate::contract::RESTORE_ROOT
     pub writes: bool,
@@ -75,12 +75,12 @@ pub struct Needs {
     pub volumes: Vec<(Volume, VolumeMount)>,
 }
 
-/// How credentials come to a Job.
+/// How a Job gets its credentials.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NeededSecret {
     /// The Secret of this name, in the Job's namespace, is mounted.
     Mounted(String),
-    /// The agent reads it from another namespace, by its grant, and keeps it in memory.
+    /// The agent reads it from another namespace, with its grant, and keeps it in memory.
     Read,
 }
 
@@ -91,7 +91,7 @@ pub struct JobParts<'a> {
     pub key: String,
     /// Attempt, from 1.
     pub attempt: i32,
-    /// How many attempts before it died of themselves, see [`retry::deaths`].
+    /// Number of earlier attempts whose pod died by itself, see [`retry::deaths`].
     ///
     /// [`retry::deaths`]: crate::plan::work::retry::deaths
     pub deaths: i32,
@@ -103,7 +103,7 @@ pub struct JobParts<'a> {
     pub interim: Option<&'a PvcTemplate>,
     /// What its work needs.
     pub needs: Needs,
-    /// Files may belong to whom the Job runs as, so it runs as an ordinary user.
+    /// Files may belong to the user that the Job runs as, so it runs as an ordinary user.
     pub unowned: bool,
     /// Volumes of the target.
     pub reach: Reach,
@@ -117,7 +117,7 @@ pub fn job_name(frame: &JobFrame, verb: &str, key: &str, attempt: i32) -> String
     job_name_of(frame.component, &frame.owner.name, &frame.owner.uid, verb, key, attempt)
 }
 
-/// The same, of the owner's name and uid.
+/// The same, from the owner's name and uid.
 pub fn job_name_of(component: &str, owner: &str, uid: &str, verb: &str, key: &str, attempt: i32) -> String {
     child_name(&format!("{component}-{owner}-{verb}"), &[uid, key, &attempt.to_string()])
 }

@@ -13,8 +13,8 @@ pub(super) fn interim_name(frame: &JobFrame, template: &PvcTemplate, key: &str) 
     child_name(&format!("{}-{said}", frame.owner.name), &[&frame.owner.uid, key])
 }
 
-/// The claim that a step wants for its cache and temporary files. One for each step: hosts that are restored side
-/// by side may be on different nodes. It belongs to the session and goes with it.
+/// The claim that a step uses for its cache and temporary files. Each step has its own: hosts that are restored in
+/// parallel may be on different nodes. The session owns the claim, and the claim is deleted with it.
 pub fn interim_claim(frame: &JobFrame, parts: &JobParts<'_>) -> Option<PersistentVolumeClaim> {
     let template = parts.interim?;
     let said = template.metadata.clone().unwrap_or_default();
