@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::faults::{Fault, Plan, Planned, When, seed_of};
 use super::field::{Came, Field, Ground, PATIENCE, REPLICAS, RUN};
@@ -168,7 +168,7 @@ async fn run(ground: &Ground, plan: Plan) -> Report {
 fn soon(mut over: watch::Receiver<bool>) -> watch::Receiver<bool> {
     let (send, soon) = watch::channel(false);
     spawn_local(async move {
-        let _ = timeout_at(tokio::time::Instant::now() + HELD, over.wait_for(|over| *over)).await;
+        let _ = timeout(HELD, over.wait_for(|over| *over)).await;
         send.send_replace(true);
     });
     soon

@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt as _};
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Objects that are reconciled at once, for each kind. A reconcile waits for the API server only.
 const CONCURRENCY: usize = 64;
@@ -92,12 +92,6 @@ where
                 }
             }
             let due = turns.first_due();
-            let wait = async {
-                match due {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 asked = self.asked.next() => match asked {
                     Some(object) => turns.ask(object),
@@ -111,7 +105,7 @@ where
                         }
                     }
                 },
-                () = wait => turns.wake(Instant::now()),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => turns.wake(Instant::now()),
                 () = &mut ready, if !is_ready => is_ready = true,
             }
         }

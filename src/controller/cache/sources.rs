@@ -107,16 +107,20 @@ where
             }
             Some((stream::iter(all), triggered))
         });
-        Queue::new(self.store.store)
-            .on(named(self.changes, |object| Some(ObjectRef::from_obj(object))))
-            .on(triggered.flatten())
+        Self::queue_of(self.store, self.changes, triggered.flatten())
     }
 
     /// The queue of a kind that receives every trigger without delay.
     pub fn queue(self) -> Queue<K> {
-        Queue::new(self.store.store)
-            .on(named(self.changes, |object| Some(ObjectRef::from_obj(object))))
-            .on(self.triggered)
+        Self::queue_of(self.store, self.changes, self.triggered)
+    }
+
+    fn queue_of(
+        store: Indexed<K>,
+        changes: Changes<K>,
+        triggered: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    ) -> Queue<K> {
+        Queue::new(store.store).on(named(changes, |object| Some(ObjectRef::from_obj(object)))).on(triggered)
     }
 }
 
